@@ -1,0 +1,89 @@
+"""dataset.json: what `prep` says about the betons beside it.
+
+In: a dataset folder. Out: a frozen `Manifest`. `prep` writes it last, so a folder without one is no dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import DatasetError, nearest
+
+FILE_NAME = "dataset.json"
+VERSION = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SplitInfo(_Strict):
+    """One beton. Sizes in pixels, `bytes` of the whole file, `counts` images per class in the order of `classes`."""
+
+    file: str
+    num_samples: int = Field(ge=0)
+    counts: list[int]
+    bytes: int = Field(ge=0)
+    sha256: str
+    modes: dict[str, int]  # {"jpg": 5784, "raw": 0}: samples stored each way
+    min_height: int
+    min_width: int
+    max_height: int
+    max_width: int
+
+
+class Manifest(_Strict):
+    """A dataset folder. `mean` and `std` are per channel (R, G, B) over all pixels of the train split, in 0..1."""
+
+    version: int = VERSION
+    dataset: str
+    options: dict[str, Any] = {}
+    classes: list[str]
+    splits: dict[str, SplitInfo]
+    mean: list[float] = Field(min_length=3, max_length=3)
+    std: list[float] = Field(min_length=3, max_length=3)
+    split_rule: str = ""
+    converted: dict[str, int] = {}  # reason -> images that could not stay as they were: {"cmyk": 3, "exif rotation": 1}
+    rejected: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def split(self, name: str) -> SplitInfo:
+        """The split `name`, or a DatasetError that lists those there are."""
+        if name not in self.splits:
+            raise DatasetError(f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has: {", ".join(self.splits)}.')
+        return self.splits[name]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder`/dataset.json. Raises DatasetError where `prep` never finished writing there."""
+    path = Path(folder) / FILE_NAME
+    if not Path(folder).is_dir():
+        raise DatasetError(f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}")
+    if not path.is_file():
+        raise DatasetError(f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET --source DIR --out {folder}")
+    try:
+        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise DatasetError(f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again.") from error
+    if manifest.version != VERSION:
+        raise DatasetError(f"{path} has version {manifest.version}, this program reads {VERSION}. Run prep again.")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder`/dataset.json whole or not at all (temporary name, fsync, rename)."""
+    path = Path(folder) / FILE_NAME
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
