@@ -1,0 +1,131 @@
+"""Which layers learn: freezing and unfreezing by name, training mode that keeps frozen BatchNorm still, parameter groups.
+
+In: a net and names of its layers. Out: the same net, its parameters' requires_grad set; groups for an optimizer; counts.
+
+A name is a layer's or parameter's dotted name ("features", "layer4", "layer4.1.bn2"), or "head", "all_but_head", "none". Names
+come as a list, a string with commas, or both. All functions take the plain module, not one wrapped by DDP or torch.compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.heads import head_name
+from pipelines.errors import unknown
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of parameters."""
+
+    total: int
+    trainable: int
+
+
+def count(model: nn.Module) -> Counts:
+    """How many parameters there are, and how many of them learn. Buffers do not count."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return Counts(sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
+
+
+def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
+    """The names of all parameters that the given names mean. Raises ConfigError for a name without any parameter."""
+    every = [name for name, _ in model.named_parameters()]
+    head = set(_below(every, head_name(model)))
+    chosen: set[str] = set()
+    for name in _split(names):
+        if name == "none":
+            continue
+        found = head if name == "head" else set(every) - head if name == "all_but_head" else set(_below(every, name))
+        if not found:
+            raise unknown("layer", name, ["head", "all_but_head", "none", *dict.fromkeys(n.split(".")[0] for n in every)])
+        chosen |= found
+    return chosen
+
+
+def freeze(model: nn.Module, names: str | Iterable[str]) -> None:
+    """Stops the named layers from learning; the others stay as they are."""
+    _set_requires_grad(model, select(model, names), False)
+
+
+def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None:
+    """Lets the named layers learn, or all. Afterwards: set_train_mode, and reset what was compiled or wrapped."""
+    chosen = {name for name, _ in model.named_parameters()} if names is None else select(model, names)
+    _set_requires_grad(model, chosen, True)
+
+
+def train_only(model: nn.Module, names: str | Iterable[str]) -> None:
+    """Only the named layers learn."""
+    chosen = select(model, names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+
+
+def apply(model: nn.Module, *, freeze: str | Iterable[str] = (), train_layers: str | Iterable[str] = ()) -> None:
+    """As a configuration says: train only train_layers where it is given, else freeze what `freeze` names."""
+    if list(_split(train_layers)):
+        train_only(model, train_layers)
+    else:
+        _set_requires_grad(model, select(model, freeze), False)
+
+
+def set_train_mode(model: nn.Module) -> None:
+    """model.train(), except that BatchNorm whose own parameters are all frozen stays in evaluation mode.
+
+    So a frozen layer computes what it computed when it was trained, and its running statistics do not move.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            learns = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+            if learns and not any(learns):
+                module.eval()
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.0,
+    head_lr: float | None = None,
+    body_lr: float | None = None,
+    decay_all: bool = True,
+) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}; names body, head, body_no_decay, head_no_decay.
+
+    head_lr and body_lr replace lr for the head and for the rest. decay_all = False leaves biases and normalisation layers
+    (parameters of one dimension) without weight decay, as He et al. (2019, "Bag of tricks", section 3.1) advise.
+    Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the groups stay the same when
+    layers are unfrozen in mid-run. Groups without parameters are left out.
+    """
+    head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
+    rates = {"body": lr if body_lr is None else body_lr, "head": lr if head_lr is None else head_lr}
+    groups: dict[str, dict[str, Any]] = {}
+    for part, rate in rates.items():
+        for suffix, decay in (("", weight_decay), ("_no_decay", 0.0)):
+            groups[part + suffix] = {"name": part + suffix, "params": [], "lr": rate, "weight_decay": decay}
+    for name, parameter in model.named_parameters():
+        part = "head" if name in head else "body"
+        suffix = "_no_decay" if parameter.ndim <= 1 and not decay_all else ""
+        groups[part + suffix]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def _split(names: str | Iterable[str]) -> Iterable[str]:
+    parts = [names] if isinstance(names, str) else names
+    return [name.strip() for part in parts for name in part.split(",") if name.strip()]
+
+
+def _below(every: Iterable[str], layer: str) -> list[str]:
+    return [name for name in every if name == layer or name.startswith(layer + ".")]
+
+
+def _set_requires_grad(model: nn.Module, names: set[str], learns: bool) -> None:
+    for name, parameter in model.named_parameters():
+        if name in names:
+            parameter.requires_grad_(learns)

@@ -1,0 +1,56 @@
+"""Shapes without arithmetic: what a module makes of an input, found on the meta device, and which image sizes a net can take.
+
+In: a module, or a function that builds one for an image size. Out: an output shape, or the net, checked for its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from models.backbones import SMALL_INPUT
+from models.registry import ModelConfig
+from pipelines.errors import ConfigError, SlipformError
+
+COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512)
+# What torch and torchvision raise when an image is too small for a kernel or no multiple of a patch.
+_DOES_NOT_FIT = (RuntimeError, AssertionError, ValueError)
+
+
+@torch.no_grad()
+def output_shape(module: nn.Module, *shape: int) -> torch.Size:
+    """The shape of module(x) for x of the given shape. Nothing is computed or changed: parameters are replaced by shapes."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    output = torch.func.functional_call(module, on_meta, (torch.empty(shape, device="meta"),))
+    assert isinstance(output, torch.Tensor)
+    return output.shape
+
+
+def build_for_size(make: Callable[[int], nn.Module], config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
+    """make(image_size), or a ConfigError that lists sizes the net takes and what else to do."""
+    try:
+        model = make(image_size)
+        shape = output_shape(model, 2, 3, image_size, image_size)
+    except SlipformError:
+        raise
+    except _DOES_NOT_FIT as error:
+        sizes = ", ".join(str(size) for size in COMMON_SIZES if _takes(make, size))
+        stem = config.name.startswith(SMALL_INPUT) and not config.small_input
+        raise ConfigError(
+            f'"{config.name}" cannot take images of {image_size} px. Sizes that fit: {sizes or "none of the usual ones"}.'
+            + (" For small images set model.small_input = true." if stem else "")
+        ) from error
+    assert tuple(shape) == (2, num_classes), f'"{config.name}" gives {tuple(shape)}, not logits [N, {num_classes}]'
+    return model
+
+
+def _takes(make: Callable[[int], nn.Module], size: int) -> bool:
+    try:
+        with torch.device("meta"):
+            output_shape(make(size), 2, 3, size, size)
+    except _DOES_NOT_FIT:
+        return False
+    return True
