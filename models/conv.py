@@ -1,17 +1,30 @@
-"""Small convolutional nets, all from images [N, 3, S, S] to logits [N, num_classes].
+"""Small convolutional nets, from images [N, 3, S, S] to logits [N, num_classes].
 
-`tiny` is ours: about 100,000 parameters, for tests and the demo. `conv`, `cnn` and `custom` are nets of course reports on
-CIFAR-100, MNIST and CIFAR-10; what a report left open is a choice, said at the net.
+`tiny` is ours: about 100,000 parameters, for tests and the demo. `conv` is the net of a course report on CIFAR-100, `cnn` and
+`custom` those of one on MNIST and CIFAR-10; what a report left open is a choice, said at the net. Each has the parts
+`features` and `classifier`; the classifier's inputs follow from the image size.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from typing import Literal
 
 from torch import nn
 
+from models.probe import output_shape
 from models.registry import net
+
+
+def _with_classifier(features: nn.Sequential, *classifier: nn.Module) -> nn.Module:
+    """features, flatten, classifier as one net."""
+    return nn.Sequential(OrderedDict(features=features, flatten=nn.Flatten(), classifier=nn.Sequential(*classifier)))
+
+
+def _num_features(features: nn.Module, image_size: int) -> int:
+    """How many numbers `features` makes of one image. Raises RuntimeError where the image is too small."""
+    return output_shape(features, 1, 3, image_size, image_size).numel()
 
 
 @net
@@ -24,11 +37,80 @@ def tiny(*, num_classes: int, image_size: int, width: int = 16) -> nn.Module:
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(channels):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(
-        OrderedDict(
-            features=nn.Sequential(*layers),
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            classifier=nn.Linear(channels[-1], num_classes),
-        )
-    )
+    features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+    return _with_classifier(features, nn.Linear(channels[-1], num_classes))
+
+
+@net
+def conv(
+    *,
+    num_classes: int,
+    image_size: int,
+    width: int = 128,
+    final_width: int = 256,
+    hidden: int = 4096,
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Report D's net: 5x5 of stride 2, two 3x3, a final 3x3, ReLU after each, one 2x2 max pool, two linear layers.
+
+    No padding: 32 px become 14, 12, 10, 8 and, pooled, 4. batch_norm: after each convolution. dropout: on the hidden layer.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for after, kernel_size, stride in ((width, 5, 2), (width, 3, 1), (width, 3, 1), (final_width, 3, 1)):
+        layers += [nn.Conv2d(before, after, kernel_size, stride), *([nn.BatchNorm2d(after)] if batch_norm else []), nn.ReLU()]
+        before = after
+    features = nn.Sequential(*layers, nn.MaxPool2d(2))
+    first = nn.Linear(_num_features(features, image_size), hidden)
+    return _with_classifier(features, first, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes))
+
+
+@net
+def cnn(
+    *,
+    num_classes: int,
+    image_size: int,
+    kernel_sizes: tuple[int, int] = (3, 3),
+    pool: Literal["max", "avg", "stride"] = "max",
+    dilation: int = 1,
+) -> nn.Module:
+    """Report E's net: two convolutions and three linear layers, with ReLU and, after each convolution, a 2x2 pool.
+
+    Widths 6, 16, 120, 84 are LeNet-5's (LeCun et al., 1998); the report prints none. No padding. pool "stride": no pool,
+    the convolutions have stride 2.
+    """
+    pools = {"max": nn.MaxPool2d(2), "avg": nn.AvgPool2d(2), "stride": nn.Identity()}
+    layers: list[nn.Module] = []
+    for before, after, kernel_size in zip((3, 6), (6, 16), kernel_sizes, strict=True):
+        stride = 2 if pool == "stride" else 1
+        layers += [nn.Conv2d(before, after, kernel_size, stride, dilation=dilation), nn.ReLU(), pools[pool]]
+    features = nn.Sequential(*layers)
+    first = nn.Linear(_num_features(features, image_size), 120)
+    return _with_classifier(features, first, nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes))
+
+
+@net
+def custom(
+    *,
+    num_classes: int,
+    image_size: int,
+    widths: tuple[int, int] = (64, 128),
+    hidden: int = 512,
+    dropout: float = 0.25,
+) -> nn.Module:
+    """Report E's own net: two blocks of two 3x3 convolutions, batch norm, max pool and dropout, then two linear layers.
+
+    The report prints no widths. Padding keeps the size, so that the pools alone halve it; batch norm and ReLU follow each
+    convolution; the dropout is the same after each block and on the hidden layer.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for width in widths:
+        for _ in range(2):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            before = width
+        layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
+    features = nn.Sequential(*layers)
+    first = nn.Linear(_num_features(features, image_size), hidden)
+    return _with_classifier(features, first, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes))

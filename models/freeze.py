@@ -94,26 +94,32 @@ def parameter_groups(
     weight_decay: float = 0.0,
     head_lr: float | None = None,
     body_lr: float | None = None,
+    norm_bias_lr: float | None = None,
     decay_all: bool = True,
 ) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}; names body, head, body_no_decay, head_no_decay.
+    """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}, in a fixed order.
 
-    head_lr and body_lr replace lr for the head and for the rest. decay_all = False leaves biases and normalisation layers
-    (parameters of one dimension) without weight decay, as He et al. (2019, "Bag of tricks", section 3.1) advise.
+    The groups are "body" and "head", whose rates are body_lr and head_lr where given, else lr.
+    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Jordan, 2024, section 3.4, takes 64 lr).
+    decay_all = False: biases and normalisation layers (parameters of one dimension) become "body_no_decay" and
+    "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks", section 3.1) advise.
     Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the groups stay the same when
     layers are unfrozen in mid-run. Groups without parameters are left out.
     """
     head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
+    norm_biases = {f"{name}.bias" for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     rates = {"body": lr if body_lr is None else body_lr, "head": lr if head_lr is None else head_lr}
     groups: dict[str, dict[str, Any]] = {}
-    for part, rate in rates.items():
-        for suffix, decay in (("", weight_decay), ("_no_decay", 0.0)):
-            groups[part + suffix] = {"name": part + suffix, "params": [], "lr": rate, "weight_decay": decay}
     for name, parameter in model.named_parameters():
         part = "head" if name in head else "body"
-        suffix = "_no_decay" if parameter.ndim <= 1 and not decay_all else ""
-        groups[part + suffix]["params"].append(parameter)
-    return [group for group in groups.values() if group["params"]]
+        rate, decay = rates[part], weight_decay
+        if norm_bias_lr is not None and name in norm_biases:
+            part, rate = "norm_bias", norm_bias_lr
+        if parameter.ndim <= 1 and not decay_all:
+            part, decay = f"{part}_no_decay", 0.0
+        group = groups.setdefault(part, {"name": part, "params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
 
 
 def _split(names: str | Iterable[str]) -> Iterable[str]:

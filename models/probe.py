@@ -14,7 +14,7 @@ from models.backbones import SMALL_INPUT
 from models.registry import ModelConfig
 from pipelines.errors import ConfigError, SlipformError
 
-COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 299, 320, 384, 448, 512)
+COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
 # What torch and torchvision raise when an image is too small for a kernel or no multiple of a patch.
 _DOES_NOT_FIT = (RuntimeError, AssertionError, ValueError)
 

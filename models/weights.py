@@ -62,10 +62,12 @@ def load_weights(model: nn.Module, source: str, name: str) -> LoadReport:
     state dict), or a run folder of ours. Raises ConfigError where it cannot be read or where nothing of it fits.
     """
     path = Path(source).expanduser()
-    if path.exists():
+    if source != "imagenet" and path.exists():
         shown, state = str(path), read_state(path)
     else:
         shown, state = _imagenet(source, name)
+    if "encoder.pos_embedding" in state:
+        state = _resized_positions(model, state)
     report = copy_state(model, state, shown)
     if not report.loaded:
         raise ConfigError(f'nothing in {shown} fits "{name}": are these the weights of another net?')
@@ -115,8 +117,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"{path} holds more than tensors and is not opened, since loading it could run code. Save only the state dict: "
-            "safetensors.torch.save_file(model.state_dict(), ...)"
+            f"{path} is damaged or holds more than tensors, and is not opened, since that could run code. Save only the state "
+            "dict: safetensors.torch.save_file(model.state_dict(), ...)"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise ConfigError(f"{path} is damaged or no file of weights: {error}") from error
@@ -149,11 +151,18 @@ def _imagenet(source: str, name: str) -> tuple[str, dict[str, torch.Tensor]]:
             f"{path} is damaged: its SHA-256 begins {found[: len(expected)]}, not {expected}. Delete it; it is fetched "
             f"again, or put there the file from {entry.url}"
         )
-    state = read_state(path)
-    # DenseNet's files are older than the names of its layers today: denselayer1.norm.1 is denselayer1.norm1.
-    return f"{entry} ({path.name})", {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value for key, value in state.items()
-    }
+    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is denselayer1.norm1.
+    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): v for key, v in read_state(path).items()}
+    return f"{entry} ({path.name})", renamed
+
+
+def _resized_positions(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A vision transformer's state dict with its position embeddings interpolated (bicubic) to the net's image size."""
+    from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+    if not isinstance(model, VisionTransformer):
+        return state
+    return interpolate_embeddings(model.image_size, model.patch_size, dict(state))  # type: ignore[no-any-return]
 
 
 def _download(url: str, path: Path) -> None:

@@ -1,0 +1,163 @@
+"""`fast`: a small net for speed runs on CIFAR, from images [N, 3, S, S] to logits [N, num_classes].
+
+After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (https://arxiv.org/abs/2404.00498), written anew
+from the paper; the whitening layer is from David Page, "How to Train Your ResNet", 2018, and tysam-code's hlb-CIFAR10, 2023.
+
+- First a 2x2 convolution whose weights never learn: `init_whitening` makes its outputs uncorrelated on the training images.
+- Three blocks of 3x3 convolutions, GELU and BatchNorm that learns a shift but no scale and follows its statistics quickly;
+  every convolution starts as (a part of) the identity. depth = 3 gives each block a third convolution with a residual
+  connection, which is the paper's larger net.
+- Max pool over what is left, and a linear layer whose logits are scaled down.
+
+For the published speed train it in half precision with channels_last, Nesterov SGD, label smoothing 0.2, alternating flips.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.registry import net
+from pipelines.errors import ConfigError
+
+KERNEL_SIZE = 2
+MOMENTUM = 0.6  # share of the old statistics that BatchNorm keeps in each step, as the paper counts (torch: 1 - 0.6)
+NUM_WHITENING_IMAGES = 5000  # as in the paper; about 4.8 million patches at 32 px
+EPSILON = 5e-4  # added to the variances: directions with less than that are noise and are not blown up
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm with a bias that learns and a scale fixed at 1: a buffer, so that unfreezing cannot make it learn."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-12, momentum=1 - MOMENTUM)
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels))
+
+
+class Whitening(nn.Module):
+    """2x2 convolution [N, 3, S, S] -> [N, 24, S-1, S-1]; its weights are a buffer, its bias learns.
+
+    Until init_whitening is called the weights are random.
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        num_values = 3 * KERNEL_SIZE**2
+        weight = torch.empty(2 * num_values, 3, KERNEL_SIZE, KERNEL_SIZE)
+        self.register_buffer("weight", nn.init.kaiming_uniform_(weight, a=5**0.5))
+        self.bias = nn.Parameter(torch.zeros(2 * num_values))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(images, self.weight, self.bias)
+
+
+class Block(nn.Module):
+    """[N, C, S, S] -> [N, D, S/2, S/2]."""
+
+    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
+        super().__init__()
+        convolutions = [_dirac_conv(in_channels if i == 0 else out_channels, out_channels) for i in range(depth)]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList(BatchNorm(out_channels) for _ in range(depth))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(self.convolutions[0](x), 2)
+        x = F.gelu(self.norms[0](x))
+        shortcut = x
+        for i in range(1, len(self.convolutions)):
+            x = self.norms[i](self.convolutions[i](x))
+            if i == 2:
+                x = x + shortcut
+            x = F.gelu(x)
+        return x
+
+
+class Scale(nn.Module):
+    """x times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+class FastNet(nn.Sequential):
+    """whiten, features, pool, flatten, classifier, scale; see the module's text."""
+
+    def init_from_images(self, images: torch.Tensor) -> None:
+        """What training calls once, before the first step of a new run, with normalised training images [N, 3, S, S]."""
+        init_whitening(self, images)
+
+
+@net
+def fast(
+    *,
+    num_classes: int,
+    image_size: int,
+    widths: tuple[int, int, int] = (64, 256, 256),
+    depth: int = 2,
+    scale: float = 1 / 9,
+) -> nn.Module:
+    """The net of the module's text. depth: 2 or 3 convolutions in a block; widths (128, 384, 512) with 3 is the larger net."""
+    if depth not in (2, 3):
+        raise ConfigError(f"model.options.depth = {depth}: give 2 or 3")
+    channels = (2 * 3 * KERNEL_SIZE**2, *widths)
+    blocks = [Block(before, after, depth) for before, after in zip(channels, widths, strict=False)]
+    return FastNet(
+        OrderedDict(
+            whiten=Whitening(),
+            activation=nn.GELU(),
+            features=nn.Sequential(*blocks),
+            pool=nn.AdaptiveMaxPool2d(1),
+            flatten=nn.Flatten(),
+            classifier=nn.Linear(widths[-1], num_classes, bias=False),
+            scale=Scale(scale),
+        )
+    )
+
+
+@torch.no_grad()
+def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
+    """Sets the whitening layer's weights from images as the net will see them: float [N, 3, S, S], normalised, any device.
+
+    The rows are the eigenvectors of the covariance of all 2x2 patches, each divided by its standard deviation, and their
+    negatives: the first 12 outputs on those patches have covariance 1, up to EPSILON. Uses the first 5,000 images.
+    """
+    layer = next(module for module in model.modules() if isinstance(module, Whitening))
+    variances, vectors = torch.linalg.eigh(patch_covariance(images[:NUM_WHITENING_IMAGES]))
+    filters = (vectors / torch.sqrt(variances + EPSILON)).T.flip(0)  # the largest variance first
+    layer.weight.copy_(torch.cat((filters, -filters)).reshape(layer.weight.shape))
+
+
+def patch_covariance(images: torch.Tensor) -> torch.Tensor:
+    """Covariance, float64 [12, 12], of the 2x2 patches of images [N, 3, S, S], the values of a patch in the order [3, 2, 2].
+
+    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centred, which the published code
+    leaves out: where the images' mean is not 0, it would otherwise spend a direction's scale on the mean brightness.
+    """
+    num_values = 3 * KERNEL_SIZE**2
+    total = torch.zeros(num_values, dtype=torch.float64, device=images.device)
+    squares = torch.zeros(num_values, num_values, dtype=torch.float64, device=images.device)
+    count = 0
+    for chunk in images.split(500):
+        patches = F.unfold(chunk.double(), KERNEL_SIZE).transpose(1, 2).reshape(-1, num_values)
+        total += patches.sum(0)
+        squares += patches.T @ patches
+        count += len(patches)
+    mean = total / count
+    return squares / count - torch.outer(mean, mean)
+
+
+def _dirac_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """3x3 convolution, same size, no bias, whose first in_channels outputs start as its inputs."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, padding="same", bias=False)
+    nn.init.dirac_(convolution.weight[:in_channels].detach())
+    return convolution
