@@ -1,0 +1,130 @@
+"""`prep`: one subcommand per dataset, and `verify` and `show` for what it wrote.
+
+In: the command line. Out: a dataset folder, a report, an exit status. Heavy imports wait until a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.errors import Command, DatasetError, Group
+from preprocess.registry import Dataset, discover
+
+_FOLDER = click.Path(path_type=Path)
+
+
+class _DatasetGroup(Group):
+    """Finds the datasets' subcommands when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*discover(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if command := super().get_command(ctx, cmd_name):
+            return command
+        dataset = discover().get(cmd_name)
+        return _command(dataset) if dataset else None
+
+
+@click.group(cls=_DatasetGroup)
+def main() -> None:
+    """Write an image dataset once into .beton files, checked and whole, for `train` to feed from."""
+
+
+def _command(dataset: Dataset) -> click.Command:
+    options = [
+        click.Option(
+            ["--out"], type=_FOLDER, required=True, help="The dataset folder to write; one that is there is replaced as a whole."
+        ),
+        *dataset.options,
+        click.Option(
+            ["--encoding"],
+            type=click.Choice(["keep", "jpeg", "raw"]),
+            default="keep",
+            show_default=True,
+            help="keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all encoded anew; raw: pixels.",
+        ),
+        click.Option(
+            ["--quality"], type=click.IntRange(1, 100), default=95, show_default=True, help="Of what is encoded as JPEG."
+        ),
+        click.Option(
+            ["--shorter-side"], type=click.IntRange(1, 65535), help="Reduce images whose shorter side is longer, in pixels."
+        ),
+        click.Option(["--max-side"], type=click.IntRange(1, 65535), help="Reduce images whose longer side is longer, in pixels."),
+        click.Option(
+            ["--no-check"],
+            is_flag=True,
+            help="Do not decode what is kept as it is: quicker, and mean and std are estimated from 256 images.",
+        ),
+        click.Option(
+            ["--on-bad"],
+            type=click.Choice(["fail", "skip"]),
+            default="fail",
+            show_default=True,
+            help="fail: list all unusable images and write nothing; skip: leave them out and name them in rejected.csv.",
+        ),
+        click.Option(
+            ["--workers"],
+            type=click.IntRange(0, 1024),
+            default=0,
+            help="Threads; 0, the default: one per core. The files are the same with any number.",
+        ),
+    ]
+    if dataset.takes_source:
+        options.insert(0, click.Option(["--source"], type=_FOLDER, help=f"Folder or archive with {dataset.files}."))
+    if dataset.download:
+        options.insert(
+            1,
+            click.Option(
+                ["--download"],
+                type=_FOLDER,
+                metavar="DIR",
+                help="Fetch the official files into DIR first and take them from there.",
+            ),
+        )
+
+    def run(**values: Any) -> None:
+        _run(dataset, **values)
+
+    return Command(dataset.name, params=list(options), callback=run, help=f"{dataset.help}\n\n\b\nExample:\n  {dataset.example}")
+
+
+def _run(
+    dataset: Dataset,
+    out: Path,
+    encoding: str,
+    quality: int,
+    shorter_side: int | None,
+    max_side: int | None,
+    no_check: bool,
+    on_bad: str,
+    workers: int,
+    source: Path | None = None,
+    download: Path | None = None,
+    **options: Any,
+) -> None:
+    from preprocess.encode import Encoding
+    from preprocess.prep import prepare
+    from preprocess.progress import progress_bar
+
+    how = Encoding(encoding, quality, shorter_side, max_side, check=not no_check)
+    if dataset.takes_source and (source is None) == (download is None):
+        raise click.UsageError(
+            "give --source, the folder or archive with the raw data"
+            + (", or --download DIR to fetch it." if dataset.download else ".")
+        )
+    if source is not None and not source.exists():
+        raise DatasetError(f"{source} does not exist. --source takes a folder or archive with {dataset.files}.")
+    samples = dataset.read(source, **options)
+    with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
+        manifest = prepare(samples, out, how, workers=workers, on_bad=on_bad, progress=progress)
+    for name, info in manifest.splits.items():
+        click.echo(f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB")
+    if manifest.converted:
+        click.echo("converted: " + ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items()))
+    if manifest.rejected:
+        click.echo(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
+    click.echo(f"{len(manifest.classes)} classes -> {out}")

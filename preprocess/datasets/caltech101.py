@@ -1,0 +1,111 @@
+"""Caltech-101: 101 classes of objects, about 9,000 JPEGs around 300 x 200 px.
+
+In: the folder 101_ObjectCategories, alone or with the lists train.txt and test.txt beside it. Out: a SampleSource without the
+background class. Source: L. Fei-Fei, R. Fergus, P. Perona, CVPR Workshop 2004; data.caltech.edu/records/mzrjq-6wc02.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+import numpy as np
+
+from pipelines.errors import DatasetError
+from preprocess.folders import image_folders, list_images
+from preprocess.registry import Dataset
+from preprocess.source import Files, SampleSource
+from preprocess.splits import describe, divide, per_class, val_options
+
+FOLDER = "101_ObjectCategories"
+BACKGROUND = "BACKGROUND_Google"
+FILES = f"{FOLDER}/ with one folder per class, or 101_ObjectCategories.tar.gz or caltech-101.zip from https://data.caltech.edu/records/mzrjq-6wc02"
+
+
+def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_fraction: float, seed: int) -> SampleSource:
+    """Train and test by the lists or at random, val taken from train. Labels in the order of the sorted class names."""
+    root = find_root(source)
+    classes = [name for name in image_folders(root) if name != BACKGROUND]
+    if split == "auto":
+        split = "lists" if (root.parent / "train.txt").is_file() else "random"
+    if split == "lists":
+        train = read_list(root, root.parent / "train.txt", classes)
+        test = read_list(root, root.parent / "test.txt", classes)
+        if both := set(train.paths) & set(test.paths):
+            raise DatasetError(f"{len(both)} images are in train.txt and in test.txt, {min(both)} for one.")
+        rule = "train.txt and test.txt without the background class"
+    else:
+        every = list_images(root, classes)
+        chosen, rest = per_class(every.labels, per_class_train, seed)
+        train, test = every.subset(chosen), every.subset(rest)
+        rule = f"{per_class_train} images of every class for train, the rest for test, at random (seed {seed})"
+    staying, val = divide(train.labels, val_split, val_fraction, seed)
+    splits = {"train": train.subset(staying), "val": train.subset(val), "test": test}
+    return SampleSource(
+        dataset="caltech101",
+        classes=classes,
+        splits={name: files for name, files in splits.items() if len(files.labels)},
+        split_rule=f"{rule}; {describe(val_split, val_fraction, seed)}",
+        options={"split": split, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+    )
+
+
+def find_root(source: Path) -> Path:
+    """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked archives do."""
+    for root in (source / FOLDER, source / "caltech-101" / FOLDER, source / "caltech101" / FOLDER, source):
+        if root.is_dir() and (root.name == FOLDER or (root / "accordion").is_dir()):
+            return root
+    raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
+
+
+def read_list(root: Path, path: Path, classes: list[str]) -> Files:
+    """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming every line that is no image."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read as a list of images ({error}). --split random needs no lists.") from None
+    label_of = {name: label for label, name in enumerate(classes)}
+    present = {f"{name}/{entry}" for name in classes for entry in os.listdir(root / name)}
+    paths = [line.strip() for line in lines if line.strip() and not line.startswith(f"{BACKGROUND}/")]
+    if missing := [line for line in paths if line not in present]:
+        shown = "\n  ".join(missing[:20]) + (f"\n  and {len(missing) - 20} more" if len(missing) > 20 else "")
+        raise DatasetError(f"{path.name} names {len(missing)} images that are not in {root}:\n  {shown}")
+    if len(set(paths)) != len(paths):
+        raise DatasetError(f"{path.name} names an image twice.")
+    return Files(root, paths, np.array([label_of[line.split("/", 1)[0]] for line in paths], np.int64))
+
+
+def download(folder: Path) -> None:
+    from torchvision.datasets import Caltech101
+
+    Caltech101(folder, download=True)
+
+
+DATASETS = (
+    Dataset(
+        name="caltech101",
+        help="Caltech-101, by its lists or at random.",
+        example="prep caltech101 --source raw/caltech101 --out data/caltech101",
+        read=read,
+        download=download,
+        files=FILES,
+        options=(
+            click.Option(
+                ["--split"],
+                type=click.Choice(["auto", "lists", "random"]),
+                default="auto",
+                show_default=True,
+                help="train.txt and test.txt beside the images, or at random; auto takes the lists where they are.",
+            ),
+            click.Option(
+                ["--per-class", "per_class_train"],
+                type=click.IntRange(1),
+                default=30,
+                show_default=True,
+                help="Images of a class for train, with --split random.",
+            ),
+            *val_options(0.5),
+        ),
+    ),
+)

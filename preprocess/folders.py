@@ -1,0 +1,43 @@
+"""Folders of images, one folder per class.
+
+In: a folder. Out: its class names, sorted, and `Files` in a fixed order: by class, then by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.errors import DatasetError
+from preprocess.source import Files
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+
+def image_folders(root: Path) -> list[str]:
+    """Names of the folders in `root`, sorted, without hidden ones. Raises DatasetError where there is none."""
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise DatasetError(f"{root} holds no folders; expected one folder of images per class.")
+    return names
+
+
+def list_images(root: Path, classes: Sequence[str]) -> Files:
+    """All images below the folders `classes` of `root`, at any depth; hidden files and other suffixes are passed over."""
+    paths: list[str] = []
+    counts: list[int] = []
+    for name in classes:
+        found = sorted(
+            os.path.relpath(os.path.join(folder, file), root)
+            for folder, _, files in os.walk(root / name)
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        )
+        paths += found
+        counts.append(len(found))
+    if not paths:
+        raise DatasetError(f"{root} holds no images in its folders ({', '.join(SUFFIXES)}).")
+    return Files(root, paths, np.repeat(np.arange(len(classes), dtype=np.int64), counts))

@@ -1,0 +1,74 @@
+"""The header of a JPEG: what must be known before deciding whether its bytes can be kept.
+
+In: the bytes of a file. Out: `JpegHeader`. Costs about 8 µs; Pillow's `open` takes about 100 µs, which would be the
+slowest part of a run that does not decode. Layout after ITU-T T.81, annex B.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+# Start-of-frame markers. Every decoder reads the first three; the rest (lossless, arithmetic) DALI or nvJPEG may not.
+_COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
+_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _END = 0xDA, 0xD9
+_APP1 = 0xE1
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """Sizes in pixels. convert: why the bytes cannot stay as they are, in words for the manifest; empty when they can."""
+
+    width: int
+    height: int
+    convert: tuple[str, ...]
+
+
+def is_jpeg(data: bytes) -> bool:
+    return data[:3] == b"\xff\xd8\xff"
+
+
+def read_header(data: bytes) -> JpegHeader:
+    """Walk the segments up to the first scan. Raises ValueError where they make no sense."""
+    position, frame, convert = 2, None, []
+    while True:
+        while data[position : position + 2] == b"\xff\xff":  # fill bytes may stand before a marker
+            position += 1
+        segment = data[position : position + 4]
+        if len(segment) < 4 or segment[0] != 0xFF:
+            raise ValueError(f"broken JPEG: no marker at byte {position} of {len(data)}")
+        marker, length = segment[1], segment[2] << 8 | segment[3]
+        if marker in _FRAMES:
+            if length < 8 or position + 10 > len(data) or frame is not None:
+                raise ValueError("broken JPEG: no sound frame header")
+            precision, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
+            frame = (width, height)
+            if components not in (1, 3):
+                convert.append("cmyk" if components == 4 else f"{components} channels")
+            if marker not in _COMMON_FRAMES or precision != 8:
+                convert.append("unusual jpeg coding")
+        elif marker == _APP1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            if _orientation(data[position + 4 : position + 2 + length]) != 1:
+                convert.append("exif rotation")
+        elif marker == _START_OF_SCAN:
+            break
+        elif marker == _END or length < 2:
+            raise ValueError("broken JPEG: it ends before its first scan")
+        position += 2 + length
+    if frame is None or 0 in frame:
+        raise ValueError("broken JPEG: no frame header, or one without pixels")
+    return JpegHeader(*frame, tuple(convert))
+
+
+def _orientation(segment: bytes) -> int:
+    """EXIF's tag 0x0112, 1..8; 1, upright, where the tags are missing or unreadable, as viewers have it."""
+    from PIL import Image
+
+    try:
+        exif = Image.Exif()
+        exif.load(segment)
+        value = exif.get(0x0112, 1)
+    except Exception:  # whatever Pillow makes of damaged tags
+        return 1
+    return value if value in range(1, 9) else 1

@@ -1,0 +1,109 @@
+"""What a dataset file gives: per split, samples that can be read one by one, in a fixed order.
+
+In: nothing. Out: `SampleSource`, which `prep.prepare` turns into a dataset folder, and the three kinds of samples there
+are: files on disk (`Files`), arrays in memory (`Arrays`), images made on the fly (`Generated`).
+Nothing is read here before it is asked for, and nothing is kept: memory does not grow with the size of the images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
+
+
+class Samples(Protocol):
+    """One split. labels: int64 [N], in the order in which the samples are stored."""
+
+    @property
+    def labels(self) -> Labels: ...
+
+    def name(self, index: int) -> str:
+        """What a person would look for: a path below the source, or a batch and a number."""
+
+    def read(self, index: int) -> bytes | Pixels:
+        """The sample as it is: the bytes of an image file, or pixels. May be called from several threads at once."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files: `paths` below `root`."""
+
+    root: Path
+    paths: Sequence[str]
+    labels: Labels
+
+    def name(self, index: int) -> str:
+        return self.paths[index]
+
+    def read(self, index: int) -> bytes:
+        with open(os.path.join(self.root, self.paths[index]), "rb", buffering=0) as file:
+            return file.read()
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> Files:
+        """These files only."""
+        return Files(self.root, [self.paths[i] for i in indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images of one size in memory: uint8 [N, H, W] gray, [N, 3, H, W] planes or [N, H, W, 3]. `origin` names them."""
+
+    images: Pixels
+    labels: Labels
+    origin: str
+    indices: npt.NDArray[np.int64] | None = None  # which of `images` these are; None: all, in their order
+
+    def name(self, index: int) -> str:
+        return f"{self.origin}:{index if self.indices is None else self.indices[index]}"
+
+    def read(self, index: int) -> Pixels:
+        return self.block(index, index + 1)[0]
+
+    def block(self, start: int, stop: int) -> Pixels:
+        """Samples start..stop-1 as one contiguous uint8 [n, H, W, 3] array."""
+        images = self.images[start:stop] if self.indices is None else self.images[self.indices[start:stop]]
+        if images.ndim == 3:
+            images = np.repeat(images[..., None], 3, axis=3)
+        elif images.shape[3] != 3:
+            images = images.transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(images)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> Arrays:
+        """These samples only. The pixels are shared, not copied."""
+        chosen = indices if self.indices is None else self.indices[indices]
+        return Arrays(self.images, self.labels[indices], self.origin, chosen)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Images made by `make(index)`, the same one for the same index."""
+
+    make: Callable[[int], bytes | Pixels]
+    labels: Labels
+    origin: str
+
+    def name(self, index: int) -> str:
+        return f"{self.origin}:{index}"
+
+    def read(self, index: int) -> bytes | Pixels:
+        return self.make(index)
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """A dataset before it is written. `classes` name the labels 0..C-1; `options` are noted in the manifest."""
+
+    dataset: str
+    classes: Sequence[str]
+    splits: Mapping[str, Samples]
+    split_rule: str
+    options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""Chunks to one .beton file in FFCV's format (its layout is in pipelines/beton.py), in order and in one pass.
+
+In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples alone, not on how they
+were cut into chunks.
+
+Why not ffcv's own writer: its order is that in which its processes finish, it re-encodes, and waits for ever when one dies.
+
+Pages: ffcv's Loader (os_cache=False) reads whole pages and takes a sample from one of them, so no sample may cross a
+multiple of the page size. A sample larger than a page doubles the page size: what lies within small pages lies within large ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.beton import DESCRIPTOR, FIELD_TYPES, HEADER, IMAGE_FIELD, INT_FIELD, JPG, RAW, TABLE_ROW, VERSION, crc32_path
+from pipelines.manifest import SplitInfo
+from preprocess.encode import Chunk
+
+PAGE_SIZE = 1 << 23  # ffcv's default, 8 MiB
+_ALIGNMENT = 4096  # where the data may begin; nothing of ffcv's asks for more, and a whole page would add 8 MiB to every file
+# ffcv's C struct: one image, one label, aligned. numpy pads as C does.
+METADATA = np.dtype([("image", FIELD_TYPES[IMAGE_FIELD]), ("label", FIELD_TYPES[INT_FIELD])], align=True)
+
+
+class BetonWriter:
+    """One beton being written. capacity: the most samples that may come; there may be fewer in the end."""
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        self._path = path
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
+        self._page_size = PAGE_SIZE
+        data_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + capacity * METADATA.itemsize
+        self._position = -(-data_start // _ALIGNMENT) * _ALIGNMENT
+        # 33 bytes a sample; Python objects would take ten times as much.
+        self._pointers, self._sizes, self._labels = array("q"), array("q"), array("q")
+        self._crc32, self._widths, self._heights = array("L"), array("H"), array("H")
+        self._modes = array("B")
+
+    def append(self, chunk: Chunk) -> None:
+        """Write the chunk's samples behind those already there. Raises OSError, as for a full disk."""
+        data, done, end, begin = memoryview(chunk.data), 0, 0, self._position
+        for size in chunk.sizes:
+            while size > self._page_size:
+                self._page_size *= 2
+            position = self._position
+            if position % self._page_size + size > self._page_size:  # would cross into the next page: close this run, go there
+                self._write(data[done:end], begin)
+                done, begin = end, -(-position // self._page_size) * self._page_size
+                position = begin
+            self._pointers.append(position)
+            self._position = position + size
+            end += size
+        self._write(data[done:end], begin)
+        self._labels.extend(chunk.labels.tolist())
+        self._sizes.extend(chunk.sizes)
+        self._crc32.extend(chunk.crc32)
+        self._widths.extend(chunk.widths)
+        self._heights.extend(chunk.heights)
+        self._modes.extend(chunk.modes)
+
+    def finish(self, num_classes: int) -> SplitInfo:
+        """Write the tables and the header. The SHA-256 is left for `seal` to give."""
+        num = len(self._pointers)
+        header = np.zeros(1, HEADER)
+        header[0] = (VERSION, 2, self._page_size, num, self._position)
+        descriptors = np.zeros(2, DESCRIPTOR)
+        for row, name, type_id in zip(descriptors, (b"image", b"label"), (IMAGE_FIELD, INT_FIELD), strict=True):
+            row["type_id"] = type_id
+            row["name"][: len(name)] = np.frombuffer(name, np.uint8)
+        metadata, table = np.zeros(num, METADATA), np.zeros(num, TABLE_ROW)
+        image = metadata["image"]
+        image["mode"], image["width"], image["height"], image["data_ptr"] = (
+            self._modes,
+            self._widths,
+            self._heights,
+            self._pointers,
+        )
+        metadata["label"] = self._labels
+        table["sample_id"], table["ptr"], table["size"] = np.arange(num), self._pointers, self._sizes
+        self._write(table.tobytes(), self._position)
+        self._write(header.tobytes() + descriptors.tobytes() + metadata.tobytes(), 0)
+        modes = Counter(self._modes.tobytes())
+        return SplitInfo(
+            file=self._path.name,
+            num_samples=num,
+            counts=np.bincount(metadata["label"], minlength=num_classes).tolist(),
+            bytes=self._path.stat().st_size,
+            sha256="",
+            modes={"jpg": modes[JPG], "raw": modes[RAW]},
+            min_height=min(self._heights, default=0),
+            min_width=min(self._widths, default=0),
+            max_height=max(self._heights, default=0),
+            max_width=max(self._widths, default=0),
+        )
+
+    def seal(self) -> str:
+        """After `finish`: write the CRCs beside the beton, bring both to the disk, close. Returns the beton's SHA-256 in hex.
+
+        The digest is read back from the page cache, as the header, at the front, is known last.
+        """
+        with open(crc32_path(self._path), "wb") as file:
+            np.save(file, np.array(self._crc32, np.uint32), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.fsync(self._file.fileno())
+        self.close()
+        with open(self._path, "rb") as beton:
+            return hashlib.file_digest(beton, "sha256").hexdigest()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, data: bytes | memoryview, position: int) -> None:
+        self._file.seek(position)
+        while len(data):
+            data = data[self._file.write(data) :]  # a raw file may take less than all
