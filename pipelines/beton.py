@@ -24,7 +24,8 @@ import numpy.typing as npt
 from pipelines.errors import DatasetError, SampleError
 
 HEADER = np.dtype(
-    [("version", "<u2"), ("num_fields", "<u2"), ("page_size", "<u4"), ("num_samples", "<u8"), ("alloc_table_ptr", "<u8")], align=True
+    [("version", "<u2"), ("num_fields", "<u2"), ("page_size", "<u4"), ("num_samples", "<u8"), ("alloc_table_ptr", "<u8")],
+    align=True,
 )
 DESCRIPTOR = np.dtype([("type_id", "u1"), ("name", "u1", 16), ("arguments", "u1", 1024)], align=True)
 TABLE_ROW = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
@@ -106,11 +107,15 @@ class Beton:
         if num_fields != 2 or start > len(self.data):
             raise self._fail(f"it has {num_fields} fields, expected an image and a label")
         if not start <= self._table_start <= len(self.data) or (len(self.data) - self._table_start) % TABLE_ROW.itemsize:
-            raise self._fail(f"its table of samples would begin at byte {self._table_start} of {len(self.data)}; the file was cut short or never finished")
+            raise self._fail(
+                f"its table of samples would begin at byte {self._table_start} of {len(self.data)}; the file was cut short or never finished"
+            )
         descriptors = self.data[HEADER.itemsize : start].view(DESCRIPTOR)
         types = [int(t) for t in descriptors["type_id"]]
         if sorted(types) != [INT_FIELD, IMAGE_FIELD]:
-            raise self._fail(f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one integer ({INT_FIELD})")
+            raise self._fail(
+                f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one integer ({INT_FIELD})"
+            )
         # numpy derives ffcv's padding itself when it is told to align: the same C struct.
         layout = np.dtype([("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types], align=True)
         end = start + num_samples * layout.itemsize
@@ -136,7 +141,10 @@ class Beton:
 
     def _check_samples(self) -> None:
         for what, bad in (
-            ("lies outside the file", (self.offsets < self._data_start) | (self.sizes < 0) | (self.offsets > self._table_start - self.sizes)),
+            (
+                "lies outside the file",
+                (self.offsets < self._data_start) | (self.sizes < 0) | (self.offsets > self._table_start - self.sizes),
+            ),
             ("has an unknown coding", (self.modes != JPG) & (self.modes != RAW)),
             ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
             ("has a wrong size", (self.modes == RAW) & (self.sizes != self.heights.astype(np.int64) * self.widths * 3)),

@@ -58,7 +58,9 @@ class Manifest(_Strict):
     def split(self, name: str) -> SplitInfo:
         """The split `name`, or a DatasetError that lists those there are."""
         if name not in self.splits:
-            raise DatasetError(f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has: {", ".join(self.splits)}.')
+            raise DatasetError(
+                f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has: {", ".join(self.splits)}.'
+            )
         return self.splits[name]
 
 
@@ -68,7 +70,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not Path(folder).is_dir():
         raise DatasetError(f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}")
     if not path.is_file():
-        raise DatasetError(f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET --source DIR --out {folder}")
+        raise DatasetError(
+            f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET --source DIR --out {folder}"
+        )
     try:
         manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:

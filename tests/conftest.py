@@ -44,4 +44,6 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shapes_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same kind of images as raw pixels, all 32 x 32, as CIFAR's are."""
-    return _prep_shapes(tmp_path_factory.mktemp("data") / "shapes_raw", "--encoding", "raw", "--min-size", "32", "--max-size", "32", "--square")
+    return _prep_shapes(
+        tmp_path_factory.mktemp("data") / "shapes_raw", "--encoding", "raw", "--min-size", "32", "--max-size", "32", "--square"
+    )

@@ -1,0 +1,80 @@
+"""JPEG streams -> pixels on CPU cores, by DALI's decoder, whole or just a region.
+
+In: bytes of JPEGs and regions of interest. Out: `Pictures`, valid as long as they are held. One undecodable image ends a
+DALI pipeline, so on an error each image of the batch is tried by itself, the bad ones named, and the pipeline built anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.executors.pool import Pictures
+
+Int32 = npt.NDArray[np.int32]
+_BLACK = np.zeros((1, 1, 3), np.uint8)
+
+
+class Decoder:
+    """DALI's `decoders.image_slice` on `threads` CPU threads, for up to `batch_size` images at once."""
+
+    def __init__(self, batch_size: int, threads: int) -> None:
+        self._batch_size, self._threads = batch_size, threads
+        self._pipeline = self._build(batch_size, threads)
+
+    @staticmethod
+    def _build(batch_size: int, threads: int) -> Any:
+        from nvidia.dali import fn, pipeline_def, types
+
+        # The dynamic executor hands its outputs over: they live until the last reference goes, not until the next run.
+        @pipeline_def(batch_size=batch_size, num_threads=threads, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)  # type: ignore[untyped-decorator]
+        def graph() -> Any:
+            return fn.decoders.image_slice(
+                fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1),
+                fn.external_source(name="start", dtype=types.INT32, ndim=1),
+                fn.external_source(name="shape", dtype=types.INT32, ndim=1),
+                axis_names="WH",
+                output_type=types.RGB,
+            )
+
+        pipeline = graph()
+        pipeline.build()
+        return pipeline
+
+    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> tuple[Pictures, list[int]]:
+        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs: their Pictures, and positions of undecodable ones.
+
+        An undecodable image is given as one black pixel with a region of its own.
+        """
+        try:
+            return self._run(self._pipeline, jpegs, regions), []
+        except RuntimeError:
+            self._pipeline = self._build(self._batch_size, self._threads)
+        parts: list[Pictures | None] = []
+        single = self._build(1, 1)
+        for i, jpeg in enumerate(jpegs):
+            try:
+                parts.append(self._run(single, [jpeg], regions[i : i + 1]))
+            except RuntimeError:
+                parts.append(None)
+                single = self._build(1, 1)
+        bad = [i for i, part in enumerate(parts) if part is None]
+        one = np.ones(1, np.int32)
+        black = Pictures(np.array([_BLACK.ctypes.data]), one, one, np.zeros((1, 2), np.int32), _BLACK)
+        whole = [part or black for part in parts]
+        joined = {
+            name: np.concatenate([getattr(p, name) for p in whole]) for name in ("addresses", "heights", "widths", "origin")
+        }
+        return Pictures(**joined, owner=whole), bad
+
+    def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
+        pipeline.feed_input("jpeg", jpegs)
+        pipeline.feed_input("start", list(np.ascontiguousarray(regions[:, :2])))
+        pipeline.feed_input("shape", list(np.ascontiguousarray(regions[:, 2:] - regions[:, :2])))
+        (images,) = pipeline.run()
+        tensors = [images[i] for i in range(len(jpegs))]
+        shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
+        addresses = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+        return Pictures(addresses, shapes[:, 0].copy(), shapes[:, 1].copy(), regions[:, :2], owner=(images, tensors))

@@ -1,0 +1,109 @@
+"""Threads that run `render` over parts of a batch, and the ring of buffers that they write into.
+
+In: addresses of decoded images and their Plan. Out: one tensor per batch, on the device. `host` and `resident` use it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipelines.executors.render import BFLOAT16, FLOAT16, FLOAT32, render
+from pipelines.executors.taps import BORDERS
+from pipelines.plan import Plan
+
+KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+_NO_BOXES = np.zeros((0, 4), np.int32)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded images in memory, any of them possibly a part of the stored one.
+
+    addresses int64 [N] of contiguous uint8 [H, W, 3]; heights, widths int32 [N]; origin int32 [N, 2]: where (x, y) of the
+    stored image the part begins. owner keeps the memory alive.
+    """
+
+    addresses: npt.NDArray[np.int64]
+    heights: npt.NDArray[np.int32]
+    widths: npt.NDArray[np.int32]
+    origin: npt.NDArray[np.int32]
+    owner: Any = None
+
+
+class RenderPool:
+    """A few threads and depth + 2 output buffers of [batch_size, S, S, 3]; on a GPU also pinned twins of them.
+
+    Reused buffers stay in the processor's cache: CIFAR-10 at batch 512 gained by it, since fresh pages cost more than the pixels.
+    """
+
+    def __init__(
+        self, *, batch_size: int, image_size: int, dtype: torch.dtype, device: torch.device, threads: int, depth: int
+    ) -> None:
+        shape = (batch_size, image_size, image_size, 3)
+        pinned = device.type == "cuda"
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(depth + 2)]
+        self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers] if pinned else []
+        self._stream = torch.cuda.Stream(device) if pinned else None
+        self._kind, self._size, self._threads = KINDS[dtype], image_size, threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="slipform-render")
+        self._next = 0
+        self.seconds = 0.0
+
+    def start(self, pictures: Pictures, plan: Plan) -> Callable[[], Tensor]:
+        """Render a batch in the background; the returned function waits for it and gives [N, 3, S, S] channels_last."""
+        slot = self._next
+        self._next = (slot + 1) % len(self._buffers)
+        buffer = self._buffers[slot]
+        flat = buffer.view(-1)
+        out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
+        out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
+        geometry, clip = _relative(plan, pictures)
+        erase = _NO_BOXES if plan.erase is None else plan.erase
+        args = (
+            pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,
+            BORDERS[plan.border], plan.axis_aligned, self._size, self._kind, out32, out16,
+        )  # fmt: skip
+        part = max(1, -(-len(plan) // (2 * self._threads)))
+        parts = [self._pool.submit(self._render, args, i, min(i + part, len(plan))) for i in range(0, len(plan), part)]
+        return lambda: self._wait(parts, slot, len(plan), pictures)
+
+    def _render(self, args: tuple[Any, ...], start: int, stop: int) -> float:
+        began = time.perf_counter()
+        render(*args, start, stop)
+        return time.perf_counter() - began
+
+    def _wait(self, parts: list[Future[float]], slot: int, count: int, pictures: Pictures) -> Tensor:
+        self.seconds += sum(part.result() for part in parts)
+        assert pictures is not None  # kept alive until here
+        images = self._buffers[slot][:count]
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._stream.device)
+            self._stream.wait_stream(current)  # the step before may still read this copy
+            with torch.cuda.stream(self._stream):
+                self._copies[slot][:count].copy_(images, non_blocking=True)
+            current.wait_stream(self._stream)
+            images = self._copies[slot][:count]
+        return images.permute(0, 3, 1, 2)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _relative(plan: Plan, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Geometry and clip in the pixels of the parts that were decoded."""
+    origin = pictures.origin
+    if not origin.any():
+        return plan.geometry, plan.clip
+    geometry = plan.geometry.astype(np.float64)
+    geometry[:, :2] -= origin[:, :, None] * geometry[:, 2:3]
+    clip = plan.clip - np.tile(origin, 2)
+    return geometry.astype(np.float32), clip

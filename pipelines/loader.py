@@ -1,0 +1,177 @@
+"""The loader: a dataset folder -> batches on the device, for as many epochs as asked for, from any position.
+
+In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e holds is a pure function of
+(seed, e, k); the loader's only state is its position (epoch, samples of it already handed out).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipelines.augment import Augmentation
+from pipelines.batch import IGNORED_LABEL, Batch
+from pipelines.beton import Beton
+from pipelines.errors import ConfigError
+from pipelines.executors import choose
+from pipelines.executors.job import Job
+from pipelines.manifest import Manifest, read_manifest
+from pipelines.mix import mix
+from pipelines.order import EpochOrder
+from pipelines.plan import draw, draw_mix
+
+
+class Loader:
+    """Iterating gives one epoch, from the position on; the next iteration gives the next epoch, already being prepared.
+
+    folder, split: what to read. augment: what to do with it; with training=False its `evaluation()`, in stored order, the
+    last batch padded (labels -100, indices -1). batch_size: per process; rank, world: which part of the global batch is
+    ours. executor: "auto", "dali", "host" or "resident". threads: 0 takes the processors this process may use. prefetch:
+    batches prepared ahead. on_bad: "error", or "skip", which gives unreadable samples the label -100 and counts them.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        split: str = "train",
+        augment: Augmentation | None = None,
+        *,
+        batch_size: int,
+        training: bool = True,
+        seed: int = 0,
+        executor: str = "auto",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        rank: int = 0,
+        world: int = 1,
+        threads: int = 0,
+        prefetch: int = 2,
+        on_bad: str = "error",
+    ) -> None:
+        if on_bad not in ("error", "skip"):
+            raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
+        if seed < 0 or prefetch < 1:
+            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}: the seed is 0 or more, prefetch at least 1")
+        self.manifest: Manifest = read_manifest(Path(folder))
+        self.split, self.training, self.seed = split, training, seed
+        self.device = torch.device(device)
+        self._beton = Beton(Path(folder) / self.manifest.split(split).file)
+        spec = augment or Augmentation()
+        self.augment = (spec if training else spec.evaluation()).resolved(self.manifest.mean, self.manifest.std)
+        self.order = EpochOrder(len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world)
+        self._executor = choose(
+            executor, self._beton, spec=self.augment, batch_size=batch_size, dtype=dtype, device=self.device,
+            threads=threads or len(os.sched_getaffinity(0)), depth=prefetch, on_bad=on_bad,
+        )  # fmt: skip
+        self.epoch, self.seen = 0, 0
+        self.num_bad = 0
+        self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()
+        self._cursor = (0, 0)  # position of the next job to submit
+        self._plan_seconds = self._wait_seconds = 0.0
+        self._num_images = 0
+
+    @property
+    def num_samples(self) -> int:
+        return len(self._beton)
+
+    @property
+    def executor_name(self) -> str:
+        return self._executor.name
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this process."""
+        return self.order.num_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch
+        if not len(self):
+            self.epoch += 1
+        while self.epoch == epoch and len(self):
+            self._submit_ahead()
+            batch = self._next()
+            # Moved before the batch is handed out: a state saved after training on it counts it as seen.
+            self.epoch, self.seen = self.order.after(epoch, self.seen)
+            yield batch
+
+    def _submit_ahead(self) -> None:
+        """Keep `depth` jobs under way; in training also those of the next epoch, so that it begins without a pause."""
+        while len(self._ahead) < self._executor.depth:
+            epoch, seen = self._cursor
+            if epoch > self.epoch and not self.training:
+                return
+            began = time.perf_counter()
+            indices = self.order.batch(epoch, seen)
+            valid = np.where(indices < 0, 0, indices)
+            plan = draw(self.augment, valid, self._beton.heights[valid], self._beton.widths[valid], self.seed, epoch)
+            job = Job(valid, plan)
+            self._plan_seconds += time.perf_counter() - began
+            self._executor.submit(job)
+            self._ahead.append((epoch, seen, indices, job))
+            self._cursor = self.order.after(epoch, seen)
+
+    def _next(self) -> Batch:
+        began = time.perf_counter()
+        epoch, seen, indices, job = self._ahead.popleft()
+        rendered = self._executor.collect()
+        self._wait_seconds += time.perf_counter() - began
+        self._num_images += len(indices)
+        labels = torch.from_numpy(np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices]))
+        if rendered.bad:
+            labels[rendered.bad] = IGNORED_LABEL
+            self.num_bad += len(rendered.bad)
+        batch = Batch(rendered.images, labels.to(self.device, non_blocking=True), torch.from_numpy(indices))
+        plan = draw_mix(self.augment, len(batch), self.seed, epoch, seen // self.order.batch_size + self.order.rank)
+        return mix(batch, plan) if plan else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position and what it means something for: plain ints and strings."""
+        return {"epoch": self.epoch, "seen": self.seen, "seed": self.seed, "num_samples": self.num_samples, "split": self.split}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position, whatever executor, batch size or number of processes saved it.
+
+        Where the new global batch does not divide what was seen, the epoch goes on at that very sample all the same.
+        Raises ConfigError where the state belongs to another dataset or seed.
+        """
+        for key in ("num_samples", "seed", "split"):
+            if state[key] != getattr(self, key):
+                raise ConfigError(
+                    f"the saved position belongs to {key} = {state[key]}, this loader has {getattr(self, key)}: "
+                    "resume with the same dataset and seed, or start a new run"
+                )
+        self._drain()
+        self.epoch, self.seen = self.order.normal(int(state["epoch"]), int(state["seen"]))
+        self._cursor = (self.epoch, self.seen)
+
+    def stats(self) -> dict[str, float]:
+        """Seconds spent since the start: plan, wait (of the consumer), and the executor's stages; images handed out; bad samples."""
+        return {
+            "plan_seconds": self._plan_seconds,
+            "wait_seconds": self._wait_seconds,
+            "num_images": float(self._num_images),
+            "num_bad": float(self.num_bad),
+            **self._executor.stats(),
+        }
+
+    def _drain(self) -> None:
+        while self._ahead:
+            self._ahead.popleft()
+            self._executor.collect()
+
+    def close(self) -> None:
+        """End the threads; may be called twice."""
+        self._executor.close()
+        self._ahead.clear()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
