@@ -74,7 +74,7 @@ class LossConfig(Section):
 class TrainConfig(Section):
     """[train]: the loop. batch_size counts the images of one process and one forward pass."""
 
-    epochs: int = Field(default=20, ge=0)
+    epochs: int = Field(default=20, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 128
     accumulate: int = Field(default=1, ge=1)  # batches per step of the optimizer
     clip_norm: float = Field(default=0.0, ge=0)

@@ -1,0 +1,82 @@
+"""From a configuration to a `TrainState` ready for its first step.
+
+In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and rules, put together; the benchmark
+trains with the very same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models import freeze, registry
+from models.weights import LoadReport
+from pipelines.errors import ConfigError
+from train.device import pick_compile, pick_precision
+from train.distributed import Process
+from train.loss import make_loss
+from train.optim import make_optimizers
+from train.sections import RunConfig
+from train.state import Forward, Rules, TrainState, averaged_copy
+
+
+def build_state(
+    config: RunConfig,
+    *,
+    num_classes: int,
+    process: Process,
+    first_images: Callable[[], Tensor] | None = None,
+    on_load: Callable[[LoadReport], object] | None = None,
+) -> TrainState:
+    """The state before the first step. `first_images` gives a batch for nets that start from images (FastNet's whitening)."""
+    torch.manual_seed(config.train.seed)  # the same first weights on every process
+    model = registry.build(config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load)
+    memory_format = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    model = model.to(process.device, memory_format=memory_format)
+    if first_images and hasattr(model, "init_from_images"):
+        model.init_from_images(first_images())
+    if not any(parameter.requires_grad for parameter in model.parameters()) and not config.train.unfreeze_at_epoch:
+        raise ConfigError("model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch")
+    torch.manual_seed(config.train.seed + 1 + process.rank)  # dropout: other numbers on every process
+    ema = averaged_copy(model) if config.train.ema else None
+    precision = pick_precision(config.train.precision, process.device)
+    scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
+    rules = make_rules(config, model, ema or model, process)
+    return TrainState(model, make_optimizers(config.optimizer, model), scaler, rules, ema)
+
+
+def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process) -> Rules:
+    """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look at what learns."""
+    wrapped: nn.Module = model
+    if process.world > 1:
+        devices = [process.device] if process.device.type == "cuda" else None
+        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+    forward: Forward = wrapped
+    evaluate: Forward = evaluated
+    if pick_compile(config.train.compile, process.device):
+        # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so that its gradient
+        # exchange overlaps with the compiled backward pass.
+        forward = torch.compile(wrapped, dynamic=False)
+        evaluate = forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False)
+    return Rules(
+        forward=forward,
+        evaluate=evaluate,
+        loss=make_loss(config.loss),
+        precision=pick_precision(config.train.precision, process.device),
+        device=process.device,
+        clip_norm=config.train.clip_norm,
+        ema_decay=config.train.ema,
+        flip_test=config.train.flip_test,
+        **({"unsynchronised": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
+    )
+
+
+def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
+    """From here on every layer learns."""
+    freeze.unfreeze(state.model)
+    freeze.set_train_mode(state.model)
+    torch.compiler.reset()
+    state.rules = make_rules(config, state.model, state.evaluated, process)
