@@ -162,7 +162,7 @@ def _resized_positions(model: nn.Module, state: dict[str, torch.Tensor]) -> dict
 
     if not isinstance(model, VisionTransformer):
         return state
-    return interpolate_embeddings(model.image_size, model.patch_size, dict(state))  # type: ignore[no-any-return]
+    return interpolate_embeddings(model.image_size, model.patch_size, dict(state))
 
 
 def _download(url: str, path: Path) -> None:
