@@ -1,0 +1,153 @@
+"""The command `bench`. In: options. Out: tables on standard output, results as JSON, progress on standard error.
+
+torch is imported only once there is something to measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipelines.errors import Group, SlipformError
+
+if TYPE_CHECKING:
+    from bench.measure import Effort
+    from bench.result import Row
+
+EXAMPLES = """\b
+Examples:
+  bench loaders data/caltech101 --quick
+  bench loaders data/caltech101 data/cifar10 --require --out bench/results/laptop-loaders.json
+  bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
+  bench tune data/caltech101
+  bench compare bench/results/laptop-loaders.json new.json
+  bench report --readme README.md
+"""
+
+data_argument = click.argument("data", type=click.Path(path_type=Path))
+quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
+out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+peers_option = click.option("--peers", default=None, help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.")
+
+
+@click.group(cls=Group, epilog=EXAMPLES, context_settings={"max_content_width": 110})
+def main() -> None:
+    """Measure preparing, loading and training on this machine, beside the peers, with the spread of every number."""
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _effort(quick: bool) -> Effort:
+    from bench.measure import FULL, QUICK
+
+    return QUICK if quick else FULL
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise SlipformError(f'device "{name}" is not here: give auto or cpu{" or cuda" if torch.cuda.is_available() else ""}')
+    return name
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        found = [int(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise click.BadParameter(
+            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64', param_hint=option
+        )
+    return found
+
+
+def _finish(suite: str, rows: list[Row], out: Path | None, environment: Any) -> None:
+    """Print the table and write the file."""
+    from bench.environment import command_line
+    from bench.result import Result, write_result
+    from bench.tables import constants, table
+
+    path = out or Path("runs/bench") / f"{suite}.json"
+    write_result(path, Result(environment=environment, command=command_line(), rows=rows))
+    click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
+    click.echo("Median and 95 % interval of the median (of fewer than six repeats: smallest and largest).\n")
+    click.echo(table(rows))
+    click.echo(f"\nwritten to {path}")
+
+
+@main.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512.")
+@click.option("--input", "inputs", default="streaming,resident,small", show_default=True, help="Which races to run.")
+@click.option(
+    "--jitter", type=click.Choice(["both", "with", "without"]), default=None, help="With colour jitter? [both; --quick: without]"
+)
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
+@device_option
+@peers_option
+@click.option("--require", is_flag=True, help="Exit 1 where we are below the multiples of ffcv that are promised.")
+@quick_option
+@out_option
+def loaders(
+    data: tuple[Path, ...],
+    batch_size: int,
+    inputs: str,
+    jitter: str | None,
+    dtype: str,
+    device: str,
+    peers: str | None,
+    require: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Race our executors and the peers on the images of the dataset folders DATA.
+
+    A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a raw dataset of small images
+    as CIFAR-10 is trained (small).
+    """
+    from bench.environment import stamp
+    from bench.suites import loaders as suite
+
+    chosen = [name.strip() for name in inputs.split(",")]
+    _check_names("--input", chosen, suite.EXECUTORS)
+    named = suite.chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
+    if quick and "--input" not in _typed():
+        chosen = ["streaming", "small"]
+    environment = stamp()
+    jitters = {"both": (False, True), "with": (True,), "without": (False,)}[jitter or ("without" if quick else "both")]
+    conditions = suite.Conditions(environment.cores, batch_size, _device(device), dtype, tuple(chosen), jitters)
+    rows = suite.run(data, conditions, named, _effort(quick), _say)
+    _finish("loaders", rows, out, environment)
+    if require and (lacking := suite.shortfalls(rows)):
+        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
+
+
+def _typed() -> set[str]:
+    """The options that stand on the command line."""
+    context = click.get_current_context()
+    return {
+        name
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        for name in parameter.opts
+    }
+
+
+def _check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    for name in given:
+        if name not in set(allowed):
+            raise click.BadParameter(f'"{name}": give some of {", ".join(allowed)}', param_hint=option)
+
+
+if __name__ == "__main__":
+    main()

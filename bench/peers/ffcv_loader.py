@@ -1,0 +1,93 @@
+"""ffcv's own Loader on the same betons, JPEG or raw, with ffcv's own transforms: compiled, no Python for a sample.
+
+On the CPU NormalizeImage is its fastest way to float32; on a GPU uint8 goes over the bus and torch normalises there (its
+own GPU NormalizeImage needs cupy). Colour jitter is ffcv's three transforms, each applied to every image (p = 1) as
+torchvision does; ffcv has no hue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from bench.result import Settings
+from bench.work import Work, endless, grid
+
+
+def reason_not(work: Work) -> str:
+    import ffcv  # 14 s; an ImportError says: not installed
+
+    del ffcv
+    augment = work.augment
+    if augment.color_jitter.hue:
+        return "ffcv has no hue"
+    if augment.crop == "random" and (augment.resize or augment.border != "zero"):
+        return "ffcv pads with one colour and does not resize before a random crop"
+    if augment.crop not in ("random_resized", "random"):
+        return f'no counterpart of crop = "{augment.crop}" here'
+    return ""
+
+
+def candidates(work: Work) -> list[Settings]:
+    return grid(workers=sorted({work.cores, max(1, work.cores - 1)}, reverse=True), batches_ahead=[3])
+
+
+@contextmanager
+def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    from ffcv.fields.decoders import IntDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.transforms import Squeeze, ToDevice, ToTensor
+
+    on_gpu, labels = work.device.startswith("cuda"), [IntDecoder(), ToTensor(), Squeeze()]
+    if on_gpu:
+        import torch
+
+        labels.append(ToDevice(torch.device(work.device)))
+    loader = Loader(
+        work.beton,
+        batch_size=work.batch_size,
+        num_workers=int(settings["workers"] or 0),
+        batches_ahead=int(settings["batches_ahead"] or 3),
+        order=OrderOption.RANDOM,
+        os_cache=True,
+        drop_last=True,
+        pipelines={"image": image_pipeline(work), "label": labels},
+    )
+    yield endless(lambda: iter(loader))
+
+
+def image_pipeline(work: Work) -> list[Any]:
+    """The work's augmentation in ffcv's words."""
+    import numpy as np
+    from ffcv import transforms as T
+    from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder
+
+    augment, size = work.augment, work.augment.image_size
+    steps: list[Any] = []
+    if augment.crop == "random_resized":
+        steps.append(RandomResizedCropRGBImageDecoder((size, size), augment.scale, augment.ratio))
+    else:
+        steps.append(SimpleRGBImageDecoder())
+    if augment.flip == "horizontal":
+        steps.append(T.RandomHorizontalFlip(augment.flip_probability))
+    if augment.crop == "random" and augment.padding:
+        steps.append(T.RandomTranslate(augment.padding))
+    jitter = augment.color_jitter
+    if jitter.brightness:
+        steps.append(T.RandomBrightness(jitter.brightness, p=1.0))
+    if jitter.contrast:
+        steps.append(T.RandomContrast(jitter.contrast, p=1.0))
+    if jitter.saturation:
+        steps.append(T.RandomSaturation(jitter.saturation, p=1.0))
+    mean, std = (np.array(values) * 255 for values in work.mean_std)
+    if not work.device.startswith("cuda"):
+        return [*steps, T.NormalizeImage(mean, std, np.dtype(work.dtype).type), T.ToTensor(), T.ToTorchImage()]
+    import torch
+    from torchvision.transforms.v2 import Normalize
+
+    device = torch.device(work.device)
+    on_device = [T.ToTensor(), T.ToDevice(device), T.ToTorchImage(), T.Convert(getattr(torch, work.dtype))]
+    return [*steps, *on_device, Normalize(mean.tolist(), std.tolist())]

@@ -1,0 +1,40 @@
+"""Ours: pipelines.loader.Loader with the executor that the row names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from bench.result import Settings
+from bench.work import Work, endless, grid
+
+
+def reason_not(work: Work) -> str:
+    return ""
+
+
+def candidates(work: Work) -> list[Settings]:
+    return grid(executor=["auto"], threads=[0, work.cores], prefetch=[2, 4])
+
+
+@contextmanager
+def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    import torch
+    from pipelines.loader import Loader
+
+    loader = Loader(
+        Path(work.folder),
+        work.split,
+        work.augment,
+        batch_size=work.batch_size,
+        executor=str(settings["executor"]),
+        device=work.device,
+        dtype=getattr(torch, work.dtype),
+        threads=int(settings["threads"] or 0),
+        prefetch=int(settings["prefetch"] or 2),
+    )
+    with loader:
+        yield endless(lambda: ((batch.images, batch.labels) for batch in loader))

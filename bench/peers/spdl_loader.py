@@ -1,0 +1,100 @@
+"""SPDL: a thread pipeline of FFmpeg decoders that release the GIL. Crop, resize and flip are one FFmpeg filter for each image,
+its numbers drawn as torchvision draws them; colour jitter is torchvision's; normalisation is done on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.result import Settings
+from bench.work import Work, endless, grid
+
+
+def reason_not(work: Work) -> str:
+    import spdl.io
+    import spdl.pipeline  # an ImportError says: not installed
+
+    del spdl
+    if work.stored == "raw":
+        return "reads image files only"
+    if work.augment.crop != "random_resized":
+        return f'no counterpart of crop = "{work.augment.crop}" here'
+    return ""
+
+
+def candidates(work: Work) -> list[Settings]:
+    return grid(threads=sorted({work.cores, 2 * work.cores}), queue=[4])
+
+
+@contextmanager
+def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    import numpy as np
+    import torch
+    from spdl.pipeline import PipelineBuilder
+
+    from pipelines.beton import Beton
+
+    torch.set_num_threads(1)  # its pipeline's threads are the parallelism
+    beton, generator = Beton(work.beton), np.random.default_rng(1)
+    paths = sorted(Path(work.files).glob("*/*.jpg"), key=lambda path: path.name)  # by index, as in the beton
+    threads = int(settings["threads"] or 1)
+    decode = _decoder(work)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in work.mean_std)
+    device, dtype = torch.device(work.device), getattr(torch, work.dtype)
+
+    def order() -> Iterator[tuple[str, int, int, int]]:
+        for index in generator.permutation(len(beton)):
+            yield str(paths[index]), int(beton.heights[index]), int(beton.widths[index]), int(beton.labels[index])
+
+    def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+        images = torch.stack([image for image, _ in samples]).permute(0, 3, 1, 2)
+        labels = torch.tensor([label for _, label in samples])
+        images = images.to(device, non_blocking=True).to(dtype).sub_(mean.to(device, dtype)).div_(std.to(device, dtype))
+        return images, labels.to(device)
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        pipeline = (
+            PipelineBuilder()
+            .add_source(order())
+            .pipe(decode, concurrency=threads)
+            .aggregate(work.batch_size, drop_last=True)
+            .pipe(collate)
+            .add_sink(int(settings["queue"] or 4))
+            .build(num_threads=threads + 1)
+        )
+        with pipeline.auto_stop():
+            yield from pipeline.get_iterator()
+
+    yield endless(epoch)
+
+
+def _decoder(work: Work) -> Any:
+    """(path, height, width, label) -> (uint8 [S, S, 3], label)."""
+    import spdl.io
+    import torch
+    from torchvision.transforms import v2
+
+    augment, jitter = work.augment, work.augment.color_jitter
+    chance = augment.flip_probability if augment.flip == "horizontal" else 0.0
+    jittered = bool(jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue)
+    color = v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    box = v2.RandomResizedCrop(augment.image_size, augment.scale, augment.ratio)
+
+    def decode(sample: tuple[str, int, int, int]) -> tuple[Tensor, int]:
+        path, height, width, label = sample
+        drawn = box.make_params([torch.empty(3, height, width, device="meta")])
+        crop = f"crop={drawn['width']}:{drawn['height']}:{drawn['left']}:{drawn['top']}:exact=1"
+        flip = ",hflip" if torch.rand(()) < chance else ""
+        size = augment.image_size
+        filters = f"format=rgb24,{crop},scale={size}:{size}:flags=bilinear{flip},format=rgb24"
+        image = spdl.io.to_torch(spdl.io.load_image(path, filter_desc=filters))
+        if jittered:
+            image = color(image.permute(2, 0, 1)).permute(1, 2, 0)
+        return image, label
+
+    return decode

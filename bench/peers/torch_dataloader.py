@@ -1,0 +1,146 @@
+"""torch.utils.data.DataLoader with torchvision.transforms.v2: what most people train with.
+
+JPEGs are read from single files and decoded by Pillow or torchvision (`decode`, searched); raw pixels come straight from the
+beton's memory map. On a GPU, `decode = "cuda"` hands the bytes of a batch to nvJPEG and crops there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.result import Settings
+from bench.work import Work, endless, grid
+
+
+def reason_not(work: Work) -> str:
+    if work.augment.crop not in ("random_resized", "random", "center"):
+        return f'no counterpart of crop = "{work.augment.crop}" here'
+    return ""
+
+
+def candidates(work: Work) -> list[Settings]:
+    decoders = ["none"] if work.stored == "raw" else ["torchvision", "pillow"]
+    found = grid(workers=sorted({work.cores, 2 * work.cores}), prefetch=[2, 4], decode=decoders)
+    if work.stored == "jpeg" and work.device.startswith("cuda"):
+        found += grid(workers=[work.cores // 2, work.cores], prefetch=[2], decode=["cuda"])
+    return found
+
+
+@contextmanager
+def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    import torch
+    from torch.utils.data import DataLoader
+
+    on_gpu, decode = work.device.startswith("cuda"), str(settings["decode"])
+    dataset: Any = RawImages(work) if work.stored == "raw" else ImageFiles(work, decode)
+    loader: Any = DataLoader(
+        dataset,
+        batch_size=work.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=int(settings["workers"] or 0),
+        prefetch_factor=int(settings["prefetch"] or 2),
+        persistent_workers=True,
+        pin_memory=on_gpu and decode != "cuda",
+        collate_fn=_as_lists if decode == "cuda" else None,
+    )
+    dtype, device = getattr(torch, work.dtype), torch.device(work.device)
+    finish = _on_gpu(work) if decode == "cuda" else lambda images: images.to(device, dtype, non_blocking=True)
+    yield endless(lambda: ((finish(images), labels.to(device, non_blocking=True)) for images, labels in loader))
+
+
+class ImageFiles:
+    """Image files in class folders, augmented one by one."""
+
+    def __init__(self, work: Work, decode: str) -> None:
+        paths = sorted(Path(work.files).glob("*/*.jpg"))
+        self._samples = [(str(path), int(path.parent.name)) for path in paths]
+        self._decode = decode
+        self._transform = None if decode == "cuda" else transform(work)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        path, label = self._samples[index]
+        if self._decode == "pillow":
+            from PIL import Image
+
+            with Image.open(path) as image:
+                return self._transform(image.convert("RGB")), label  # type: ignore[misc]
+        from torchvision import io
+
+        data = io.read_file(path)
+        if self._transform is None:
+            return data, label
+        return self._transform(io.decode_jpeg(data, mode=io.ImageReadMode.RGB)), label
+
+
+class RawImages:
+    """Raw pixels of a beton, augmented one by one."""
+
+    def __init__(self, work: Work) -> None:
+        from pipelines.beton import Beton
+
+        self._beton = Beton(work.beton)
+        self._transform = transform(work)
+
+    def __len__(self) -> int:
+        return len(self._beton)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        import torch
+
+        pixels = torch.from_numpy(self._beton.raw(index).copy()).permute(2, 0, 1)
+        return self._transform(pixels), int(self._beton.labels[index])
+
+
+def transform(work: Work, *, normalize: bool = True) -> Any:
+    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalised; uint8 without `normalize`."""
+    import torch
+    from torchvision.transforms import v2
+
+    augment, steps = work.augment, list[Any]()
+    steps.append(v2.ToImage())
+    if augment.crop == "random_resized":
+        steps.append(v2.RandomResizedCrop(augment.image_size, augment.scale, augment.ratio, antialias=True))
+    else:
+        if augment.resize:
+            steps.append(v2.Resize(augment.resize, antialias=True))
+        random = augment.crop == "random"
+        steps.append(v2.RandomCrop(augment.image_size, augment.padding) if random else v2.CenterCrop(augment.image_size))
+    if augment.flip == "horizontal":
+        steps.append(v2.RandomHorizontalFlip(augment.flip_probability))
+    jitter = augment.color_jitter
+    if jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue:
+        steps.append(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
+    if normalize:
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(*work.mean_std)]
+    return v2.Compose([*steps, v2.ToPureTensor()])
+
+
+def _as_lists(samples: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
+    import torch
+
+    return [data for data, _ in samples], torch.tensor([label for _, label in samples])
+
+
+def _on_gpu(work: Work) -> Any:
+    """Bytes of a batch -> images: nvJPEG decodes the batch, each image is cropped on the GPU, the batch is normalised at once."""
+    import torch
+    from torchvision import io
+    from torchvision.transforms import v2
+
+    crop = transform(work, normalize=False)
+    normalize = v2.Compose([v2.ToDtype(getattr(torch, work.dtype), scale=True), v2.Normalize(*work.mean_std)])
+
+    def finish(data: list[Tensor]) -> Tensor:
+        images = io.decode_jpeg(data, mode=io.ImageReadMode.RGB, device=work.device)
+        return normalize(torch.stack([crop(image) for image in images]))
+
+    return finish
