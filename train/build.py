@@ -6,7 +6,11 @@ trains with the very same.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +38,12 @@ def build_state(
     """The state before the first step. `first_images` gives a batch for nets that start from images (FastNet's whitening)."""
     torch.manual_seed(config.train.seed)  # the same first weights on every process
     model = registry.build(config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load)
-    memory_format = torch.channels_last if config.train.channels_last else torch.contiguous_format
-    model = model.to(process.device, memory_format=memory_format)
-    if first_images and hasattr(model, "init_from_images"):
-        model.init_from_images(first_images())
+    model = model.to(process.device)
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    init_from_images: Any = getattr(model, "init_from_images", None)
+    if first_images and init_from_images:
+        init_from_images(first_images())
     if not any(parameter.requires_grad for parameter in model.parameters()) and not config.train.unfreeze_at_epoch:
         raise ConfigError("model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch")
     torch.manual_seed(config.train.seed + 1 + process.rank)  # dropout: other numbers on every process
@@ -56,7 +62,8 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
         wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
     forward: Forward = wrapped
     evaluate: Forward = evaluated
-    if pick_compile(config.train.compile, process.device):
+    compiled = pick_compile(config.train.compile, process.device)
+    if compiled:
         # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so that its gradient
         # exchange overlaps with the compiled backward pass.
         forward = torch.compile(wrapped, dynamic=False)
@@ -70,6 +77,7 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
         clip_norm=config.train.clip_norm,
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
+        compiled=compiled,
         **({"unsynchronised": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
 
@@ -79,4 +87,6 @@ def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
     freeze.unfreeze(state.model)
     freeze.set_train_mode(state.model)
     torch.compiler.reset()
+    state.rules = replace(state.rules, forward=state.model, unsynchronised=nullcontext)
+    gc.collect()  # the old DDP goes, and with it its hooks on the gradients
     state.rules = make_rules(config, state.model, state.evaluated, process)

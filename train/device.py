@@ -27,7 +27,7 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     # oneDNN has bfloat16 kernels from AVX-512 on: 1.8 times the speed of float32 for AlexNet and ResNet-18. Without them
-    # (2 cores, AVX2, torch 2.15, 16 images) a step took 15 s in place of 0.66 s for AlexNet, 23 s in place of 1.6 s for ResNet-18.
+    # (2 cores, AVX2, torch 2.15, 16 images) a step took 15 s, not 0.66 s, for AlexNet, and 23 s, not 1.6 s, for ResNet-18.
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 

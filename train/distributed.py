@@ -7,14 +7,14 @@ the few things that processes do together. With one process all of them cost not
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.errors import ConfigError, SlipformError
 
@@ -38,6 +38,10 @@ class Process:
             dist.all_reduce(tensor)
         return tensor
 
+    def any(self, wish: bool) -> bool:
+        """Whether any process has the wish; all must ask at the same place."""
+        return wish if self.world == 1 else bool(self.sum(torch.tensor(float(wish), device=self.device)) > 0)
+
     def gather(self, value: Any) -> list[Any]:
         """Every process' value, by rank, on every process."""
         if self.world == 1:
@@ -50,11 +54,11 @@ class Process:
         """Rank 0's value, on every process."""
         return self.gather(value)[0]
 
-    def same_buffers(self, model: nn.Module) -> None:
-        """Rank 0's BatchNorm statistics go to all: DDP does so before each forward pass, and validation follows the last."""
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Rank 0's values go to all, in place."""
         if self.world > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, src=0)
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def watched() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         wished.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     for number in _SIGNALS:
         signal.signal(number, handle)

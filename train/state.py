@@ -7,6 +7,7 @@ position in the data belongs to the Loader, and is saved beside this.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,7 @@ class Rules:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     flip_test: bool = False
+    compiled: bool = False
     unsynchronised: Callable[[], AbstractContextManager[Any]] = nullcontext  # DDP's no_sync: gradients stay on this process
 
     def autocast(self) -> torch.autocast:
@@ -52,19 +54,42 @@ class Best:
 class Clock:
     """What the run has cost so far, all its parts together where it was resumed."""
 
-    seconds: float = 0.0  # everything
+    seconds_before: float = 0.0  # of earlier parts
     train_seconds: float = 0.0  # training epochs alone
     wait_seconds: float = 0.0  # of those: in next(loader)
     images: int = 0  # trained on, all processes
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, float]:
+        return {
+            "seconds_before": self.seconds,
+            "train_seconds": self.train_seconds,
+            "wait_seconds": self.wait_seconds,
+            "images": self.images,
+        }
 
 
 @dataclass
 class Running:
-    """Sums over the epoch so far, of what the device has already been asked for."""
+    """Sums over the epoch so far, all processes together, of what the device has been asked for."""
 
     loss: float = 0.0
-    correct: int = 0
+    correct: float = 0.0
     batches: int = 0
+
+
+@dataclass
+class Unread:
+    """Numbers still on the device: of each batch the loss and the right answers, of each step its batches and rate."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    correct: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -82,6 +107,7 @@ class TrainState:
     fruitless: int = 0  # epochs since the best one, or since the weights went back to it
     best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
     running: Running = field(default_factory=Running)
+    unread: Unread = field(default_factory=Unread)  # empty whenever the state is saved
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -102,7 +128,7 @@ class TrainState:
             "fruitless": self.fruitless,
             "best_weights": self.best_weights,
             "running": asdict(self.running),
-            "clock": asdict(self.clock),
+            "clock": self.clock.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:

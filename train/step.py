@@ -11,6 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from models import freeze
 from pipelines.batch import Batch
 from train.metrics import Totals
 from train.state import TrainState
@@ -49,6 +50,11 @@ def _update(state: TrainState) -> None:
     state.step += 1
     if state.ema is not None:
         _average(state.ema, state.model, min(state.rules.ema_decay, (1 + state.step) / (10 + state.step)))
+
+
+def set_train_mode(state: TrainState) -> None:
+    """Training mode, frozen BatchNorm excepted."""
+    freeze.set_train_mode(state.model)
 
 
 def zero_gradients(state: TrainState) -> None:

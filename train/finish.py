@@ -1,0 +1,55 @@
+"""The end of a run: the best epoch's weights on the test split, summary.json, figures.
+
+In: a Run whose epochs are done. Out: the summary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models import freeze
+from train import checkpoint, plots
+from train.device import peak_memory_bytes
+from train.evaluate import evaluate, open_split
+from train.record import SUMMARY, write_json
+from train.run import Run
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Test, write and return the summary. Seconds and images count all parts of a resumed run."""
+    state, process = run.state, run.process
+    if process.is_main:
+        state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
+    process.share(state.evaluated.state_dict().values())
+    test = None
+    if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
+        with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
+            test = evaluate(state, loader, process)
+    counts, clock = freeze.count(state.model), state.clock
+    summary = {
+        "test_accuracy": test.top1 if test else None,
+        "test_top5": test.top5 if test else None,
+        "test_loss": test.loss if test else None,
+        "val_accuracy": state.best.accuracy if run.val is not None else None,
+        "best_epoch": state.best.epoch,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "seconds": clock.seconds,
+        "images_per_second": clock.images / max(clock.train_seconds, 1e-9),
+        "data_wait_share": clock.wait_seconds / max(clock.train_seconds, 1e-9),
+        "peak_memory_bytes": peak_memory_bytes(process.device),
+        "parameters": counts.total,
+        "trainable_parameters": counts.trainable,
+        "model": run.config.model.name,
+        "dataset": run.manifest.dataset,
+        "device": str(process.device),
+        "processes": process.world,
+        "precision": str(state.rules.precision).removeprefix("torch."),
+        "compiled": state.rules.compiled,
+        "loader": run.train.executor_name,
+        "batch_size": run.config.train.batch_size,
+    }
+    if process.is_main:
+        write_json(run.folder / SUMMARY, summary)
+        plots.curves(run.folder)
+    return summary
