@@ -77,12 +77,13 @@ class Beton:
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
     def check_crc32(self, index: int) -> None:
-        """Compare the sample's bytes with the CRC-32 written beside the beton. Raises SampleError; does nothing without that file."""
+        """Compare the sample's bytes with its CRC-32, where that was written beside the beton. Raises SampleError."""
         if self._crc32 is None:
             self._crc32 = read_crc32(self.path, len(self))
-        if self._crc32.size and zlib.crc32(self.bytes_of(index)) != self._crc32[index]:
+        if self._crc32.size and zlib.crc32(self.bytes_of(index).data) != self._crc32[index]:
             raise SampleError(
-                f"sample {index} of {self.path} is damaged: its CRC-32 differs from the one prep wrote. Run: prep verify {self.path.parent}",
+                f"sample {index} of {self.path} is damaged: its CRC-32 is not the one prep wrote. "
+                f"Run: prep verify {self.path.parent}",
                 index,
                 int(self.labels[index]),
             )
@@ -108,7 +109,7 @@ class Beton:
             raise self._fail(f"it has {num_fields} fields, expected an image and a label")
         if not start <= self._table_start <= len(self.data) or (len(self.data) - self._table_start) % TABLE_ROW.itemsize:
             raise self._fail(
-                f"its table of samples would begin at byte {self._table_start} of {len(self.data)}; the file was cut short or never finished"
+                f"its table would begin at byte {self._table_start} of {len(self.data)}; the file was cut short or never finished"
             )
         descriptors = self.data[HEADER.itemsize : start].view(DESCRIPTOR)
         types = [int(t) for t in descriptors["type_id"]]

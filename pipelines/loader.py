@@ -21,7 +21,7 @@ from pipelines.batch import IGNORED_LABEL, Batch
 from pipelines.beton import Beton
 from pipelines.errors import ConfigError
 from pipelines.executors import choose
-from pipelines.executors.job import Job
+from pipelines.executors.job import Job, Settings
 from pipelines.manifest import Manifest, read_manifest
 from pipelines.mix import mix
 from pipelines.order import EpochOrder
@@ -66,10 +66,10 @@ class Loader:
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(self.manifest.mean, self.manifest.std)
         self.order = EpochOrder(len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world)
-        self._executor = choose(
-            executor, self._beton, spec=self.augment, batch_size=batch_size, dtype=dtype, device=self.device,
-            threads=threads or len(os.sched_getaffinity(0)), depth=prefetch, on_bad=on_bad,
-        )  # fmt: skip
+        settings = Settings(
+            self.augment, batch_size, dtype, self.device, threads or len(os.sched_getaffinity(0)), prefetch, on_bad
+        )
+        self._executor = choose(executor, self._beton, settings)
         self.epoch, self.seen = 0, 0
         self.num_bad = 0
         self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()
@@ -151,7 +151,7 @@ class Loader:
         self._cursor = (self.epoch, self.seen)
 
     def stats(self) -> dict[str, float]:
-        """Seconds spent since the start: plan, wait (of the consumer), and the executor's stages; images handed out; bad samples."""
+        """Since the start: seconds of planning, of the consumer's waiting and of the executor's stages; images; bad samples."""
         return {
             "plan_seconds": self._plan_seconds,
             "wait_seconds": self._wait_seconds,

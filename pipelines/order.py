@@ -86,7 +86,7 @@ class EpochOrder:
 @lru_cache(maxsize=4)  # this epoch and the next, which is prefetched, for two loaders
 def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
     if block <= 0:
-        return permutation(seed, epoch, num_samples)  # type: ignore[no-any-return]
+        return permutation(seed, epoch, num_samples)
     num_blocks = -(-num_samples // block)
     blocks = permutation(seed, epoch, num_blocks)
     parts = []

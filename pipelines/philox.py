@@ -1,4 +1,6 @@
-"""Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
+"""Counter-based random numbers: Philox4x32-10.
+
+Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 
 In: a key (the seed) and a counter (epoch, sample, draw). Out: 4 words of 32 random bits, the same on every machine and in
 any order of asking: this is what makes a batch a pure function of (seed, epoch, sample).
@@ -50,7 +52,7 @@ def batch_uniforms(key, epoch, batch, count):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def permutation(key, epoch, count):  # type: ignore[no-untyped-def]
-    """int64 [count]: a Fisher-Yates shuffle of 0..count-1; each swap's partner from 64 random bits, so its bias is below count / 2**64."""
+    """int64 [count]: a Fisher-Yates shuffle of 0..count-1; partners from 64 random bits, so the bias is below count / 2**64."""
     out = np.arange(count)
     for i in range(count - 1, 0, -1):
         a, b, _, _ = philox(np.uint64(key), np.uint64(i) & _MASK, np.uint64(i) >> _32, np.uint64(epoch), ORDER)

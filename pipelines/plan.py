@@ -81,7 +81,7 @@ def draw(spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed
 
 
 def draw_mix(spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: int) -> MixPlan | None:
-    """MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for batch number `batch`; None where the spec has neither.
+    """MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for batch number `batch`; None without either.
 
     The partner of image i is image i - 1, as torchvision has it (the order is random already). The weight is
     Beta(alpha, alpha) by the ratio of two Gamma variables (Marsaglia and Tsang's method in numpy, seeded from Philox).
@@ -103,8 +103,8 @@ def draw_mix(spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: 
 
 
 def _numbers(spec: Augmentation) -> kernels.Numbers:
-    mean, std = spec.normalize
-    jitter = spec.color_jitter
+    assert not isinstance(spec.normalize, str)
+    (mean, std), jitter = spec.normalize, spec.color_jitter
     return kernels.Numbers(
         image_size=spec.image_size,
         resize=spec.resize,

@@ -29,7 +29,7 @@ class Decoder:
         from nvidia.dali import fn, pipeline_def, types
 
         # The dynamic executor hands its outputs over: they live until the last reference goes, not until the next run.
-        @pipeline_def(batch_size=batch_size, num_threads=threads, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)  # type: ignore[untyped-decorator]
+        @pipeline_def(batch_size=batch_size, num_threads=threads, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)
         def graph() -> Any:
             return fn.decoders.image_slice(
                 fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1),

@@ -1,4 +1,4 @@
-"""What the loader hands an executor and gets back: `Job`, `Executor`, `Rendered`."""
+"""What the loader hands an executor and gets back: `Settings`, `Job`, `Executor`, `Rendered`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
+from pipelines.augment import Augmentation
 from pipelines.plan import Plan
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every executor is built with. spec: resolved; depth: jobs under way at once; on_bad: "error" or "skip"."""
+
+    spec: Augmentation
+    batch_size: int
+    dtype: torch.dtype
+    device: torch.device
+    threads: int
+    depth: int = 2
+    on_bad: str = "error"
 
 
 @dataclass(frozen=True)

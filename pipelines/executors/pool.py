@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipelines.executors.job import Settings
+from pipelines.executors.region import relative
 from pipelines.executors.render import BFLOAT16, FLOAT16, FLOAT32, render
 from pipelines.executors.taps import BORDERS
 from pipelines.plan import Plan
@@ -45,16 +47,15 @@ class RenderPool:
     Reused buffers stay in the processor's cache: CIFAR-10 at batch 512 gained by it, since fresh pages cost more than the pixels.
     """
 
-    def __init__(
-        self, *, batch_size: int, image_size: int, dtype: torch.dtype, device: torch.device, threads: int, depth: int
-    ) -> None:
-        shape = (batch_size, image_size, image_size, 3)
+    def __init__(self, settings: Settings) -> None:
+        dtype, device = settings.dtype, settings.device
+        shape = (settings.batch_size, settings.spec.image_size, settings.spec.image_size, 3)
         pinned = device.type == "cuda"
-        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(depth + 2)]
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(settings.depth + 2)]
         self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers] if pinned else []
         self._stream = torch.cuda.Stream(device) if pinned else None
-        self._kind, self._size, self._threads = KINDS[dtype], image_size, threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="slipform-render")
+        self._kind, self._size, self._threads = KINDS[dtype], settings.spec.image_size, settings.threads
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="slipform-render")
         self._next = 0
         self.seconds = 0.0
 
@@ -66,7 +67,7 @@ class RenderPool:
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
-        geometry, clip = _relative(plan, pictures)
+        geometry, clip = relative(plan, pictures.origin)
         erase = _NO_BOXES if plan.erase is None else plan.erase
         args = (
             pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,
@@ -96,14 +97,3 @@ class RenderPool:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _relative(plan: Plan, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Geometry and clip in the pixels of the parts that were decoded."""
-    origin = pictures.origin
-    if not origin.any():
-        return plan.geometry, plan.clip
-    geometry = plan.geometry.astype(np.float64)
-    geometry[:, :2] -= origin[:, :, None] * geometry[:, 2:3]
-    clip = plan.clip - np.tile(origin, 2)
-    return geometry.astype(np.float32), clip

@@ -32,7 +32,7 @@ from pipelines.executors.taps import ZERO, axis_taps, num_taps, reduced_size
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pointer(typing_context, address):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.inttoptr(args[0], context.get_value_type(types.voidptr))

@@ -6,19 +6,19 @@ decoded into one buffer when the executor is built.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from torch import Tensor
 
 from pipelines.beton import RAW, Beton
-from pipelines.errors import SampleError
+from pipelines.executors.check import FirstRead
 from pipelines.executors.decode import Decoder
-from pipelines.executors.host import undecodable_error
-from pipelines.executors.job import Job, Rendered
+from pipelines.executors.job import Job, Rendered, Settings
 from pipelines.executors.pool import Pictures, RenderPool
 
 
@@ -27,26 +27,13 @@ class ResidentExecutor:
 
     name = "resident"
 
-    def __init__(
-        self,
-        beton: Beton,
-        *,
-        batch_size: int,
-        image_size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-        threads: int,
-        depth: int = 2,
-        on_bad: str = "error",
-    ) -> None:
-        self.depth = depth
+    def __init__(self, beton: Beton, settings: Settings) -> None:
+        self.depth = settings.depth
         self._beton = beton
         began = time.perf_counter()
-        self._addresses, self._owner, self._bad = _load(beton, threads, on_bad == "skip")
+        self._addresses, self._owner, self._bad = _load(beton, settings.threads, FirstRead(beton, settings.on_bad))
         self._load_seconds = time.perf_counter() - began
-        self._pool = RenderPool(
-            batch_size=batch_size, image_size=image_size, dtype=dtype, device=device, threads=threads, depth=depth
-        )
+        self._pool = RenderPool(settings)
         self._jobs: deque[tuple[Callable[[], Tensor], list[int]]] = deque()
 
     def submit(self, job: Job) -> None:
@@ -68,16 +55,10 @@ class ResidentExecutor:
         self._jobs.clear()
 
 
-def _load(beton: Beton, threads: int, skip_bad: bool) -> tuple[np.ndarray, object, np.ndarray]:
+def _load(beton: Beton, threads: int, first_read: FirstRead) -> tuple[npt.NDArray[np.int64], object, npt.NDArray[np.bool_]]:
     """Addresses int64 [N] of all decoded images, what keeps them alive, and bool [N]: which are bad. Checks every CRC-32."""
     bad = np.zeros(len(beton), bool)
-    for index in range(len(beton)):
-        try:
-            beton.check_crc32(index)
-        except SampleError:
-            if not skip_bad:
-                raise
-            bad[index] = True
+    bad[first_read.bad(np.arange(len(beton)))] = True
     addresses = beton.data.ctypes.data + beton.offsets
     jpegs = np.flatnonzero(beton.modes != RAW)
     if not len(jpegs):
@@ -91,17 +72,13 @@ def _load(beton: Beton, threads: int, skip_bad: bool) -> tuple[np.ndarray, objec
         at = jpegs[first : first + part]
         whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(np.int32)
         decoded, undecodable = decoder.decode([beton.bytes_of(i) for i in at], whole)
-        if undecodable and not skip_bad:
-            raise undecodable_error(beton, int(at[undecodable[0]]))
-        bad[at[undecodable]] = True
+        bad[at[first_read.undecodable(at, undecodable)]] = True
         _copy_out(decoded, pixels, starts[first : first + len(at)], set(undecodable))
     addresses[jpegs] = pixels.ctypes.data + starts[:-1]
     return addresses, (beton, pixels), bad
 
 
-def _copy_out(decoded: Pictures, pixels: np.ndarray, starts: np.ndarray, skip: set[int]) -> None:
-    import ctypes
-
+def _copy_out(decoded: Pictures, pixels: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], skip: set[int]) -> None:
     base = pixels.ctypes.data
     for i, start in enumerate(starts):
         if i not in skip:  # an undecodable image stays black

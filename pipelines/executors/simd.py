@@ -48,7 +48,7 @@ def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, v
     return value
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load8(typing_context, array, index):  # type: ignore[no-untyped-def]
     """Eight floats from array[index]."""
 
@@ -58,7 +58,7 @@ def load8(typing_context, array, index):  # type: ignore[no-untyped-def]
     return float8(array, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load_pixels(typing_context, array, first, second):  # type: ignore[no-untyped-def]
     """Four floats from array[first] and four from array[second]; the fourth of each is the next pixel's red, and ignored."""
 
@@ -70,7 +70,7 @@ def load_pixels(typing_context, array, first, second):  # type: ignore[no-untype
     return float8(array, types.intp, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def zeros(typing_context):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return ir.Constant(_V8, [0.0] * 8)
@@ -78,7 +78,7 @@ def zeros(typing_context):  # type: ignore[no-untyped-def]
     return float8(), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def mul_add(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     """a * b + c, rounded once."""
 
@@ -90,7 +90,7 @@ def mul_add(typing_context, a, b, c):  # type: ignore[no-untyped-def]
 
 
 def _broadcast_channel(channel: int) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def broadcast(typing_context, pixels):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             return builder.shuffle_vector(args[0], args[0], _mask([channel] * 4 + [channel + 4] * 4))
@@ -107,7 +107,7 @@ def _store_pixels(lane: Any, convert: Any) -> Any:
     """An intrinsic that stores two pixels, four lanes each, as `lane`s, after `convert`."""
     four = ir.VectorType(lane, 4)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def store(typing_context, array, first, second, pixels):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             value = convert(builder, args[3])

@@ -1,0 +1,204 @@
+"""The `dali` executor: one DALI graph decodes, resizes, warps and colours; on a GPU (`mixed` decoding) or on CPU cores.
+
+In: jobs. Out: batches on the device, handed to torch without a copy. The Plan's numbers are arguments of DALI's operators:
+an axis-aligned sample is one `resize` with a region of interest (its ends swapped for a flip), which equals the Plan's
+triangle filter; anything else is `resize` to the reduced size and `warp_perspective`; the colour map is `coord_transform`.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.dlpack import from_dlpack
+
+from pipelines.beton import JPG, Beton
+from pipelines.errors import ConfigError
+from pipelines.executors.border import erase_boxes, fill_outside
+from pipelines.executors.check import FirstRead
+from pipelines.executors.decode import Decoder
+from pipelines.executors.job import Job, Rendered, Settings
+from pipelines.executors.region import regions_needed, relative
+from pipelines.executors.taps import reduced_size
+from pipelines.plan import draw
+
+
+class DaliExecutor:
+    """See `Executor`. DALI works ahead by itself: `depth` runs are scheduled, one is collected."""
+
+    name = "dali"
+
+    def __init__(self, beton: Beton, settings: Settings) -> None:
+        jpg = beton.modes == JPG
+        if jpg.any() and not jpg.all():
+            raise ConfigError(f'{beton.path} mixes JPEG and raw samples, which loader = "dali" cannot. Use loader = "host".')
+        if not settings.spec.axis_aligned and settings.spec.border == "reflect":
+            raise ConfigError(
+                'loader = "dali" cannot warp with border = "reflect". Use loader = "host", or border = "zero" or "edge".'
+            )
+        self.depth = settings.depth
+        self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
+        self._first_read = FirstRead(beton, settings.on_bad)
+        self._broken: set[int] = set()  # samples that DALI could not decode
+        self._graph = self._primed(self._build())
+        self._jobs: deque[tuple[Job, list[int]]] = deque()
+        self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
+
+    def _build(self) -> Any:
+        from nvidia.dali import fn, pipeline_def, types
+
+        s = self._settings
+        gpu = s.device.type == "cuda"
+        size, border = s.spec.image_size, s.spec.border
+
+        @pipeline_def(
+            batch_size=s.batch_size,
+            num_threads=s.threads,
+            device_id=(s.device.index or 0) if gpu else None,
+            exec_dynamic=True,
+            prefetch_queue_depth=s.depth,
+        )
+        def graph() -> Any:
+            def numbers(name: str, ndim: int, dtype: Any = types.FLOAT) -> Any:
+                return fn.external_source(name=name, dtype=dtype, ndim=ndim)
+
+            start, shape = numbers("start", 1, types.INT32), numbers("shape", 1, types.INT32)
+            if not self._jpg:
+                images = fn.external_source(name="images", dtype=types.UINT8, ndim=3, layout="HWC")
+                images = images.gpu() if gpu else images
+                images = fn.slice(images, start, shape, axis_names="WH")
+            elif gpu:
+                # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole, then cut.
+                jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
+                images = fn.decoders.image(jpegs, device="mixed", output_type=types.RGB)
+                images = fn.slice(images, start, shape, axis_names="WH")
+            else:
+                jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
+                images = fn.decoders.image_slice(jpegs, start, shape, axis_names="WH", output_type=types.RGB)
+            triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
+            if s.spec.axis_aligned:
+                images = fn.resize(images, size=[size, size], roi_start=numbers("from", 1), roi_end=numbers("to", 1), **triangle)
+            else:
+                images = fn.resize(images, size=numbers("reduced", 1), **triangle)
+                images = fn.experimental.warp_perspective(
+                    images,
+                    numbers("matrix", 2).gpu() if gpu else numbers("matrix", 2),
+                    size=[size, size],
+                    inverse_map=True,
+                    pixel_origin="corner",
+                    interp_type=types.INTERP_LINEAR,
+                    **({"border_mode": "replicate"} if border == "edge" else {"fill_value": 0}),
+                )
+            return fn.coord_transform(
+                images,
+                M=numbers("mix", 2),
+                T=numbers("offset", 1),
+                dtype=types.FLOAT16 if s.dtype == torch.float16 else types.FLOAT,
+            )
+
+        pipeline = graph()
+        pipeline.build()
+        return pipeline
+
+    def submit(self, job: Job) -> None:
+        began = time.perf_counter()
+        bad = self._first_read.bad(job.indices)
+        bad = sorted({*bad, *(i for i, index in enumerate(job.indices) if int(index) in self._broken)})
+        self._jobs.append((job, bad))
+        self._feed(self._graph, job, bad)
+        self._graph.schedule_run()
+        self._seconds["read_seconds"] += time.perf_counter() - began
+
+    def _primed(self, graph: Any) -> Any:
+        """DALI's first `schedule_run` starts `depth` runs at once: give it as many, each of one black image."""
+        if len(self._beton):
+            first = np.zeros(1, np.int64)
+            plan = draw(self._settings.spec, first, self._beton.heights[first], self._beton.widths[first], 0, 0)
+            for _ in range(self.depth):
+                self._feed(graph, Job(first, plan), [0])
+            graph.schedule_run()
+            for _ in range(self.depth):
+                graph.outputs()
+        return graph
+
+    def _feed(self, graph: Any, job: Job, bad: list[int]) -> None:
+        beton, plan, feed = self._beton, job.plan, graph.feed_input
+        heights, widths = beton.heights[job.indices].copy(), beton.widths[job.indices].copy()
+        images = [beton.bytes_of(i) if self._jpg else beton.raw(i) for i in job.indices]
+        regions = regions_needed(plan, heights, widths)
+        for i in bad:
+            images[i] = _black(self._jpg, int(heights[i]), int(widths[i]))
+        feed("images", images)
+        feed("start", list(np.ascontiguousarray(regions[:, :2])))
+        shape = np.ascontiguousarray(regions[:, 2:] - regions[:, :2])
+        feed("shape", list(shape))
+        geometry, _ = relative(plan, regions[:, :2])
+        if plan.axis_aligned:
+            step, start = geometry[:, [1, 0], [1, 0]], np.ascontiguousarray(geometry[:, [1, 0], 2])
+            feed("from", list(start))
+            feed("to", list(start + step * plan.image_size))
+        else:
+            reduced = [reduced_size(geometry[i], plan.image_size, shape[i, 1], shape[i, 0]) for i in range(len(plan))]
+            scale = np.ones((len(plan), 3, 1), np.float32)
+            scale[:, 0, 0] = [r[1] / shape[i, 0] for i, r in enumerate(reduced)]
+            scale[:, 1, 0] = [r[0] / shape[i, 1] for i, r in enumerate(reduced)]
+            feed("reduced", [np.array(r, np.float32) for r in reduced])
+            feed("matrix", list(geometry * scale))
+        feed("mix", list(np.ascontiguousarray(plan.color[:, :, :3])))
+        feed("offset", list(np.ascontiguousarray(plan.color[:, :, 3])))
+
+    def collect(self) -> Rendered:
+        began = time.perf_counter()
+        try:
+            (output,) = self._graph.outputs()
+        except (RuntimeError, IndexError, ValueError) as error:
+            self._recover(error)
+            (output,) = self._graph.outputs()
+        self._seconds["dali_wait_seconds"] += time.perf_counter() - began
+        job, bad = self._jobs.popleft()
+        images = from_dlpack(output.as_tensor()).to(self._settings.dtype)
+        images = fill_outside(images, job.plan) if job.plan.axis_aligned else images
+        return Rendered(erase_boxes(images, job.plan).permute(0, 3, 1, 2), bad)
+
+    def _recover(self, error: Exception) -> None:
+        """An undecodable image ended the graph: name it, or build the graph anew and run what was under way without it."""
+        found: set[int] = set()
+        if self._jpg:
+            for job, _ in self._jobs:
+                jpegs = [self._beton.bytes_of(i) for i in job.indices]
+                whole = np.zeros((len(job), 4), np.int32)
+                whole[:, 2], whole[:, 3] = self._beton.widths[job.indices], self._beton.heights[job.indices]
+                _, positions = Decoder(len(job), 1).decode(jpegs, whole)
+                found |= {int(job.indices[i]) for i in self._first_read.undecodable(job.indices, positions)}
+        if not found - self._broken:
+            raise error
+        self._broken |= found
+        self._graph = self._primed(self._build())
+        jobs = [job for job, _ in self._jobs]
+        self._jobs.clear()
+        for job in jobs:
+            self.submit(job)
+
+    def stats(self) -> dict[str, float]:
+        return dict(self._seconds)
+
+    def close(self) -> None:
+        self._jobs.clear()
+        self._graph = None
+
+
+def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A stand-in for a damaged sample, of its size."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    if not jpg:
+        return pixels
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return np.frombuffer(buffer.getvalue(), np.uint8)
