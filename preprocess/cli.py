@@ -5,6 +5,8 @@ In: the command line. Out: a dataset folder, a report, an exit status. Heavy imp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +118,10 @@ def _run(
             "give --source, the folder or archive with the raw data"
             + (", or --download DIR to fetch it." if dataset.download else ".")
         )
-    if source is not None and not source.exists():
-        raise DatasetError(f"{source} does not exist. --source takes a folder or archive with {dataset.files}.")
-    samples = dataset.read(source, **options)
-    with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
-        manifest = prepare(samples, out, how, workers=workers, on_bad=on_bad, progress=progress)
+    with _opened(dataset, source, download) as folder:
+        samples = dataset.read(folder, **options)
+        with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
+            manifest = prepare(samples, out, how, workers=workers, on_bad=on_bad, progress=progress)
     for name, info in manifest.splits.items():
         click.echo(f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB")
     if manifest.converted:
@@ -128,3 +129,66 @@ def _run(
     if manifest.rejected:
         click.echo(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
     click.echo(f"{len(manifest.classes)} classes -> {out}")
+
+
+@contextmanager
+def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Iterator[Path | None]:
+    """The folder of the raw data: given, unpacked, or fetched; None for generated datasets."""
+    from preprocess.archive import unpacked
+
+    if download is not None and dataset.download is not None:
+        try:
+            download.mkdir(parents=True, exist_ok=True)
+            dataset.download(download)
+        except (OSError, RuntimeError) as error:  # no network (URLError), or a file whose checksum differs
+            raise DatasetError(
+                f"the download failed ({error}). Put into {download}: {dataset.files}. Then use --source {download}"
+            ) from None
+        source = download
+    if source is None:
+        yield None
+    elif not source.exists():
+        raise DatasetError(f"{source} does not exist. --source takes a folder or archive with {dataset.files}.")
+    else:
+        with unpacked(source) as folder:
+            yield folder
+
+
+@main.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--workers", type=click.IntRange(0, 1024), default=0, help="Threads; 0, the default: one per core.")
+def verify(folder: Path, workers: int) -> None:
+    """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
+    from pipelines.manifest import read_manifest
+    from preprocess.progress import progress_bar
+    from preprocess.verify import find_faults
+
+    manifest = read_manifest(folder)
+    total = sum(info.num_samples for info in manifest.splits.values())
+    faults = 0
+    with progress_bar(total) as progress:
+        for fault in find_faults(folder, manifest, workers, progress):
+            click.echo(fault)
+            faults += 1
+    if faults:
+        raise DatasetError(f"{folder}: {faults} faults. Run prep again.")
+    click.echo(f"{folder}: {total:,} samples, no fault")
+
+
+@main.command()
+@click.argument("folder", type=_FOLDER)
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a grid of samples and the class distribution per split.",
+)
+def show(folder: Path, figure: Path | None) -> None:
+    """Show what a dataset holds: splits, classes, sizes, bytes, modes."""
+    from pipelines.manifest import read_manifest
+    from preprocess.show import draw_figure, print_tables
+
+    manifest = read_manifest(folder)
+    print_tables(folder, manifest)
+    if figure:
+        draw_figure(folder, manifest, figure)
+        click.echo(f"figure: {figure}")

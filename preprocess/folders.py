@@ -25,8 +25,8 @@ def image_folders(root: Path) -> list[str]:
     return names
 
 
-def list_images(root: Path, classes: Sequence[str]) -> Files:
-    """All images below the folders `classes` of `root`, at any depth; hidden files and other suffixes are passed over."""
+def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
+    """Images in the folders `classes` of `root`, at any depth or right in them; hidden files and other suffixes are passed over."""
     paths: list[str] = []
     counts: list[int] = []
     for name in classes:
@@ -34,10 +34,25 @@ def list_images(root: Path, classes: Sequence[str]) -> Files:
             os.path.relpath(os.path.join(folder, file), root)
             for folder, _, files in os.walk(root / name)
             for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+            if (deep or folder == str(root / name)) and file.lower().endswith(SUFFIXES) and not file.startswith(".")
         )
         paths += found
         counts.append(len(found))
     if not paths:
         raise DatasetError(f"{root} holds no images in its folders ({', '.join(SUFFIXES)}).")
     return Files(root, paths, np.repeat(np.arange(len(classes), dtype=np.int64), counts))
+
+
+def locate(source: Path, name: str, depth: int = 3) -> Path | None:
+    """The entry `name` in `source` or, first the nearest, in the folders below it; archives and torchvision add such folders."""
+    level = [source]
+    for _ in range(depth + 1):
+        for folder in level:
+            if (folder / name).exists():
+                return folder / name
+        level = sorted(
+            Path(entry.path) for folder in level for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)
+        )
+        if len(level) > 2000:  # a folder of classes, not of archives
+            return None
+    return None

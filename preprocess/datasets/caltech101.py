@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from pipelines.errors import DatasetError
-from preprocess.folders import image_folders, list_images
+from preprocess.folders import image_folders, list_images, locate
 from preprocess.registry import Dataset
 from preprocess.source import Files, SampleSource
 from preprocess.splits import describe, divide, per_class, val_options
@@ -36,7 +36,7 @@ def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_
             raise DatasetError(f"{len(both)} images are in train.txt and in test.txt, {min(both)} for one.")
         rule = "train.txt and test.txt without the background class"
     else:
-        every = list_images(root, classes)
+        every = list_images(root, classes, deep=False)
         chosen, rest = per_class(every.labels, per_class_train, seed)
         train, test = every.subset(chosen), every.subset(rest)
         rule = f"{per_class_train} images of every class for train, the rest for test, at random (seed {seed})"
@@ -53,9 +53,10 @@ def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_
 
 def find_root(source: Path) -> Path:
     """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked archives do."""
-    for root in (source / FOLDER, source / "caltech-101" / FOLDER, source / "caltech101" / FOLDER, source):
-        if root.is_dir() and (root.name == FOLDER or (root / "accordion").is_dir()):
-            return root
+    if source.name == FOLDER or (source / "accordion").is_dir():
+        return source
+    if root := locate(source, FOLDER):
+        return root
     raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
 
 

@@ -1,0 +1,69 @@
+"""Caltech-256: 256 classes of objects, about 30,000 JPEGs.
+
+In: the folder 256_ObjectCategories or its tar. Out: a SampleSource without the clutter class (257.clutter); there are no official
+lists, so the split is random. Source: G. Griffin, A. Holub, P. Perona 2007; data.caltech.edu/records/nyy15-4j048.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines.errors import DatasetError
+from preprocess.folders import image_folders, list_images, locate
+from preprocess.registry import Dataset
+from preprocess.source import SampleSource
+from preprocess.splits import describe, divide, per_class, val_options
+
+FOLDER = "256_ObjectCategories"
+FILES = f"{FOLDER}/ with one folder per class, or {FOLDER}.tar from https://data.caltech.edu/records/nyy15-4j048"
+
+
+def read(source: Path, *, per_class_train: int, val_split: str, val_fraction: float, seed: int) -> SampleSource:
+    """`per_class_train` images of every class for train, of which val is taken; the rest for test."""
+    root = source if source.name == FOLDER else locate(source, FOLDER)
+    if root is None:
+        raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
+    classes = [name for name in image_folders(root) if not name.endswith(".clutter")]
+    every = list_images(root, classes, deep=False)
+    chosen, rest = per_class(every.labels, per_class_train, seed)
+    train = every.subset(chosen)
+    staying, val = divide(train.labels, val_split, val_fraction, seed)
+    splits = {"train": train.subset(staying), "val": train.subset(val), "test": every.subset(rest)}
+    return SampleSource(
+        dataset="caltech256",
+        classes=classes,
+        splits={name: files for name, files in splits.items() if len(files.labels)},
+        split_rule=f"{per_class_train} images of every class for train, the rest for test, at random (seed {seed}); "
+        + describe(val_split, val_fraction, seed),
+        options={"per_class": per_class_train, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+    )
+
+
+def download(folder: Path) -> None:
+    from torchvision.datasets import Caltech256
+
+    Caltech256(folder, download=True)
+
+
+DATASETS = (
+    Dataset(
+        name="caltech256",
+        help="Caltech-256, split at random.",
+        example="prep caltech256 --source raw/256_ObjectCategories.tar --out data/caltech256",
+        read=read,
+        download=download,
+        files=FILES,
+        options=(
+            click.Option(
+                ["--per-class", "per_class_train"],
+                type=click.IntRange(1),
+                default=60,
+                show_default=True,
+                help="Images of a class for train and val.",
+            ),
+            *val_options(0.1),
+        ),
+    ),
+)

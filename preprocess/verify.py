@@ -1,0 +1,75 @@
+"""Every byte of a dataset folder, checked.
+
+In: a dataset folder and its manifest. Out: one line for each fault, with the sample's index and class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.beton import JPG, Beton, crc32_path
+from pipelines.errors import DatasetError, SampleError
+from pipelines.manifest import Manifest, SplitInfo
+from preprocess.convert import check_size, decode_jpeg
+from preprocess.jpeg import read_header
+
+_AT_ONCE = 256  # samples handed to the threads together
+
+
+def find_faults(
+    folder: Path, manifest: Manifest, workers: int = 0, progress: Callable[[int], None] = lambda num: None
+) -> Iterator[str]:
+    """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample (CRC-32, undecodable)."""
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        for split, info in manifest.splits.items():
+            path = folder / info.file
+            try:
+                beton = Beton(path)
+            except DatasetError as error:
+                yield f"{split}: {error.message}"
+                continue
+            yield from (f"{split}: {fault}" for fault in _file_faults(path, beton, info, manifest))
+            for start in range(0, len(beton), _AT_ONCE):
+                indices = range(start, min(start + _AT_ONCE, len(beton)))
+                for index, fault in zip(
+                    indices, pool.map(lambda index, beton=beton: _sample_fault(beton, index), indices), strict=True
+                ):
+                    if fault:
+                        label = int(beton.labels[index])
+                        name = manifest.classes[label] if label < manifest.num_classes else "no class"
+                        yield f"{split} sample {index} (class {label}, {name}): {fault}"
+                progress(len(indices))
+
+
+def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) -> Iterator[str]:
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
+            yield f"{path.name} is not the file that was written: its SHA-256 differs from the manifest's"
+    if len(beton) != info.num_samples:
+        yield f"{path.name} holds {len(beton)} samples, the manifest says {info.num_samples}"
+    elif (counts := np.bincount(beton.labels, minlength=manifest.num_classes).tolist()) != info.counts:
+        yield f"{path.name} has other numbers of images per class than the manifest: {len(counts)} classes"
+    if not crc32_path(path).exists():
+        yield f"{crc32_path(path).name} is missing: the samples' checksums cannot be compared"
+
+
+def _sample_fault(beton: Beton, index: int) -> str | None:
+    try:
+        beton.check_crc32(index)
+        if beton.modes[index] == JPG:
+            data = beton.bytes_of(index).tobytes()
+            header = read_header(data)
+            check_size(header.width, header.height)
+            if decode_jpeg(data).shape[:2] != (beton.heights[index], beton.widths[index]):
+                return "its size is not the one in the table"
+    except SampleError as error:
+        return error.message
+    except ValueError as error:
+        return str(error)
+    return None
