@@ -25,6 +25,9 @@ def finish(run: Run) -> dict[str, Any]:
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
             test = evaluate(state, loader, process)
+            if process.is_main:
+                image = next(iter(loader)).images[:1]
+                plots.all_of_result(run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes)
     counts, clock = freeze.count(state.model), state.clock
     summary = {
         "test_accuracy": test.top1 if test else None,

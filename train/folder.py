@@ -52,3 +52,12 @@ def run_config(run: Path) -> RunConfig:
             f"{run} is no run folder: it has no {CONFIG}. Give a folder that train has written, such as runs/first."
         )
     return read_config(run / CONFIG)
+
+
+def free_name(parent: Path, name: str) -> Path:
+    """parent/name, or parent/name-2, -3, ...: the first that is not there yet."""
+    plain = name.strip("/").replace("/", "-")
+    number = 1
+    while (parent / (plain if number == 1 else f"{plain}-{number}")).exists():
+        number += 1
+    return parent / (plain if number == 1 else f"{plain}-{number}")

@@ -1,0 +1,165 @@
+"""The commands `train`, `validate`, `predict` and `export`.
+
+In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so that --help is quick.
+Several processes: torchrun --nproc-per-node N -m train.cli DATA ...
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.errors import Command
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True)
+
+
+@click.command(cls=Command)
+@click.argument("data", type=_FOLDER, required=False)
+@click.option(
+    "--recipe", metavar="NAME|FILE", help="A recipe's name, such as shapes/demo, or a TOML file. Default: fits the dataset."
+)
+@click.option(
+    "--set", "sets", metavar="A.B=C", multiple=True, help="Change one setting, such as train.epochs=1. May be repeated."
+)
+@click.option("--out", type=_FOLDER, help="The run folder. Default: a new one below runs/.")
+@click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
+@_device
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def train(
+    data: Path | None,
+    recipe: str | None,
+    sets: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    overwrite: bool,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train on the dataset folder DATA, which prep has written.
+
+    \b
+    train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
+    train --resume runs/first
+    """
+    from pipelines.manifest import read_manifest
+    from train.config import load_recipe, resolve
+    from train.folder import free_name, run_config
+
+    if resume is not None:
+        if recipe or out or overwrite:
+            raise click.UsageError("--resume goes on with what is in the folder: leave --recipe, --out and --overwrite out.")
+        data = data or Path(run_config(resume).data.folder)
+        config = resolve(load_recipe(resume / "config.toml"), sets)
+        out = resume
+    elif data is None:
+        raise click.UsageError("Missing argument 'DATA': a folder that prep has written (or give --resume RUN).")
+    else:
+        manifest = read_manifest(data)
+        config = resolve(load_recipe(recipe) if recipe else None, sets, manifest)
+        out = out or free_name(Path("runs"), (recipe or f"{manifest.dataset}-{config.model.name}").removesuffix(".toml"))
+
+    from train.loop import fit
+
+    summary = fit(config, data, out, device=device, resume=resume is not None, overwrite=overwrite, quiet=quiet)
+    if not _is_main():
+        return
+    if summary["test_accuracy"] is not None:
+        click.echo(f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
+    waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
+    click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}, {summary['seconds']:.0f} s in all")
+    click.echo(f"curves: {out / 'figures' / 'curves.png'}")
+
+
+def _is_main() -> bool:
+    """Whether this process prints; torchrun numbers them."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+@click.command(cls=Command)
+@click.argument("run", type=_FOLDER)
+@click.argument("data", type=_FOLDER, required=False)
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--figures", type=_FOLDER, metavar="DIR", help="Draw curves, per-class accuracy, confusion and first layer there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_device
+def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str) -> None:
+    """How good the best epoch of RUN is on a split of its own dataset, or of DATA."""
+    from train.trained import load_trained, validate_trained
+
+    trained = load_trained(run, device)
+    result, loader = validate_trained(trained, data, split)
+    with loader:
+        if figures is not None:
+            from train import plots
+
+            plots.curves(run, figures)
+            plots.all_of_result(figures, trained.state.evaluated, next(iter(loader)).images[:1], result, trained.classes)
+    values: dict[str, Any] = {
+        "split": split,
+        "images": result.num_images,
+        "top1": result.top1,
+        "top5": result.top5,
+        "loss": result.loss,
+    }
+    per_class = dict(zip(trained.classes, result.per_class, strict=True))
+    if as_json:
+        clean = {name: None if share != share else share for name, share in per_class.items()}  # nan is not equal to itself
+        click.echo(json.dumps({**values, "per_class": clean}, ensure_ascii=False))
+        return
+    width = max(map(len, per_class))
+    for name, share in per_class.items():
+        click.echo(f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images")
+    click.echo(f"{split}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f}, {result.num_images} images")
+
+
+@click.command(cls=Command)
+@click.argument("run", type=_FOLDER)
+@click.argument("paths", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes shown for each image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@_device
+def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
+    """What the best epoch of RUN sees in images of any format; folders are searched for images."""
+    from pipelines.errors import SlipformError
+    from train.predict import find_images, predict_images
+    from train.trained import load_trained
+
+    trained = load_trained(run, device)
+    files = find_images(paths)
+    failed = 0
+    for prediction in predict_images(trained, files, top):
+        if prediction.error:
+            failed += 1
+            click.echo(f"{prediction.file}: {prediction.error}", err=True)
+        elif as_json:
+            classes = [{"class": name, "probability": share} for name, share in prediction.classes]
+            click.echo(json.dumps({"file": str(prediction.file), "classes": classes}, ensure_ascii=False))
+        else:
+            click.echo(f"{prediction.file}  " + "  ".join(f"{name} {share:.3f}" for name, share in prediction.classes))
+    if failed:
+        raise SlipformError(f"{failed} of {len(files)} files could not be read as images")
+
+
+@click.command(cls=Command)
+@click.argument("run", type=_FOLDER)
+@click.option("--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. Default: model.* in RUN.")
+def export(run: Path, kind: str, out: Path | None) -> None:
+    """Write the best epoch of RUN as a file for other programs, checked against the model's own output."""
+    from train.export import export_model
+    from train.trained import load_trained
+
+    path, difference = export_model(load_trained(run, "cpu"), kind, out or run)
+    click.echo(f"{path}: its logits differ from the model's by at most {difference:.1e}")
+
+
+if __name__ == "__main__":
+    train()
