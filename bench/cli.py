@@ -132,6 +132,67 @@ def loaders(
         raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
 
 
+@main.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A dataset folder.")
+@click.option(
+    "--models", default=None, help="Names, separated by commas. [alexnet,resnet18,resnet34,resnet50,vgg16 and small nets]"
+)
+@click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
+@click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
+@click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off.")
+@click.option("--loader", default="auto", show_default=True, help="auto, dali, host or resident.")
+@device_option
+@click.option("--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well.")
+@quick_option
+@out_option
+def train(
+    data: Path,
+    models: str | None,
+    batch_sizes: str | None,
+    precision: str,
+    compiling: str,
+    loader: str,
+    device: str,
+    no_peer: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Measure training: the step alone, the loader alone, both, and memory; each point in a process of its own.
+
+    \b
+    Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
+    """
+    from bench.environment import stamp
+    from bench.suites import train as suite
+    from bench.work import is_small
+    from models.registry import ModelConfig, find
+
+    precisions, compiles = precision.split(","), compiling.split(",")
+    _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
+    _check_names("--compile", compiles, ("auto", "on", "off"))
+    _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
+    small, device = is_small(data), _device(device)
+    usual = ("alexnet,resnet18" if quick else ",".join(suite.MODELS)) if not small else ",".join(suite.SMALL_MODELS)
+    sizes = _numbers(
+        batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes"
+    )
+    names = (models or usual).split(",")
+    for name in names:
+        find(ModelConfig(name=name))
+    environment = stamp()
+    points = [
+        suite.Point(str(data), name, size, number, mode, loader, device, environment.cores, not no_peer)
+        for name in names
+        for size in sizes
+        for number in precisions
+        for mode in compiles
+    ]
+    rows = suite.run(points, suite.QUICK if quick else suite.FULL, _say)
+    _finish("train", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no point could be measured")
+
+
 def _typed() -> set[str]:
     """The options that stand on the command line."""
     context = click.get_current_context()

@@ -11,21 +11,12 @@ import shutil
 from pathlib import Path
 
 from pipelines.beton import JPG, Beton
-from pipelines.errors import DatasetError
 from pipelines.manifest import read_manifest
 
 
 def cache_folder() -> Path:
     """Where bench and the tune profile keep what can be made again: $XDG_CACHE_HOME/slipform, else ~/.cache/slipform."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipform"
-
-
-def stored_as(folder: Path, split: str) -> str:
-    """ "jpeg" or "raw"; a split that mixes both is no fair race and raises DatasetError."""
-    modes = {mode for mode, count in read_manifest(folder).split(split).modes.items() if count}
-    if len(modes) != 1:
-        raise DatasetError(f"{folder}, split {split}, stores images as {sorted(modes)}: bench needs all JPEG or all raw")
-    return {"jpg": "jpeg", "raw": "raw"}[modes.pop()]
 
 
 def image_files(folder: Path, split: str) -> Path:

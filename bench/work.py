@@ -9,14 +9,19 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bench.result import Settings, Value
 from pipelines.augment import Augmentation
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, DatasetError
+from pipelines.manifest import read_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+SMALL = 64  # px: a raw set of images up to this size is trained on as CIFAR is
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,43 @@ class Work:
         numbers = self.augment.resolved([0.5] * 3, [0.25] * 3).normalize
         assert not isinstance(numbers, str)
         return list(numbers[0]), list(numbers[1])
+
+
+def stored_as(folder: Path) -> str:
+    """ "jpeg" or "raw": how the train split is stored. One that mixes both is no fair race and raises DatasetError."""
+    modes = {mode for mode, count in read_manifest(folder).split("train").modes.items() if count}
+    if len(modes) != 1:
+        raise DatasetError(f"{folder} stores its train images as {sorted(modes)}: bench needs all JPEG or all raw")
+    return {"jpg": "jpeg", "raw": "raw"}[modes.pop()]
+
+
+def is_small(folder: Path) -> bool:
+    """Raw images of one size up to SMALL px, such as CIFAR's."""
+    info = read_manifest(folder).split("train")
+    same = info.min_height == info.max_height == info.min_width == info.max_width
+    return stored_as(folder) == "raw" and same and info.max_height <= SMALL
+
+
+def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype: str) -> Work:
+    """How such images are usually trained on: random-resized crop to 224 px and flip; small ones in their own size, padded by 4,
+    cropped at random and flipped. batch_size 0: 128, small images 512. `files` is left empty.
+    """
+    small = is_small(folder)
+    augment = Augmentation(image_size=224, crop="random_resized", flip="horizontal", normalize="imagenet")
+    if small:
+        size = read_manifest(folder).split("train").max_height
+        augment = Augmentation(image_size=size, resize=0, crop="random", padding=4, flip="horizontal", normalize="imagenet")
+    return Work(
+        folder=str(folder),
+        split="train",
+        stored=stored_as(folder),
+        files="",
+        augment=augment,
+        batch_size=batch_size or (512 if small else 128),
+        cores=cores,
+        device=device,
+        dtype=dtype,
+    )
 
 
 class Peer(Protocol):

@@ -6,6 +6,7 @@ a whole set, a shuffled batch is handed to `external_source`.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,9 +18,7 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
-    import nvidia.dali  # an ImportError says: not installed
-
-    del nvidia.dali
+    importlib.import_module("nvidia.dali")
     if work.augment.crop not in ("random_resized", "random"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
     if work.augment.crop == "random" and work.augment.resize and work.augment.padding:

@@ -4,6 +4,7 @@ its numbers drawn as torchvision draws them; colour jitter is torchvision's; nor
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,10 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
-    import spdl.io
-    import spdl.pipeline  # an ImportError says: not installed
-
-    del spdl
+    try:
+        importlib.import_module("spdl.io.lib")._libspdl.make_demuxer  # noqa: B018 (binds FFmpeg when first looked at)
+    except RuntimeError as error:
+        raise ImportError(f"SPDL finds no FFmpeg libraries ({str(error)[:80]}...)") from error
     if work.stored == "raw":
         return "reads image files only"
     if work.augment.crop != "random_resized":

@@ -5,6 +5,7 @@ timm always jitters with a probability of its own only when asked; its brightnes
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,7 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
-    import timm  # an ImportError says: not installed
-
-    del timm
+    importlib.import_module("timm")
     if work.stored == "raw":
         return "reads image files only"
     if work.augment.crop != "random_resized":

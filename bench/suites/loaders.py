@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.contestant import Contestant
-from bench.images import image_files, raw_copy, stored_as
+from bench.images import image_files, raw_copy
 from bench.measure import Effort, figure, interleave, ratio
 from bench.result import Row, Settings
-from bench.work import Work
-from pipelines.augment import Augmentation, ColorJitter
+from bench.work import Work, is_small, usual_work
+from pipelines.augment import ColorJitter
 from pipelines.errors import SlipformError, unknown
 from pipelines.manifest import read_manifest
 
@@ -36,7 +36,6 @@ REQUIRED = {
     ("small", False): 5.0,
     ("small", True): 10.0,
 }
-SMALL = 64  # px: a raw set up to this size is augmented as CIFAR's is
 
 Say = Callable[[str], None]
 
@@ -84,30 +83,17 @@ class Conditions:
 
 def races(folder: Path, conditions: Conditions) -> list[Race]:
     """What can be raced with this dataset under these conditions."""
-    info, stored = read_manifest(folder).split("train"), stored_as(folder, "train")
-    small = stored == "raw" and max(info.max_height, info.max_width) <= SMALL
-    augment = Augmentation(image_size=224, crop="random_resized", flip="horizontal", normalize="imagenet")
-    if small:
-        augment = replace(augment, image_size=info.max_height, resize=0, crop="random", padding=4)
-    work = Work(
-        folder=str(folder),
-        split="train",
-        stored=stored,
-        files="",
-        augment=augment,
-        batch_size=conditions.batch_size or (512 if small else 128),
-        cores=conditions.cores,
-        device=conditions.device,
-        dtype=conditions.dtype,
+    work = usual_work(
+        folder, batch_size=conditions.batch_size, cores=conditions.cores, device=conditions.device, dtype=conditions.dtype
     )
-    found = {("small" if small else "resident"): lambda: work}
-    if stored == "jpeg":
+    found = {("small" if is_small(folder) else "resident"): lambda: work}
+    if work.stored == "jpeg":
         found = {
             "streaming": lambda: replace(work, files=str(image_files(folder, "train"))),
             "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
         }
     return [
-        Race(name, jittered, replace(made, augment=replace(augment, color_jitter=JITTER)) if jittered else made)
+        Race(name, jittered, replace(made, augment=replace(made.augment, color_jitter=JITTER)) if jittered else made)
         for name in found
         if name in conditions.inputs
         for made in [found[name]()]
