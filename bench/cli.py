@@ -1,21 +1,11 @@
-"""The command `bench`. In: options. Out: tables on standard output, results as JSON, progress on standard error.
-
-torch is imported only once there is something to measure.
-"""
+"""The command `bench`: its commands are in bench/commands. torch is imported only once there is something to measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from pipelines.errors import Group, SlipformError
-
-if TYPE_CHECKING:
-    from bench.measure import Effort
-    from bench.result import Row
+from bench.commands import measuring, showing
+from pipelines.errors import Group
 
 EXAMPLES = """\b
 Examples:
@@ -27,187 +17,17 @@ Examples:
   bench report --readme README.md
 """
 
-data_argument = click.argument("data", type=click.Path(path_type=Path))
-quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
-out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-peers_option = click.option("--peers", default=None, help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.")
-
 
 @click.group(cls=Group, epilog=EXAMPLES, context_settings={"max_content_width": 110})
 def main() -> None:
     """Measure preparing, loading and training on this machine, beside the peers, with the spread of every number."""
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _effort(quick: bool) -> Effort:
-    from bench.measure import FULL, QUICK
-
-    return QUICK if quick else FULL
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise SlipformError(f'device "{name}" is not here: give auto or cpu{" or cuda" if torch.cuda.is_available() else ""}')
-    return name
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        found = [int(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise click.BadParameter(
-            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64', param_hint=option
-        )
-    return found
-
-
-def _finish(suite: str, rows: list[Row], out: Path | None, environment: Any) -> None:
-    """Print the table and write the file."""
-    from bench.environment import command_line
-    from bench.result import Result, write_result
-    from bench.tables import constants, table
-
-    path = out or Path("runs/bench") / f"{suite}.json"
-    write_result(path, Result(environment=environment, command=command_line(), rows=rows))
-    click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
-    click.echo("Median and 95 % interval of the median (of fewer than six repeats: smallest and largest).\n")
-    click.echo(table(rows))
-    click.echo(f"\nwritten to {path}")
-
-
-@main.command()
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512.")
-@click.option("--input", "inputs", default="streaming,resident,small", show_default=True, help="Which races to run.")
-@click.option(
-    "--jitter", type=click.Choice(["both", "with", "without"]), default=None, help="With colour jitter? [both; --quick: without]"
-)
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
-@device_option
-@peers_option
-@click.option("--require", is_flag=True, help="Exit 1 where we are below the multiples of ffcv that are promised.")
-@quick_option
-@out_option
-def loaders(
-    data: tuple[Path, ...],
-    batch_size: int,
-    inputs: str,
-    jitter: str | None,
-    dtype: str,
-    device: str,
-    peers: str | None,
-    require: bool,
-    quick: bool,
-    out: Path | None,
-) -> None:
-    """Race our executors and the peers on the images of the dataset folders DATA.
-
-    A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a raw dataset of small images
-    as CIFAR-10 is trained (small).
-    """
-    from bench.environment import stamp
-    from bench.suites import loaders as suite
-
-    chosen = [name.strip() for name in inputs.split(",")]
-    _check_names("--input", chosen, suite.EXECUTORS)
-    named = suite.chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
-    if quick and "--input" not in _typed():
-        chosen = ["streaming", "small"]
-    environment = stamp()
-    jitters = {"both": (False, True), "with": (True,), "without": (False,)}[jitter or ("without" if quick else "both")]
-    conditions = suite.Conditions(environment.cores, batch_size, _device(device), dtype, tuple(chosen), jitters)
-    rows = suite.run(data, conditions, named, _effort(quick), _say)
-    _finish("loaders", rows, out, environment)
-    if require and (lacking := suite.shortfalls(rows)):
-        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
-
-
-@main.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A dataset folder.")
-@click.option(
-    "--models", default=None, help="Names, separated by commas. [alexnet,resnet18,resnet34,resnet50,vgg16 and small nets]"
-)
-@click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
-@click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
-@click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off.")
-@click.option("--loader", default="auto", show_default=True, help="auto, dali, host or resident.")
-@device_option
-@click.option("--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well.")
-@quick_option
-@out_option
-def train(
-    data: Path,
-    models: str | None,
-    batch_sizes: str | None,
-    precision: str,
-    compiling: str,
-    loader: str,
-    device: str,
-    no_peer: bool,
-    quick: bool,
-    out: Path | None,
-) -> None:
-    """Measure training: the step alone, the loader alone, both, and memory; each point in a process of its own.
-
-    \b
-    Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
-    """
-    from bench.environment import stamp
-    from bench.suites import train as suite
-    from bench.work import is_small
-    from models.registry import ModelConfig, find
-
-    precisions, compiles = precision.split(","), compiling.split(",")
-    _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
-    _check_names("--compile", compiles, ("auto", "on", "off"))
-    _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
-    small, device = is_small(data), _device(device)
-    usual = ("alexnet,resnet18" if quick else ",".join(suite.MODELS)) if not small else ",".join(suite.SMALL_MODELS)
-    sizes = _numbers(
-        batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes"
-    )
-    names = (models or usual).split(",")
-    for name in names:
-        find(ModelConfig(name=name))
-    environment = stamp()
-    points = [
-        suite.Point(str(data), name, size, number, mode, loader, device, environment.cores, not no_peer)
-        for name in names
-        for size in sizes
-        for number in precisions
-        for mode in compiles
-    ]
-    rows = suite.run(points, suite.QUICK if quick else suite.FULL, _say)
-    _finish("train", rows, out, environment)
-    if all(row.status != "ok" for row in rows):
-        raise SlipformError("no point could be measured")
-
-
-def _typed() -> set[str]:
-    """The options that stand on the command line."""
-    context = click.get_current_context()
-    return {
-        name
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        for name in parameter.opts
-    }
-
-
-def _check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    for name in given:
-        if name not in set(allowed):
-            raise click.BadParameter(f'"{name}": give some of {", ".join(allowed)}', param_hint=option)
+for command in (
+    *(measuring.prep, measuring.loaders, measuring.train, measuring.accuracy, measuring.tune),
+    *(showing.compare, showing.report),
+):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

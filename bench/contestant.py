@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from bench.isolate import end
 from bench.measure import Effort, synchronize
 from bench.memory import peak_memory, reset_peak
 from bench.result import Settings, Status
@@ -71,17 +72,9 @@ class Contestant:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End it, kindly where it listens; its own worker processes with it."""
-        import psutil
-
-        if self._process.is_alive():
-            with contextlib.suppress(OSError):
-                self._connection.send("stop")
-            self._process.join(timeout=5)
-        if self._process.is_alive() and self._process.pid is not None:
-            parent = psutil.Process(self._process.pid)
-            for process in [*parent.children(recursive=True), parent]:
-                process.kill()
-        self._process.join()
+        with contextlib.suppress(OSError):
+            self._connection.send("stop")
+        end(self._process, seconds=5)
         self._connection.close()
 
     def _ask(self, what: str, seconds: float) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""One call in a process of its own, so that it cannot disturb the next: memory, threads and caches end with it.
+"""Calls in a process of their own, so that they cannot disturb the next: memory, threads and caches end with it.
 
-In: a function of a module and its arguments. Out: its value, or how the process died.
+In: functions of modules and their arguments. Out: their values, or how the process died.
 """
 
 from __future__ import annotations
@@ -21,31 +21,48 @@ class Died:
     out_of_memory: bool = False
 
 
+class Workplace:
+    """A process that does one call after the other and rests in between. Use in `with`."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")  # not fork: no thread or lock of this process comes along
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,))
+        self._process.start()
+        theirs.close()
+
+    def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = 3600.0) -> Any:
+        """function(*arguments) over there; `Died` where it raised, was killed or took longer than `seconds`."""
+        try:
+            self._connection.send((function, arguments))
+            if not self._connection.poll(seconds):
+                return Died(f"gave no result within {seconds:.0f} seconds")
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(timeout=10)
+            status = self._process.exitcode
+            return Died(f"its process ended with status {status}", out_of_memory=status == -signal.SIGKILL)
+
+    def __enter__(self) -> Workplace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it and its workers, after a moment to close what it opened."""
+        self._connection.close()
+        end(self._process, seconds=10)
+
+
 def isolated(function: Callable[..., Any], *arguments: Any, seconds: float = 3600.0) -> Any:
-    """function(*arguments) in a fresh process; `Died` where it raised, was killed or took longer than `seconds`."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_call, args=(theirs, function, arguments))
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(seconds):
-            return Died(f"gave no result within {seconds:.0f} seconds")
-        return ours.recv()
-    except EOFError:
-        process.join()
-        killed = process.exitcode == -signal.SIGKILL
-        return Died(f"its process ended with status {process.exitcode}", out_of_memory=killed)
-    finally:
-        _end(process)
-        ours.close()
+    """One call in a fresh process."""
+    with Workplace() as workplace:
+        return workplace.call(function, *arguments, seconds=seconds)
 
 
-def _end(process: Any) -> None:
-    """Give it a moment to close what it opened, then end it and its workers."""
+def end(process: Any, seconds: float) -> None:
+    """Wait for a process to end by itself, then end it and all its children."""
     import psutil
 
-    process.join(timeout=10)
+    process.join(timeout=seconds)
     if process.is_alive():
         parent = psutil.Process(process.pid)
         for one in [*parent.children(recursive=True), parent]:
@@ -53,8 +70,14 @@ def _end(process: Any) -> None:
         process.join()
 
 
-def _call(connection: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    try:
-        connection.send(function(*arguments))
-    except Exception as error:
-        connection.send(Died(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"))
+def _work(connection: Connection) -> None:
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(function(*arguments))
+        except Exception as error:
+            words = str(error).strip().splitlines() or [""]
+            connection.send(Died(f"{type(error).__name__}: {words[0]}"))

@@ -86,8 +86,8 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([join(cells[0]), "| " + " | ".join("-" * width for width in widths) + " |", *map(join, cells[1:])])
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows of one suite: what was varied, the figures, the settings; a row without figures says why."""
+def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines for the rows of one suite: what was varied, the figures, the settings; a row without figures says why."""
     suite = rows[0].suite
     cases = [name for name in rows[0].case if len({str(row.case.get(name)) for row in rows}) > 1 or name in ("loader", "model")]
     shown = [name for name in FIGURES[suite] if any(name in row.figures for row in rows)]
@@ -98,7 +98,12 @@ def table(rows: Sequence[Row]) -> str:
             figures = [row.status, *[""] * (len(shown) - 1)] if shown else []
         remark = settings_text(row) if row.status == "ok" else row.note
         lines.append([*(case_text(row.case.get(name)) for name in cases), *figures, remark])
-    return markdown([*map(label, cases), *map(label, shown), "settings"], lines)
+    return [*map(label, cases), *map(label, shown), "settings"], lines
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows of one suite as Markdown."""
+    return markdown(*cells(rows))
 
 
 def constants(rows: Sequence[Row]) -> str:

@@ -18,7 +18,7 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
-    importlib.import_module("nvidia.dali")
+    importlib.import_module("nvidia.dali.plugin.pytorch")
     if work.augment.crop not in ("random_resized", "random"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
     if work.augment.crop == "random" and work.augment.resize and work.augment.padding:

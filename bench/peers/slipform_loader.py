@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,13 @@ from torch import Tensor
 
 from bench.result import Settings
 from bench.work import Work, endless, grid
+from pipelines.executors import NAMES
 
 
 def reason_not(work: Work) -> str:
+    importlib.import_module("pipelines.loader")
+    for name in NAMES:
+        importlib.import_module(f"pipelines.executors.{name}")
     return ""
 
 
@@ -23,6 +28,7 @@ def candidates(work: Work) -> list[Settings]:
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
     import torch
+
     from pipelines.loader import Loader
 
     loader = Loader(

@@ -19,6 +19,7 @@ from bench.work import Work, endless, grid
 def reason_not(work: Work) -> str:
     try:
         importlib.import_module("spdl.io.lib")._libspdl.make_demuxer  # noqa: B018 (binds FFmpeg when first looked at)
+        importlib.import_module("torchvision.transforms.v2")
     except RuntimeError as error:
         raise ImportError(f"SPDL finds no FFmpeg libraries ({str(error)[:80]}...)") from error
     if work.stored == "raw":

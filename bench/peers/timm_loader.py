@@ -16,7 +16,7 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
-    importlib.import_module("timm")
+    importlib.import_module("timm.data")
     if work.stored == "raw":
         return "reads image files only"
     if work.augment.crop != "random_resized":

@@ -6,6 +6,7 @@ beton's memory map. On a GPU, `decode = "cuda"` hands the bytes of a batch to nv
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.work import Work, endless, grid
 
 
 def reason_not(work: Work) -> str:
+    importlib.import_module("torchvision.transforms.v2")
     if work.augment.crop not in ("random_resized", "random", "center"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
     return ""

@@ -1,0 +1,276 @@
+"""The commands that measure. In: options. Out: tables on standard output, results as JSON, progress on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipelines.errors import Command, SlipformError
+
+if TYPE_CHECKING:
+    from bench.measure import Effort
+    from bench.result import Environment, Row
+
+data_argument = click.argument("data", type=click.Path(path_type=Path))
+quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
+out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+peers_option = click.option("--peers", default=None, help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _effort(quick: bool) -> Effort:
+    from bench.measure import FULL, QUICK
+
+    return QUICK if quick else FULL
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise SlipformError(f'device "{name}" is not here: give auto or cpu{" or cuda" if torch.cuda.is_available() else ""}')
+    return name
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        found = [int(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise click.BadParameter(
+            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64', param_hint=option
+        )
+    return found
+
+
+def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
+    """Print the table and write the file."""
+    from bench.environment import command_line
+    from bench.result import Result, write_result
+    from bench.tables import constants, table
+
+    path = out or Path("runs/bench") / f"{suite}.json"
+    write_result(path, Result(environment=environment, command=command_line(), rows=rows))
+    click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
+    click.echo("Median and 95 % interval of the median (of fewer than six repeats: smallest and largest).\n")
+    click.echo(table(rows))
+    click.echo(f"\nwritten to {path}")
+
+
+@click.command(cls=Command)
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512.")
+@click.option("--input", "inputs", default="streaming,resident,small", show_default=True, help="Which races to run.")
+@click.option(
+    "--jitter", type=click.Choice(["both", "with", "without"]), default=None, help="With colour jitter? [both; --quick: without]"
+)
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
+@device_option
+@peers_option
+@click.option("--require", is_flag=True, help="Exit 1 where we are below the multiples of ffcv that are promised.")
+@quick_option
+@out_option
+def loaders(
+    data: tuple[Path, ...],
+    batch_size: int,
+    inputs: str,
+    jitter: str | None,
+    dtype: str,
+    device: str,
+    peers: str | None,
+    require: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Race our executors and the peers on the images of the dataset folders DATA.
+
+    A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a raw dataset of small images
+    as CIFAR-10 is trained (small).
+    """
+    from bench.environment import stamp
+    from bench.suites import loaders as suite
+
+    chosen = [name.strip() for name in inputs.split(",")]
+    _check_names("--input", chosen, suite.EXECUTORS)
+    named = suite.chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
+    if quick and "--input" not in _typed():
+        chosen = ["streaming", "small"]
+    environment = stamp()
+    jitters = {"both": (False, True), "with": (True,), "without": (False,)}[jitter or ("without" if quick else "both")]
+    conditions = suite.Conditions(environment.cores, batch_size, _device(device), dtype, tuple(chosen), jitters)
+    rows = suite.run(data, conditions, named, _effort(quick), _say)
+    _finish("loaders", rows, out, environment)
+    if require and (lacking := suite.shortfalls(rows)):
+        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
+
+
+@click.command(cls=Command)
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="A dataset folder.")
+@click.option(
+    "--models", default=None, help="Names, separated by commas. [alexnet,resnet18,resnet34,resnet50,vgg16 and small nets]"
+)
+@click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
+@click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
+@click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off.")
+@click.option("--loader", default="auto", show_default=True, help="auto, dali, host or resident.")
+@device_option
+@click.option("--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well.")
+@quick_option
+@out_option
+def train(
+    data: Path,
+    models: str | None,
+    batch_sizes: str | None,
+    precision: str,
+    compiling: str,
+    loader: str,
+    device: str,
+    no_peer: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Measure training: the step alone, the loader alone, both, and memory; each point in a process of its own.
+
+    \b
+    Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
+    """
+    from bench.environment import stamp
+    from bench.suites import train as suite
+    from bench.work import is_small
+    from models.registry import ModelConfig, find
+
+    precisions, compiles = precision.split(","), compiling.split(",")
+    _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
+    _check_names("--compile", compiles, ("auto", "on", "off"))
+    _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
+    small, device = is_small(data), _device(device)
+    usual = ("alexnet,resnet18" if quick else ",".join(suite.MODELS)) if not small else ",".join(suite.SMALL_MODELS)
+    sizes = _numbers(
+        batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes"
+    )
+    names = (models or usual).split(",")
+    for name in names:
+        find(ModelConfig(name=name))
+    environment = stamp()
+    points = [
+        suite.Point(str(data), name, size, number, mode, loader, device, environment.cores, not no_peer)
+        for name in names
+        for size in sizes
+        for number in precisions
+        for mode in compiles
+    ]
+    rows = suite.run(points, suite.QUICK if quick else suite.FULL, _say)
+    _finish("train", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no point could be measured")
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option("--workers", type=click.IntRange(0), default=0, help="Threads of ours, processes of ffcv; 0: one for each core.")
+@click.option("--no-peer", is_flag=True, help="Without ffcv.")
+@click.option("--require", is_flag=True, help="Exit 1 where we are below the multiples of ffcv that are promised.")
+@quick_option
+@out_option
+def prep(data: Path, workers: int, no_peer: bool, require: bool, quick: bool, out: Path | None) -> None:
+    """Write the images of the dataset folder DATA again, with our writer and with ffcv's.
+
+    \b
+    Example: bench prep data/caltech101 --require
+    """
+    from bench.environment import stamp
+    from bench.suites import prep as suite
+
+    environment = stamp()
+    rows = suite.run(data, workers or environment.cores, not no_peer, suite.QUICK if quick else suite.FULL, _say)
+    _finish("prep", rows, out, environment)
+    if require and (lacking := suite.shortfalls(rows)):
+        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option("--recipe", default="", help="As for train. [the dataset's defaults]")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
+@click.option("--target", type=click.FloatRange(0, 1), default=0.94, show_default=True, help="Validation accuracy to reach.")
+@click.option("--seeds", type=click.IntRange(1), default=None, help="Runs, each with a seed of its own. [5; --quick: 2]")
+@device_option
+@quick_option
+@out_option
+def accuracy(
+    data: Path, recipe: str, sets: tuple[str, ...], target: float, seeds: int | None, device: str, quick: bool, out: Path | None
+) -> None:
+    """Train to a given accuracy, several times, and say how many seconds it took.
+
+    \b
+    Example: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
+    """
+    from bench.environment import stamp
+    from bench.suites import epoch_to_accuracy as suite
+    from train.config import load_recipe
+
+    if recipe:
+        load_recipe(recipe)
+    environment = stamp()
+    rows = suite.run(data, recipe, sets, seeds or (2 if quick else 5), target, _device(device), _say)
+    _finish("accuracy", rows, out, environment)
+    if rows[0].status != "ok":
+        raise SlipformError(f"{rows[0].status}: {rows[0].note}")
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option(
+    "--seconds", type=click.IntRange(1), default=180, show_default=True, help="No further choice is tried after this time."
+)
+@click.option("--profile", type=click.Path(path_type=Path), help="Where to keep the finding. [~/.cache/slipform/tune.json]")
+@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
+@device_option
+@quick_option
+@out_option
+def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str, quick: bool, out: Path | None) -> None:
+    """Find the loader's best settings for the dataset folder DATA on this machine and keep them for loader = "auto".
+
+    \b
+    Example: bench tune data/caltech101
+    """
+    from bench import tune as tuning
+    from bench.environment import stamp
+    from bench.work import usual_work
+
+    environment = stamp()
+    work = usual_work(data, batch_size=0, cores=environment.cores, device=_device(device), dtype=dtype)
+    best, rows = tuning.tune(work, seconds, tuning.QUICK if quick else tuning.EFFORT, _say)
+    _finish("tune", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no setting could be measured, so no profile was written")
+    path = profile or tuning.profile_path()
+    tuning.write_profile(path, tuning.profile_key(environment, work), best, environment)
+    click.echo(f"best: {', '.join(f'{name} = {value}' for name, value in best.items())}; kept in {path}")
+
+
+def _typed() -> set[str]:
+    """The options that stand on the command line."""
+    context = click.get_current_context()
+    return {
+        name
+        for parameter in context.command.params
+        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        for name in parameter.opts
+    }
+
+
+def _check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    for name in given:
+        if name not in set(allowed):
+            raise click.BadParameter(f'"{name}": give some of {", ".join(allowed)}', param_hint=option)

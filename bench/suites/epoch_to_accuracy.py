@@ -1,0 +1,90 @@
+"""`bench accuracy`: seconds of training until a given accuracy, over several seeds.
+
+In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through train.loop.fit in a process of its own.
+
+seconds_to_target: training time (loading included, validation not) up to the end of the first epoch whose validation accuracy
+is at least the target. start_up_seconds: what the first epoch took beyond the median of the others: compilation and warm-up,
+so that seconds_to_target - start_up_seconds is what public speed runs count. process_seconds: from the start of the process to
+the summary, imports, validation and test included. accuracy: of the test split at the end, the best epoch's weights.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.isolate import Died, isolated
+from bench.measure import figure
+from bench.result import Row, Settings
+from pipelines.manifest import read_manifest
+
+
+def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device: str, target: float) -> dict[str, float]:
+    """One run. Measurements by name; seconds_to_target is missing where the target was not reached."""
+    import psutil
+
+    from train.config import load_recipe, resolve
+    from train.loop import fit
+    from train.record import read_metrics
+
+    config = resolve(load_recipe(recipe) if recipe else None, [*sets, f"train.seed={seed}"], read_manifest(Path(data)))
+    with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:
+        run = Path(scratch) / "run"
+        summary = fit(config, Path(data), run, device=device, quiet=True)
+        epochs = read_metrics(run, "epoch")
+    process_seconds = time.time() - psutil.Process().create_time()
+    images = summary["steps"] / summary["epochs"] * summary["batch_size"]
+    found = from_epochs(epochs, images, target)
+    found["process_seconds"] = process_seconds
+    found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
+    found["images_per_second"] = summary["images_per_second"]
+    found["accuracy"] = summary["test_accuracy"] if summary["test_accuracy"] is not None else summary["val_accuracy"]
+    return found
+
+
+def from_epochs(epochs: list[dict[str, Any]], images: float, target: float) -> dict[str, float]:
+    """Seconds out of a run's epoch lines. Each line's images_per_second is the mean since the start, so the training time up to
+    the end of epoch e is e * images / images_per_second. images: trained on in an epoch.
+    """
+    ends = [line["epoch"] * images / line["images_per_second"] for line in epochs]
+    lengths = [end - start for start, end in zip([0.0, *ends], ends, strict=False)]
+    found = {"train_seconds": ends[-1]}
+    if len(lengths) > 1:
+        found["start_up_seconds"] = max(0.0, lengths[0] - statistics.median(lengths[1:]))
+    for line, end in zip(epochs, ends, strict=True):
+        if line["val_accuracy"] is not None and line["val_accuracy"] >= target:
+            found["seconds_to_target"] = end
+            break
+    return found
+
+
+def run(
+    data: Path, recipe: str, sets: tuple[str, ...], seeds: int, target: float, device: str, say: Callable[[str], None]
+) -> list[Row]:
+    """One row over all seeds."""
+    runs: list[dict[str, float]] = []
+    case: Settings = {"data": read_manifest(data).dataset, "recipe": recipe, "target": target, "device": device}
+    case["settings"] = " ".join(sets)
+    for seed in range(seeds):
+        found = isolated(train_once, str(data), recipe, sets, seed, device, target, seconds=24 * 3600.0)
+        if isinstance(found, Died):
+            return [
+                Row(suite="accuracy", case=case, status="out of memory" if found.out_of_memory else "failed", note=found.note)
+            ]
+        runs.append(found)
+        reached = f"target after {found['seconds_to_target']:.1f} s" if "seconds_to_target" in found else "target not reached"
+        say(f"seed {seed}: accuracy {found['accuracy']:.4f}, {reached}")
+    names = dict.fromkeys(name for found in runs for name in found)
+    figures = {name: figure([found[name] for found in runs if name in found]) for name in names}
+    accuracies = [found["accuracy"] for found in runs]
+    summary: Settings = {
+        "seeds": seeds,
+        "reached_target": sum("seconds_to_target" in found for found in runs),
+        "mean_accuracy": round(statistics.fmean(accuracies), 5),
+        "standard_deviation": round(statistics.stdev(accuracies), 5) if seeds > 1 else None,
+    }
+    return [Row(suite="accuracy", case=case, settings=summary, figures=figures)]

@@ -1,0 +1,122 @@
+"""`bench tune`: which executor, threads and queue feed this machine fastest? Writes a profile for `loader = "auto"`.
+
+In: a dataset folder, a time budget. Out: a row for each setting tried, and the winner in the profile file.
+
+One choice after the other is varied, the best so far kept: executor, threads, queue. Within a choice all values take turns in
+processes of their own, and a value replaces the present one only where the interval of the ratio between them lies above 1:
+a tie keeps what is usual.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.contestant import Contestant
+from bench.images import cache_folder
+from bench.measure import Effort, figure, interleave, ratio
+from bench.result import Environment, Row, Settings
+from bench.suites.loaders import OURS, Say
+from bench.work import Work
+from pipelines.beton import Beton
+from pipelines.executors import NAMES
+from pipelines.manifest import read_manifest
+
+EFFORT = Effort(rounds=7, seconds=1.0, search=False, openings=1)
+QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.2, search=False, openings=1, min_batches=4)
+PROFILE_VERSION = 1
+
+
+def profile_path() -> Path:
+    """~/.cache/slipform/tune.json: what was found on this machine, or on those that share the home folder."""
+    return cache_folder() / "tune.json"
+
+
+def profile_key(environment: Environment, work: Work) -> str:
+    """What a finding holds for: the machine, how images are stored and how large they come out."""
+    return f"{environment.machine}; {work.stored}; {work.augment.image_size} px; {work.device}"
+
+
+def choices(work: Work) -> dict[str, list[Any]]:
+    """What is tried, choice by choice; the first value of each is the usual one. threads = 0: as many as there are cores.
+
+    resident is left out where its pixels would take more than half of the free memory.
+    """
+    first = "dali" if work.device.startswith("cuda") else "host"
+    executors = [first, *(name for name in NAMES if name != first)]
+    if Beton(work.beton).resident_bytes() > free_bytes(work.device) / 2:
+        executors.remove("resident")
+    threads = sorted({max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores})
+    return {"executor": executors, "threads": [0, *threads], "prefetch": [2, 1, 4, 8]}
+
+
+def free_bytes(device: str) -> int:
+    """Memory that resident pixels could take."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def tune(work: Work, budget_seconds: float, effort: Effort, say: Say) -> tuple[Settings, list[Row]]:
+    """The best settings, and a row for each that was tried. A choice is left out when the budget is spent."""
+    table = choices(work)
+    best: Settings = {name: values[0] for name, values in table.items()}
+    rows: list[Row] = []
+    end = time.monotonic() + budget_seconds
+    for name, values in table.items():
+        if time.monotonic() > end:
+            say(f"the {budget_seconds:.0f} seconds are spent: {name} stays {best[name]}")
+            continue
+        tried = [best | {name: value} for value in values]
+        found, settings = _race(work, name, tried, effort, say)
+        rows += found
+        best = settings
+        say(f"{name}: {best[name]}")
+    return best, rows
+
+
+def _race(work: Work, choice: str, tried: list[Settings], effort: Effort, say: Say) -> tuple[list[Row], Settings]:
+    """All values of one choice in turns; returns their rows and the settings to go on with."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(Contestant(OURS, work, effort, settings)) for settings in tried]
+        running = {str(i): one for i, one in enumerate(opened) if one.opening.status == "ok"}
+        values = interleave({key: one.measure for key, one in running.items()}, effort.rounds)
+    rows, winner, winning = [], tried[0], 1.0
+    for number, (settings, one) in enumerate(zip(tried, opened, strict=True)):
+        case: Settings = {"data": read_manifest(Path(work.folder)).dataset, "choice": choice, "value": settings[choice]}
+        if str(number) not in values:
+            rows.append(Row(suite="tune", case=case, settings=settings, status=one.opening.status, note=one.opening.note))
+            say(f"{choice} = {settings[choice]}: {one.opening.status}: {one.opening.note}")
+            continue
+        figures = {name: figure(found) for name, found in values[str(number)].items()}
+        if "0" in values and number:
+            gain = ratio(values[str(number)]["images_per_second"], values["0"]["images_per_second"])
+            figures["gain_ratio"] = gain
+            if gain.low > 1 and gain.median > winning:
+                winner, winning = settings, gain.median
+        rows.append(Row(suite="tune", case=case, settings=settings, figures=figures))
+    return rows, winner
+
+
+def write_profile(path: Path, key: str, settings: Settings, environment: Environment) -> None:
+    """Add or replace one finding. A file that is damaged or of another version is written anew."""
+    profiles: dict[str, Any] = {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] == PROFILE_VERSION:
+            profiles = dict(content["profiles"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        pass
+    profiles[key] = {**settings, "date": environment.date, "commit": environment.commit}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps({"version": PROFILE_VERSION, "profiles": profiles}, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
