@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from models import backbones
 from models.heads import head_name, replace_head
 from models.registry import ModelConfig, build
 
@@ -58,11 +57,3 @@ def test_training_gives_one_output_without_auxiliary_heads(name: str) -> None:
     model = build(ModelConfig(name), num_classes=10, image_size=96).train()
     assert model(torch.randn(2, 3, 96, 96)).shape == (2, 10)
     assert not any("aux" in key for key, _ in model.named_parameters() if "." in key)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", backbones.names())
-def test_every_head_of_torchvision_holds_the_classes(name: str) -> None:
-    model = build(ModelConfig(name), num_classes=17, image_size=299 if name == "inception_v3" else 224)
-    layer = model.get_submodule(head_name(model))
-    assert 17 in (getattr(layer, "out_features", 0), getattr(layer, "out_channels", 0))

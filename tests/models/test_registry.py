@@ -12,6 +12,7 @@ import torchvision
 
 from models import backbones
 from models.freeze import count
+from models.heads import head_name
 from models.registry import ModelConfig, build, find, names
 from pipelines.errors import ConfigError
 
@@ -40,11 +41,13 @@ def test_a_dozen_of_torchvision_give_logits(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", backbones.names())
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_all_of_torchvision_build(name: str, head: str) -> None:
+def test_all_of_torchvision_build_and_their_head_is_found(name: str, head: str) -> None:
     """build itself checks the logits' shape, on the meta device."""
     size = 299 if name == "inception_v3" else 224
-    model = build(ModelConfig(name, head=head), num_classes=10, image_size=size)
-    assert isinstance(model, torch.nn.Module)
+    model = build(ModelConfig(name, head=head), num_classes=17, image_size=size)
+    found = model.get_submodule(head_name(model))
+    last = found[-1] if isinstance(found, torch.nn.Sequential) else found
+    assert 17 in (getattr(last, "out_features", 0), getattr(last, "out_channels", 0))
 
 
 @pytest.mark.parametrize("name", OWN)
