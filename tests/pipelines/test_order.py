@@ -1,0 +1,117 @@
+"""EpochOrder: a permutation per epoch, the same whatever the number of processes and wherever one resumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import ConfigError
+from pipelines.order import EpochOrder
+
+
+def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]:
+    """The batches of one process from a position on."""
+    batches = []
+    at = order.normal(epoch, seen)
+    while at[0] == epoch:
+        batches.append(order.batch(*at))
+        at = order.after(*at)
+    assert at == (epoch + 1, 0)
+    return batches
+
+
+def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
+    order = EpochOrder(1000, 10)
+    epochs = [order.samples(epoch) for epoch in range(5)] + [EpochOrder(1000, 10, seed=1).samples(0)]
+    for samples in epochs:
+        np.testing.assert_array_equal(np.sort(samples), np.arange(1000))
+    assert len({tuple(samples) for samples in epochs}) == 6
+    np.testing.assert_array_equal(order.samples(3), EpochOrder(1000, 50, world=4, rank=2).samples(3))
+
+
+@given(
+    num=st.integers(1, 300), size=st.integers(1, 24), epoch=st.integers(0, 1000), world=st.sampled_from([2, 3, 4]),
+    shuffle=st.booleans(), drop=st.booleans(), block=st.sampled_from([0, 1, 7, 64, 500]), window=st.integers(1, 5),
+)  # fmt: skip
+def test_shards_interleave_to_the_order_of_one_process(num, size, epoch, world, shuffle, drop, block, window) -> None:  # type: ignore[no-untyped-def]
+    options = {"seed": 3, "shuffle": shuffle, "drop_last": drop, "block": block, "window": window}
+    if drop and num < size * world:
+        with pytest.raises(ConfigError, match="larger than the split"):
+            EpochOrder(num, size, rank=0, world=world, **options)
+        return
+    alone = EpochOrder(num, size * world, **options)
+    shards = [EpochOrder(num, size, rank=rank, world=world, **options) for rank in range(world)]
+    whole, parts = _epoch(alone, epoch), [_epoch(shard, epoch) for shard in shards]
+    assert {len(batches) for batches in parts} == {len(whole)} == {alone.num_batches}
+    for step, batch in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([batches[step] for batches in parts]), batch)
+    flat = np.concatenate(whole) if whole else np.zeros(0, int)
+    np.testing.assert_array_equal(
+        flat[flat >= 0], alone.samples(epoch)[: num if not drop else num // (size * world) * size * world]
+    )
+    np.testing.assert_array_equal(np.sort(alone.samples(epoch)), np.arange(num))
+
+
+@given(num=st.integers(20, 200), before=st.integers(1, 10), after=st.integers(1, 20), steps=st.integers(0, 5))
+def test_the_rest_after_a_resume_does_not_depend_on_the_batch_size(num: int, before: int, after: int, steps: int) -> None:
+    first = EpochOrder(num, before)
+    at = (0, 0)
+    for _ in range(min(steps, first.num_batches - 1)):
+        at = first.after(*at)
+    rest = _epoch(EpochOrder(num, after), *at)
+    left = num - at[1]
+    flat = np.concatenate(rest) if rest else np.zeros(0, int)
+    np.testing.assert_array_equal(flat, first.samples(0)[at[1] : at[1] + left // after * after])
+
+
+@pytest.mark.parametrize("num", [1, 5, 16, 17])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_gives_every_sample_once_and_pads(num: int, world: int) -> None:
+    shards = [EpochOrder(num, 4, shuffle=False, drop_last=False, rank=rank, world=world) for rank in range(world)]
+    batches = [batch for shard in shards for batch in _epoch(shard)]
+    assert {len(batch) for batch in batches} == {4}
+    flat = np.concatenate(batches)
+    np.testing.assert_array_equal(np.sort(flat[flat >= 0]), np.arange(num))
+
+
+def test_blocks_keep_reads_near() -> None:
+    """Each run of block * window samples comes from `window` blocks: on disk that is a few places, not all over the file."""
+    order = EpochOrder(10_000, 10, block=100, window=4)
+    samples = order.samples(0)
+    np.testing.assert_array_equal(np.sort(samples), np.arange(10_000))
+    for start in range(0, 10_000, 400):
+        assert len(np.unique(samples[start : start + 400] // 100)) == 4
+    blocks = samples[::400] // 100
+    assert len(np.unique(blocks)) > 20
+    assert not np.array_equal(samples, np.sort(samples))
+    inside = samples[:400]
+    assert np.abs(np.diff(inside // 100)).astype(bool).mean() > 0.6, "samples of a window are shuffled among its blocks"
+    assert not np.array_equal(samples, order.samples(1))
+
+
+def test_windows_are_not_shuffled_alike() -> None:
+    samples = EpochOrder(1600, 10, block=16, window=1).samples(0).reshape(100, 16) % 16
+    assert len(np.unique(samples, axis=0)) == 100
+
+
+def test_no_samples_give_no_batches() -> None:
+    for drop in (True, False):
+        order = EpochOrder(0, 4, drop_last=drop)
+        assert order.num_batches == 0
+        assert _epoch(order) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_size": 4, "rank": 2, "world": 2}, "ranks go from 0 to 1"),
+        ({"batch_size": 4, "rank": -1, "world": 2}, "rank -1"),
+        ({"batch_size": 60, "world": 2}, "train.batch_size to 50 or less"),
+    ],
+)
+def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        EpochOrder(100, **options)
