@@ -192,3 +192,7 @@ def show(folder: Path, figure: Path | None) -> None:
     if figure:
         draw_figure(folder, manifest, figure)
         click.echo(f"figure: {figure}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import io
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from preprocess.source import Pixels
 
@@ -20,7 +20,7 @@ from preprocess.source import Pixels
 MAX_PIXELS = 89_478_485
 MAX_SIDE = 65_535  # a beton stores 16-bit sizes
 ORIENTATION_TAG = 0x0112
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 
 def check_size(width: int, height: int) -> None:
@@ -55,6 +55,8 @@ def decode_any(data: bytes) -> tuple[Pixels, list[str]]:
             if image.getexif().get(ORIENTATION_TAG, 1) in range(2, 9):
                 changed.append("exif rotation")
             return _eight_bit(ImageOps.exif_transpose(image), changed), changed
+    except UnidentifiedImageError:
+        raise ValueError(f"no image of a kind that is read ({', '.join(_FORMATS)})") from None
     except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files; every one means the same here
         raise ValueError(f"undecodable image: {error}") from None
 

@@ -120,11 +120,7 @@ def encode_chunk(
     samples: Samples, start: int, stop: int, encoding: Encoding, sum_every: int, cancelled: Callable[[], bool]
 ) -> Chunk:
     """Encode samples start..stop-1. sum_every: add the pixels of every n-th sample to the sums, of none for 0."""
-    if (
-        isinstance(samples, Arrays)
-        and encoding.mode != "jpeg"
-        and encoding.fits(samples.images.shape[2], samples.images.shape[1])
-    ):
+    if isinstance(samples, Arrays) and encoding.mode != "jpeg" and encoding.fits(*samples.size):
         return _block(samples, start, stop, sum_every)
     parts: list[Stored] = []
     labels: list[int] = []

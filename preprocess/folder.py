@@ -31,9 +31,10 @@ def replacing(out: Path) -> Iterator[Path]:
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.prep")
-    lock = os.open(building.with_name(building.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+    lock_path = building.with_name(f"{building.name}.lock")
+    lock = os.open(lock_path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        _lock(lock, out)
+        _lock(lock, lock_path, out)
         shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
         building.mkdir()
         try:
@@ -42,8 +43,7 @@ def replacing(out: Path) -> Iterator[Path]:
             _put_in_place(building, out)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-            # While the lock is held: whoever waits on this name next makes a new file.
-            os.unlink(building.with_name(building.name + ".lock"))
+            lock_path.unlink()
     finally:
         os.close(lock)
 
@@ -65,9 +65,11 @@ def _check_replaceable(out: Path) -> None:
         )
 
 
-def _lock(lock: int, out: Path) -> None:
+def _lock(lock: int, path: Path, out: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel when the process ends, however it ends
+        if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:
+            raise BlockingIOError  # another run ended, and removed the file, between our opening and our locking it
     except BlockingIOError:
         raise DatasetError(f"another prep is writing to {out}. Wait for it, or choose another folder for --out.") from None
 

@@ -26,7 +26,7 @@ def image_folders(root: Path) -> list[str]:
 
 
 def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
-    """Images in the folders `classes` of `root`, at any depth or right in them; hidden files and other suffixes are passed over."""
+    """Images in the folders `classes` of `root`, at any depth or right in them; not hidden files, not other suffixes."""
     paths: list[str] = []
     counts: list[int] = []
     for name in classes:

@@ -56,7 +56,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     figure = Figure(figsize=(GRID_COLUMNS * 1.5, GRID_ROWS * 1.6 + num_splits * 1.8), layout="constrained")
     if path.suffix[1:] not in (kinds := FigureCanvasAgg(figure).get_supported_filetypes()):
         raise ConfigError(f'a figure cannot be written as "{path.name}". Endings that can: {", ".join(sorted(kinds))}.')
-    samples, counts = np.ravel(figure.subfigures(2, 1, height_ratios=[GRID_ROWS * 1.6, num_splits * 1.8]))
+    samples, counts = figure.subfigures(2, 1, squeeze=False, height_ratios=[GRID_ROWS * 1.6, num_splits * 1.8])[:, 0]
     beton = Beton(folder / manifest.split("train").file)
     cells = samples.subplots(GRID_ROWS, GRID_COLUMNS).ravel()
     for cell in cells:

@@ -47,7 +47,8 @@ def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_
         classes=classes,
         splits={name: files for name, files in splits.items() if len(files.labels)},
         split_rule=f"{rule}; {describe(val_split, val_fraction, seed)}",
-        options={"split": split, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+        options=({"per_class": per_class_train} if split == "random" else {})
+        | {"split": split, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
     )
 
 

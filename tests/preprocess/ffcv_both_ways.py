@@ -1,0 +1,74 @@
+"""Run by test_ffcv.py in a process of its own: importing ffcv takes seconds and its loader may hang.
+
+In: a folder with ours/train.beton and ours/raw.beton. Out: what stock ffcv makes of them, as .npy, and
+stock-jpg.beton and stock-raw.beton, written by its DatasetWriter.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from ffcv import types
+from ffcv.fields import IntField, RGBImageField
+from ffcv.fields.decoders import CenterCropRGBImageDecoder, IntDecoder, SimpleRGBImageDecoder
+from ffcv.loader import Loader, OrderOption
+from ffcv.reader import Reader
+from ffcv.writer import DatasetWriter
+
+from pipelines import beton
+
+FOLDER = Path(sys.argv[1])
+
+
+def load(name: str, decoder: object, os_cache: bool) -> None:
+    pipelines = {"image": [decoder], "label": [IntDecoder()]}
+    loader = Loader(
+        str(FOLDER / "ours" / f"{name}.beton"),
+        batch_size=16,
+        num_workers=1,
+        os_cache=os_cache,
+        order=OrderOption.SEQUENTIAL,
+        pipelines=pipelines,
+        drop_last=False,
+    )
+    batches = [(images.copy(), labels.copy()) for images, labels in loader]
+    np.save(FOLDER / f"{name}-{os_cache}-images.npy", np.concatenate([images for images, _ in batches]))
+    np.save(FOLDER / f"{name}-{os_cache}-labels.npy", np.concatenate([labels for _, labels in batches])[:, 0])
+
+
+class Pictures:
+    """Noise and ramps of several sizes."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        generator = np.random.default_rng(index)
+        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[..., None] * 2 + generator.integers(0, 90, 3)
+        return (ramp % 256).astype(np.uint8), index % 5
+
+
+def main() -> None:
+    assert types.HeaderType == beton.HEADER
+    assert types.FieldDescType == beton.DESCRIPTOR
+    assert types.ALLOC_TABLE_TYPE == beton.TABLE_ROW
+    ours = np.dtype([("image", beton.IMAGE), ("label", beton.FIELD_TYPES[1])], align=True)
+    theirs = types.get_metadata_type([RGBImageField(), IntField()])
+    assert [theirs.fields[n][1] for n in theirs.names] == [ours.fields[n][1] for n in ours.names]
+    assert theirs.itemsize == ours.itemsize
+    for name in ("train", "raw"):
+        reader = Reader(str(FOLDER / "ours" / f"{name}.beton"))
+        assert reader.field_names == ["image", "label"]
+        np.save(FOLDER / f"{name}-metadata.npy", reader.metadata.view(ours))
+        np.save(FOLDER / f"{name}-table.npy", reader.alloc_table)
+        for os_cache in (True, False):
+            load(name, SimpleRGBImageDecoder() if name == "raw" else CenterCropRGBImageDecoder((32, 32), 1.0), os_cache)
+    for mode in ("jpg", "raw"):
+        fields = {"image": RGBImageField(write_mode=mode, jpeg_quality=90), "label": IntField()}
+        DatasetWriter(str(FOLDER / f"stock-{mode}.beton"), fields, num_workers=2).from_indexed_dataset(Pictures(), chunksize=7)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Run by test_safety.py in a process of its own, which forks a `prepare` for each round and kills it at a random moment.
+
+In: a folder and a number of rounds. Out: one line per round: which dataset, old or new, the folder held afterwards.
+A fork, not a new interpreter, so that the random moment falls into the writing and not into the imports.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.manifest import read_manifest
+from preprocess.encode import Encoding
+from preprocess.prep import prepare
+from preprocess.source import Arrays, SampleSource
+from preprocess.verify import find_faults
+
+
+def dataset(version: int) -> SampleSource:
+    """Same sizes, other pixels."""
+    images = np.random.default_rng(version).integers(0, 256, (1500, 24, 24, 3), np.uint8)
+    arrays = Arrays(images, np.arange(1500, dtype=np.int64) % 3, "made")
+    return SampleSource(f"version-{version}", list("abc"), {"train": arrays, "test": arrays.subset(np.arange(500))}, "")
+
+
+def main() -> None:
+    out, rounds = Path(sys.argv[1]) / "data", int(sys.argv[2])
+    chance = random.Random(0)
+    begin = time.perf_counter()
+    prepare(dataset(0), out, Encoding("raw"), workers=2)
+    seconds = time.perf_counter() - begin
+    version = 0
+    for number in range(1, rounds + 1):
+        child = os.fork()
+        if child == 0:
+            prepare(dataset(number), out, Encoding("raw"), workers=2)
+            os._exit(0)
+        time.sleep(chance.uniform(0, 1.5 * seconds))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        manifest = read_manifest(out)
+        faults = list(find_faults(out, manifest, workers=1))
+        assert not faults, faults
+        assert manifest.dataset in (f"version-{version}", f"version-{number}"), manifest.dataset
+        print("new" if manifest.dataset == f"version-{number}" else "old", flush=True)  # noqa: T201
+        version = int(manifest.dataset.split("-")[1])
+    prepare(dataset(rounds + 1), out, Encoding("raw"), workers=2)
+    assert os.listdir(out.parent) == ["data"], os.listdir(out.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Stock ffcv reads what we write, and we read what stock ffcv writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.beton import JPG, RAW, Beton
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: Path) -> Path:
+    folder = tmp_path_factory.mktemp("ffcv")
+    (folder / "ours").mkdir()
+    shutil.copy(shapes / "train.beton", folder / "ours/train.beton")
+    shutil.copy(shapes_raw / "train.beton", folder / "ours/raw.beton")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    script = Path(__file__).with_name("ffcv_both_ways.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", ["train", "raw"])
+def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
+    ours = Beton(folder / f"ours/{name}.beton")
+    metadata, table = np.load(folder / f"{name}-metadata.npy"), np.load(folder / f"{name}-table.npy")
+    np.testing.assert_array_equal(metadata["label"], ours.labels)
+    np.testing.assert_array_equal(metadata["image"]["width"], ours.widths)
+    np.testing.assert_array_equal(metadata["image"]["height"], ours.heights)
+    np.testing.assert_array_equal(metadata["image"]["mode"], ours.modes)
+    np.testing.assert_array_equal(table["ptr"], ours.offsets)
+    np.testing.assert_array_equal(table["size"], ours.sizes)
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool) -> None:
+    ours = Beton(folder / "ours/raw.beton")
+    np.testing.assert_array_equal(
+        np.load(folder / f"raw-{os_cache}-images.npy"), np.stack([ours.raw(i) for i in range(len(ours))])
+    )
+    np.testing.assert_array_equal(np.load(folder / f"raw-{os_cache}-labels.npy"), ours.labels)
+
+
+@pytest.mark.parametrize("os_cache", [True, False])
+def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool) -> None:
+    ours = Beton(folder / "ours/train.beton")
+    images = np.load(folder / f"train-{os_cache}-images.npy")
+    np.testing.assert_array_equal(np.load(folder / f"train-{os_cache}-labels.npy"), ours.labels)
+    for index in range(len(ours)):
+        pixels = np.asarray(Image.open(io.BytesIO(ours.bytes_of(index).tobytes())).convert("RGB"))
+        side = min(pixels.shape[:2])
+        top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+        expected = cv2.resize(pixels[top : top + side, left : left + side], (32, 32), interpolation=cv2.INTER_AREA)
+        # ffcv asks libjpeg for its quick, coarse chroma; another image would be 30 levels away.
+        assert np.abs(images[index].astype(int) - expected).mean() < 6, index
+
+
+@pytest.mark.parametrize("mode", ["jpg", "raw"])
+def test_our_reader_reads_stock_files(folder: Path, mode: str) -> None:
+    beton = Beton(folder / f"stock-{mode}.beton")
+    assert len(beton) == 50
+    np.testing.assert_array_equal(beton.labels, np.arange(50) % 5)
+    assert set(beton.modes) == {JPG if mode == "jpg" else RAW}
+    for index in range(50):
+        generator = np.random.default_rng(index)
+        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[..., None] * 2 + generator.integers(0, 90, 3)
+        expected = (ramp % 256).astype(np.uint8)
+        if mode == "raw":
+            np.testing.assert_array_equal(beton.raw(index), expected)
+        else:
+            data = cv2.imencode(".jpg", expected[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            assert beton.bytes_of(index).tobytes() == data
+        beton.check_crc32(index)  # there is no CRC file: no complaint

@@ -1,0 +1,198 @@
+"""Whatever happens during a run: the old dataset or the new one, whole; an error soon, never a hang."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pipelines.errors import DatasetError
+from pipelines.manifest import read_manifest
+from preprocess.cli import main
+from preprocess.encode import Encoding
+from preprocess.prep import prepare
+from preprocess.source import Arrays, Files, Generated, SampleSource
+from preprocess.verify import find_faults
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def dataset(name: str = "made", num: int = 3000) -> SampleSource:
+    images = np.random.default_rng(len(name)).integers(0, 256, (num, 24, 24, 3), np.uint8)
+    return SampleSource(name, list("abc"), {"train": Arrays(images, np.arange(num, dtype=np.int64) % 3, "made")}, "")
+
+
+def generated(make: Callable[[int], bytes | np.ndarray], num: int = 2000) -> SampleSource:
+    return SampleSource("made", ["a"], {"train": Generated(make, np.zeros(num, np.int64), "made")}, "")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a dataset; afterwards that dataset must still be there, whole and alone."""
+    out = tmp_path / "data"
+    prepare(dataset("old", 300), out)
+    yield out
+    manifest = read_manifest(out)
+    assert manifest.dataset == "old"
+    assert list(find_faults(out, manifest)) == []
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("kill_loop.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "60"], env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcomes = done.stdout.split()
+    assert len(outcomes) == 60
+    assert {"old", "new"} == set(outcomes)  # the moments fell before and after the exchange
+
+
+def test_a_vanished_file_is_an_error_at_once(old: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> None:
+    from pipelines.beton import Beton
+
+    raw = tmp_path_factory.mktemp("raw")
+    beton = Beton(shapes / "train.beton")
+    for index in range(100):
+        (raw / f"{index}.jpg").write_bytes(beton.bytes_of(index).tobytes())
+    files = Files(raw, [f"{index}.jpg" for index in range(100)], np.zeros(100, np.int64))
+    (raw / "60.jpg").unlink()
+    begin = time.monotonic()
+    with pytest.raises(FileNotFoundError, match=r"60\.jpg"):
+        prepare(SampleSource("made", ["a"], {"train": files}, ""), old)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("error", [MemoryError, SystemExit, KeyboardInterrupt, RuntimeError])
+def test_a_failing_worker_stops_the_others(old: Path, error: type[BaseException]) -> None:
+    calls = []
+
+    def make(index: int) -> np.ndarray:
+        calls.append(index)
+        if index == 40:
+            raise error("worker failed")
+        time.sleep(0.01)  # 2,000 of these would take 10 s on two threads
+        return np.zeros((20, 20, 3), np.uint8)
+
+    begin = time.monotonic()
+    with pytest.raises(error):
+        prepare(generated(make), old, workers=2)
+    assert time.monotonic() - begin < 5
+    assert len(calls) < 1000
+
+
+def test_a_crash_of_a_decoder_ends_the_run_and_the_next_one_cleans_up(tmp_path: Path) -> None:
+    prepare(dataset("old", 300), tmp_path / "data")
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path; import numpy as np\n"
+        "from preprocess.prep import prepare; from preprocess.source import Generated, SampleSource\n"
+        "make = lambda i: os.kill(os.getpid(), 11) if i == 500 else np.zeros((20, 20, 3), np.uint8)\n"
+        "samples = Generated(make, np.zeros(2000, np.int64), 'made')\n"
+        "prepare(SampleSource('made', ['a'], {'train': samples}, ''), Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "data")], env=ENVIRONMENT, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert read_manifest(tmp_path / "data").dataset == "old"
+    assert ".data.prep" in os.listdir(tmp_path)
+    prepare(dataset("new", 300), tmp_path / "data")
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_a_file_that_cannot_grow_is_an_error(old: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            prepare(dataset(), old, Encoding("raw"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    try:
+        prepare(dataset("old", 300), disk / "data")
+        begin = time.monotonic()
+        sizes = ["--num-train", "3000", "--min-size", "64", "--max-size", "64", "--encoding", "raw"]
+        result = CliRunner().invoke(main, ["shapes", "--out", str(disk / "data"), *sizes])
+        assert result.exit_code == 1
+        assert "No space left on device" in result.output
+        assert time.monotonic() - begin < 10  # most of it is drawing 4 MB of shapes
+        assert os.listdir(disk) == ["data"]
+        assert list(find_faults(disk / "data", read_manifest(disk / "data"))) == []
+        assert "mount point" in CliRunner().invoke(main, ["shapes", "--out", str(disk)]).output
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_two_runs_to_one_folder(old: Path) -> None:
+    from preprocess.folder import replacing
+
+    with replacing(old) as folder:
+        with pytest.raises(DatasetError, match="another prep"):
+            prepare(dataset(), old)
+        for path in old.iterdir():  # leave the same dataset behind
+            (folder / path.name).write_bytes(path.read_bytes())
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.txt").write_text("years of work")
+    with pytest.raises(DatasetError, match=r"thesis\.txt"):
+        prepare(dataset(), tmp_path / "home")
+    assert (tmp_path / "home/thesis.txt").read_text() == "years of work"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatasetError, match="is a file"):
+        prepare(dataset(), tmp_path / "file")
+
+
+def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    prepare(dataset("first"), tmp_path / "data")
+    prepare(dataset("second", 100), tmp_path / "data")
+    assert read_manifest(tmp_path / "data").dataset == "second"
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "preprocess.cli", "shapes", "--out", str(tmp_path / "data"), "--num-train", "200000"]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / ".data.prep").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; import cv2; import numpy as np\n"
+        "from preprocess.prep import prepare; from preprocess.source import Generated, SampleSource\n"
+        "jpeg = lambda i: cv2.imencode('.jpg', np.full((64, 48 + i % 40, 3), i % 251, np.uint8))[1].tobytes()\n"
+        "labels = np.arange(200000, dtype=np.int64) % 10\n"
+        "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels, 'made')}, '')\n"
+        "prepare(source, Path(sys.argv[1]), workers=2)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "data")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(tmp_path / "data").splits["train"].num_samples == 200_000
+    assert int(done.stdout) < 600  # MB

@@ -1,0 +1,175 @@
+"""The beton file: the same bytes for any number of workers, no sample across a page, tables as our reader expects them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.beton import HEADER, JPG, RAW, Beton
+from pipelines.errors import DatasetError
+from pipelines.manifest import read_manifest
+from preprocess.encode import Chunk, Encoding, PixelSums
+from preprocess.prep import prepare
+from preprocess.source import Arrays, Generated, SampleSource
+from preprocess.writer import PAGE_SIZE, BetonWriter
+
+
+def chunk(parts: list[bytes]) -> Chunk:
+    num = len(parts)
+    crc32 = [zlib.crc32(part) for part in parts]
+    sizes = [len(part) for part in parts]
+    return Chunk(
+        b"".join(parts), np.zeros(num, np.int64), sizes, crc32, [9] * num, [7] * num, [JPG] * num, num, PixelSums(), Counter(), []
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 3, 7, 40])
+def test_no_sample_crosses_a_page_and_chunks_do_not_matter(tmp_path: Path, cut: int) -> None:
+    generator = np.random.default_rng(0)
+    # Forty samples up to 1.5 MB, and one of 20 MB, larger than a page.
+    parts = [generator.bytes(int(size)) for size in generator.integers(1, 1_500_000, 40)]
+    parts[25] = generator.bytes(20_000_000)
+    writer = BetonWriter(tmp_path / "a.beton", len(parts) + 5)
+    for start in range(0, len(parts), cut):
+        writer.append(chunk(parts[start : start + cut]))
+    info = writer.finish(1)
+    digest = writer.seal()
+    content = (tmp_path / "a.beton").read_bytes()
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert info.bytes == len(content)
+    page = int(np.frombuffer(content[: HEADER.itemsize], HEADER)[0]["page_size"])
+    assert page == PAGE_SIZE * 4
+    beton = Beton(tmp_path / "a.beton")
+    assert [bytes(beton.bytes_of(i)) for i in range(len(beton))] == parts
+    assert (beton.offsets // page == (beton.offsets + beton.sizes - 1) // page).all()
+    for index in range(len(beton)):
+        beton.check_crc32(index)
+    assert content == _whole(tmp_path, parts)
+
+
+def _whole(folder: Path, parts: list[bytes]) -> bytes:
+    writer = BetonWriter(folder / "b.beton", len(parts) + 5)
+    writer.append(chunk(parts))
+    writer.finish(1)
+    writer.seal()
+    return (folder / "b.beton").read_bytes()
+
+
+def source(num: int = 300) -> SampleSource:
+    """JPEGs of many sizes; every 50th sample is an array, every 70th PNG."""
+
+    def make(index: int) -> bytes | np.ndarray:
+        y, x, c = np.meshgrid(np.arange(20 + index % 31), np.arange(25 + index % 17), np.arange(3), indexing="ij")
+        pixels = ((x * 4 + y * (c + 1) * 2 + c * 60 + index) % 256).astype(np.uint8)
+        if index % 50 == 0:
+            return pixels
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG" if index % 70 == 0 else "JPEG")
+        return file.getvalue()
+
+    labels = np.arange(num, dtype=np.int64) % 4
+    return SampleSource(
+        "made", list("abcd"), {"train": Generated(make, labels, "train"), "test": Generated(make, labels[:40], "test")}, ""
+    )
+
+
+@pytest.mark.parametrize("mode", ["keep", "jpeg", "raw"])
+def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None:
+    folders = [tmp_path / str(workers) for workers in (1, 2, 5)]
+    for folder, workers in zip(folders, (1, 2, 5), strict=True):
+        prepare(source(), folder, Encoding(mode), workers=workers)
+    names = sorted(path.name for path in folders[0].iterdir())
+    assert names == ["dataset.json", "test.beton", "test.crc32.npy", "train.beton", "train.crc32.npy"]
+    for name in names:
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+
+
+def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
+    manifest = prepare(source(), tmp_path / "out")
+    assert read_manifest(tmp_path / "out") == manifest
+    beton = Beton(tmp_path / "out" / "train.beton")
+    info = manifest.splits["train"]
+    assert (
+        info.modes == {"jpg": int((beton.modes == JPG).sum()), "raw": int((beton.modes == RAW).sum())} == {"jpg": 294, "raw": 6}
+    )
+    assert (info.min_height, info.max_height, info.min_width, info.max_width) == (20, 50, 25, 41)
+    assert info.counts == [75] * 4
+    assert manifest.converted == {"not a jpeg": 4}  # 70, 140, 210, 280; 0 is an array; none in test
+    # An independent two-pass mean and std over what the samples really are.
+    made = source().splits["train"]
+    pixels = [s if isinstance(s := made.read(i), np.ndarray) else np.asarray(Image.open(io.BytesIO(s))) for i in range(300)]
+    flat = np.concatenate([p.reshape(-1, 3) for p in pixels]) / 255
+    np.testing.assert_allclose(manifest.mean, flat.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(manifest.std, flat.std(0), rtol=1e-12)
+
+
+def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> None:
+    exact, estimated = prepare(source(800), tmp_path / "a"), prepare(source(800), tmp_path / "b", Encoding(check=False))
+    assert exact.options["statistics"] == "all pixels of train"
+    assert estimated.options["statistics"] == "every 4th image of train"
+    np.testing.assert_allclose(estimated.mean, exact.mean, atol=0.05)
+    assert (tmp_path / "a/train.beton").read_bytes() == (tmp_path / "b/train.beton").read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["gray", "planes", "interleaved"])
+def test_arrays_in_bulk_equal_arrays_one_by_one(tmp_path: Path, layout: str) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (5000, 12, 10, 3), np.uint8)
+    images = {"gray": rgb[..., 0], "planes": rgb.transpose(0, 3, 1, 2).copy(), "interleaved": rgb}[layout]
+    expected = np.repeat(rgb[..., :1], 3, 3) if layout == "gray" else rgb
+    labels = np.arange(5000, dtype=np.int64) % 3
+    arrays = Arrays(images, labels, "made")
+    assert arrays.size == (10, 12)
+    odd = arrays.subset(np.arange(1, 5000, 2)).subset(np.arange(0, 2500, 5))
+    manifest = prepare(SampleSource("made", list("abc"), {"train": arrays, "test": odd}, ""), tmp_path / "out", Encoding("raw"))
+    train, test = Beton(tmp_path / "out/train.beton"), Beton(tmp_path / "out/test.beton")
+    for index in (0, 1, 4321, 4999):
+        np.testing.assert_array_equal(train.raw(index), expected[index])
+        train.check_crc32(index)
+    np.testing.assert_array_equal(np.stack([test.raw(i) for i in range(500)]), expected[1::2][::5])
+    np.testing.assert_array_equal(test.labels, labels[1::2][::5])
+    np.testing.assert_allclose(manifest.mean, expected.reshape(-1, 3).mean(0) / 255, rtol=1e-12)
+    assert manifest.splits["train"].modes == {"jpg": 0, "raw": 5000}
+
+
+def bad_source() -> SampleSource:
+    good = source(100).splits["train"]
+
+    def make(index: int) -> bytes | np.ndarray:
+        return b"no image" if index in (3, 77) else good.read(index)
+
+    return SampleSource("made", list("abcd"), {"train": Generated(make, good.labels, "made")}, "")
+
+
+def test_bad_samples_fail_with_a_full_list_and_write_nothing(tmp_path: Path) -> None:
+    prepare(source(50), tmp_path / "out")
+    before = (tmp_path / "out/dataset.json").read_bytes()
+    with pytest.raises(DatasetError) as error:
+        prepare(bad_source(), tmp_path / "out")
+    assert "2 samples" in error.value.message
+    assert "made:3" in error.value.message
+    assert "made:77" in error.value.message
+    assert (tmp_path / "out/dataset.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
+    manifest = prepare(bad_source(), tmp_path / "out", on_bad="skip")
+    assert manifest.rejected == 2
+    beton = Beton(tmp_path / "out/train.beton")
+    np.testing.assert_array_equal(beton.labels, np.delete(np.arange(100) % 4, [3, 77]))
+    with open(tmp_path / "out/rejected.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["split"], row["index_in_source"], row["label"], row["name"]) for row in rows] == [
+        ("train", "3", "3", "made:3"),
+        ("train", "77", "1", "made:77"),
+    ]
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["train"]["num_samples"] == 98
