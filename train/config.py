@@ -85,10 +85,11 @@ def resolve(
     """The checked configuration of a run. Without a recipe, the defaults fit the manifest's dataset."""
     settings = recipe.base if recipe else dataset_defaults(manifest) if manifest else {}
     if run:
-        settings = _merged(settings, run.overrides)
+        settings = _laid_over(settings, run.overrides)
+    chosen: Settings = {}
     for text in sets:
-        settings = _merged(settings, _parse_set(text))
-    return check(settings)
+        chosen = _merged(chosen, _parse_set(text))
+    return check(_laid_over(settings, chosen))
 
 
 def check(settings: Settings) -> RunConfig:
@@ -149,6 +150,14 @@ def _merged(below: Settings, above: Settings) -> Settings:
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merged(merged[key], value) if both_tables else value
     return merged
+
+
+def _laid_over(below: Settings, above: Settings) -> Settings:
+    """As `_merged`, but where `above` names another net, what was meant for the old one alone is forgotten."""
+    old, new = below.get("model"), above.get("model")
+    if isinstance(old, dict) and isinstance(new, dict) and new.get("name", old.get("name")) != old.get("name"):
+        below = {**below, "model": {key: value for key, value in old.items() if key not in ("options", "small_input")}}
+    return _merged(below, above)
 
 
 def _parse_set(text: str) -> Settings:

@@ -19,8 +19,8 @@ CONFIG = "config.toml"
 FIGURES = "figures"
 
 
-def prepare(run: Path, config: RunConfig, manifest: Manifest, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder of a run. Raises ConfigError where it would mix two runs, or where there is none to resume."""
+def check(run: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raises ConfigError where a run in this folder would mix two runs, or where there is none to resume."""
     exists = (run / CONFIG).is_file()
     if resume and not exists:
         raise ConfigError(f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume.")
@@ -28,7 +28,11 @@ def prepare(run: Path, config: RunConfig, manifest: Manifest, *, resume: bool, o
         raise ConfigError(
             f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite) or take another --out."
         )
-    if exists and overwrite and not resume:
+
+
+def prepare(run: Path, config: RunConfig, manifest: Manifest, *, resume: bool) -> None:
+    """Make the folder, once everything else of the run has been found right: a mistake leaves what was there."""
+    if not resume:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
     write_manifest(run, manifest)

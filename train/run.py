@@ -81,8 +81,8 @@ def open_run(
     config = config.model_copy(update={"data": config.data.model_copy(update={"folder": str(data.resolve())})})
     config = _with_batch_size(config, manifest, process)
     if process.is_main:
-        folder.prepare(out, config, manifest, resume=resume, overwrite=overwrite)
-    process.from_main(None)  # the others go on when the folder is there
+        folder.check(out, resume=resume, overwrite=overwrite)
+    process.from_main(None)  # all have opened the data and the folder is theirs
     messages = ignored(config)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
@@ -104,6 +104,8 @@ def open_run(
     if val is None:
         messages.append("this dataset has no val split: nothing is selected, the last epoch is the one tested")
 
+    if process.is_main:
+        folder.prepare(out, config, manifest, resume=resume)
     recorder = Recorder(out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch)
     for message in messages:
         recorder.say(message)

@@ -1,0 +1,31 @@
+"""Small, quick runs for the tests of `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from train.config import Recipe, RunConfig, resolve
+
+SMALL = {
+    "augment": {"image_size": 32, "resize": 40, "crop": "random", "flip": "horizontal"},
+    "model": {"name": "tiny", "options": {"width": 8}},
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+    "train": {"epochs": 2, "batch_size": 40, "precision": "fp32", "log_every_steps": 4},
+    "data": {"threads": 1, "loader": "host"},
+}
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., RunConfig]:
+    """small("train.epochs=1"): six steps an epoch of a tiny net at 32 px, as --set changes it."""
+    return lambda *sets: resolve(Recipe("small", SMALL), sets)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing costs more than the training of these runs."""
+    monkeypatch.setattr("train.plots.curves", lambda *_: Path())
+    monkeypatch.setattr("train.plots.all_of_result", lambda *_: None)
