@@ -167,7 +167,8 @@ def _inverse_affine(numbers, size, key, epoch, sample, out):  # type: ignore[no-
 
 @njit(cache=True)
 def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignore[no-untyped-def]
-    """Output point -> point before RandomPerspective, which moves the corners inward; False where this sample keeps its shape.
+    """Output point -> point before RandomPerspective, which moves the corners inward; False where this sample keeps its shape:
+    by chance, or because three corners came to lie on a line (only near perspective = 1), which nothing undoes.
 
     The unit square to a quadrilateral in closed form: Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989.
     """
@@ -183,14 +184,19 @@ def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignor
     dx1, dx2, dx = x1 - x2, x3 - x2, x0 - x1 + x2 - x3
     dy1, dy2, dy = y1 - y2, y3 - y2, y0 - y1 + y2 - y3
     det = dx1 * dy2 - dx2 * dy1
+    if det == 0.0:
+        return False
     g, h = (dx * dy2 - dx2 * dy) / det, (dx1 * dy - dx * dy1) / det
     a, b, c = x1 - x0 + g * x1, x3 - x0 + h * x3, x0
     d, e, f = y1 - y0 + g * y1, y3 - y0 + h * y3, y0
-    # The adjugate inverts it up to a factor, which a homography does not feel; then unit square -> output square.
+    volume = a * (e - f * h) - b * (d - f * g) + c * (d * h - e * g)
+    if volume == 0.0:
+        return False
+    # The inverse, with its sign: the third component is positive for what lies before the camera. Then unit square -> output.
     out[0, 0], out[0, 1], out[0, 2] = size * (e - f * h), size * (c * h - b), size * (b * f - c * e)
     out[1, 0], out[1, 1], out[1, 2] = size * (f * g - d), size * (a - c * g), size * (c * d - a * f)
     out[2, 0], out[2, 1], out[2, 2] = d * h - e * g, b * g - a * h, a * e - b * d
-    out /= out[2, 2]
+    out /= volume
     return True
 
 
