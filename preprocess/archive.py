@@ -6,6 +6,7 @@ and nothing beyond what the disk holds. Archives inside (Caltech-101's zip holds
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tarfile
 import tempfile
@@ -19,6 +20,9 @@ from pathlib import Path, PurePosixPath
 from pipelines.errors import DatasetError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+# Errors without a number are the readers' own; those with one are the disk's, except where a damaged table or name causes them.
+_ARCHIVES_FAULT = {None, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @contextmanager
@@ -56,7 +60,6 @@ def unpack(archive: Path, folder: Path) -> None:
             raise DatasetError(f"{archive} is neither a folder nor an archive that can be read ({', '.join(SUFFIXES)}).")
     except tarfile.FilterError as error:
         raise DatasetError(f"{archive} would write outside its folder: {error}. Do not trust it.") from None
-    # What Python's readers raise for damaged archives; an OSError with a number is the disk's, and stays.
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -68,7 +71,7 @@ def unpack(archive: Path, folder: Path) -> None:
         RuntimeError,
         OSError,
     ) as error:
-        if isinstance(error, DatasetError) or getattr(error, "errno", None):
+        if isinstance(error, DatasetError) or getattr(error, "errno", None) not in _ARCHIVES_FAULT:
             raise
         raise DatasetError(f"{archive} is damaged: {error}. Download it again.") from None
 

@@ -1,0 +1,168 @@
+"""The commands as a person meets them: help, wrong usage, verify, show, and the generated shapes."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from pipelines.beton import Beton
+from pipelines.manifest import read_manifest
+from preprocess.cli import main
+from preprocess.registry import discover
+
+SMALL = ["--num-train", "60", "--num-val", "0", "--num-test", "20"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_help_lists_every_dataset_and_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from preprocess.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print([name for name in ('torch', 'cv2', 'numba', 'PIL', 'matplotlib', 'rich', 'pydantic') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(name in done.stdout for name in [*discover(), "verify", "show"])
+
+
+@pytest.mark.parametrize("name", discover())
+def test_every_dataset_has_help_with_an_example(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert discover()[name].example in result.output
+    assert all(option.help for option in discover()[name].options)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        ["shapes"],
+        ["shapes", "--out", "x", "--encoding", "tiff"],
+        ["shapes", "--out", "x", "--quality", "101"],
+        ["shapes", "--out", "x", "--min-size", "90", "--max-size", "40"],
+        ["images", "--out", "x"],
+        ["mnist", "--out", "x", "--source", ".", "--download", "."],
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_verify_finds_nothing_in_a_sound_dataset(shapes: Path) -> None:
+    result = run("verify", str(shapes))
+    assert result.exit_code == 0, result.output
+    assert "360 samples, no fault" in result.output
+
+
+def test_verify_names_every_damaged_sample(shapes: Path, tmp_path: Path) -> None:
+    shutil.copytree(shapes, tmp_path / "data")
+    beton = Beton(tmp_path / "data/train.beton")
+    content = bytearray((tmp_path / "data/train.beton").read_bytes())
+    for index in (7, 100):
+        content[beton.offsets[index] + beton.sizes[index] // 2] ^= 1
+    (tmp_path / "data/train.beton").write_bytes(content)
+    (tmp_path / "data/val.crc32.npy").unlink()
+    result = run("verify", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    classes = read_manifest(shapes).classes
+    for index in (7, 100):
+        label = int(beton.labels[index])
+        assert f"train sample {index} (class {label}, {classes[label]})" in result.output
+    assert "val.crc32.npy is missing" in result.output
+    assert "SHA-256" in result.output
+    assert "4 faults" in result.output
+
+
+@pytest.mark.parametrize("cut", [1, 24, 500, 100_000])
+def test_verify_reports_a_truncated_file(shapes: Path, tmp_path: Path, cut: int) -> None:
+    shutil.copytree(shapes, tmp_path / "data")
+    content = (tmp_path / "data/test.beton").read_bytes()
+    (tmp_path / "data/test.beton").write_bytes(content[:-cut])
+    result = run("verify", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert "test: " in result.output
+
+
+def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path) -> None:
+    """A sample that cannot be decoded, although all checksums fit: only --no-check lets it in."""
+    raw = tmp_path / "raw" / "a"
+    raw.mkdir(parents=True)
+    beton = Beton(shapes / "train.beton")
+    for index in range(600):
+        data = beton.bytes_of(index % 7).tobytes()
+        (raw / f"{index:03}.jpg").write_bytes(data[:-40] if index == 2 else data)
+    fractions = ["--val-fraction", "0", "--test-fraction", "0"]
+    arguments = ["images", "--source", str(tmp_path / "raw"), *fractions, "--out", str(tmp_path / "data")]
+    assert "002.jpg: undecodable JPEG" in run(*arguments).output
+    result = run(*arguments, "--no-check")  # decodes every third, for mean and std
+    assert result.exit_code == 0, result.output
+    result = run("verify", str(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert "undecodable JPEG" in result.output
+    assert "1 faults" in result.output
+
+
+def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
+    for folder, mode in ((shapes, "jpg"), (shapes_raw, "raw")):
+        result = run("show", str(folder), "--figure", str(tmp_path / f"{mode}.png"))
+        assert result.exit_code == 0, result.output
+        assert f"240 {mode}" in result.output
+        assert "triangle" in result.output
+        with Image.open(tmp_path / f"{mode}.png") as image:
+            assert len(set(image.convert("L").tobytes())) > 100
+    result = run("show", str(shapes), "--figure", str(tmp_path / "x.docx"))
+    assert result.exit_code == 1
+    assert "png" in result.output
+    assert "prep never finished" in run("show", str(tmp_path)).output
+
+
+def test_shapes_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert run("shapes", "--out", str(tmp_path / name), *SMALL, "--seed", seed).exit_code == 0
+    a, b, c = ((tmp_path / name / "train.beton").read_bytes() for name in "abc")
+    assert a == b != c
+    assert set(read_manifest(tmp_path / "a").splits) == {"train", "test"}
+
+
+def test_shapes_are_what_tests_rely_on(shapes: Path, shapes_raw: Path) -> None:
+    beton = Beton(shapes / "train.beton")
+    images = [Image.open(io.BytesIO(beton.bytes_of(i).tobytes())) for i in range(len(beton))]
+    assert all(image.format == "JPEG" for image in images)
+    assert 3 <= sum(image.mode == "L" for image in images) <= 30
+    assert len({image.size for image in images}) > 150
+    assert min(min(image.size) for image in images) >= 40
+    assert max(max(image.size) for image in images) <= 96
+    assert np.bincount(beton.labels).tolist() == [40] * 6
+    raw = Beton(shapes_raw / "train.beton")
+    assert set(zip(raw.widths.tolist(), raw.heights.tolist(), strict=True)) == {(32, 32)}
+
+
+def test_colour_alone_does_not_give_the_class_away(shapes: Path) -> None:
+    """Nearest class mean over a colour histogram, fitted on train: far below what the shapes allow."""
+
+    def histograms(split: str) -> tuple[np.ndarray, np.ndarray]:
+        beton = Beton(shapes / f"{split}.beton")
+        rows = []
+        for index in range(len(beton)):
+            pixels = np.asarray(Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")).reshape(-1, 3)
+            rows.append(np.bincount(pixels // 64 @ np.array([16, 4, 1]), minlength=64) / len(pixels))
+        return np.array(rows), beton.labels
+
+    (train, labels), (test, expected) = histograms("train"), histograms("test")
+    means = np.stack([train[labels == label].mean(0) for label in range(6)])
+    guessed = np.linalg.norm(test[:, None] - means, axis=2).argmin(1)
+    assert (guessed == expected).mean() < 0.6

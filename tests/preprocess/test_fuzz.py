@@ -1,0 +1,275 @@
+"""Damaged and hostile input, made by hypothesis: a clear error or a right result, no other exception, no code that runs."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import struct
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines.beton import Beton
+from pipelines.errors import DatasetError
+from pipelines.manifest import read_manifest
+from preprocess.archive import unpack
+from preprocess.datasets.caltech101 import read_list
+from preprocess.datasets.cifar import read_cifar10
+from preprocess.datasets.mnist import read_idx
+from preprocess.encode import Encoding, encode
+from preprocess.pickles import read_pickle
+from preprocess.prep import prepare
+from preprocess.source import Generated, SampleSource
+
+BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def mutations(data: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes with some changed, inserted, cut out, or the end cut off."""
+
+    def change(edits: list[tuple[int, int, bytes]], end: int) -> bytes:
+        result = bytearray(data)
+        for position, removed, added in edits:
+            result[position : position + removed] = added
+        return bytes(result[:end])
+
+    # Half of the edits go to the first 200 bytes, where headers are.
+    position = st.integers(0, min(200, len(data))) | st.integers(0, len(data))
+    edit = st.tuples(position, st.integers(0, 4), st.binary(max_size=4))
+    return st.builds(change, st.lists(edit, max_size=4), st.just(1 << 30) | st.integers(0, len(data)))
+
+
+def saved(kind: str, **options: object) -> bytes:
+    y, x = np.mgrid[:40, :56]
+    file = io.BytesIO()
+    Image.fromarray(np.stack([x * 4, y * 6, x + y], 2).astype(np.uint8)).save(file, kind, **options)
+    return file.getvalue()
+
+
+FILES = {
+    "jpeg": saved("JPEG", quality=80),
+    "progressive": saved(
+        "JPEG", quality=80, progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+    ),
+    "png": saved("PNG"),
+    "gif": saved("GIF"),
+    "tiff": saved("TIFF"),
+    "bmp": saved("BMP"),
+    "webp": saved("WEBP"),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+def test_images(kind: str) -> None:
+    @given(mutations(FILES[kind]))
+    @BOUNDED
+    def check(data: bytes) -> None:
+        try:
+            stored = encode(data, Encoding(), decode=True)
+        except ValueError:
+            return
+        pixels = np.asarray(Image.open(io.BytesIO(bytes(stored.data))).convert("RGB"))  # what is accepted, others can read
+        assert pixels.shape == (stored.height, stored.width, 3)
+        if stored.data == data:  # kept: the pixels that were summed are those that Pillow sees
+            assert stored.pixels is not None
+            np.testing.assert_array_equal(stored.pixels if stored.pixels.ndim == 3 else np.dstack([stored.pixels] * 3), pixels)
+
+    check()
+
+
+def checked_file(data: bytes, read: Callable[[Path], object], name: str) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(data)
+        try:
+            return read(path)
+        except DatasetError as error:
+            message = error.message
+        assert name in message or folder in message
+        return None
+
+
+IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 3) + bytes(range(60))
+
+
+@given(mutations(IDX), st.booleans())
+@BOUNDED
+def test_idx(data: bytes, packed: bool) -> None:
+    name = "x-idx3-ubyte" + (".gz" if packed else "")
+    array = checked_file(gzip.compress(data) if packed else data, lambda path: read_idx(path, 3), name)
+    if isinstance(array, np.ndarray):
+        assert data[16:] == array.tobytes()
+        assert struct.unpack(">3I", data[4:16]) == array.shape
+
+
+@given(mutations(gzip.compress(IDX)))
+@BOUNDED
+def test_damaged_gzip(data: bytes) -> None:
+    array = checked_file(data, lambda path: read_idx(path, 3), "x-idx3-ubyte.gz")
+    assert array is None or np.array_equal(array, np.arange(60).reshape(5, 4, 3))
+
+
+BATCH = pickle.dumps({b"data": (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072), b"labels": [3, 9]}, protocol=2)
+META = pickle.dumps({"label_names": [f"name{i}" for i in range(10)]}, protocol=2)
+
+
+@given(mutations(BATCH))
+@BOUNDED
+def test_pickles(data: bytes) -> None:
+    def read(path: Path) -> object:
+        folder = path.parent
+        for name in ("data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+            (folder / name).write_bytes(BATCH)
+        (folder / "batches.meta").write_bytes(META)
+        source = read_cifar10(folder, val_split="stratified", val_fraction=0.0, seed=0)
+        assert all(0 <= label < 10 for label in source.splits["train"].labels)
+        assert source.splits["train"].read(0).shape == (32, 32, 3)
+        return source
+
+    checked_file(data, read, "data_batch_1")
+
+
+class Hostile:
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4])
+@pytest.mark.parametrize("function", [os.mkdir, eval, np.zeros, np.load])
+def test_hostile_pickles_run_nothing(tmp_path: Path, function: Callable[..., object], protocol: int) -> None:
+    argument = f"__import__('os').mkdir({str(tmp_path / 'owned')!r})" if function is eval else str(tmp_path / "owned")
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(pickle.dumps({b"data": Hostile(function, argument)}, protocol=protocol))
+    with pytest.raises(DatasetError, match="trusted"):
+        read_pickle(path)
+    assert os.listdir(tmp_path) == ["data_batch_1"]
+
+
+def test_a_pickle_with_a_huge_memo_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "meta").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # LONG_BINPUT: 2^31 entries, 16 GB in C's unpickler
+    assert read_pickle(tmp_path / "meta") == {}
+
+
+def tar_with(*members: tuple[str, dict[str, object]]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, attributes in members:
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(b"hello" if info.isreg() else b""))
+    return file.getvalue()
+
+
+HOSTILE_TARS = {
+    "above": tar_with(("../evil", {})),
+    "absolute": tar_with(("/tmp/slipform-evil", {})),
+    "link": tar_with(("a", {"type": tarfile.SYMTYPE, "linkname": "../..", "size": 0}), ("a/evil", {})),
+    "hard link": tar_with(("a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd", "size": 0})),
+    "device": tar_with(("a", {"type": tarfile.CHRTYPE, "size": 0})),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_TARS)
+def test_tars_cannot_write_elsewhere(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "evil.tar").write_bytes(HOSTILE_TARS[kind])
+    if kind == "absolute":  # the leading slash is dropped, as tar itself does
+        unpack(tmp_path / "evil.tar", tmp_path / "in")
+        assert (tmp_path / "in/tmp/slipform-evil").read_bytes() == b"hello"
+    else:
+        with pytest.raises(DatasetError, match="outside its folder"):
+            unpack(tmp_path / "evil.tar", tmp_path / "in")
+    assert sorted(os.listdir(tmp_path)) == ["evil.tar", "in"]
+    assert not Path("/tmp/slipform-evil").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/slipform-evil", "a/../../evil", "..\\evil"])
+def test_zips_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as zipped:
+        zipped.writestr(name, b"hello")
+    with pytest.raises(DatasetError, match="outside its folder"):
+        unpack(tmp_path / "evil.zip", tmp_path / "in")
+    assert sorted(os.listdir(tmp_path)) == ["evil.zip", "in"]
+
+
+def archive(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("a/b.txt", b"hello" * 20)
+        return file.getvalue()
+    plain = tar_with(("a/b.txt", {}))
+    return gzip.compress(plain) if kind == "tar.gz" else plain
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_damaged_archives(kind: str) -> None:
+    @given(mutations(archive(kind)))
+    @BOUNDED
+    def check(data: bytes) -> None:
+        def read(path: Path) -> object:
+            (path.parent / "in").mkdir()
+            unpack(path, path.parent / "in")
+            assert sorted(os.listdir(path.parent)) == ["in", path.name]
+            return True
+
+        checked_file(data, read, f"x.{kind}")
+
+    check()
+
+
+@given(
+    st.lists(
+        st.text(max_size=20) | st.sampled_from(["a/1.jpg", "a/../a/1.jpg", "/etc/passwd", "BACKGROUND_Google/x", "b/2.jpg"]),
+        max_size=5,
+    )
+)
+@BOUNDED
+def test_split_lists(lines: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for path in ("a/1.jpg", "b/2.jpg"):
+            (root / path).parent.mkdir()
+            (root / path).write_bytes(b"")
+        (root / "train.txt").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+        try:
+            files = read_list(root, root / "train.txt", ["a", "b"])
+        except DatasetError as error:
+            message = error.message
+        else:
+            message = "train.txt"
+            assert set(files.paths) <= {"a/1.jpg", "b/2.jpg"}
+            assert files.labels.tolist() == ["ab".index(path[0]) for path in files.paths]
+        assert "train.txt" in message
+
+
+@given(st.lists(mutations(FILES["jpeg"]), min_size=1, max_size=30))
+@settings(BOUNDED, max_examples=15)
+def test_what_is_accepted_is_whole(contents: list[bytes]) -> None:
+    contents.append(FILES["jpeg"])
+    samples = Generated(contents.__getitem__, np.zeros(len(contents), np.int64), "made")
+    with tempfile.TemporaryDirectory() as name:
+        manifest = prepare(SampleSource("made", ["a"], {"train": samples}, ""), Path(name) / "out", on_bad="skip", workers=2)
+        assert read_manifest(Path(name) / "out") == manifest
+        beton = Beton(Path(name) / "out/train.beton")
+        assert len(beton) + manifest.rejected == len(contents)
+        for index in range(len(beton)):
+            shape = np.asarray(Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")).shape
+            assert shape == (beton.heights[index], beton.widths[index], 3)
