@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipelines.kernel import kernel
 from pipelines.philox import uniforms
 
 CROPS = {"center": 0, "random": 1, "random_resized": 2, "none": 3}
@@ -49,7 +49,7 @@ class Numbers(NamedTuple):
     std: tuple[float, float, float]
 
 
-@njit(cache=True)
+@kernel
 def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, erase):  # type: ignore[no-untyped-def]
     """Fill geometry float32 [N, 3, 3], color float32 [N, 3, 4], clip and erase int32 [N, 4]."""
     size = float(numbers.image_size)
@@ -83,7 +83,7 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
         _erase_box(numbers, key, epoch, sample, erase[i])
 
 
-@njit(cache=True)
+@kernel
 def _box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped-def]
     """The crop in stored pixels: x, y, width, height (fractional where the image is resized first)."""
     size = numbers.image_size
@@ -102,7 +102,7 @@ def _box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped
     return left * fx, top * fy, size * fx, size * fy
 
 
-@njit(cache=True)
+@kernel
 def _offset(crop, length, size, padding, u):  # type: ignore[no-untyped-def]
     """Where the crop begins on one axis; negative where it reaches over the border."""
     if length + 2 * padding < size:
@@ -114,7 +114,7 @@ def _offset(crop, length, size, padding, u):  # type: ignore[no-untyped-def]
     return np.rint((length - size) / 2)
 
 
-@njit(cache=True)
+@kernel
 def _random_resized_box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped-def]
     """torchvision's RandomResizedCrop: ten tries for area and shape, then the largest central box of an allowed shape."""
     low, high = np.log(numbers.ratio[0]), np.log(numbers.ratio[1])
@@ -135,7 +135,7 @@ def _random_resized_box(numbers, height, width, key, epoch, sample):  # type: ig
     return np.floor((width - w) / 2), np.floor((height - h) / 2), w, h
 
 
-@njit(cache=True)
+@kernel
 def _flips(numbers, u0, u1, key, epoch, sample):  # type: ignore[no-untyped-def]
     """(left-right, upside-down)."""
     chance = numbers.flip_probability
@@ -145,7 +145,7 @@ def _flips(numbers, u0, u1, key, epoch, sample):  # type: ignore[no-untyped-def]
     return (numbers.flip in (1, 3)) and u0 < chance, (numbers.flip in (2, 3)) and u1 < chance
 
 
-@njit(cache=True)
+@kernel
 def _inverse_affine(numbers, size, key, epoch, sample, out):  # type: ignore[no-untyped-def]
     """Output point -> point before rotation, shear, zoom and translation about the output's centre (RandomAffine, inverted)."""
     u = uniforms(key, epoch, sample, np.uint64(12))
@@ -165,7 +165,7 @@ def _inverse_affine(numbers, size, key, epoch, sample, out):  # type: ignore[no-
     out[2, 0], out[2, 1], out[2, 2] = 0.0, 0.0, 1.0
 
 
-@njit(cache=True)
+@kernel
 def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignore[no-untyped-def]
     """Output point -> point before RandomPerspective, which moves the corners inward; False where this sample keeps its shape:
     by chance, or because three corners came to lie on a line (only near perspective = 1), which nothing undoes.
@@ -200,20 +200,20 @@ def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignor
     return True
 
 
-@njit(cache=True)
+@kernel
 def _multiply(a, b, out):  # type: ignore[no-untyped-def]
     for i in range(3):
         for j in range(3):
             out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
 
 
-@njit(cache=True)
+@kernel
 def _factor(u, strength):  # type: ignore[no-untyped-def]
     low = max(0.0, 1.0 - strength)
     return low + u * (1.0 + strength - low)
 
 
-@njit(cache=True)
+@kernel
 def _color(numbers, gray, u0, u1, u2, u3, out):  # type: ignore[no-untyped-def]
     """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalise, as one affine map of 0..255."""
     brightness, contrast = _factor(u0, numbers.brightness), _factor(u1, numbers.contrast)
@@ -236,7 +236,7 @@ def _color(numbers, gray, u0, u1, u2, u3, out):  # type: ignore[no-untyped-def]
         out[c, 3] = (shift * total * (saturation + (1 - saturation) * luma) - numbers.mean[c]) * scale
 
 
-@njit(cache=True)
+@kernel
 def _erase_box(numbers, key, epoch, sample, out):  # type: ignore[no-untyped-def]
     """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3): x0, y0, x1, y1 in output pixels."""
     out[:] = 0

@@ -11,7 +11,8 @@ All words are numba uint64 that hold 32 bits: mixed widths would silently become
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pipelines.kernel import kernel
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # multipliers and Weyl constants of the paper
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -22,7 +23,7 @@ _TO_UNIT = 1.0 / 4294967296.0
 SAMPLES, ORDER, BATCHES = np.uint64(0), np.uint64(1 << 16), np.uint64(2 << 16)
 
 
-@njit(cache=True)
+@kernel
 def philox(key, c0, c1, c2, c3):  # type: ignore[no-untyped-def]
     """Ten rounds over the counter (c0, c1, c2, c3), each uint64 below 2**32, with the 64-bit key: four such words."""
     k0, k1 = key & _MASK, key >> _32
@@ -33,14 +34,14 @@ def philox(key, c0, c1, c2, c3):  # type: ignore[no-untyped-def]
     return c0, c1, c2, c3
 
 
-@njit(cache=True)
+@kernel
 def uniforms(key, epoch, sample, draw):  # type: ignore[no-untyped-def]
     """Four float64 in (0, 1), never its ends: number `draw` of this sample in this epoch. All arguments uint64."""
     a, b, c, d = philox(key, draw, sample & _MASK, epoch, SAMPLES | (sample >> _32))
     return (a + 0.5) * _TO_UNIT, (b + 0.5) * _TO_UNIT, (c + 0.5) * _TO_UNIT, (d + 0.5) * _TO_UNIT
 
 
-@njit(cache=True)
+@kernel
 def batch_uniforms(key, epoch, batch, count):  # type: ignore[no-untyped-def]
     """float64 [count] in (0, 1) for the batch number `batch` of an epoch: what MixUp and CutMix draw from."""
     out = np.empty(count)
@@ -50,7 +51,7 @@ def batch_uniforms(key, epoch, batch, count):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@kernel
 def permutation(key, epoch, count):  # type: ignore[no-untyped-def]
     """int64 [count]: a Fisher-Yates shuffle of 0..count-1; partners from 64 random bits, so the bias is below count / 2**64."""
     out = np.arange(count)

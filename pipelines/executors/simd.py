@@ -89,6 +89,31 @@ def mul_add(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     return float8(float8, float8, float8), codegen
 
 
+@intrinsic
+def halves(typing_context, first, second):  # type: ignore[no-untyped-def]
+    """One float32 in the first pixel's lanes, another in the second's."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        two = ir.Constant(ir.VectorType(_FLOAT, 2), ir.Undefined)
+        for lane, value in enumerate(args):
+            two = builder.insert_element(two, value, ir.Constant(_I32, lane))
+        return builder.shuffle_vector(two, two, _mask([0] * 4 + [1] * 4))
+
+    return float8(types.float32, types.float32), codegen
+
+
+@intrinsic
+def pair_sums(typing_context, a, b):  # type: ignore[no-untyped-def]
+    """(a's two pixels added, b's two pixels added)."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        lows = builder.shuffle_vector(args[0], args[1], _mask([0, 1, 2, 3, 8, 9, 10, 11]))
+        highs = builder.shuffle_vector(args[0], args[1], _mask([4, 5, 6, 7, 12, 13, 14, 15]))
+        return builder.fadd(lows, highs)
+
+    return float8(float8, float8), codegen
+
+
 def _broadcast_channel(channel: int) -> Any:
     @intrinsic
     def broadcast(typing_context, pixels):  # type: ignore[no-untyped-def]

@@ -7,13 +7,14 @@ output pixel. The semantics (support, clip, borders) are those of `pipelines.pla
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from pipelines.kernel import kernel
 
 ZERO, REFLECT, EDGE = 0, 1, 2
 BORDERS = {"zero": ZERO, "reflect": REFLECT, "edge": EDGE}
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def num_taps(step, start, low, high):  # type: ignore[no-untyped-def]
     """The most taps any output pixel has: 1 for a shift by whole pixels, else the triangle's width, within low..high."""
     if abs(step) == 1.0 and start == np.floor(start):
@@ -21,7 +22,7 @@ def num_taps(step, start, low, high):  # type: ignore[no-untyped-def]
     return max(1, min(2 if abs(step) <= 1.0 else int(np.ceil(2 * abs(step))) + 1, high - low))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def axis_taps(start, step, low, high, border, first, weights, count):  # type: ignore[no-untyped-def]
     """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centred at start + (i + 0.5) * step.
 
@@ -60,7 +61,7 @@ def axis_taps(start, step, low, high, border, first, weights, count):  # type: i
         first[i] = begin
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reduced_size(matrix, size, height, width):  # type: ignore[no-untyped-def]
     """(height, width) to which an image is reduced before it is warped: divided by the map's scale at the output's centre."""
     u = v = size / 2
