@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 setup:
-	@.ci/setup
+	@PYTHON="$(PYTHON)" .ci/setup
 
 demo: setup
 	$(BIN)/prep shapes --out data/shapes
