@@ -59,7 +59,7 @@ def _command(dataset: Dataset) -> click.Command:
         click.Option(
             ["--no-check"],
             is_flag=True,
-            help="Do not decode what is kept as it is: quicker, and mean and std are estimated from 256 images.",
+            help="Do not decode what is kept as it is: quicker, and mean and std are estimated from some 128 images.",
         ),
         click.Option(
             ["--on-bad"],

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -104,8 +105,7 @@ class Chunk:
     rejected: list[Rejected]
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """One sample as it goes to the file. pixels: decoded ones, None where nothing had to be decoded."""
 
     data: bytes | memoryview
@@ -137,7 +137,9 @@ def encode_chunk(
             continue
         if summed and stored.pixels is not None:
             sums.add_pixels(stored.pixels)
-        parts.append(Stored(stored.data, stored.width, stored.height, stored.mode, None, stored.converted))
+        parts.append(
+            stored._replace(pixels=None) if stored.pixels is not None else stored
+        )  # bytes only: pixels are many times as large
         labels.append(int(samples.labels[index]))
     return Chunk(
         data=b"".join(part.data for part in parts),

@@ -7,7 +7,7 @@ slowest part of a run that does not decode. Layout after ITU-T T.81, annex B.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Start-of-frame markers. Every decoder reads the first three; the rest (lossless, arithmetic) DALI or nvJPEG may not.
 _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
@@ -16,8 +16,7 @@ _START_OF_SCAN, _END = 0xDA, 0xD9
 _APP1 = 0xE1
 
 
-@dataclass(frozen=True)
-class JpegHeader:
+class JpegHeader(NamedTuple):
     """Sizes in pixels. convert: why the bytes cannot stay as they are, in words for the manifest; empty when they can."""
 
     width: int

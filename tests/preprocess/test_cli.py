@@ -108,7 +108,7 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
     fractions = ["--val-fraction", "0", "--test-fraction", "0"]
     arguments = ["images", "--source", str(tmp_path / "raw"), *fractions, "--out", str(tmp_path / "data")]
     assert "002.jpg: undecodable JPEG" in run(*arguments).output
-    result = run(*arguments, "--no-check")  # decodes every third, for mean and std
+    result = run(*arguments, "--no-check")  # decodes every fifth, for mean and std
     assert result.exit_code == 0, result.output
     result = run("verify", str(tmp_path / "data"))
     assert result.exit_code == 1

@@ -189,12 +189,8 @@ HOSTILE_TARS = {
 def test_tars_cannot_write_elsewhere(tmp_path: Path, kind: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "evil.tar").write_bytes(HOSTILE_TARS[kind])
-    if kind == "absolute":  # the leading slash is dropped, as tar itself does
+    with pytest.raises(DatasetError, match="Do not trust it"):
         unpack(tmp_path / "evil.tar", tmp_path / "in")
-        assert (tmp_path / "in/tmp/slipform-evil").read_bytes() == b"hello"
-    else:
-        with pytest.raises(DatasetError, match="outside its folder"):
-            unpack(tmp_path / "evil.tar", tmp_path / "in")
     assert sorted(os.listdir(tmp_path)) == ["evil.tar", "in"]
     assert not Path("/tmp/slipform-evil").exists()
 

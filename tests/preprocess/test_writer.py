@@ -115,7 +115,7 @@ def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
 def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> None:
     exact, estimated = prepare(source(800), tmp_path / "a"), prepare(source(800), tmp_path / "b", Encoding(check=False))
     assert exact.options["statistics"] == "all pixels of train"
-    assert estimated.options["statistics"] == "every 4th image of train"
+    assert estimated.options["statistics"] == "every 7th image of train"
     np.testing.assert_allclose(estimated.mean, exact.mean, atol=0.05)
     assert (tmp_path / "a/train.beton").read_bytes() == (tmp_path / "b/train.beton").read_bytes()
 
