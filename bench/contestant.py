@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from bench.isolate import end
+from bench.isolate import end, fork_again
 from bench.measure import Effort, synchronize
 from bench.memory import peak_memory, reset_peak
 from bench.result import Settings, Status
@@ -95,6 +95,7 @@ class Contestant:
 
 
 def _serve(connection: Connection, module: str, work: Work, effort: Effort, fixed: Settings) -> None:
+    fork_again()
     try:
         _run(connection, module, work, effort, fixed)
     except ImportError as error:

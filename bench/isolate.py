@@ -70,7 +70,15 @@ def end(process: Any, seconds: float) -> None:
         process.join()
 
 
+def fork_again() -> None:
+    """Let this process start its own workers as Linux does by default (Python 3.11 to 3.13). A spawned process has inherited
+    "spawn", with which ffcv's writer imports ffcv once more in every worker (14 s), and DataLoader torch.
+    """
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def _work(connection: Connection) -> None:
+    fork_again()
     while True:
         try:
             function, arguments = connection.recv()

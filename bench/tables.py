@@ -34,7 +34,7 @@ LABELS = {
     "end_to_end_ratio": "c / a",
     "torch_images_per_second": "fed by torch DataLoader, images/s",
     "wait_share": "waiting for data",
-    "gain_ratio": "of the best",
+    "gain_ratio": "multiple of the usual",
     "resident_bytes": "resident memory",
     "device_used_bytes": "device memory used",
     "allocated_bytes": "allocated",

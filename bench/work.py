@@ -97,8 +97,8 @@ class Peer(Protocol):
     """A module that feeds batches its own way."""
 
     def reason_not(self, work: Work) -> str:
-        """Why it cannot do this work, in a few words; "" where it can. Imports what `batches` needs, so that the time to the first
-        batch does not count imports; an ImportError that leaves it means: not installed.
+        """Why it cannot do this work, in a few words; "" where it can. Imports what `batches` needs: the time to the
+        first batch does not count imports. An ImportError that leaves it means: not installed.
         """
 
     def candidates(self, work: Work) -> list[Settings]:

@@ -96,6 +96,9 @@ def loaders(
 
     A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a raw dataset of small images
     as CIFAR-10 is trained (small).
+
+    \b
+    Example: bench loaders data/caltech101 data/cifar10 --require
     """
     from bench.environment import stamp
     from bench.suites import loaders as suite

@@ -8,6 +8,8 @@ import click
 
 from pipelines.errors import Command, SlipformError
 
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
 
 @click.command(cls=Command)
 @click.argument("before", metavar="A", type=click.Path(path_type=Path))
@@ -58,10 +60,9 @@ def report(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     """
     from bench import report as reporting
 
-    folder = Path(__file__).resolve().parents[1] / "results"
-    paths = list(results) or sorted(folder.glob("*.json"))
+    paths = list(results) or sorted(RESULTS.glob("*.json"))
     if not paths:
-        raise SlipformError(f"{folder} holds no results yet: run a suite with --out {folder}/MACHINE-SUITE.json")
+        raise SlipformError(f"{RESULTS} holds no results yet: run a suite with --out {RESULTS}/MACHINE-SUITE.json")
     reporting.write_text(out, reporting.page(reporting.read_results(paths)))
     click.echo(f"written to {out}")
     if readme is not None:
@@ -70,6 +71,6 @@ def report(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
             click.echo(f"left out of {readme}, not committed as it is here: {path}", err=True)
         if not inside:
             raise SlipformError(f"none of these results is committed, so {readme} was left as it is: commit them first")
-        section = reporting.readme_section(reporting.read_results(inside), folder / "figures", readme)
+        section = reporting.readme_section(reporting.read_results(inside), RESULTS / "figures", readme)
         reporting.write_section(readme, section)
         click.echo(f"written to {readme}")

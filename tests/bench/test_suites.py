@@ -1,0 +1,98 @@
+"""The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile, tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import tune
+from bench.environment import stamp
+from bench.measure import figure
+from bench.result import Row
+from bench.suites import loaders, prep
+from bench.suites.epoch_to_accuracy import from_epochs
+from bench.tables import figure_text, markdown, number, table
+from bench.work import usual_work
+from pipelines.beton import Beton
+
+
+def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
+    case = {"input": "streaming", "color_jitter": jitter, "loader": "slipform host"}
+    figures = {"multiple_of_ffcv": figure([multiple])} if multiple is not None else {}
+    return [
+        Row(suite="loaders", case=case, settings={"executor": "host"}, figures=figures),
+        Row(suite="loaders", case=case | {"loader": "slipform dali"}, settings={"executor": "dali"}, figures={}),
+        Row(suite="loaders", case=case | {"loader": "timm_loader"}, figures={"multiple_of_ffcv": figure([99.0])}),  # not ours
+    ]
+
+
+def test_required_multiples() -> None:
+    assert loaders.shortfalls(race(1.6)) == []
+    assert loaders.shortfalls(race(1.4)) == ["streaming: 1.40 times ffcv, at least 1.5 is required"]
+    assert loaders.shortfalls(race(3.9, jitter=True)) == [
+        "streaming with colour jitter: 3.90 times ffcv, at least 4.0 is required"
+    ]
+    assert "no multiple" in loaders.shortfalls(race(None))[0]
+    fast = Row(suite="prep", case={"way": "slipform raw"}, figures={"multiple_of_ffcv": figure([3.1])})
+    assert prep.shortfalls([fast]) == []
+    assert len(prep.shortfalls([fast.model_copy(update={"figures": {}})])) == 1
+
+
+def test_seconds_out_of_epoch_lines() -> None:
+    # 1,000 images an epoch; epochs end after 12, 14 and 16 s: ten seconds of the first are compilation
+    ends, accuracies = [12.0, 14.0, 16.0], [0.5, 0.95, 0.96]
+    lines = [
+        {"epoch": e, "images_per_second": e * 1000 / end, "val_accuracy": a}
+        for e, (end, a) in enumerate(zip(ends, accuracies, strict=True), 1)
+    ]
+    found = from_epochs(lines, 1000, target=0.94)
+    assert found == pytest.approx({"train_seconds": 16.0, "start_up_seconds": 10.0, "seconds_to_target": 14.0})
+    assert "seconds_to_target" not in from_epochs(lines, 1000, target=0.97)
+
+
+def test_a_profile_keeps_what_other_machines_found(tmp_path: Path) -> None:
+    path, environment = tmp_path / "cache" / "tune.json", stamp()
+    tune.write_profile(path, "one", {"executor": "host", "threads": 0, "prefetch": 2}, environment)
+    tune.write_profile(path, "two", {"executor": "dali", "threads": 4, "prefetch": 4}, environment)
+    tune.write_profile(path, "one", {"executor": "resident", "threads": 0, "prefetch": 2}, environment)
+    content = json.loads(path.read_text())
+    assert content["version"] == 1
+    assert {key: value["executor"] for key, value in content["profiles"].items()} == {"one": "resident", "two": "dali"}
+    path.write_text("{broken")
+    tune.write_profile(path, "one", {"executor": "host"}, environment)
+    assert list(json.loads(path.read_text())["profiles"]) == ["one"]
+
+
+def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = usual_work(shapes_raw, batch_size=60, cores=4, device="cpu", dtype="float32")
+    assert tune.choices(work) == {"executor": ["host", "dali", "resident"], "threads": [0, 2, 3, 8], "prefetch": [2, 1, 4, 8]}
+    needed = Beton(shapes_raw / "train.beton").resident_bytes()
+    assert needed == 240 * 32 * 32 * 3
+    monkeypatch.setattr(tune, "free_bytes", lambda device: 2 * needed - 1)
+    assert tune.choices(work)["executor"] == ["host", "dali"]
+    key = tune.profile_key(stamp(), work)
+    assert key == f"{stamp().machine}; raw; 32 px; cpu"
+
+
+def test_numbers_in_their_units() -> None:
+    assert number("images_per_second", 12345.6) == "12,346"
+    assert number("resident_bytes", 3 * 2**29) == "1.50 GiB"
+    assert number("resident_bytes", 2**20) == "1 MiB"
+    assert number("wait_share", 0.0123) == "1.2 %"
+    assert number("first_batch_seconds", 1.2345) == "1.23"
+    assert figure_text("images_per_second", figure([10.0])) == "10"
+    assert figure_text("images_per_second", figure([9.0, 10.0, 11.0])) == "10 (9 to 11)"
+
+
+def test_a_table_shows_what_varies_and_why_a_row_is_empty() -> None:
+    rows = [
+        Row(suite="loaders", case={"loader": "a", "batch_size": 8}, figures={"images_per_second": figure([1.0])}),
+        Row(suite="loaders", case={"loader": "b|c", "batch_size": 8}, status="failed", note="it\ndied"),
+    ]
+    assert table(rows).splitlines() == [
+        "| loader | images/s | settings |",
+        "| ------ | -------- | -------- |",
+        "| a      | 1        |          |",
+        "| b/c    | failed   | it died  |",
+    ]
+    assert markdown(["x"], [["long"]]) == "| x    |\n| ---- |\n| long |"
