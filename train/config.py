@@ -1,6 +1,7 @@
 """From a recipe and `--set a.b=c` to a checked `RunConfig`, and back to TOML.
 
-In: the name or path of a TOML recipe, settings, the dataset's manifest. Out: a frozen `RunConfig`. Later wins:
+In: the name or path of a TOML recipe (NAME:RUN is one run of a sweep), settings, the dataset's manifest. Out: a frozen
+`RunConfig`. Later wins:
 defaults of the classes, defaults for the dataset (only without a recipe), recipe, the run of a sweep, settings.
 A mistake raises ConfigError with the key's path and the nearest right one. Does not import torch: `--help` is quick.
 """
@@ -12,7 +13,7 @@ import json
 import re
 import tomllib
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,20 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.errors import ConfigError, nearest, unknown
 from pipelines.manifest import Manifest
-from train.sections import RunConfig, ignored
+from train.sections import READ_BY, RunConfig, ignored
 
-__all__ = ["Recipe", "RunConfig", "SweepRun", "ignored", "load_recipe", "read_config", "recipe_names", "resolve", "to_toml"]
+__all__ = [
+    "Recipe",
+    "RunConfig",
+    "SweepRun",
+    "ignored",
+    "load_recipe",
+    "load_run",
+    "read_config",
+    "recipe_names",
+    "resolve",
+    "to_toml",
+]
 
 RECIPES = Path(__file__).parent / "recipes"
 Settings = dict[str, Any]
@@ -44,6 +56,8 @@ class Recipe:
     name: str
     base: Settings
     runs: tuple[SweepRun, ...] = ()
+    study: str = ""  # what a report calls it
+    prep: Settings = field(default_factory=dict)  # the dataset it is for, and options of prep that matter: {"dataset": "mnist"}
 
 
 def recipe_names() -> list[str]:
@@ -66,7 +80,23 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     runs = base.pop("runs", [])
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
         raise ConfigError(f'{path}: "runs" is a list of tables: write [[runs]] before each')
-    return Recipe(text, base, tuple(_sweep_run(number, run) for number, run in enumerate(runs, start=1)))
+    parsed = tuple(_sweep_run(number, run) for number, run in enumerate(runs, start=1))
+    for run in parsed:  # they become folders
+        if not re.fullmatch(r"[\w.+-]+", run.name) or [other.name for other in parsed].count(run.name) > 1:
+            raise ConfigError(f'{path}: a run is named "{run.name}": names are of letters, digits, "-", "." and unique')
+    return Recipe(text, base, parsed, base.pop("study", ""), base.pop("prep", {}))
+
+
+def load_run(text: str) -> tuple[Recipe, SweepRun | None]:
+    """A recipe, and the run of it that NAME:RUN means: by its name or by its number, counted from 1."""
+    name, colon, wanted = text.rpartition(":")
+    if not colon or "/" in wanted or wanted.endswith(".toml"):
+        return load_recipe(text), None
+    recipe = load_recipe(name)
+    for number, run in enumerate(recipe.runs, start=1):
+        if wanted in (run.name, str(number)):
+            return recipe, run
+    raise unknown(f"run of {name}", wanted, [run.name for run in recipe.runs])
 
 
 def _sweep_run(number: int, run: Settings) -> SweepRun:
@@ -153,10 +183,16 @@ def _merged(below: Settings, above: Settings) -> Settings:
 
 
 def _laid_over(below: Settings, above: Settings) -> Settings:
-    """As `_merged`, but where `above` names another net, what was meant for the old one alone is forgotten."""
+    """As `_merged`, but where `above` names another net, optimizer, schedule or loss, what only the old one reads goes."""
     old, new = below.get("model"), above.get("model")
     if isinstance(old, dict) and isinstance(new, dict) and new.get("name", old.get("name")) != old.get("name"):
         below = {**below, "model": {key: value for key, value in old.items() if key not in ("options", "small_input")}}
+    for section in ("optimizer", "schedule", "loss"):
+        old, new = below.get(section), above.get(section)
+        read = READ_BY.get((section, str(new.get("name")))) if isinstance(old, dict) and isinstance(new, dict) else None
+        if read is not None:
+            others = {key for (part, _), keys in READ_BY.items() if part == section for key in keys - read}
+            below = {**below, section: {key: value for key, value in below[section].items() if key not in others}}
     return _merged(below, above)
 
 

@@ -108,7 +108,7 @@ class RunConfig(Section):
 
 
 # Which settings a choice reads: the rest of its section is set for nothing, and `ignored` says so.
-_READ_BY = {
+READ_BY = {
     ("optimizer", "sgd"): {"momentum", "nesterov"},
     ("optimizer", "asgd"): set(),
     ("optimizer", "adam"): {"betas", "eps"},
@@ -132,7 +132,7 @@ def ignored(config: RunConfig) -> list[str]:
     found = []
     for section in ("optimizer", "schedule", "loss"):
         part = getattr(config, section)
-        read = _READ_BY[section, part.name] | _READ_BY_ALL
+        read = READ_BY[section, part.name] | _READ_BY_ALL
         for name, field in type(part).model_fields.items():
             if name not in read and getattr(part, name) != field.default:
                 found.append(f'{section}.{name} = {getattr(part, name)} is not used by "{part.name}"')
