@@ -104,6 +104,7 @@ def test_evaluation_with_mirrored_images(small: Small) -> None:
     assert totals.result().num_images == 24
 
 
+@pytest.mark.slow  # the compiler takes most of a minute
 def test_compiled_is_eager(small: Small) -> None:
     eager, compiled = _state(small("model.options.width=4")), _state(small("model.options.width=4", "train.compile=on"))
     assert compiled.rules.compiled

@@ -1,0 +1,214 @@
+"""The commands as a person meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from train import cli
+
+SETS = [
+    "--set", "model.name=tiny", "--set", "augment.image_size=32", "--set", "augment.resize=36", "--set", "augment.crop=random",
+    "--set", "train.precision=fp32", "--set", "model.small_input=false", "--set", "data.threads=1",
+]  # fmt: skip
+
+
+def _run(command: str, *arguments: object) -> Result:
+    return CliRunner().invoke(getattr(cli, command), [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "run"
+    result = _run("train", shapes, "--out", out, *SETS, "--set", "train.epochs=2")
+    assert result.exit_code == 0, result.output
+    assert "test accuracy 0." in result.stdout
+    assert "images/s" in result.stdout
+    assert str(out / "figures" / "curves.png") in result.stdout
+    return out
+
+
+@pytest.mark.parametrize("command", ["train", "validate", "predict", "export"])
+def test_help_is_quick_and_short(command: str) -> None:
+    code = f"""
+import time
+began = time.perf_counter()
+from train.cli import {command} as command
+command(["--help"], standalone_mode=False)
+print("SECONDS", time.perf_counter() - began)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(out.split("SECONDS")[1]) < 0.5
+    assert 1 <= len(getattr(cli, command).params) <= 11  # ten options and an argument
+    assert "Usage" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "Missing argument 'DATA'"),
+        (["nowhere"], 1, "prep shapes --out nowhere"),
+        (["{shapes}", "--recipe", "shapes/deno"], 1, '"shapes/demo"'),
+        (["{shapes}", "--set", "model.name=restnet18", "--out", "{tmp}/x"], 1, '"resnet18"'),
+        (["{shapes}", "--set", "trian.epochs=1"], 1, '"train"'),
+        (["{shapes}", "--device", "cuda:9", "--out", "{tmp}/x"], 1, "--device cuda:9"),
+        (["{shapes}", "--device", "gpu", "--out", "{tmp}/x"], 1, "--device gpu"),
+        (["--resume", "{tmp}/none"], 1, "no run folder"),
+        (["--resume", "{tmp}", "--out", "x"], 2, "--resume"),
+        (["{shapes}", "--set", "train.batch_size=999", "--out", "{tmp}/x"], 1, "train.batch_size"),
+    ],
+)
+def test_mistakes_get_one_clear_line(arguments: list[str], code: int, words: str, shapes: Path, tmp_path: Path) -> None:
+    result = _run("train", *[a.format(shapes=shapes, tmp=tmp_path) for a in arguments])
+    assert (result.exit_code, words in result.output) == (code, True), result.output
+    assert isinstance(result.exception, SystemExit)
+    assert not (tmp_path / "x").exists()
+
+
+def test_validate_gives_the_summary_s_numbers(run: Path, shapes: Path, tmp_path: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    result = _run("validate", run, "--json", "--figures", tmp_path)
+    values = json.loads(result.stdout)
+    assert values["top1"] == summary["test_accuracy"]
+    assert (values["images"], len(values["per_class"])) == (60, 6)
+    assert len(list(tmp_path.glob("*.png"))) == 5
+    table = _run("validate", run, shapes, "--split", "val").stdout
+    assert f"val: top-1 {summary['val_accuracy']:.4f}" in table
+    assert _run("validate", run, "--split", "tset").exit_code == 1
+    assert _run("validate", tmp_path).exit_code == 1
+
+
+def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path) -> None:
+    """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg) get the same classes."""
+    from pipelines.beton import Beton
+    from train.step import predict_logits
+    from train.trained import load_trained, open_split
+
+    beton = Beton(shapes / "test.beton")
+    for i in range(len(beton)):
+        (tmp_path / f"{i:03d}.jpg").write_bytes(bytes(beton.bytes_of(i)))
+    result = _run("predict", run, tmp_path, "--json", "--top", 6)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    trained = load_trained(run, "cpu")
+    with torch.inference_mode(), open_split(trained.config, "test", trained.state, trained.process, len(beton)) as loader:
+        shares = predict_logits(trained.state, next(iter(loader)).images).softmax(1)
+    assert [Path(row["file"]).name for row in rows] == [f"{i:03d}.jpg" for i in range(len(beton))]
+    for row, expected in zip(rows, shares, strict=True):
+        given = {x["class"]: x["probability"] for x in row["classes"]}
+        assert [given[name] for name in trained.classes] == pytest.approx(expected.tolist(), abs=0.02)
+        assert sum(given.values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_predict_takes_any_format_and_names_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8).astype(np.uint8))
+    for name, mode in (
+        ("a.png", "RGBA"),
+        ("b.gif", "P"),
+        ("c.bmp", "RGB"),
+        ("d.tiff", "CMYK"),
+        ("e.webp", "RGB"),
+        ("f.png", "L"),
+        ("g.png", "I;16"),
+    ):
+        (image.convert("L").convert("I").convert("I;16") if mode == "I;16" else image.convert(mode)).save(tmp_path / name)
+    result = _run("predict", run, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 7
+    (tmp_path / "h.png").write_bytes(b"no image")
+    result = _run("predict", run, tmp_path, "--json")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 7
+    assert "h.png: cannot be read" in result.stderr
+    assert "1 of 8 files" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch-export"])
+def test_export_is_read_back(run: Path, kind: str, tmp_path: Path) -> None:
+    result = _run("export", run, "--format", kind, "--out", tmp_path / "model")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "model").stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.slow
+def test_export_onnx(run: Path) -> None:
+    result = _run("export", run, "--format", "onnx")
+    assert result.exit_code == 0, result.output
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(run / "model.onnx")
+    assert session.run(None, {"images": np.zeros((3, 3, 32, 32), np.float32)})[0].shape == (3, 6)  # any batch size
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "cross"
+
+
+def _process(*arguments: object) -> subprocess.Popen[str]:
+    code = "import torch; torch.set_num_threads(1); from train.cli import train; train()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count('"step"') >= num:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no {num} steps: {process.communicate()}")
+
+
+@pytest.fixture
+def long_run(shapes: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    out = tmp_path / "run"
+    process = _process(shapes, "--out", out, *SETS, "--set", "train.epochs=500", "--set", "train.log_every_steps=1")
+    yield out, process
+    process.kill()
+    process.communicate()
+
+
+def test_sigterm_writes_a_checkpoint_and_exits_with_130(long_run: tuple[Path, subprocess.Popen[str]]) -> None:
+    out, process = long_run
+    _wait_for_steps(out, 5, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"Go on with: train --resume {out}" in errors
+    assert "Traceback" not in errors
+    saved = sorted((out / "checkpoints").iterdir())
+    steps = (out / "metrics.jsonl").read_text().count('"kind": "step"')
+    assert saved[-1].name.startswith(f"step-{steps:08d}")
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_and_the_same_losses(shapes: Path, tmp_path: Path) -> None:
+    """Killed wherever it is, resumed, five times; then to the end: the records of the undisturbed run."""
+    settings = [*SETS, "--set", "train.epochs=12", "--set", "train.checkpoint_every_steps=3", "--set", "train.log_every_steps=2"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert _process(shapes, "--out", whole, *settings).wait(300) == 0
+    arguments: list[object] = [shapes, "--out", run, *settings]
+    for steps in (5, 20, 33, 50, 61):
+        process = _process(*arguments)
+        _wait_for_steps(run, steps, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        arguments = ["--resume", run]
+    assert _process(*arguments).wait(300) == 0
+
+    def losses(folder: Path) -> list[tuple[int, float]]:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [(x["step"], x.get("loss", x.get("val_loss"))) for x in lines]
+
+    assert losses(run) == losses(whole)
+    assert (run / "best.safetensors").read_bytes() == (whole / "best.safetensors").read_bytes()
