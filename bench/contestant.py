@@ -98,6 +98,8 @@ def _serve(connection: Connection, module: str, work: Work, effort: Effort, fixe
     fork_again()
     try:
         _run(connection, module, work, effort, fixed)
+    except KeyboardInterrupt:  # the parent, who got it too, says so
+        return
     except ImportError as error:
         connection.send(Opening(status="not installed", note=str(error)))
     except Exception as error:
@@ -135,7 +137,7 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
         connection.send(Opening(settings=settings, note=note, first_batch_seconds=tuple(seconds)))
         while (message := connection.recv()) != "stop":
             if message == "memory":
-                connection.send(peak_memory(work.device))
+                connection.send(peak_memory(work.device, alone=False))
             else:
                 connection.send(timed(batches, work.device, effort, effort.seconds))
 

@@ -82,7 +82,7 @@ def _work(connection: Connection) -> None:
     while True:
         try:
             function, arguments = connection.recv()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         try:
             connection.send(function(*arguments))

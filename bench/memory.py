@@ -43,20 +43,26 @@ def reset_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory(device: str) -> dict[str, float]:
-    """Bytes by way of counting: resident_bytes always; allocated_bytes, reserved_bytes and device_used_bytes on a GPU."""
+def peak_memory(device: str, *, alone: bool) -> dict[str, float]:
+    """Bytes by way of counting: resident_bytes always; allocated_bytes, reserved_bytes and device_used_bytes on a GPU.
+
+    alone: no other process uses the device. In a container the driver names processes by numbers that are not ours: then all
+    that is used on the device is this process', if it is alone, and device_used_bytes is left out, if it is not.
+    """
     found = {"resident_bytes": float(resident_bytes())}
     if device.startswith("cuda"):
         import torch
 
         found["allocated_bytes"] = float(torch.cuda.max_memory_allocated(device))
         found["reserved_bytes"] = float(torch.cuda.max_memory_reserved(device))
-        found["device_used_bytes"] = float(_device_used_bytes(torch.cuda.current_device()))
+        used = _device_used_bytes(torch.cuda.current_device(), alone)
+        if used is not None:
+            found["device_used_bytes"] = float(used)
     return found
 
 
-def _device_used_bytes(index: int) -> int:
-    """What NVML books on this process; where it cannot tell processes apart (containers), all that is used on the device."""
+def _device_used_bytes(index: int, alone: bool) -> int | None:
+    """What NVML books on this process."""
     import os
 
     import pynvml
@@ -69,6 +75,6 @@ def _device_used_bytes(index: int) -> int:
         for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
             if process.pid == os.getpid() and process.usedGpuMemory:
                 return int(process.usedGpuMemory)
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) if alone else None
     finally:
         pynvml.nvmlShutdown()

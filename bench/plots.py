@@ -129,7 +129,7 @@ def time_bars(rows: Sequence[Row]) -> str:
             left = [a + b for a, b in zip(left, values, strict=True)]
         axis.invert_yaxis()
         axis.set_xlabel("seconds for 1,000 images")
-        axis.legend(fontsize=7, frameon=False)
+        axis.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
         return _svg(figure)
 
 

@@ -63,10 +63,10 @@ def read_results(paths: Sequence[Path]) -> list[tuple[Path, Result]]:
 
 
 def by_suite(result: Result) -> list[list[Row]]:
-    """The rows, one list for each suite and dataset."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """The rows, one list for each suite."""
+    groups: dict[str, list[Row]] = {}
     for row in result.rows:
-        groups.setdefault((row.suite, str(row.case.get("data", ""))), []).append(row)
+        groups.setdefault(row.suite, []).append(row)
     return list(groups.values())
 
 

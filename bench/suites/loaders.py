@@ -44,6 +44,7 @@ Say = Callable[[str], None]
 class Race:
     """One kind of work; `input` is its name in the table."""
 
+    data: str
     input: str
     color_jitter: bool
     work: Work
@@ -93,7 +94,12 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
             "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
         }
     return [
-        Race(name, jittered, replace(made, augment=replace(made.augment, color_jitter=JITTER)) if jittered else made)
+        Race(
+            read_manifest(folder).dataset,
+            name,
+            jittered,
+            replace(made, augment=replace(made.augment, color_jitter=JITTER)) if jittered else made,
+        )
         for name in found
         if name in conditions.inputs
         for made in [found[name]()]
@@ -134,7 +140,7 @@ def run_race(race: Race, peers: list[str], executors: Iterable[str], effort: Eff
         opening = contestants[name].opening
         work = race.work
         case: Settings = {
-            "data": read_manifest(Path(work.folder)).dataset,
+            "data": race.data,
             "input": race.input,
             "color_jitter": race.color_jitter,
             "loader": name,

@@ -32,7 +32,8 @@ from pipelines.manifest import read_manifest
 if TYPE_CHECKING:
     from pipelines.batch import Batch
 
-MODELS = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
+BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
+MODELS = (*BACKBONES, "tiny", "cnn")
 SMALL_MODELS = ("tiny", "cnn", "fast")
 FULL = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
 QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
@@ -110,7 +111,7 @@ def run_config(point: Point, work: Work) -> Any:
     from models.registry import ModelConfig
     from train.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
 
-    own_stem = point.model in MODELS and is_small(Path(point.data))
+    own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
         data=DataConfig(folder=point.data, loader=point.executor),  # type: ignore[arg-type]
         augment=work.augment,
@@ -185,7 +186,7 @@ def _measure(point: Point, effort: Effort) -> Outcome:
             "end_to_end": lambda: feed(ours, lambda batch: train_step(state, batch), device, effort),
         }
         feed(ours, lambda batch: train_step(state, batch), device, replace(effort, seconds=0.0))
-        memory = peak_memory(device)  # before the torch DataLoader's first turn
+        memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn
         if peer is not None:
             indices = torch.arange(point.batch_size)
             theirs = (Batch(images.contiguous(memory_format=torch.channels_last), labels, indices) for images, labels in peer)
