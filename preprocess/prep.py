@@ -13,9 +13,9 @@ import os
 import threading
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,7 @@ from preprocess.folder import replacing
 from preprocess.source import Arrays, Samples, SampleSource
 from preprocess.writer import BetonWriter
 
-CHUNK_BYTES = (
-    1 << 20
-)  # what a worker hands over at once: few hand-overs, and 2 chunks a thread in flight stay small on any machine
+CHUNK_BYTES = 1 << 20  # what a thread hands over at once; two chunks a thread are in flight, which stays small on any machine
 CHUNK_SAMPLES = 64  # at most so many that take time each: the progress bar moves, and Ctrl-C is quick
 STATISTICS_SAMPLES = 128  # without decoding everything, mean and std come from about this many images: to about 0.02
 
@@ -65,13 +63,15 @@ def prepare(
         for split, samples in source.splits.items():
             writer = BetonWriter(folder / f"{split}.beton", len(samples.labels))
             try:
-                for chunk in _chunks(samples, encoding, every if split == "train" else 0, threads):
-                    rejected += [(split, sample) for sample in chunk.rejected]
-                    converted += chunk.converted
-                    sums.add(chunk.pixel_sums)
-                    if on_bad == "skip" or not rejected:  # after the first bad one there is only the list to complete
-                        writer.append(chunk)
-                    progress(chunk.num_read)
+                # Closed at once when writing fails: its threads stop before the error goes on.
+                with closing(_chunks(samples, encoding, every if split == "train" else 0, threads)) as chunks:
+                    for chunk in chunks:
+                        rejected += [(split, sample) for sample in chunk.rejected]
+                        converted += chunk.converted
+                        sums.add(chunk.pixel_sums)
+                        if on_bad == "skip" or not rejected:  # after the first bad one there is only the list to complete
+                            writer.append(chunk)
+                        progress(chunk.num_read)
                 splits[split] = writer.finish(len(source.classes))
             except BaseException:
                 writer.close()
@@ -114,7 +114,7 @@ def _statistics_step(source: SampleSource, encoding: Encoding) -> int:
     return -(-len(source.splits["train"].labels) // STATISTICS_SAMPLES)
 
 
-def _chunks(samples: Samples, encoding: Encoding, sum_every: int, threads: int) -> Iterator[Chunk]:
+def _chunks(samples: Samples, encoding: Encoding, sum_every: int, threads: int) -> Generator[Chunk, None, None]:
     """All samples as encoded chunks, in order. The first error of any thread stops all of them, within the time of one sample."""
     total, start, stored_samples, stored_bytes = len(samples.labels), 0, 0, 0
     stop = threading.Event()
