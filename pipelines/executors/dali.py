@@ -94,12 +94,7 @@ class DaliExecutor:
                     interp_type=types.INTERP_LINEAR,
                     **({"border_mode": "replicate"} if border == "edge" else {"fill_value": 0}),
                 )
-            return fn.coord_transform(
-                images,
-                M=numbers("mix", 2),
-                T=numbers("offset", 1),
-                dtype=types.FLOAT16 if s.dtype == torch.float16 else types.FLOAT,
-            )
+            return fn.coord_transform(images, M=numbers("mix", 2), T=numbers("offset", 1))
 
         pipeline = graph()
         pipeline.build()
@@ -137,7 +132,7 @@ class DaliExecutor:
         feed("start", list(np.ascontiguousarray(regions[:, :2])))
         shape = np.ascontiguousarray(regions[:, 2:] - regions[:, :2])
         feed("shape", list(shape))
-        geometry, _ = relative(plan, regions[:, :2])
+        geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
         if plan.axis_aligned:
             step, start = geometry[:, [1, 0], [1, 0]], np.ascontiguousarray(geometry[:, [1, 0], 2])
             feed("from", list(start))

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from pipelines.executors.pool import Pictures
 
 Int32 = npt.NDArray[np.int32]
-_BLACK = np.zeros((1, 1, 3), np.uint8)
 
 
 class Decoder:
@@ -46,7 +45,7 @@ class Decoder:
     def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> tuple[Pictures, list[int]]:
         """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs: their Pictures, and positions of undecodable ones.
 
-        An undecodable image is given as one black pixel with a region of its own.
+        An undecodable image is given as a black region.
         """
         try:
             return self._run(self._pipeline, jpegs, regions), []
@@ -61,9 +60,7 @@ class Decoder:
                 parts.append(None)
                 single = self._build(1, 1)
         bad = [i for i, part in enumerate(parts) if part is None]
-        one = np.ones(1, np.int32)
-        black = Pictures(np.array([_BLACK.ctypes.data]), one, one, np.zeros((1, 2), np.int32), _BLACK)
-        whole = [part or black for part in parts]
+        whole = [part or _black(regions[i : i + 1]) for i, part in enumerate(parts)]
         joined = {
             name: np.concatenate([getattr(p, name) for p in whole]) for name in ("addresses", "heights", "widths", "origin")
         }
@@ -78,3 +75,10 @@ class Decoder:
         shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
         addresses = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
         return Pictures(addresses, shapes[:, 0].copy(), shapes[:, 1].copy(), regions[:, :2], owner=(images, tensors))
+
+
+def _black(region: Int32) -> Pictures:
+    """A stand-in of the size that the Plan counts on: region int32 [1, 4]."""
+    widths, heights = region[:, 2] - region[:, 0], region[:, 3] - region[:, 1]
+    pixels = np.zeros((int(heights[0]), int(widths[0]), 3), np.uint8)
+    return Pictures(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], pixels)

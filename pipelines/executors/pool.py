@@ -19,6 +19,7 @@ from torch import Tensor
 from pipelines.executors.job import Settings
 from pipelines.executors.region import relative
 from pipelines.executors.render import BFLOAT16, FLOAT16, FLOAT32, render
+from pipelines.executors.stream import SideStream
 from pipelines.executors.taps import BORDERS
 from pipelines.plan import Plan
 
@@ -53,7 +54,7 @@ class RenderPool:
         pinned = device.type == "cuda"
         self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(settings.depth + 2)]
         self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers] if pinned else []
-        self._stream = torch.cuda.Stream(device) if pinned else None
+        self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size, self._threads = KINDS[dtype], settings.spec.image_size, settings.threads
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="slipform-render")
         self._next = 0
@@ -67,7 +68,7 @@ class RenderPool:
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
-        geometry, clip = relative(plan, pictures.origin)
+        geometry, clip = relative(plan, pictures.origin, pictures.heights, pictures.widths)
         erase = _NO_BOXES if plan.erase is None else plan.erase
         args = (
             pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,
@@ -86,12 +87,10 @@ class RenderPool:
         self.seconds += sum(part.result() for part in parts)
         assert pictures is not None  # kept alive until here
         images = self._buffers[slot][:count]
-        if self._stream is not None:
-            current = torch.cuda.current_stream(self._stream.device)
-            self._stream.wait_stream(current)  # the step before may still read this copy
-            with torch.cuda.stream(self._stream):
+        if self._side is not None:
+            with self._side.fill(slot):
                 self._copies[slot][:count].copy_(images, non_blocking=True)
-            current.wait_stream(self._stream)
+            self._side.hand_out(slot)
             images = self._copies[slot][:count]
         return images.permute(0, 3, 1, 2)
 

@@ -13,13 +13,20 @@ from pipelines.plan import Plan
 Int32 = npt.NDArray[np.int32]
 
 
-def relative(plan: Plan, origin: Int32) -> tuple[npt.NDArray[np.float32], Int32]:
-    """Geometry [N, 3, 3] and clip [N, 4] for parts of the images that begin at origin int32 [N, 2] (x, y)."""
+def relative(plan: Plan, origin: Int32, heights: Int32, widths: Int32) -> tuple[npt.NDArray[np.float32], Int32]:
+    """Geometry [N, 3, 3] and clip [N, 4] for parts heights x widths of the images that begin at origin int32 [N, 2] (x, y).
+
+    The clip ends where the part does: taps of weight 0 (of pixels outside the image too) may be read, but only where there
+    is memory. What `regions_needed` leaves out has no weight, so nothing else changes.
+    """
+    low = np.maximum(plan.clip[:, :2] - origin, 0)
+    high = np.minimum(plan.clip[:, 2:] - origin, np.stack([widths, heights], axis=1))
+    clip = np.concatenate([low, high], axis=1).astype(np.int32)
     if not origin.any():
-        return plan.geometry, plan.clip
+        return plan.geometry, clip
     geometry = plan.geometry.astype(np.float64)
     geometry[:, :2] -= origin[:, :, None] * geometry[:, 2:3]
-    return geometry.astype(np.float32), plan.clip - np.tile(origin, 2)
+    return geometry.astype(np.float32), clip
 
 
 def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
