@@ -24,6 +24,10 @@ _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts keep the state dict in a larger file
 
 
+class Unavailable(ConfigError):
+    """Weights that are on the network only, and it cannot be reached."""
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """What became of the tensors of a source. Shapes as text: "[1000, 512]"."""
@@ -131,7 +135,17 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _imagenet(source: str, name: str) -> tuple[str, dict[str, torch.Tensor]]:
-    """torchvision's weights for a model, from torch's cache or the network; the file's checksum is in its name."""
+    entry, path = fetch_imagenet(source, name)
+    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is denselayer1.norm1.
+    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): v for key, v in read_state(path).items()}
+    return f"{entry} ({path.name})", renamed
+
+
+def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
+    """torchvision's weights for a model: the entry's name, and the file in torch's cache, fetched where it is not there yet.
+
+    Its checksum is in its name. Raises Unavailable where it cannot be fetched, ConfigError where there are no such weights.
+    """
     import torchvision
 
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -151,9 +165,7 @@ def _imagenet(source: str, name: str) -> tuple[str, dict[str, torch.Tensor]]:
             f"{path} is damaged: its SHA-256 begins {found[: len(expected)]}, not {expected}. Delete it; it is fetched "
             f"again, or put there the file from {entry.url}"
         )
-    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is denselayer1.norm1.
-    renamed = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): v for key, v in read_state(path).items()}
-    return f"{entry} ({path.name})", renamed
+    return str(entry), path
 
 
 def _resized_positions(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -171,7 +183,7 @@ def _download(url: str, path: Path) -> None:
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
     except (OSError, RuntimeError) as error:
-        raise ConfigError(
+        raise Unavailable(
             f"the weights cannot be fetched from {url} ({error}). Without network, put the file {path.name} into {path.parent}"
         ) from error
 

@@ -6,7 +6,9 @@ In: a device and the [train] section. Out: decisions, each with its measurement.
 from __future__ import annotations
 
 import os
+import platform
 import resource
+from pathlib import Path
 
 import torch
 
@@ -53,3 +55,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
+
+def machine_name(device: torch.device) -> str:
+    """The GPU's name or the processor's, and how many cores this process may use: "NVIDIA H200, 16 cores"."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"

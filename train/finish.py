@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from models import freeze
 from train import checkpoint, plots
-from train.device import peak_memory_bytes
+from train.device import machine_name, peak_memory_bytes
 from train.evaluate import evaluate, open_split
 from train.record import SUMMARY, write_json
 from train.run import Run
@@ -46,6 +48,8 @@ def finish(run: Run) -> dict[str, Any]:
         "model": run.config.model.name,
         "dataset": run.manifest.dataset,
         "device": str(process.device),
+        "machine": machine_name(process.device),
+        "torch": torch.__version__,
         "processes": process.world,
         "precision": str(state.rules.precision).removeprefix("torch."),
         "compiled": state.rules.compiled,

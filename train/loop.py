@@ -207,6 +207,7 @@ def _stop(run: Run) -> None:
 
 
 def _diverged(run: Run, what: str) -> Diverged:
+    run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
     return Diverged(
         f"training diverged: {what}. The last checkpoint in {run.folder} is from before. "
         f"Try a lower optimizer.lr (it is {run.config.optimizer.lr}), schedule.warmup_epochs or train.clip_norm."

@@ -67,6 +67,11 @@ class Recorder:
         self._board.flush()
         self.say("  ".join(_shown(name, value) for name, value in values.items() if value is not None))
 
+    def diverged(self, step: int, epoch: int, what: str) -> None:
+        """The last line of a run that has no end; a resumed run that gets past it forgets it."""
+        if self._writes:
+            self._line({"kind": "diverged", "step": step, "epoch": epoch, "what": what})
+
     def images(self, images: Tensor) -> None:
         """A grid of up to 16 images of the first batch, as the net sees them, each stretched to the full range."""
         if self._writes:
@@ -114,7 +119,7 @@ class Recorder:
 
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind, "step" or "epoch", in order. A line cut off by a crash is left out."""
+    """The lines of one kind, "step", "epoch" or "diverged", in order. A line cut off by a crash is left out."""
     return [values for values in _read_lines(run / METRICS) if values["kind"] == kind]
 
 
