@@ -13,7 +13,7 @@ import importlib
 import multiprocessing
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -175,15 +175,21 @@ def check_batch(batch: tuple[Tensor, Tensor], work: Work) -> None:
 def timed(batches: Iterator[tuple[Tensor, Tensor]], device: str, effort: Effort, seconds: float) -> dict[str, float]:
     """Take batches for `seconds` (and at least effort.min_batches) after a warm-up.
 
-    images_per_second, and cpu_cores: CPU seconds of this process and its children for each second.
+    images_per_second; cpu_cores: CPU seconds of this process and its children for each second; where the batches come with
+    `stats`, the loader's own account of its stages, each stage's seconds_per_image (threads add up).
     """
+    stats: Callable[[], dict[str, float]] = getattr(batches, "stats", dict)
     _take(batches, effort.min_batches, effort.warmup_seconds)
     synchronize(device)
-    cpu, start = cpu_seconds(), time.perf_counter()
+    before, cpu, start = stats(), cpu_seconds(), time.perf_counter()
     images = _take(batches, effort.min_batches, seconds)
     synchronize(device)
     elapsed = time.perf_counter() - start
-    return {"images_per_second": images / elapsed, "cpu_cores": (cpu_seconds() - cpu) / elapsed}
+    found = {"images_per_second": images / elapsed, "cpu_cores": (cpu_seconds() - cpu) / elapsed}
+    for name, total in stats().items():
+        if name.endswith("_seconds"):
+            found[f"{name}_per_image"] = (total - before[name]) / images
+    return found
 
 
 def _take(batches: Iterator[tuple[Tensor, Tensor]], at_least: int, seconds: float) -> int:

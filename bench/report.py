@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.plots import plots
 from bench.result import Result, Row, read_result
-from bench.tables import cells, constants, table
+from bench.tables import STAGES, cells, constants, markdown, stage_cells, table
 from pipelines.errors import ConfigError, SlipformError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -84,20 +84,25 @@ def page(results: Sequence[tuple[Path, Result]]) -> str:
     sections = []
     for path, result in results:
         for rows in by_suite(result):
-            header, lines = cells(rows)
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-            body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n" for line in lines)
             sections += [
                 f"<h2>{html.escape(TITLES[rows[0].suite])}</h2>",
                 f'<p class="stamp">{html.escape(stamp_text(result))}<br>',
                 f"<code>{html.escape(result.command)}</code> ({html.escape(path.name)})</p>",
                 f"<p>{html.escape(constants(rows))}</p>",
-                f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>",
+                _html_table(*cells(rows)),
             ]
+            if stages := stage_cells(rows):
+                sections += [f"<p>{html.escape(STAGES)}</p>", _html_table(*stages)]
             for _, svg, alt in plots(rows):
                 data = base64.b64encode(svg.encode()).decode()
                 sections.append(f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(alt)}">')
     return _PAGE.format(method=html.escape(METHOD), sections="\n".join(sections))
+
+
+def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
 def readme_section(results: Sequence[tuple[Path, Result]], figures: Path, readme: Path) -> str:
@@ -111,6 +116,8 @@ def readme_section(results: Sequence[tuple[Path, Result]], figures: Path, readme
                 constants(rows) + ".",
                 table(rows),
             ]
+            if stages := stage_cells(rows):
+                parts += [STAGES, markdown(*stages)]
             for name, svg, alt in plots(rows):
                 file = figures / f"{path.stem}-{number}-{name}.svg"
                 write_text(file, svg)

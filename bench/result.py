@@ -18,6 +18,7 @@ from pipelines.errors import DatasetError
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
+Suite = Literal["prep", "loaders", "train", "accuracy", "tune"]
 Status = Literal["ok", "out of memory", "not installed", "not possible", "failed"]
 
 
@@ -47,7 +48,7 @@ class Row(_Strict):
     settings: what was chosen for it, e.g. {"threads": 2}. status "ok", or why there are no figures, with the reason in `note`.
     """
 
-    suite: str
+    suite: Suite
     case: dict[str, Value]
     settings: Settings = {}
     figures: dict[str, Figure] = {}

@@ -26,6 +26,8 @@ FIGURES = {
     ],
     "tune": ["images_per_second", "gain_ratio", "cpu_cores"],
 }
+STAGES = "The stages of our loaders: seconds of work on an image, threads added up; wait is the consumer's."
+PER_IMAGE = "_seconds_per_image"
 LABELS = {
     "images_per_second": "images/s",
     "step_images_per_second": "(a) step alone, images/s",
@@ -49,6 +51,8 @@ def label(name: str) -> str:
 
 def number(name: str, value: float) -> str:
     """One value in the unit that its name says."""
+    if name.endswith(PER_IMAGE):
+        return f"{1e6 * value:.3g}"
     if name.endswith("_bytes"):
         return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
     if name.endswith("_share") or name == "accuracy":
@@ -104,6 +108,20 @@ def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def table(rows: Sequence[Row]) -> str:
     """The rows of one suite as Markdown."""
     return markdown(*cells(rows))
+
+
+def stage_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
+    """How long each stage of our loaders works on an image (threads add up); None where nothing tells."""
+    telling = [row for row in rows if any(name.endswith(PER_IMAGE) for name in row.figures)]
+    if not telling:
+        return None
+    cases = [name for name in telling[0].case if len({str(row.case.get(name)) for row in telling}) > 1 or name == "loader"]
+    stages = list(dict.fromkeys(name for row in telling for name in row.figures if name.endswith(PER_IMAGE)))
+    lines = [
+        [*(case_text(row.case.get(name)) for name in cases), *(figure_text(name, row.figures.get(name)) for name in stages)]
+        for row in telling
+    ]
+    return [*map(label, cases), *(f"{label(name.removesuffix(PER_IMAGE))}, µs an image" for name in stages)], lines
 
 
 def constants(rows: Sequence[Row]) -> str:

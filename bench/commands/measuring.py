@@ -57,13 +57,15 @@ def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environm
     """Print the table and write the file."""
     from bench.environment import command_line
     from bench.result import Result, write_result
-    from bench.tables import constants, table
+    from bench.tables import STAGES, constants, markdown, stage_cells, table
 
     path = out or Path("runs/bench") / f"{suite}.json"
     write_result(path, Result(environment=environment, command=command_line(), rows=rows))
     click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
     click.echo("Median and 95 % interval of the median (of fewer than six repeats: smallest and largest).\n")
     click.echo(table(rows))
+    if stages := stage_cells(rows):
+        click.echo(f"\n{STAGES}\n\n{markdown(*stages)}")
     click.echo(f"\nwritten to {path}")
 
 
@@ -119,9 +121,7 @@ def loaders(
 
 @click.command(cls=Command)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="A dataset folder.")
-@click.option(
-    "--models", default=None, help="Names, separated by commas. [alexnet,resnet18,resnet34,resnet50,vgg16 and small nets]"
-)
+@click.option("--models", default=None, help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]")
 @click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
 @click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
 @click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off.")

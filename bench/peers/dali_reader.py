@@ -39,7 +39,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     from nvidia.dali.plugin.base_iterator import LastBatchPolicy
     from nvidia.dali.plugin.pytorch import DALIGenericIterator
 
-    on_gpu = work.device.startswith("cuda")
+    on_gpu, dtype = work.device.startswith("cuda"), getattr(torch, work.dtype)
 
     @pipeline_def(
         batch_size=work.batch_size,
@@ -65,7 +65,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:
         for found in iterator:
             images, labels = found[0]["images"], found[0]["labels"]
-            yield images.permute(0, 3, 1, 2), labels.view(-1).long()
+            yield images.permute(0, 3, 1, 2).to(dtype), labels.view(-1).long()
 
     yield endless(epoch)
 

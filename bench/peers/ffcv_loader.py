@@ -23,6 +23,8 @@ def reason_not(work: Work) -> str:
     augment = work.augment
     if augment.color_jitter.hue:
         return "ffcv has no hue"
+    if work.dtype == "bfloat16" and not work.device.startswith("cuda"):
+        return "ffcv normalises to numpy's types, which know no bfloat16"
     if augment.crop == "random" and (augment.resize or augment.border != "zero"):
         return "ffcv pads with one colour and does not resize before a random crop"
     if augment.crop not in ("random_resized", "random"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,4 +43,18 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         prefetch=int(settings["prefetch"] or 2),
     )
     with loader:
-        yield endless(lambda: ((batch.images, batch.labels) for batch in loader))
+        yield WithStages(endless(lambda: ((batch.images, batch.labels) for batch in loader)), loader.stats)
+
+
+class WithStages:
+    """Batches, and the seconds that each stage of the loader has worked so far."""
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]], stats: Callable[[], dict[str, float]]) -> None:
+        self._batches = batches
+        self.stats = stats
+
+    def __iter__(self) -> WithStages:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        return next(self._batches)

@@ -20,6 +20,7 @@ from typing import Any
 from bench.isolate import Died, isolated
 from bench.measure import figure
 from bench.result import Row, Settings
+from pipelines.errors import SlipformError
 from pipelines.manifest import read_manifest
 
 
@@ -42,7 +43,10 @@ def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device:
     found["process_seconds"] = process_seconds
     found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
     found["images_per_second"] = summary["images_per_second"]
-    found["accuracy"] = summary["test_accuracy"] if summary["test_accuracy"] is not None else summary["val_accuracy"]
+    accuracy = summary["test_accuracy"] if summary["test_accuracy"] is not None else summary["val_accuracy"]
+    if accuracy is None:
+        raise SlipformError(f"{data} has neither a test nor a val split: there is no accuracy to measure")
+    found["accuracy"] = accuracy
     return found
 
 
