@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch.utils.dlpack import from_dlpack
 
 from pipelines.beton import JPG, Beton
 from pipelines.errors import ConfigError
-from pipelines.executors.border import erase_boxes, fill_outside
+from pipelines.executors.border import erase_boxes, fill_outside, lost_weight, paddings, restore_edges
 from pipelines.executors.check import FirstRead
 from pipelines.executors.decode import Decoder
 from pipelines.executors.job import Job, Rendered, Settings
@@ -81,10 +80,17 @@ class DaliExecutor:
                 jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
                 images = fn.decoders.image_slice(jpegs, start, shape, axis_names="WH", output_type=types.RGB)
             triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
+            # Black about the region, where the filter reads beyond it: DALI would repeat the edge, the Plan leaves it out.
+            images = fn.slice(
+                images, numbers("frame", 1, types.INT32), numbers("framed", 1, types.INT32),
+                axis_names="WH", out_of_bounds_policy="pad", fill_values=0,
+            )  # fmt: skip
+            from_to = {"roi_start": numbers("from", 1), "roi_end": numbers("to", 1)}
             if s.spec.axis_aligned:
-                images = fn.resize(images, size=[size, size], roi_start=numbers("from", 1), roi_end=numbers("to", 1), **triangle)
+                images = fn.resize(images, size=[size, size], **from_to, **triangle)
             else:
-                images = fn.resize(images, size=numbers("reduced", 1), **triangle)
+                images = fn.resize(images, size=numbers("reduced", 1), **from_to, **triangle)
+                images = images * numbers("gain_y", 3) * numbers("gain_x", 3)
                 images = fn.experimental.warp_perspective(
                     images,
                     numbers("matrix", 2).gpu() if gpu else numbers("matrix", 2),
@@ -122,30 +128,41 @@ class DaliExecutor:
         return graph
 
     def _feed(self, graph: Any, job: Job, bad: list[int]) -> None:
-        beton, plan, feed = self._beton, job.plan, graph.feed_input
+        beton, plan = self._beton, job.plan
+
+        def feed(name: str, rows: npt.NDArray[Any]) -> None:
+            graph.feed_input(name, list(np.ascontiguousarray(rows)))
+
         heights, widths = beton.heights[job.indices].copy(), beton.widths[job.indices].copy()
         images = [beton.bytes_of(i) if self._jpg else beton.raw(i) for i in job.indices]
-        regions = regions_needed(plan, heights, widths)
         for i in bad:
             images[i] = _black(self._jpg, int(heights[i]), int(widths[i]))
-        feed("images", images)
-        feed("start", list(np.ascontiguousarray(regions[:, :2])))
-        shape = np.ascontiguousarray(regions[:, 2:] - regions[:, :2])
-        feed("shape", list(shape))
+        graph.feed_input("images", images)
+        regions = regions_needed(plan, heights, widths)
+        shape = regions[:, 2:] - regions[:, :2]
+        feed("start", regions[:, :2])
+        feed("shape", shape)
         geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
         if plan.axis_aligned:
-            step, start = geometry[:, [1, 0], [1, 0]], np.ascontiguousarray(geometry[:, [1, 0], 2])
-            feed("from", list(start))
-            feed("to", list(start + step * plan.image_size))
+            start, step, count = geometry[:, [0, 1], 2], geometry[:, [0, 1], [0, 1]], np.full((len(plan), 2), plan.image_size)
         else:
             reduced = [reduced_size(geometry[i], plan.image_size, shape[i, 1], shape[i, 0]) for i in range(len(plan))]
-            scale = np.ones((len(plan), 3, 1), np.float32)
-            scale[:, 0, 0] = [r[1] / shape[i, 0] for i, r in enumerate(reduced)]
-            scale[:, 1, 0] = [r[0] / shape[i, 1] for i, r in enumerate(reduced)]
-            feed("reduced", [np.array(r, np.float32) for r in reduced])
-            feed("matrix", list(geometry * scale))
-        feed("mix", list(np.ascontiguousarray(plan.color[:, :, :3])))
-        feed("offset", list(np.ascontiguousarray(plan.color[:, :, 3])))
+            count = np.array(reduced)[:, ::-1]
+            start, step = np.zeros((len(plan), 2), np.float32), (shape / count).astype(np.float32)
+            scale = np.concatenate([1 / step, np.ones((len(plan), 1), np.float32)], axis=1)
+            feed("reduced", np.array(reduced, np.float32))
+            feed("matrix", geometry * scale[:, :, None])
+            for axis, name, view in ((0, "gain_x", (1, -1, 1)), (1, "gain_y", (-1, 1, 1))):
+                gains = [_gains(int(n), int(end)) for n, end in zip(count[:, axis], shape[:, axis], strict=True)]
+                graph.feed_input(name, [gain.reshape(view) for gain in gains])
+        frame = paddings(step)
+        feed("frame", -frame)
+        feed("framed", shape + 2 * frame)
+        first = start + frame
+        feed("from", first[:, ::-1].astype(np.float32))
+        feed("to", (first + step * count)[:, ::-1].astype(np.float32))
+        feed("mix", plan.color[:, :, :3])
+        feed("offset", plan.color[:, :, 3])
 
     def collect(self) -> Rendered:
         began = time.perf_counter()
@@ -156,8 +173,10 @@ class DaliExecutor:
             (output,) = self._graph.outputs()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
         job, bad = self._jobs.popleft()
-        images = from_dlpack(output.as_tensor()).to(self._settings.dtype)
-        images = fill_outside(images, job.plan) if job.plan.axis_aligned else images
+        images = from_dlpack(output.as_tensor())
+        if job.plan.axis_aligned:
+            images = fill_outside(restore_edges(images, job.plan), job.plan)
+        images = images.to(self._settings.dtype)
         return Rendered(erase_boxes(images, job.plan).permute(0, 3, 1, 2), bad)
 
     def _recover(self, error: Exception) -> None:
@@ -185,6 +204,12 @@ class DaliExecutor:
     def close(self) -> None:
         self._jobs.clear()
         self._graph = None
+
+
+def _gains(count: int, length: int) -> npt.NDArray[np.float32]:
+    """float32 [count]: `lost_weight` of a whole axis of `length` pixels resized to `count`."""
+    step = np.full(count, length / count)
+    return lost_weight((np.arange(count) + 0.5) * step, step, 0 * step, 0 * step + length).astype(np.float32)
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
