@@ -13,7 +13,8 @@ import numpy as np
 
 def triangle(start: float, step: float, count: int, low: int, high: int, border: str) -> tuple[np.ndarray, np.ndarray]:
     """(float64 [count, high] weights of the stored pixels for each output pixel, bool [count]: its centre is inside)."""
-    grid = np.arange(-8 * count - 8, 9 * count + 8)  # the output's pixels and those that would continue it on both sides
+    ends = sorted(((low - start) / step, (high - start) / step))
+    grid = np.arange(int(ends[0]) - 2, int(ends[1]) + 3)  # the output's pixels continued all over the image
     centers = start + (grid + 0.5) * step
     inside_grid = grid[(centers >= low) & (centers < high)]
     pixels, weights, inside = np.arange(high) + 0.5, np.zeros((count, high)), np.zeros(count, bool)
