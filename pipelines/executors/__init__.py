@@ -34,6 +34,10 @@ def choose(name: str, beton: Beton, settings: Settings) -> Executor:
         from pipelines.executors.host import HostExecutor
 
         return HostExecutor(beton, settings)
+    if name == "resident" and settings.device.type == "cuda":
+        from pipelines.executors.resident_gpu import ResidentGpuExecutor
+
+        return ResidentGpuExecutor(beton, settings)
     if name == "resident":
         from pipelines.executors.resident import ResidentExecutor
 

@@ -25,7 +25,7 @@ class SideStream:
         event = self._free[slot]
         if event is not None:
             self.stream.wait_event(event)
-        return torch.cuda.stream(self.stream)  # type: ignore[no-any-return]
+        return torch.cuda.stream(self.stream)
 
     def hand_out(self, slot: int) -> None:
         """The consumer's current stream goes on when the slot is filled."""

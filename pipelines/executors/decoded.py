@@ -1,0 +1,65 @@
+"""All images of a beton decoded once: what `resident` keeps in memory.
+
+In: a beton. Out: `Decoded`, where each image's uint8 pixels lie. Raw samples stay in the page cache behind the mapped file
+unless one buffer is asked for, as an upload to a GPU does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.beton import RAW, Beton
+from pipelines.executors.check import FirstRead
+from pipelines.executors.decode import Decoder
+from pipelines.executors.pool import Pictures
+
+_PART = 64  # images decoded at once
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """addresses int64 [N] of uint8 [H, W, 3] images; bad bool [N]: unreadable, black; buffer: what was decoded or copied."""
+
+    addresses: npt.NDArray[np.int64]
+    bad: npt.NDArray[np.bool_]
+    buffer: npt.NDArray[np.uint8]
+    beton: Beton
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """int64 [N]: positions in `buffer`, where all images are in it."""
+        return self.addresses - self.buffer.ctypes.data
+
+
+def decode_all(beton: Beton, threads: int, first_read: FirstRead, one_buffer: bool = False) -> Decoded:
+    """Check every CRC-32 and decode every JPEG, on `threads` threads. Raises SampleError as `first_read` does."""
+    bad = np.zeros(len(beton), bool)
+    bad[first_read.bad(np.arange(len(beton)))] = True
+    addresses = beton.data.ctypes.data + beton.offsets
+    moved = np.arange(len(beton)) if one_buffer else np.flatnonzero(beton.modes != RAW)
+    starts = np.concatenate([[0], np.cumsum(beton.heights[moved].astype(np.int64) * beton.widths[moved] * 3)])
+    buffer = np.zeros(int(starts[-1]), np.uint8)
+    addresses[moved] = buffer.ctypes.data + starts[:-1]
+    jpegs = np.flatnonzero(beton.modes != RAW)
+    if one_buffer:
+        for i in np.flatnonzero(beton.modes == RAW):
+            buffer[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
+    decoder = Decoder(_PART, threads) if len(jpegs) else None
+    for first in range(0, len(jpegs), _PART):
+        assert decoder is not None
+        at = jpegs[first : first + _PART]
+        whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(np.int32)
+        pictures, undecodable = decoder.decode([beton.bytes_of(i) for i in at], whole)
+        bad[at[first_read.undecodable(at, undecodable)]] = True
+        _copy(pictures, addresses[at], set(undecodable))
+    return Decoded(addresses, bad, buffer, beton)
+
+
+def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64], skip: set[int]) -> None:
+    for i, address in enumerate(addresses):
+        if i not in skip:  # an undecodable image stays black
+            ctypes.memmove(int(address), int(pictures.addresses[i]), int(pictures.heights[i]) * int(pictures.widths[i]) * 3)
