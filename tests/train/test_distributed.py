@@ -15,6 +15,8 @@ import pytest
 
 from train.record import read_metrics
 
+pytestmark = pytest.mark.timeout(900)  # every process imports torch: 5 s each on a processor of its own
+
 # No BatchNorm, whose statistics are of each process' part of the batch.
 SETS = [
     "model.name=cnn", "model.small_input=false", "augment.image_size=32", "augment.resize=36", "augment.crop=random",
