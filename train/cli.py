@@ -7,6 +7,7 @@ Several processes: torchrun --nproc-per-node N -m train.cli DATA ...
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda
 @click.command(cls=Command)
 @click.argument("data", type=_FOLDER, required=False)
 @click.option(
-    "--recipe", metavar="NAME|FILE", help="A recipe's name, such as shapes/demo, or a TOML file. Default: fits the dataset."
+    "--recipe",
+    metavar="NAME|FILE",
+    help="A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep. Default: fits the dataset.",
 )
 @click.option(
     "--set", "sets", metavar="A.B=C", multiple=True, help="Change one setting, such as train.epochs=1. May be repeated."
@@ -29,6 +32,9 @@ _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda
 @click.option("--out", type=_FOLDER, help="The run folder. Default: a new one below runs/.")
 @click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with the run in this folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
+@click.option("--all", "every", is_flag=True, help="All runs of a sweep, and a table of them. Again: goes on with what is left.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="With --all: runs at once. Default: 1.")
+@click.option("--seeds", type=click.IntRange(1), metavar="K", help="With --all: K seeds of every run. Default: 1.")
 @_device
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def train(
@@ -38,6 +44,9 @@ def train(
     out: Path | None,
     resume: Path | None,
     overwrite: bool,
+    every: bool,
+    jobs: int | None,
+    seeds: int | None,
     device: str,
     quiet: bool,
 ) -> None:
@@ -46,11 +55,19 @@ def train(
     \b
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
     train --resume runs/first
+    train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     """
     from pipelines.manifest import read_manifest
-    from train.config import load_recipe, resolve
+    from train.config import load_recipe, load_run, resolve
     from train.folder import free_name, run_config
 
+    if every:
+        if data is None or recipe is None or resume is not None:
+            raise click.UsageError("--all takes DATA and --recipe, and no --resume: the same command goes on with what is left.")
+        _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
+        return
+    if jobs or seeds:
+        raise click.UsageError("--jobs and --seeds belong to --all.")
     if resume is not None:
         if recipe or out or overwrite:
             raise click.UsageError("--resume goes on with what is in the folder: leave --recipe, --out and --overwrite out.")
@@ -61,8 +78,18 @@ def train(
         raise click.UsageError("Missing argument 'DATA': a folder that prep has written (or give --resume RUN).")
     else:
         manifest = read_manifest(data)
-        config = resolve(load_recipe(recipe) if recipe else None, sets, manifest)
-        out = out or free_name(Path("runs"), (recipe or f"{manifest.dataset}-{config.model.name}").removesuffix(".toml"))
+        loaded, run = load_run(recipe) if recipe else (None, None)
+        if loaded and loaded.runs and not run:
+            names = ", ".join(run.name for run in loaded.runs)
+            raise click.UsageError(
+                f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN. Runs: {names}."
+            )
+        config = resolve(loaded, sets, manifest, run)
+        out = out or free_name(Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}")
+        from train.sweep import data_differences
+
+        if loaded and (different := data_differences(loaded, manifest)):
+            click.echo(different, err=True)
 
     from train.loop import fit
 
@@ -76,10 +103,43 @@ def train(
     click.echo(f"curves: {out / 'figures' / 'curves.png'}")
 
 
+def _sweep(
+    data: Path,
+    recipe: str,
+    sets: tuple[str, ...],
+    out: Path | None,
+    overwrite: bool,
+    num_at_once: int,
+    num_seeds: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError("--all starts processes of its own: start it without torchrun, with --jobs N.")
+    from train.config import load_recipe
+    from train.sweep import run_sweep
+
+    table = run_sweep(
+        load_recipe(recipe),
+        data,
+        out or Path("runs") / _run_name(recipe),
+        sets,
+        num_at_once=num_at_once,
+        num_seeds=num_seeds,
+        device=device,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    click.echo(table.read_text(encoding="utf-8"))
+    click.echo(f"table: {table}")
+
+
+def _run_name(recipe: str) -> str:
+    return recipe.removesuffix(".toml").strip("/").replace("/", "-").replace(":", "-")
+
+
 def _is_main() -> bool:
     """Whether this process prints; torchrun numbers them."""
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -20,7 +20,7 @@ FOLDER = "figures"
 def curves(run: Path, out: Path | None = None) -> Path:
     """curves.png in `out`, or the run's figures/: loss per step and epoch beside accuracy per epoch."""
     steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     left.plot([x["step"] for x in steps], [x["loss"] for x in steps], color="0.8", linewidth=0.8, label="each step")
     for axes, what in ((left, "loss"), (right, "accuracy")):
         for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
@@ -29,7 +29,7 @@ def curves(run: Path, out: Path | None = None) -> Path:
         axes.set(xlabel="step", title=what)
         axes.legend()
     right.set(ylim=(0, 1))
-    return _save(figure, out or run / FOLDER, "curves.png")
+    return save(figure, out or run / FOLDER, "curves.png")
 
 
 def all_of_result(out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]) -> None:
@@ -41,25 +41,25 @@ def all_of_result(out: Path, model: nn.Module, image: Tensor, result: Evaluation
 
 def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
     """per_class.png: a bar for each class' accuracy."""
-    figure, axes = _figure(1, width=max(5.0, 0.18 * len(classes)))
+    figure, axes = new_figure(1, width=max(5.0, 0.18 * len(classes)))
     axes.bar(range(len(classes)), result.per_class, color="tab:blue")
     axes.axhline(result.top1, color="0.3", linewidth=0.8, linestyle="--", label=f"all images: {result.top1:.3f}")
     axes.set(ylim=(0, 1), title="accuracy per class")
     _name_ticks(axes.xaxis, classes, rotation=90)
     axes.legend(loc="lower right")
-    return _save(figure, out, "per_class.png")
+    return save(figure, out, "per_class.png")
 
 
 def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
     """confusion.png: of each true class (row), the share predicted as each class (column)."""
     side = max(4.5, 0.13 * len(classes))
-    figure, axes = _figure(1, width=side + 1, height=side)
+    figure, axes = new_figure(1, width=side + 1, height=side)
     shares = result.confusion / result.confusion.sum(1, keepdim=True).clamp(min=1)
     figure.colorbar(axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis"), ax=axes, shrink=0.8)
     _name_ticks(axes.xaxis, classes, rotation=90)
     _name_ticks(axes.yaxis, classes, rotation=0)
     axes.set(xlabel="predicted", ylabel="true")
-    return _save(figure, out, "confusion.png")
+    return save(figure, out, "confusion.png")
 
 
 def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
@@ -79,10 +79,10 @@ def _tiles(out: Path, images: Tensor, name: str) -> Path:
     from torchvision.utils import make_grid
 
     grid = make_grid(images, nrow=max(1, round(len(images) ** 0.5)), padding=1, normalize=True, scale_each=True, pad_value=1.0)
-    figure, axes = _figure(1, width=6, height=6)
+    figure, axes = new_figure(1, width=6, height=6)
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_axis_off()
-    return _save(figure, out, name)
+    return save(figure, out, name)
 
 
 def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
@@ -91,17 +91,18 @@ def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
     axis.set_ticks(shown, [classes[i] for i in shown], rotation=rotation, fontsize=8 if len(classes) <= 30 else 5)
 
 
-def _figure(num_columns: int, *, width: float = 5.0, height: float = 4.0) -> Any:
+def new_figure(num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0) -> Any:
     """Figure and axes without pyplot, which would keep every figure and ask for a display. Sizes in inches, of one axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * num_columns, height), layout="constrained")
+    figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, num_columns)
+    return figure, figure.subplots(num_rows, num_columns)
 
 
-def _save(figure: Any, out: Path, name: str) -> Path:
+def save(figure: Any, out: Path, name: str) -> Path:
+    """Writes out/name, a PNG."""
     out.mkdir(parents=True, exist_ok=True)
     figure.savefig(out / name, dpi=120)
     return out / name

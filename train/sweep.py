@@ -1,0 +1,166 @@
+"""Many runs, one table: all [[runs]] of a recipe, with one or more seeds each, one after another or several at once.
+
+In: a recipe, a dataset folder, a folder for the runs. Out: out/RUN/seed-N, a run folder each; table.md, table.csv and
+curves.png of all of them, written anew whenever a run ends.
+
+Every run is a process of its own, so that one that fails or runs out of memory is one row of the table. Done again, a sweep
+passes over what is finished or has diverged, and goes on with what was interrupted. A finished run keeps its best weights and
+gives up its checkpoints: AlexNet's take 0.9 GB.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from models.weights import Unavailable, fetch_imagenet
+from pipelines.errors import ConfigError, Interrupted, SlipformError
+from pipelines.manifest import Manifest, read_manifest
+from train import checkpoint
+from train.config import Recipe, resolve
+from train.folder import CONFIG, run_config
+from train.jobs import Job, run_jobs
+from train.record import METRICS, SUMMARY
+from train.resume import differences
+from train.table import Row, read_summary, write_tables
+
+NO_WEIGHTS = "weights not available here"
+
+
+def run_sweep(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    sets: Sequence[str] = (),
+    *,
+    num_at_once: int = 1,
+    num_seeds: int = 1,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Do what is not done yet; return the path of table.md.
+
+    Raises ConfigError where `out` holds runs with other settings, Interrupted once all that was going on has a checkpoint,
+    SlipformError at the end where runs failed. A run that diverged, or whose ImageNet weights cannot be had, is no failure.
+    """
+    manifest = read_manifest(data)
+    jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
+    for job in jobs:
+        if overwrite:
+            for name in (SUMMARY, METRICS):
+                (job.folder / name).unlink(missing_ok=True)
+        else:
+            _check_unchanged(job)
+    notes = _without_weights(jobs)
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    heading = _heading(recipe, manifest, data, out, sets, num_seeds)
+
+    def write() -> Path:
+        return write_tables(out, heading, [_row(recipe.runs.index(run), recipe, jobs, notes) for run in recipe.runs])
+
+    def command(job: Job) -> list[str]:
+        resume = (job.folder / CONFIG).is_file() and not overwrite
+        what = (
+            ["--resume", str(job.folder)] if resume else ["--recipe", f"{recipe.name}:{job.run.name}", "--out", str(job.folder)]
+        )
+        settings = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
+        return [str(data), *what, *settings, "--device", device, *(["--overwrite"] if overwrite else [])]
+
+    def ended(job: Job, code: int) -> str:
+        if code == 0:
+            shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
+        elif code != Interrupted.exit_code and not job.has_diverged:
+            notes[job.folder] = f"failed: {job.last_message()}"
+        write()
+        summary = read_summary(job.folder)
+        return f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s" if summary else job.last_message()
+
+    table = write()
+    waiting = [job for job in jobs if job.folder not in notes and not job.is_finished and not job.has_diverged]
+    run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
+    failed = [f"{job} {notes[job.folder]}" for job in jobs if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS]
+    if failed:
+        raise SlipformError(f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. The others are in {table}")
+    return table
+
+
+def make_jobs(recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int) -> list[Job]:
+    """All runs in the recipe's order with the first seed, then all with the next, so that a table is soon complete."""
+    if not recipe.runs:
+        raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Leave --all out.")
+    jobs = []
+    for offset in range(num_seeds):
+        for run in recipe.runs:
+            config = resolve(recipe, sets, manifest, run)
+            seed = config.train.seed + offset
+            config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+            jobs.append(Job(run, config, out / run.name / f"seed-{seed}"))
+    return jobs
+
+
+def data_differences(recipe: Recipe, manifest: Manifest) -> str:
+    """How the dataset differs from the one that the recipe is for, and how to make that; "" where it does not."""
+    given = {"dataset": manifest.dataset, **manifest.options}
+    found = [
+        f'{key} is "{given.get(key)}", the recipe is for "{value}"'
+        for key, value in recipe.prep.items()
+        if given.get(key) != value
+    ]
+    return f"other data: {', '.join(found)} ({prep_command(recipe)})" if found else ""
+
+
+def prep_command(recipe: Recipe) -> str:
+    """The command line that makes the recipe's data."""
+    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in recipe.prep.items() if key != "dataset")
+    return " ".join(f"prep {recipe.prep['dataset']} --source DIR --out DIR {options}".split())
+
+
+def _check_unchanged(job: Job) -> None:
+    """Raises ConfigError where the folder's run has other settings than are asked for now."""
+    if not (job.folder / CONFIG).is_file():
+        return
+    changes = differences(run_config(job.folder), job.config)
+    if job.config.train.batch_size == "auto":
+        changes.pop("train.batch_size", None)
+    if changes:
+        listed = ", ".join(f"{name} = {before}, not {now}" for name, (before, now) in changes.items())
+        raise ConfigError(f"{job.folder} was run with {listed}: take another --out, or --overwrite")
+
+
+def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
+    """The jobs that are not done and whose ImageNet weights are neither here nor can be fetched, each with its note."""
+    asked: dict[tuple[str, str], bool] = {}
+    for job in jobs:
+        model = job.config.model
+        if model.weights != "none" and not Path(model.weights).expanduser().exists() and (model.weights, model.name) not in asked:
+            try:
+                fetch_imagenet(model.weights, model.name)
+                asked[model.weights, model.name] = True
+            except Unavailable:
+                asked[model.weights, model.name] = False
+    unavailable = [job for job in jobs if not asked.get((job.config.model.weights, job.config.model.name), True)]
+    return {job.folder: NO_WEIGHTS for job in unavailable if not job.is_finished and not job.has_diverged}
+
+
+def _row(number: int, recipe: Recipe, jobs: Sequence[Job], notes: dict[Path, str]) -> Row:
+    own = jobs[number :: len(recipe.runs)]
+    return Row(own[0].run, own[0].config, [job.folder for job in own], [notes[j.folder] for j in own if j.folder in notes])
+
+
+def _heading(recipe: Recipe, manifest: Manifest, data: Path, out: Path, sets: Sequence[str], num_seeds: int) -> list[str]:
+    settings = "".join(f" --set {text}" for text in sets)
+    seeds = f" --seeds {num_seeds}" if num_seeds > 1 else ""
+    lines = [
+        f"# {recipe.name}" + (f" ({recipe.study})" if recipe.study else ""),
+        "",
+        recipe.base.get("description", "").strip(),
+        "",
+    ]
+    lines += [f"- Command: `train {data} --recipe {recipe.name} --all --out {out}{settings}{seeds}`"]
+    lines += [f"- Data: {manifest.dataset}, {manifest.split_rule}"]
+    different = data_differences(recipe, manifest)
+    return [*lines, *([f"- {different[0].upper()}{different[1:]}"] if different else [])]
