@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from models import freeze
-from train import checkpoint, plots
+from train import checkpoint, plots, plots_records
 from train.device import machine_name, peak_memory_bytes
 from train.evaluate import evaluate, open_split
 from train.record import SUMMARY, write_json
@@ -59,4 +59,5 @@ def finish(run: Run) -> dict[str, Any]:
     if process.is_main:
         write_json(run.folder / SUMMARY, summary)
         plots.curves(run.folder)
+        plots_records.all_of_records(run.folder)
     return summary

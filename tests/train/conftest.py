@@ -29,3 +29,4 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing costs more than the training of these runs."""
     monkeypatch.setattr("train.plots.curves", lambda *_: Path())
     monkeypatch.setattr("train.plots.all_of_result", lambda *_: None)
+    monkeypatch.setattr("train.plots_records.all_of_records", lambda *_: [])
