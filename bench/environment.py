@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.result import Environment
+from pipelines.profile import cpu_name
 
 PACKAGES = (
     *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
@@ -29,7 +30,7 @@ def stamp() -> Environment:
 
     gpu, gpu_memory_bytes, driver = _gpu()
     cores = len(os.sched_getaffinity(0))
-    cpu = _cpu()
+    cpu = cpu_name()
     return Environment(
         machine=f"{gpu or cpu}, {cores} cores",
         cpu=cpu,
@@ -51,18 +52,6 @@ def stamp() -> Environment:
 def command_line() -> str:
     """What was typed, with the program's name instead of its path."""
     return shlex.join(["bench" if Path(sys.argv[0]).name in ("bench", "cli.py") else sys.argv[0], *sys.argv[1:]])
-
-
-def _cpu() -> str:
-    """The processor's name; where a hypervisor hides it, at least what it can do."""
-    fields: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    name = fields.get("model name", platform.processor() or platform.machine())
-    flags = fields.get("flags", "").split()
-    widest = next((text for flag, text in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
-    return f"{name} ({widest})" if widest else name
 
 
 def _gpu() -> tuple[str, int, str]:

@@ -12,11 +12,7 @@ from pathlib import Path
 
 from pipelines.beton import JPG, Beton
 from pipelines.manifest import read_manifest
-
-
-def cache_folder() -> Path:
-    """Where bench and the tune profile keep what can be made again: $XDG_CACHE_HOME/slipform, else ~/.cache/slipform."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipform"
+from pipelines.profile import cache_folder
 
 
 def image_files(folder: Path, split: str) -> Path:

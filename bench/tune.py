@@ -9,17 +9,14 @@ a tie keeps what is usual.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.contestant import Contestant
-from bench.images import cache_folder
 from bench.measure import Effort, figure, interleave, ratio
-from bench.result import Environment, Row, Settings
+from bench.result import Row, Settings
 from bench.suites.loaders import OURS, Say
 from bench.work import Work
 from pipelines.beton import Beton
@@ -28,17 +25,6 @@ from pipelines.manifest import read_manifest
 
 EFFORT = Effort(rounds=7, seconds=1.0, search=False, openings=1)
 QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.2, search=False, openings=1, min_batches=4)
-PROFILE_VERSION = 1
-
-
-def profile_path() -> Path:
-    """~/.cache/slipform/tune.json: what was found on this machine, or on those that share the home folder."""
-    return cache_folder() / "tune.json"
-
-
-def profile_key(environment: Environment, work: Work) -> str:
-    """What a finding holds for: the machine, how images are stored and how large they come out."""
-    return f"{environment.machine}; {work.stored}; {work.augment.image_size} px; {work.device}"
 
 
 def choices(work: Work) -> dict[str, list[Any]]:
@@ -104,19 +90,3 @@ def _race(work: Work, choice: str, tried: list[Settings], effort: Effort, say: S
                 winner, winning = settings, gain.median
         rows.append(Row(suite="tune", case=case, settings=settings, figures=figures))
     return rows, winner
-
-
-def write_profile(path: Path, key: str, settings: Settings, environment: Environment) -> None:
-    """Add or replace one finding. A file that is damaged or of another version is written anew."""
-    profiles: dict[str, Any] = {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] == PROFILE_VERSION:
-            profiles = dict(content["profiles"])
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
-        pass
-    profiles[key] = {**settings, "date": environment.date, "commit": environment.commit}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"version": PROFILE_VERSION, "profiles": profiles}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -18,7 +18,7 @@ import torch
 
 from pipelines.augment import Augmentation
 from pipelines.batch import IGNORED_LABEL, Batch
-from pipelines.beton import Beton
+from pipelines.beton import JPG, Beton
 from pipelines.errors import ConfigError
 from pipelines.executors import choose
 from pipelines.executors.job import Job, Settings
@@ -26,6 +26,7 @@ from pipelines.manifest import Manifest, read_manifest
 from pipelines.mix import mix
 from pipelines.order import EpochOrder
 from pipelines.plan import draw, draw_mix
+from pipelines.profile import profile_key, read_profile
 
 
 class Loader:
@@ -33,8 +34,9 @@ class Loader:
 
     folder, split: what to read. augment: what to do with it; with training=False its `evaluation()`, in stored order, the
     last batch padded (labels -100, indices -1). batch_size: per process; rank, world: which part of the global batch is
-    ours. executor: "auto", "dali", "host" or "resident". threads: 0 takes the processors this process may use. prefetch:
-    batches prepared ahead. on_bad: "error", or "skip", which gives unreadable samples the label -100 and counts them.
+    ours. executor: "auto", "dali", "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune`
+    found here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives unreadable samples
+    the label -100 and counts them.
     """
 
     def __init__(
@@ -52,13 +54,13 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         threads: int = 0,
-        prefetch: int = 2,
+        prefetch: int = 0,
         on_bad: str = "error",
     ) -> None:
         if on_bad not in ("error", "skip"):
             raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
-        if seed < 0 or prefetch < 1:
-            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}: the seed is 0 or more, prefetch at least 1")
+        if seed < 0 or prefetch < 0:
+            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}: give 0 or more")
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device = torch.device(device)
@@ -66,10 +68,13 @@ class Loader:
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(self.manifest.mean, self.manifest.std)
         self.order = EpochOrder(len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world)
-        settings = Settings(
-            self.augment, batch_size, dtype, self.device, threads or len(os.sched_getaffinity(0)), prefetch, on_bad
-        )
-        self._executor = choose(executor, self._beton, settings)
+        stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
+        key = profile_key(stored, self.augment.image_size, str(self.device))
+        tuned = read_profile(key) if executor == "auto" else {}
+        threads = threads or int(tuned.get("threads", 0)) or len(os.sched_getaffinity(0))
+        depth = prefetch or int(tuned.get("prefetch", 2))
+        settings = Settings(self.augment, batch_size, dtype, self.device, threads, depth, on_bad)
+        self._executor = choose(executor, self._beton, settings, tuned)
         self.epoch, self.seen = 0, 0
         self.num_bad = 0
         self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()

@@ -26,8 +26,8 @@ class DataConfig(Section):
 
     folder: str = ""
     loader: Literal["auto", "dali", "host", "resident"] = "auto"
-    threads: int = Field(default=0, ge=0)  # 0: as many as this process may use
-    prefetch: int = Field(default=2, ge=1)  # batches made ahead
+    threads: int = Field(default=0, ge=0)  # 0: as `bench tune` found, else as many as this process may use
+    prefetch: int = Field(default=0, ge=0)  # batches made ahead; 0: as `bench tune` found, else 2
     on_bad: Literal["error", "skip"] = "error"
 
 

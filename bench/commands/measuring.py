@@ -250,6 +250,7 @@ def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str
     from bench import tune as tuning
     from bench.environment import stamp
     from bench.work import usual_work
+    from pipelines.profile import profile_key, profile_path, write_profile
 
     environment = stamp()
     work = usual_work(data, batch_size=0, cores=environment.cores, device=_device(device), dtype=dtype)
@@ -257,8 +258,9 @@ def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str
     _finish("tune", rows, out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no setting could be measured, so no profile was written")
-    path = profile or tuning.profile_path()
-    tuning.write_profile(path, tuning.profile_key(environment, work), best, environment)
+    path = profile or profile_path()
+    key = profile_key(work.stored, work.augment.image_size, work.device)
+    write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
     click.echo(f"best: {', '.join(f'{name} = {value}' for name, value in best.items())}; kept in {path}")
 
 

@@ -5,7 +5,7 @@ In: an executor's name (or "auto"), a beton, a spec. Out: an `Executor`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,11 +21,17 @@ NAMES = ("dali", "host", "resident")
 MEMORY_SHARE = 0.25  # of the free memory, which resident pixels may take under "auto"
 
 
-def choose(name: str, beton: Beton, settings: Settings) -> Executor:
-    """Build the executor `name`; "auto" takes resident where the decoded images fit, else dali on a GPU and host on a CPU."""
+def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
+    """Build the executor `name`.
+
+    "auto" takes resident where the decoded images fit, else what `tuned` says (a profile), else dali on a GPU, host on a CPU.
+    """
     if name == "auto":
         fits = beton.resident_bytes() <= MEMORY_SHARE * _free_bytes(settings.device)
-        name = "resident" if fits else ("dali" if settings.device.type == "cuda" else "host")
+        streaming = "dali" if settings.device.type == "cuda" else "host"
+        if tuned.get("executor") in ("dali", "host"):
+            streaming = tuned["executor"]
+        name = "resident" if fits else streaming
     if name == "dali":
         from pipelines.executors.dali import DaliExecutor
 

@@ -1,6 +1,5 @@
 """The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile, tables."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from bench.suites.epoch_to_accuracy import from_epochs
 from bench.tables import figure_text, markdown, number, table
 from bench.work import usual_work
 from pipelines.beton import Beton
+from pipelines.profile import profile_key
 
 
 def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
@@ -50,19 +50,6 @@ def test_seconds_out_of_epoch_lines() -> None:
     assert "seconds_to_target" not in from_epochs(lines, 1000, target=0.97)
 
 
-def test_a_profile_keeps_what_other_machines_found(tmp_path: Path) -> None:
-    path, environment = tmp_path / "cache" / "tune.json", stamp()
-    tune.write_profile(path, "one", {"executor": "host", "threads": 0, "prefetch": 2}, environment)
-    tune.write_profile(path, "two", {"executor": "dali", "threads": 4, "prefetch": 4}, environment)
-    tune.write_profile(path, "one", {"executor": "resident", "threads": 0, "prefetch": 2}, environment)
-    content = json.loads(path.read_text())
-    assert content["version"] == 1
-    assert {key: value["executor"] for key, value in content["profiles"].items()} == {"one": "resident", "two": "dali"}
-    path.write_text("{broken")
-    tune.write_profile(path, "one", {"executor": "host"}, environment)
-    assert list(json.loads(path.read_text())["profiles"]) == ["one"]
-
-
 def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = usual_work(shapes_raw, batch_size=60, cores=4, device="cpu", dtype="float32")
     assert tune.choices(work) == {"executor": ["host", "dali", "resident"], "threads": [0, 2, 3, 8], "prefetch": [2, 1, 4, 8]}
@@ -70,8 +57,7 @@ def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pyt
     assert needed == 240 * 32 * 32 * 3
     monkeypatch.setattr(tune, "free_bytes", lambda device: 2 * needed - 1)
     assert tune.choices(work)["executor"] == ["host", "dali"]
-    key = tune.profile_key(stamp(), work)
-    assert key == f"{stamp().machine}; raw; 32 px; cpu"
+    assert profile_key(work.stored, work.augment.image_size, work.device) == f"{stamp().machine}; raw; 32 px; cpu"
 
 
 def test_numbers_in_their_units() -> None:

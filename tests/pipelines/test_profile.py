@@ -1,0 +1,52 @@
+"""The tune profile: written, read, and followed by loader = "auto" alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import executors
+from pipelines.augment import Augmentation
+from pipelines.loader import Loader
+from pipelines.profile import profile_key, profile_path, read_profile, write_profile
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_a_profile_keeps_what_other_machines_found() -> None:
+    write_profile(profile_path(), "one", {"executor": "host", "threads": 0})
+    write_profile(profile_path(), "two", {"executor": "dali", "threads": 4})
+    write_profile(profile_path(), "one", {"executor": "resident", "threads": 1})
+    assert read_profile("one") == {"executor": "resident", "threads": 1}
+    assert read_profile("two") == {"executor": "dali", "threads": 4}
+    assert read_profile("three") == {}
+
+
+@pytest.mark.parametrize("text", ["{broken", "[]", '{"version": 99, "profiles": {"one": {}}}', '{"version": 1}'])
+def test_a_damaged_profile_is_none_and_is_replaced(text: str) -> None:
+    profile_path().parent.mkdir(parents=True)
+    profile_path().write_text(text)
+    assert read_profile("one") == {}
+    write_profile(profile_path(), "one", {"executor": "host"})
+    assert list(json.loads(profile_path().read_text())["profiles"]) == ["one"]
+
+
+def test_auto_follows_it_where_resident_does_not_fit(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Augmentation(image_size=32, resize=36)
+    write_profile(profile_path(), profile_key("jpeg", 32, "cpu"), {"executor": "dali", "threads": 1, "prefetch": 3})
+
+    def chosen(executor: str) -> str:
+        with Loader(shapes, augment=spec, batch_size=8, executor=executor) as loader:
+            return loader.executor_name
+
+    assert chosen("auto") == "resident"
+    monkeypatch.setattr(executors, "MEMORY_SHARE", 0.0)
+    assert chosen("auto") == "dali"
+    assert chosen("host") == "host"
+    profile_path().unlink()
+    assert chosen("auto") == "host"
