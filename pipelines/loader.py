@@ -128,9 +128,9 @@ class Loader:
         self._wait_seconds += time.perf_counter() - began
         self._num_images += len(indices)
         labels = torch.from_numpy(np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices]))
-        if rendered.bad:
-            labels[rendered.bad] = IGNORED_LABEL
-            self.num_bad += len(rendered.bad)
+        if bad := [i for i in rendered.bad if indices[i] >= 0]:  # padding stands on sample 0, good or bad
+            labels[bad] = IGNORED_LABEL
+            self.num_bad += len(bad)
         batch = Batch(rendered.images, labels.to(self.device, non_blocking=True), torch.from_numpy(indices))
         plan = draw_mix(self.augment, len(batch), self.seed, epoch, seen // self.order.batch_size + self.order.rank)
         return mix(batch, plan) if plan else batch

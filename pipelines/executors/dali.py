@@ -22,6 +22,7 @@ from pipelines.executors.border import erase_boxes, fill_outside, lost_weight, p
 from pipelines.executors.check import FirstRead
 from pipelines.executors.decode import Decoder
 from pipelines.executors.job import Job, Rendered, Settings
+from pipelines.executors.jpeg import holds
 from pipelines.executors.region import regions_needed, relative
 from pipelines.executors.taps import reduced_size
 from pipelines.plan import draw
@@ -109,6 +110,11 @@ class DaliExecutor:
     def submit(self, job: Job) -> None:
         began = time.perf_counter()
         bad = self._first_read.bad(job.indices)
+        if self._jpg:
+            beton = self._beton
+            sides = zip(job.indices, beton.widths[job.indices], beton.heights[job.indices], strict=True)
+            headless = [i for i, (index, width, height) in enumerate(sides) if not holds(beton.bytes_of(index), width, height)]
+            bad += self._first_read.undecodable(job.indices, [i for i in headless if i not in bad])
         bad = sorted({*bad, *(i for i, index in enumerate(job.indices) if int(index) in self._broken)})
         self._jobs.append((job, bad))
         self._feed(self._graph, job, bad)

@@ -1,7 +1,8 @@
 """JPEG streams -> pixels on CPU cores, by DALI's decoder, whole or just a region.
 
 In: bytes of JPEGs and regions of interest. Out: `Pictures`, valid as long as they are held. One undecodable image ends a
-DALI pipeline, so on an error each image of the batch is tried by itself, the bad ones named, and the pipeline built anew.
+DALI pipeline, so on an error each image of the batch is tried by itself, the bad ones named, and the pipeline built anew;
+what has no whole header (`jpeg.py`) DALI does not get to see.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.executors.jpeg import holds
 from pipelines.executors.pool import Pictures
 
 Int32 = npt.NDArray[np.int32]
@@ -47,15 +49,17 @@ class Decoder:
 
         An undecodable image is given as a black region.
         """
-        try:
-            return self._run(self._pipeline, jpegs, regions), []
-        except RuntimeError:
-            self._pipeline = self._build(self._batch_size, self._threads)
+        whole_headers = [holds(jpeg, int(x1), int(y1)) for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)]
+        if all(whole_headers):
+            try:
+                return self._run(self._pipeline, jpegs, regions), []
+            except RuntimeError:
+                self._pipeline = self._build(self._batch_size, self._threads)
         parts: list[Pictures | None] = []
         single = self._build(1, 1)
         for i, jpeg in enumerate(jpegs):
             try:
-                parts.append(self._run(single, [jpeg], regions[i : i + 1]))
+                parts.append(self._run(single, [jpeg], regions[i : i + 1]) if whole_headers[i] else None)
             except RuntimeError:
                 parts.append(None)
                 single = self._build(1, 1)
