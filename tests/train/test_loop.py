@@ -64,7 +64,16 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
     assert epochs[1]["train_loss"] == pytest.approx(sum(losses[6:12]) / 6)
     assert losses[-1] < losses[0]
     names = {path.name for path in (run / "figures").iterdir()}
-    assert names == {"curves.png", "per_class.png", "confusion.png", "kernels.png", "first_outputs.png"}
+    drawn_once = {
+        "curves.png",
+        "per_class.png",
+        "confusion.png",
+        "kernels.png",
+        "first_outputs.png",
+        "first_batch.png",
+        "first_layer.png",
+    }
+    assert names == drawn_once
     assert all((run / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     assert len(checkpoint.checkpoints(run)) == 2
