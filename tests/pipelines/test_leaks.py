@@ -1,0 +1,64 @@
+"""Nothing piles up: memory, threads and open files after many epochs, or many that were broken off."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.augment import Augmentation, ColorJitter
+from pipelines.executors import NAMES
+from pipelines.loader import Loader
+
+SPEC = Augmentation(image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2))
+
+
+def _held() -> tuple[int, int, int]:
+    """(resident bytes, open files, threads)"""
+    gc.collect()
+    process = psutil.Process()
+    return process.memory_info().rss, len(os.listdir("/proc/self/fd")), threading.active_count()
+
+
+def _grows(rounds: int, once: object) -> None:
+    assert callable(once)
+    after_ten = (0, 0, 0)
+    for k in range(rounds):
+        once()
+        if k == 9:
+            after_ten = _held()
+    end = _held()
+    assert end[0] <= after_ten[0] * 1.05, f"{after_ten[0] / 2**20:.0f} MiB after ten, {end[0] / 2**20:.0f} after {rounds}"
+    assert end[0] - after_ten[0] <= 24 << 20, f"grew by {(end[0] - after_ten[0]) / 2**20:.1f} MiB"
+    assert end[1:] == after_ten[1:]
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_epochs(shapes: Path, executor: str, rounds: int) -> None:
+    with Loader(shapes, augment=SPEC, batch_size=48, executor=executor, threads=2) as loader:
+        _grows(rounds, lambda: [batch.labels.sum() for batch in loader])
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_breaking_off(shapes: Path, executor: str, rounds: int) -> None:
+    """The same loader, left after one batch, again and again."""
+    with Loader(shapes, augment=SPEC, batch_size=48, executor=executor, threads=2) as loader:
+        _grows(rounds, lambda: next(iter(loader)))
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("rounds", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_new_loaders_broken_off(shapes: Path, executor: str, rounds: int) -> None:
+    """Built, used for one batch and closed."""
+
+    def once() -> None:
+        with Loader(shapes, augment=SPEC, batch_size=48, executor=executor, threads=2) as loader:
+            next(iter(loader))
+
+    _grows(rounds, once)
