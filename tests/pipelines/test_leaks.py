@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -18,8 +19,10 @@ SPEC = Augmentation(image_size=64, crop="random_resized", flip="horizontal", col
 
 
 def _held() -> tuple[int, int, int]:
-    """(resident bytes, open files, threads)"""
+    """(resident bytes, open files, threads). Without what the allocator keeps for later: 600 host loaders, each left after a
+    batch, hold 767 to 769 MiB trimmed, while untrimmed wanders between 780 and 980."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
     return process.memory_info().rss, len(os.listdir("/proc/self/fd")), threading.active_count()
 
