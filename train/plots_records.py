@@ -53,6 +53,7 @@ def first_layer_spread(records: Any, out: Path) -> list[Path]:
         edges, shares = spread([(event.histogram_value.bucket_limit, event.histogram_value.bucket) for event in events])
         panel.pcolormesh(np.arange(len(events) + 1) + 0.5, edges, shares.T, cmap="Blues")
         panel.set(title=name.replace("/", " of "), xlabel="epoch")
+        panel.xaxis.get_major_locator().set_params(integer=True)
     return [save(figure, out, "first_layer.png")]
 
 

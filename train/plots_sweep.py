@@ -32,6 +32,7 @@ def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path:
                     )
     for axes, key in zip(panels.flat, KEYS, strict=True):
         axes.set(title=key.replace("_", ", "), xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if key.endswith("accuracy"):
             axes.set(ylim=(0, 1))

@@ -55,37 +55,40 @@ def run_sweep(
                 (job.folder / name).unlink(missing_ok=True)
         else:
             _check_unchanged(job)
+    many = [f"--{name} {number}" for name, number in (("seeds", num_seeds), ("jobs", num_at_once)) if number > 1]
+    heading = _heading(recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many])
     notes = _without_weights(jobs)
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    heading = _heading(recipe, manifest, data, out, sets, num_seeds)
-
-    def write() -> Path:
-        return write_tables(out, heading, [_row(recipe.runs.index(run), recipe, jobs, notes) for run in recipe.runs])
+    num_runs = len(recipe.runs)
+    rows = [Row(job.run, job.config, [same.folder for same in jobs[i::num_runs]], notes) for i, job in enumerate(jobs[:num_runs])]
 
     def command(job: Job) -> list[str]:
-        resume = (job.folder / CONFIG).is_file() and not overwrite
-        what = (
-            ["--resume", str(job.folder)] if resume else ["--recipe", f"{recipe.name}:{job.run.name}", "--out", str(job.folder)]
-        )
-        settings = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
-        return [str(data), *what, *settings, "--device", device, *(["--overwrite"] if overwrite else [])]
+        return _arguments(job, recipe, data, sets, device, overwrite)
 
     def ended(job: Job, code: int) -> str:
         if code == 0:
             shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
         elif code != Interrupted.exit_code and not job.has_diverged:
             notes[job.folder] = f"failed: {job.last_message()}"
-        write()
+        write_tables(out, heading, rows)
         summary = read_summary(job.folder)
         return f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s" if summary else job.last_message()
 
-    table = write()
+    table = write_tables(out, heading, rows)
     waiting = [job for job in jobs if job.folder not in notes and not job.is_finished and not job.has_diverged]
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
     failed = [f"{job} {notes[job.folder]}" for job in jobs if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS]
     if failed:
         raise SlipformError(f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. The others are in {table}")
     return table
+
+
+def _arguments(job: Job, recipe: Recipe, data: Path, sets: Sequence[str], device: str, overwrite: bool) -> list[str]:
+    """What `train` is called with for one job: to begin it, or to go on with it."""
+    begins = overwrite or not (job.folder / CONFIG).is_file()
+    what = ["--recipe", f"{recipe.name}:{job.run.name}", "--out"] if begins else ["--resume"]
+    changed = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
+    return [str(data), *what, str(job.folder), *changed, "--device", device, *(["--overwrite"] if overwrite else [])]
 
 
 def make_jobs(recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int) -> list[Job]:
@@ -146,21 +149,11 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
     return {job.folder: NO_WEIGHTS for job in unavailable if not job.is_finished and not job.has_diverged}
 
 
-def _row(number: int, recipe: Recipe, jobs: Sequence[Job], notes: dict[Path, str]) -> Row:
-    own = jobs[number :: len(recipe.runs)]
-    return Row(own[0].run, own[0].config, [job.folder for job in own], [notes[j.folder] for j in own if j.folder in notes])
-
-
-def _heading(recipe: Recipe, manifest: Manifest, data: Path, out: Path, sets: Sequence[str], num_seeds: int) -> list[str]:
-    settings = "".join(f" --set {text}" for text in sets)
-    seeds = f" --seeds {num_seeds}" if num_seeds > 1 else ""
-    lines = [
-        f"# {recipe.name}" + (f" ({recipe.study})" if recipe.study else ""),
-        "",
-        recipe.base.get("description", "").strip(),
-        "",
-    ]
-    lines += [f"- Command: `train {data} --recipe {recipe.name} --all --out {out}{settings}{seeds}`"]
-    lines += [f"- Data: {manifest.dataset}, {manifest.split_rule}"]
+def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[str]) -> list[str]:
+    """The table's first lines: what the sweep is, its command line, its data."""
+    title = f"# {recipe.name}" + (f" ({recipe.study})" if recipe.study else "")
+    command = " ".join(["train", str(data), "--recipe", recipe.name, "--all", *options])
+    lines = [title, "", recipe.base.get("description", "").strip(), "", f"- Command: `{command}`"]
+    lines += [f"- Data: {data}: {manifest.dataset}, {manifest.split_rule}"]
     different = data_differences(recipe, manifest)
     return [*lines, *([f"- {different[0].upper()}{different[1:]}"] if different else [])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,12 +25,12 @@ _NOT_MEASURED = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy
 
 @dataclass(frozen=True)
 class Row:
-    """One run with all its seeds. notes: why some were not run or failed."""
+    """One run with all its seeds. notes, by folder: why some were not run or failed; it grows while a sweep goes on."""
 
     run: SweepRun
     config: RunConfig
     folders: list[Path]
-    notes: list[str]
+    notes: Mapping[Path, str]
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -100,13 +100,14 @@ def _measured(run: Path, key: str) -> float:
 def _note(row: Row, num_finished: int) -> str:
     num_diverged = sum(bool(read_metrics(folder, "diverged")) for folder in row.folders)
     said = row.run.reported.get("outcome") == "diverged"
-    parts = list(dict.fromkeys(row.notes))
+    notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
+    parts = list(dict.fromkeys(notes))
     if num_diverged:
         share = "" if num_diverged == len(row.folders) else f" with {num_diverged} of {len(row.folders)} seeds"
         parts.append(f"diverged{share}" + (", as reported" if said else ""))
     elif said:
         parts.append("diverged in the report")
-    num_left = len(row.folders) - num_finished - num_diverged - len(row.notes)
+    num_left = len(row.folders) - num_finished - num_diverged - len(notes)
     return "; ".join([*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])])
 
 
@@ -114,7 +115,7 @@ def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]
     """Only the columns in which something stands."""
     lines = []
     for row, cells in zip(rows, table, strict=True):
-        also = [f"{key} {cells[f'reported_{key}']:.7g} → {_number(cells, key, '.4g')}" for key in _others(cells)]
+        also = [f"{key} {_figure(cells[f'reported_{key}'])} → {_figure(cells.get(key))}" for key in _others(cells)]
         lines.append(
             {
                 "run": row.run.name,
@@ -126,7 +127,7 @@ def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]
                 "points": _number(cells, "points", "+.1f"),
                 "seconds, reported": _number(cells, "reported_seconds", ".0f"),
                 "seconds": _number(cells, "seconds", ".0f"),
-                "times faster": _number(cells, "times_faster", ".2g"),
+                "times faster": _number(cells, "times_faster", ".3g"),
                 "images/s": _number(cells, "images_per_second", ",.0f"),
                 "other figures, reported → measured": ", ".join(also),
                 "note": cells["note"].replace("|", "/"),
@@ -140,6 +141,10 @@ def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]
 def _others(cells: dict[str, Any]) -> list[str]:
     names = [key.removeprefix("reported_") for key in cells if key.startswith("reported_")]
     return [name for name in names if name not in _NOT_MEASURED]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _number(cells: dict[str, Any], key: str, form: str) -> str:

@@ -122,6 +122,9 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(sweep: Path) -
     markdown = (sweep / "table.md").read_text()
     assert f"{float(row['test_accuracy']):.4f} ± " in markdown
     assert '- Other data: seed is "0", the recipe is for "7" (prep shapes --source DIR --out DIR --seed 7)' in markdown
+    assert "trainable_parameters 24,814 → " in markdown
+    assert "--all --out" in markdown
+    assert "--seeds 2 --jobs 2`" in markdown
     assert f"- Machine: {summaries[0]['machine']}; torch {summaries[0]['torch']}" in markdown
     assert (sweep / "curves.png").stat().st_size > 10_000
 
@@ -206,7 +209,7 @@ def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
 def test_runs_that_are_not_done_and_one_that_did_not_diverge(tmp_path: Path) -> None:
     runs = [SweepRun("a", {}, {"outcome": "diverged"}), SweepRun("b", {"train": {"epochs": 3}}, {"minutes": 5, "loss": 0.1})]
     recipe = Recipe("any", {}, tuple(runs))
-    rows = [Row(run, resolve(recipe, run=run), [tmp_path / run.name / "seed-0"], []) for run in runs]
+    rows = [Row(run, resolve(recipe, run=run), [tmp_path / run.name / "seed-0"], {}) for run in runs]
     text = write_tables(tmp_path, ["# any"], rows).read_text()
     assert "| b | epochs 3 | 300 | loss 0.1 →  | 1 of 1 not finished |" in text
     assert "diverged in the report; 1 of 1 not finished" in text
