@@ -58,8 +58,11 @@ def run_sweep(
     many = [f"--{name} {number}" for name, number in (("seeds", num_seeds), ("jobs", num_at_once)) if number > 1]
     heading = _heading(recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many])
     notes = _without_weights(jobs)
-    num_runs = len(recipe.runs)
-    rows = [Row(job.run, job.config, [same.folder for same in jobs[i::num_runs]], notes) for i, job in enumerate(jobs[:num_runs])]
+    rows = []
+    for number, run in enumerate(recipe.runs):
+        own = jobs[number :: len(recipe.runs)]
+        epochs = resolve(recipe, (), manifest, run).train.epochs
+        rows.append(Row(run, own[0].config, epochs, [job.folder for job in own], notes))
 
     def command(job: Job) -> list[str]:
         return _arguments(job, recipe, data, sets, device, overwrite)
@@ -123,10 +126,12 @@ def prep_command(recipe: Recipe) -> str:
 
 
 def _check_unchanged(job: Job) -> None:
-    """Raises ConfigError where the folder's run has other settings than are asked for now."""
+    """Raises ConfigError where the folder's run has other settings than are asked for now; [data] changes no result."""
     if not (job.folder / CONFIG).is_file():
         return
-    changes = differences(run_config(job.folder), job.config)
+    changes = {
+        name: pair for name, pair in differences(run_config(job.folder), job.config).items() if not name.startswith("data.")
+    }
     if job.config.train.batch_size == "auto":
         changes.pop("train.batch_size", None)
     if changes:

@@ -25,10 +25,14 @@ _NOT_MEASURED = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy
 
 @dataclass(frozen=True)
 class Row:
-    """One run with all its seeds. notes, by folder: why some were not run or failed; it grows while a sweep goes on."""
+    """One run with all its seeds. epochs: the recipe's own number, whatever `config` was changed to.
+
+    notes, by folder: why some were not run or failed; it grows while a sweep goes on.
+    """
 
     run: SweepRun
     config: RunConfig
+    epochs: int
     folders: list[Path]
     notes: Mapping[Path, str]
 
@@ -73,8 +77,9 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         if key in reported and cells[key] != "":
             cells["points"] = round(100 * (cells[key] - reported[key]), 2)
             break
-    if "seconds" in reported and cells["seconds"] != "":
-        cells["times_faster"] = round(reported["seconds"] / cells["seconds"], 2)
+    if "seconds" in reported and finished:  # per epoch, for runs of fewer than the report's
+        seconds_per_epoch = mean(summary["seconds"] / summary["epochs"] for summary in finished)
+        cells["times_faster"] = round(reported["seconds"] / row.epochs / seconds_per_epoch, 2)
     for key in reported:
         if key not in _NOT_MEASURED and finished:
             cells[key] = round(mean(_measured(folder, key) for folder in row.folders if read_summary(folder)), 6)
@@ -102,6 +107,8 @@ def _note(row: Row, num_finished: int) -> str:
     said = row.run.reported.get("outcome") == "diverged"
     notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
     parts = list(dict.fromkeys(notes))
+    if row.config.train.epochs != row.epochs:
+        parts.append(f"epochs: {row.config.train.epochs}, not {row.epochs}; times faster: per epoch")
     if num_diverged:
         share = "" if num_diverged == len(row.folders) else f" with {num_diverged} of {len(row.folders)} seeds"
         parts.append(f"diverged{share}" + (", as reported" if said else ""))

@@ -144,7 +144,7 @@ def test_what_ran_and_what_is_left_of_it(sweep: Path) -> None:
 
 def test_again_there_is_nothing_to_do(sweep: Path, recipe: Path, shapes: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")}
-    result = _train(shapes, "--recipe", recipe, "--all", "--seeds", 2, "--out", sweep)
+    result = _train(shapes, "--recipe", recipe, "--all", "--seeds", 2, "--out", sweep, "--set", "data.prefetch=7")
     assert result.exit_code == 0, result.output
     assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")} == before
     assert "started" not in result.stderr
@@ -209,9 +209,9 @@ def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
 def test_runs_that_are_not_done_and_one_that_did_not_diverge(tmp_path: Path) -> None:
     runs = [SweepRun("a", {}, {"outcome": "diverged"}), SweepRun("b", {"train": {"epochs": 3}}, {"minutes": 5, "loss": 0.1})]
     recipe = Recipe("any", {}, tuple(runs))
-    rows = [Row(run, resolve(recipe, run=run), [tmp_path / run.name / "seed-0"], {}) for run in runs]
+    rows = [Row(run, resolve(recipe, run=run), 20, [tmp_path / run.name / "seed-0"], {}) for run in runs]
     text = write_tables(tmp_path, ["# any"], rows).read_text()
-    assert "| b | epochs 3 | 300 | loss 0.1 →  | 1 of 1 not finished |" in text
+    assert "| b | epochs 3 | 300 | loss 0.1 →  | epochs: 3, not 20; times faster: per epoch; 1 of 1 not finished |" in text
     assert "diverged in the report; 1 of 1 not finished" in text
 
 
