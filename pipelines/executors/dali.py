@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.dlpack import from_dlpack
 
 from pipelines.beton import JPG, Beton
@@ -173,10 +174,10 @@ class DaliExecutor:
     def collect(self) -> Rendered:
         began = time.perf_counter()
         try:
-            (output,) = self._graph.outputs()
+            output = self._output()
         except (RuntimeError, IndexError, ValueError) as error:
             self._recover(error)
-            (output,) = self._graph.outputs()
+            output = self._output()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
         job, bad = self._jobs.popleft()
         images = from_dlpack(output.as_tensor())
@@ -184,6 +185,12 @@ class DaliExecutor:
             images = fill_outside(restore_edges(images, job.plan), job.plan)
         images = images.to(self._settings.dtype)
         return Rendered(erase_boxes(images, job.plan).permute(0, 3, 1, 2), bad)
+
+    def _output(self) -> Any:
+        """The next run's images; on a GPU bound to torch's stream: not read early there, nor freed while it still reads."""
+        gpu = self._settings.device.type == "cuda"
+        (images,) = self._graph.outputs(torch.cuda.current_stream(self._settings.device) if gpu else None)
+        return images
 
     def _recover(self, error: Exception) -> None:
         """An undecodable image ended the graph: name it, or build the graph anew and run what was under way without it."""

@@ -64,6 +64,8 @@ class RenderPool:
         """Render a batch in the background; the returned function waits for it and gives [N, 3, S, S] channels_last."""
         slot = self._next
         self._next = (slot + 1) % len(self._buffers)
+        if self._side is not None:
+            self._side.wait_filled(slot)  # the copy to the GPU may still read the pinned buffer
         buffer = self._buffers[slot]
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
