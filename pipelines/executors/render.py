@@ -3,7 +3,8 @@
 In: addresses of uint8 [H, W, 3] images (mapped betons, decoded JPEGs, resident pixels) and a Plan. Out: [N, S, S, 3] in
 float32, bfloat16 or float16. `host` and `resident` share it; `pipelines.plan` says in words what it computes.
 
-Boxes go through `resample`, everything else through `warp`; this file takes them sample by sample.
+Boxes go through `resample`, or `shift` where they are moved by whole pixels, everything else through `warp`; this file takes
+them sample by sample.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from pipelines.executors.resample import BFLOAT16, FLOAT16, FLOAT32, resample
+from pipelines.executors.shift import is_shift, shift
 from pipelines.executors.warp import warp
 from pipelines.kernel import kernel
 
@@ -42,7 +44,10 @@ def render(addresses, heights, widths, geometry, color, clip, erase, border, ali
         if aligned:
             # The first output pixel's left edge lies at matrix[0, 2], each pixel is matrix[0, 0] wide; mirrored: negative.
             x, dx, y, dy = matrix[0, 2], matrix[0, 0], matrix[1, 2], matrix[1, 1]
-            resample(image, x, dx, size, y, dy, size, clip[i], border, color[i], kind, out32, out16, i * pixels, size * 3)
+            if is_shift(x, dx, y, dy):
+                shift(image, x, dx, y, dy, size, clip[i], border, color[i], kind, out32, out16, i * pixels)
+            else:
+                resample(image, x, dx, size, y, dy, size, clip[i], border, color[i], kind, out32, out16, i * pixels, size * 3)
         else:
             warp(image, matrix, border, color[i], size, kind, out32, out16, i * pixels)
         if len(erase):

@@ -121,6 +121,32 @@ def test_boxes_of_every_size(reference, folders, height, width, options, seed, a
     _compare(reference, images, plan, _render(images, plan, at_end=at_end))
 
 
+@given(
+    side=st.integers(1, 40),
+    size=st.sampled_from([1, 2, 3, 16, 31, 32]),
+    padding=st.sampled_from([0, 1, 4, 40]),
+    border=st.sampled_from(["zero", "reflect", "edge"]),
+    flip=st.sampled_from(["none", "horizontal", "vertical", "both"]),
+    dtype=st.sampled_from(list(KINDS)),
+    seed=st.integers(0, 99),
+    at_end=st.booleans(),
+)
+@settings(max_examples=200)
+def test_whole_pixels_are_moved_exactly(folders, side, size, padding, border, flip, dtype, seed, at_end) -> None:  # type: ignore[no-untyped-def]
+    """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is blended with another."""
+    image = folders.noise(side, side + 3)
+    plan = _plan([image], seed, image_size=size, resize=0, crop="random", padding=padding, border=border, flip=flip)
+    (dx, _, x), (_, dy, y), _ = plan.geometry[0].astype(int)
+    assert {abs(dx), abs(dy)} == {1}
+    left, top = x if dx > 0 else x - size, y if dy > 0 else y - size
+    room = padding + size
+    mode = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
+    padded = np.pad(image, ((room, room), (room, room), (0, 0)), mode=mode)
+    want = padded[top + room : top + room + size, left + room : left + room + size][::dy, ::dx]
+    normalised = torch.from_numpy(want.astype(np.float32) / LEVEL - 1).to(dtype).float().numpy()
+    assert np.abs(_render([image], plan, dtype, at_end)[0] - normalised).max() <= {torch.float32: 1e-6}.get(dtype, 2**-8)
+
+
 @given(height=SIDES, width=SIDES, options=ALIGNED, warp=WARPS, seed=st.integers(0, 99), at_end=st.booleans())
 @settings(max_examples=120)
 def test_warps_of_every_size(reference, folders, height, width, options, warp, seed, at_end) -> None:  # type: ignore[no-untyped-def]
