@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from pipelines.augment import Augmentation
 from pipelines.batch import IGNORED_LABEL, Batch
 from pipelines.beton import JPG, Beton
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, SampleError
 from pipelines.executors import choose
 from pipelines.executors.job import Job, Settings
 from pipelines.manifest import Manifest, read_manifest
@@ -36,7 +37,8 @@ class Loader:
     last batch padded (labels -100, indices -1). batch_size: per process; rank, world: which part of the global batch is
     ours. executor: "auto", "dali", "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune`
     found here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives unreadable samples
-    the label -100 and counts them.
+    the label -100 and counts them. block: 0, or, for data larger than memory, how many neighbours on the disk stay near each
+    other in the shuffled order (see EpochOrder).
     """
 
     def __init__(
@@ -56,18 +58,22 @@ class Loader:
         threads: int = 0,
         prefetch: int = 0,
         on_bad: str = "error",
+        block: int = 0,
     ) -> None:
         if on_bad not in ("error", "skip"):
             raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
-        if seed < 0 or prefetch < 0:
-            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}: give 0 or more")
+        if min(seed, prefetch, block) < 0:
+            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}, block = {block}: give 0 or more")
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device = torch.device(device)
         self._beton = Beton(Path(folder) / self.manifest.split(split).file)
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(self.manifest.mean, self.manifest.std)
-        self.order = EpochOrder(len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world)
+        self.block = block if training else 0
+        self.order = EpochOrder(
+            len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world, block=self.block
+        )
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
@@ -77,8 +83,10 @@ class Loader:
         self._executor = choose(executor, self._beton, settings, tuned)
         self.epoch, self.seen = 0, 0
         self.num_bad = 0
+        self._error: SampleError | None = None  # ends the loader; its position stays before the batch that has the sample
         self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()
         self._cursor = (0, 0)  # position of the next job to submit
+        self._ordered, self._ordering = -1, Thread()  # the last epoch whose order was asked for, and who works on it
         self._plan_seconds = self._wait_seconds = 0.0
         self._num_images = 0
 
@@ -99,7 +107,6 @@ class Loader:
         if not len(self):
             self.epoch += 1
         while self.epoch == epoch and len(self):
-            self._submit_ahead()
             batch = self._next()
             # Moved before the batch is handed out: a state saved after training on it counts it as seen.
             self.epoch, self.seen = self.order.after(epoch, self.seen)
@@ -120,11 +127,26 @@ class Loader:
             self._executor.submit(job)
             self._ahead.append((epoch, seen, indices, job))
             self._cursor = self.order.after(epoch, seen)
+            if self.training and epoch >= self._ordered:
+                self._order_epoch(epoch + 1)
+
+    def _order_epoch(self, epoch: int) -> None:
+        """Shuffle an epoch in the background (a million samples take 0.1 s), so that it begins without a pause."""
+        self._ordered = epoch
+        self._ordering = Thread(target=self.order.samples, args=(epoch,), name="slipform-order")
+        self._ordering.start()
 
     def _next(self) -> Batch:
-        began = time.perf_counter()
-        epoch, seen, indices, job = self._ahead.popleft()
-        rendered = self._executor.collect()
+        if self._error is not None:
+            raise self._error
+        try:
+            self._submit_ahead()
+            began = time.perf_counter()
+            epoch, seen, indices, job = self._ahead.popleft()
+            rendered = self._executor.collect()
+        except SampleError as error:
+            self._error = error
+            raise
         self._wait_seconds += time.perf_counter() - began
         self._num_images += len(indices)
         labels = torch.from_numpy(np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices]))
@@ -137,19 +159,22 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """The position and what it means something for: plain ints and strings."""
-        return {"epoch": self.epoch, "seen": self.seen, "seed": self.seed, "num_samples": self.num_samples, "split": self.split}
+        return {
+            "epoch": self.epoch, "seen": self.seen,
+            "seed": self.seed, "num_samples": self.num_samples, "split": self.split, "block": self.block,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position, whatever executor, batch size or number of processes saved it.
 
         Where the new global batch does not divide what was seen, the epoch goes on at that very sample all the same.
-        Raises ConfigError where the state belongs to another dataset or seed.
+        Raises ConfigError where the state belongs to another dataset or order of its samples.
         """
-        for key in ("num_samples", "seed", "split"):
+        for key in ("num_samples", "seed", "split", "block"):
             if state[key] != getattr(self, key):
                 raise ConfigError(
                     f"the saved position belongs to {key} = {state[key]}, this loader has {getattr(self, key)}: "
-                    "resume with the same dataset and seed, or start a new run"
+                    "resume with the same one, or start a new run"
                 )
         self._drain()
         self.epoch, self.seen = self.order.normal(int(state["epoch"]), int(state["seen"]))
@@ -172,6 +197,8 @@ class Loader:
 
     def close(self) -> None:
         """End the threads; may be called twice."""
+        if self._ordering.ident is not None:
+            self._ordering.join()
         self._executor.close()
         self._ahead.clear()
 

@@ -129,6 +129,7 @@ def _train_loader(config: RunConfig, process: Process) -> Loader:
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
+        block=config.data.block,
     )
 
 

@@ -29,6 +29,7 @@ class DataConfig(Section):
     threads: int = Field(default=0, ge=0)  # 0: as `bench tune` found, else as many as this process may use
     prefetch: int = Field(default=0, ge=0)  # batches made ahead; 0: as `bench tune` found, else 2
     on_bad: Literal["error", "skip"] = "error"
+    block: int = Field(default=0, ge=0)  # samples that stay near each other in the order, for data larger than memory; 0: none do
 
 
 class OptimizerConfig(Section):

@@ -208,6 +208,43 @@ def test_a_damaged_sample_is_named_at_once(shapes: Path, tmp_path: Path, executo
     assert time.perf_counter() - began < 3, "a second, on a machine with nothing else to do"
 
 
+def _note(loader: Loader, seen: list[int]) -> None:
+    for batch in loader:
+        seen += batch.indices.tolist()
+
+
+@pytest.mark.parametrize("executor", ["dali", "host"])  # resident reads all before the first batch
+def test_after_a_damaged_sample_the_position_is_before_its_batch(shapes: Path, tmp_path: Path, executor: str) -> None:
+    """Asked again it raises again; a loader that skips goes on from there, and no other sample is lost."""
+    folder = _copy(shapes, tmp_path / "damaged")
+    _damage(folder, 77, matching_crc=True)
+    seen: list[int] = []
+    with _loader(folder, executor, 16) as loader:
+        for _ in range(2):
+            with pytest.raises(SampleError, match="sample 77 "):
+                _note(loader, seen)
+        position = loader.state_dict()
+    assert 77 not in seen
+    assert position["seen"] == len(seen) < 240
+    with _loader(folder, executor, 16, on_bad="skip") as loader:
+        loader.load_state_dict(position)
+        _note(loader, seen)
+    assert sorted(seen) == list(range(240))
+
+
+def test_neighbours_stay_near_each_other(shapes: Path) -> None:
+    """block: blocks of the stored order lie within one window, every sample comes once, a position fits no other order."""
+    with _loader(shapes, batch_size=16, block=5) as loader:
+        order = [i for batch in loader for i in batch.indices.tolist()]
+        assert sorted(order) == list(range(240))
+        position = {sample: at for at, sample in enumerate(order)}
+        windows = [{position[first + k] // (5 * loader.order.window) for k in range(5)} for first in range(0, 240, 5)]
+        assert all(len(window) == 1 for window in windows)
+        assert order != [i for batch in loader for i in batch.indices.tolist()]
+        with _loader(shapes, batch_size=16) as other, pytest.raises(ConfigError, match="block = 5"):
+            other.load_state_dict(loader.state_dict())
+
+
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
 def test_a_damaged_sample_is_skipped_and_counted(shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str) -> None:
