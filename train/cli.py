@@ -24,7 +24,8 @@ _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep. Default: fits the dataset.",
+    help="A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with --all NAME:RUN,RUN some. "
+    "Default: fits the dataset.",
 )
 @click.option(
     "--set", "sets", metavar="A.B=C", multiple=True, help="Change one setting, such as train.epochs=1. May be repeated."
@@ -58,7 +59,7 @@ def train(
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     """
     from pipelines.manifest import read_manifest
-    from train.config import load_recipe, load_run, resolve
+    from train.config import load_recipe, load_runs, resolve
     from train.folder import free_name, run_config
 
     if every:
@@ -78,13 +79,13 @@ def train(
         raise click.UsageError("Missing argument 'DATA': a folder that prep has written (or give --resume RUN).")
     else:
         manifest = read_manifest(data)
-        loaded, run = load_run(recipe) if recipe else (None, None)
-        if loaded and loaded.runs and not run:
+        loaded, runs = load_runs(recipe) if recipe else (None, ())
+        if loaded and loaded.runs and len(runs) != 1:
             names = ", ".join(run.name for run in loaded.runs)
             raise click.UsageError(
                 f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN. Runs: {names}."
             )
-        config = resolve(loaded, sets, manifest, run)
+        config = resolve(loaded, sets, manifest, *runs)
         out = out or free_name(Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}")
         from train.sweep import data_differences
 
@@ -116,14 +117,16 @@ def _sweep(
 ) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError("--all starts processes of its own: start it without torchrun, with --jobs N.")
-    from train.config import load_recipe
+    from train.config import load_runs
     from train.sweep import run_sweep
 
+    loaded, only = load_runs(recipe)
     table = run_sweep(
-        load_recipe(recipe),
+        loaded,
         data,
-        out or Path("runs") / _run_name(recipe),
+        out or Path("runs") / _run_name(loaded.name),
         sets,
+        only=only,
         num_at_once=num_at_once,
         num_seeds=num_seeds,
         device=device,

@@ -29,7 +29,7 @@ __all__ = [
     "SweepRun",
     "ignored",
     "load_recipe",
-    "load_run",
+    "load_runs",
     "read_config",
     "recipe_names",
     "resolve",
@@ -87,16 +87,17 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return Recipe(text, base, parsed, base.pop("study", ""), base.pop("prep", {}))
 
 
-def load_run(text: str) -> tuple[Recipe, SweepRun | None]:
-    """A recipe, and the run of it that NAME:RUN means: by its name or by its number, counted from 1."""
+def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
+    """A recipe, and the runs of it that NAME:RUN,RUN means: by their names or numbers, counted from 1. Without a colon none."""
     name, colon, wanted = text.rpartition(":")
     if not colon or "/" in wanted or wanted.endswith(".toml"):
-        return load_recipe(text), None
+        return load_recipe(text), ()
     recipe = load_recipe(name)
-    for number, run in enumerate(recipe.runs, start=1):
-        if wanted in (run.name, str(number)):
-            return recipe, run
-    raise unknown(f"run of {name}", wanted, [run.name for run in recipe.runs])
+    runs = {key: run for number, run in enumerate(recipe.runs, start=1) for key in (run.name, str(number))}
+    for word in wanted.split(","):
+        if word not in runs:
+            raise unknown(f"run of {name}", word, [run.name for run in recipe.runs])
+    return recipe, tuple(runs[word] for word in wanted.split(","))
 
 
 def _sweep_run(number: int, run: Settings) -> SweepRun:

@@ -27,7 +27,7 @@ from train.metrics import Evaluation
 from train.optim import set_learning_rate
 from train.run import Run, open_run
 from train.schedule import factor
-from train.state import Clock, Running, Unread
+from train.state import Running, Span, Unread
 from train.step import set_train_mode, train_step, zero_gradients
 
 
@@ -70,7 +70,7 @@ def _train_epoch(run: Run) -> None:
     done = len(loader) - num_left
     run.recorder.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
     set_train_mode(state)
-    for number, batch in enumerate(_timed(loader, state.clock)):
+    for number, batch in enumerate(_timed(loader, state.clock, state.running)):
         place = number % config.accumulate
         group = min(config.accumulate, num_left - (number - place))  # the last group of an epoch may be smaller
         update, last = place + 1 == group, number + 1 == num_left
@@ -82,23 +82,28 @@ def _train_epoch(run: Run) -> None:
         loss, correct = train_step(state, batch, share=1 / group, update=update, keep_gradients=last)
         state.unread.losses.append(loss)
         state.unread.correct.append(correct)
-        state.clock.images += len(batch) * run.process.world
-        run.recorder.batch(len(batch) * run.process.world, state.clock.wait_seconds)
+        for span in (state.clock, state.running):
+            span.images += len(batch) * run.process.world
+        run.recorder.batch(state.running)
         if update:
             _after_step(run, batch, last)
 
 
-def _timed(loader: Loader, clock: Clock) -> Iterator[Batch]:
-    """The loader's batches; the clock learns how long training took and how much of that was waiting for them."""
+def _timed(loader: Loader, *spans: Span) -> Iterator[Batch]:
+    """The loader's batches; the spans learn how long training took and how much of that was waiting for them."""
     batches = iter(loader)
     while True:
         began = time.perf_counter()
         batch = next(batches, None)
-        clock.wait_seconds += time.perf_counter() - began
+        waited = time.perf_counter() - began
         if batch is None:
             return
+        for span in spans:
+            span.wait_seconds += waited
         yield batch
-        clock.train_seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        for span in spans:
+            span.train_seconds += seconds
 
 
 def _after_step(run: Run, batch: Batch, last: bool) -> None:
@@ -164,7 +169,7 @@ def _end_epoch(run: Run) -> None:
 
 
 def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
-    state, running, clock = run.state, run.state.running, run.state.clock
+    state, running = run.state, run.state.running
     images = running.batches * run.train.order.global_batch_size
     return {
         "epoch": state.epoch,
@@ -173,8 +178,9 @@ def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
         "val_loss": result.loss if result else None,
         "val_accuracy": result.top1 if result else None,
         "val_top5": result.top5 if result else None,
-        "images_per_second": clock.images / max(clock.train_seconds, 1e-9),
-        "data_wait_share": clock.wait_seconds / max(clock.train_seconds, 1e-9),
+        "train_seconds": running.train_seconds,
+        "images_per_second": running.images_per_second,
+        "data_wait_share": running.wait_share,
     }
 
 

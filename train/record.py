@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+
+from train.state import Span
 
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
@@ -96,17 +97,11 @@ class Recorder:
             self._progress.start()
             self._task = self._progress.add_task("", total=num_batches, rate=0.0, wait=0.0)
         self._progress.reset(self._task, total=num_batches, completed=done, description=f"epoch {epoch}/{epochs}")
-        self._epoch_start = time.perf_counter()
-        self._images, self._waited = 0, 0.0
 
-    def batch(self, num_images: int, wait_seconds: float) -> None:
-        """One batch was taken; costs microseconds where nobody watches."""
-        if self._progress.disable or self._task is None:
-            return
-        self._images += num_images
-        self._waited += wait_seconds
-        seconds = max(time.perf_counter() - self._epoch_start, 1e-9)
-        self._progress.update(self._task, advance=1, rate=self._images / seconds, wait=self._waited / seconds)
+    def batch(self, epoch: Span) -> None:
+        """One batch more was trained on in this epoch; costs nothing where nobody watches."""
+        if not self._progress.disable and self._task is not None:
+            self._progress.update(self._task, advance=1, rate=epoch.images_per_second, wait=epoch.wait_share)
 
     def close(self) -> None:
         self._progress.stop()

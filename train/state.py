@@ -51,13 +51,27 @@ class Best:
 
 
 @dataclass
-class Clock:
+class Span:
+    """What some training has cost, without validation."""
+
+    train_seconds: float = 0.0
+    wait_seconds: float = 0.0  # of those: in next(loader)
+    images: int = 0  # trained on, all processes
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.train_seconds, 1e-9)
+
+    @property
+    def wait_share(self) -> float:
+        return self.wait_seconds / max(self.train_seconds, 1e-9)
+
+
+@dataclass
+class Clock(Span):
     """What the run has cost so far, all its parts together where it was resumed."""
 
     seconds_before: float = 0.0  # of earlier parts
-    train_seconds: float = 0.0  # training epochs alone
-    wait_seconds: float = 0.0  # of those: in next(loader)
-    images: int = 0  # trained on, all processes
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -74,8 +88,8 @@ class Clock:
 
 
 @dataclass
-class Running:
-    """Sums over the epoch so far, all processes together, of what the device has been asked for."""
+class Running(Span):
+    """Sums over the epoch so far, all processes together; loss, correct and batches of what the device has been asked for."""
 
     loss: float = 0.0
     correct: float = 0.0

@@ -20,7 +20,7 @@ from models.weights import Unavailable, fetch_imagenet
 from pipelines.errors import ConfigError, Interrupted, SlipformError
 from pipelines.manifest import Manifest, read_manifest
 from train import checkpoint
-from train.config import Recipe, resolve
+from train.config import Recipe, SweepRun, resolve
 from train.folder import CONFIG, run_config
 from train.jobs import Job, run_jobs
 from train.record import METRICS, SUMMARY
@@ -36,13 +36,14 @@ def run_sweep(
     out: Path,
     sets: Sequence[str] = (),
     *,
+    only: Sequence[SweepRun] = (),
     num_at_once: int = 1,
     num_seeds: int = 1,
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Do what is not done yet; return the path of table.md.
+    """Do what is not done yet, or of that just the runs `only`; return the path of table.md, which lists all.
 
     Raises ConfigError where `out` holds runs with other settings, Interrupted once all that was going on has a checkpoint,
     SlipformError at the end where runs failed. A run that diverged, or whose ImageNet weights cannot be had, is no failure.
@@ -77,7 +78,8 @@ def run_sweep(
         return f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s" if summary else job.last_message()
 
     table = write_tables(out, heading, rows)
-    waiting = [job for job in jobs if job.folder not in notes and not job.is_finished and not job.has_diverged]
+    asked = [job for job in jobs if not only or job.run in only]
+    waiting = [job for job in asked if job.folder not in notes and not job.is_finished and not job.has_diverged]
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
     failed = [f"{job} {notes[job.folder]}" for job in jobs if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS]

@@ -10,6 +10,7 @@ the summary, imports, validation and test included. accuracy: of the test split 
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -38,8 +39,7 @@ def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device:
         summary = fit(config, Path(data), run, device=device, quiet=True)
         epochs = read_metrics(run, "epoch")
     process_seconds = time.time() - psutil.Process().create_time()
-    images = summary["steps"] / summary["epochs"] * summary["batch_size"]
-    found = from_epochs(epochs, images, target)
+    found = from_epochs(epochs, target)
     found["process_seconds"] = process_seconds
     found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
     found["images_per_second"] = summary["images_per_second"]
@@ -50,12 +50,10 @@ def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device:
     return found
 
 
-def from_epochs(epochs: list[dict[str, Any]], images: float, target: float) -> dict[str, float]:
-    """Seconds out of a run's epoch lines. Each line's images_per_second is the mean since the start, so the training time up to
-    the end of epoch e is e * images / images_per_second. images: trained on in an epoch.
-    """
-    ends = [line["epoch"] * images / line["images_per_second"] for line in epochs]
-    lengths = [end - start for start, end in zip([0.0, *ends], ends, strict=False)]
+def from_epochs(epochs: list[dict[str, Any]], target: float) -> dict[str, float]:
+    """Seconds out of a run's epoch lines."""
+    lengths = [line["train_seconds"] for line in epochs]
+    ends = list(itertools.accumulate(lengths))
     found = {"train_seconds": ends[-1]}
     if len(lengths) > 1:
         found["start_up_seconds"] = max(0.0, lengths[0] - statistics.median(lengths[1:]))

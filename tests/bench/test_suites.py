@@ -39,15 +39,11 @@ def test_required_multiples() -> None:
 
 
 def test_seconds_out_of_epoch_lines() -> None:
-    # 1,000 images an epoch; epochs end after 12, 14 and 16 s: ten seconds of the first are compilation
-    ends, accuracies = [12.0, 14.0, 16.0], [0.5, 0.95, 0.96]
-    lines = [
-        {"epoch": e, "images_per_second": e * 1000 / end, "val_accuracy": a}
-        for e, (end, a) in enumerate(zip(ends, accuracies, strict=True), 1)
-    ]
-    found = from_epochs(lines, 1000, target=0.94)
+    # ten seconds of the first are compilation
+    lines = [{"train_seconds": seconds, "val_accuracy": a} for seconds, a in ((12.0, 0.5), (2.0, 0.95), (2.0, 0.96))]
+    found = from_epochs(lines, target=0.94)
     assert found == pytest.approx({"train_seconds": 16.0, "start_up_seconds": 10.0, "seconds_to_target": 14.0})
-    assert "seconds_to_target" not in from_epochs(lines, 1000, target=0.97)
+    assert "seconds_to_target" not in from_epochs(lines, target=0.97)
 
 
 def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

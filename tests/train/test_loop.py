@@ -57,6 +57,10 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
         if "running" not in name and "num_batches" not in name
     )
     epochs = read_metrics(run, "epoch")
+    assert sum(x["train_seconds"] for x in epochs) < summary["seconds"]
+    mean = sum(x["train_seconds"] * x["images_per_second"] for x in epochs) / sum(x["train_seconds"] for x in epochs)
+    assert summary["images_per_second"] == pytest.approx(mean)
+    assert all(0 < x["data_wait_share"] < 1 for x in epochs)
     best = max(epochs, key=lambda x: (x["val_accuracy"], -x["epoch"]))
     assert (summary["best_epoch"], summary["val_accuracy"]) == (best["epoch"], best["val_accuracy"])
     assert [x["step"] for x in read_metrics(run, "step")] == list(range(1, 19))

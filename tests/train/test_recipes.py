@@ -20,7 +20,7 @@ from models.weights import LoadReport
 from pipelines.loader import Loader
 from preprocess.cli import main as prep
 from train.build import build_state
-from train.config import Recipe, RunConfig, SweepRun, load_recipe, load_run, recipe_names, resolve
+from train.config import Recipe, RunConfig, SweepRun, load_recipe, load_runs, recipe_names, resolve
 from train.distributed import Process
 from train.step import set_train_mode, train_step
 from train.sweep import prep_command
@@ -176,7 +176,7 @@ def test_a_recipe_says_where_it_is_from_and_what_data_it_wants(study: str) -> No
     assert prep_command(recipe).startswith(f"prep {recipe.prep['dataset']} --source DIR --out DIR")
     for number, run in enumerate(recipe.runs, start=1):
         for wanted in (number, run.name):
-            assert load_run(f"{recipe.name}:{wanted}") == (recipe, run)
+            assert load_runs(f"{recipe.name}:{wanted}") == (recipe, (run,))
 
 
 @pytest.mark.parametrize("run", REPORTED, ids=_name)

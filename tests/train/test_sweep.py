@@ -20,7 +20,7 @@ from models.weights import Unavailable
 from pipelines.errors import ConfigError
 from pipelines.manifest import read_manifest
 from train import cli, plots_records, plots_sweep
-from train.config import Recipe, SweepRun, load_recipe, load_run, resolve
+from train.config import Recipe, SweepRun, load_recipe, load_runs, resolve
 from train.jobs import Job
 from train.sweep import data_differences, make_jobs
 from train.table import Row, write_tables
@@ -232,10 +232,22 @@ def test_curves_of_nothing_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
-    assert load_run(f"{recipe}:2") == load_run(f"{recipe}:lr-huge")
-    assert load_run(str(recipe))[1] is None
+    assert load_runs(f"{recipe}:2") == load_runs(f"{recipe}:lr-huge")
+    assert load_runs(str(recipe))[1] == ()
+    assert [run.name for run in load_runs(f"{recipe}:imagenet,1")[1]] == ["imagenet", "lr-0.05"]
     with pytest.raises(ConfigError, match=r'"lr-huge"'):
-        load_run(f"{recipe}:lr-hug")
+        load_runs(f"{recipe}:1,lr-hug")
+
+
+def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
+    """The others have their rows all the same, and a later command goes on with them."""
+    result = _train(shapes, "--recipe", f"{recipe}:lr-0.05", "--all", "--set", "train.epochs=1", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    rows = _rows(tmp_path)
+    assert list(rows) == ["lr-0.05", "lr-huge", "imagenet"]
+    assert rows["lr-0.05"]["test_accuracy"] != ""
+    assert "1 of 1 not finished" in rows["lr-huge"]["note"]
+    assert not (tmp_path / "lr-huge").exists()
 
 
 @pytest.mark.slow
