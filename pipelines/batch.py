@@ -32,7 +32,7 @@ class Batch:
     images [N, 3, S, S] channels_last, normalised, in the training precision; labels int64 [N], -100 for padding;
     indices int64 [N], on the CPU, each sample's position in its beton, -1 for padding; mix: None without MixUp and CutMix.
 
-    `images` is valid until the second next batch is asked for: loaders reuse a small ring of buffers. Clone to keep.
+    `images` is valid until the next batch is asked for: loaders reuse a small ring of buffers. Clone to keep.
     """
 
     images: Tensor

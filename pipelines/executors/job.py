@@ -49,7 +49,7 @@ class Rendered:
 class Executor(Protocol):
     """Plan -> pixels. Jobs are worked on in the background and come back in the order they were submitted.
 
-    Images that `collect` returned stay valid until the second next `collect`; at most `depth` jobs may be under way.
+    Images that `collect` returned stay valid until the next `collect`; at most `depth` jobs may be under way.
     """
 
     name: str

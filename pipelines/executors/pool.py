@@ -24,6 +24,7 @@ from pipelines.executors.taps import BORDERS
 from pipelines.plan import Plan
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+_LEAST_PIXELS = 1 << 17  # of output for each thread that is woken: about 0.1 ms of work, which waking it can take too
 _NO_BOXES = np.zeros((0, 4), np.int32)
 
 
@@ -43,16 +44,18 @@ class Pictures:
 
 
 class RenderPool:
-    """A few threads and depth + 2 output buffers of [batch_size, S, S, 3]; on a GPU also pinned twins of them.
+    """A few threads and `num_buffers` outputs of [batch_size, S, S, 3], used in turn; on a GPU also pinned twins of them.
+
+    The caller starts a batch only when the one that lay in its buffer, num_buffers batches before, is not needed any more.
 
     Reused buffers stay in the processor's cache: CIFAR-10 at batch 512 gained by it, since fresh pages cost more than the pixels.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, num_buffers: int) -> None:
         dtype, device = settings.dtype, settings.device
         shape = (settings.batch_size, settings.spec.image_size, settings.spec.image_size, 3)
         pinned = device.type == "cuda"
-        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(settings.depth + 2)]
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(num_buffers)]
         self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers] if pinned else []
         self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size, self._threads = KINDS[dtype], settings.spec.image_size, settings.threads
@@ -76,7 +79,10 @@ class RenderPool:
             pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,
             BORDERS[plan.border], plan.axis_aligned, self._size, self._kind, out32, out16,
         )  # fmt: skip
-        part = max(1, -(-len(plan) // (2 * self._threads)))
+        part = max(-(-len(plan) // (2 * self._threads)), _LEAST_PIXELS // self._size**2, 1)
+        if part >= len(plan):
+            self.seconds += self._render(args, 0, len(plan))
+            return lambda: self._wait([], slot, len(plan), pictures)
         parts = [self._pool.submit(self._render, args, i, min(i + part, len(plan))) for i in range(0, len(plan), part)]
         return lambda: self._wait(parts, slot, len(plan), pictures)
 

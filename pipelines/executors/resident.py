@@ -30,7 +30,7 @@ class ResidentExecutor:
         began = time.perf_counter()
         self._decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad))
         self._load_seconds = time.perf_counter() - began
-        self._pool = RenderPool(settings)
+        self._pool = RenderPool(settings, self.depth + 1)  # those under way and the one that the consumer has
         self._jobs: deque[tuple[Callable[[], Tensor], list[int]]] = deque()
 
     def submit(self, job: Job) -> None:

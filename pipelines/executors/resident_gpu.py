@@ -40,7 +40,7 @@ class ResidentGpuExecutor:
         self._load_seconds = time.perf_counter() - began
         size = settings.spec.image_size
         shape = (settings.batch_size, size, size, 3)
-        self._ring = [torch.empty(shape, dtype=settings.dtype, device=device) for _ in range(self.depth + 2)]
+        self._ring = [torch.empty(shape, dtype=settings.dtype, device=device) for _ in range(self.depth + 1)]
         self._side = SideStream(device, len(self._ring)) if device.type == "cuda" else None
         self._jobs: deque[tuple[int, int, list[int]]] = deque()
         self._next = 0

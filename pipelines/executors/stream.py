@@ -14,9 +14,8 @@ import torch
 class SideStream:
     """`fill(slot)` around work that is enqueued on a slot, `hand_out(slot)` when the consumer gets it.
 
-    Work enqueued on a slot waits only for what the consumer had enqueued when it took the batch after the one that lay there:
-    by then nothing of its reads the slot any more (a batch is valid until the second next one is asked for). The consumer
-    waits only for its own slot, not for the batches that are made ahead behind it.
+    Work enqueued on a slot waits only for what the consumer had enqueued when it asked for the batch after the one that lay
+    there (a batch is valid until then). The consumer waits only for its own slot, not for the batches made ahead behind it.
     """
 
     def __init__(self, device: torch.device, num_slots: int) -> None:
