@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bench.result import Environment, Row
 
 data_argument = click.argument("data", type=click.Path(path_type=Path))
+data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -70,7 +72,7 @@ def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environm
 
 
 @click.command(cls=Command)
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@data_arguments
 @click.option("--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512.")
 @click.option("--input", "inputs", default="streaming,resident,small", show_default=True, help="Which races to run.")
 @click.option(
@@ -120,7 +122,9 @@ def loaders(
 
 
 @click.command(cls=Command)
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="A dataset folder.")
+@click.option(
+    "--data", "folders", required=True, multiple=True, type=click.Path(path_type=Path), help="A dataset folder; more: again."
+)
 @click.option("--models", default=None, help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]")
 @click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
 @click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
@@ -131,7 +135,7 @@ def loaders(
 @quick_option
 @out_option
 def train(
-    data: Path,
+    folders: tuple[Path, ...],
     models: str | None,
     batch_sizes: str | None,
     precision: str,
@@ -156,18 +160,19 @@ def train(
     _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
     _check_names("--compile", compiles, ("auto", "on", "off"))
     _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
-    small, device = is_small(data), _device(device)
-    usual = ("alexnet,resnet18" if quick else ",".join(suite.MODELS)) if not small else ",".join(suite.SMALL_MODELS)
+    device = _device(device)
     sizes = _numbers(
         batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes"
     )
-    names = (models or usual).split(",")
-    for name in names:
+    large = "alexnet,resnet18" if quick else ",".join(suite.MODELS)
+    names = {data: (models or (",".join(suite.SMALL_MODELS) if is_small(data) else large)).split(",") for data in folders}
+    for name in itertools.chain(*names.values()):
         find(ModelConfig(name=name))
     environment = stamp()
     points = [
         suite.Point(str(data), name, size, number, mode, loader, device, environment.cores, not no_peer)
-        for name in names
+        for data in folders
+        for name in names[data]
         for size in sizes
         for number in precisions
         for mode in compiles
@@ -179,23 +184,24 @@ def train(
 
 
 @click.command(cls=Command)
-@data_argument
+@data_arguments
 @click.option("--workers", type=click.IntRange(0), default=0, help="Threads of ours, processes of ffcv; 0: one for each core.")
 @click.option("--no-peer", is_flag=True, help="Without ffcv.")
 @click.option("--require", is_flag=True, help="Exit 1 where we are below the multiples of ffcv that are promised.")
 @quick_option
 @out_option
-def prep(data: Path, workers: int, no_peer: bool, require: bool, quick: bool, out: Path | None) -> None:
-    """Write the images of the dataset folder DATA again, with our writer and with ffcv's.
+def prep(data: tuple[Path, ...], workers: int, no_peer: bool, require: bool, quick: bool, out: Path | None) -> None:
+    """Write the images of the dataset folders DATA again, with our writer and with ffcv's.
 
     \b
-    Example: bench prep data/caltech101 --require
+    Example: bench prep data/caltech101 data/cifar10 --require
     """
     from bench.environment import stamp
     from bench.suites import prep as suite
 
     environment = stamp()
-    rows = suite.run(data, workers or environment.cores, not no_peer, suite.QUICK if quick else suite.FULL, _say)
+    effort = suite.QUICK if quick else suite.FULL
+    rows = [row for folder in data for row in suite.run(folder, workers or environment.cores, not no_peer, effort, _say)]
     _finish("prep", rows, out, environment)
     if require and (lacking := suite.shortfalls(rows)):
         raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
