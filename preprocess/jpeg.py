@@ -14,6 +14,7 @@ _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _APP1 = 0xE1
+_SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, length
 
 
 class JpegHeader(NamedTuple):
@@ -30,14 +31,14 @@ def is_jpeg(data: bytes) -> bool:
 
 def read_header(data: bytes) -> JpegHeader:
     """Walk the segments up to the first scan. Raises ValueError where they make no sense."""
-    position, frame, convert = 2, None, []
+    position, frame, convert, last = 2, None, [], len(data) - 4
     while True:
-        while data[position : position + 2] == b"\xff\xff":  # fill bytes may stand before a marker
-            position += 1
-        segment = data[position : position + 4]
-        if len(segment) < 4 or segment[0] != 0xFF:
+        prefix, marker, length = _SEGMENT(data, position) if position <= last else (0, 0, 0)
+        if prefix != 0xFF:
             raise ValueError(f"broken JPEG: no marker at byte {position} of {len(data)}")
-        marker, length = segment[1], segment[2] << 8 | segment[3]
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            position += 1
+            continue
         if marker in _FRAMES:
             if length < 8 or position + 10 > len(data) or frame is not None:
                 raise ValueError("broken JPEG: no sound frame header")

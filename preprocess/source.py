@@ -7,9 +7,9 @@ Nothing is read here before it is asked for, and nothing is kept: memory does no
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,8 +45,16 @@ class Files:
         return self.paths[index]
 
     def read(self, index: int) -> bytes:
-        with FileIO(f"{self.root}/{self.paths[index]}") as file:  # a third quicker than open() and os.path.join
-            return file.read()
+        # Five system calls; open() makes eight, which shows where nothing is decoded.
+        file = os.open(f"{self.root}/{self.paths[index]}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(file).st_size
+            data = os.read(file, size + 1)  # one byte more would show that the file has grown
+            while len(data) != size and (more := os.read(file, 1 << 20)):
+                data += more
+            return data
+        finally:
+            os.close(file)
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Files:
         """These files only."""

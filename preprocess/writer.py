@@ -15,6 +15,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +110,13 @@ class BetonWriter:
             np.save(file, np.array(self._crc32, np.uint32), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        os.fsync(self._file.fileno())
-        self.close()
+        with ThreadPoolExecutor(1) as hashing:  # while the disk writes
+            digest = hashing.submit(self._digest)
+            os.fsync(self._file.fileno())
+            self.close()
+            return digest.result()
+
+    def _digest(self) -> str:
         with open(self._path, "rb") as beton:
             return hashlib.file_digest(beton, "sha256").hexdigest()
 
