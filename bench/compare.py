@@ -19,7 +19,7 @@ from pipelines.errors import SlipformError
 
 # Figures to judge, and whether more of it is better. The rest (CPU use, waiting, memory as the host sees it) explains.
 _MORE = ("images_per_second", "_ratio", "accuracy")
-_LESS = ("_seconds", "allocated_bytes", "reserved_bytes", "device_used_bytes", "resident_bytes")
+_LESS = ("_seconds", "allocated_bytes", "reserved_bytes", "device_used_bytes", "resident_bytes", "above_imports_bytes")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.isolate import end, fork_again
 from bench.measure import Effort, synchronize
-from bench.memory import peak_memory, reset_peak
+from bench.memory import peak_memory, reset_peak, resident_now
 from bench.result import Settings, Status
 from bench.work import Peer, Work
 
@@ -64,7 +64,7 @@ class Contestant:
         return self._ask("measure", TURN_SECONDS)
 
     def memory(self) -> dict[str, float]:
-        """Its peak memory so far (bench.memory)."""
+        """Its peak memory so far (bench.memory), and above_imports_bytes: what of it the libraries alone do not take."""
         return self._ask("memory", TURN_SECONDS)
 
     def __enter__(self) -> Contestant:
@@ -116,6 +116,7 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
     if reason := peer.reason_not(work):
         connection.send(Opening(status="not possible", note=reason))
         return
+    imports = resident_now()
     candidates = [settings | fixed for settings in peer.candidates(work)]
     candidates = [settings for number, settings in enumerate(candidates) if settings not in candidates[:number]]
     tried = []
@@ -137,7 +138,8 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
         connection.send(Opening(settings=settings, note=note, first_batch_seconds=tuple(seconds)))
         while (message := connection.recv()) != "stop":
             if message == "memory":
-                connection.send(peak_memory(work.device, alone=False))
+                found = peak_memory(work.device, alone=False)
+                connection.send(found | {"above_imports_bytes": found["resident_bytes"] - imports})
             else:
                 connection.send(timed(batches, work.device, effort, effort.seconds))
 

@@ -11,6 +11,7 @@ In: nothing but the process. Out: bytes.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 
@@ -28,6 +29,11 @@ def resident_bytes() -> int:
     return total
 
 
+def resident_now() -> int:
+    """Pages of this process that are in memory now, in bytes."""
+    return 1024 * _kib(Path("/proc/self/status"), "VmRSS:")
+
+
 def _kib(path: Path, name: str) -> int:
     for line in path.read_text().splitlines():
         if line.startswith(name):
@@ -36,7 +42,9 @@ def _kib(path: Path, name: str) -> int:
 
 
 def reset_peak(device: str) -> None:
-    """Let the device's peaks start anew from now."""
+    """Let the peaks of the device and of this process start anew from now."""
+    with contextlib.suppress(OSError):  # some containers do not allow it: the peak is then that since the process began
+        Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: VmHWM becomes VmRSS
     if device.startswith("cuda"):
         import torch
 

@@ -13,7 +13,7 @@ from bench.result import Figure, Row, Value
 FIGURES = {
     "loaders": [
         *("images_per_second", "multiple_of_ffcv", "cpu_cores", "first_batch_seconds", "resident_bytes"),
-        "device_used_bytes",
+        *("above_imports_bytes", "device_used_bytes"),
     ],
     "train": [
         *("step_images_per_second", "loader_images_per_second", "end_to_end_images_per_second", "end_to_end_ratio", "wait_share"),
@@ -38,6 +38,7 @@ LABELS = {
     "wait_share": "waiting for data",
     "gain_ratio": "multiple of the usual",
     "resident_bytes": "resident memory",
+    "above_imports_bytes": "of it above imports",
     "device_used_bytes": "device memory used",
     "allocated_bytes": "allocated",
     "reserved_bytes": "reserved",

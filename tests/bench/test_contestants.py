@@ -137,7 +137,9 @@ def test_a_contestant_is_measured_and_its_death_is_told(shapes_raw: Path) -> Non
         assert one.opening.settings["executor"] == "resident"
         assert one.opening.first_batch_seconds[0] > 0
         assert one.measure()["images_per_second"] > 0
-        assert one.memory()["resident_bytes"] > 50 * 2**20
+        memory = one.memory()
+        assert memory["resident_bytes"] > 50 * 2**20
+        assert 0 < memory["above_imports_bytes"] < memory["resident_bytes"]
         assert one._process.pid is not None
         os.kill(one._process.pid, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="status -9"):
