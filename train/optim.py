@@ -3,8 +3,8 @@
 In: the [optimizer] section and the plain model, parts of it frozen or not. Out: torch optimizers over all its parameters,
 frozen ones too: without a gradient they are passed over, so unfreezing in mid-run changes nothing here.
 
-There is more than one where a method covers only some parameters: Muon (Jordan et al., 2024) works on matrices of hidden
-layers, and AdamW takes the rest, head, biases, and convolutions among them (torch.optim.Muon takes two dimensions only).
+There is more than one where a method covers only some parameters: Muon (Jordan et al., 2024) works on matrices and
+convolutions of hidden layers, and AdamW takes the rest, head and biases among them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimize
         weight_decay=config.weight_decay,
         head_lr=config.head_lr,
         body_lr=config.body_lr,
+        norm_bias_lr=config.norm_bias_lr,
         decay_all=config.decay_all,
     )
     for group in groups:
@@ -61,15 +62,17 @@ def _muon(config: OptimizerConfig, groups: list[Group]) -> tuple[Optimizer, ...]
     def part(matrices: bool) -> list[Group]:
         chosen = []
         for group in groups:
-            params = [p for p in group["params"] if (p.ndim == 2 and group["name"].startswith("body")) == matrices]
+            params = [p for p in group["params"] if (p.ndim in (2, 4) and group["name"].startswith("body")) == matrices]
             chosen += [{**group, "params": params}] if params else []
         return chosen
 
     optimizers: list[Optimizer] = []
     if part(True):
+        from train.muon import ConvMuon
+
         # match_rms_adamw (Liu et al., 2025) scales the update so that one learning rate serves both optimizers.
         optimizers.append(
-            torch.optim.Muon(part(True), momentum=config.momentum, nesterov=config.nesterov, adjust_lr_fn="match_rms_adamw")
+            ConvMuon(part(True), momentum=config.momentum, nesterov=config.nesterov, adjust_lr_fn="match_rms_adamw")
         )
     optimizers.append(torch.optim.AdamW(part(False), betas=config.betas, eps=config.eps, fused=True))
     return tuple(optimizers)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import mse_loss
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, unfold
 
 from train.optim import load_moments, make_optimizers, set_learning_rate
 from train.sections import OptimizerConfig
@@ -54,23 +54,53 @@ def test_takes_torch_s_steps(name: str) -> None:
     _assert_same(ours, theirs)
 
 
-def test_muon_takes_hidden_matrices_and_adamw_the_rest() -> None:
-    ours, theirs = _net().float(), _net().float()
+class _Flat(nn.Module):
+    """_net() with its convolution as a matrix over patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = _net().float()
+        self.matrix, self.bias = nn.Parameter(net[0].weight.detach().reshape(4, 27).clone()), net[0].bias
+        self.rest = net[1:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(((self.matrix @ unfold(x, 3)) + self.bias[:, None]).unflatten(2, (6, 6)))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("frozen_at_first", [False, True])
+def test_muon_takes_hidden_weights_and_adamw_the_rest(memory_format: torch.memory_format, frozen_at_first: bool) -> None:
+    """Against torch.optim.Muon on the same net with its convolution written as a matrix."""
+    ours, theirs = _net().float().to(memory_format=memory_format), _Flat()
+    ours[0].weight.requires_grad_(not frozen_at_first)
     config = OptimizerConfig(name="muon", lr=LR, weight_decay=DECAY, momentum=0.9, nesterov=True)
     made = make_optimizers(config, ours)
-    hidden = theirs[2].weight
-    rest = [p for p in theirs.parameters() if p is not hidden]
-    muon = torch.optim.Muon([hidden], LR, DECAY, 0.9, True, adjust_lr_fn="match_rms_adamw")
+    ours.requires_grad_(True)
+    hidden = [theirs.matrix, theirs.rest[1].weight]
+    rest = [p for p in theirs.parameters() if all(p is not h for h in hidden)]
+    muon = torch.optim.Muon(hidden, LR, DECAY, 0.9, True, adjust_lr_fn="match_rms_adamw")
     reference = [muon, torch.optim.AdamW(rest, LR, weight_decay=DECAY)]
-    assert [type(optimizer).__name__ for optimizer in made] == ["Muon", "AdamW"]
+    assert [type(optimizer).__name__ for optimizer in made] == ["ConvMuon", "AdamW"]
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     for model, optimizers in ((ours, made), (theirs, reference)):
         for _ in range(5):
             model.zero_grad()
-            model(torch.ones(2, 3, 8, 8)).square().sum().backward()
+            model(images).square().sum().backward()
             for optimizer in optimizers:
                 optimizer.step()
-    for x, y in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+    assert all(group["params"][0].grad is None for group in made[0].param_groups)
+    torch.testing.assert_close(ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-3)  # Muon rounds to bfloat16
+    for x, y in zip(ours[1:].parameters(), theirs.rest.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-3)
+
+
+def test_muon_sees_a_gradient_before_the_step_as_scalers_need() -> None:
+    model = _net().float()
+    muon = make_optimizers(OptimizerConfig(name="muon", lr=LR), model)[0]
+    model(torch.ones(2, 3, 8, 8)).sum().backward()
+    matrix = muon.param_groups[0]["params"][0]
+    matrix.grad.mul_(0.5)
+    assert torch.equal(matrix.grad.reshape(4, 3, 3, 3), model[0].weight.grad)
 
 
 def test_rates_of_head_and_body_follow_the_factor() -> None:

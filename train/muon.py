@@ -1,0 +1,55 @@
+"""Muon over convolutions: torch.optim.Muon takes matrices, and a filter bank [O, I, h, w] is one of O rows.
+
+In: weights of two or four dimensions. Out: a torch optimizer over matrices that share their memory, so that state, checkpoints
+and rates are torch's own. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvMuon(torch.optim.Muon):
+    """torch.optim.Muon; the groups' params may be convolutions' weights, in either memory format."""
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        self._weights: dict[nn.Parameter, nn.Parameter] = {}
+        super().__init__(
+            [{**group, "params": [self._matrix(weight) for weight in group["params"]]} for group in groups], **options
+        )
+
+    def _matrix(self, weight: nn.Parameter) -> nn.Parameter:
+        """The weight as a matrix in the same memory, which gets its gradient as soon as there is one: a GradScaler looks for it,
+        and unscales it in place, before the step."""
+        matrix = nn.Parameter(_as_matrix(weight.detach(), weight))
+        assert matrix.data_ptr() == weight.data_ptr()
+        self._weights[matrix] = weight
+        learns = weight.requires_grad
+        weight.requires_grad_(True)  # else torch takes no hook, which a frozen layer may need later
+        weight.register_post_accumulate_grad_hook(lambda weight: _share_gradient(weight, matrix))
+        weight.requires_grad_(learns)
+        return matrix
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for matrix, weight in self._weights.items():
+            _share_gradient(weight, matrix)
+        loss = super().step(closure)
+        for matrix in self._weights:
+            matrix.grad = None  # else the memory would stay when the weight's own is freed
+        return loss
+
+
+def _share_gradient(weight: Tensor, matrix: Tensor) -> None:
+    matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, weight)
+
+
+def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:
+    """[O, I, h, w] -> [O, I * h * w] or, where `weight` is in channels_last, [O, h * w * I]: Muon does not mind which."""
+    if weight.ndim == 4 and not weight.is_contiguous():
+        values = values.permute(0, 2, 3, 1)
+    return values.reshape(len(values), -1)
