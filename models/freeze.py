@@ -100,7 +100,8 @@ def parameter_groups(
     """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}, in a fixed order.
 
     The groups are "body" and "head", whose rates are body_lr and head_lr where given, else lr.
-    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan, 2024, takes 64 times lr).
+    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan, 2024, takes 64 times lr) and
+    so much less weight decay that a step decays them as it does the others.
     decay_all = False: biases and normalisation layers (parameters of one dimension) become "body_no_decay" and
     "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks", section 3.1) advise.
     Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the groups stay the same when
@@ -115,6 +116,7 @@ def parameter_groups(
         rate, decay = rates[part], weight_decay
         if norm_bias_lr is not None and name in norm_biases:
             part, rate = "norm_bias", norm_bias_lr
+            decay = weight_decay * rates["body"] / norm_bias_lr if norm_bias_lr else 0.0
         if parameter.ndim <= 1 and not decay_all:
             part, decay = f"{part}_no_decay", 0.0
         group = groups.setdefault(part, {"name": part, "params": [], "lr": rate, "weight_decay": decay})

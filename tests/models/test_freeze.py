@@ -119,3 +119,6 @@ def test_groups_without_decay_for_biases_and_norms_and_with_a_rate_for_norm_bias
         "head": (1.0, 0.5, 1),
         "head_no_decay": (1.0, 0.0, 1),
     }
+    groups = {g["name"]: g for g in freeze.parameter_groups(model, lr=2.0, weight_decay=0.5, norm_bias_lr=64.0)}
+    decays = {g["lr"] * g["weight_decay"] for g in groups.values()}
+    assert decays == {1.0}, "a step decays all of them alike"
