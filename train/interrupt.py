@@ -1,17 +1,34 @@
 """SIGTERM and Ctrl-C as a wish, not an accident: the loop finishes its step, writes a checkpoint and ends.
 
-In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once.
+In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once. Runs of a sweep are told in
+the same way when the sweep is gone.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from pipelines.errors import Interrupted
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SWEEP = "SLIPFORM_SWEEP"  # the environment variable in which a sweep tells its runs who it is
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_sweep() -> None:
+    """In a run of a sweep: SIGTERM comes when the sweep has ended, though it was killed itself. Else nothing."""
+    sweep = os.environ.get(SWEEP)
+    if sweep is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(sweep):  # it ended before it could be asked for
+        raise Interrupted("the sweep that started this run has ended")
 
 
 @contextmanager

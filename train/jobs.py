@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines.errors import Interrupted
 from train.config import RunConfig, SweepRun
-from train.interrupt import watched
+from train.interrupt import SWEEP, watched
 from train.record import METRICS, SUMMARY, read_metrics
 
 _POLL_SECONDS = 0.2
@@ -113,7 +113,12 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "train.cli", *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+            [sys.executable, "-m", "train.cli", *arguments],
+            env={**os.environ, SWEEP: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
         )
     os.sched_setaffinity(process.pid, cores)  # seconds before the libraries count their cores
     return process

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -248,6 +249,25 @@ def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> Non
     assert rows["lr-0.05"]["test_accuracy"] != ""
     assert "1 of 1 not finished" in rows["lr-huge"]["note"]
     assert not (tmp_path / "lr-huge").exists()
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_killed_sweep_end_too(surroundings: pytest.MonkeyPatch, shapes: Path, tmp_path: Path) -> None:
+    """kill -9: the run gets SIGTERM, writes a checkpoint and ends."""
+    surroundings.undo()
+    (tmp_path / "one.toml").write_text(RECIPE.split("[[runs]]")[0] + '[[runs]]\nname = "a"\n')
+    command = [sys.executable, "-m", "train.cli", str(shapes), "--recipe", str(tmp_path / "one.toml"), "--all"]
+    out, settings = tmp_path / "out", ["--set", "train.epochs=500", "--set", "train.log_every_steps=1"]
+    process = subprocess.Popen([*command, *settings, "--out", str(out)], stderr=subprocess.DEVNULL)
+    metrics = out / "a" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.is_file() and metrics.read_text().count('"step"') >= 5):
+        time.sleep(0.05)
+    (run,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs([run], timeout=30)[1] == []
+    assert list(out.rglob("step-*.pt"))
 
 
 @pytest.mark.slow
