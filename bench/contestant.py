@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from bench.isolate import end, fork_again
+from bench.isolate import Died, end, fork_again, isolated
 from bench.measure import Effort, synchronize
 from bench.memory import peak_memory, reset_peak, resident_now
 from bench.result import Settings, Status
@@ -119,13 +119,12 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
     imports = resident_now()
     candidates = [settings | fixed for settings in peer.candidates(work)]
     candidates = [settings for number, settings in enumerate(candidates) if settings not in candidates[:number]]
-    tried = []
+    tried: list[tuple[float, Settings]] = []
     if effort.search and len(candidates) > 1:
-        for settings in candidates:
-            with peer.batches(work, settings) as batches:
-                rate = timed(batches, work.device, effort, effort.search_seconds)["images_per_second"]
-            tried.append((rate, settings))
-        tried.sort(key=lambda pair: -pair[0])
+        found = isolated(_search, module, work, effort, candidates)  # elsewhere: what it leaves behind is not in our memory
+        if isinstance(found, Died):
+            raise RuntimeError(f"while settings were tried: {found.note}")
+        tried = found
     settings = tried[0][1] if tried else candidates[0]
     seconds: list[float] = []
     for _ in range(effort.openings - 1):
@@ -142,6 +141,17 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
                 connection.send(found | {"above_imports_bytes": found["resident_bytes"] - imports})
             else:
                 connection.send(timed(batches, work.device, effort, effort.seconds))
+
+
+def _search(module: str, work: Work, effort: Effort, candidates: list[Settings]) -> list[tuple[float, Settings]]:
+    """Images per second of each of the settings, the best first."""
+    peer = importlib.import_module(f"bench.peers.{module}")
+    peer.reason_not(work)
+    tried = []
+    for settings in candidates:
+        with peer.batches(work, settings) as batches:
+            tried.append((timed(batches, work.device, effort, effort.search_seconds)["images_per_second"], settings))
+    return sorted(tried, key=lambda pair: -pair[0])
 
 
 @contextmanager

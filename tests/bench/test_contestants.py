@@ -132,8 +132,11 @@ def test_grid_gives_all_combinations() -> None:
 
 
 def test_a_contestant_is_measured_and_its_death_is_told(shapes_raw: Path) -> None:
-    with Contestant("slipform_loader", work_on(shapes_raw), QUICK, {"executor": "resident"}) as one:
+    effort = replace(QUICK, search=True, search_seconds=0.05)
+    with Contestant("slipform_loader", work_on(shapes_raw), effort, {"executor": "resident"}) as one:
         assert one.opening.status == "ok", one.opening.note
+        assert one.opening.note.startswith("tried (images/s): executor=resident threads=")
+        assert one.opening.note.count("executor=resident") == 4
         assert one.opening.settings["executor"] == "resident"
         assert one.opening.first_batch_seconds[0] > 0
         assert one.measure()["images_per_second"] > 0
