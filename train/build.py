@@ -62,12 +62,12 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
         wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
     forward: Forward = wrapped
     evaluate: Forward = evaluated
-    compiled = pick_compile(config.train.compile, process.device)
-    if compiled:
+    mode = pick_compile(config.train.compile, process.device)
+    if mode:
         # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so that its gradient
         # exchange overlaps with the compiled backward pass.
-        forward = torch.compile(wrapped, dynamic=False)
-        evaluate = forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False)
+        forward = torch.compile(wrapped, dynamic=False, mode=mode)
+        evaluate = forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
     return Rules(
         forward=forward,
         evaluate=evaluate,
@@ -77,7 +77,7 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
         clip_norm=config.train.clip_norm,
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
-        compiled=compiled,
+        compiled=mode is not None,
         **({"unsynchronised": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
 

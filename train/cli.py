@@ -92,8 +92,10 @@ def train(
         if loaded and (different := data_differences(loaded, manifest)):
             click.echo(different, err=True)
 
+    from train.interrupt import end_with_sweep
     from train.loop import fit
 
+    end_with_sweep()
     summary = fit(config, data, out, device=device, resume=resume is not None, overwrite=overwrite, quiet=quiet)
     if not _is_main():
         return

@@ -57,6 +57,9 @@ def fit(
                 _train_epoch(run)
                 _end_epoch(run)
             return finish(run)
+        except torch.OutOfMemoryError as error:
+            size = f"train.batch_size = {run.config.train.batch_size}"
+            raise SlipformError(f"out of memory with {size}: give less, or train.batch_size = auto ({error})") from error
         finally:
             run.close()
 

@@ -14,7 +14,7 @@ from models.registry import ModelConfig
 from pipelines.augment import Augmentation
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Switch = Literal["auto", "on", "off"]
+Compile = Literal["auto", "on", "off", "graphs"]
 
 
 class Section(BaseModel):
@@ -39,6 +39,7 @@ class OptimizerConfig(Section):
     lr: float = Field(default=0.01, ge=0)
     head_lr: float | None = Field(default=None, ge=0)  # of the head, where it differs from the rest
     body_lr: float | None = Field(default=None, ge=0)  # of all but the head
+    norm_bias_lr: float | None = Field(default=None, ge=0)  # of BatchNorm's biases, where it differs from the rest
     weight_decay: float = Field(default=0.0, ge=0)
     decay_all: bool = True  # false: biases and normalisation layers have no weight decay
     momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -81,7 +82,7 @@ class TrainConfig(Section):
     clip_norm: float = Field(default=0.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)  # decay of the averaged weights
     precision: Precision = "auto"
-    compile: Switch = "auto"
+    compile: Compile = "auto"  # "graphs": into CUDA graphs, for nets so small that launching their kernels takes the time
     channels_last: bool = True
     tf32: bool = True  # matrix products of float32 on GPUs that have it
     deterministic: bool = False
@@ -125,7 +126,7 @@ READ_BY = {
     ("loss", "cross_entropy"): {"label_smoothing"},
     ("loss", "multi_margin"): {"margin", "power"},
 }
-_READ_BY_ALL = {"name", "lr", "head_lr", "body_lr", "weight_decay", "decay_all", "warmup_epochs", "warmup_factor"}
+_READ_BY_ALL = {"name", "lr", "head_lr", "body_lr", "norm_bias_lr", "weight_decay", "decay_all", "warmup_epochs", "warmup_factor"}
 
 
 def ignored(config: RunConfig) -> list[str]:

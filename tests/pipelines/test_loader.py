@@ -232,19 +232,6 @@ def test_after_a_damaged_sample_the_position_is_before_its_batch(shapes: Path, t
     assert sorted(seen) == list(range(240))
 
 
-def test_neighbours_stay_near_each_other(shapes: Path) -> None:
-    """block: blocks of the stored order lie within one window, every sample comes once, a position fits no other order."""
-    with _loader(shapes, batch_size=16, block=5) as loader:
-        order = [i for batch in loader for i in batch.indices.tolist()]
-        assert sorted(order) == list(range(240))
-        position = {sample: at for at, sample in enumerate(order)}
-        windows = [{position[first + k] // (5 * loader.order.window) for k in range(5)} for first in range(0, 240, 5)]
-        assert all(len(window) == 1 for window in windows)
-        assert order != [i for batch in loader for i in batch.indices.tolist()]
-        with _loader(shapes, batch_size=16) as other, pytest.raises(ConfigError, match="block = 5"):
-            other.load_state_dict(loader.state_dict())
-
-
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
 def test_a_damaged_sample_is_skipped_and_counted(shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str) -> None:
@@ -304,16 +291,3 @@ def test_auto_takes_what_fits(shapes: Path) -> None:
     with _loader(shapes, "auto") as loader:
         assert loader.executor_name == "resident"
         assert loader.num_samples == read_manifest(shapes).split("train").num_samples
-
-
-@pytest.mark.parametrize("executor", NAMES)
-def test_stats_tell_what_took_the_time(shapes: Path, executor: str) -> None:
-    with _loader(shapes, executor) as loader:
-        _epoch(loader)
-        stats = loader.stats()
-        assert stats["num_images"] == 240
-        assert stats["num_bad"] == 0
-        seconds = {name: value for name, value in stats.items() if name.endswith("_seconds")}
-        assert {"plan_seconds", "wait_seconds"} < set(seconds)
-        assert min(seconds.values()) >= 0
-        assert sum(seconds.values()) > 0

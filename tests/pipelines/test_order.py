@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import ConfigError
+from pipelines.loader import Loader
 from pipelines.order import EpochOrder
 
 
@@ -115,3 +118,16 @@ def test_no_samples_give_no_batches() -> None:
 def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         EpochOrder(100, **options)
+
+
+def test_neighbours_stay_near_each_other(shapes: Path) -> None:
+    """block: blocks of the stored order lie within one window, every sample comes once, a position fits no other order."""
+    with Loader(shapes, batch_size=16, block=5, executor="resident") as loader:
+        order = [i for batch in loader for i in batch.indices.tolist()]
+        assert sorted(order) == list(range(240))
+        position = {sample: at for at, sample in enumerate(order)}
+        windows = [{position[first + k] // (5 * loader.order.window) for k in range(5)} for first in range(0, 240, 5)]
+        assert all(len(window) == 1 for window in windows)
+        assert order != [i for batch in loader for i in batch.indices.tolist()]
+        with Loader(shapes, batch_size=16, executor="resident") as other, pytest.raises(ConfigError, match="block = 5"):
+            other.load_state_dict(loader.state_dict())

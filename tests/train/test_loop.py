@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, SlipformError
 from train import checkpoint, loop
 from train.autosize import largest_power_of_two
 from train.config import RunConfig
@@ -115,6 +115,20 @@ def test_every_choice_learns(sets: list[str], shapes: Path, small: Small, tmp_pa
     assert all(map(math.isfinite, losses))
     assert sum(losses[-3:]) < sum(losses[:3]) or "mixup" in str(sets)
     torch.use_deterministic_algorithms(False)
+
+
+def test_out_of_memory_says_what_to_set(shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    with pytest.raises(SlipformError, match=r"train\.batch_size = 40: give less, or train\.batch_size = auto"):
+        fit(small(), shapes, tmp_path / "run", quiet=True)
+
+
+def test_cuda_graphs_need_a_gpu(shapes: Path, small: Small, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='"graphs" needs an NVIDIA GPU'):
+        fit(small("train.compile=graphs"), shapes, tmp_path / "run", device="cpu", quiet=True)
 
 
 @pytest.mark.usefixtures("no_figures")

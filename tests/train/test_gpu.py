@@ -1,0 +1,87 @@
+"""On an NVIDIA GPU (pytest -m gpu): training compiled and in CUDA graphs learns what it learns eagerly; exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.errors import Interrupted, SlipformError
+from train import checkpoint, loop
+from train.config import RunConfig
+from train.loop import fit
+from train.record import read_metrics
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    pytest.mark.usefixtures("no_figures"),
+]
+Small = Callable[..., RunConfig]
+
+
+def _losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run, "step")]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("mode", ["on", "graphs"])
+def test_compiled_steps_are_the_eager_ones(mode: str, precision: str, shapes: Path, small: Small, tmp_path: Path) -> None:
+    sets = [f"train.precision={precision}", "train.tf32=false", "data.loader=resident", "train.epochs=3"]
+    for name in ("off", mode):
+        fit(small(*sets, f"train.compile={name}"), shapes, tmp_path / name, device="cuda", quiet=True)
+    tolerance = 1e-3 if precision == "fp32" else 5e-2
+    assert _losses(tmp_path / mode)[:6] == pytest.approx(_losses(tmp_path / "off")[:6], abs=tolerance)
+    assert _losses(tmp_path / mode)[-1] < _losses(tmp_path / mode)[0]
+
+
+@pytest.mark.parametrize("loader", ["dali", "host", "resident"])
+@pytest.mark.parametrize("step", [1, 5, 6, 11])
+def test_stopped_and_resumed_bit_for_bit(
+    step: int, loader: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ("train.deterministic=true", f"data.loader={loader}", "train.ema=0.9", "augment.color_jitter.hue=0.1")
+    config = small(*sets)
+    fit(config, shapes, tmp_path / "whole", device="cuda", quiet=True)
+    original = loop._after_step
+
+    def after(run: Any, *arguments: Any) -> None:
+        if run.state.step == step:
+            run.wished_to_stop.set()
+        original(run, *arguments)
+
+    monkeypatch.setattr(loop, "_after_step", after)
+    with pytest.raises(Interrupted):
+        fit(config, shapes, tmp_path / "parts", device="cuda", quiet=True)
+    monkeypatch.setattr(loop, "_after_step", original)
+    fit(config, shapes, tmp_path / "parts", device="cuda", resume=True, quiet=True)
+    assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
+    a, b = (checkpoint.load_best(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_step_does_not_wait_for_the_device(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two lines of the log nothing asks the device for an answer."""
+    original = loop.train_step
+
+    def step(*arguments: Any, **options: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return original(*arguments, **options)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(loop, "train_step", step)
+    fit(small("train.precision=bf16", "data.loader=resident"), shapes, tmp_path / "run", device="cuda", quiet=True)
+    assert len(_losses(tmp_path / "run")) == 12
+
+
+def test_too_large_a_batch_is_an_error_with_advice(shapes: Path, small: Small, tmp_path: Path) -> None:
+    config = small("train.batch_size=240", "model.name=vgg16", "augment.image_size=2048", "train.precision=fp32")
+    with pytest.raises(SlipformError, match=r"out of memory with train\.batch_size = 240"):
+        fit(config, shapes, tmp_path / "run", device="cuda", quiet=True)
