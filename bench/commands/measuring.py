@@ -128,7 +128,7 @@ def loaders(
 @click.option("--models", default=None, help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]")
 @click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
 @click.option("--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16.")
-@click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off.")
+@click.option("--compile", "compiling", default="auto", show_default=True, help="Some of auto, on, off, graphs.")
 @click.option("--loader", default="auto", show_default=True, help="auto, dali, host or resident.")
 @device_option
 @click.option("--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well.")
@@ -158,7 +158,7 @@ def train(
 
     precisions, compiles = precision.split(","), compiling.split(",")
     _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
-    _check_names("--compile", compiles, ("auto", "on", "off"))
+    _check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
     _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
     device = _device(device)
     sizes = _numbers(
