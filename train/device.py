@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 from pathlib import Path
 
 import torch
@@ -58,7 +57,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     """On a GPU what torch has reserved at most (CUDA graphs' pools count there only), else this process' resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would count what the parent had when it forked
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def machine_name(device: torch.device) -> str:
