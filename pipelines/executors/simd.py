@@ -2,7 +2,7 @@
 
 In: float32 arrays and positions in them. Out: values of type Float8 that live in one AVX register (LLVM splits them where
 the processor has narrower ones). Numba's own vectoriser cannot gather pixels of three channels; these few operations are
-what `render.py` needs, and made it 2 times faster than cv2.resize and a colour pass (measured there).
+what `render.py` needs (`resample.py` says how fast that is).
 """
 
 from __future__ import annotations
