@@ -171,9 +171,9 @@ class Loader:
         Raises ConfigError where the state belongs to another dataset or order of its samples.
         """
         for key in ("num_samples", "seed", "split", "block"):
-            if state[key] != getattr(self, key):
+            if state.get(key, 0) != getattr(self, key):  # positions saved before there was `block` have none
                 raise ConfigError(
-                    f"the saved position belongs to {key} = {state[key]}, this loader has {getattr(self, key)}: "
+                    f"the saved position belongs to {key} = {state.get(key, 0)}, this loader has {getattr(self, key)}: "
                     "resume with the same one, or start a new run"
                 )
         self._drain()

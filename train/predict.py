@@ -64,7 +64,7 @@ def predict_images(trained: Trained, files: Sequence[Path], top: int) -> Iterato
     """One Prediction a file, in the files' order."""
     spec = trained.config.augment.evaluation().resolved(trained.manifest.mean, trained.manifest.std)
     settings = Settings(spec, BATCH_SIZE, trained.state.rules.precision, trained.process.device, threads=torch.get_num_threads())
-    pool = RenderPool(settings, 1)
+    pool = RenderPool(settings, 2)
     try:
         for first in range(0, len(files), BATCH_SIZE):
             yield from _predict_batch(trained, pool, settings, files[first : first + BATCH_SIZE], top)

@@ -123,7 +123,7 @@ def loaders(
 
 @click.command(cls=Command)
 @click.option(
-    "--data", "folders", required=True, multiple=True, type=click.Path(path_type=Path), help="A dataset folder; more: again."
+    "--data", "folders", required=True, multiple=True, type=click.Path(path_type=Path), help="A dataset folder. May be repeated."
 )
 @click.option("--models", default=None, help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]")
 @click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from threading import Semaphore
 
 import numpy as np
@@ -39,7 +39,7 @@ class HostExecutor:
         self._beton, self._first_read = beton, FirstRead(beton, settings.on_bad)
         self._pool = RenderPool(settings, _NUM_BUFFERS)
         self._free = Semaphore(_NUM_BUFFERS)
-        self._handed_out = False
+        self._handed_out = self._closed = False
         self._decoder = Decoder(settings.batch_size, settings.threads) if (beton.modes == JPG).any() else None
         self._coordinator = ThreadPoolExecutor(1, thread_name_prefix="slipform-decode")
         self._jobs: deque[Future[tuple[Callable[[], Tensor], list[int]]]] = deque()
@@ -60,7 +60,8 @@ class HostExecutor:
         return {**self._seconds, "augment_seconds": self._pool.seconds}
 
     def close(self) -> None:
-        self._free.release(self.depth)  # whoever waits for a buffer goes on
+        self._closed = True
+        self._free.release(self.depth)  # whoever waits for a buffer goes on, and drops its job
         self._coordinator.shutdown(wait=True, cancel_futures=True)
         self._pool.close()
         self._jobs.clear()
@@ -73,6 +74,8 @@ class HostExecutor:
         self._seconds["read_seconds"] += read - began
         self._seconds["decode_seconds"] += time.perf_counter() - read
         self._free.acquire()
+        if self._closed:  # the buffer may be the one that the consumer still has
+            raise CancelledError
         return self._pool.start(pictures, job.plan), sorted({*bad, *undecodable})
 
     def _pictures(self, job: Job) -> tuple[Pictures, list[int]]:

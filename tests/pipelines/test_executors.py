@@ -215,3 +215,13 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(shapes_raw: Path, ex
     if executor == "dali":
         assert first is not None
         assert torch.equal(*first)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_the_last_batch_outlives_its_loader(shapes_raw: Path, executor: str) -> None:
+    loader = _loader(shapes_raw, executor, Augmentation(image_size=96, resize=0, border="edge"), 32)
+    images = next(iter(loader)).images
+    copy = images.clone()
+    time.sleep(0.2)  # the next batches are made, or wait for a buffer
+    loader.close()
+    assert torch.equal(images, copy)

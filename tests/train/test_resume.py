@@ -142,6 +142,8 @@ def test_resumed_with_other_settings(
     assert [x["lr"] for x in read_metrics(run, "step")][1:3] == [0.05, 0.01]
     with pytest.raises(ConfigError, match=r"model\.name was tiny, now it is fc"):
         fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)
+    with pytest.raises(ConfigError, match=r"optimizer\.norm_bias_lr was None, now it is 1"):  # other groups, other moments
+        fit(small("optimizer.norm_bias_lr=1.0"), shapes, run, resume=True, quiet=True)
 
 
 def test_a_finished_run_is_tested_again_and_can_be_lengthened(shapes: Path, small: Small, tmp_path: Path) -> None:
