@@ -17,7 +17,7 @@ from bench.result import Figure, Result, Row
 from bench.tables import figure_text, label, markdown
 from pipelines.errors import SlipformError
 
-# Figures to judge, and whether more of it is better. The rest (CPU use, waiting, memory as the host sees it) explains.
+# Figures to judge, and whether more of it is better. The rest (CPU use, waiting) explains.
 _MORE = ("images_per_second", "_ratio", "accuracy")
 _LESS = ("_seconds", "allocated_bytes", "reserved_bytes", "device_used_bytes", "resident_bytes", "above_imports_bytes")
 

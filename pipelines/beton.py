@@ -71,6 +71,11 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
+    def let_go(self) -> None:
+        """Give the mapped pages back; they stay in the page cache. Without this a process that streams a large file would seem
+        to need as much memory. Views stay valid."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels of a RAW sample: uint8 [H, W, 3], RGB, a view."""
         assert self.modes[index] == RAW

@@ -23,13 +23,12 @@ def finish(run: Run) -> dict[str, Any]:
     if process.is_main:
         state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
     process.share(state.evaluated.state_dict().values())
-    test = None
+    test, image = None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
             test = evaluate(state, loader, process)
             if process.is_main:
-                image = next(iter(loader)).images[:1]
-                plots.all_of_result(run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes)
+                image = next(iter(loader)).images[:1].clone()
     counts, clock = freeze.count(state.model), state.clock
     summary = {
         "test_accuracy": test.top1 if test else None,
@@ -57,7 +56,9 @@ def finish(run: Run) -> dict[str, Any]:
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
-        write_json(run.folder / SUMMARY, summary)
+        write_json(run.folder / SUMMARY, summary)  # before any figure: a result is not lost for want of a picture
+        if test is not None:
+            plots.all_of_result(run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes)
         plots.curves(run.folder)
         plots_records.all_of_records(run.folder)
     return summary

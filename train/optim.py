@@ -4,7 +4,7 @@ In: the [optimizer] section and the plain model, parts of it frozen or not. Out:
 frozen ones too: without a gradient they are passed over, so unfreezing in mid-run changes nothing here.
 
 There is more than one where a method covers only some parameters: Muon (Jordan et al., 2024) works on matrices and
-convolutions of hidden layers, and AdamW takes the rest, head and biases among them.
+convolutions of hidden layers, and AdamW or SGD takes the rest, head and biases among them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ Group = dict[str, Any]
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimizer, ...]:
     """The optimizers of a configuration. Each group's "initial_lr" is what `set_learning_rate` multiplies."""
-    groups = parameter_groups(
+    optimizers = _muon(config, model) if config.name == "muon" else (_one(config, _groups(config, model)),)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
+
+
+def _groups(config: OptimizerConfig, model: nn.Module) -> list[Group]:
+    return parameter_groups(
         model,
         lr=config.lr,
         weight_decay=config.weight_decay,
@@ -33,48 +41,57 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimize
         norm_bias_lr=config.norm_bias_lr,
         decay_all=config.decay_all,
     )
-    for group in groups:
-        group["initial_lr"] = group["lr"]
-    return _make(config, groups)
 
 
-def _make(config: OptimizerConfig, groups: list[Group]) -> tuple[Optimizer, ...]:
+def _one(config: OptimizerConfig, groups: list[Group]) -> Optimizer:
     # fused: one pass over the memory in place of several. AlexNet's SGD step on 2 cores (AVX2): 35 ms, 50 to 97 ms without.
     match config.name:
         case "sgd":
-            return (torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True),)
+            return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True)
         case "asgd":
-            return (torch.optim.ASGD(groups),)
+            return torch.optim.ASGD(groups)
         case "adam":
-            return (torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True),)
+            return torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         case "adamw":
-            return (torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True),)
+            return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
         case "rmsprop":
-            return (torch.optim.RMSprop(groups, alpha=config.alpha, eps=config.eps, momentum=config.momentum),)
+            return torch.optim.RMSprop(groups, alpha=config.alpha, eps=config.eps, momentum=config.momentum)
         case "muon":
-            return _muon(config, groups)
+            raise AssertionError("muon is more than one optimizer")
 
 
-def _muon(config: OptimizerConfig, groups: list[Group]) -> tuple[Optimizer, ...]:
+def _muon(config: OptimizerConfig, model: nn.Module) -> tuple[Optimizer, ...]:
     if not hasattr(torch.optim, "Muon"):
         raise ConfigError(f'optimizer.name = "muon" needs torch 2.9 or newer; this is {torch.__version__}')
+    others: dict[str, Any] = {"name": config.rest, "momentum": config.rest_momentum}
+    others["nesterov"] = config.nesterov and config.rest_momentum > 0
+    if config.rest_lr is not None:
+        others |= {"lr": config.rest_lr, "body_lr": None}
+    rest_config = config.model_copy(update=others)
 
-    def part(matrices: bool) -> list[Group]:
+    def part(config: OptimizerConfig, hidden: bool) -> list[Group]:
         chosen = []
-        for group in groups:
-            params = [p for p in group["params"] if (p.ndim in (2, 4) and group["name"].startswith("body")) == matrices]
+        for group in _groups(config, model):
+            params = [p for p in group["params"] if (p.ndim in (2, 4) and group["name"].startswith("body")) == hidden]
             chosen += [{**group, "params": params}] if params else []
         return chosen
 
     optimizers: list[Optimizer] = []
-    if part(True):
+    if hidden := part(config, hidden=True):
         from train.muon import ConvMuon
 
-        # match_rms_adamw (Liu et al., 2025) scales the update so that one learning rate serves both optimizers.
         optimizers.append(
-            ConvMuon(part(True), momentum=config.momentum, nesterov=config.nesterov, adjust_lr_fn="match_rms_adamw")
+            ConvMuon(
+                hidden,
+                momentum=config.momentum,
+                nesterov=config.nesterov,
+                ns_steps=config.newton_schulz_steps,
+                unit_filters=config.unit_filters,
+                # match_rms_adamw (Liu et al., 2025) scales the update so that one learning rate serves both optimizers.
+                adjust_lr_fn="original" if config.unit_filters else "match_rms_adamw",
+            )
         )
-    optimizers.append(torch.optim.AdamW(part(False), betas=config.betas, eps=config.eps, fused=True))
+    optimizers.append(_one(rest_config, part(rest_config, hidden=False)))
     return tuple(optimizers)
 
 

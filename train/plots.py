@@ -63,13 +63,24 @@ def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
 
 
 def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
-    """kernels.png and first_outputs.png of the first convolution; nothing for a net without one."""
-    layer = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    if layer is None:
+    """kernels.png and first_outputs.png of the first convolution that the image passes; nothing for a net without one."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def note(layer: nn.Module, _: object, outputs: Tensor) -> None:
+        seen.append((layer.weight.detach().float().cpu(), outputs[0].float().cpu()))  # type: ignore[operator]
+
+    # By its weight's four dimensions and not by its class: the whitening layer of `fast` is a convolution too.
+    filters = [layer for layer in model.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) == 4]
+    hooks = [layer.register_forward_hook(note) for layer in filters]
+    try:
+        with torch.no_grad():
+            model(image.to(next(model.parameters()).dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not seen:
         return []
-    with torch.no_grad():
-        outputs = layer(image.to(layer.weight.dtype))[0].float().cpu()
-    kernels = layer.weight.detach().float().cpu()
+    kernels, outputs = seen[0]
     kernels = kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdim=True)
     return [_tiles(out, kernels, "kernels.png"), _tiles(out, outputs[:, None], "first_outputs.png")]
 

@@ -20,7 +20,15 @@ from train.state import TrainState
 
 VERSION = 1
 # A saved state fits only what it was saved from. The rest of a configuration may change between parts of a run.
-_FIXED = ("model", "optimizer.name", "optimizer.decay_all", "optimizer.norm_bias_lr", "train.seed", "data.block")
+_FIXED = (
+    "model",
+    "optimizer.name",
+    "optimizer.rest",
+    "optimizer.decay_all",
+    "optimizer.norm_bias_lr",
+    "train.seed",
+    "data.block",
+)
 
 
 def content(config: RunConfig, state: TrainState, loader: Loader, process: Process) -> dict[str, Any]:

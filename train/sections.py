@@ -46,6 +46,11 @@ class OptimizerConfig(Section):
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
+    rest: Literal["adamw", "sgd"] = "adamw"  # muon: what trains the head, the biases and the rest of what it does not take
+    rest_lr: float | None = Field(default=None, ge=0)  # muon: lr of the rest
+    rest_momentum: float = Field(default=0.0, ge=0, lt=1)  # muon, rest = "sgd": its momentum; nesterov goes for both
+    unit_filters: bool = False  # muon: hold the weights at norm 1 a filter; lr is then the share by which a step turns them
+    newton_schulz_steps: int = Field(default=5, ge=1)  # muon
     alpha: float = Field(default=0.99, gt=0, lt=1)  # rmsprop's smoothing; asgd's power is torch's own 0.75
 
 
@@ -116,7 +121,10 @@ READ_BY = {
     ("optimizer", "adam"): {"betas", "eps"},
     ("optimizer", "adamw"): {"betas", "eps"},
     ("optimizer", "rmsprop"): {"momentum", "alpha", "eps"},
-    ("optimizer", "muon"): {"momentum", "nesterov", "betas", "eps"},
+    ("optimizer", "muon"): {
+        *("momentum", "nesterov", "betas", "eps", "unit_filters", "newton_schulz_steps"),
+        *("rest", "rest_lr", "rest_momentum"),
+    },
     ("schedule", "constant"): set(),
     ("schedule", "step"): {"step_size", "gamma"},
     ("schedule", "multistep"): {"milestones", "gamma"},

@@ -211,7 +211,7 @@ def prep(data: tuple[Path, ...], workers: int, no_peer: bool, require: bool, qui
 @data_argument
 @click.option("--recipe", default="", help="As for train. [the dataset's defaults]")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
-@click.option("--target", type=click.FloatRange(0, 1), default=0.94, show_default=True, help="Validation accuracy to reach.")
+@click.option("--target", type=click.FloatRange(0, 1), default=0.94, show_default=True, help="Accuracy of val or test to reach.")
 @click.option("--seeds", type=click.IntRange(1), default=None, help="Runs, each with a seed of its own. [5; --quick: 2]")
 @device_option
 @quick_option

@@ -3,9 +3,11 @@
 In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through train.loop.fit in a process of its own.
 
 seconds_to_target: training time (loading included, validation not) up to the end of the first epoch whose validation accuracy
-is at least the target. start_up_seconds: what the first epoch took beyond the median of the others: compilation and warm-up,
-so that seconds_to_target - start_up_seconds is what public speed runs count. process_seconds: from the start of the process to
-the summary, imports, validation and test included. accuracy: of the test split at the end, the best epoch's weights.
+is at least the target. Without a val split, as in public speed runs, nothing is selected and the last epoch's test accuracy
+counts: then it is the whole training time. start_up_seconds: what the first epoch took beyond the median of the others:
+compilation and warm-up, so that seconds_to_target - start_up_seconds is what public speed runs count. process_seconds: from the
+start of the process to the summary, imports, validation and test included. accuracy: of the test split at the end, with the
+best epoch's weights (the last one's without a val split).
 """
 
 from __future__ import annotations
@@ -39,19 +41,19 @@ def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device:
         summary = fit(config, Path(data), run, device=device, quiet=True)
         epochs = read_metrics(run, "epoch")
     process_seconds = time.time() - psutil.Process().create_time()
-    found = from_epochs(epochs, target)
-    found["process_seconds"] = process_seconds
-    found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
-    found["images_per_second"] = summary["images_per_second"]
     accuracy = summary["test_accuracy"] if summary["test_accuracy"] is not None else summary["val_accuracy"]
     if accuracy is None:
         raise SlipformError(f"{data} has neither a test nor a val split: there is no accuracy to measure")
+    found = from_epochs(epochs, target, accuracy)
+    found["process_seconds"] = process_seconds
+    found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
+    found["images_per_second"] = summary["images_per_second"]
     found["accuracy"] = accuracy
     return found
 
 
-def from_epochs(epochs: list[dict[str, Any]], target: float) -> dict[str, float]:
-    """Seconds out of a run's epoch lines."""
+def from_epochs(epochs: list[dict[str, Any]], target: float, accuracy: float) -> dict[str, float]:
+    """Seconds out of a run's epoch lines; accuracy: at the end."""
     lengths = [line["train_seconds"] for line in epochs]
     ends = list(itertools.accumulate(lengths))
     found = {"train_seconds": ends[-1]}
@@ -61,6 +63,8 @@ def from_epochs(epochs: list[dict[str, Any]], target: float) -> dict[str, float]
         if line["val_accuracy"] is not None and line["val_accuracy"] >= target:
             found["seconds_to_target"] = end
             break
+    if epochs[-1]["val_accuracy"] is None and accuracy >= target:
+        found["seconds_to_target"] = ends[-1]
     return found
 
 

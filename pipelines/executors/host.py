@@ -23,6 +23,7 @@ from pipelines.executors.pool import Pictures, RenderPool
 from pipelines.executors.region import regions_needed
 
 _NUM_BUFFERS = 2
+_LET_GO_EVERY = 8  # batches
 
 
 class HostExecutor:
@@ -44,6 +45,7 @@ class HostExecutor:
         self._coordinator = ThreadPoolExecutor(1, thread_name_prefix="slipform-decode")
         self._jobs: deque[Future[tuple[Callable[[], Tensor], list[int]]]] = deque()
         self._seconds = {"read_seconds": 0.0, "decode_seconds": 0.0}
+        self._num_batches = 0
 
     def submit(self, job: Job) -> None:
         self._jobs.append(self._coordinator.submit(self._begin, job))
@@ -73,6 +75,9 @@ class HostExecutor:
         pictures, undecodable = self._pictures(job)
         self._seconds["read_seconds"] += read - began
         self._seconds["decode_seconds"] += time.perf_counter() - read
+        self._num_batches += 1
+        if self._num_batches % _LET_GO_EVERY == 0:
+            self._beton.let_go()
         self._free.acquire()
         if self._closed:  # the buffer may be the one that the consumer still has
             raise CancelledError

@@ -41,9 +41,15 @@ def test_required_multiples() -> None:
 def test_seconds_out_of_epoch_lines() -> None:
     # ten seconds of the first are compilation
     lines = [{"train_seconds": seconds, "val_accuracy": a} for seconds, a in ((12.0, 0.5), (2.0, 0.95), (2.0, 0.96))]
-    found = from_epochs(lines, target=0.94)
+    found = from_epochs(lines, target=0.94, accuracy=0.5)
     assert found == pytest.approx({"train_seconds": 16.0, "start_up_seconds": 10.0, "seconds_to_target": 14.0})
-    assert "seconds_to_target" not in from_epochs(lines, target=0.97)
+    assert "seconds_to_target" not in from_epochs(lines, target=0.97, accuracy=0.98)
+
+
+def test_without_a_val_split_the_last_accuracy_counts() -> None:
+    lines = [{"train_seconds": seconds, "val_accuracy": None} for seconds in (12.0, 2.0, 2.0)]
+    assert from_epochs(lines, target=0.94, accuracy=0.941)["seconds_to_target"] == pytest.approx(16.0)
+    assert "seconds_to_target" not in from_epochs(lines, target=0.94, accuracy=0.939)
 
 
 def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,24 @@ def test_what_is_read(folders: ModuleType, path: Path) -> None:
     assert not beton.data.flags.writeable
     for index in range(3):
         beton.check_crc32(index)
+
+
+def test_mapped_pages_are_let_go_and_views_stay_valid(folders: ModuleType, tmp_path: Path) -> None:
+    images = [folders.noise(200, 300, seed=i) for i in range(8)]
+    path = Path(folders.write_folder(tmp_path / "set", images, list(range(8)))) / "train.beton"
+
+    def mapped_kib() -> int:
+        parts = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1:]
+        return sum(int(re.search(r"Rss:\s+(\d+)", part).group(1)) for part in parts)  # type: ignore[union-attr]
+
+    beton = Beton(path)
+    views = [beton.raw(i) for i in range(8)]
+    before = [view.copy() for view in views]
+    assert mapped_kib() > 8 * 150
+    beton.let_go()
+    assert mapped_kib() == 0
+    for view, expected in zip(views, before, strict=True):
+        np.testing.assert_array_equal(view, expected)
 
 
 def test_every_truncation_is_noticed(path: Path) -> None:

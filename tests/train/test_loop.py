@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.errors import ConfigError, SlipformError
+from pipelines.manifest import read_manifest
 from train import checkpoint, loop
 from train.autosize import largest_power_of_two
-from train.config import RunConfig
+from train.config import RunConfig, load_recipe, resolve
 from train.loop import Diverged, fit
 from train.record import read_metrics
 
@@ -82,6 +83,15 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     assert len(checkpoint.checkpoints(run)) == 2
     assert not list(run.rglob("*.tmp"))
+
+
+def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_path: Path) -> None:
+    """Muon, SGD for the rest, the whitening layer, without compiling; twelve steps are far above chance (1/6)."""
+    sets = ["train.epochs=3", "train.batch_size=60", "train.compile=off", "train.precision=fp32"]
+    config = resolve(load_recipe("cifar10/fast"), sets, read_manifest(shapes_raw))
+    summary = fit(config, shapes_raw, tmp_path / "run", quiet=True)
+    assert summary["test_accuracy"] > 0.5
+    assert (tmp_path / "run" / "figures" / "kernels.png").is_file()
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -94,6 +94,35 @@ def test_muon_takes_hidden_weights_and_adamw_the_rest(memory_format: torch.memor
         torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-3)
 
 
+def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
+    """Against torch's Muon and SGD on the same net, its hidden weights scaled by hand before each step."""
+    ours, theirs = _net().float().to(memory_format=torch.channels_last), _Flat()
+    config = OptimizerConfig(
+        name="muon", lr=0.2, momentum=0.6, nesterov=True, unit_filters=True, newton_schulz_steps=3,
+        rest="sgd", rest_lr=0.01, rest_momentum=0.85, head_lr=0.03, weight_decay=DECAY,
+    )  # fmt: skip
+    made = make_optimizers(config, ours)
+    rates = [{group["name"]: group["initial_lr"] for group in optimizer.param_groups} for optimizer in made]
+    assert rates == [{"body": 0.2}, {"body": 0.01, "head": 0.03}]
+    hidden = [theirs.matrix, theirs.rest[1].weight]
+    muon = torch.optim.Muon(hidden, 0.2, DECAY, 0.6, True, ns_steps=3, adjust_lr_fn="original")
+    sgd = [{"params": [theirs.bias, theirs.rest[1].bias], "lr": 0.01}, {"params": theirs.rest[3].parameters(), "lr": 0.03}]
+    reference = [muon, torch.optim.SGD(sgd, momentum=0.85, weight_decay=DECAY, nesterov=True)]
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    for model, optimizers in ((ours, made), (theirs, reference)):
+        for _ in range(5):
+            model.zero_grad()
+            model(images).square().sum().backward()
+            if model is theirs:
+                for weight in hidden:
+                    weight.data.mul_(len(weight) ** 0.5 / torch.linalg.matrix_norm(weight.data))
+            for optimizer in optimizers:
+                optimizer.step()
+    torch.testing.assert_close(ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-2)  # Muon rounds to bfloat16
+    for x, y in zip(ours[1:].parameters(), theirs.rest.parameters(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-2)
+
+
 def test_muon_sees_a_gradient_before_the_step_as_scalers_need() -> None:
     model = _net().float()
     muon = make_optimizers(OptimizerConfig(name="muon", lr=LR), model)[0]
