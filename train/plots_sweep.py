@@ -14,8 +14,11 @@ from train.record import read_metrics
 KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
-def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path:
-    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A colour for each run, a line for each seed."""
+def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
+    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A colour for each run, a line for each seed.
+
+    None where no run has an epoch yet.
+    """
     from matplotlib import colormaps
 
     figure, panels = new_figure(2, 2, width=6.0)
@@ -30,6 +33,8 @@ def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path:
                     (shown[name],) = axes.plot(
                         *zip(*points, strict=True), color=colors(number % colors.N), marker=".", linewidth=1.2
                     )
+    if not shown:
+        return None
     for axes, key in zip(panels.flat, KEYS, strict=True):
         axes.set(title=key.replace("_", ", "), xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

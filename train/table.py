@@ -44,7 +44,7 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Writes the three files; returns the path of table.md. `heading` opens it."""
+    """Writes the files, curves.png only where there are any; returns the path of table.md. `heading` opens it."""
     out.mkdir(parents=True, exist_ok=True)
     varying = list(dict.fromkeys(key for row in rows for key in _flat(row.run.overrides)))
     table = [_cells(row, varying) for row in rows]
@@ -54,9 +54,9 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     writer.writerows(table)
     _write(out / "table.csv", text.getvalue())
     finished = [summary for row in rows for folder in row.folders if (summary := read_summary(folder))]
-    lines = [*heading, *_how(finished), "", *_markdown(rows, table), "", "![curves](curves.png)"]
+    figure = plots_sweep.curves(out, {row.run.name: row.folders for row in rows})
+    lines = [*heading, *_how(finished), "", *_markdown(rows, table), *(["", f"![curves]({figure.name})"] if figure else [])]
     _write(out / TABLE, "\n".join(lines) + "\n")
-    plots_sweep.curves(out, {row.run.name: row.folders for row in rows})
     return out / TABLE
 
 

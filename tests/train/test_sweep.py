@@ -228,8 +228,9 @@ def test_histograms_on_common_bins() -> None:
     assert np.abs(np.cumsum(shares[0]) - np.cumsum(wanted)).max() < 0.01
 
 
-def test_curves_of_nothing_are_drawn(tmp_path: Path) -> None:
-    assert plots_sweep.curves(tmp_path, {"a": [tmp_path / "none"]}).is_file()
+def test_of_nothing_no_curves_are_drawn(tmp_path: Path) -> None:
+    assert plots_sweep.curves(tmp_path, {"a": [tmp_path / "none"]}) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
