@@ -77,7 +77,7 @@ def _command(dataset: Dataset) -> click.Command:
     ]
     if dataset.takes_source:
         options.insert(0, click.Option(["--source"], type=_FOLDER, help=f"Folder or archive with {dataset.files}."))
-    if dataset.download:
+    if dataset.torchvision:
         options.insert(
             1,
             click.Option(
@@ -116,7 +116,7 @@ def _run(
     if dataset.takes_source and (source is None) == (download is None):
         raise click.UsageError(
             "give --source, the folder or archive with the raw data"
-            + (", or --download DIR to fetch it." if dataset.download else ".")
+            + (", or --download DIR to fetch it." if dataset.torchvision else ".")
         )
     with _opened(dataset, source, download) as folder:
         samples = dataset.read(folder, **options)
@@ -136,7 +136,7 @@ def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Ite
     """The folder of the raw data: given, unpacked, or fetched; None for generated datasets."""
     from preprocess.archive import unpacked
 
-    if download is not None and dataset.download is not None:
+    if download is not None:
         try:
             download.mkdir(parents=True, exist_ok=True)
             dataset.download(download)

@@ -22,7 +22,7 @@ class Dataset:
     """name: the subcommand. help: its first line says what it is. example: one line a person can copy.
 
     read(source, **options) makes the SampleSource from the folder `source` (the archive is already unpacked).
-    download(folder) fetches the official files there with torchvision, which checks their checksums.
+    torchvision: the class in torchvision.datasets that can fetch the official files, and checks their checksums.
     files: what has to lie in --source, and where it comes from, for the messages.
     """
 
@@ -32,8 +32,14 @@ class Dataset:
     read: Callable[..., SampleSource]
     options: tuple[click.Option, ...] = ()
     takes_source: bool = True
-    download: Callable[[Path], object] | None = None
+    torchvision: str = ""
     files: str = ""
+
+    def download(self, folder: Path) -> None:
+        """Fetch the official files into `folder`. Raises OSError without network, RuntimeError for a wrong checksum."""
+        from torchvision import datasets
+
+        getattr(datasets, self.torchvision)(folder, download=True)
 
 
 def discover() -> dict[str, Dataset]:

@@ -78,19 +78,13 @@ def read_list(root: Path, path: Path, classes: list[str]) -> Files:
     return Files(root, paths, np.array([label_of[line.split("/", 1)[0]] for line in paths], np.int64))
 
 
-def download(folder: Path) -> None:
-    from torchvision.datasets import Caltech101
-
-    Caltech101(folder, download=True)
-
-
 DATASETS = (
     Dataset(
         name="caltech101",
         help="Caltech-101, by its lists or at random.",
         example="prep caltech101 --source raw/caltech101 --out data/caltech101",
         read=read,
-        download=download,
+        torchvision="Caltech101",
         files=FILES,
         options=(
             click.Option(

@@ -41,19 +41,13 @@ def read(source: Path, *, per_class_train: int, val_split: str, val_fraction: fl
     )
 
 
-def download(folder: Path) -> None:
-    from torchvision.datasets import Caltech256
-
-    Caltech256(folder, download=True)
-
-
 DATASETS = (
     Dataset(
         name="caltech256",
         help="Caltech-256, split at random.",
         example="prep caltech256 --source raw/256_ObjectCategories.tar --out data/caltech256",
         read=read,
-        download=download,
+        torchvision="Caltech256",
         files=FILES,
         options=(
             click.Option(

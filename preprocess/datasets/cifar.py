@@ -6,7 +6,6 @@ after another (A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html). Labels 
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,19 +130,13 @@ def _source(
     )
 
 
-def download(name: str, folder: Path) -> None:
-    from torchvision import datasets
-
-    getattr(datasets, name)(folder, download=True)
-
-
 DATASETS = (
     Dataset(
         name="cifar10",
         help="CIFAR-10, python or binary version.",
         example="prep cifar10 --source raw/cifar-10-python.tar.gz --out data/cifar10",
         read=read_cifar10,
-        download=partial(download, "CIFAR10"),
+        torchvision="CIFAR10",
         files=FILES_10,
         options=val_options(0.1),
     ),
@@ -152,7 +145,7 @@ DATASETS = (
         help="CIFAR-100, python or binary version.",
         example="prep cifar100 --source raw/cifar-100-python.tar.gz --out data/cifar100",
         read=read_cifar100,
-        download=partial(download, "CIFAR100"),
+        torchvision="CIFAR100",
         files=FILES_100,
         options=(
             click.Option(["--coarse"], is_flag=True, help="The 20 coarse classes instead of the 100 fine ones."),

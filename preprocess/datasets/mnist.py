@@ -78,19 +78,13 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def download(name: str, folder: Path) -> None:
-    from torchvision import datasets
-
-    getattr(datasets, name)(folder, download=True)
-
-
 DATASETS = (
     Dataset(
         name="mnist",
         help="MNIST: handwritten digits.",
         example="prep mnist --source raw/mnist --out data/mnist",
         read=partial(read, "mnist", DIGITS),
-        download=partial(download, "MNIST"),
+        torchvision="MNIST",
         files=FILES + "https://ossci-datasets.s3.amazonaws.com/mnist/",
         options=val_options(0.1),
     ),
@@ -99,7 +93,7 @@ DATASETS = (
         help="Fashion-MNIST: pieces of clothing.",
         example="prep fashion-mnist --source raw/fashion-mnist --out data/fashion-mnist",
         read=partial(read, "fashion-mnist", FASHION),
-        download=partial(download, "FashionMNIST"),
+        torchvision="FashionMNIST",
         files=FILES + "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         options=val_options(0.1),
     ),
