@@ -22,7 +22,7 @@ FIGURES = {
     ],
     "prep": ["images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"],
     "accuracy": [
-        *("accuracy", "seconds_to_target", "process_seconds", "first_batch_seconds", "compile_seconds", "data_wait_seconds"),
+        *("accuracy", "seconds_to_target", "start_up_seconds", "test_seconds", "process_seconds", "data_wait_seconds"),
     ],
     "tune": ["images_per_second", "gain_ratio", "cpu_cores"],
 }
@@ -56,7 +56,9 @@ def number(name: str, value: float) -> str:
         return f"{1e6 * value:.3g}"
     if name.endswith("_bytes"):
         return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-    if name.endswith("_share") or name == "accuracy":
+    if name == "accuracy":
+        return f"{100 * value:.2f} %"
+    if name.endswith("_share"):
         return f"{100 * value:.1f} %"
     if name.endswith("images_per_second"):
         return f"{value:,.0f}"

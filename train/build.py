@@ -25,6 +25,7 @@ from train.loss import make_loss
 from train.optim import make_optimizers
 from train.sections import RunConfig
 from train.state import Forward, Rules, TrainState, averaged_copy
+from train.sync_batch_norm import synchronise
 
 
 def build_state(
@@ -47,6 +48,8 @@ def build_state(
     if not any(parameter.requires_grad for parameter in model.parameters()) and not config.train.unfreeze_at_epoch:
         raise ConfigError("model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch")
     torch.manual_seed(config.train.seed + 1 + process.rank)  # dropout: other numbers on every process
+    if process.world > 1 and config.train.sync_batch_norm:
+        synchronise(model)
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)

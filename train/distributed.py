@@ -42,6 +42,14 @@ class Process:
         """Whether any process has the wish; all must ask at the same place."""
         return wish if self.world == 1 else bool(self.sum(torch.tensor(float(wish), device=self.device)) > 0)
 
+    def agreement(self) -> Agreement:
+        """All must ask for it at the same place."""
+        if self.world == 1:
+            return Agreement(None)
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)
+        return Agreement(group)
+
     def gather(self, value: Any) -> list[Any]:
         """Every process' value, by rank, on every process."""
         if self.world == 1:
@@ -59,6 +67,29 @@ class Process:
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
+
+
+class Agreement:
+    """Whether any process has a wish, asked at every step without waiting for the device or for a slower process: with several
+    of them the answer is the one to the step before, which has long been there. Messages go through the hosts' memory (gloo)."""
+
+    def __init__(self, group: dist.ProcessGroup | None) -> None:
+        self._group = group
+        self._asked: tuple[Tensor, dist.Work] | None = None
+
+    def any(self, wish: bool) -> bool:
+        """The same answer on every process; all must ask equally often."""
+        if self._group is None:
+            return wish
+        before = self._asked
+        number = torch.tensor(int(wish))
+        work = dist.all_reduce(number, group=self._group, async_op=True)
+        assert work is not None
+        self._asked = number, work
+        if before is None:
+            return False
+        before[1].wait()
+        return bool(before[0] > 0)
 
 
 @contextmanager

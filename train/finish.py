@@ -5,6 +5,7 @@ In: a Run whose epochs are done. Out: the summary.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -23,10 +24,12 @@ def finish(run: Run) -> dict[str, Any]:
     if process.is_main:
         state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
     process.share(state.evaluated.state_dict().values())
-    test, image = None, torch.empty(0)
+    test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
+            began = time.perf_counter()
             test = evaluate(state, loader, process)
+            test_seconds = time.perf_counter() - began
             if process.is_main:
                 image = next(iter(loader)).images[:1].clone()
     counts, clock = freeze.count(state.model), state.clock
@@ -34,6 +37,7 @@ def finish(run: Run) -> dict[str, Any]:
         "test_accuracy": test.top1 if test else None,
         "test_top5": test.top5 if test else None,
         "test_loss": test.loss if test else None,
+        "test_seconds": test_seconds,
         "val_accuracy": state.best.accuracy if run.val is not None else None,
         "best_epoch": state.best.epoch,
         "epochs": state.epoch,

@@ -112,16 +112,14 @@ def _timed(loader: Loader, *spans: Span) -> Iterator[Batch]:
 def _after_step(run: Run, batch: Batch, last: bool) -> None:
     """Ask for numbers, write a checkpoint, stop: each where it is due."""
     config, state = run.config.train, run.state
-    read = last or state.step % config.log_every_steps == 0
-    if read:
+    if last or state.step % config.log_every_steps == 0:
         _read_losses(run)
     if state.step == 1:
         run.recorder.images(batch.images)
     if last:
         run.recorder.histograms(state.model, state.step)
         zero_gradients(state)
-    # Alone, a process stops after any step. Several must agree, which makes them wait for each other: only where they do anyway.
-    if (read or run.process.world == 1) and run.process.any(run.wished_to_stop.is_set()):
+    if run.all_wishes.any(run.wished_to_stop.is_set()):
         _stop(run)
     if not last and config.checkpoint_every_steps and state.step % config.checkpoint_every_steps == 0:
         _save(run)
@@ -167,7 +165,7 @@ def _end_epoch(run: Run) -> None:
         run.recorder.say(f"{state.fruitless} epochs without a better one: back to the weights of epoch {state.best.epoch}")
         state.restart_from(state.best_weights)
     _save(run)
-    if state.epoch < config.epochs and run.process.any(run.wished_to_stop.is_set()):
+    if state.epoch < config.epochs and run.all_wishes.any(run.wished_to_stop.is_set()):
         _stop(run)
 
 

@@ -20,7 +20,7 @@ from train import resume as resuming
 from train.build import build_state
 from train.config import RunConfig, ignored
 from train.device import pick_precision, set_up
-from train.distributed import Process
+from train.distributed import Agreement, Process
 from train.evaluate import open_split
 from train.record import Recorder
 from train.state import TrainState
@@ -39,6 +39,7 @@ class Run:
     val: Loader | None
     recorder: Recorder
     wished_to_stop: Event
+    all_wishes: Agreement  # of wished_to_stop, over the processes
 
     def save(self) -> None:
         """A checkpoint of this moment. Every process calls it; the main one writes."""
@@ -110,7 +111,7 @@ def open_run(
     for message in messages:
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
-    return Run(config, out, manifest, process, state, loader, val, recorder, wished_to_stop)
+    return Run(config, out, manifest, process, state, loader, val, recorder, wished_to_stop, process.agreement())
 
 
 def _train_loader(config: RunConfig, process: Process) -> Loader:

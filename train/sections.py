@@ -91,6 +91,7 @@ class TrainConfig(Section):
     channels_last: bool = True
     tf32: bool = True  # matrix products of float32 on GPUs that have it
     deterministic: bool = False
+    sync_batch_norm: bool = True  # several processes: BatchNorm over all their batches, so that N of them train as one would
     seed: int = Field(default=0, ge=0)
     early_stop_after: int = Field(default=0, ge=0)  # epochs without a better validation accuracy
     restart_from_best_after: int = Field(default=0, ge=0)  # the same, but goes back to the best weights and on

@@ -213,25 +213,41 @@ def prep(data: tuple[Path, ...], workers: int, no_peer: bool, require: bool, qui
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
 @click.option("--target", type=click.FloatRange(0, 1), default=0.94, show_default=True, help="Accuracy of val or test to reach.")
 @click.option("--seeds", type=click.IntRange(1), default=None, help="Runs, each with a seed of its own. [5; --quick: 2]")
+@click.option("--against", type=click.Path(path_type=Path), help="A speed run to time as well: airbench94_muon.py, on a GPU.")
 @device_option
 @quick_option
 @out_option
 def accuracy(
-    data: Path, recipe: str, sets: tuple[str, ...], target: float, seeds: int | None, device: str, quick: bool, out: Path | None
+    data: Path,
+    recipe: str,
+    sets: tuple[str, ...],
+    target: float,
+    seeds: int | None,
+    against: Path | None,
+    device: str,
+    quick: bool,
+    out: Path | None,
 ) -> None:
     """Train to a given accuracy, several times, and say how many seconds it took.
 
     \b
-    Example: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
+    Examples: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
+              bench accuracy data/cifar10-all --recipe cifar10/fast --seeds 20 --against airbench94_muon.py
     """
+    from bench import speed_run
     from bench.environment import stamp
     from bench.suites import epoch_to_accuracy as suite
     from train.config import load_recipe
 
     if recipe:
         load_recipe(recipe)
+    if against:
+        speed_run.check(against, data)
     environment = stamp()
-    rows = suite.run(data, recipe, sets, seeds or (2 if quick else 5), target, _device(device), _say)
+    seeds, device = seeds or (2 if quick else 5), _device(device)
+    rows = [suite.run(data, recipe, sets, seeds, target, device, _say)]
+    if against:
+        rows.append(speed_run.run(against, data, seeds, target, device, _say))
     _finish("accuracy", rows, out, environment)
     if rows[0].status != "ok":
         raise SlipformError(f"{rows[0].status}: {rows[0].note}")

@@ -5,9 +5,10 @@ In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through
 seconds_to_target: training time (loading included, validation not) up to the end of the first epoch whose validation accuracy
 is at least the target. Without a val split, as in public speed runs, nothing is selected and the last epoch's test accuracy
 counts: then it is the whole training time. start_up_seconds: what the first epoch took beyond the median of the others:
-compilation and warm-up, so that seconds_to_target - start_up_seconds is what public speed runs count. process_seconds: from the
-start of the process to the summary, imports, validation and test included. accuracy: of the test split at the end, with the
-best epoch's weights (the last one's without a val split).
+compilation and warm-up; test_seconds: the pass over the test split. Public speed runs count
+seconds_to_target - start_up_seconds + test_seconds. process_seconds: from the start of the process to the summary, imports,
+validation and test included. accuracy: of the test split at the end, with the best epoch's weights (the last one's without a
+val split).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from bench.isolate import Died, isolated
 from bench.measure import figure
 from bench.result import Row, Settings
+from bench.speed_run import summary
 from pipelines.errors import SlipformError
 from pipelines.manifest import read_manifest
 
@@ -38,16 +40,18 @@ def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device:
     config = resolve(load_recipe(recipe) if recipe else None, [*sets, f"train.seed={seed}"], read_manifest(Path(data)))
     with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:
         run = Path(scratch) / "run"
-        summary = fit(config, Path(data), run, device=device, quiet=True)
+        end = fit(config, Path(data), run, device=device, quiet=True)
         epochs = read_metrics(run, "epoch")
     process_seconds = time.time() - psutil.Process().create_time()
-    accuracy = summary["test_accuracy"] if summary["test_accuracy"] is not None else summary["val_accuracy"]
+    accuracy = end["test_accuracy"] if end["test_accuracy"] is not None else end["val_accuracy"]
     if accuracy is None:
         raise SlipformError(f"{data} has neither a test nor a val split: there is no accuracy to measure")
     found = from_epochs(epochs, target, accuracy)
     found["process_seconds"] = process_seconds
-    found["data_wait_seconds"] = summary["data_wait_share"] * found["train_seconds"]
-    found["images_per_second"] = summary["images_per_second"]
+    found["data_wait_seconds"] = end["data_wait_share"] * found["train_seconds"]
+    found["images_per_second"] = end["images_per_second"]
+    if end["test_seconds"] is not None:
+        found["test_seconds"] = end["test_seconds"]
     found["accuracy"] = accuracy
     return found
 
@@ -70,7 +74,7 @@ def from_epochs(epochs: list[dict[str, Any]], target: float, accuracy: float) ->
 
 def run(
     data: Path, recipe: str, sets: tuple[str, ...], seeds: int, target: float, device: str, say: Callable[[str], None]
-) -> list[Row]:
+) -> Row:
     """One row over all seeds."""
     runs: list[dict[str, float]] = []
     case: Settings = {"data": read_manifest(data).dataset, "recipe": recipe, "target": target, "device": device}
@@ -78,19 +82,11 @@ def run(
     for seed in range(seeds):
         found = isolated(train_once, str(data), recipe, sets, seed, device, target, seconds=24 * 3600.0)
         if isinstance(found, Died):
-            return [
-                Row(suite="accuracy", case=case, status="out of memory" if found.out_of_memory else "failed", note=found.note)
-            ]
+            return Row(suite="accuracy", case=case, status="out of memory" if found.out_of_memory else "failed", note=found.note)
         runs.append(found)
         reached = f"target after {found['seconds_to_target']:.1f} s" if "seconds_to_target" in found else "target not reached"
         say(f"seed {seed}: accuracy {found['accuracy']:.4f}, {reached}")
     names = dict.fromkeys(name for found in runs for name in found)
     figures = {name: figure([found[name] for found in runs if name in found]) for name in names}
-    accuracies = [found["accuracy"] for found in runs]
-    summary: Settings = {
-        "seeds": seeds,
-        "reached_target": sum("seconds_to_target" in found for found in runs),
-        "mean_accuracy": round(statistics.fmean(accuracies), 5),
-        "standard_deviation": round(statistics.stdev(accuracies), 5) if seeds > 1 else None,
-    }
-    return [Row(suite="accuracy", case=case, settings=summary, figures=figures)]
+    settings = summary([found["accuracy"] for found in runs], sum("seconds_to_target" in found for found in runs))
+    return Row(suite="accuracy", case=case, settings=settings, figures=figures)
