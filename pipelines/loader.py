@@ -28,6 +28,7 @@ from pipelines.mix import mix
 from pipelines.order import EpochOrder
 from pipelines.plan import draw, draw_mix
 from pipelines.profile import profile_key, read_profile
+from pipelines.upload import upload
 
 
 class Loader:
@@ -149,11 +150,11 @@ class Loader:
             raise
         self._wait_seconds += time.perf_counter() - began
         self._num_images += len(indices)
-        labels = torch.from_numpy(np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices]))
+        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices])
         if bad := [i for i in rendered.bad if indices[i] >= 0]:  # padding stands on sample 0, good or bad
             labels[bad] = IGNORED_LABEL
             self.num_bad += len(bad)
-        batch = Batch(rendered.images, labels.to(self.device, non_blocking=True), torch.from_numpy(indices))
+        batch = Batch(rendered.images, upload(labels, self.device), torch.from_numpy(indices))
         plan = draw_mix(self.augment, len(batch), self.seed, epoch, seen // self.order.batch_size + self.order.rank)
         return mix(batch, plan) if plan else batch
 

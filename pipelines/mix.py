@@ -9,11 +9,12 @@ import torch
 
 from pipelines.batch import Batch, Mix
 from pipelines.plan import MixPlan
+from pipelines.upload import upload
 
 
 def mix(batch: Batch, plan: MixPlan) -> Batch:
     """See `MixPlan`; a sample whose own or partner's label is masked stays masked."""
-    partner = torch.from_numpy(plan.partner).to(batch.images.device)
+    partner = upload(plan.partner, batch.images.device)
     images = batch.images
     if plan.box is None:
         images = torch.lerp(images[partner], images, plan.weight)

@@ -62,7 +62,8 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
     wrapped: nn.Module = model
     if process.world > 1:
         devices = [process.device] if process.device.type == "cuda" else None
-        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+        shared = config.train.sync_batch_norm  # BatchNorm's statistics: then every process has computed the same
+        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=not shared)
     forward: Forward = wrapped
     evaluate: Forward = evaluated
     mode = pick_compile(config.train.compile, process.device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipelines.plan import Plan
+from pipelines.upload import upload
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -52,9 +53,9 @@ def restore_edges(images: Tensor, plan: Plan) -> Tensor:
         if not len(found):
             continue
         sample, line = sample[found], line[found]
-        at = tuple(torch.from_numpy(v).to(images.device) for v in (sample, line))
-        gain = torch.from_numpy(gains[found].astype(np.float32)).to(images.device)[:, None, None]
-        black = torch.from_numpy(plan.color[sample, None, :, 3].copy()).to(images.device)
+        at = tuple(upload(v, images.device) for v in (sample, line))
+        gain = upload(gains[found].astype(np.float32), images.device)[:, None, None]
+        black = upload(plan.color[sample, None, :, 3].copy(), images.device)
         lines = images if axis else images.transpose(1, 2)
         lines[at] = black + (lines[at] - black) * gain
     return images
@@ -67,11 +68,11 @@ def fill_outside(images: Tensor, plan: Plan) -> Tensor:
     if inside_x.all() and inside_y.all():
         return images
     if plan.border == "zero":
-        inside = torch.from_numpy(inside_y[:, :, None, None] & inside_x[:, None, :, None]).to(images.device)
-        black = torch.from_numpy(plan.color[:, None, None, :, 3].copy()).to(images.device, images.dtype)
+        inside = upload(inside_y[:, :, None, None] & inside_x[:, None, :, None], images.device)
+        black = upload(plan.color[:, None, None, :, 3].copy(), images.device).to(images.dtype)
         return torch.where(inside, images, black)
     batch = torch.arange(len(plan), device=images.device)[:, None, None]
-    y, x = (torch.from_numpy(v).to(images.device) for v in (rows, columns))
+    y, x = (upload(v, images.device) for v in (rows, columns))
     return images[batch, y[:, :, None], x[:, None, :]]
 
 

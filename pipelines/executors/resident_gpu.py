@@ -20,6 +20,7 @@ from pipelines.executors.decoded import decode_all
 from pipelines.executors.job import Job, Rendered, Settings
 from pipelines.executors.stream import SideStream
 from pipelines.executors.taps import BORDERS, reduced_size
+from pipelines.upload import upload
 
 
 class ResidentGpuExecutor:
@@ -73,11 +74,8 @@ class ResidentGpuExecutor:
         )  # fmt: skip
 
     def _upload(self, *columns: np.ndarray) -> Tensor:
-        """Columns side by side, in one transfer that the host does not wait for."""
-        table = torch.from_numpy(np.concatenate(columns, axis=1))
-        if self._side is not None:
-            table = table.pin_memory()
-        return table.to(self._settings.device, non_blocking=True)
+        """Columns side by side, in one transfer."""
+        return upload(np.concatenate(columns, axis=1), self._settings.device)
 
     def collect(self) -> Rendered:
         slot, count, bad = self._jobs.popleft()

@@ -121,8 +121,12 @@ def test_a_consumer_that_lags_behind_sees_whole_batches(executor: str, jpegs: Pa
     assert np.abs(got - want).max() <= 0.1
 
 
-def test_resident_never_makes_the_host_wait(raws: Path) -> None:
-    with _loader(raws, "resident", "cuda", torch.bfloat16, SPECS["random-resized"]) as loader:
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("executor", NAMES)
+def test_the_host_never_waits_for_the_device(executor: str, name: str, mix: str, raws: Path) -> None:
+    """torch itself tells of its own waits, a copy from memory that is not pinned among them."""
+    with _loader(raws, executor, "cuda", torch.bfloat16, SPECS[name] | {mix: 0.5}) as loader:
         list(loader)  # compiled
         torch.cuda.set_sync_debug_mode("error")
         try:
