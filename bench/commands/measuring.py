@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bench.commands.options import (
+    check_names,
+    data_argument,
+    data_arguments,
+    device_name,
+    device_option,
+    numbers,
+    out_option,
+    peers_option,
+    quick_option,
+    typed,
+)
 from pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
     from bench.measure import Effort
     from bench.result import Environment, Row
-
-data_argument = click.argument("data", type=click.Path(path_type=Path))
-data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
-out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-peers_option = click.option("--peers", default=None, help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.")
 
 
 def _say(text: str) -> None:
@@ -31,28 +35,6 @@ def _effort(quick: bool) -> Effort:
     from bench.measure import FULL, QUICK
 
     return QUICK if quick else FULL
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise SlipformError(f'device "{name}" is not here: give auto or cpu{" or cuda" if torch.cuda.is_available() else ""}')
-    return name
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        found = [int(word) for word in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or min(found) < 1:
-        raise click.BadParameter(
-            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64', param_hint=option
-        )
-    return found
 
 
 def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
@@ -108,13 +90,13 @@ def loaders(
     from bench.suites import loaders as suite
 
     chosen = [name.strip() for name in inputs.split(",")]
-    _check_names("--input", chosen, suite.EXECUTORS)
+    check_names("--input", chosen, suite.EXECUTORS)
     named = suite.chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
-    if quick and "--input" not in _typed():
+    if quick and "--input" not in typed():
         chosen = ["streaming", "small"]
     environment = stamp()
     jitters = {"both": (False, True), "with": (True,), "without": (False,)}[jitter or ("without" if quick else "both")]
-    conditions = suite.Conditions(environment.cores, batch_size, _device(device), dtype, tuple(chosen), jitters)
+    conditions = suite.Conditions(environment.cores, batch_size, device_name(device), dtype, tuple(chosen), jitters)
     rows = suite.run(data, conditions, named, _effort(quick), _say)
     _finish("loaders", rows, out, environment)
     if require and (lacking := suite.shortfalls(rows)):
@@ -157,13 +139,11 @@ def train(
     from models.registry import ModelConfig, find
 
     precisions, compiles = precision.split(","), compiling.split(",")
-    _check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
-    _check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
-    _check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
-    device = _device(device)
-    sizes = _numbers(
-        batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes"
-    )
+    check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
+    check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
+    check_names("--loader", [loader], ("auto", "dali", "host", "resident"))
+    device = device_name(device)
+    sizes = numbers(batch_sizes or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"), "--batch-sizes")
     large = "alexnet,resnet18" if quick else ",".join(suite.MODELS)
     names = {data: (models or (",".join(suite.SMALL_MODELS) if is_small(data) else large)).split(",") for data in folders}
     for name in itertools.chain(*names.values()):
@@ -244,7 +224,7 @@ def accuracy(
     if against:
         speed_run.check(against, data)
     environment = stamp()
-    seeds, device = seeds or (2 if quick else 5), _device(device)
+    seeds, device = seeds or (2 if quick else 5), device_name(device)
     rows = [suite.run(data, recipe, sets, seeds, target, device, _say)]
     if against:
         rows.append(speed_run.run(against, data, seeds, target, device, _say))
@@ -275,7 +255,7 @@ def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str
     from pipelines.profile import profile_key, profile_path, write_profile
 
     environment = stamp()
-    work = usual_work(data, batch_size=0, cores=environment.cores, device=_device(device), dtype=dtype)
+    work = usual_work(data, batch_size=0, cores=environment.cores, device=device_name(device), dtype=dtype)
     best, rows = tuning.tune(work, seconds, tuning.QUICK if quick else tuning.EFFORT, _say)
     _finish("tune", rows, out, environment)
     if all(row.status != "ok" for row in rows):
@@ -284,20 +264,3 @@ def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str
     key = profile_key(work.stored, work.augment.image_size, work.device)
     write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
     click.echo(f"best: {', '.join(f'{name} = {value}' for name, value in best.items())}; kept in {path}")
-
-
-def _typed() -> set[str]:
-    """The options that stand on the command line."""
-    context = click.get_current_context()
-    return {
-        name
-        for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-        for name in parameter.opts
-    }
-
-
-def _check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    for name in given:
-        if name not in set(allowed):
-            raise click.BadParameter(f'"{name}": give some of {", ".join(allowed)}', param_hint=option)
