@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from bench.measure import figure
 from bench.result import Row, Settings
+from bench.suites.epoch_to_accuracy import summary
 from pipelines.beton import Beton
 from pipelines.errors import SlipformError
 from pipelines.manifest import read_manifest
@@ -35,9 +35,10 @@ def check(script: Path, data: Path) -> None:
             f"--against {script} is no file. Give airbench94_muon.py of github.com/KellerJordan/cifar10-airbench."
         )
     manifest = read_manifest(data)
-    split = manifest.split("train")
-    if manifest.num_classes != 10 or {split.min_height, split.max_height, split.min_width, split.max_width} != {32}:
-        raise SlipformError(f"--against trains on CIFAR-10; {data} is {manifest.dataset}")
+    for split in (manifest.split("train"), manifest.split("test")):
+        sides = {split.min_height, split.max_height, split.min_width, split.max_width}
+        if manifest.num_classes != 10 or sides != {32} or split.modes["jpg"]:
+            raise SlipformError(f"--against trains on CIFAR-10's pixels, not JPEGs; {data} is {manifest.dataset}")
 
 
 def run(script: Path, data: Path, seeds: int, target: float, device: str, say: Callable[[str], None]) -> Row:
@@ -87,13 +88,6 @@ def run(script: Path, data: Path, seeds: int, target: float, device: str, say: C
         figures["seconds_to_target"] = figure(reached)
     settings = summary(accuracies, len(reached)) | {"sha256": hashlib.sha256(script.read_bytes()).hexdigest()[:16]}
     return Row(suite="accuracy", case=case, settings=settings, figures=figures)
-
-
-def summary(accuracies: list[float], reached: int) -> Settings:
-    """What a row over several seeds says beside its medians."""
-    deviation = round(statistics.stdev(accuracies), 5) if len(accuracies) > 1 else None
-    mean = round(statistics.fmean(accuracies), 5)
-    return {"seeds": len(accuracies), "reached_target": reached, "mean_accuracy": mean, "standard_deviation": deviation}
 
 
 def write_images(data: Path, folder: Path) -> None:

@@ -130,4 +130,8 @@ def stage_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None
 def constants(rows: Sequence[Row]) -> str:
     """What all rows have in common, as one line: "batch_size 128, image_size 224, dtype float32"."""
     same = [name for name in rows[0].case if len({str(row.case.get(name)) for row in rows}) == 1]
-    return ", ".join(f"{label(name)} {case_text(rows[0].case[name])}" for name in same if name not in ("loader", "model"))
+    return ", ".join(
+        f"{label(name)} {case_text(rows[0].case[name])}"
+        for name in same
+        if name not in ("loader", "model") and rows[0].case[name] != ""
+    )

@@ -38,10 +38,6 @@ class Process:
             dist.all_reduce(tensor)
         return tensor
 
-    def any(self, wish: bool) -> bool:
-        """Whether any process has the wish; all must ask at the same place."""
-        return wish if self.world == 1 else bool(self.sum(torch.tensor(float(wish), device=self.device)) > 0)
-
     def agreement(self) -> Agreement:
         """All must ask for it at the same place."""
         if self.world == 1:

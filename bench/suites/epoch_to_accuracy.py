@@ -24,7 +24,6 @@ from typing import Any
 from bench.isolate import Died, isolated
 from bench.measure import figure
 from bench.result import Row, Settings
-from bench.speed_run import summary
 from pipelines.errors import SlipformError
 from pipelines.manifest import read_manifest
 
@@ -90,3 +89,10 @@ def run(
     figures = {name: figure([found[name] for found in runs if name in found]) for name in names}
     settings = summary([found["accuracy"] for found in runs], sum("seconds_to_target" in found for found in runs))
     return Row(suite="accuracy", case=case, settings=settings, figures=figures)
+
+
+def summary(accuracies: list[float], reached: int) -> Settings:
+    """What a row over several seeds says beside its medians."""
+    deviation = round(statistics.stdev(accuracies), 5) if len(accuracies) > 1 else None
+    mean = round(statistics.fmean(accuracies), 5)
+    return {"seeds": len(accuracies), "reached_target": reached, "mean_accuracy": mean, "standard_deviation": deviation}

@@ -83,7 +83,7 @@ def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:
-    for script, says in ((tmp_path / "none.py", "is no file"), (Path(__file__), "trains on CIFAR-10; ")):
+    for script, says in ((tmp_path / "none.py", "is no file"), (Path(__file__), "trains on CIFAR-10's pixels")):
         found = CliRunner().invoke(main, ["accuracy", str(shapes), "--against", str(script)])
         assert found.exit_code == 1
         assert says in found.output

@@ -69,7 +69,7 @@ def _work(rank: int, folder: str) -> None:
     mine = inputs.chunk(WORLD, 1)[rank][0]
     synchronise(norm)
     found["bfloat16"] = norm(mine.bfloat16().to(memory_format=torch.channels_last))
-    found["copied"] = copy.deepcopy(norm).eval()(mine)
+    found["copied"] = copy.deepcopy(norm).eval()(mine), norm.eval()(mine)
 
     agreement = Process(torch.device("cpu"), rank, WORLD).agreement()
     found["agreed"] = [agreement.any(rank == 1 and step == 3) for step in range(6)]
@@ -111,6 +111,10 @@ def test_bfloat16_and_channels_last_stay(found: list[dict[str, Any]]) -> None:
     assert ours.dtype == torch.bfloat16
     assert all(part["bfloat16"].is_contiguous(memory_format=torch.channels_last) for part in found)
     torch.testing.assert_close(ours.double(), norm.double()(inputs[0].bfloat16().double()), rtol=0.01, atol=0.02)
+
+
+def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(found: list[dict[str, Any]]) -> None:
+    assert all(torch.equal(*part["copied"]) for part in found)
 
 
 def test_a_wish_is_everybodys_one_step_later(found: list[dict[str, Any]]) -> None:
