@@ -61,7 +61,7 @@ def number(name: str, value: float) -> str:
     if name.endswith("_share"):
         return f"{100 * value:.1f} %"
     if name.endswith("images_per_second"):
-        return f"{value:,.0f}"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 

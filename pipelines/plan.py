@@ -20,7 +20,7 @@ Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalised RGB; `erase` bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,11 @@ class Plan:
 
     def __len__(self) -> int:
         return len(self.geometry)
+
+    def part(self, at: slice) -> Plan:
+        """The Plan of some of the samples, a view; without `mix`, which is a whole batch's."""
+        erase = None if self.erase is None else self.erase[at]
+        return replace(self, geometry=self.geometry[at], color=self.color[at], clip=self.clip[at], erase=erase, mix=None)
 
 
 def draw(spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed: int, epoch: int) -> Plan:

@@ -98,7 +98,9 @@ def render(pictures: list[Pixels], pool: RenderPool, settings: Settings) -> Tens
     widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
     plan = draw(settings.spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
     addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
-    return pool.start(Pictures(addresses, heights, widths, np.zeros((len(pictures), 2), np.int32), pictures), plan)()
+    origin = np.zeros((len(pictures), 2), np.int32)
+    pool.begin(plan, Pictures(addresses, heights, widths, origin, owner=pictures))
+    return pool.collect().images
 
 
 @torch.inference_mode()

@@ -200,7 +200,7 @@ class DaliExecutor:
                 jpegs = [self._beton.bytes_of(i) for i in job.indices]
                 whole = np.zeros((len(job), 4), np.int32)
                 whole[:, 2], whole[:, 3] = self._beton.widths[job.indices], self._beton.heights[job.indices]
-                _, positions = Decoder(len(job), 1).decode(jpegs, whole)
+                positions = list(Decoder(len(job)).decode(jpegs, whole).bad)
                 found |= {int(job.indices[i]) for i in self._first_read.undecodable(job.indices, positions)}
         if not found - self._broken:
             raise error

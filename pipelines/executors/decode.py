@@ -7,6 +7,7 @@ what has no whole header (`jpeg.py`) DALI does not get to see.
 
 from __future__ import annotations
 
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -18,19 +19,28 @@ from pipelines.executors.pool import Pictures
 Int32 = npt.NDArray[np.int32]
 
 
-class Decoder:
-    """DALI's `decoders.image_slice` on `threads` CPU threads, for up to `batch_size` images at once."""
+def threads_to_decode(cores: int) -> int:
+    """Half as many again as cores: a thread sleeps while DALI's own one takes over from it and back."""
+    return cores + (cores + 1) // 2
 
-    def __init__(self, batch_size: int, threads: int) -> None:
-        self._batch_size, self._threads = batch_size, threads
-        self._pipeline = self._build(batch_size, threads)
+
+class Decoder:
+    """DALI's `decoders.image_slice` for up to `batch_size` images at once, on any number of threads at once.
+
+    Every thread that calls it has its own pipeline of one thread: in one pipeline of many, all wait for the slowest at the end
+    of every batch (2 cores: 7,300 images/s, and 8,700 with a pipeline each).
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._own, self._building = local(), Lock()
 
     @staticmethod
-    def _build(batch_size: int, threads: int) -> Any:
+    def _build(batch_size: int) -> Any:
         from nvidia.dali import fn, pipeline_def, types
 
         # The dynamic executor hands its outputs over: they live until the last reference goes, not until the next run.
-        @pipeline_def(batch_size=batch_size, num_threads=threads, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)
+        @pipeline_def(batch_size=batch_size, num_threads=1, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)
         def graph() -> Any:
             return fn.decoders.image_slice(
                 fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1),
@@ -44,36 +54,36 @@ class Decoder:
         pipeline.build()
         return pipeline
 
-    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> tuple[Pictures, list[int]]:
-        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs: their Pictures, and positions of undecodable ones.
-
-        An undecodable image is given as a black region.
-        """
+    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
+        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black, and named in `bad`."""
         whole_headers = [holds(jpeg, int(x1), int(y1)) for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)]
         if all(whole_headers):
+            if not hasattr(self._own, "pipeline"):
+                with self._building:
+                    self._own.pipeline = self._build(self._batch_size)
             try:
-                return self._run(self._pipeline, jpegs, regions), []
+                return self._run(self._own.pipeline, jpegs, regions)
             except RuntimeError:
-                self._pipeline = self._build(self._batch_size, self._threads)
+                del self._own.pipeline
         parts: list[Pictures | None] = []
-        single = self._build(1, 1)
+        single = self._build(1)
         for i, jpeg in enumerate(jpegs):
             try:
                 parts.append(self._run(single, [jpeg], regions[i : i + 1]) if whole_headers[i] else None)
             except RuntimeError:
                 parts.append(None)
-                single = self._build(1, 1)
-        bad = [i for i, part in enumerate(parts) if part is None]
+                single = self._build(1)
+        bad = tuple(i for i, part in enumerate(parts) if part is None)
         whole = [part or _black(regions[i : i + 1]) for i, part in enumerate(parts)]
         joined = {
             name: np.concatenate([getattr(p, name) for p in whole]) for name in ("addresses", "heights", "widths", "origin")
         }
-        return Pictures(**joined, owner=whole), bad
+        return Pictures(**joined, bad=bad, owner=whole)
 
     def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
         pipeline.feed_input("jpeg", jpegs)
-        pipeline.feed_input("start", list(np.ascontiguousarray(regions[:, :2])))
-        pipeline.feed_input("shape", list(np.ascontiguousarray(regions[:, 2:] - regions[:, :2])))
+        pipeline.feed_input("start", np.ascontiguousarray(regions[:, :2]))
+        pipeline.feed_input("shape", np.ascontiguousarray(regions[:, 2:] - regions[:, :2]))
         (images,) = pipeline.run()
         tensors = [images[i] for i in range(len(jpegs))]
         shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
@@ -85,4 +95,4 @@ def _black(region: Int32) -> Pictures:
     """A stand-in of the size that the Plan counts on: region int32 [1, 4]."""
     widths, heights = region[:, 2] - region[:, 0], region[:, 3] - region[:, 1]
     pixels = np.zeros((int(heights[0]), int(widths[0]), 3), np.uint8)
-    return Pictures(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], pixels)
+    return Pictures(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], owner=pixels)

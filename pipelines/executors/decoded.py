@@ -7,6 +7,7 @@ unless one buffer is asked for, as an upload to a GPU does.
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,10 @@ import numpy.typing as npt
 
 from pipelines.beton import RAW, Beton
 from pipelines.executors.check import FirstRead
-from pipelines.executors.decode import Decoder
+from pipelines.executors.decode import Decoder, threads_to_decode
 from pipelines.executors.pool import Pictures
 
-_PART = 64  # images decoded at once
+_PART = 32  # images decoded at once by a thread
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,21 @@ def decode_all(beton: Beton, threads: int, first_read: FirstRead, one_buffer: bo
     if one_buffer:
         for i in np.flatnonzero(beton.modes == RAW):
             buffer[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
-    decoder = Decoder(_PART, threads) if len(jpegs) else None
-    for first in range(0, len(jpegs), _PART):
-        assert decoder is not None
-        at = jpegs[first : first + _PART]
+    decoder = Decoder(_PART)
+
+    def decode(at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
         whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(np.int32)
-        pictures, undecodable = decoder.decode([beton.bytes_of(i) for i in at], whole)
-        bad[at[first_read.undecodable(at, undecodable)]] = True
-        _copy(pictures, addresses[at], set(undecodable))
+        pictures = decoder.decode([beton.bytes_of(i) for i in at], whole)
+        _copy(pictures, addresses[at])
+        return at, pictures.bad
+
+    with ThreadPoolExecutor(threads_to_decode(threads)) as pool:
+        for at, undecodable in pool.map(decode, [jpegs[i : i + _PART] for i in range(0, len(jpegs), _PART)]):
+            bad[at[first_read.undecodable(at, list(undecodable))]] = True
     return Decoded(addresses, bad, buffer, beton)
 
 
-def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64], skip: set[int]) -> None:
+def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64]) -> None:
     for i, address in enumerate(addresses):
-        if i not in skip:  # an undecodable image stays black
+        if i not in pictures.bad:  # an undecodable image stays black
             ctypes.memmove(int(address), int(pictures.addresses[i]), int(pictures.heights[i]) * int(pictures.widths[i]) * 3)

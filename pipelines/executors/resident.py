@@ -6,11 +6,8 @@ In: jobs. Out: batches in memory. This is the form for CPU cores; `resident_gpu`
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
 
 import numpy as np
-from torch import Tensor
 
 from pipelines.beton import Beton
 from pipelines.executors.check import FirstRead
@@ -31,22 +28,20 @@ class ResidentExecutor:
         self._decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad))
         self._load_seconds = time.perf_counter() - began
         self._pool = RenderPool(settings, self.depth + 1)  # those under way and the one that the consumer has
-        self._jobs: deque[tuple[Callable[[], Tensor], list[int]]] = deque()
 
     def submit(self, job: Job) -> None:
-        at = job.indices
+        decoded, at = self._decoded, job.indices
         origin = np.zeros((len(at), 2), np.int32)
-        pictures = Pictures(self._decoded.addresses[at], self._beton.heights[at], self._beton.widths[at], origin, self._decoded)
-        bad = np.flatnonzero(self._decoded.bad[at]).tolist()
-        self._jobs.append((self._pool.start(pictures, job.plan), bad))
+        bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
+        self._pool.begin(
+            job.plan, Pictures(decoded.addresses[at], self._beton.heights[at], self._beton.widths[at], origin, bad, decoded)
+        )
 
     def collect(self) -> Rendered:
-        wait, bad = self._jobs.popleft()
-        return Rendered(wait(), bad)
+        return self._pool.collect()
 
     def stats(self) -> dict[str, float]:
         return {"load_seconds": self._load_seconds, "augment_seconds": self._pool.seconds}
 
     def close(self) -> None:
         self._pool.close()
-        self._jobs.clear()

@@ -13,6 +13,7 @@ from bench.environment import stamp
 from bench.measure import figure
 from bench.report import BEGIN, END, page, read_results, readme_section, write_section
 from bench.result import Figure, Result, Row, write_result
+from bench.tables import number
 from pipelines.errors import ConfigError
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -67,6 +68,19 @@ def files(tmp_path: Path) -> list[Path]:
         paths.append(tmp_path / "results" / f"{name}.json")
         write_result(paths[-1], Result(environment=stamp(), command=f"bench {name}", rows=rows))
     return paths
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("images_per_second", 2451.3, "2,451"),
+        ("step_images_per_second", 3.6213, "3.62"),  # VGG-16 on two cores
+        ("resident_bytes", 1.5 * 2**30, "1.50 GiB"),
+        ("wait_share", 0.0512, "5.1 %"),
+    ],
+)
+def test_numbers_keep_three_digits_or_the_whole_images(name: str, value: float, text: str) -> None:
+    assert number(name, value) == text
 
 
 def test_the_page_renders_in_a_browser_without_missing_images(files: list[Path], tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _streaming(folder: Path) -> int:
 
 def test_streaming_takes_two_batches_and_little_more(folders: ModuleType, tmp_path: Path) -> None:
     """128 images of 224 px in float32 are 77 MB. Beside two of them: decoded images, the rest of DALI, mapped pages.
-    Measured: 251 MB twice, and 454 with four buffers in place of two."""
+    Measured: 218 to 227 MB, 251 when whole batches were decoded ahead, 454 with four buffers in place of two."""
     jpegs = [folders.jpeg(folders.smooth(300, 200 + k, seed=k)) for k in range(256)]
     taken = _in_a_fresh_process(_streaming, folders.write_folder(tmp_path / "set", jpegs))
-    assert 140e6 < taken < 290e6, f"{taken / 1e6:.0f} MB"
+    assert 140e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"

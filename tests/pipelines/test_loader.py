@@ -234,12 +234,15 @@ def test_after_a_damaged_sample_the_position_is_before_its_batch(shapes: Path, t
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
-def test_a_damaged_sample_is_skipped_and_counted(shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str) -> None:
+@pytest.mark.parametrize("batch_size", [20, 120])  # a part of a batch that one thread takes, and several
+def test_a_damaged_sample_is_skipped_and_counted(
+    shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str, batch_size: int
+) -> None:
     """Two of them: their labels are masked, every other sample is as it was, and each epoch's misses are counted."""
     folder = _copy(shapes, tmp_path / "damaged")
     for index in (0, 77):
         _damage(folder, index, matching_crc=kind == "no JPEG")
-    with _loader(folder, executor, on_bad="skip") as loader:
+    with _loader(folder, executor, batch_size, on_bad="skip") as loader:
         for epoch in range(2):
             got = _epoch(loader)
             assert [index for index, (label, _) in got.items() if label == -100] == [i for i in got if i in (0, 77)]
