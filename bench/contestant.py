@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 600.0  # ffcv compiles for 15 s for each setting that is tried
 TURN_SECONDS = 300.0
+SEARCH_NOISE = 0.03
 
 
 @dataclass(frozen=True)
@@ -144,14 +145,22 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
 
 
 def _search(module: str, work: Work, effort: Effort, candidates: list[Settings]) -> list[tuple[float, Settings]]:
-    """Images per second of each of the settings, the best first."""
+    """Images per second of each of the settings, the one to take first."""
     peer = importlib.import_module(f"bench.peers.{module}")
     peer.reason_not(work)
     tried = []
     for settings in candidates:
         with peer.batches(work, settings) as batches:
             tried.append((timed(batches, work.device, effort, effort.search_seconds)["images_per_second"], settings))
-    return sorted(tried, key=lambda pair: -pair[0])
+    return ranked(tried)
+
+
+def ranked(tried: list[tuple[float, Settings]]) -> list[tuple[float, Settings]]:
+    """The fastest first; but where an earlier one, which is more usual and takes less memory, is as fast for all that a short
+    measurement can tell, the earliest such."""
+    most = max(rate for rate, _ in tried)
+    chosen = next(i for i, (rate, _) in enumerate(tried) if rate >= (1 - SEARCH_NOISE) * most)
+    return [tried[chosen], *sorted(tried[:chosen] + tried[chosen + 1 :], key=lambda pair: -pair[0])]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    return grid(executor=["auto"], threads=[0, work.cores], prefetch=[2, 4])
+    return grid(executor=["auto"], threads=[0], prefetch=[2, 4])
 
 
 @contextmanager
