@@ -98,8 +98,7 @@ def render(pictures: list[Pixels], pool: RenderPool, settings: Settings) -> Tens
     widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
     plan = draw(settings.spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
     addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
-    origin = np.zeros((len(pictures), 2), np.int32)
-    pool.begin(plan, Pictures(addresses, heights, widths, origin, owner=pictures))
+    pool.begin(plan, Pictures(addresses, heights, widths, owner=pictures))
     return pool.collect().images
 
 

@@ -73,7 +73,6 @@ class HostExecutor:
             beton.data.ctypes.data + beton.offsets[indices],
             beton.heights[indices],
             beton.widths[indices],
-            np.zeros((len(indices), 2), np.int32),
             owner=beton,
         )
         at = np.flatnonzero(beton.modes[indices] != RAW)
@@ -84,6 +83,7 @@ class HostExecutor:
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
             return replace(decoded, bad=bad)
+        stored = replace(stored, origin=np.zeros((len(indices), 2), np.int32), bad=bad, owner=(beton, decoded))
         for name in ("addresses", "heights", "widths", "origin"):
             getattr(stored, name)[at] = getattr(decoded, name)
-        return replace(stored, bad=bad, owner=(beton, decoded))
+        return stored

@@ -38,14 +38,14 @@ class Pictures:
     """Decoded images in memory, any of them possibly a part of the stored one.
 
     addresses int64 [N] of contiguous uint8 [H, W, 3]; heights, widths int32 [N]; origin int32 [N, 2]: where (x, y) of the
-    stored image the part begins. bad: positions of those that are black, as they could not be read. owner keeps the memory
-    alive.
+    stored image the part begins, None where all are whole. bad: positions of those that are black, as they could not be read.
+    owner keeps the memory alive.
     """
 
     addresses: npt.NDArray[np.int64]
     heights: npt.NDArray[np.int32]
     widths: npt.NDArray[np.int32]
-    origin: npt.NDArray[np.int32]
+    origin: npt.NDArray[np.int32] | None = None
     bad: tuple[int, ...] = ()
     owner: Any = None
 
@@ -93,7 +93,7 @@ class RenderPool:
         batch = self._new_batch(len(plan))
         batch.bad.extend(pictures.bad)
         render_some = self._renderer(pictures, plan, self._buffers[batch.slot])
-        part = max(-(-len(plan) // (2 * self._num_threads)), _LEAST_PIXELS // self._size**2, 1)
+        part = max(-(-len(plan) // self._num_threads), _LEAST_PIXELS // self._size**2, 1)
         if part >= len(plan) and batch.has_buffer.is_set():
             batch.seconds = self._render(batch, render_some, 0, len(plan))
             return
@@ -151,7 +151,9 @@ class RenderPool:
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
-        geometry, clip = relative(plan, pictures.origin, pictures.heights, pictures.widths)
+        geometry, clip = plan.geometry, plan.clip
+        if pictures.origin is not None:
+            geometry, clip = relative(plan, pictures.origin, pictures.heights, pictures.widths)
         erase = _NO_BOXES if plan.erase is None else plan.erase
         arguments = (
             pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,

@@ -31,11 +31,9 @@ class ResidentExecutor:
 
     def submit(self, job: Job) -> None:
         decoded, at = self._decoded, job.indices
-        origin = np.zeros((len(at), 2), np.int32)
         bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
-        self._pool.begin(
-            job.plan, Pictures(decoded.addresses[at], self._beton.heights[at], self._beton.widths[at], origin, bad, decoded)
-        )
+        pictures = Pictures(decoded.addresses[at], self._beton.heights[at], self._beton.widths[at], bad=bad, owner=decoded)
+        self._pool.begin(job.plan, pictures)
 
     def collect(self) -> Rendered:
         return self._pool.collect()
