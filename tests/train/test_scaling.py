@@ -78,19 +78,26 @@ def test_a_step_with_an_infinite_gradient_is_left_out(name: str, state: Callable
 
 
 def test_saved_and_loaded_it_goes_on_bit_for_bit(state: Callable[..., TrainState]) -> None:
-    """The scale is part of the state: it is saved when it has fallen to where steps succeed again."""
+    """The scale is part of the state. It goes from far too large to far below the limit: at the limit, 2**20 here, float16 on a
+    CPU (torch 2.15, with oneDNN and without) now and then puts 3e12 into one weight, and no run is like another."""
     whole = state(*SGD)
-    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**30})
+    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**40})
     start = _weights(whole)
-    for step in range(16):
+    train_step(whole, _batch(0))
+    assert whole.scaler.get_scale() == 2.0**39
+    assert torch.equal(_weights(whole), start)
+    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 1024.0})
+    for step in range(1, 5):
         train_step(whole, _batch(step))
-    assert whole.scaler.get_scale() < 2.0**30
     assert not torch.equal(_weights(whole), start)
     saved = copy.deepcopy(whole.state_dict())
     parts = state(*SGD)
+    assert parts.scaler.get_scale() != 1024.0
     parts.load_state_dict(saved)
     for one in (whole, parts):
-        for step in range(16, 20):
+        for step in range(5, 9):
             train_step(one, _batch(step))
     assert parts.scaler.state_dict() == whole.scaler.state_dict()
+    assert parts.scaler.get_scale() == 1024.0
+    assert torch.isfinite(_weights(whole)).all()
     assert torch.equal(_weights(parts), _weights(whole))
