@@ -47,7 +47,7 @@ def _one(config: OptimizerConfig, groups: list[Group]) -> Optimizer:
     # fused: one pass over the memory in place of several. AlexNet's SGD step on 2 cores (AVX2): 35 ms, 50 to 97 ms without.
     match config.name:
         case "sgd":
-            return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+            return _with_momentum(torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True))
         case "asgd":
             return torch.optim.ASGD(groups)
         case "adam":
@@ -105,3 +105,12 @@ def set_learning_rate(optimizers: tuple[Optimizer, ...], factor: float) -> None:
 def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     """Momentum and the like from a state_dict; rates and decay stay as they are now, since a resumed run may change them."""
     optimizer.load_state_dict({"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """Momenta of 0 from the start: 0.9 * 0 + gradient is what torch begins with, too. Left to itself, fused SGD (torch 2.15)
+    leaves them as they lay in memory where the first step has an infinite gradient, as float16's first ones often have."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
