@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 600.0  # ffcv compiles for 15 s for each setting that is tried
 TURN_SECONDS = 300.0
-SEARCH_NOISE = 0.03
+SEARCH_NOISE = 0.03  # of the rate: what a setting must gain to replace a more usual one
 
 
 @dataclass(frozen=True)

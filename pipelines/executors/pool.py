@@ -93,10 +93,11 @@ class RenderPool:
         batch = self._new_batch(len(plan))
         batch.bad.extend(pictures.bad)
         render_some = self._renderer(pictures, plan, self._buffers[batch.slot])
-        part = max(-(-len(plan) // self._num_threads), _LEAST_PIXELS // self._size**2, 1)
-        if part >= len(plan) and batch.has_buffer.is_set():
+        least = _LEAST_PIXELS // self._size**2
+        if len(plan) <= max(least, 1) and batch.has_buffer.is_set():
             batch.seconds = self._render(batch, render_some, 0, len(plan))
             return
+        part = max(-(-len(plan) // self._num_threads), least)
         for start in range(0, len(plan), part):
             batch.parts.append(self._threads.submit(self._render, batch, render_some, start, min(start + part, len(plan))))
 
@@ -132,7 +133,7 @@ class RenderPool:
 
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
         pictures = source(at)  # before there may be a buffer, so that something is ready then
-        batch.bad.extend(at.start + i for i in pictures.bad)
+        batch.bad.extend([at.start + i for i in pictures.bad])
         return self._render(batch, self._renderer(pictures, plan.part(at), self._buffers[batch.slot][at]), 0, at.stop - at.start)
 
     def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from pipelines.augment import Augmentation
+from pipelines.executors import pool as module
 from pipelines.executors.job import Settings
 from pipelines.executors.pool import Pictures, RenderPool, Source
 from pipelines.plan import Plan, draw
@@ -77,6 +79,24 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: Modu
             assert torch.equal(images, _alone(folders, seed))
             assert max(sources) <= seed + 4, "at most three threads wait with what they have read"
     assert sorted(sources) == list(range(5))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize(("count", "here"), [(1, True), (2, True), (3, False), (11, False)])
+def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
+    monkeypatch: pytest.MonkeyPatch, num_threads: int, count: int, here: bool
+) -> None:
+    """At 224 px that is two images. The consumer of anything more trains meanwhile, however few threads there are."""
+    threads = set()
+    monkeypatch.setattr(module, "render", lambda *_: threads.add(threading.current_thread()))
+    sides, pixels = np.full(count, 8, np.int32), np.zeros((8, 8, 3), np.uint8)
+    spec = Augmentation(image_size=224).resolved([], [])
+    settings = Settings(spec, count, torch.float32, torch.device("cpu"), num_threads)
+    with contextlib.closing(RenderPool(settings, 2)) as pool:
+        pool.begin(draw(spec, np.arange(count), sides, sides, 0, 0), Pictures(np.full(count, pixels.ctypes.data), sides, sides))
+        pool.collect()
+    assert (threads == {threading.current_thread()}) == here
+    assert here or threading.current_thread() not in threads
 
 
 def test_an_error_reaches_who_collects_that_batch(folders: ModuleType) -> None:

@@ -178,6 +178,19 @@ def test_sixteen_bits_are_the_rounded_float32(folders: ModuleType, size: int) ->
             np.testing.assert_array_equal(_render(images, plan, dtype), want.to(dtype).float().numpy())
 
 
+def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
+    """Threads render parts of one buffer side by side."""
+    images = [folders.noise(20, 20, k) for k in range(4)]
+    plan = _plan(images, image_size=5, crop="random_resized")
+    out, whole = np.full(4 * 75, 7.0, np.float32), _render(images, plan)
+    addresses, sides = np.array([image.ctypes.data for image in images], np.int64), np.full(4, 20, np.int32)
+    arguments = (addresses, sides, sides, plan.geometry, plan.color, plan.clip, np.zeros((0, 4), np.int32), 0, True, 5, FLOAT32)
+    render(*arguments, out, np.empty(0, np.uint16), 1, 3)
+    out = out.reshape(4, 5, 5, 3)
+    assert (out[[0, 3]] == 7).all()
+    np.testing.assert_array_equal(out[1:3], whole[1:3])
+
+
 def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
     """CIFAR's case: every output is a stored pixel through the colour map, to the last bit but one of float32."""
     images = [folders.noise(32, 32, k) for k in range(50)]

@@ -77,27 +77,36 @@ def test_a_step_with_an_infinite_gradient_is_left_out(name: str, state: Callable
     assert one.is_finite()
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_first_step_left_out_leaves_nothing_behind(name: str, state: Callable[..., TrainState]) -> None:
+    """torch's own fused SGD (2.15) then goes on with momenta that nobody has set: it put 3e12 into a weight."""
+    late, whole = state(*OPTIMIZERS[name]), state(*OPTIMIZERS[name])
+    start = _weights(late)
+    late.scaler.load_state_dict(late.scaler.state_dict() | {"scale": 2.0**40})
+    train_step(late, _batch(0))
+    assert torch.equal(_weights(late), start)
+    for one in (late, whole):
+        one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 1024.0})
+        for step in range(1, 5):
+            train_step(one, _batch(step))
+        assert one.scaler.get_scale() == 1024.0
+    assert torch.equal(_weights(late), _weights(whole))
+
+
 def test_saved_and_loaded_it_goes_on_bit_for_bit(state: Callable[..., TrainState]) -> None:
-    """The scale is part of the state; and the very first step is left out, after which torch's own fused SGD goes on with
-    momenta that nobody has set: it put 3e12 into a weight."""
+    """The scale is part of the state: it is saved when it has fallen to where steps succeed again."""
     whole = state(*SGD)
-    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**40})
+    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**30})
     start = _weights(whole)
-    train_step(whole, _batch(0))
-    assert whole.scaler.get_scale() == 2.0**39
-    assert torch.equal(_weights(whole), start)
-    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 1024.0})
-    for step in range(1, 5):
+    for step in range(16):
         train_step(whole, _batch(step))
+    assert whole.scaler.get_scale() < 2.0**30
     assert not torch.equal(_weights(whole), start)
     saved = copy.deepcopy(whole.state_dict())
     parts = state(*SGD)
-    assert parts.scaler.get_scale() != 1024.0
     parts.load_state_dict(saved)
     for one in (whole, parts):
-        for step in range(5, 9):
+        for step in range(16, 20):
             train_step(one, _batch(step))
     assert parts.scaler.state_dict() == whole.scaler.state_dict()
-    assert parts.scaler.get_scale() == 1024.0
-    assert torch.isfinite(_weights(whole)).all()
     assert torch.equal(_weights(parts), _weights(whole))
