@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bench.commands import measuring, showing
-from pipelines.errors import Group
+from slipform.bench.commands import measuring, showing
+from slipform.pipelines.errors import Group
 
 EXAMPLES = """\b
 Examples:

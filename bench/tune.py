@@ -14,14 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.contestant import Contestant
-from bench.measure import Effort, figure, interleave, ratio
-from bench.result import Row, Settings
-from bench.suites.loaders import OURS, Say
-from bench.work import Work
-from pipelines.beton import Beton
-from pipelines.executors import NAMES
-from pipelines.manifest import read_manifest
+from slipform.bench.race.contestant import Contestant
+from slipform.bench.race.measure import Effort, figure, interleave, ratio
+from slipform.bench.race.work import Work
+from slipform.bench.result.result import Row, Settings
+from slipform.bench.suites.loaders import OURS, Say
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.manifest import read_manifest
 
 EFFORT = Effort(rounds=7, seconds=1.0, search=False, openings=1)
 QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.2, search=False, openings=1, min_batches=4)

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.registry import net
-from pipelines.errors import ConfigError
+from slipform.models.registry import net
+from slipform.pipelines.errors import ConfigError
 
 KERNEL_SIZE = 2
 MOMENTUM = 0.6  # share of the old statistics that BatchNorm keeps in each step, as the paper counts (torch: 1 - 0.6)

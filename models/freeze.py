@@ -15,8 +15,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.heads import head_name
-from pipelines.errors import unknown
+from slipform.models.heads import head_name
+from slipform.pipelines.errors import unknown
 
 
 @dataclass(frozen=True)

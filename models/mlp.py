@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import nn
 
-from models.registry import net
+from slipform.models.registry import net
 
 FC_WIDTHS = {"normal": (256, 128), "larger": (1024, 512)}
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from models.backbones import SMALL_INPUT
-from models.registry import ModelConfig
-from pipelines.errors import ConfigError, SlipformError
+from slipform.models.registry import ModelConfig
+from slipform.models.torchvision_nets import SMALL_INPUT
+from slipform.pipelines.errors import ConfigError, SlipformError
 
 COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
 # What torch and torchvision raise when an image is too small for a kernel or no multiple of a patch.

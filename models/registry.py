@@ -17,13 +17,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import models
-from pipelines.errors import ConfigError, unknown
+from slipform import models
+from slipform.pipelines.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from models.weights import LoadReport
+    from slipform.models.weights import LoadReport
 
 HEADS = ("linear", "mlp")
 Builder = Callable[..., "nn.Module"]
@@ -70,14 +70,14 @@ def net(builder: Builder) -> Builder:
 
 def _own_nets() -> dict[str, Net]:
     """Our own nets, after importing every file of this folder, where they register themselves."""
-    for module in pkgutil.iter_modules(models.__path__, "models."):
+    for module in pkgutil.iter_modules(models.__path__, "slipform.models."):
         importlib.import_module(module.name)
     return _OWN
 
 
 def names() -> list[str]:
     """The names of all nets, sorted."""
-    from models import backbones
+    from slipform.models import torchvision_nets as backbones
 
     return sorted({*_own_nets(), *backbones.names()})
 
@@ -86,7 +86,7 @@ def find(config: ModelConfig) -> Net:
     """The net of a configuration, its options checked. Raises ConfigError for an unknown net or option."""
     own = _own_nets().get(config.name)
     if own is None:
-        from models import backbones
+        from slipform.models import torchvision_nets as backbones
 
         if config.name not in backbones.names():
             raise unknown("model", config.name, names())
@@ -125,7 +125,7 @@ def build(
     on_load is called with the report of what was loaded where config.weights is not "none"; left out, the report is logged.
     Raises ConfigError for an unknown net, option or layer, a size the net cannot take, and weights that cannot be had.
     """
-    from models import freeze, heads, probe, weights
+    from slipform.models import freeze, heads, probe, weights
 
     net = find(config)
     options = checked_options(config, net)

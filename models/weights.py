@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.errors import ConfigError, unknown
+from slipform.pipelines.errors import ConfigError, unknown
 
 RUN_WEIGHTS = "best.safetensors"  # inside a run folder
 _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before names

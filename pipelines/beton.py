@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.errors import DatasetError, SampleError
 
 HEADER = np.dtype(
     [("version", "<u2"), ("num_fields", "<u2"), ("page_size", "<u4"), ("num_samples", "<u8"), ("alloc_table_ptr", "<u8")],

@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.augment import Augmentation
-from pipelines.batch import IGNORED_LABEL, Batch
-from pipelines.beton import JPG, Beton
-from pipelines.errors import ConfigError, SampleError
-from pipelines.executors import choose
-from pipelines.executors.job import Job, Settings
-from pipelines.manifest import Manifest, read_manifest
-from pipelines.mix import mix
-from pipelines.order import EpochOrder
-from pipelines.plan import draw, draw_mix
-from pipelines.profile import profile_key, read_profile
-from pipelines.upload import upload
+from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.errors import ConfigError, SampleError
+from slipform.pipelines.executors import choose
+from slipform.pipelines.executors.contract import Job, Settings
+from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.mix import mix
+from slipform.pipelines.plan.plan import draw, draw_mix
+from slipform.pipelines.profile import profile_key, read_profile
+from slipform.pipelines.upload import upload
 
 
 class Loader:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.errors import DatasetError, nearest
+from slipform.pipelines.errors import DatasetError, nearest
 
 FILE_NAME = "dataset.json"
 VERSION = 1

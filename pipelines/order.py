@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import ConfigError
-from pipelines.philox import permutation
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.plan.philox import permutation
 
 Indices = npt.NDArray[np.int64]
 

@@ -18,7 +18,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 

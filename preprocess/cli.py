@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from pipelines.errors import Command, DatasetError, Group
-from preprocess.registry import Dataset, discover
+from slipform.pipelines.errors import Command, DatasetError, Group
+from slipform.preprocess.registry import Dataset, discover
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -108,9 +108,9 @@ def _run(
     download: Path | None = None,
     **options: Any,
 ) -> None:
-    from preprocess.encode import Encoding
-    from preprocess.prep import prepare
-    from preprocess.progress import progress_bar
+    from slipform.preprocess.encode import Encoding
+    from slipform.preprocess.prep import prepare
+    from slipform.preprocess.progress import progress_bar
 
     how = Encoding(encoding, quality, shorter_side, max_side, check=not no_check)
     if dataset.takes_source and (source is None) == (download is None):
@@ -134,7 +134,7 @@ def _run(
 @contextmanager
 def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Iterator[Path | None]:
     """The folder of the raw data: given, unpacked, or fetched; None for generated datasets."""
-    from preprocess.archive import unpacked
+    from slipform.preprocess.archive import unpacked
 
     if download is not None:
         try:
@@ -159,9 +159,9 @@ def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Ite
 @click.option("--workers", type=click.IntRange(0, 1024), default=0, help="Threads; 0, the default: one per core.")
 def verify(folder: Path, workers: int) -> None:
     """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
-    from pipelines.manifest import read_manifest
-    from preprocess.progress import progress_bar
-    from preprocess.verify import find_faults
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.preprocess.progress import progress_bar
+    from slipform.preprocess.verify import find_faults
 
     manifest = read_manifest(folder)
     total = sum(info.num_samples for info in manifest.splits.values())
@@ -184,8 +184,8 @@ def verify(folder: Path, workers: int) -> None:
 )
 def show(folder: Path, figure: Path | None) -> None:
     """Show what a dataset holds: splits, classes, sizes, bytes, modes."""
-    from pipelines.manifest import read_manifest
-    from preprocess.show import draw_figure, print_tables
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.preprocess.show import draw_figure, print_tables
 
     manifest = read_manifest(folder)
     print_tables(folder, manifest)

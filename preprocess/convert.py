@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from preprocess.source import Pixels
+from slipform.preprocess.source import Pixels
 
 # More is refused before memory is asked for: a few hundred bytes can claim 4 gigapixels. Pillow's own limit.
 MAX_PIXELS = 89_478_485

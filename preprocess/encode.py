@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.beton import JPG, RAW
-from preprocess.convert import check_size, decode_any, decode_jpeg, encode_jpeg, resize
-from preprocess.jpeg import is_jpeg, read_header
-from preprocess.source import Arrays, Pixels, Samples
+from slipform.pipelines.beton import JPG, RAW
+from slipform.preprocess.convert import check_size, decode_any, decode_jpeg, encode_jpeg, resize
+from slipform.preprocess.jpeg import is_jpeg, read_header
+from slipform.preprocess.source import Arrays, Pixels, Samples
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError
 
 
 class ArrayState:

@@ -22,12 +22,12 @@ from typing import Any
 import cv2
 from PIL import Image
 
-from pipelines.errors import DatasetError
-from pipelines.manifest import Manifest, SplitInfo, write_manifest
-from preprocess.encode import KEEP, Chunk, Encoding, PixelSums, Rejected, encode_chunk
-from preprocess.folder import replacing
-from preprocess.source import Arrays, Samples, SampleSource
-from preprocess.writer import BetonWriter
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
+from slipform.preprocess.atomic_folder import replacing
+from slipform.preprocess.encode import KEEP, Chunk, Encoding, PixelSums, Rejected, encode_chunk
+from slipform.preprocess.source import Arrays, Samples, SampleSource
+from slipform.preprocess.writer import BetonWriter
 
 CHUNK_BYTES = 1 << 20  # what a thread hands over at once; two chunks a thread are in flight, which stays small on any machine
 CHUNK_SAMPLES = 64  # at most so many that take time each: the progress bar moves, and Ctrl-C is quick

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from preprocess.source import SampleSource
+from slipform.preprocess.source import SampleSource
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Dataset:
 
 def discover() -> dict[str, Dataset]:
     """All datasets by name, from every module of preprocess/datasets."""
-    package = importlib.import_module("preprocess.datasets")
+    package = importlib.import_module("slipform.preprocess.datasets")
     found: dict[str, Dataset] = {}
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-        for dataset in importlib.import_module(f"preprocess.datasets.{module.name}").DATASETS:
+        for dataset in importlib.import_module(f"slipform.preprocess.datasets.{module.name}").DATASETS:
             found[dataset.name] = dataset
     return found

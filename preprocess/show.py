@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.beton import RAW, Beton
-from pipelines.errors import ConfigError
-from pipelines.manifest import Manifest
-from preprocess.convert import decode_jpeg
-from preprocess.source import Pixels
+from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.convert import decode_jpeg
+from slipform.preprocess.source import Pixels
 
 GRID_ROWS, GRID_COLUMNS = 4, 8
 

@@ -9,7 +9,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.source import Labels
+from slipform.preprocess.source import Labels
 
 Indices = npt.NDArray[np.int64]
 RULES = ("stratified", "odd_indices", "fraction")

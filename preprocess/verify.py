@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.beton import JPG, Beton, crc32_path
-from pipelines.errors import DatasetError, SampleError
-from pipelines.manifest import Manifest, SplitInfo
-from preprocess.convert import check_size, decode_jpeg
-from preprocess.jpeg import read_header
+from slipform.pipelines.beton import JPG, Beton, crc32_path
+from slipform.pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.manifest import Manifest, SplitInfo
+from slipform.preprocess.convert import check_size, decode_jpeg
+from slipform.preprocess.jpeg import read_header
 
 _AT_ONCE = 256  # samples handed to the threads together
 

@@ -20,9 +20,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.beton import DESCRIPTOR, FIELD_TYPES, HEADER, IMAGE_FIELD, INT_FIELD, JPG, RAW, TABLE_ROW, VERSION, crc32_path
-from pipelines.manifest import SplitInfo
-from preprocess.encode import Chunk
+from slipform.pipelines.beton import (
+    DESCRIPTOR,
+    FIELD_TYPES,
+    HEADER,
+    IMAGE_FIELD,
+    INT_FIELD,
+    JPG,
+    RAW,
+    TABLE_ROW,
+    VERSION,
+    crc32_path,
+)
+from slipform.pipelines.manifest import SplitInfo
+from slipform.preprocess.encode import Chunk
 
 PAGE_SIZE = 1 << 23  # ffcv's default, 8 MiB
 _ALIGNMENT = 4096  # where the data may begin; nothing of ffcv's asks for more, and a whole page would add 8 MiB to every file

@@ -27,7 +27,7 @@ def shared_data() -> Path:
 def _prep_shapes(out: Path, *options: str) -> Path:
     from click.testing import CliRunner
 
-    from preprocess.cli import main
+    from slipform.preprocess.cli import main
 
     sizes = ["--num-train", "240", "--num-val", "60", "--num-test", "60", "--min-size", "40", "--max-size", "96"]
     result = CliRunner().invoke(main, ["shapes", "--out", str(out), *sizes, *options], catch_exceptions=False)

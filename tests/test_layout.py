@@ -18,10 +18,10 @@ FORBIDDEN = ("util", "common", "helper", "manager", "factory")
 # folder -> prefixes of our modules that it may import beside its own
 MAY_IMPORT = {
     "pipelines": (),
-    "models": ("pipelines.errors",),
-    "preprocess": ("pipelines.manifest", "pipelines.beton", "pipelines.errors"),
-    "train": ("pipelines", "models"),
-    "bench": FOLDERS,
+    "models": ("slipform.pipelines.errors",),
+    "preprocess": ("slipform.pipelines.manifest", "slipform.pipelines.beton", "slipform.pipelines.errors"),
+    "train": ("slipform.pipelines", "slipform.models"),
+    "bench": tuple(f"slipform.{folder}" for folder in FOLDERS),
 }
 MAX_LINES = 300
 
@@ -32,7 +32,7 @@ def _files(*folders: str) -> list[Path]:
 
 def _module(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return ".".join(["slipform", *(parts[:-1] if parts[-1] == "__init__" else parts)])
 
 
 MODULES = {_module(path): path for path in _files(*FOLDERS)}
@@ -67,14 +67,18 @@ def _all_imports(module: str) -> tuple[tuple[str, bool], ...]:
 
 def _imports(module: str) -> list[tuple[str, bool]]:
     """Those of ours."""
-    return [(name, top) for name, top in _all_imports(module) if name.split(".")[0] in FOLDERS]
+    return [(name, top) for name, top in _all_imports(module) if name.split(".")[0] == "slipform"]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module: str) -> None:
-    own = module.split(".")[0]
+    own = module.split(".")[1]
     for name, _ in _imports(module):
-        allowed = name.split(".")[0] == own or any(name == prefix or name.startswith(prefix + ".") for prefix in MAY_IMPORT[own])
+        allowed = (
+            name == "slipform"
+            or name.split(".")[1] == own
+            or any(name == prefix or name.startswith(prefix + ".") for prefix in MAY_IMPORT[own])
+        )
         assert allowed, f"{module} imports {name}"
 
 
@@ -94,10 +98,10 @@ def test_there_are_no_import_cycles() -> None:
 def test_every_folder_is_there_and_seen() -> None:
     """A rule that looks at no file holds always."""
     for folder in FOLDERS:
-        assert folder in MODULES
-        assert sum(module.startswith(folder + ".") for module in MODULES) >= 5
-    assert ("pipelines.philox", True) in _imports("pipelines.order")
-    assert ("pipelines.executors.dali", False) in _imports("pipelines.executors")
+        assert f"slipform.{folder}" in MODULES
+        assert sum(module.startswith(f"slipform.{folder}.") for module in MODULES) >= 5
+    assert ("slipform.pipelines.plan.philox", True) in _imports("slipform.pipelines.order")
+    assert ("slipform.pipelines.executors.dali", False) in _imports("slipform.pipelines.executors")
 
 
 @pytest.mark.parametrize("path", _files(*FOLDERS, "tests"), ids=lambda path: str(path.relative_to(ROOT)))
@@ -125,8 +129,10 @@ def _run(code: str) -> str:
 
 def _third_party() -> list[str]:
     """What our modules import of others while they are imported; what that does is not ours to judge."""
-    found = {name for module in MODULES for name, top in _all_imports(module) if top and not module.startswith("bench.peers")}
-    return sorted(name for name in found if name.split(".")[0] not in (*FOLDERS, "__future__"))
+    found = {
+        name for module in MODULES for name, top in _all_imports(module) if top and not module.startswith("slipform.bench.peers")
+    }
+    return sorted(name for name in found if name.split(".")[0] not in ("slipform", *FOLDERS, "__future__"))
 
 
 WATCH = """
@@ -166,17 +172,17 @@ print("quiet")
 
 def test_importing_a_module_does_nothing() -> None:
     """All modules in one process: no thread, no socket, no child, no file written, nothing printed, every setting as it was."""
-    modules = [module for module in MODULES if not module.startswith("bench.peers")]
+    modules = [module for module in MODULES if not module.startswith("slipform.bench.peers")]
     assert _run(f"THIRD_PARTY, MODULES, ROOT = {_third_party()!r}, {modules!r}, {str(ROOT)!r}\n{WATCH}") == "quiet\n"
 
 
 COMMANDS = (
-    "preprocess.cli:main",
-    "train.cli:train",
-    "train.cli:validate",
-    "train.cli:predict",
-    "train.cli:export",
-    "bench.cli:main",
+    "slipform.preprocess.cli:main",
+    "slipform.train.cli:train",
+    "slipform.train.cli:validate",
+    "slipform.train.cli:predict",
+    "slipform.train.cli:export",
+    "slipform.bench.cli:main",
 )
 
 

@@ -1,7 +1,7 @@
 """The commands `train`, `validate`, `predict` and `export`.
 
 In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so that --help is quick.
-Several processes: torchrun --nproc-per-node N -m train.cli DATA ...
+Several processes: torchrun --nproc-per-node N -m slipform.train.cli DATA ...
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pipelines.errors import Command
+from slipform.pipelines.errors import Command
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True)
@@ -58,9 +58,9 @@ def train(
     train --resume runs/first
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     """
-    from pipelines.manifest import read_manifest
-    from train.config import load_recipe, load_runs, resolve
-    from train.folder import free_name, run_config
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.config.resolve import load_recipe, load_runs, resolve
+    from slipform.train.run.folder import free_name, run_config
 
     if every:
         if data is None or recipe is None or resume is not None:
@@ -87,13 +87,13 @@ def train(
             )
         config = resolve(loaded, sets, manifest, *runs)
         out = out or free_name(Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}")
-        from train.sweep import data_differences
+        from slipform.train.sweep.sweep import data_differences
 
         if loaded and (different := data_differences(loaded, manifest)):
             click.echo(different, err=True)
 
-    from train.interrupt import end_with_sweep
-    from train.loop import fit
+    from slipform.train.machine.interrupt import end_with_sweep
+    from slipform.train.run.loop import fit
 
     end_with_sweep()
     summary = fit(config, data, out, device=device, resume=resume is not None, overwrite=overwrite, quiet=quiet)
@@ -119,8 +119,8 @@ def _sweep(
 ) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError("--all starts processes of its own: start it without torchrun, with --jobs N.")
-    from train.config import load_runs
-    from train.sweep import run_sweep
+    from slipform.train.config.resolve import load_runs
+    from slipform.train.sweep.sweep import run_sweep
 
     loaded, only = load_runs(recipe)
     table = run_sweep(
@@ -157,13 +157,13 @@ def _is_main() -> bool:
 @_device
 def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str) -> None:
     """How good the best epoch of RUN is on a split of its own dataset, or of DATA."""
-    from train.trained import load_trained, validate_trained
+    from slipform.train.inference.classifier import load_trained, validate_trained
 
     trained = load_trained(run, device)
     result, loader = validate_trained(trained, data, split)
     with loader:
         if figures is not None:
-            from train import plots
+            from slipform.train.figures import result as plots
 
             plots.curves(run, figures)
             plots.all_of_result(figures, trained.state.evaluated, next(iter(loader)).images[:1], result, trained.classes)
@@ -193,9 +193,9 @@ def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_
 @_device
 def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
     """What the best epoch of RUN sees in images of any format; folders are searched for images."""
-    from pipelines.errors import SlipformError
-    from train.predict import find_images, predict_images
-    from train.trained import load_trained
+    from slipform.pipelines.errors import SlipformError
+    from slipform.train.inference.classifier import load_trained
+    from slipform.train.inference.predict import find_images, predict_images
 
     trained = load_trained(run, device)
     files = find_images(paths)
@@ -219,8 +219,8 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. Default: model.* in RUN.")
 def export(run: Path, kind: str, out: Path | None) -> None:
     """Write the best epoch of RUN as a file for other programs, checked against the model's own output."""
-    from train.export import export_model
-    from train.trained import load_trained
+    from slipform.train.inference.classifier import load_trained
+    from slipform.train.inference.export import export_model
 
     path, difference = export_model(load_trained(run, "cpu"), kind, out or run)
     click.echo(f"{path}: its logits differ from the model's by at most {difference:.1e}")

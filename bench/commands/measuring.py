@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.commands.options import (
+from slipform.bench.commands.options import (
     check_names,
     data_argument,
     data_arguments,
@@ -20,11 +20,11 @@ from bench.commands.options import (
     quick_option,
     typed,
 )
-from pipelines.errors import Command, SlipformError
+from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
-    from bench.measure import Effort
-    from bench.result import Environment, Row
+    from slipform.bench.race.measure import Effort
+    from slipform.bench.result.result import Environment, Row
 
 
 def _say(text: str) -> None:
@@ -32,16 +32,16 @@ def _say(text: str) -> None:
 
 
 def _effort(quick: bool) -> Effort:
-    from bench.measure import FULL, QUICK
+    from slipform.bench.race.measure import FULL, QUICK
 
     return QUICK if quick else FULL
 
 
 def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
     """Print the table and write the file."""
-    from bench.environment import command_line
-    from bench.result import Result, write_result
-    from bench.tables import STAGES, constants, markdown, stage_cells, table
+    from slipform.bench.result.environment import command_line
+    from slipform.bench.result.result import Result, write_result
+    from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
 
     path = out or Path("runs/bench") / f"{suite}.json"
     write_result(path, Result(environment=environment, command=command_line(), rows=rows))
@@ -86,8 +86,8 @@ def loaders(
     \b
     Example: bench loaders data/caltech101 data/cifar10 --require
     """
-    from bench.environment import stamp
-    from bench.suites import loaders as suite
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.suites import loaders as suite
 
     chosen = [name.strip() for name in inputs.split(",")]
     check_names("--input", chosen, suite.EXECUTORS)
@@ -133,10 +133,10 @@ def train(
     \b
     Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
     """
-    from bench.environment import stamp
-    from bench.suites import train as suite
-    from bench.work import is_small
-    from models.registry import ModelConfig, find
+    from slipform.bench.race.work import is_small
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.suites import train as suite
+    from slipform.models.registry import ModelConfig, find
 
     precisions, compiles = precision.split(","), compiling.split(",")
     check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
@@ -176,8 +176,8 @@ def prep(data: tuple[Path, ...], workers: int, no_peer: bool, require: bool, qui
     \b
     Example: bench prep data/caltech101 data/cifar10 --require
     """
-    from bench.environment import stamp
-    from bench.suites import prep as suite
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.suites import prep as suite
 
     environment = stamp()
     effort = suite.QUICK if quick else suite.FULL
@@ -214,10 +214,10 @@ def accuracy(
     Examples: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
               bench accuracy data/cifar10-all --recipe cifar10/fast --seeds 20 --against airbench94_muon.py
     """
-    from bench import speed_run
-    from bench.environment import stamp
-    from bench.suites import epoch_to_accuracy as suite
-    from train.config import load_recipe
+    from slipform.bench.race import speed_run
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.suites import epoch_to_accuracy as suite
+    from slipform.train.config.resolve import load_recipe
 
     if recipe:
         load_recipe(recipe)
@@ -249,10 +249,10 @@ def tune(data: Path, seconds: int, profile: Path | None, dtype: str, device: str
     \b
     Example: bench tune data/caltech101
     """
-    from bench import tune as tuning
-    from bench.environment import stamp
-    from bench.work import usual_work
-    from pipelines.profile import profile_key, profile_path, write_profile
+    from slipform.bench import tune as tuning
+    from slipform.bench.race.work import usual_work
+    from slipform.bench.result.environment import stamp
+    from slipform.pipelines.profile import profile_key, profile_path, write_profile
 
     environment = stamp()
     work = usual_work(data, batch_size=0, cores=environment.cores, device=device_name(device), dtype=dtype)

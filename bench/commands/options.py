@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import SlipformError
+from slipform.pipelines.errors import SlipformError
 
 data_argument = click.argument("data", type=click.Path(path_type=Path))
 data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import Command, SlipformError
+from slipform.pipelines.errors import Command, SlipformError
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -24,8 +24,8 @@ def compare(before: Path, after: Path, tolerance: float, everything: bool) -> No
     \b
     Example: bench compare bench/results/laptop-loaders.json new.json
     """
-    from bench import compare as comparing
-    from bench.result import read_result
+    from slipform.bench.result import compare as comparing
+    from slipform.bench.result.result import read_result
 
     a, b = read_result(before), read_result(after)
     found = comparing.changes(a, b, tolerance)
@@ -58,7 +58,7 @@ def report(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     \b
     Example: bench report --readme README.md
     """
-    from bench import report as reporting
+    from slipform.bench.result import report as reporting
 
     paths = list(results) or sorted(RESULTS.glob("*.json"))
     if not paths:

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
 
 
 def reason_not(work: Work) -> str:
@@ -92,7 +92,7 @@ def _raw_graph(work: Work) -> Any:
 
     fn, types = _operators()
 
-    from pipelines.beton import Beton
+    from slipform.pipelines.beton import Beton
 
     beton, on_gpu = Beton(work.beton), work.device.startswith("cuda")
     generator = np.random.default_rng(1)

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
 
 
 def reason_not(work: Work) -> str:

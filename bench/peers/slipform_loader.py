@@ -1,4 +1,4 @@
-"""Ours: pipelines.loader.Loader with the executor that the row names."""
+"""Ours: slipform.pipelines.loader.Loader with the executor that the row names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
-from pipelines.executors import NAMES
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
+from slipform.pipelines.executors import NAMES
 
 
 def reason_not(work: Work) -> str:
-    importlib.import_module("pipelines.loader")
+    importlib.import_module("slipform.pipelines.loader")
     for name in NAMES:
-        importlib.import_module(f"pipelines.executors.{name}")
+        importlib.import_module(f"slipform.pipelines.executors.{name}")
     return ""
 
 
@@ -29,7 +29,7 @@ def candidates(work: Work) -> list[Settings]:
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
     import torch
 
-    from pipelines.loader import Loader
+    from slipform.pipelines.loader import Loader
 
     loader = Loader(
         Path(work.folder),

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
 
 
 def reason_not(work: Work) -> str:
@@ -39,7 +39,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     import torch
     from spdl.pipeline import PipelineBuilder
 
-    from pipelines.beton import Beton
+    from slipform.pipelines.beton import Beton
 
     torch.set_num_threads(1)  # its pipeline's threads are the parallelism
     beton, generator = Beton(work.beton), np.random.default_rng(1)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
 
 
 def reason_not(work: Work) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.result import Settings
-from bench.work import Work, endless, grid
+from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.result.result import Settings
 
 
 def reason_not(work: Work) -> str:
@@ -87,7 +87,7 @@ class RawImages:
     """Raw pixels of a beton, augmented one by one."""
 
     def __init__(self, work: Work) -> None:
-        from pipelines.beton import Beton
+        from slipform.pipelines.beton import Beton
 
         self._beton = Beton(work.beton)
         self._transform = transform(work)

@@ -1,6 +1,6 @@
 """`bench accuracy`: seconds of training until a given accuracy, over several seeds.
 
-In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through train.loop.fit in a process of its own.
+In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through slipform.train.run.loop.fit in a process of its own.
 
 seconds_to_target: training time (loading included, validation not) up to the end of the first epoch whose validation accuracy
 is at least the target. Without a val split, as in public speed runs, nothing is selected and the last epoch's test accuracy
@@ -21,20 +21,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.isolate import Died, isolated
-from bench.measure import figure
-from bench.result import Row, Settings
-from pipelines.errors import SlipformError
-from pipelines.manifest import read_manifest
+from slipform.bench.race.measure import figure
+from slipform.bench.race.worker import Died, isolated
+from slipform.bench.result.result import Row, Settings
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.manifest import read_manifest
 
 
 def train_once(data: str, recipe: str, sets: tuple[str, ...], seed: int, device: str, target: float) -> dict[str, float]:
     """One run. Measurements by name; seconds_to_target is missing where the target was not reached."""
     import psutil
 
-    from train.config import load_recipe, resolve
-    from train.loop import fit
-    from train.record import read_metrics
+    from slipform.train.config.resolve import load_recipe, resolve
+    from slipform.train.run.loop import fit
+    from slipform.train.run.record import read_metrics
 
     config = resolve(load_recipe(recipe) if recipe else None, [*sets, f"train.seed={seed}"], read_manifest(Path(data)))
     with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:

@@ -15,14 +15,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.contestant import Contestant
-from bench.images import image_files, raw_copy
-from bench.measure import Effort, figure, interleave, ratio
-from bench.result import Row, Settings
-from bench.work import Work, is_small, usual_work
-from pipelines.augment import ColorJitter
-from pipelines.errors import SlipformError, unknown
-from pipelines.manifest import read_manifest
+from slipform.bench.race.contestant import Contestant
+from slipform.bench.race.images import image_files, raw_copy
+from slipform.bench.race.measure import Effort, figure, interleave, ratio
+from slipform.bench.race.work import Work, is_small, usual_work
+from slipform.bench.result.result import Row, Settings
+from slipform.pipelines.errors import SlipformError, unknown
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.plan.augmentation import ColorJitter
 
 OURS = "slipform_loader"
 EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
@@ -52,9 +52,9 @@ class Race:
 
 def peer_names() -> list[str]:
     """The modules in bench/peers that are not ours."""
-    import bench.peers
+    from slipform.bench import peers
 
-    return sorted(module.name for module in pkgutil.iter_modules(bench.peers.__path__) if module.name != OURS)
+    return sorted(module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS)
 
 
 def chosen_peers(text: str) -> list[str]:

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.images import image_files
-from bench.isolate import Died, Workplace
-from bench.measure import Effort, figure, interleave, ratio
-from bench.memory import resident_bytes
-from bench.result import Row, Settings
-from bench.work import stored_as
-from pipelines.beton import Beton
-from pipelines.manifest import read_manifest
+from slipform.bench.memory import resident_bytes
+from slipform.bench.race.images import image_files
+from slipform.bench.race.measure import Effort, figure, interleave, ratio
+from slipform.bench.race.work import stored_as
+from slipform.bench.race.worker import Died, Workplace
+from slipform.bench.result.result import Row, Settings
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.manifest import read_manifest
 
 FULL, QUICK = Effort(rounds=7), Effort(rounds=3)
 REQUIRED = {"slipform keep, no check": 10.0, "slipform keep": 1.5, "slipform raw": 3.0}
@@ -78,9 +78,9 @@ def _ours_unchecked(task: Task, out: Path) -> None:
 
 
 def _prepare(task: Task, out: Path, *, check: bool) -> None:
-    from preprocess.encode import Encoding
-    from preprocess.prep import prepare
-    from preprocess.source import Arrays, Files, SampleSource
+    from slipform.preprocess.encode import Encoding
+    from slipform.preprocess.prep import prepare
+    from slipform.preprocess.source import Arrays, Files, SampleSource
 
     manifest, beton = read_manifest(Path(task.folder)), _beton(task)
     samples = Files(Path(task.files), _paths(beton), beton.labels) if task.files else Arrays(_pixels(task), beton.labels, "bench")
@@ -126,7 +126,7 @@ def _beton(task: Task) -> Beton:
 
 
 def _paths(beton: Beton) -> list[str]:
-    """As bench.images.image_files names them."""
+    """As slipform.bench.race.images.image_files names them."""
     return [f"{label:04d}/{index:07d}.jpg" for index, label in enumerate(beton.labels)]
 
 

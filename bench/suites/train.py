@@ -2,7 +2,7 @@
 
 (a) the step on a batch that is already there, (b) the loader alone, (c) both, and beside them a torch DataLoader that feeds the
 same step. In: points. Out: a row for each, with c / a, the share of (c) spent waiting in next(loader), peak memory, compile
-time and time to first batch. The step is train.step.train_step on a state made by train.build.build_state: what `train` runs.
+time and time to first batch. The step is slipform.train.step.step.train_step on a state made by slipform.train.step.build.build_state: what `train` runs.
 
 Each point has a process of its own. Within it the measurements take turns, so c / a is formed from neighbours in time. On a
 CPU loader and step share the cores, so c / a below 1 is work, not waiting. On a GPU the host runs ahead of the device:
@@ -20,17 +20,17 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.contestant import cpu_seconds
-from bench.images import image_files
-from bench.isolate import Died, isolated
-from bench.measure import Effort, figure, interleave, ratio, synchronize
-from bench.memory import peak_memory, reset_peak
-from bench.result import Figure, Row, Settings, Status
-from bench.work import Work, is_small, usual_work
-from pipelines.manifest import read_manifest
+from slipform.bench.memory import peak_memory, reset_peak
+from slipform.bench.race.contestant import cpu_seconds
+from slipform.bench.race.images import image_files
+from slipform.bench.race.measure import Effort, figure, interleave, ratio, synchronize
+from slipform.bench.race.work import Work, is_small, usual_work
+from slipform.bench.race.worker import Died, isolated
+from slipform.bench.result.result import Figure, Row, Settings, Status
+from slipform.pipelines.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from pipelines.batch import Batch
+    from slipform.pipelines.batch import Batch
 
 BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
 MODELS = (*BACKBONES, "tiny", "cnn")
@@ -108,8 +108,8 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
 
 def run_config(point: Point, work: Work) -> Any:
     """The run that `train` would do: SGD with momentum, cross entropy."""
-    from models.registry import ModelConfig
-    from train.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
+    from slipform.models.registry import ModelConfig
+    from slipform.train.config.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
 
     own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
@@ -128,13 +128,13 @@ def run_config(point: Point, work: Work) -> Any:
 def _measure(point: Point, effort: Effort) -> Outcome:
     import torch
 
-    from bench.peers import torch_dataloader
-    from pipelines.batch import Batch
-    from pipelines.loader import Loader
-    from train.build import build_state
-    from train.device import pick_precision, set_up
-    from train.distributed import join
-    from train.step import set_train_mode, train_step
+    from slipform.bench.peers import torch_dataloader
+    from slipform.pipelines.batch import Batch
+    from slipform.pipelines.loader import Loader
+    from slipform.train.machine.device import pick_precision, set_up
+    from slipform.train.machine.distributed import join
+    from slipform.train.step.build import build_state
+    from slipform.train.step.step import set_train_mode, train_step
 
     with ExitStack() as stack:
         process = stack.enter_context(join(point.device))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipelines.beton import Beton
-from pipelines.errors import unknown
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import unknown
 
 if TYPE_CHECKING:
     import torch
 
-    from pipelines.executors.job import Executor, Settings
+    from slipform.pipelines.executors.contract import Executor, Settings
 
 NAMES = ("dali", "host", "resident")
 MEMORY_SHARE = 0.25  # of the free memory, which resident pixels may take under "auto"
@@ -33,19 +33,19 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
             streaming = tuned["executor"]
         name = "resident" if fits else streaming
     if name == "dali":
-        from pipelines.executors.dali import DaliExecutor
+        from slipform.pipelines.executors.dali import DaliExecutor
 
         return DaliExecutor(beton, settings)
     if name == "host":
-        from pipelines.executors.host import HostExecutor
+        from slipform.pipelines.executors.host import HostExecutor
 
         return HostExecutor(beton, settings)
     if name == "resident" and settings.device.type == "cuda":
-        from pipelines.executors.resident_gpu import ResidentGpuExecutor
+        from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 
         return ResidentGpuExecutor(beton, settings)
     if name == "resident":
-        from pipelines.executors.resident import ResidentExecutor
+        from slipform.pipelines.executors.resident import ResidentExecutor
 
         return ResidentExecutor(beton, settings)
     raise unknown("loader", name, (*NAMES, "auto"))

@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.beton import JPG, Beton
-from pipelines.errors import ConfigError
-from pipelines.executors.border import erase_boxes, fill_outside, lost_weight, paddings, restore_edges
-from pipelines.executors.check import FirstRead
-from pipelines.executors.decode import Decoder
-from pipelines.executors.job import Job, Rendered, Settings
-from pipelines.executors.jpeg import holds
-from pipelines.executors.region import regions_needed, relative
-from pipelines.executors.taps import reduced_size
-from pipelines.plan import draw
+from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.decoding.decoder import Decoder
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.jpeg_header import holds
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, lost_weight, paddings, restore_edges
+from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.region import regions_needed, relative
+from slipform.pipelines.rendering.taps import reduced_size
 
 
 class DaliExecutor:

@@ -13,12 +13,12 @@ from threading import Lock
 
 import numpy as np
 
-from pipelines.beton import JPG, RAW, Beton
-from pipelines.executors.check import FirstRead
-from pipelines.executors.decode import Decoder, threads_to_decode
-from pipelines.executors.job import Job, Rendered, Settings
-from pipelines.executors.pool import Pictures, RenderPool
-from pipelines.executors.region import regions_needed
+from slipform.pipelines.beton import JPG, RAW, Beton
+from slipform.pipelines.decoding.decoder import Decoder, threads_to_decode
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.rendering.pool import Pictures, RenderPool
+from slipform.pipelines.rendering.region import regions_needed
 
 _PART = 32  # images that a thread decodes, then renders; raw ones take less work, so there may be more of them
 

@@ -9,11 +9,11 @@ import time
 
 import numpy as np
 
-from pipelines.beton import Beton
-from pipelines.executors.check import FirstRead
-from pipelines.executors.decoded import decode_all
-from pipelines.executors.job import Job, Rendered, Settings
-from pipelines.executors.pool import Pictures, RenderPool
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.rendering.pool import Pictures, RenderPool
 
 
 class ResidentExecutor:

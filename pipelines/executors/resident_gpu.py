@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.beton import Beton
-from pipelines.executors.check import FirstRead
-from pipelines.executors.decoded import decode_all
-from pipelines.executors.job import Job, Rendered, Settings
-from pipelines.executors.stream import SideStream
-from pipelines.executors.taps import BORDERS, reduced_size
-from pipelines.upload import upload
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.rendering.stream import SideStream
+from slipform.pipelines.rendering.taps import BORDERS, reduced_size
+from slipform.pipelines.upload import upload
 
 
 class ResidentGpuExecutor:
@@ -56,7 +56,7 @@ class ResidentGpuExecutor:
     def _render(self, job: Job, out: Tensor) -> None:
         import triton
 
-        from pipelines.executors import triton_render
+        from slipform.pipelines.rendering import triton as triton_render
 
         plan, beton, count = job.plan, self._beton, len(job)
         erase = np.zeros((count, 4), np.int32) if plan.erase is None else plan.erase

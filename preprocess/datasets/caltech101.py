@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipelines.errors import DatasetError
-from preprocess.folders import image_folders, list_images, locate
-from preprocess.registry import Dataset
-from preprocess.source import Files, SampleSource
-from preprocess.splits import describe, divide, per_class, val_options
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.class_folders import image_folders, list_images, locate
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import Files, SampleSource
+from slipform.preprocess.splits import describe, divide, per_class, val_options
 
 FOLDER = "101_ObjectCategories"
 BACKGROUND = "BACKGROUND_Google"

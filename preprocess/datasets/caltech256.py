@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import DatasetError
-from preprocess.folders import image_folders, list_images, locate
-from preprocess.registry import Dataset
-from preprocess.source import SampleSource
-from preprocess.splits import describe, divide, per_class, val_options
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.class_folders import image_folders, list_images, locate
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import SampleSource
+from slipform.preprocess.splits import describe, divide, per_class, val_options
 
 FOLDER = "256_ObjectCategories"
 FILES = f"{FOLDER}/ with one folder per class, or {FOLDER}.tar from https://data.caltech.edu/records/nyy15-4j048"

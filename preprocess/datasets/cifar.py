@@ -13,12 +13,12 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DatasetError
-from preprocess.folders import locate
-from preprocess.pickles import ArrayState, read_pickle
-from preprocess.registry import Dataset
-from preprocess.source import Arrays, SampleSource
-from preprocess.splits import describe, divide, val_options
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.class_folders import locate
+from slipform.preprocess.pickles import ArrayState, read_pickle
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import Arrays, SampleSource
+from slipform.preprocess.splits import describe, divide, val_options
 
 ROW = 3 * 32 * 32
 TRAIN_10 = [f"data_batch_{number}" for number in range(1, 6)]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from pipelines.errors import DatasetError
-from preprocess.folders import SUFFIXES, image_folders, list_images
-from preprocess.registry import Dataset
-from preprocess.source import Files, SampleSource
-from preprocess.splits import describe, divide, val_options
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.class_folders import SUFFIXES, image_folders, list_images
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import Files, SampleSource
+from slipform.preprocess.splits import describe, divide, val_options
 
 SPLIT_FOLDERS = {
     "train": "train",

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.errors import DatasetError
-from preprocess.folders import locate
-from preprocess.registry import Dataset
-from preprocess.source import Arrays, SampleSource
-from preprocess.splits import describe, divide, val_options
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.class_folders import locate
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import Arrays, SampleSource
+from slipform.preprocess.splits import describe, divide, val_options
 
 DIGITS = tuple("0123456789")
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")

@@ -10,8 +10,8 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from preprocess.registry import Dataset
-from preprocess.source import Generated, SampleSource
+from slipform.preprocess.registry import Dataset
+from slipform.preprocess.source import Generated, SampleSource
 
 CLASSES = ("bar", "cross", "disc", "heart", "hexagon", "moon", "ring", "square", "star", "triangle")
 DEFAULT_CLASSES = ("cross", "disc", "ring", "square", "star", "triangle")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench.cli import main
-from bench.result import read_result
+from slipform.bench.cli import main
+from slipform.bench.result.result import read_result
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_help_has_an_example_and_needs_nothing_heavy(command: str) -> None:
     assert found.exit_code == 0
     assert f"bench {command or 'loaders'}" in found.output
     arguments = [*command.split(), "--help"]
-    code = f"import sys\nfrom bench.cli import main\nmain({arguments!r}, standalone_mode=False)\n"
+    code = f"import sys\nfrom slipform.bench.cli import main\nmain({arguments!r}, standalone_mode=False)\n"
     heavy = "heavy = {'torch', 'numba', 'cv2', 'nvidia.dali', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
     subprocess.run([sys.executable, "-c", code + heavy], check=True, capture_output=True, timeout=20)
 
 
 def run(*arguments: str) -> float:
     start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "bench.cli", *arguments], check=True, timeout=600)
+    subprocess.run([sys.executable, "-m", "slipform.bench.cli", *arguments], check=True, timeout=600)
     return time.monotonic() - start
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import freeze
-from models.fast import BatchNorm, init_whitening, patch_covariance
-from models.registry import ModelConfig, build
+from slipform.models import freeze
+from slipform.models.fast import BatchNorm, init_whitening, patch_covariance
+from slipform.models.registry import ModelConfig, build
 
 
 def images(count: int = 150) -> torch.Tensor:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import freeze
-from models.registry import ModelConfig, build
-from pipelines.errors import ConfigError
+from slipform.models import freeze
+from slipform.models.registry import ModelConfig, build
+from slipform.pipelines.errors import ConfigError
 
 
 def tiny(**settings: object) -> nn.Module:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.heads import head_name, replace_head
-from models.registry import ModelConfig, build
+from slipform.models.heads import head_name, replace_head
+from slipform.models.registry import ModelConfig, build
 
 HEADS = {
     "alexnet": "classifier.6",

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torchvision
 
-from models import backbones
-from models.freeze import count
-from models.heads import head_name
-from models.registry import ModelConfig, build, find, names
-from pipelines.errors import ConfigError
+from slipform.models import torchvision_nets as backbones
+from slipform.models.freeze import count
+from slipform.models.heads import head_name
+from slipform.models.registry import ModelConfig, build, find, names
+from slipform.pipelines.errors import ConfigError
 
 DOZEN = [
     *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v3_small"),
@@ -188,7 +188,7 @@ def test_options_reach_the_net() -> None:
 
 
 def test_settings_are_checked_without_torch() -> None:
-    code = "import sys, models.registry as r; r.ModelConfig(name='resnet18'); sys.exit('torch' in sys.modules)"
+    code = "import sys, slipform.models.registry as r; r.ModelConfig(name='resnet18'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,9 +14,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from models.registry import ModelConfig, build
-from models.weights import LoadReport, copy_state, load_weights, log_report, read_state
-from pipelines.errors import ConfigError
+from slipform.models.registry import ModelConfig, build
+from slipform.models.weights import LoadReport, copy_state, load_weights, log_report, read_state
+from slipform.pipelines.errors import ConfigError
 
 
 def tiny(num_classes: int = 5, **settings: object) -> nn.Module:

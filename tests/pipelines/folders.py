@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.beton import DESCRIPTOR, HEADER, IMAGE, JPG, RAW, TABLE_ROW
-from pipelines.manifest import Manifest, SplitInfo, write_manifest
+from slipform.pipelines.beton import DESCRIPTOR, HEADER, IMAGE, JPG, RAW, TABLE_ROW
+from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.beton import DESCRIPTOR, HEADER, JPG, RAW, Beton, crc32_path, read_crc32
-from pipelines.errors import DatasetError, SampleError
-from pipelines.executors.jpeg import header_size
-from pipelines.manifest import read_manifest
+from slipform.pipelines.beton import DESCRIPTOR, HEADER, JPG, RAW, Beton, crc32_path, read_crc32
+from slipform.pipelines.decoding.jpeg_header import header_size
+from slipform.pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.manifest import read_manifest
 
 METADATA_START = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
 

@@ -17,9 +17,9 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from pipelines.augment import Augmentation, ColorJitter
-from pipelines.executors import NAMES
-from pipelines.loader import Loader
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
 SPEC = Augmentation(image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2))
 Held = tuple[int, int, int]

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.augment import Augmentation, ColorJitter
-from pipelines.beton import Beton, crc32_path
-from pipelines.errors import ConfigError, DatasetError, SampleError
-from pipelines.executors import NAMES
-from pipelines.loader import Loader
-from pipelines.manifest import read_manifest
+from slipform.pipelines.beton import Beton, crc32_path
+from slipform.pipelines.errors import ConfigError, DatasetError, SampleError
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
 SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2, 0.2, 0.2), erase=0.3)
 LEVEL = 255 / 2

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.errors import ConfigError
-from pipelines.loader import Loader
-from pipelines.order import EpochOrder
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.order import EpochOrder
 
 
 def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]:

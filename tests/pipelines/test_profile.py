@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import executors
-from pipelines.augment import Augmentation
-from pipelines.loader import Loader
-from pipelines.profile import profile_key, profile_path, read_profile, write_profile
+from slipform.pipelines import executors
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
 
 
 @pytest.fixture(autouse=True)

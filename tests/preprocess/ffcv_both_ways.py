@@ -17,7 +17,7 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
-from pipelines import beton
+from slipform.pipelines import beton
 
 FOLDER = Path(sys.argv[1])
 

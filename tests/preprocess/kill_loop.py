@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.manifest import read_manifest
-from preprocess.encode import Encoding
-from preprocess.prep import prepare
-from preprocess.source import Arrays, SampleSource
-from preprocess.verify import find_faults
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.encode import Encoding
+from slipform.preprocess.prep import prepare
+from slipform.preprocess.source import Arrays, SampleSource
+from slipform.preprocess.verify import find_faults
 
 
 def dataset(version: int) -> SampleSource:

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pipelines.beton import Beton
-from pipelines.manifest import read_manifest
-from preprocess.cli import main
-from preprocess.registry import discover
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.cli import main
+from slipform.preprocess.registry import discover
 
 SMALL = ["--num-train", "60", "--num-val", "0", "--num-test", "20"]
 
@@ -27,7 +27,7 @@ def run(*arguments: str) -> Result:
 
 def test_help_lists_every_dataset_and_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from preprocess.cli import main\n"
+        "import sys; from slipform.preprocess.cli import main\n"
         "main(['--help'], standalone_mode=False)\n"
         "print([name for name in ('torch', 'cv2', 'numba', 'PIL', 'matplotlib', 'rich', 'pydantic') if name in sys.modules])\n"
     )

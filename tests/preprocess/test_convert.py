@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from pipelines.beton import JPG, RAW
-from preprocess.convert import decode_any, decode_jpeg, resize
-from preprocess.encode import Encoding, PixelSums, encode
-from preprocess.jpeg import read_header
+from slipform.pipelines.beton import JPG, RAW
+from slipform.preprocess.convert import decode_any, decode_jpeg, resize
+from slipform.preprocess.encode import Encoding, PixelSums, encode
+from slipform.preprocess.jpeg import read_header
 
 
 def picture(height: int = 37, width: int = 53, channels: int = 3) -> npt.NDArray[np.uint8]:

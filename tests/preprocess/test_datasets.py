@@ -17,13 +17,13 @@ import torchvision
 from click.testing import CliRunner
 from PIL import Image
 
-from pipelines.beton import Beton
-from pipelines.errors import DatasetError
-from pipelines.manifest import Manifest, read_manifest
-from preprocess.cli import main
-from preprocess.datasets.mnist import read_idx
-from preprocess.registry import discover
-from preprocess.splits import divide, per_class
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.preprocess.cli import main
+from slipform.preprocess.datasets.mnist import read_idx
+from slipform.preprocess.registry import discover
+from slipform.preprocess.splits import divide, per_class
 
 
 def prep(out: Path, *arguments: str, code: int = 0) -> str:

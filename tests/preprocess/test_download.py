@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 from torchvision.datasets import MNIST
 
-from pipelines.beton import Beton
-from pipelines.manifest import read_manifest
-from preprocess.cli import main
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.cli import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning")
 

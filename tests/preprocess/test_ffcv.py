@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.beton import JPG, RAW, Beton
+from slipform.pipelines.beton import JPG, RAW, Beton
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")
 ROOT = Path(__file__).resolve().parents[2]

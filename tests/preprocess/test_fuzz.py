@@ -19,17 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.beton import Beton
-from pipelines.errors import DatasetError
-from pipelines.manifest import read_manifest
-from preprocess.archive import unpack
-from preprocess.datasets.caltech101 import read_list
-from preprocess.datasets.cifar import read_cifar10
-from preprocess.datasets.mnist import read_idx
-from preprocess.encode import Encoding, encode
-from preprocess.pickles import read_pickle
-from preprocess.prep import prepare
-from preprocess.source import Generated, SampleSource
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.archive import unpack
+from slipform.preprocess.datasets.caltech101 import read_list
+from slipform.preprocess.datasets.cifar import read_cifar10
+from slipform.preprocess.datasets.mnist import read_idx
+from slipform.preprocess.encode import Encoding, encode
+from slipform.preprocess.pickles import read_pickle
+from slipform.preprocess.prep import prepare
+from slipform.preprocess.source import Generated, SampleSource
 
 BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 

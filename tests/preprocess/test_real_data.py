@@ -11,10 +11,10 @@ import numpy as np
 import torchvision
 from click.testing import CliRunner
 
-from pipelines.beton import JPG, Beton
-from pipelines.manifest import read_manifest
-from preprocess.cli import main
-from preprocess.verify import find_faults
+from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.cli import main
+from slipform.preprocess.verify import find_faults
 
 
 def prep(out: Path, *arguments: str) -> None:

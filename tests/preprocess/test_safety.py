@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipelines.errors import DatasetError
-from pipelines.manifest import read_manifest
-from preprocess.cli import main
-from preprocess.encode import Encoding
-from preprocess.prep import prepare
-from preprocess.source import Arrays, Files, Generated, SampleSource
-from preprocess.verify import find_faults
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.cli import main
+from slipform.preprocess.encode import Encoding
+from slipform.preprocess.prep import prepare
+from slipform.preprocess.source import Arrays, Files, Generated, SampleSource
+from slipform.preprocess.verify import find_faults
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -60,7 +60,7 @@ def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
 
 
 def test_a_vanished_file_is_an_error_at_once(old: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> None:
-    from pipelines.beton import Beton
+    from slipform.pipelines.beton import Beton
 
     raw = tmp_path_factory.mktemp("raw")
     beton = Beton(shapes / "train.beton")
@@ -97,7 +97,7 @@ def test_a_crash_of_a_decoder_ends_the_run_and_the_next_one_cleans_up(tmp_path: 
     script = (
         "import os, sys\n"
         "from pathlib import Path; import numpy as np\n"
-        "from preprocess.prep import prepare; from preprocess.source import Generated, SampleSource\n"
+        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import Generated, SampleSource\n"
         "make = lambda i: os.kill(os.getpid(), 11) if i == 500 else np.zeros((20, 20, 3), np.uint8)\n"
         "samples = Generated(make, np.zeros(2000, np.int64), 'made')\n"
         "prepare(SampleSource('made', ['a'], {'train': samples}, ''), Path(sys.argv[1]))\n"
@@ -141,7 +141,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
 
 
 def test_two_runs_to_one_folder(old: Path) -> None:
-    from preprocess.folder import replacing
+    from slipform.preprocess.atomic_folder import replacing
 
     with replacing(old) as folder:
         with pytest.raises(DatasetError, match="another prep"):
@@ -169,7 +169,16 @@ def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "preprocess.cli", "shapes", "--out", str(tmp_path / "data"), "--num-train", "200000"]
+    command = [
+        sys.executable,
+        "-m",
+        "slipform.preprocess.cli",
+        "shapes",
+        "--out",
+        str(tmp_path / "data"),
+        "--num-train",
+        "200000",
+    ]
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / ".data.prep").exists() and process.poll() is None:
             time.sleep(0.05)
@@ -184,7 +193,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import cv2; import numpy as np\n"
-        "from preprocess.prep import prepare; from preprocess.source import Generated, SampleSource\n"
+        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import Generated, SampleSource\n"
         "jpeg = lambda i: cv2.imencode('.jpg', np.full((64, 48 + i % 40, 3), i % 251, np.uint8))[1].tobytes()\n"
         "labels = np.arange(200000, dtype=np.int64) % 10\n"
         "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels, 'made')}, '')\n"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.beton import HEADER, JPG, RAW, Beton
-from pipelines.errors import DatasetError
-from pipelines.manifest import read_manifest
-from preprocess.encode import Chunk, Encoding, PixelSums
-from preprocess.prep import prepare
-from preprocess.source import Arrays, Generated, SampleSource
-from preprocess.writer import PAGE_SIZE, BetonWriter
+from slipform.pipelines.beton import HEADER, JPG, RAW, Beton
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.encode import Chunk, Encoding, PixelSums
+from slipform.preprocess.prep import prepare
+from slipform.preprocess.source import Arrays, Generated, SampleSource
+from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
 
 
 def chunk(parts: list[bytes]) -> Chunk:

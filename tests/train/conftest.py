@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train.config import Recipe, RunConfig, resolve
+from slipform.train.config.resolve import Recipe, RunConfig, resolve
 
 SMALL = {
     "augment": {"image_size": 32, "resize": 40, "crop": "random", "flip": "horizontal"},
@@ -27,6 +27,6 @@ def small() -> Callable[..., RunConfig]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing costs more than the training of these runs."""
-    monkeypatch.setattr("train.plots.curves", lambda *_: Path())
-    monkeypatch.setattr("train.plots.all_of_result", lambda *_: None)
-    monkeypatch.setattr("train.plots_records.all_of_records", lambda *_: [])
+    monkeypatch.setattr("slipform.train.figures.result.curves", lambda *_: Path())
+    monkeypatch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
+    monkeypatch.setattr("slipform.train.figures.records.all_of_records", lambda *_: [])

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import load_file
 
-from train import cli
+from slipform.train import cli
 
 SETS = [
     "--set", "model.name=tiny", "--set", "augment.image_size=32", "--set", "augment.resize=36", "--set", "augment.crop=random",
@@ -46,7 +46,7 @@ def test_help_is_quick_and_short(command: str) -> None:
     code = f"""
 import time
 began = time.perf_counter()
-from train.cli import {command} as command
+from slipform.train.cli import {command} as command
 command(["--help"], standalone_mode=False)
 print("SECONDS", time.perf_counter() - began)
 """
@@ -93,9 +93,9 @@ def test_validate_gives_the_summary_s_numbers(run: Path, shapes: Path, tmp_path:
 
 def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path) -> None:
     """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg) get the same classes."""
-    from pipelines.beton import Beton
-    from train.step import predict_logits
-    from train.trained import load_trained, open_split
+    from slipform.pipelines.beton import Beton
+    from slipform.train.inference.classifier import load_trained, open_split
+    from slipform.train.step.step import predict_logits
 
     beton = Beton(shapes / "test.beton")
     for i in range(len(beton)):
@@ -155,7 +155,7 @@ def test_export_onnx(run: Path) -> None:
 
 
 def _process(*arguments: object) -> subprocess.Popen[str]:
-    code = "import torch; torch.set_num_threads(1); from train.cli import train; train()"
+    code = "import torch; torch.set_num_threads(1); from slipform.train.cli import train; train()"
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.errors import Interrupted, SlipformError
-from train import checkpoint, loop
-from train.config import RunConfig
-from train.loop import fit
-from train.record import read_metrics
+from slipform.pipelines.errors import Interrupted, SlipformError
+from slipform.train.config.resolve import RunConfig
+from slipform.train.run import checkpoint, loop
+from slipform.train.run.loop import fit
+from slipform.train.run.record import read_metrics
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,0 +1,98 @@
+"""The stamp on every result: which machine, which versions, which commit, when.
+
+In: this machine. Out: `Environment`. torch is not imported for it (versions come from the installed packages' metadata).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from slipform.bench.result.result import Environment
+from slipform.pipelines.profile import cpu_name
+
+PACKAGES = (
+    *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
+    *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm", "spdl"),
+)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def stamp() -> Environment:
+    """This machine, now."""
+    import psutil
+
+    gpu, gpu_memory_bytes, driver = _gpu()
+    cores = len(os.sched_getaffinity(0))
+    cpu = cpu_name()
+    return Environment(
+        machine=f"{gpu or cpu}, {cores} cores",
+        cpu=cpu,
+        cores=cores,
+        memory_bytes=int(psutil.virtual_memory().total),
+        gpu=gpu,
+        gpu_memory_bytes=gpu_memory_bytes,
+        driver=driver,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=_versions(),
+        threads={"cores": cores} | {name: int(os.environ[name]) for name in THREAD_VARIABLES if name in os.environ},
+        commit=_commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        load_average=round(os.getloadavg()[0], 2),
+    )
+
+
+def command_line() -> str:
+    """What was typed, with the program's name instead of its path."""
+    return shlex.join(["bench" if Path(sys.argv[0]).name in ("bench", "cli.py") else sys.argv[0], *sys.argv[1:]])
+
+
+def _gpu() -> tuple[str, int, str]:
+    """Name, memory in bytes and driver version of the first NVIDIA GPU; ("", 0, "") where there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return "", 0, ""
+    try:
+        if pynvml.nvmlDeviceGetCount() == 0:
+            return "", 0, ""
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        total = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+        return str(pynvml.nvmlDeviceGetName(handle)), total, str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The checkout's commit, with "-dirty" where tracked files differ from it; "" outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        text = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        ).stdout
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return text.strip()

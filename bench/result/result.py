@@ -1,0 +1,113 @@
+"""What a benchmark says: `Result`, one JSON file with the machine, the command and the rows.
+
+In: figures. Out: frozen values, checked when read: a file with an unknown key, a missing spread or a median outside its
+own interval is refused. Figures are in base units: images_per_second, *_seconds, *_bytes, *_cores, *_share (0..1),
+*_ratio and multiple_of_* (pure numbers).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from slipform.pipelines.errors import DatasetError
+
+Value = str | int | float | bool | None
+Settings = dict[str, Value]
+Suite = Literal["prep", "loaders", "train", "accuracy", "tune"]
+Status = Literal["ok", "out of memory", "not installed", "not possible", "failed"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Figure(_Strict):
+    """The median of `repeats` measurements and its interval (see slipform.bench.race.measure.interval: 95 % from six repeats on)."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Figure:
+        if not self.low <= self.median <= self.high:
+            raise ValueError(f"low <= median <= high does not hold: {self.low}, {self.median}, {self.high}")
+        return self
+
+
+class Row(_Strict):
+    """One contestant under one condition.
+
+    case: what was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it identifies the row.
+    settings: what was chosen for it, e.g. {"threads": 2}. status "ok", or why there are no figures, with the reason in `note`.
+    """
+
+    suite: Suite
+    case: dict[str, Value]
+    settings: Settings = {}
+    figures: dict[str, Figure] = {}
+    status: Status = "ok"
+    note: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What two files' rows are matched by."""
+        return (self.suite, *(f"{name}={self.case[name]}" for name in sorted(self.case)))
+
+
+class Environment(_Strict):
+    """Where and when: enough to repeat the run, or to see why it cannot be compared."""
+
+    machine: str  # one short name: "AMD EPYC, 2 cores" or "NVIDIA H200, 16 cores"
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpu: str
+    gpu_memory_bytes: int
+    driver: str
+    system: str
+    python: str
+    versions: dict[str, str]
+    threads: dict[str, int]
+    commit: str
+    date: str
+    load_average: float  # of the minute before: above the idle machine's, the figures were disturbed
+
+
+class Result(_Strict):
+    """One run of one suite."""
+
+    environment: Environment
+    command: str
+    rows: list[Row]
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write `path` whole or not at all (temporary name, fsync, rename)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(json.dumps(result.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_result(path: Path) -> Result:
+    """Read and check one file. Raises DatasetError that says what is wrong with it."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is no file. Give a result that bench wrote, for example one of bench/results/*.json.")
+    try:
+        return Result.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DatasetError(f"{path} is no result of bench: {where or 'the file'}: {first['msg']}.") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is no result of bench: {error}.") from error

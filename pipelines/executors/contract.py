@@ -1,0 +1,68 @@
+"""What the loader hands an executor and gets back: `Settings`, `Job`, `Executor`, `Rendered`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every executor is built with. spec: resolved; depth: jobs under way at once; on_bad: "error" or "skip"."""
+
+    spec: Augmentation
+    batch_size: int
+    dtype: torch.dtype
+    device: torch.device
+    threads: int
+    depth: int = 2
+    on_bad: str = "error"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch to make. indices int64 [N], all valid; plan: the Plan of these samples in this order."""
+
+    indices: npt.NDArray[np.int64]
+    plan: Plan
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """images [N, 3, S, S] channels_last on the device; bad: positions in the batch whose sample could not be decoded."""
+
+    images: Tensor
+    bad: list[int]
+
+
+class Executor(Protocol):
+    """Plan -> pixels. Jobs are worked on in the background and come back in the order they were submitted.
+
+    Images that `collect` returned stay valid until the next `collect`; at most `depth` jobs may be under way.
+    """
+
+    name: str
+    depth: int
+
+    def submit(self, job: Job) -> None:
+        """Begin a job; returns at once."""
+
+    def collect(self) -> Rendered:
+        """Wait for the oldest job. Raises SampleError where on_bad is "error" and a sample cannot be read."""
+
+    def stats(self) -> dict[str, float]:
+        """Seconds of work per stage since the start: {"decode_seconds": ..., "augment_seconds": ...}."""
+
+    def close(self) -> None:
+        """End threads and free memory; jobs under way are dropped. May be called twice."""

@@ -1,0 +1,28 @@
+"""MixUp and CutMix on a batch that is already on the device.
+
+In: a Batch and a MixPlan. Out: a new Batch whose `mix` holds the partners' labels. The arithmetic is one pass over the images.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from slipform.pipelines.batch import Batch, Mix
+from slipform.pipelines.plan.plan import MixPlan
+from slipform.pipelines.upload import upload
+
+
+def mix(batch: Batch, plan: MixPlan) -> Batch:
+    """See `MixPlan`; a sample whose own or partner's label is masked stays masked."""
+    partner = upload(plan.partner, batch.images.device)
+    images = batch.images
+    if plan.box is None:
+        images = torch.lerp(images[partner], images, plan.weight)
+    else:
+        x0, y0, x1, y1 = plan.box
+        mixed = images.clone(memory_format=torch.channels_last)
+        mixed[:, :, y0:y1, x0:x1] = images[partner, :, y0:y1, x0:x1]
+        images = mixed
+    labels = torch.where(batch.labels[partner] < 0, batch.labels[partner], batch.labels)
+    weight = torch.full((len(batch),), plan.weight, device=images.device)
+    return Batch(images, labels, batch.indices, Mix(batch.labels[partner], weight))

@@ -1,0 +1,112 @@
+"""The warping kernel: any homography of stored pixels -> coloured output rows; numba.
+
+In: uint8 pixels, output point -> stored point, a colour map. Out: float32, bfloat16 or float16 rows. Where the map reduces,
+the image is reduced first (`resample`), then sampled bilinearly: the four taps of two output pixels at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slipform.pipelines.kernel import kernel
+from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT32, color_columns, copy_row, resample
+from slipform.pipelines.rendering.simd import (
+    blue,
+    green,
+    halves,
+    load8,
+    load_pixels,
+    mul_add,
+    pair_sums,
+    red,
+    store_bfloat16,
+    store_float16,
+    store_float32,
+    zeros,
+)
+from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
+
+_FRAME = 2  # black pixels about the reduced image: taps outside need no test
+
+
+@kernel(fastmath={"contract", "nsz"})
+def warp(image, matrix, border, color, size, kind, out32, out16, base):  # type: ignore[no-untyped-def]
+    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centres; rows follow each other at out[base:].
+
+    matrix [3, 3]: `Plan.geometry`; border: what lies outside the image. The other arguments: `render`.
+    """
+    small, height, width, m = _reduced(image, matrix, size)
+    stride = (width + 2 * _FRAME) * 3
+    columns = color_columns(color)
+    from_red, from_green, from_blue, offset = load8(columns, 0), load8(columns, 8), load8(columns, 16), load8(columns, 24)
+    pairs = (size + 1) // 2
+    row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
+    one = np.float32(1.0)
+    for j in range(size):
+        for pair in range(pairs):
+            at_a, fx_a, fy_a = _locate(m, 2 * pair, j, height, width, stride, border)
+            at_b, fx_b, fy_b = _locate(m, 2 * pair + 1, j, height, width, stride, border)
+            upper, lower = halves(one - fy_a, one - fy_a), halves(fy_a, fy_a)
+            a = mul_add(load_pixels(small, at_a, at_a + 3), upper, zeros())
+            a = mul_add(load_pixels(small, at_a + stride, at_a + stride + 3), lower, a)
+            upper, lower = halves(one - fy_b, one - fy_b), halves(fy_b, fy_b)
+            b = mul_add(load_pixels(small, at_b, at_b + 3), upper, zeros())
+            b = mul_add(load_pixels(small, at_b + stride, at_b + stride + 3), lower, b)
+            pixel = pair_sums(mul_add(a, halves(one - fx_a, fx_a), zeros()), mul_add(b, halves(one - fx_b, fx_b), zeros()))
+            pixel = mul_add(from_red, red(pixel), mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)))
+            if kind == FLOAT32:
+                store_float32(row32, 6 * pair, 6 * pair + 3, pixel)
+            elif kind == BFLOAT16:
+                store_bfloat16(row16, 6 * pair, 6 * pair + 3, pixel)
+            else:
+                store_float16(row16, 6 * pair, 6 * pair + 3, pixel)
+        copy_row(kind, row32, row16, out32, out16, base + j * size * 3, size * 3)
+
+
+@kernel
+def _reduced(image, matrix, size):  # type: ignore[no-untyped-def]
+    """float32 pixels of the image, reduced where the map reduces, in a black frame; its height and width; the map onto it."""
+    stored_height, stored_width = image.shape[0], image.shape[1] // 3
+    height, width = reduced_size(matrix, size, stored_height, stored_width)
+    stride = (width + 2 * _FRAME) * 3
+    small = np.zeros((height + 2 * _FRAME) * stride + 8, np.float32)
+    identity = np.zeros((3, 4), np.float32)
+    identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
+    whole = np.array([0, 0, stored_width, stored_height], np.int32)
+    none = np.empty(0, np.uint16)
+    dx, dy = stored_width / width, stored_height / height
+    # The lane that a stored pair of pixels spills is 0 under this colour map, so that the frame stays black.
+    begin = _FRAME * stride + _FRAME * 3
+    resample(image, 0.0, dx, width, 0.0, dy, height, whole, ZERO, identity, FLOAT32, small, none, begin, stride)
+    m = matrix.astype(np.float64)
+    m[0] /= dx
+    m[1] /= dy
+    return small, height, width, m
+
+
+@kernel
+def _locate(m, i, j, height, width, stride, border):  # type: ignore[no-untyped-def]
+    """Output pixel (i, j): where its upper left tap lies in the framed image; how far right and down of it the point is."""
+    u, v = i + 0.5, j + 0.5
+    depth = m[2, 0] * u + m[2, 1] * v + m[2, 2]
+    near = 1.0 / depth
+    x = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * near - 0.5
+    y = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * near - 0.5
+    if border == ZERO:
+        if not depth > 0:  # behind the camera
+            x = -2.0
+        x, y = min(max(x, -2.0), width + 0.0), min(max(y, -2.0), height + 0.0)
+    elif border == EDGE:
+        x, y = min(max(x, 0.0), width - 1.0), min(max(y, 0.0), height - 1.0)
+    else:
+        x, y = _mirror(x, width), _mirror(y, height)
+    left, top = int(np.floor(x)), int(np.floor(y))
+    return (top + _FRAME) * stride + (left + _FRAME) * 3, np.float32(x - left), np.float32(y - top)
+
+
+@kernel
+def _mirror(x, length):  # type: ignore[no-untyped-def]
+    """Fold a position between the centres of the first and the last pixel."""
+    period = max(2.0 * (length - 1), 1e-6)
+    x = min(max(x, -1e6), 1e6) % period
+    return min(x, period - x, length - 1.0)

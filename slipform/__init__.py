@@ -1,0 +1,1 @@
+"""Slipform: a high-throughput, data-pipeline-first trainer for image classifiers."""

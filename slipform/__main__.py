@@ -1,0 +1,1 @@
+"""`python -m slipform`: the same as the command `slipform`."""

@@ -1,0 +1,89 @@
+"""A public speed run as a contestant: its images, its table, its end. A stand-in prints as airbench94_muon.py does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from slipform.bench.cli import main
+from slipform.bench.race import speed_run
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.manifest import read_manifest
+
+TABLE = """\
+---------------------------------------------------------------------------------
+|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
+---------------------------------------------------------------------------------
+|  warmup  |      1  |     0.1001  |   0.1002  |               |        9.1000  |
+|          |   eval  |     0.1001  |   0.1002  |       0.1003  |        9.2000  |
+---------------------------------------------------------------------------------
+|       0  |      1  |     0.9001  |   0.8002  |               |        2.1000  |
+|          |      2  |     0.9501  |   0.9302  |               |        2.5000  |
+|          |   eval  |     0.9501  |   0.9302  |       0.9404  |        2.6000  |
+---------------------------------------------------------------------------------
+|       1  |      1  |     0.9001  |   0.8002  |               |        2.2000  |
+|          |   eval  |     0.9501  |   0.9302  |       0.9395  |        2.7000  |
+---------------------------------------------------------------------------------
+"""
+SCRIPT = f"""\
+import sys, time, torch
+data = {{name: torch.load(f"cifar10/{{name}}.pt") for name in ("train", "test")}}
+assert data["train"]["images"].dtype == torch.uint8 and data["train"]["images"].shape[1:] == (32, 32, 3)
+assert data["test"]["labels"].dtype == torch.int64 and isinstance(data["test"]["classes"], list)
+if "weak" in sys.argv[0]:
+    raise RuntimeError("no CUDA GPUs are available")
+print({TABLE!r}, end="")
+time.sleep(600)  # its 200 runs: it is ended before
+"""
+
+
+def test_runs_out_of_its_table() -> None:
+    assert list(speed_run.finished_runs(TABLE.splitlines())) == [("warmup", 0.1003, 9.2), ("0", 0.9404, 2.6), ("1", 0.9395, 2.7)]
+
+
+def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
+    import torch
+
+    speed_run.write_images(shapes_raw, tmp_path / "cifar10")
+    for name in ("train", "test"):
+        found = torch.load(tmp_path / "cifar10" / f"{name}.pt", weights_only=True)
+        beton = Beton(shapes_raw / f"{name}.beton")
+        assert found["labels"].tolist() == beton.labels.tolist()
+        assert found["classes"] == list(read_manifest(shapes_raw).classes)
+        assert len(found["images"]) == len(beton)
+        assert all((found["images"][index].numpy() == beton.raw(index)).all() for index in range(len(beton)))
+
+
+def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
+    script = tmp_path / "stand_in.py"
+    script.write_text(SCRIPT)
+    said: list[str] = []
+    row = speed_run.run(script, shapes_raw, 2, 0.94, "cuda", said.append)
+    assert row.status == "ok", row.note
+    assert row.settings | {"sha256": ""} == {
+        "seeds": 2,
+        "reached_target": 1,
+        "mean_accuracy": 0.93995,
+        "standard_deviation": 0.00064,
+        "sha256": "",
+    }
+    assert row.figures["seconds_to_target"].median == 2.6
+    assert row.figures["train_seconds"].median == pytest.approx(2.65)
+    assert len(said) == 2
+
+
+def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
+    script = tmp_path / "weak.py"
+    script.write_text(SCRIPT)
+    row = speed_run.run(script, shapes_raw, 2, 0.94, "cuda", lambda text: None)
+    assert (row.status, row.note) == ("failed", "ended after 0 runs: RuntimeError: no CUDA GPUs are available")
+    assert speed_run.run(script, shapes_raw, 2, 0.94, "cpu", lambda text: None).status == "not possible"
+
+
+def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:
+    for script, says in ((tmp_path / "none.py", "is no file"), (Path(__file__), "trains on CIFAR-10's pixels")):
+        found = CliRunner().invoke(main, ["accuracy", str(shapes), "--against", str(script)])
+        assert found.exit_code == 1
+        assert says in found.output

@@ -1,0 +1,91 @@
+"""Files of results: what is written is read again, and what is wrong is refused with its place."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from slipform.bench.result.environment import stamp
+from slipform.bench.result.result import Figure, Result, Row, read_result, write_result
+from slipform.pipelines.errors import DatasetError
+
+
+@pytest.fixture
+def result() -> Result:
+    rate = Figure(median=100.0, low=90.0, high=110.0, repeats=11)
+    row = Row(
+        suite="loaders",
+        case={"loader": "ffcv", "color_jitter": True},
+        settings={"workers": 2},
+        figures={"images_per_second": rate},
+    )
+    return Result(environment=stamp(), command="bench loaders data", rows=[row])
+
+
+def test_a_file_is_read_as_it_was_written(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_result(path, result)
+    assert read_result(path) == result
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]  # no temporary file stays
+    content = json.loads(path.read_text())
+    assert set(content) == {"environment", "command", "rows"}
+    assert content["rows"][0]["figures"]["images_per_second"] == {"median": 100.0, "low": 90.0, "high": 110.0, "repeats": 11}
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    content["rows"][0]["figures"]["images_per_second"][key] = value
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda content: _set(content, "low", 120.0), "low <= median <= high"),
+        (lambda content: _set(content, "mean", 1.0), "Extra inputs"),
+        (lambda content: _set(content, "median", "fast"), "valid number"),
+        (lambda content: _set(content, "repeats", 0), "greater than or equal to 1"),
+        (lambda content: content["rows"][0]["figures"]["images_per_second"].pop("high"), "required"),
+        (lambda content: content.pop("environment"), "environment"),
+        (lambda content: content["rows"][0].update(status="fine"), "rows.0.status"),
+    ],
+)
+def test_a_wrong_file_is_refused(result: Result, tmp_path: Path, damage: Callable[[Any], None], says: str) -> None:
+    content = result.model_dump()
+    damage(content)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=says):
+        read_result(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_what_is_no_result_at_all_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match="no result of bench"):
+        read_result(path)
+    with pytest.raises(DatasetError, match="no file"):
+        read_result(tmp_path / "none.json")
+
+
+def test_figures_cannot_be_changed_or_infinite() -> None:
+    figure = Figure(median=1.0, low=1.0, high=1.0, repeats=1)
+    with pytest.raises(ValidationError):
+        figure.median = 2.0  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        Figure(median=1.0, low=1.0, high=float("inf"), repeats=1)
+
+
+def test_the_stamp_says_what_this_machine_is() -> None:
+    import os
+    from importlib.metadata import version
+
+    import psutil
+
+    found = stamp()
+    assert found.cores == len(os.sched_getaffinity(0))
+    assert found.memory_bytes == psutil.virtual_memory().total
+    assert found.versions["torch"] == version("torch")
+    assert str(found.cores) in found.machine

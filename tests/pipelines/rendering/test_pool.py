@@ -1,0 +1,130 @@
+"""The threads that render, and their buffers: order, parts, who may write where and when, errors and closing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from slipform.pipelines.executors.contract import Settings
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.rendering import pool as module
+from slipform.pipelines.rendering.pool import Pictures, RenderPool, Source
+
+SPEC = Augmentation(image_size=6, crop="random_resized", flip="horizontal", erase=0.5).resolved([], [])
+COUNT = 11
+
+
+@contextmanager
+def _pool(num_buffers: int = 2, num_threads: int = 0) -> Iterator[RenderPool]:
+    pool = RenderPool(Settings(SPEC, COUNT, torch.float32, torch.device("cpu"), 2), num_buffers, num_threads)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _batch(folders: ModuleType, seed: int) -> tuple[Plan, Source]:
+    """Eleven images of 9 x 8 px, the fourth of them unreadable, and their Plan."""
+    images = np.stack([folders.noise(9, 8, 100 * seed + k) for k in range(COUNT)])
+    heights, widths = np.full(COUNT, 9, np.int32), np.full(COUNT, 8, np.int32)
+
+    def source(at: slice) -> Pictures:
+        positions = np.arange(COUNT)[at]
+        bad = tuple(np.flatnonzero(positions == 3).tolist())
+        origin = np.zeros((len(positions), 2), np.int32)
+        return Pictures(images.ctypes.data + 216 * positions, heights[at], widths[at], origin, bad, images)
+
+    return draw(SPEC, np.arange(COUNT), heights, widths, seed, 0), source
+
+
+def _alone(folders: ModuleType, seed: int) -> torch.Tensor:
+    with _pool(1, 1) as pool:
+        pool.begin_reading(*_batch(folders, seed), COUNT)
+        return pool.collect().images.clone()
+
+
+@pytest.mark.parametrize("part", [0, 1, 3, 4, 11, 50])
+def test_a_batch_is_the_same_in_parts_of_any_size(folders: ModuleType, part: int) -> None:
+    with _pool() as pool:
+        for seed in range(4):
+            plan, source = _batch(folders, seed)
+            if part:
+                pool.begin_reading(plan, source, part)
+            else:
+                pool.begin(plan, source(slice(0, COUNT)))
+            rendered = pool.collect()
+            assert torch.equal(rendered.images, _alone(folders, seed))
+            assert rendered.bad == [3]
+
+
+def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: ModuleType) -> None:
+    """Five batches begun at once in two buffers; threads work ahead until they need one."""
+    sources = []
+    with _pool(num_threads=3) as pool:
+        for seed in range(5):
+            plan, source = _batch(folders, seed)
+            pool.begin_reading(plan, lambda at, seed=seed, source=source: (sources.append(seed), source(at))[1], COUNT)
+        for seed in range(5):
+            images = pool.collect().images
+            time.sleep(0.05)  # time enough to write where nobody may
+            assert torch.equal(images, _alone(folders, seed))
+            assert max(sources) <= seed + 4, "at most three threads wait with what they have read"
+    assert sorted(sources) == list(range(5))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize(("count", "here"), [(1, True), (2, True), (3, False), (11, False)])
+def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
+    monkeypatch: pytest.MonkeyPatch, num_threads: int, count: int, here: bool
+) -> None:
+    """At 224 px that is two images. The consumer of anything more trains meanwhile, however few threads there are."""
+    threads = set()
+    monkeypatch.setattr(module, "render", lambda *_: threads.add(threading.current_thread()))
+    sides, pixels = np.full(count, 8, np.int32), np.zeros((8, 8, 3), np.uint8)
+    spec = Augmentation(image_size=224).resolved([], [])
+    settings = Settings(spec, count, torch.float32, torch.device("cpu"), num_threads)
+    with contextlib.closing(RenderPool(settings, 2)) as pool:
+        pool.begin(draw(spec, np.arange(count), sides, sides, 0, 0), Pictures(np.full(count, pixels.ctypes.data), sides, sides))
+        pool.collect()
+    assert (threads == {threading.current_thread()}) == here
+    assert here or threading.current_thread() not in threads
+
+
+def test_an_error_reaches_who_collects_that_batch(folders: ModuleType) -> None:
+    plan, source = _batch(folders, 0)
+
+    def broken(at: slice) -> Pictures:
+        if at.start:
+            raise ValueError("sample 7")
+        return source(at)
+
+    with _pool() as pool:
+        pool.begin_reading(plan, source, 4)
+        pool.begin_reading(plan, broken, 4)
+        pool.collect()
+        with pytest.raises(ValueError, match="sample 7"):
+            pool.collect()
+
+
+def test_closing_ends_what_waits_for_a_buffer(folders: ModuleType) -> None:
+    before = threading.active_count()
+    with _pool(num_threads=2) as pool:
+        for seed in range(6):
+            pool.begin_reading(*_batch(folders, seed), 2)
+        images = pool.collect().images
+        copy = images.clone()
+        time.sleep(0.05)
+        began = time.perf_counter()
+        pool.close()
+        assert time.perf_counter() - began < 1
+        assert torch.equal(images, copy), "the consumer still has that buffer"
+    assert threading.active_count() == before

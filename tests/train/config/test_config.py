@@ -1,0 +1,195 @@
+"""Configuration: recipes, --set, defaults, errors, and the way back to TOML."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import Manifest, SplitInfo
+from slipform.train.config.resolve import (
+    Recipe,
+    dataset_defaults,
+    ignored,
+    load_recipe,
+    read_config,
+    recipe_names,
+    resolve,
+    to_toml,
+)
+from slipform.train.run.resume import differences
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_valid_and_survives_toml(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    for run in (None, *recipe.runs):
+        config = resolve(recipe, run=run)
+        (tmp_path / "config.toml").write_text(to_toml(config))
+        assert read_config(tmp_path / "config.toml") == config
+    assert recipe.base["description"]
+
+
+def test_the_report_s_alexnet() -> None:
+    config = resolve(load_recipe("caltech101/alexnet-scratch"))
+    assert (config.model.name, config.model.weights) == ("alexnet", "none")
+    assert (config.augment.image_size, config.augment.resize, config.augment.crop, config.augment.normalize) == (
+        224,
+        256,
+        "center",
+        "half",
+    )
+    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (
+        "sgd",
+        0.01,
+        0.9,
+        5e-5,
+    )
+    assert (config.schedule.name, config.schedule.step_size, config.schedule.gamma) == ("step", 20, 0.1)
+    assert (config.train.epochs, config.train.batch_size, config.loss.name) == (30, 256, "cross_entropy")
+
+
+@given(
+    description=st.text(),
+    lr=st.floats(0, 1e9),
+    layers=st.lists(st.text(min_size=1), max_size=3),
+    width=st.integers(1, 9),
+    mean=st.tuples(*[st.floats(0, 1)] * 3),
+)
+def test_any_settings_survive_toml(
+    description: str,
+    lr: float,
+    layers: list[str],
+    width: int,
+    mean: tuple[float, float, float],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    base = {
+        "description": description,
+        "optimizer": {"lr": lr, "head_lr": lr},
+        "model": {"freeze": layers, "options": {"width": width, description: [True, "x"]}},
+        "augment": {"normalize": [list(mean), [1, 2, 3]], "color_jitter": {"hue": 0.25}},
+    }
+    config = resolve(Recipe("any", base))
+    path = tmp_path_factory.mktemp("toml") / "config.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    assert read_config(path) == config
+    assert config.augment.normalize == (mean, (1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("train.epoch=3", ['"train.epoch"', '"epochs"']),
+        ("optimizr.lr=3", ['"optimizr"', '"optimizer"']),
+        ("optimizer.name=sdg", ["optimizer.name", "'sdg'", '"sgd"']),
+        ("train.epochs=two", ["train.epochs", "'two'", "integer"]),
+        ("train.batch_size=0", ["train.batch_size = 0", "greater than or equal to 1", "'auto'"]),
+        ("augment.color_jitter.bright=3", ["augment.color_jitter.bright", '"brightness"']),
+        ("augment.color_jitter.hue=0.9", ["augment.color_jitter.hue", "0.5"]),
+        ("augment.crop=centre", ["augment.crop", '"center"']),
+        ("epochs=3", ['"epochs"', '"train.epochs"']),
+        ("model.head=linaer", ['"linaer"', '"linear"']),
+        ("augment.scale=[1]", ["augment.scale"]),
+        ("train.deterministic=1", ["train.deterministic", "boolean"]),
+        ("=3", ["--set =3", "SECTION.KEY=VALUE"]),
+    ],
+)
+def test_a_wrong_setting_names_the_right_one(setting: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, [setting])
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_settings_win_over_the_sweep_s_run_and_that_over_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        '[optimizer]\nlr = 1\nmomentum = 0.5\n[train]\nseed = 1\n[[runs]]\nname = "a"\noptimizer.lr = 2\n'
+        'reported = { val_accuracy = 0.5 }\n[[runs]]\n"optimizer.lr" = 3\ntrain = { seed = 2 }\n'
+    )
+    recipe = load_recipe(path)
+    assert [run.name for run in recipe.runs] == ["a", "2"]
+    assert [run.reported for run in recipe.runs] == [{"val_accuracy": 0.5}, {}]
+    configs = [resolve(recipe, ["train.seed=7"] if i == 1 else [], run=run) for i, run in enumerate(recipe.runs)]
+    assert [(c.optimizer.lr, c.optimizer.momentum, c.train.seed) for c in configs] == [(2.0, 0.5, 1), (3.0, 0.5, 7)]
+
+
+def test_another_net_does_not_inherit_the_options_of_the_old_one() -> None:
+    recipe = Recipe("any", {"model": {"name": "tiny", "options": {"width": 8}, "small_input": True, "head": "mlp"}})
+    assert resolve(recipe, ["model.name=tiny"]).model.options == {"width": 8}
+    other = resolve(recipe, ["model.options.hidden=3", "model.name=conv"]).model
+    assert (other.options, other.small_input, other.head) == ({"hidden": 3}, False, "mlp")
+
+
+def test_bare_words_and_toml_values() -> None:
+    config = resolve(
+        None, ["model.name=resnet18", "model.freeze=['a','b']", "augment.normalize=dataset", "train.batch_size=auto"]
+    )
+    assert (config.model.name, config.model.freeze, config.train.batch_size) == ("resnet18", ("a", "b"), "auto")
+    assert resolve(None, ["description=a b = c"]).description == "a b = c"
+
+
+def test_unknown_and_broken_recipes(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="shapes/demo"):
+        load_recipe("shapes/deom")
+    with pytest.raises(ConfigError, match=r"no recipe file .*missing\.toml"):
+        load_recipe(tmp_path / "missing.toml")
+    (tmp_path / "broken.toml").write_text("[train\n")
+    with pytest.raises(ConfigError, match="no valid TOML"):
+        load_recipe(tmp_path / "broken.toml")
+
+
+def _manifest(dataset: str, size: int, num: int) -> Manifest:
+    info = SplitInfo(
+        file="x",
+        num_samples=num,
+        counts=[],
+        bytes=0,
+        sha256="",
+        modes={},
+        min_height=size,
+        min_width=size,
+        max_height=size,
+        max_width=size,
+    )
+    return Manifest(dataset=dataset, classes=["a"], splits={"train": info}, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size", "model", "image_size", "flip"),
+    [
+        ("mnist", 28, "cnn", 28, "none"),
+        ("cifar10", 32, "resnet18", 32, "horizontal"),
+        ("shapes", 96, "resnet18", 64, "horizontal"),
+        ("caltech101", 500, "resnet18", 224, "horizontal"),
+    ],
+)
+def test_defaults_fit_the_dataset(dataset: str, size: int, model: str, image_size: int, flip: str) -> None:
+    config = resolve(manifest=_manifest(dataset, size, 80))
+    assert (config.model.name, config.augment.image_size, config.augment.flip) == (model, image_size, flip)
+    assert config.train.batch_size == 10
+    assert dataset_defaults(_manifest(dataset, size, 10**6))["train"]["batch_size"] == 128
+
+
+def test_settings_without_effect_are_named() -> None:
+    assert ignored(resolve(None, ["optimizer.name=adam", "optimizer.momentum=0.9", "schedule.gamma=0.5"])) == [
+        'optimizer.momentum = 0.9 is not used by "adam"',
+        'schedule.gamma = 0.5 is not used by "constant"',
+    ]
+    assert ignored(resolve(load_recipe("caltech101/alexnet-scratch"))) == []
+
+
+def test_differences_between_two_configurations() -> None:
+    a, b = resolve(None, ["data.folder=x"]), resolve(None, ["data.folder=y", "train.epochs=3"])
+    assert differences(a, b) == {"train.epochs": (20, 3)}
+
+
+def test_importing_the_configuration_does_not_import_torch() -> None:
+    code = "import sys, slipform.train.config.resolve, slipform.train.cli; print([m for m in ('torch', 'numba', 'cv2', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,152 @@
+"""Several processes by torchrun, with gloo: the same run as one process with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.train.run.record import read_metrics
+
+pytestmark = pytest.mark.timeout(900)  # every process imports torch: 5 s each on a processor of its own
+
+# A net with BatchNorm, whose statistics are those of all processes' parts of the batch.
+SETS = [
+    "model.name=tiny", "augment.image_size=32", "augment.resize=36", "augment.crop=random",
+    "train.precision=fp32", "data.threads=1", "data.loader=host", "optimizer.lr=0.02", "loss.label_smoothing=0.0",
+]  # fmt: skip
+
+
+def _torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(num),
+        "-m",
+        "slipform.train.cli",
+    ]
+    sets = [word for text in SETS for word in ("--set", text)]
+    return subprocess.Popen(
+        [*launcher, *map(str, arguments), *sets],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    out, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return out, errors
+
+
+def _compare(a: Path, b: Path) -> None:
+    """Same losses up to rounding, and exactly the same number of validation images."""
+    one = [x["loss"] for x in read_metrics(a, "step")]
+    many = [x["loss"] for x in read_metrics(b, "step")]
+    assert many == pytest.approx(one, abs=2e-4)
+    for x, y in zip(read_metrics(a, "epoch"), read_metrics(b, "epoch"), strict=True):
+        assert y["train_loss"] == pytest.approx(x["train_loss"], abs=2e-4)
+        assert y["val_loss"] == pytest.approx(x["val_loss"], abs=1e-3)
+        assert round(y["val_accuracy"] * 60, 6) == round(y["val_accuracy"] * 60)  # 60 images, none counted twice
+
+
+def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
+    from slipform.train.config.resolve import resolve
+    from slipform.train.run.loop import fit
+
+    return fit(resolve(None, [*SETS, *sets]), shapes, out, quiet=True)
+
+
+def test_two_processes_are_one_with_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
+    process = _torchrun(
+        2,
+        shapes,
+        "--out",
+        tmp_path / "two",
+        "--set",
+        "train.epochs=1",
+        "--set",
+        "train.batch_size=20",
+        "--recipe",
+        _recipe(tmp_path),
+    )
+    _alone(shapes, tmp_path / "one", "train.epochs=1", "train.batch_size=40")
+    out, _ = _finish(process)
+    assert out.count("test accuracy") == 1  # one process prints
+    _compare(tmp_path / "one", tmp_path / "two")
+    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
+
+
+def _recipe(folder: Path) -> Path:
+    """Nothing but the classes' defaults, as `_alone` has them."""
+    (folder / "plain.toml").write_text('description = "plain"\n')
+    return folder / "plain.toml"
+
+
+@pytest.mark.slow
+def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path)
+    _alone(shapes, tmp_path / "one", "train.epochs=2", "train.batch_size=40")
+    _finish(
+        _torchrun(
+            4, shapes, "--out", tmp_path / "four", "--recipe", recipe, "--set", "train.epochs=2", "--set", "train.batch_size=10"
+        )
+    )
+    _compare(tmp_path / "one", tmp_path / "four")
+    _finish(
+        _torchrun(
+            4, shapes, "--out", tmp_path / "mixed", "--recipe", recipe, "--set", "train.epochs=1", "--set", "train.batch_size=10"
+        )
+    )
+    _, errors = _finish(_torchrun(2, "--resume", tmp_path / "mixed", "--set", "train.epochs=2", "--set", "train.batch_size=20"))
+    assert "changed: 2 processes, 4 before" in errors
+    _compare(tmp_path / "one", tmp_path / "mixed")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["killed", "terminated"])
+def test_a_process_that_ends_ends_the_run_with_a_message(what: str, shapes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = _torchrun(
+        2,
+        shapes,
+        "--out",
+        run,
+        "--recipe",
+        _recipe(tmp_path),
+        "--set",
+        "train.epochs=900",
+        "--set",
+        "train.batch_size=20",
+        "--set",
+        "train.log_every_steps=1000",
+    )
+    deadline = time.monotonic() + 120
+    while not (run / "checkpoints").is_dir() or not any((run / "checkpoints").glob("*.pt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    if what == "killed":
+        os.kill(_children(process.pid)[-1], signal.SIGKILL)
+    else:
+        process.terminate()
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode != 0
+    assert ("lost the others" if what == "killed" else "Go on with: train --resume") in errors
+    _finish(_torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40"))

@@ -1,0 +1,173 @@
+"""A run that was stopped or killed goes on as if nothing had happened, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from slipform.pipelines.errors import ConfigError, Interrupted
+from slipform.train.config.resolve import RunConfig
+from slipform.train.run import checkpoint, loop
+from slipform.train.run.loop import fit
+from slipform.train.run.record import read_metrics
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+Small = Callable[..., RunConfig]
+# Everything with a memory: momentum, averaged weights, dropout, a schedule, clipping.
+RICH = (
+    "model.name=cnn", "model.head=mlp", "schedule.name=one_cycle", "train.ema=0.9", "train.clip_norm=5.0",
+    "train.epochs=2", "augment.color_jitter.hue=0.1", "train.restart_from_best_after=1",
+)  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of ours gets to run."""
+
+
+def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
+    """Do `what` once, just after the training of that step."""
+    original = loop.train_step
+
+    def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(state, *args, **kwargs)
+        if state.step == step and kwargs["update"]:
+            monkeypatch.setattr(loop, "train_step", original)
+            what()
+        return result
+
+    monkeypatch.setattr(loop, "train_step", wrapped)
+
+
+def _kill() -> None:
+    raise Killed
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _records(run: Path) -> tuple[list[Any], list[Any], dict[str, Tensor], Any]:
+    """Losses and rates of all steps, validation of all epochs, the best weights, and the last checkpoint's state."""
+    steps = [(x["step"], x["epoch"], x["loss"], x["lr"]) for x in read_metrics(run, "step")]
+    epochs = [
+        (x["step"], x["epoch"], x["train_loss"], x["train_accuracy"], x["val_loss"], x["val_accuracy"])
+        for x in read_metrics(run, "epoch")
+    ]
+    saved = checkpoint.load_newest(run, pytest.fail)
+    assert saved is not None
+    return steps, epochs, checkpoint.load_best(run), saved
+
+
+def _assert_same(a: Path, b: Path) -> None:
+    steps, epochs, best, saved = _records(a)
+    steps_b, epochs_b, best_b, saved_b = _records(b)
+    assert steps == steps_b
+    assert epochs == epochs_b
+    assert all(torch.equal(best[name], best_b[name]) for name in best)
+    for part in ("model", "ema"):
+        assert (saved["state"][part] is None) == (saved_b["state"][part] is None)
+        for name, tensor in (saved["state"][part] or {}).items():
+            assert torch.equal(tensor, saved_b["state"][part][name]), name
+    assert torch.equal(saved["random"][0]["cpu"], saved_b["random"][0]["cpu"])
+    assert saved["loader"] == saved_b["loader"]
+    assert saved["state"]["best"] == saved_b["state"]["best"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slipform.train.figures.result.curves", lambda *_: None)
+        patch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
+        fit(small(*RICH), shapes, run, quiet=True)
+    return run
+
+
+@pytest.mark.parametrize("step", range(1, 13))
+def test_terminated_after_any_step_and_resumed(
+    step: int, undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = small(*RICH), tmp_path / "run"
+    _at_step(monkeypatch, step, _terminate)
+    with pytest.raises(Interrupted, match=f"after step {step};.*--resume"):
+        fit(config, shapes, run, quiet=True)
+    fit(config, shapes, run, resume=True, quiet=True)
+    _assert_same(undisturbed, run)
+
+
+def test_killed_again_and_again(
+    undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = small(*RICH, "train.checkpoint_every_steps=2"), tmp_path / "run"
+    for resume, step in enumerate((1, 3, 6, 7, 11)):
+        _at_step(monkeypatch, step, _kill)
+        with pytest.raises(Killed):
+            fit(config, shapes, run, resume=resume > 0, quiet=True)
+    fit(config, shapes, run, resume=True, quiet=True)
+    _assert_same(undisturbed, run)
+
+
+def test_accumulated_steps_resume_too(shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small("train.accumulate=2", "train.batch_size=16", "train.epochs=1")  # 15 batches: 7 pairs and one alone
+    fit(config, shapes, tmp_path / "whole", quiet=True)
+    assert len(read_metrics(tmp_path / "whole", "step")) == 8
+    _at_step(monkeypatch, 5, _terminate)
+    with pytest.raises(Interrupted):
+        fit(config, shapes, tmp_path / "run", quiet=True)
+    fit(config, shapes, tmp_path / "run", resume=True, quiet=True)
+    _assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_resumed_with_other_settings(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    _at_step(monkeypatch, 2, _terminate)
+    with pytest.raises(Interrupted):
+        fit(small("train.epochs=1"), shapes, run, quiet=True)
+    summary = fit(small("train.batch_size=20", "optimizer.lr=0.01"), shapes, run, resume=True)
+    assert summary["epochs"] == 2
+    assert summary["steps"] == 2 + (240 - 2 * 40) // 20 + 12
+    said = capsys.readouterr().err
+    assert "train.epochs was 1, is now 2" in said
+    assert "train.batch_size was 40, is now 20" in said
+    assert "going on after step 2" in said
+    assert [x["lr"] for x in read_metrics(run, "step")][1:3] == [0.05, 0.01]
+    with pytest.raises(ConfigError, match=r"model\.name was tiny, now it is fc"):
+        fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)
+    with pytest.raises(ConfigError, match=r"optimizer\.norm_bias_lr was None, now it is 1"):  # other groups, other moments
+        fit(small("optimizer.norm_bias_lr=1.0"), shapes, run, resume=True, quiet=True)
+
+
+def test_a_finished_run_is_tested_again_and_can_be_lengthened(shapes: Path, small: Small, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = fit(small("train.epochs=1"), shapes, run, quiet=True)
+    again = fit(small("train.epochs=1"), shapes, run, resume=True, quiet=True)
+    assert (again["test_accuracy"], again["steps"]) == (first["test_accuracy"], first["steps"])
+    longer = fit(small("train.epochs=2"), shapes, run, resume=True, quiet=True)
+    fit(small("train.epochs=2"), shapes, tmp_path / "whole", quiet=True)
+    assert longer["steps"] == 12
+    _assert_same(tmp_path / "whole", run)
+
+
+def test_who_may_write_into_a_run_folder(shapes: Path, small: Small, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match="no run folder"):
+        fit(small(), shapes, run, resume=True, quiet=True)
+    with pytest.raises(ConfigError, match="restnet"):
+        fit(small("model.name=restnet"), shapes, run, quiet=True)
+    assert not run.exists()
+    fit(small("train.epochs=1"), shapes, run, quiet=True)
+    (run / "mine.txt").write_text("kept")
+    with pytest.raises(ConfigError, match=r"--resume.*--overwrite"):
+        fit(small("train.epochs=1"), shapes, run, quiet=True)
+    fit(small("train.epochs=1", "train.seed=5"), shapes, run, overwrite=True, quiet=True)
+    assert len(read_metrics(run, "epoch")) == 1
+    assert (run / "mine.txt").read_text() == "kept"

@@ -1,0 +1,112 @@
+"""float16 with a scaled loss. The command takes it on GPUs only, where it is fast; what it does is the same on a CPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from slipform.pipelines.batch import Batch
+from slipform.train.config.resolve import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.step import build
+from slipform.train.step.state import TrainState
+from slipform.train.step.step import train_step
+
+Small = Callable[..., RunConfig]
+SGD = ("optimizer.momentum=0.9",)
+MUON = ("optimizer.name=muon", "optimizer.rest=sgd", "optimizer.rest_lr=0.01", "optimizer.lr=0.01")
+OPTIMIZERS = {"sgd": SGD, "clipped": (*SGD, "train.clip_norm=1.0"), "adamw": ("optimizer.name=adamw",), "muon": MUON}
+
+
+@pytest.fixture
+def state(small: Small, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainState]:
+    def make(*sets: str) -> TrainState:
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "pick_precision", lambda name, device: torch.float16)
+            return build.build_state(small(*sets), num_classes=6, process=Process(torch.device("cpu")))
+
+    return make
+
+
+def _batch(seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(24, 3, 32, 32, generator=generator)
+    return Batch(images, torch.randint(6, (24,), generator=generator), torch.arange(24))
+
+
+def _weights(state: TrainState) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_learns_nearly_what_float32_learns(name: str, small: Small, state: Callable[..., TrainState]) -> None:
+    exact = build.build_state(
+        small(*OPTIMIZERS[name], "train.precision=fp32"), num_classes=6, process=Process(torch.device("cpu"))
+    )
+    rough = state(*OPTIMIZERS[name])
+    start = _weights(exact)
+    rough.scaler.load_state_dict(rough.scaler.state_dict() | {"scale": 128.0})  # no step is skipped
+    for step in range(4):
+        a, _ = train_step(exact, _batch(step))
+        b, _ = train_step(rough, _batch(step))
+        assert float(b) == pytest.approx(float(a), rel=0.02)
+    assert rough.scaler.get_scale() == 128.0
+    learnt, expected = _weights(rough) - start, _weights(exact) - start
+    like = 0.9 if name == "adamw" else 0.99  # it divides by the gradient's own size: small ones, rounded, count like large ones
+    assert torch.nn.functional.cosine_similarity(learnt, expected, dim=0) > like
+    assert float(learnt.norm()) == pytest.approx(float(expected.norm()), rel=0.03)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_with_an_infinite_gradient_is_left_out(name: str, state: Callable[..., TrainState]) -> None:
+    one = state(*OPTIMIZERS[name])
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 128.0})
+    train_step(one, _batch(0))
+    before, scale = _weights(one), 2.0**40
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": scale})  # above what float16 can hold
+    loss, _ = train_step(one, _batch(1))
+    assert torch.isfinite(loss)
+    assert torch.equal(_weights(one), before)
+    assert one.scaler.get_scale() == scale / 2
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 128.0})
+    train_step(one, _batch(2))
+    assert not torch.equal(_weights(one), before)
+    assert one.is_finite()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_first_step_left_out_leaves_nothing_behind(name: str, state: Callable[..., TrainState]) -> None:
+    """torch's own fused SGD (2.15) then goes on with momenta that nobody has set: it put 3e12 into a weight."""
+    late, whole = state(*OPTIMIZERS[name]), state(*OPTIMIZERS[name])
+    start = _weights(late)
+    late.scaler.load_state_dict(late.scaler.state_dict() | {"scale": 2.0**40})
+    train_step(late, _batch(0))
+    assert torch.equal(_weights(late), start)
+    for one in (late, whole):
+        one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 1024.0})
+        for step in range(1, 5):
+            train_step(one, _batch(step))
+        assert one.scaler.get_scale() == 1024.0
+    assert torch.equal(_weights(late), _weights(whole))
+
+
+def test_saved_and_loaded_it_goes_on_bit_for_bit(state: Callable[..., TrainState]) -> None:
+    """The scale is part of the state: it is saved when it has fallen to where steps succeed again."""
+    whole = state(*SGD)
+    whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**30})
+    start = _weights(whole)
+    for step in range(16):
+        train_step(whole, _batch(step))
+    assert whole.scaler.get_scale() < 2.0**30
+    assert not torch.equal(_weights(whole), start)
+    saved = copy.deepcopy(whole.state_dict())
+    parts = state(*SGD)
+    parts.load_state_dict(saved)
+    for one in (whole, parts):
+        for step in range(16, 20):
+            train_step(one, _batch(step))
+    assert parts.scaler.state_dict() == whole.scaler.state_dict()
+    assert torch.equal(_weights(parts), _weights(whole))

@@ -1,0 +1,116 @@
+"""One step: accumulation, clipping, averaging, precision, against the same written out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from slipform.pipelines.batch import Batch
+from slipform.train.config.resolve import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.step.build import build_state
+from slipform.train.step.metrics import Totals
+from slipform.train.step.state import TrainState
+from slipform.train.step.step import eval_step, predict_logits, train_step
+
+ALONE = Process(torch.device("cpu"))
+Small = Callable[..., RunConfig]
+NO_NORM = ("model.name=fc",)  # BatchNorm's statistics are of the batch at hand, whatever is accumulated
+
+
+def _state(config: RunConfig) -> TrainState:
+    return build_state(config, num_classes=6, process=ALONE)
+
+
+def _batch(num: int = 24, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(num, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    return Batch(images, torch.randint(6, (num,), generator=generator), torch.arange(num))
+
+
+def _parameters(state: TrainState) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+
+
+def test_accumulated_batches_are_one_large_batch(small: Small) -> None:
+    whole, parts = _state(small(*NO_NORM)), _state(small(*NO_NORM))
+    batch = _batch(24)
+    for _ in range(3):
+        train_step(whole, batch)
+        for i in range(3):
+            part = slice(8 * i, 8 * i + 8)
+            train_step(parts, Batch(batch.images[part], batch.labels[part], batch.indices[part]), share=1 / 3, update=i == 2)
+    assert whole.step == parts.step == 3
+    torch.testing.assert_close(_parameters(parts), _parameters(whole), rtol=1e-5, atol=1e-6)
+    assert (_parameters(whole) - _parameters(_state(small(*NO_NORM)))).abs().max() > 1e-3
+
+
+def test_clipping_limits_the_gradient_to_its_norm(small: Small) -> None:
+    state = _state(small("train.clip_norm=0.01", "optimizer.momentum=0.0", "optimizer.lr=1.0"))
+    before = _parameters(state).clone()
+    train_step(state, _batch())
+    assert float((_parameters(state) - before).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_averaged_weights_follow_their_formula(small: Small) -> None:
+    state = _state(small("train.ema=0.5"))
+    assert state.ema is not None
+    assert state.evaluated is state.ema
+    expected = copy.deepcopy(state.model.state_dict())
+    for step in range(1, 7):
+        train_step(state, _batch(seed=step))
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, tensor in state.model.state_dict().items():
+            old = expected[name]
+            expected[name] = decay * old + (1 - decay) * tensor if tensor.is_floating_point() else tensor.clone()
+    for name, tensor in state.ema.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_bfloat16_learns_nearly_what_float32_learns(small: Small) -> None:
+    exact, rough = _state(small()), _state(small("train.precision=bf16"))
+    assert rough.rules.precision is torch.bfloat16
+    for step in range(5):
+        a, _ = train_step(exact, _batch(seed=step))
+        b, _ = train_step(rough, _batch(seed=step))
+        assert float(b) == pytest.approx(float(a), rel=0.05)
+    assert all(parameter.dtype == torch.float32 for parameter in rough.model.parameters())
+    assert not torch.equal(_parameters(exact), _parameters(rough))
+
+
+def test_returns_the_loss_and_the_right_answers_before_the_update(small: Small) -> None:
+    state = _state(small("model.name=fc"))
+    batch = _batch()
+    logits = state.model(batch.images).detach()
+    loss, correct = train_step(state, batch)
+    assert float(loss) == pytest.approx(float(nn.functional.cross_entropy(logits, batch.labels)), rel=1e-6)
+    assert int(correct) == int((logits.argmax(1) == batch.labels).sum())
+    assert not loss.requires_grad
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
+def test_evaluation_with_mirrored_images(small: Small) -> None:
+    state = _state(small("train.flip_test=true"))
+    state.model.eval()
+    images = _batch().images
+    expected = (state.model(images) + state.model(images.flip(3))) / 2
+    torch.testing.assert_close(predict_logits(state, images), expected)
+    totals = Totals.zeros(6, torch.device("cpu"))
+    eval_step(state, _batch(), totals)
+    assert totals.result().num_images == 24
+
+
+@pytest.mark.slow  # the compiler takes most of a minute
+def test_compiled_is_eager(small: Small) -> None:
+    eager, compiled = _state(small("model.options.width=4")), _state(small("model.options.width=4", "train.compile=on"))
+    assert compiled.rules.compiled
+    assert not eager.rules.compiled
+    for step in range(3):
+        train_step(eager, _batch(seed=step))
+        train_step(compiled, _batch(seed=step))
+    assert list(compiled.model.state_dict()) == list(eager.model.state_dict())  # no _orig_mod.
+    torch.testing.assert_close(_parameters(compiled), _parameters(eager), rtol=1e-3, atol=1e-4)

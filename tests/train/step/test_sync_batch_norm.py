@@ -1,0 +1,123 @@
+"""Two processes with half a batch each: BatchNorm and its gradients are those of one process with the whole, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from slipform.models.fast import BatchNorm
+from slipform.train.machine.distributed import Process
+from slipform.train.step.sync_batch_norm import SyncBatchNorm, synchronise
+
+WORLD = 2
+MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "1d": (lambda: nn.BatchNorm1d(5), (12, 5)),
+    "2d": (lambda: nn.BatchNorm2d(6, momentum=0.3), (8, 6, 7, 5)),
+    "cumulative": (lambda: nn.BatchNorm2d(3, momentum=None), (4, 3, 6, 6)),
+    "fast": (lambda: BatchNorm(4), (10, 4, 5, 5)),
+    "plain": (lambda: nn.BatchNorm2d(4, affine=True, track_running_stats=False), (6, 4, 3, 3)),
+}
+
+
+def _case(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """A layer whose weights are not the usual ones; two batches far from 0, the processes' halves differing; their gradients."""
+    make, shape = MAKE[name]
+    torch.manual_seed(len(name))
+    norm = make()
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    inputs = torch.randn(2, *shape) * 3 + 50
+    inputs[:, shape[0] // WORLD :] *= 1.5
+    return norm, inputs, torch.randn(2, *shape)
+
+
+def _train(norm: nn.Module, inputs: Tensor, gradients: Tensor) -> dict[str, Tensor]:
+    """Forward and backward for both batches; then once more in evaluation mode."""
+    outputs = []
+    leaf = inputs.clone().requires_grad_()
+    for x, gradient in zip(leaf, gradients, strict=True):
+        outputs.append(norm(x))
+        outputs[-1].backward(gradient, retain_graph=True)
+    assert leaf.grad is not None
+    found = {"output": torch.stack(outputs).detach(), "input_gradient": leaf.grad}
+    if norm.track_running_stats:
+        found["evaluated"] = norm.eval()(inputs[0]).detach()
+    for name, parameter in norm.named_parameters():
+        assert parameter.grad is not None
+        found[f"{name}_gradient"] = parameter.grad
+    return found | {name: buffer.detach() for name, buffer in norm.named_buffers()}
+
+
+def _work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    found: dict[str, Any] = {}
+    for name in MAKE:
+        norm, inputs, gradients = _case(name)
+        synchronise(norm)
+        assert type(norm) is SyncBatchNorm
+        found[name] = _train(norm, inputs.chunk(WORLD, 1)[rank], gradients.chunk(WORLD, 1)[rank])
+    norm, inputs, _ = _case("2d")
+    mine = inputs.chunk(WORLD, 1)[rank][0]
+    synchronise(norm)
+    found["bfloat16"] = norm(mine.bfloat16().to(memory_format=torch.channels_last))
+    found["copied"] = copy.deepcopy(norm).eval()(mine), norm.eval()(mine)
+
+    agreement = Process(torch.device("cpu"), rank, WORLD).agreement()
+    found["agreed"] = [agreement.any(rank == 1 and step == 3) for step in range(6)]
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(_work, (str(folder),), nprocs=WORLD)  # type: ignore[no-untyped-call]
+    return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, Any]]) -> None:
+    norm, inputs, gradients = _case(name)
+    expected = _train(norm.double(), inputs.double(), gradients.double())
+    parts = [part[name] for part in found]
+    assert parts[0].keys() == expected.keys()
+    for key, reference in expected.items():
+        if key in {"output", "input_gradient"}:
+            ours = torch.cat([part[key] for part in parts], 1)
+        elif key == "evaluated":
+            ours = torch.cat([part[key] for part in parts], 0)
+        elif key.endswith("_gradient"):
+            ours = sum(part[key] for part in parts)  # DDP averages them, and the loss is an average too
+        else:
+            assert torch.equal(parts[0][key], parts[1][key]), key
+            ours = parts[0][key]
+        torch.testing.assert_close(
+            ours.double(), reference.double(), rtol=2e-5, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+def test_bfloat16_and_channels_last_stay(found: list[dict[str, Any]]) -> None:
+    norm, inputs, _ = _case("2d")
+    ours = torch.cat([part["bfloat16"] for part in found])
+    assert ours.dtype == torch.bfloat16
+    assert all(part["bfloat16"].is_contiguous(memory_format=torch.channels_last) for part in found)
+    torch.testing.assert_close(ours.double(), norm.double()(inputs[0].bfloat16().double()), rtol=0.01, atol=0.02)
+
+
+def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(found: list[dict[str, Any]]) -> None:
+    assert all(torch.equal(*part["copied"]) for part in found)
+
+
+def test_a_wish_is_everybodys_one_step_later(found: list[dict[str, Any]]) -> None:
+    assert [part["agreed"] for part in found] == [[False, False, False, False, True, False]] * WORLD
+    alone = Process(torch.device("cpu")).agreement()
+    assert [alone.any(step == 3) for step in range(6)] == [False, False, False, True, False, False]

@@ -1,0 +1,76 @@
+"""Sweeps as real processes: killed, interrupted, gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from slipform.train import cli
+
+RECIPE = """
+augment = { image_size = 32, resize = 40, crop = "random" }
+model = { name = "tiny", options = { width = 8 } }
+optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
+train = { epochs = 2, batch_size = 40, precision = "fp32", log_every_steps = 4 }
+data = { threads = 1, loader = "host" }
+"""
+
+
+def _train(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+
+
+@pytest.mark.slow
+def test_the_runs_of_a_killed_sweep_end_too(shapes: Path, tmp_path: Path) -> None:
+    """kill -9: the run gets SIGTERM, writes a checkpoint and ends."""
+    (tmp_path / "one.toml").write_text(RECIPE + '[[runs]]\nname = "a"\n')
+    command = [sys.executable, "-m", "slipform.train.cli", str(shapes), "--recipe", str(tmp_path / "one.toml"), "--all"]
+    out, settings = tmp_path / "out", ["--set", "train.epochs=500", "--set", "train.log_every_steps=1"]
+    process = subprocess.Popen([*command, *settings, "--out", str(out)], stderr=subprocess.DEVNULL)
+    metrics = out / "a" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.is_file() and metrics.read_text().count('"step"') >= 5):
+        time.sleep(0.05)
+    (run,) = psutil.Process(process.pid).children()
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs([run], timeout=30)[1] == []
+    assert list(out.rglob("step-*.pt"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_goes_on(shapes: Path, tmp_path: Path) -> None:
+    """Real processes. SIGTERM while both runs go on: both have a checkpoint; at the end, the records of an undisturbed sweep."""
+    settings = ["--set", "train.epochs=12", "--set", "train.log_every_steps=1"]
+    text = RECIPE + '[[runs]]\nname = "a"\n[[runs]]\nname = "b"\noptimizer.lr = 0.01\n'
+    (tmp_path / "two.toml").write_text(text)
+    arguments = [str(shapes), "--recipe", str(tmp_path / "two.toml"), "--all", "--jobs", "2", *settings]
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slipform.train.cli", *arguments, "--out", str(out)], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    files = [out / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]
+    while time.monotonic() < deadline and not all(f.is_file() and f.read_text().count('"step"') >= 5 for f in files):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert {path.parts[-4] for path in out.rglob("step-*.pt")} == {"a", "b"}
+    assert not list(out.rglob("summary.json"))
+    assert _train(*arguments, "--out", out).exit_code == 0
+    assert _train(*arguments, "--out", tmp_path / "whole").exit_code == 0
+
+    def losses(folder: Path) -> list[list[float]]:
+        files = [folder / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]
+        return [[x.get("loss", x.get("val_loss")) for x in map(json.loads, file.read_text().splitlines())] for file in files]
+
+    assert losses(out) == losses(tmp_path / "whole")

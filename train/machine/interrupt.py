@@ -1,0 +1,53 @@
+"""SIGTERM and Ctrl-C as a wish, not an accident: the loop finishes its step, writes a checkpoint and ends.
+
+In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once. Runs of a sweep are told in
+the same way when the sweep is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from slipform.pipelines.errors import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SWEEP = "SLIPFORM_SWEEP"  # the environment variable in which a sweep tells its runs who it is
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_sweep() -> None:
+    """In a run of a sweep: SIGTERM comes when the sweep has ended, though it was killed itself. Else nothing."""
+    sweep = os.environ.get(SWEEP)
+    if sweep is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(sweep):  # it ended before it could be asked for
+        raise Interrupted("the sweep that started this run has ended")
+
+
+@contextmanager
+def watched() -> Iterator[threading.Event]:
+    """Inside, the first signal sets the event. Outside the main thread Python takes no handlers, and none are set."""
+    wished = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield wished
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        wished.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield wished
+    finally:
+        for number in _SIGNALS:
+            signal.signal(number, before[number])

@@ -1,0 +1,70 @@
+"""The end of a run: the best epoch's weights on the test split, summary.json, figures.
+
+In: a Run whose epochs are done. Out: the summary.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from slipform.models import freeze
+from slipform.train.figures import records as plots_records
+from slipform.train.figures import result as plots
+from slipform.train.machine.device import machine_name, peak_memory_bytes
+from slipform.train.run import checkpoint
+from slipform.train.run.open import Run
+from slipform.train.run.record import SUMMARY, write_json
+from slipform.train.step.evaluate import evaluate, open_split
+
+
+def finish(run: Run) -> dict[str, Any]:
+    """Test, write and return the summary. Seconds and images count all parts of a resumed run."""
+    state, process = run.state, run.process
+    if process.is_main:
+        state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
+    process.share(state.evaluated.state_dict().values())
+    test, test_seconds, image = None, None, torch.empty(0)
+    if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
+        with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
+            began = time.perf_counter()
+            test = evaluate(state, loader, process)
+            test_seconds = time.perf_counter() - began
+            if process.is_main:
+                image = next(iter(loader)).images[:1].clone()
+    counts, clock = freeze.count(state.model), state.clock
+    summary = {
+        "test_accuracy": test.top1 if test else None,
+        "test_top5": test.top5 if test else None,
+        "test_loss": test.loss if test else None,
+        "test_seconds": test_seconds,
+        "val_accuracy": state.best.accuracy if run.val is not None else None,
+        "best_epoch": state.best.epoch,
+        "epochs": state.epoch,
+        "steps": state.step,
+        "seconds": clock.seconds,
+        "images_per_second": clock.images_per_second,
+        "data_wait_share": clock.wait_share,
+        "peak_memory_bytes": peak_memory_bytes(process.device),
+        "parameters": counts.total,
+        "trainable_parameters": counts.trainable,
+        "model": run.config.model.name,
+        "dataset": run.manifest.dataset,
+        "device": str(process.device),
+        "machine": machine_name(process.device),
+        "torch": torch.__version__,
+        "processes": process.world,
+        "precision": str(state.rules.precision).removeprefix("torch."),
+        "compiled": state.rules.compiled,
+        "loader": run.train.executor_name,
+        "batch_size": run.config.train.batch_size,
+    }
+    if process.is_main:
+        write_json(run.folder / SUMMARY, summary)  # before any figure: a result is not lost for want of a picture
+        if test is not None:
+            plots.all_of_result(run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes)
+        plots.curves(run.folder)
+        plots_records.all_of_records(run.folder)
+    return summary

@@ -1,0 +1,221 @@
+"""Training, from the first step or from where it stopped, to the test: `fit`.
+
+In: a configuration, a dataset folder, a run folder. Out: the summary, which is also in summary.json. The host asks the
+device for numbers every log_every_steps, at the end of an epoch and for a checkpoint, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipform.pipelines.batch import Batch
+from slipform.pipelines.errors import Interrupted, SlipformError
+from slipform.pipelines.loader import Loader
+from slipform.train.config.resolve import RunConfig
+from slipform.train.machine import distributed
+from slipform.train.machine.interrupt import watched
+from slipform.train.run.finish import finish
+from slipform.train.run.open import Run, open_run
+from slipform.train.step.build import unfreeze
+from slipform.train.step.evaluate import evaluate
+from slipform.train.step.metrics import Evaluation
+from slipform.train.step.optim import set_learning_rate
+from slipform.train.step.schedule import factor
+from slipform.train.step.state import Running, Span, Unread
+from slipform.train.step.step import set_train_mode, train_step, zero_gradients
+
+
+class Diverged(SlipformError):
+    """The loss or the weights are not finite any more."""
+
+
+def fit(
+    config: RunConfig,
+    data: Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train as `config` says on the dataset in `data`, write to the run folder `out`, return the summary.
+
+    Raises Diverged, Interrupted (after a checkpoint was written) and the errors of wrong settings and data.
+    """
+    with distributed.join(device) as process, watched() as wished_to_stop:
+        run = open_run(config, Path(data), Path(out), process, wished_to_stop, resume=resume, overwrite=overwrite, quiet=quiet)
+        try:
+            while run.state.epoch < run.config.train.epochs and not _stops_early(run):
+                _unfreeze_if_due(run)
+                _train_epoch(run)
+                _end_epoch(run)
+            return finish(run)
+        except torch.OutOfMemoryError as error:
+            size = f"train.batch_size = {run.config.train.batch_size}"
+            raise SlipformError(f"out of memory with {size}: give less, or train.batch_size = auto ({error})") from error
+        finally:
+            run.close()
+
+
+def _train_epoch(run: Run) -> None:
+    """Train from the loader's position to the end of the epoch; nothing where a resumed run has that behind it."""
+    config, state, loader = run.config.train, run.state, run.train
+    if loader.epoch != state.epoch:
+        return
+    num_left = (loader.num_samples - loader.seen) // loader.order.global_batch_size
+    done = len(loader) - num_left
+    run.recorder.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
+    set_train_mode(state)
+    for number, batch in enumerate(_timed(loader, state.clock, state.running)):
+        place = number % config.accumulate
+        group = min(config.accumulate, num_left - (number - place))  # the last group of an epoch may be smaller
+        update, last = place + 1 == group, number + 1 == num_left
+        if place == 0:
+            rate = factor(run.config.schedule, state.epoch + (done + number) / len(loader), config.epochs)
+            set_learning_rate(state.optimizers, rate)
+            state.unread.sizes.append(group)
+            state.unread.rates.append(rate * run.config.optimizer.lr)
+        loss, correct = train_step(state, batch, share=1 / group, update=update, keep_gradients=last)
+        state.unread.losses.append(loss)
+        state.unread.correct.append(correct)
+        for span in (state.clock, state.running):
+            span.images += len(batch) * run.process.world
+        run.recorder.batch(state.running)
+        if update:
+            _after_step(run, batch, last)
+
+
+def _timed(loader: Loader, *spans: Span) -> Iterator[Batch]:
+    """The loader's batches; the spans learn how long training took and how much of that was waiting for them."""
+    batches = iter(loader)
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        waited = time.perf_counter() - began
+        if batch is None:
+            return
+        for span in spans:
+            span.wait_seconds += waited
+        yield batch
+        seconds = time.perf_counter() - began
+        for span in spans:
+            span.train_seconds += seconds
+
+
+def _after_step(run: Run, batch: Batch, last: bool) -> None:
+    """Ask for numbers, write a checkpoint, stop: each where it is due."""
+    config, state = run.config.train, run.state
+    if last or state.step % config.log_every_steps == 0:
+        _read_losses(run)
+    if state.step == 1:
+        run.recorder.images(batch.images)
+    if last:
+        run.recorder.histograms(state.model, state.step)
+        zero_gradients(state)
+    if run.all_wishes.any(run.wished_to_stop.is_set()):
+        _stop(run)
+    if not last and config.checkpoint_every_steps and state.step % config.checkpoint_every_steps == 0:
+        _save(run)
+
+
+def _read_losses(run: Run) -> None:
+    """Bring the losses since the last time from the device, in one copy; averages over processes. Raises Diverged."""
+    state, unread, world = run.state, run.state.unread, run.process.world
+    if not unread.losses:
+        return
+    numbers = run.process.sum(torch.stack([*unread.losses, *(correct.float() for correct in unread.correct)])) / world
+    losses, correct = numbers.reshape(2, -1).tolist()
+    steps, first = [], 0
+    for size in unread.sizes:
+        steps.append(sum(losses[first : first + size]) / size)
+        first += size
+    finite = next((i for i, loss in enumerate(steps) if not math.isfinite(loss)), len(steps))
+    first_step = state.step - len(steps) + 1
+    run.recorder.steps(first_step, state.epoch + 1, steps[:finite], unread.rates[:finite])
+    if finite < len(steps):
+        raise _diverged(run, f"the loss of step {first_step + finite} is {steps[finite]}")
+    state.running.loss += sum(losses)
+    state.running.correct += sum(correct) * world
+    state.running.batches += len(losses)
+    state.unread = Unread()
+
+
+def _end_epoch(run: Run) -> None:
+    """Validate, record, keep the best, go back to it where that is due, write a checkpoint."""
+    config, state = run.config.train, run.state
+    result = evaluate(state, run.val, run.process) if run.val is not None else None
+    if result is not None and not math.isfinite(result.loss):
+        raise _diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
+    state.epoch += 1
+    run.recorder.epoch(state.step, _epoch_line(run, result))
+    state.running = Running()
+    if state.is_best(result.top1 if result is not None else float(state.epoch)):  # without validation the last one counts
+        run.save_best()
+        if config.restart_from_best_after:
+            state.best_weights = {name: tensor.cpu().clone() for name, tensor in state.evaluated.state_dict().items()}
+    elif config.restart_from_best_after and state.fruitless >= config.restart_from_best_after:
+        assert state.best_weights is not None
+        run.recorder.say(f"{state.fruitless} epochs without a better one: back to the weights of epoch {state.best.epoch}")
+        state.restart_from(state.best_weights)
+    _save(run)
+    if state.epoch < config.epochs and run.all_wishes.any(run.wished_to_stop.is_set()):
+        _stop(run)
+
+
+def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
+    state, running = run.state, run.state.running
+    images = running.batches * run.train.order.global_batch_size
+    return {
+        "epoch": state.epoch,
+        "train_loss": running.loss / max(running.batches, 1),
+        "train_accuracy": running.correct / max(images, 1),
+        "val_loss": result.loss if result else None,
+        "val_accuracy": result.top1 if result else None,
+        "val_top5": result.top5 if result else None,
+        "train_seconds": running.train_seconds,
+        "images_per_second": running.images_per_second,
+        "data_wait_share": running.wait_share,
+    }
+
+
+def _stops_early(run: Run) -> bool:
+    patience, state = run.config.train.early_stop_after, run.state
+    if not patience or state.epoch - state.best.epoch < patience:
+        return False
+    run.recorder.say(f"stopping after epoch {state.epoch}: none was better than epoch {state.best.epoch} for {patience} epochs")
+    return True
+
+
+def _unfreeze_if_due(run: Run) -> None:
+    due = run.config.train.unfreeze_at_epoch
+    if due and run.state.epoch + 1 >= due and not all(p.requires_grad for p in run.state.model.parameters()):
+        run.recorder.say(f"epoch {run.state.epoch + 1}: all layers learn from now on")
+        unfreeze(run.config, run.state, run.process)
+
+
+def _save(run: Run) -> None:
+    """A checkpoint, but never of broken weights: the loss of a step says nothing of the weights after it."""
+    _read_losses(run)
+    if not run.state.is_finite():
+        raise _diverged(run, f"after step {run.state.step} some weights are infinite or not a number")
+    run.save()
+
+
+def _stop(run: Run) -> None:
+    _save(run)
+    raise Interrupted(f"stopped after step {run.state.step}; a checkpoint is written. Go on with: train --resume {run.folder}")
+
+
+def _diverged(run: Run, what: str) -> Diverged:
+    run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
+    return Diverged(
+        f"training diverged: {what}. The last checkpoint in {run.folder} is from before. "
+        f"Try a lower optimizer.lr (it is {run.config.optimizer.lr}), schedule.warmup_epochs or train.clip_norm."
+    )

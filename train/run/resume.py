@@ -1,0 +1,91 @@
+"""What a checkpoint holds, and how a run goes on from one.
+
+In: a run's state, loader and configuration. Out: one dictionary of tensors and plain values; loading it gives the same run,
+bit for bit, or, with another configuration, one that says what changed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.loader import Loader
+from slipform.train.config.resolve import RunConfig, check, to_toml
+from slipform.train.machine.distributed import Process
+from slipform.train.step.state import TrainState
+
+VERSION = 1
+# A saved state fits only what it was saved from. The rest of a configuration may change between parts of a run.
+_FIXED = (
+    "model",
+    "optimizer.name",
+    "optimizer.rest",
+    "optimizer.decay_all",
+    "optimizer.norm_bias_lr",
+    "train.seed",
+    "data.block",
+)
+
+
+def content(config: RunConfig, state: TrainState, loader: Loader, process: Process) -> dict[str, Any]:
+    """Everything of a run. Every process must call it: each has its own random numbers."""
+    return {
+        "version": VERSION,
+        "config": to_toml(config),
+        "state": state.state_dict(),
+        "loader": loader.state_dict(),
+        "random": process.gather(_random_state(process)),
+    }
+
+
+def restore(
+    saved: dict[str, Any], config: RunConfig, state: TrainState, loader: Loader, process: Process, say: Callable[[str], None]
+) -> None:
+    """Go on where `saved` was written. Raises ConfigError where the configuration changed in what cannot change."""
+    if saved["version"] != VERSION:
+        raise ConfigError(
+            f"the checkpoint has version {saved['version']}, this program reads {VERSION}: start again with --overwrite"
+        )
+    changes = differences(check(tomllib.loads(saved["config"])), config)
+    for name, (before, now) in changes.items():
+        if name.startswith(_FIXED):
+            raise ConfigError(
+                f"{name} was {before}, now it is {now}: a run cannot go on with that. Start a new one; its model.weights may "
+                "name this run's folder."
+            )
+        say(f"changed: {name} was {before}, is now {now}")
+    state.load_state_dict(saved["state"])
+    loader.load_state_dict(saved["loader"])
+    if len(saved["random"]) != process.world:
+        say(f"changed: {process.world} processes, {len(saved['random'])} before")
+    if process.rank < len(saved["random"]):  # a process more than before keeps its new seed
+        _set_random_state(saved["random"][process.rank], process)
+
+
+def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """{"train.epochs": (20, 30)}: the settings that differ. Where the data lie does not count."""
+    old, new = before.model_dump(), now.model_dump()
+    found = {}
+    for section, values in new.items():
+        if isinstance(values, dict):
+            for name, value in values.items():
+                if old[section][name] != value and (section, name) != ("data", "folder"):
+                    found[f"{section}.{name}"] = (old[section][name], value)
+    return found
+
+
+def _random_state(process: Process) -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if process.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(process.device)
+    return states
+
+
+def _set_random_state(states: dict[str, torch.Tensor], process: Process) -> None:
+    torch.set_rng_state(states["cpu"])
+    if process.device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], process.device)

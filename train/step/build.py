@@ -1,0 +1,96 @@
+"""From a configuration to a `TrainState` ready for its first step.
+
+In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and rules, put together; the benchmark
+trains with the very same.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from slipform.models import freeze, registry
+from slipform.models.weights import LoadReport
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.sections import RunConfig
+from slipform.train.machine.device import pick_compile, pick_precision
+from slipform.train.machine.distributed import Process
+from slipform.train.step.loss import make_loss
+from slipform.train.step.optim import make_optimizers
+from slipform.train.step.state import Forward, Rules, TrainState, averaged_copy
+from slipform.train.step.sync_batch_norm import synchronise
+
+
+def build_state(
+    config: RunConfig,
+    *,
+    num_classes: int,
+    process: Process,
+    first_images: Callable[[], Tensor] | None = None,
+    on_load: Callable[[LoadReport], object] | None = None,
+) -> TrainState:
+    """The state before the first step. `first_images` gives a batch for nets that start from images (FastNet's whitening)."""
+    torch.manual_seed(config.train.seed)  # the same first weights on every process
+    model = registry.build(config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load)
+    model = model.to(process.device)
+    if config.train.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    init_from_images: Any = getattr(model, "init_from_images", None)
+    if first_images and init_from_images:
+        init_from_images(first_images())
+    if not any(parameter.requires_grad for parameter in model.parameters()) and not config.train.unfreeze_at_epoch:
+        raise ConfigError("model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch")
+    torch.manual_seed(config.train.seed + 1 + process.rank)  # dropout: other numbers on every process
+    if process.world > 1 and config.train.sync_batch_norm:
+        synchronise(model)
+    ema = averaged_copy(model) if config.train.ema else None
+    precision = pick_precision(config.train.precision, process.device)
+    scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
+    rules = make_rules(config, model, ema or model, process)
+    return TrainState(model, make_optimizers(config.optimizer, model), scaler, rules, ema)
+
+
+def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process) -> Rules:
+    """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look at what learns."""
+    wrapped: nn.Module = model
+    if process.world > 1:
+        devices = [process.device] if process.device.type == "cuda" else None
+        shared = config.train.sync_batch_norm  # BatchNorm's statistics: then every process has computed the same
+        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=not shared)
+    forward: Forward = wrapped
+    evaluate: Forward = evaluated
+    mode = pick_compile(config.train.compile, process.device)
+    if mode:
+        # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so that its gradient
+        # exchange overlaps with the compiled backward pass.
+        forward = torch.compile(wrapped, dynamic=False, mode=mode)
+        evaluate = forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
+    return Rules(
+        forward=forward,
+        evaluate=evaluate,
+        loss=make_loss(config.loss),
+        precision=pick_precision(config.train.precision, process.device),
+        device=process.device,
+        clip_norm=config.train.clip_norm,
+        ema_decay=config.train.ema,
+        flip_test=config.train.flip_test,
+        compiled=mode is not None,
+        **({"unsynchronised": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
+    )
+
+
+def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
+    """From here on every layer learns."""
+    freeze.unfreeze(state.model)
+    freeze.set_train_mode(state.model)
+    torch.compiler.reset()
+    state.rules = replace(state.rules, forward=state.model, unsynchronised=nullcontext)
+    gc.collect()  # the old DDP goes, and with it its hooks on the gradients
+    state.rules = make_rules(config, state.model, state.evaluated, process)

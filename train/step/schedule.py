@@ -1,0 +1,50 @@
+"""The learning rate over a run: `factor(config, position, epochs)`, a pure function.
+
+In: the [schedule] section and the position in epochs (3.25 is a quarter into the fourth). Out: what every group's learning
+rate is multiplied with. Nothing is remembered between steps, so a resumed run needs no schedule state, and one with another
+batch size or number of processes goes on at the same point of the curve.
+
+With `step` and `multistep` epochs count from the start of the run, as torch's do; the other curves begin where the warm-up
+ends. The warm-up (Goyal et al., 2017, section 2.2) rises linearly from warmup_factor to 1 times the curve's value.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+from slipform.train.config.sections import ScheduleConfig
+
+
+def factor(config: ScheduleConfig, position: float, epochs: int) -> float:
+    """The factor at `position` (0 at the first step) in a run of `epochs` epochs."""
+    if position < config.warmup_epochs:
+        share = position / config.warmup_epochs
+        return (config.warmup_factor + (1 - config.warmup_factor) * share) * _curve(config, position, 0.0)
+    length = epochs - config.warmup_epochs
+    done = min((position - config.warmup_epochs) / length, 1.0) if length > 0 else 1.0
+    return _curve(config, position, done)
+
+
+def _curve(config: ScheduleConfig, position: float, done: float) -> float:
+    """Without warm-up; `done` is the share of the curve that lies behind, 0 to 1."""
+    match config.name:
+        case "constant":
+            return 1.0
+        case "step":
+            return config.gamma ** (int(position) // config.step_size)
+        case "multistep":
+            return config.gamma ** bisect.bisect_right(sorted(config.milestones), int(position))
+        case "linear":
+            return 1.0 + (config.final_factor - 1.0) * done
+        case "cosine":  # Loshchilov and Hutter, 2017, without restarts
+            return _cosine(1.0, config.final_factor, done)
+        case "one_cycle":  # Smith and Topin, 2018; cosine pieces, as torch's OneCycleLR has them
+            start = 1.0 / config.start_divisor
+            if done < config.rise:
+                return _cosine(start, 1.0, done / config.rise)
+            return _cosine(1.0, start / config.end_divisor, (done - config.rise) / (1.0 - config.rise))
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * done)) / 2.0

@@ -1,0 +1,190 @@
+"""All that changes while a model trains: `TrainState`. What does not is a `Rules`.
+
+In: a model, its optimizers and rules. Out: after `state_dict` and `load_state_dict`, the same training, bit for bit. The
+position in the data belongs to the Loader, and is saved beside this.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from slipform.train.step.loss import LossFunction
+from slipform.train.step.optim import load_moments
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a step is done. `forward` is the model as it is called, perhaps compiled and wrapped by DDP."""
+
+    forward: Forward
+    evaluate: Forward
+    loss: LossFunction
+    precision: torch.dtype
+    device: torch.device
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    flip_test: bool = False
+    compiled: bool = False
+    unsynchronised: Callable[[], AbstractContextManager[Any]] = nullcontext  # DDP's no_sync: gradients stay on this process
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+
+
+@dataclass
+class Best:
+    """The best epoch so far by validation accuracy, counted from 1; 0 before the first."""
+
+    accuracy: float = -1.0
+    epoch: int = 0
+
+
+@dataclass
+class Span:
+    """What some training has cost, without validation."""
+
+    train_seconds: float = 0.0
+    wait_seconds: float = 0.0  # of those: in next(loader)
+    images: int = 0  # trained on, all processes
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.train_seconds, 1e-9)
+
+    @property
+    def wait_share(self) -> float:
+        return self.wait_seconds / max(self.train_seconds, 1e-9)
+
+
+@dataclass
+class Clock(Span):
+    """What the run has cost so far, all its parts together where it was resumed."""
+
+    seconds_before: float = 0.0  # of earlier parts
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, float]:
+        return {
+            "seconds_before": self.seconds,
+            "train_seconds": self.train_seconds,
+            "wait_seconds": self.wait_seconds,
+            "images": self.images,
+        }
+
+
+@dataclass
+class Running(Span):
+    """Sums over the epoch so far, all processes together; loss, correct and batches of what the device has been asked for."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    batches: int = 0
+
+
+@dataclass
+class Unread:
+    """Numbers still on the device: of each batch the loss and the right answers, of each step its batches and rate."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    correct: list[Tensor] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TrainState:
+    """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged weights, or None."""
+
+    model: nn.Module
+    optimizers: tuple[Optimizer, ...]
+    scaler: torch.amp.GradScaler
+    rules: Rules
+    ema: nn.Module | None = None
+    step: int = 0  # of the optimizer, over the whole run
+    epoch: int = 0  # epochs trained and validated
+    best: Best = field(default_factory=Best)
+    fruitless: int = 0  # epochs since the best one, or since the weights went back to it
+    best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
+    running: Running = field(default_factory=Running)
+    unread: Unread = field(default_factory=Unread)  # empty whenever the state is saved
+    clock: Clock = field(default_factory=Clock)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is validated and saved: the averaged one where there is one."""
+        return self.model if self.ema is None else self.ema
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that it loads with weights_only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "step": self.step,
+            "best": asdict(self.best),
+            "epoch": self.epoch,
+            "fruitless": self.fruitless,
+            "best_weights": self.best_weights,
+            "running": asdict(self.running),
+            "clock": self.clock.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        for optimizer, moments in zip(self.optimizers, saved["optimizers"], strict=True):
+            load_moments(optimizer, moments)
+        if saved["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved["scaler"])
+        if self.ema is not None:  # switched on only now, it starts from the model as it is
+            self.ema.load_state_dict(saved["ema"] or saved["model"])
+        self.step = saved["step"]
+        self.best = Best(**saved["best"])
+        self.epoch = saved["epoch"]
+        self.fruitless = saved["fruitless"]
+        self.best_weights = saved["best_weights"]
+        self.running = Running(**saved["running"])
+        self.clock = Clock(**saved["clock"])
+
+    def is_best(self, accuracy: float) -> bool:
+        """Whether the epoch just validated is the best so far; remembers it, or counts one more without success."""
+        if accuracy > self.best.accuracy:
+            self.best, self.fruitless = Best(accuracy, self.epoch), 0
+            return True
+        self.fruitless += 1
+        return False
+
+    def restart_from(self, weights: dict[str, Tensor]) -> None:
+        """Back to earlier weights. Momentum is forgotten: it points where those weights did not lead."""
+        self.model.load_state_dict(weights)
+        if self.ema is not None:
+            self.ema.load_state_dict(weights)
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+        self.fruitless = 0
+
+    @torch.no_grad()
+    def is_finite(self) -> bool:
+        """Waits for the device: False where any weight is infinite or not a number."""
+        sums = torch.stack([parameter.float().sum() for parameter in self.model.parameters()])
+        return bool(sums.isfinite().all())
+
+
+def averaged_copy(model: nn.Module) -> nn.Module:
+    """A copy of the model for exponentially averaged weights, in evaluation mode, without gradients."""
+    return copy.deepcopy(model).eval().requires_grad_(False)

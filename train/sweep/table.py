@@ -1,0 +1,200 @@
+"""The table of a sweep, as Markdown for people and CSV for programs: what was reported beside what was measured.
+
+In: for each run its recipe entry and its run folders, one per seed. Out: table.md, table.csv and curves.png in one folder.
+Measured numbers are means over the seeds, with the sample standard deviation where there are several.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from slipform.train.config.resolve import RunConfig, SweepRun
+from slipform.train.figures import sweep as plots_sweep
+from slipform.train.run.record import SUMMARY, read_metrics
+
+TABLE = "table.md"
+_NOT_MEASURED = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy")  # have columns of their own
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run with all its seeds. epochs: the recipe's own number, whatever `config` was changed to.
+
+    notes, by folder: why some were not run or failed; it grows while a sweep goes on.
+    """
+
+    run: SweepRun
+    config: RunConfig
+    epochs: int
+    folders: list[Path]
+    notes: Mapping[Path, str]
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """summary.json; empty where the run is not finished."""
+    path = run / SUMMARY
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
+    """Writes the files, curves.png only where there are any; returns the path of table.md. `heading` opens it."""
+    out.mkdir(parents=True, exist_ok=True)
+    varying = list(dict.fromkeys(key for row in rows for key in _flat(row.run.overrides)))
+    table = [_cells(row, varying) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for cells in table for key in cells)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    _write(out / "table.csv", text.getvalue())
+    finished = [summary for row in rows for folder in row.folders if (summary := read_summary(folder))]
+    figure = plots_sweep.curves(out, {row.run.name: row.folders for row in rows})
+    lines = [*heading, *_how(finished), "", *_markdown(rows, table), *(["", f"![curves]({figure.name})"] if figure else [])]
+    _write(out / TABLE, "\n".join(lines) + "\n")
+    return out / TABLE
+
+
+def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
+    """A line of the CSV: names to values, "" where there is none."""
+    finished = [summary for folder in row.folders if (summary := read_summary(folder))]
+    reported = dict(row.run.reported)
+    if "minutes" in reported:
+        reported["seconds"] = 60 * reported.pop("minutes")
+    cells: dict[str, Any] = {"run": row.run.name, "seeds": len(finished)}
+    cells |= {key: _setting(row.config, key) for key in varying}
+    cells |= {f"reported_{key}": value for key, value in reported.items()}
+    for key in ("val_accuracy", "test_accuracy", "seconds", "images_per_second"):
+        values = [summary[key] for summary in finished if summary[key] is not None]
+        cells[key] = round(mean(values), 6) if values else ""
+        cells[f"{key}_std"] = round(stdev(values), 6) if len(values) > 1 else ""
+    for key in ("test_accuracy", "val_accuracy"):  # the first that both have
+        if key in reported and cells[key] != "":
+            cells["points"] = round(100 * (cells[key] - reported[key]), 2)
+            break
+    if "seconds" in reported and finished:  # per epoch, for runs of fewer than the report's
+        seconds_per_epoch = mean(summary["seconds"] / summary["epochs"] for summary in finished)
+        cells["times_faster"] = round(reported["seconds"] / row.epochs / seconds_per_epoch, 2)
+    for key in reported:
+        if key not in _NOT_MEASURED and finished:
+            cells[key] = round(mean(_measured(folder, key) for folder in row.folders if read_summary(folder)), 6)
+    return cells | {"note": _note(row, len(finished))}
+
+
+def _measured(run: Path, key: str) -> float:
+    """What a report calls `key`, of a finished run. "loss" is taken to be the training loss at the end."""
+    summary, epochs = read_summary(run), read_metrics(run, "epoch")
+    match key:
+        case "loss":
+            return float(epochs[-1]["train_loss"])
+        case "first_loss":
+            return float(read_metrics(run, "step")[0]["loss"])
+        case "stopped_at_epoch":
+            return float(summary["epochs"])
+        case "trainable_parameters":
+            return float(summary[key])
+    best = epochs[summary["best_epoch"] - 1]  # val_loss, train_loss, train_accuracy
+    return float("nan") if best.get(key) is None else float(best[key])
+
+
+def _note(row: Row, num_finished: int) -> str:
+    num_diverged = sum(bool(read_metrics(folder, "diverged")) for folder in row.folders)
+    said = row.run.reported.get("outcome") == "diverged"
+    notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
+    parts = list(dict.fromkeys(notes))
+    if row.config.train.epochs != row.epochs:
+        parts.append(f"epochs: {row.config.train.epochs}, not {row.epochs}; times faster: per epoch")
+    if num_diverged:
+        share = "" if num_diverged == len(row.folders) else f" with {num_diverged} of {len(row.folders)} seeds"
+        parts.append(f"diverged{share}" + (", as reported" if said else ""))
+    elif said:
+        parts.append("diverged in the report")
+    num_left = len(row.folders) - num_finished - num_diverged - len(notes)
+    return "; ".join([*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])])
+
+
+def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]:
+    """Only the columns in which something stands."""
+    lines = []
+    for row, cells in zip(rows, table, strict=True):
+        also = [f"{key} {_figure(cells[f'reported_{key}'])} → {_figure(cells.get(key))}" for key in _others(cells)]
+        lines.append(
+            {
+                "run": row.run.name,
+                "settings": ", ".join(f"{_short(key)} {_text(value)}" for key, value in _flat(row.run.overrides).items()),
+                "val, reported": _number(cells, "reported_val_accuracy", ".4g"),
+                "val": _number(cells, "val_accuracy", ".4f"),
+                "test, reported": _number(cells, "reported_test_accuracy", ".4g"),
+                "test": _number(cells, "test_accuracy", ".4f"),
+                "points": _number(cells, "points", "+.1f"),
+                "seconds, reported": _number(cells, "reported_seconds", ".0f"),
+                "seconds": _number(cells, "seconds", ".0f"),
+                "times faster": _number(cells, "times_faster", ".3g"),
+                "images/s": _number(cells, "images_per_second", ",.0f"),
+                "other figures, reported → measured": ", ".join(also),
+                "note": cells["note"].replace("|", "/"),
+            }
+        )
+    columns = [column for column in lines[0] if any(line[column] for line in lines)]
+    body = [[line[column] for column in columns] for line in lines]
+    return ["| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *body)]
+
+
+def _others(cells: dict[str, Any]) -> list[str]:
+    names = [key.removeprefix("reported_") for key in cells if key.startswith("reported_")]
+    return [name for name in names if name not in _NOT_MEASURED]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _number(cells: dict[str, Any], key: str, form: str) -> str:
+    """The number, with its deviation where there is one; "" where it is not known."""
+    if cells.get(key, "") == "":
+        return ""
+    spread = cells.get(f"{key}_std", "")
+    return f"{cells[key]:{form}}" + (f" ± {spread:{form}}" if spread != "" else "")
+
+
+def _how(finished: Sequence[dict[str, Any]]) -> list[str]:
+    """Machine and versions, as the runs themselves recorded them."""
+    how = {(s["machine"], s["torch"], s["precision"] + (", compiled" if s["compiled"] else ""), s["loader"]) for s in finished}
+    return [f"- Machine: {machine}; torch {torch}, {mode}, loader {loader}" for machine, torch, mode, loader in sorted(how)]
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def _setting(config: RunConfig, dotted: str) -> str:
+    value: Any = config.model_dump()
+    for key in dotted.split("."):
+        value = value.get(key, "")
+    return _text(value)
+
+
+def _short(dotted: str) -> str:
+    section, _, key = dotted.rpartition(".")
+    return section if key == "name" else key
+
+
+def _text(value: Any) -> str:
+    return (
+        " ".join(map(str, value)) if isinstance(value, list | tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
