@@ -1,4 +1,5 @@
-"""The command `bench`: its commands are in bench/commands. torch is imported only once there is something to measure."""
+"""The command `bench`: its commands are in bench/commands. torch is imported only once there is
+something to measure."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Examples:
 
 @click.group(cls=Group, epilog=EXAMPLES, context_settings={"max_content_width": 110})
 def main() -> None:
-    """Measure preparing, loading and training on this machine, beside the peers, with the spread of every number."""
+    """Measure preparing, loading and training on this machine, beside the peers, with the spread of
+    every number."""
 
 
 for command in (

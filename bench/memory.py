@@ -2,11 +2,14 @@
 
 In: nothing but the process. Out: bytes.
 
-- allocated: tensors, as torch's allocator counts them at its peak (CUDA-graph pools are not in it, so it can lie low);
+- allocated: tensors, as torch's allocator counts them at its peak (CUDA-graph pools are not in it,
+  so it can lie low);
 - reserved: what that allocator has taken from the driver at its peak;
-- device_used: what the driver says this process holds, with libraries' workspaces, CUDA graphs and DALI's buffers (NVML);
-- resident: pages of the process in memory at its peak (VmHWM), mapped files among them, and the private pages of its children
-  (a page that a forked worker shares with its parent is counted once).
+- device_used: what the driver says this process holds, with libraries' workspaces, CUDA graphs and
+  DALI's buffers (NVML);
+- resident: pages of the process in memory at its peak (VmHWM), mapped files among them, and the
+  private pages of its children (a page that a forked worker shares with its parent is counted
+  once).
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ def _kib(path: Path, name: str) -> int:
 
 def reset_peak(device: str) -> None:
     """Let the peaks of the device and of this process start anew from now."""
-    with contextlib.suppress(OSError):  # some containers do not allow it: the peak is then that since the process began
+    with contextlib.suppress(
+        OSError
+    ):  # some containers do not allow it: the peak is then that since the process began
         Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: VmHWM becomes VmRSS
     if device.startswith("cuda"):
         import torch
@@ -52,10 +57,12 @@ def reset_peak(device: str) -> None:
 
 
 def peak_memory(device: str, *, alone: bool) -> dict[str, float]:
-    """Bytes by way of counting: resident_bytes always; allocated_bytes, reserved_bytes and device_used_bytes on a GPU.
+    """Bytes by way of counting: resident_bytes always; allocated_bytes, reserved_bytes and
+    device_used_bytes on a GPU.
 
-    alone: no other process uses the device. In a container the driver names processes by numbers that are not ours: then all
-    that is used on the device is this process', if it is alone, and device_used_bytes is left out, if it is not.
+    alone: no other process uses the device. In a container the driver names processes by numbers
+    that are not ours: then all that is used on the device is this process', if it is alone, and
+    device_used_bytes is left out, if it is not.
     """
     found = {"resident_bytes": float(resident_bytes())}
     if device.startswith("cuda"):
@@ -79,7 +86,9 @@ def _device_used_bytes(index: int, alone: bool) -> int | None:
     pynvml.nvmlInit()
     try:
         uuid = str(torch.cuda.get_device_properties(index).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        )
         for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
             if process.pid == os.getpid() and process.usedGpuMemory:
                 return int(process.usedGpuMemory)

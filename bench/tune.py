@@ -1,10 +1,12 @@
-"""`bench tune`: which executor, threads and queue feed this machine fastest? Writes a profile for `loader = "auto"`.
+"""`bench tune`: which executor, threads and queue feed this machine fastest? Writes a profile for
+`loader = "auto"`.
 
-In: a dataset folder, a time budget. Out: a row for each setting tried, and the winner in the profile file.
+In: a dataset folder, a time budget. Out: a row for each setting tried, and the winner in the
+profile file.
 
-One choice after the other is varied, the best so far kept: executor, threads, queue. Within a choice all values take turns in
-processes of their own, and a value replaces the present one only where the interval of the ratio between them lies above 1:
-a tie keeps what is usual.
+One choice after the other is varied, the best so far kept: executor, threads, queue. Within a
+choice all values take turns in processes of their own, and a value replaces the present one only
+where the interval of the ratio between them lies above 1: a tie keeps what is usual.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.2, search=False, openings
 
 
 def choices(work: Work) -> dict[str, list[Any]]:
-    """What is tried, choice by choice; the first value of each is the usual one. threads = 0: as many as there are cores.
+    """What is tried, choice by choice; the first value of each is the usual one. threads = 0: as
+    many as there are cores.
 
     resident is left out where its pixels would take more than half of the free memory.
     """
@@ -36,7 +39,9 @@ def choices(work: Work) -> dict[str, list[Any]]:
     executors = [first, *(name for name in NAMES if name != first)]
     if Beton(work.beton).resident_bytes() > free_bytes(work.device) / 2:
         executors.remove("resident")
-    threads = sorted({max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores})
+    threads = sorted(
+        {max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores}
+    )
     return {"executor": executors, "threads": [0, *threads], "prefetch": [2, 1, 4, 8]}
 
 
@@ -52,7 +57,8 @@ def free_bytes(device: str) -> int:
 
 
 def tune(work: Work, budget_seconds: float, effort: Effort, say: Say) -> tuple[Settings, list[Row]]:
-    """The best settings, and a row for each that was tried. A choice is left out when the budget is spent."""
+    """The best settings, and a row for each that was tried. A choice is left out when the budget is
+    spent."""
     table = choices(work)
     best: Settings = {name: values[0] for name, values in table.items()}
     rows: list[Row] = []
@@ -69,17 +75,33 @@ def tune(work: Work, budget_seconds: float, effort: Effort, say: Say) -> tuple[S
     return best, rows
 
 
-def _race(work: Work, choice: str, tried: list[Settings], effort: Effort, say: Say) -> tuple[list[Row], Settings]:
+def _race(
+    work: Work, choice: str, tried: list[Settings], effort: Effort, say: Say
+) -> tuple[list[Row], Settings]:
     """All values of one choice in turns; returns their rows and the settings to go on with."""
     with ExitStack() as stack:
-        opened = [stack.enter_context(Contestant(OURS, work, effort, settings)) for settings in tried]
+        opened = [
+            stack.enter_context(Contestant(OURS, work, effort, settings)) for settings in tried
+        ]
         running = {str(i): one for i, one in enumerate(opened) if one.opening.status == "ok"}
         values = interleave({key: one.measure for key, one in running.items()}, effort.rounds)
     rows, winner, winning = [], tried[0], 1.0
     for number, (settings, one) in enumerate(zip(tried, opened, strict=True)):
-        case: Settings = {"data": read_manifest(Path(work.folder)).dataset, "choice": choice, "value": settings[choice]}
+        case: Settings = {
+            "data": read_manifest(Path(work.folder)).dataset,
+            "choice": choice,
+            "value": settings[choice],
+        }
         if str(number) not in values:
-            rows.append(Row(suite="tune", case=case, settings=settings, status=one.opening.status, note=one.opening.note))
+            rows.append(
+                Row(
+                    suite="tune",
+                    case=case,
+                    settings=settings,
+                    status=one.opening.status,
+                    note=one.opening.note,
+                )
+            )
             say(f"{choice} = {settings[choice]}: {one.opening.status}: {one.opening.note}")
             continue
         figures = {name: figure(found) for name, found in values[str(number)].items()}

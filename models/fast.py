@@ -1,15 +1,18 @@
 """`fast`: a small net for speed runs on CIFAR, from images [N, 3, S, S] to logits [N, num_classes].
 
-After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024 (https://arxiv.org/abs/2404.00498), written anew
-from the paper; the whitening layer is from David Page, "How to Train Your ResNet", 2018, and tysam-code's hlb-CIFAR10, 2023.
+After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024
+(https://arxiv.org/abs/2404.00498), written anew from the paper; the whitening layer is from David
+Page, "How to Train Your ResNet", 2018, and tysam-code's hlb-CIFAR10, 2023.
 
-- First a 2x2 convolution whose weights never learn: `init_whitening` makes its outputs uncorrelated on the training images.
-- Three blocks of 3x3 convolutions, GELU and BatchNorm that learns a shift but no scale and follows its statistics quickly;
-  every convolution starts as (a part of) the identity. depth = 3 gives each block a third convolution with a residual
-  connection, which is the paper's larger net.
+- First a 2x2 convolution whose weights never learn: `init_whitening` makes its outputs uncorrelated
+  on the training images.
+- Three blocks of 3x3 convolutions, GELU and BatchNorm that learns a shift but no scale and follows
+  its statistics quickly; every convolution starts as (a part of) the identity. depth = 3 gives each
+  block a third convolution with a residual connection, which is the paper's larger net.
 - Max pool over what is left, and a linear layer whose logits are scaled down.
 
-For the published speed train it in half precision with channels_last, Nesterov SGD, label smoothing 0.2, alternating flips.
+For the published speed train it in half precision with channels_last, Nesterov SGD, label smoothing
+0.2, alternating flips.
 """
 
 from __future__ import annotations
@@ -24,13 +27,18 @@ from slipform.models.registry import net
 from slipform.pipelines.errors import ConfigError
 
 KERNEL_SIZE = 2
-MOMENTUM = 0.6  # share of the old statistics that BatchNorm keeps in each step, as the paper counts (torch: 1 - 0.6)
+# share of the old statistics that BatchNorm keeps in each step, as the paper counts (torch: 1 -
+# 0.6)
+MOMENTUM = 0.6
 NUM_WHITENING_IMAGES = 5000  # as in the paper; about 4.8 million patches at 32 px
-EPSILON = 5e-4  # added to the variances: directions with less than that are noise and are not blown up
+EPSILON = (
+    5e-4  # added to the variances: directions with less than that are noise and are not blown up
+)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm with a bias that learns and a scale fixed at 1: a buffer, so that unfreezing cannot make it learn."""
+    """BatchNorm with a bias that learns and a scale fixed at 1: a buffer, so that unfreezing cannot
+    make it learn."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-12, momentum=1 - MOMENTUM)
@@ -62,7 +70,9 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
         super().__init__()
-        convolutions = [_dirac_conv(in_channels if i == 0 else out_channels, out_channels) for i in range(depth)]
+        convolutions = [
+            _dirac_conv(in_channels if i == 0 else out_channels, out_channels) for i in range(depth)
+        ]
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(BatchNorm(out_channels) for _ in range(depth))
 
@@ -93,7 +103,8 @@ class FastNet(nn.Sequential):
     """whiten, features, pool, flatten, classifier, scale; see the module's text."""
 
     def init_from_images(self, images: torch.Tensor) -> None:
-        """What training calls once, before the first step of a new run, with normalised training images [N, 3, S, S]."""
+        """What training calls once, before the first step of a new run, with normalised training
+        images [N, 3, S, S]."""
         init_whitening(self, images)
 
 
@@ -106,7 +117,8 @@ def fast(
     depth: int = 2,
     scale: float = 1 / 9,
 ) -> nn.Module:
-    """The net of the module's text. depth: 2 or 3 convolutions in a block; widths (128, 384, 512) with 3 is the larger net."""
+    """The net of the module's text. depth: 2 or 3 convolutions in a block; widths (128, 384, 512)
+    with 3 is the larger net."""
     if depth not in (2, 3):
         raise ConfigError(f"model.options.depth = {depth}: give 2 or 3")
     channels = (2 * 3 * KERNEL_SIZE**2, *widths)
@@ -126,10 +138,12 @@ def fast(
 
 @torch.no_grad()
 def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
-    """Sets the whitening layer's weights from images as the net will see them: float [N, 3, S, S], normalised, any device.
+    """Sets the whitening layer's weights from images as the net will see them: float [N, 3, S, S],
+    normalised, any device.
 
-    The rows are the eigenvectors of the covariance of all 2x2 patches, each divided by its standard deviation, and their
-    negatives: the first 12 outputs on those patches have covariance 1, up to EPSILON. Uses the first 5,000 images.
+    The rows are the eigenvectors of the covariance of all 2x2 patches, each divided by its standard
+    deviation, and their negatives: the first 12 outputs on those patches have covariance 1, up to
+    EPSILON. Uses the first 5,000 images.
     """
     layer = next(module for module in model.modules() if isinstance(module, Whitening))
     variances, vectors = torch.linalg.eigh(patch_covariance(images[:NUM_WHITENING_IMAGES]))
@@ -138,10 +152,12 @@ def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def patch_covariance(images: torch.Tensor) -> torch.Tensor:
-    """Covariance, float64 [12, 12], of the 2x2 patches of images [N, 3, S, S], the values of a patch in the order [3, 2, 2].
+    """Covariance, float64 [12, 12], of the 2x2 patches of images [N, 3, S, S], the values of a
+    patch in the order [3, 2, 2].
 
-    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centred, which the published code
-    leaves out: where the images' mean is not 0, it would otherwise spend a direction's scale on the mean brightness.
+    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centred,
+    which the published code leaves out: where the images' mean is not 0, it would otherwise spend a
+    direction's scale on the mean brightness.
     """
     num_values = 3 * KERNEL_SIZE**2
     total = torch.zeros(num_values, dtype=torch.float64, device=images.device)

@@ -1,9 +1,12 @@
-"""Which layers learn: freezing and unfreezing by name, training mode that keeps frozen BatchNorm still, parameter groups.
+"""Which layers learn: freezing and unfreezing by name, training mode that keeps frozen BatchNorm
+still, parameter groups.
 
-In: a net and names of its layers. Out: the same net, its parameters' requires_grad set; groups for an optimizer; counts.
+In: a net and names of its layers. Out: the same net, its parameters' requires_grad set; groups for
+an optimizer; counts.
 
-A name is a layer's or parameter's dotted name ("features", "layer4", "layer4.1.bn2"), or "head", "all_but_head", "none". Names
-come as a list, a string with commas, or both. All functions take the plain module, not one wrapped by DDP or torch.compile.
+A name is a layer's or parameter's dotted name ("features", "layer4", "layer4.1.bn2"), or "head",
+"all_but_head", "none". Names come as a list, a string with commas, or both. All functions take the
+plain module, not one wrapped by DDP or torch.compile.
 """
 
 from __future__ import annotations
@@ -34,16 +37,27 @@ def count(model: nn.Module) -> Counts:
 
 
 def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
-    """The names of all parameters that the given names mean. Raises ConfigError for a name without any parameter."""
+    """The names of all parameters that the given names mean. Raises ConfigError for a name without
+    any parameter."""
     every = [name for name, _ in model.named_parameters()]
     head = set(_below(every, head_name(model)))
     chosen: set[str] = set()
     for name in _split(names):
         if name == "none":
             continue
-        found = head if name == "head" else set(every) - head if name == "all_but_head" else set(_below(every, name))
+        found = (
+            head
+            if name == "head"
+            else set(every) - head
+            if name == "all_but_head"
+            else set(_below(every, name))
+        )
         if not found:
-            raise unknown("layer", name, ["head", "all_but_head", "none", *dict.fromkeys(n.split(".")[0] for n in every)])
+            raise unknown(
+                "layer",
+                name,
+                ["head", "all_but_head", "none", *dict.fromkeys(n.split(".")[0] for n in every)],
+            )
         chosen |= found
     return chosen
 
@@ -54,8 +68,11 @@ def freeze(model: nn.Module, names: str | Iterable[str]) -> None:
 
 
 def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None:
-    """Lets the named layers learn, or all. Afterwards: set_train_mode, and reset what was compiled or wrapped."""
-    chosen = {name for name, _ in model.named_parameters()} if names is None else select(model, names)
+    """Lets the named layers learn, or all. Afterwards: set_train_mode, and reset what was compiled
+    or wrapped."""
+    chosen = (
+        {name for name, _ in model.named_parameters()} if names is None else select(model, names)
+    )
     _set_requires_grad(model, chosen, True)
 
 
@@ -66,8 +83,11 @@ def train_only(model: nn.Module, names: str | Iterable[str]) -> None:
         parameter.requires_grad_(name in chosen)
 
 
-def apply(model: nn.Module, *, freeze: str | Iterable[str] = (), train_layers: str | Iterable[str] = ()) -> None:
-    """As a configuration says: train only train_layers where it is given, else freeze what `freeze` names."""
+def apply(
+    model: nn.Module, *, freeze: str | Iterable[str] = (), train_layers: str | Iterable[str] = ()
+) -> None:
+    """As a configuration says: train only train_layers where it is given, else freeze what `freeze`
+    names."""
     if list(_split(train_layers)):
         train_only(model, train_layers)
     else:
@@ -75,9 +95,11 @@ def apply(model: nn.Module, *, freeze: str | Iterable[str] = (), train_layers: s
 
 
 def set_train_mode(model: nn.Module) -> None:
-    """model.train(), except that BatchNorm whose own parameters are all frozen stays in evaluation mode.
+    """model.train(), except that BatchNorm whose own parameters are all frozen stays in evaluation
+    mode.
 
-    So a frozen layer computes what it computed when it was trained, and its running statistics do not move.
+    So a frozen layer computes what it computed when it was trained, and its running statistics do
+    not move.
     """
     model.train()
     for module in model.modules():
@@ -100,15 +122,18 @@ def parameter_groups(
     """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}, in a fixed order.
 
     The groups are "body" and "head", whose rates are body_lr and head_lr where given, else lr.
-    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan, 2024, takes 64 times lr) and
-    so much less weight decay that a step decays them as it does the others.
-    decay_all = False: biases and normalisation layers (parameters of one dimension) become "body_no_decay" and
-    "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks", section 3.1) advise.
-    Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the groups stay the same when
-    layers are unfrozen in mid-run. Groups without parameters are left out.
+    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan,
+    2024, takes 64 times lr) and so much less weight decay that a step decays them as it does the
+    others. decay_all = False: biases and normalisation layers (parameters of one dimension) become
+    "body_no_decay" and "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks",
+    section 3.1) advise. Frozen parameters are in the groups too: optimizers pass over what has no
+    gradient, and the groups stay the same when layers are unfrozen in mid-run. Groups without
+    parameters are left out.
     """
     head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
-    norm_biases = {f"{name}.bias" for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norm_biases = {
+        f"{name}.bias" for name, module in model.named_modules() if isinstance(module, _BatchNorm)
+    }
     rates = {"body": lr if body_lr is None else body_lr, "head": lr if head_lr is None else head_lr}
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -119,7 +144,9 @@ def parameter_groups(
             decay = weight_decay * rates["body"] / norm_bias_lr if norm_bias_lr else 0.0
         if parameter.ndim <= 1 and not decay_all:
             part, decay = f"{part}_no_decay", 0.0
-        group = groups.setdefault(part, {"name": part, "params": [], "lr": rate, "weight_decay": decay})
+        group = groups.setdefault(
+            part, {"name": part, "params": [], "lr": rate, "weight_decay": decay}
+        )
         group["params"].append(parameter)
     return list(groups.values())
 

@@ -1,6 +1,8 @@
-"""Shapes without arithmetic: what a module makes of an input, found on the meta device, and which image sizes a net can take.
+"""Shapes without arithmetic: what a module makes of an input, found on the meta device, and which
+image sizes a net can take.
 
-In: a module, or a function that builds one for an image size. Out: an output shape, or the net, checked for its size.
+In: a module, or a function that builds one for an image size. Out: an output shape, or the net,
+checked for its size.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from slipform.models.torchvision_nets import SMALL_INPUT
 from slipform.pipelines.errors import ConfigError, SlipformError
 
 COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
-# What torch and torchvision raise when an image is too small for a kernel or no multiple of a patch.
+# What torch and torchvision raise when an image is too small for a kernel or no multiple of a
+# patch.
 _DOES_NOT_FIT = (RuntimeError, AssertionError, ValueError)
 
 
 @torch.no_grad()
 def output_shape(module: nn.Module, *shape: int) -> torch.Size:
-    """The shape of module(x) for x of the given shape. Nothing is computed or changed: parameters are replaced by shapes."""
+    """The shape of module(x) for x of the given shape. Nothing is computed or changed: parameters
+    are replaced by shapes."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     output = torch.func.functional_call(module, on_meta, (torch.empty(shape, device="meta"),))
@@ -29,7 +33,9 @@ def output_shape(module: nn.Module, *shape: int) -> torch.Size:
     return output.shape
 
 
-def build_for_size(make: Callable[[int], nn.Module], config: ModelConfig, num_classes: int, image_size: int) -> nn.Module:
+def build_for_size(
+    make: Callable[[int], nn.Module], config: ModelConfig, num_classes: int, image_size: int
+) -> nn.Module:
     """make(image_size), or a ConfigError that lists sizes the net takes and what else to do."""
     try:
         model = make(image_size)
@@ -40,10 +46,14 @@ def build_for_size(make: Callable[[int], nn.Module], config: ModelConfig, num_cl
         sizes = ", ".join(str(size) for size in COMMON_SIZES if _takes(make, size))
         stem = config.name.startswith(SMALL_INPUT) and not config.small_input
         raise ConfigError(
-            f'"{config.name}" cannot take images of {image_size} px. Sizes that fit: {sizes or "none of the usual ones"}.'
+            f'"{config.name}" cannot take images of {image_size} px. Sizes that fit:'
+            f" {sizes or 'none of the usual ones'}."
             + (" For small images set model.small_input = true." if stem else "")
         ) from error
-    assert tuple(shape) == (2, num_classes), f'"{config.name}" gives {tuple(shape)}, not logits [N, {num_classes}]'
+    assert tuple(shape) == (
+        2,
+        num_classes,
+    ), f'"{config.name}" gives {tuple(shape)}, not logits [N, {num_classes}]'
     return model
 
 

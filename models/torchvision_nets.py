@@ -1,7 +1,9 @@
-"""torchvision's classification models: builders by name, with a stem for small images where there is one.
+"""torchvision's classification models: builders by name, with a stem for small images where there
+is one.
 
-In: a name of torchvision.models. Out: a builder as `slipform.models.registry.net` wants it: images [N, 3, S, S] -> logits [N, classes].
-Sources of the nets: torchvision's documentation, https://docs.pytorch.org/vision/stable/models.html
+In: a name of torchvision.models. Out: a builder as `slipform.models.registry.net` wants it: images
+[N, 3, S, S] -> logits [N, classes]. Sources of the nets: torchvision's documentation,
+https://docs.pytorch.org/vision/stable/models.html
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ from slipform.models.registry import Net
 from slipform.pipelines.errors import ConfigError
 
 SMALL_INPUT = ("resnet", "resnext", "wide_resnet", "alexnet", "vgg")
-_OPTIONS = {"dropout": float, "attention_dropout": float, "drop_rate": float, "zero_init_residual": bool}
+_OPTIONS = {
+    "dropout": float,
+    "attention_dropout": float,
+    "drop_rate": float,
+    "zero_init_residual": bool,
+}
 
 
 @cache
@@ -28,23 +35,29 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str, *, small_input: bool) -> Net:
-    """The builder of a torchvision model; its options are those of _OPTIONS that the model's class knows.
+    """The builder of a torchvision model; its options are those of _OPTIONS that the model's class
+    knows.
 
     Raises ConfigError where small_input is asked for and the model has no such stem.
     """
     if small_input and not name.startswith(SMALL_INPUT):
         allowed = ", ".join(f"{prefix}*" for prefix in SMALL_INPUT)
-        raise ConfigError(f'"{name}" has no stem for small images: leave model.small_input out, or take one of {allowed}')
+        raise ConfigError(
+            f'"{name}" has no stem for small images: leave model.small_input out, or take one of'
+            f" {allowed}"
+        )
     import torchvision
 
     function = torchvision.models.get_model_builder(name)
-    # The builders take **kwargs; what may be given is known to the class that they are annotated to return.
+    # The builders take **kwargs; what may be given is known to the class that they are annotated to
+    # return.
     model_class = inspect.signature(function, eval_str=True).return_annotation
     settings = inspect.signature(model_class).parameters
 
     def build(*, num_classes: int, image_size: int, **options: Any) -> nn.Module:
-        # Settings that follow from ours. googlenet and inception_v3: no auxiliary heads, so that every net has one output;
-        # transform_input as their ImageNet weights want it, in every case, so that weights move between runs.
+        # Settings that follow from ours. googlenet and inception_v3: no auxiliary heads, so that
+        # every net has one output; transform_input as their ImageNet weights want it, in every
+        # case, so that weights move between runs.
         derived = {
             "image_size": image_size,
             "input_size": (image_size, image_size),
@@ -64,16 +77,19 @@ def find(name: str, *, small_input: bool) -> Net:
 def shrink_stem(model: nn.Module) -> None:
     """Changes a ResNet, AlexNet or VGG in place so that it suits images of about 32 px.
 
-    ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet: the first convolution's
-    stride goes from 4 to 1 with "same" padding, so that the three max pools leave 3x3; all weights keep their shapes.
-    VGG: the last feature map, 1x1 at 32 px, goes to the classifier as it is and not repeated 7x7 times: the first linear
-    layer has 512 inputs in place of 25,088.
+    ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet:
+    the first convolution's stride goes from 4 to 1 with "same" padding, so that the three max pools
+    leave 3x3; all weights keep their shapes. VGG: the last feature map, 1x1 at 32 px, goes to the
+    classifier as it is and not repeated 7x7 times: the first linear layer has 512 inputs in place
+    of 25,088.
     """
     import torchvision
 
     if isinstance(model, torchvision.models.ResNet):
         old = model.conv1
-        model.conv1 = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False)
+        model.conv1 = nn.Conv2d(
+            old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False
+        )
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
     elif isinstance(model, torchvision.models.AlexNet):

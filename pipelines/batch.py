@@ -1,4 +1,5 @@
-"""What a training step eats: `Batch`, and `SyntheticLoader`, which gives the same one again and again.
+"""What a training step eats: `Batch`, and `SyntheticLoader`, which gives the same one again and
+again.
 
 In: tensors. Out: frozen values; nothing here reads a file.
 """
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORED_LABEL = -100  # torch.nn.functional.cross_entropy's ignore_index: marks padding and masked samples
+IGNORED_LABEL = (
+    -100
+)  # torch.nn.functional.cross_entropy's ignore_index: marks padding and masked samples
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Second labels of a batch under MixUp or CutMix: target = weight * one_hot(label) + (1 - weight) * one_hot(partner).
+    """Second labels of a batch under MixUp or CutMix: target = weight * one_hot(label) + (1 -
+    weight) * one_hot(partner).
 
     labels: int64 [N] of the partners. weight: float32 [N] in 0..1.
     """
@@ -29,10 +33,12 @@ class Mix:
 class Batch:
     """One batch on the device.
 
-    images [N, 3, S, S] channels_last, normalised, in the training precision; labels int64 [N], -100 for padding;
-    indices int64 [N], on the CPU, each sample's position in its beton, -1 for padding; mix: None without MixUp and CutMix.
+    images [N, 3, S, S] channels_last, normalised, in the training precision; labels int64 [N], -100
+    for padding; indices int64 [N], on the CPU, each sample's position in its beton, -1 for padding;
+    mix: None without MixUp and CutMix.
 
-    `images` is valid until the next batch is asked for: loaders reuse a small ring of buffers. Clone to keep.
+    `images` is valid until the next batch is asked for: loaders reuse a small ring of buffers.
+    Clone to keep.
     """
 
     images: Tensor

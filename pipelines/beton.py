@@ -1,14 +1,16 @@
-"""A validated, read-only, memory-mapped view of one .beton file (FFCV's format, version 2); imports no ffcv.
+"""A validated, read-only, memory-mapped view of one .beton file (FFCV's format, version 2); imports
+no ffcv.
 
-In: a path. Out: `Beton`, whose arrays say for each sample where its bytes lie, how they are coded and how large the
-image is. Nothing of the file is believed before it was checked: a truncated or foreign file raises DatasetError.
+In: a path. Out: `Beton`, whose arrays say for each sample where its bytes lie, how they are coded
+and how large the image is. Nothing of the file is believed before it was checked: a truncated or
+foreign file raises DatasetError.
 
 The layout, little-endian (read from ffcv 1.0.2's types.py):
     header        version u2, num_fields u2, page_size u4, num_samples u8, alloc_table_ptr u8
-    descriptors   per field: type_id u1, name 16 bytes, arguments 1024 bytes
-    metadata      per sample, aligned as a C struct: RGBImage (mode u1, width u2, height u2, data_ptr u8), Int (i8)
-    data          from the next page boundary
-    table         from alloc_table_ptr to the end: (sample_id u8, ptr u8, size u8) per sample
+    descriptors   per field: type_id u1, name 16 bytes, arguments 1024 bytes metadata      per
+    sample, aligned as a C struct: RGBImage (mode u1, width u2, height u2, data_ptr u8), Int (i8)
+    data          from the next page boundary table         from alloc_table_ptr to the end:
+    (sample_id u8, ptr u8, size u8) per sample
 """
 
 from __future__ import annotations
@@ -24,10 +26,18 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError, SampleError
 
 HEADER = np.dtype(
-    [("version", "<u2"), ("num_fields", "<u2"), ("page_size", "<u4"), ("num_samples", "<u8"), ("alloc_table_ptr", "<u8")],
+    [
+        ("version", "<u2"),
+        ("num_fields", "<u2"),
+        ("page_size", "<u4"),
+        ("num_samples", "<u8"),
+        ("alloc_table_ptr", "<u8"),
+    ],
     align=True,
 )
-DESCRIPTOR = np.dtype([("type_id", "u1"), ("name", "u1", 16), ("arguments", "u1", 1024)], align=True)
+DESCRIPTOR = np.dtype(
+    [("type_id", "u1"), ("name", "u1", 16), ("arguments", "u1", 1024)], align=True
+)
 TABLE_ROW = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 FIELD_TYPES = {1: np.dtype("<i8"), 2: IMAGE}  # ffcv's type ids: IntField, RGBImageField
@@ -39,7 +49,8 @@ JPG, RAW = 0, 1  # ffcv's IMAGE_MODES
 class Beton:
     """One beton, open for reading.
 
-    labels int64 [N]; heights, widths int32 [N] in pixels; modes uint8 [N] (JPG or RAW); offsets, sizes int64 [N] in bytes.
+    labels int64 [N]; heights, widths int32 [N] in pixels; modes uint8 [N] (JPG or RAW); offsets,
+    sizes int64 [N] in bytes.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -67,13 +78,14 @@ class Beton:
         return len(self.labels)
 
     def bytes_of(self, index: int) -> npt.NDArray[np.uint8]:
-        """The stored bytes of sample `index`: a JPEG stream, or H*W*3 raw RGB. uint8 [size], a view, no copy."""
+        """The stored bytes of sample `index`: a JPEG stream, or H*W*3 raw RGB. uint8 [size], a
+        view, no copy."""
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
     def let_go(self) -> None:
-        """Give the mapped pages back; they stay in the page cache. Without this a process that streams a large file would seem
-        to need as much memory. Views stay valid."""
+        """Give the mapped pages back; they stay in the page cache. Without this a process that
+        streams a large file would seem to need as much memory. Views stay valid."""
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
@@ -82,7 +94,8 @@ class Beton:
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
     def check_crc32(self, index: int) -> None:
-        """Compare the sample's bytes with its CRC-32, where that was written beside the beton. Raises SampleError."""
+        """Compare the sample's bytes with its CRC-32, where that was written beside the beton.
+        Raises SampleError."""
         if self._crc32 is None:
             self._crc32 = read_crc32(self.path, len(self))
         if self._crc32.size and zlib.crc32(self.bytes_of(index).data) != self._crc32[index]:
@@ -98,7 +111,10 @@ class Beton:
         return int((self.heights.astype(np.int64) * self.widths * 3).sum())
 
     def _fail(self, why: str) -> DatasetError:
-        return DatasetError(f"{self.path} is no whole beton: {why}. Run prep again, or: prep verify {self.path.parent}")
+        return DatasetError(
+            f"{self.path} is no whole beton: {why}. Run prep again, or: prep verify"
+            f" {self.path.parent}"
+        )
 
     def _metadata(self) -> npt.NDArray[np.void]:
         """Header, descriptors and metadata table, checked; fields renamed to image and label."""
@@ -112,18 +128,25 @@ class Beton:
         start = HEADER.itemsize + num_fields * DESCRIPTOR.itemsize
         if num_fields != 2 or start > len(self.data):
             raise self._fail(f"it has {num_fields} fields, expected an image and a label")
-        if not start <= self._table_start <= len(self.data) or (len(self.data) - self._table_start) % TABLE_ROW.itemsize:
+        if (
+            not start <= self._table_start <= len(self.data)
+            or (len(self.data) - self._table_start) % TABLE_ROW.itemsize
+        ):
             raise self._fail(
-                f"its table would begin at byte {self._table_start} of {len(self.data)}; the file was cut short or never finished"
+                f"its table would begin at byte {self._table_start} of {len(self.data)}; the file"
+                " was cut short or never finished"
             )
         descriptors = self.data[HEADER.itemsize : start].view(DESCRIPTOR)
         types = [int(t) for t in descriptors["type_id"]]
         if sorted(types) != [INT_FIELD, IMAGE_FIELD]:
             raise self._fail(
-                f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one integer ({INT_FIELD})"
+                f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one"
+                f" integer ({INT_FIELD})"
             )
         # numpy derives ffcv's padding itself when it is told to align: the same C struct.
-        layout = np.dtype([("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types], align=True)
+        layout = np.dtype(
+            [("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types], align=True
+        )
         end = start + num_samples * layout.itemsize
         if end > self._table_start:
             raise self._fail(f"{num_samples} samples do not fit before its table")
@@ -149,11 +172,17 @@ class Beton:
         for what, bad in (
             (
                 "lies outside the file",
-                (self.offsets < self._data_start) | (self.sizes < 0) | (self.offsets > self._table_start - self.sizes),
+                (self.offsets < self._data_start)
+                | (self.sizes < 0)
+                | (self.offsets > self._table_start - self.sizes),
             ),
             ("has an unknown coding", (self.modes != JPG) & (self.modes != RAW)),
             ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
-            ("has a wrong size", (self.modes == RAW) & (self.sizes != self.heights.astype(np.int64) * self.widths * 3)),
+            (
+                "has a wrong size",
+                (self.modes == RAW)
+                & (self.sizes != self.heights.astype(np.int64) * self.widths * 3),
+            ),
             ("has a negative label", self.labels < 0),
         ):
             if bad.any():
@@ -166,7 +195,8 @@ def crc32_path(beton: Path) -> Path:
 
 
 def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
-    """uint32 [N], one CRC-32 (zlib's) per sample; empty where there is no such file, as beside a beton of stock ffcv."""
+    """uint32 [N], one CRC-32 (zlib's) per sample; empty where there is no such file, as beside a
+    beton of stock ffcv."""
     path = crc32_path(beton)
     if not os.path.exists(path):
         return np.zeros(0, np.uint32)
@@ -175,5 +205,8 @@ def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
     except (ValueError, EOFError) as error:
         raise DatasetError(f"{path} is damaged: {error}. Run prep again.") from error
     if values.dtype != np.uint32 or values.shape != (num_samples,):
-        raise DatasetError(f"{path} has {values.dtype} {values.shape}, expected uint32 ({num_samples},). Run prep again.")
+        raise DatasetError(
+            f"{path} has {values.dtype} {values.shape}, expected uint32 ({num_samples},). Run prep"
+            " again."
+        )
     return values

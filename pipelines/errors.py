@@ -1,7 +1,8 @@
 """What goes wrong because of what a person gave, and how a command says it.
 
-The one module that every folder may import. An error's text says what was given, what is allowed and what to do next;
-raised inside a click command it is printed without a traceback and ends the process with its exit code.
+The one module that every folder may import. An error's text says what was given, what is allowed
+and what to do next; raised inside a click command it is printed without a traceback and ends the
+process with its exit code.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class SampleError(SlipformError):
 
 
 class Interrupted(SlipformError):
-    """Ctrl-C or SIGTERM, after everything worth keeping was written; exit code 130, as shells have it."""
+    """Ctrl-C or SIGTERM, after everything worth keeping was written; exit code 130, as shells have
+    it."""
 
     exit_code = 130
 
@@ -49,15 +51,23 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f' Did you mean "{found[0]}"?' if found else ""
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError) -> SlipformError:
-    """The error for a name that is none of the allowed ones: unknown("model", "restnet18", names())."""
+def unknown(
+    kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError
+) -> SlipformError:
+    """The error for a name that is none of the allowed ones: unknown("model", "restnet18",
+    names())."""
     names = sorted(allowed)
-    listed = ", ".join(names) if len(names) <= 24 else f"{', '.join(names[:20])} and {len(names) - 20} more"
+    listed = (
+        ", ".join(names)
+        if len(names) <= 24
+        else f"{', '.join(names[:20])} and {len(names) - 20} more"
+    )
     return error(f'there is no {kind} "{name}".{nearest(name, names)} Allowed: {listed}.')
 
 
 class _ReportsInterrupt:
-    """Mixin for click commands: Ctrl-C ends with 130 and a word, a full disk or a missing permission without a traceback."""
+    """Mixin for click commands: Ctrl-C ends with 130 and a word, a full disk or a missing
+    permission without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -65,7 +75,9 @@ class _ReportsInterrupt:
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
         except OSError as error:
-            raise SlipformError(f"{error.strerror or error}: {error.filename or 'while reading or writing'}") from error
+            raise SlipformError(
+                f"{error.strerror or error}: {error.filename or 'while reading or writing'}"
+            ) from error
 
 
 class Command(_ReportsInterrupt, click.Command):

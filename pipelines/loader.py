@@ -1,7 +1,9 @@
-"""The loader: a dataset folder -> batches on the device, for as many epochs as asked for, from any position.
+"""The loader: a dataset folder -> batches on the device, for as many epochs as asked for, from any
+position.
 
-In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e holds is a pure function of
-(seed, e, k); the loader's only state is its position (epoch, samples of it already handed out).
+In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e
+holds is a pure function of (seed, e, k); the loader's only state is its position (epoch, samples of
+it already handed out).
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ from slipform.pipelines.upload import upload
 
 
 class Loader:
-    """Iterating gives one epoch, from the position on; the next iteration gives the next epoch, already being prepared.
+    """Iterating gives one epoch, from the position on; the next iteration gives the next epoch,
+    already being prepared.
 
-    folder, split: what to read. augment: what to do with it; with training=False its `evaluation()`, in stored order, the
-    last batch padded (labels -100, indices -1). batch_size: per process; rank, world: which part of the global batch is
-    ours. executor: "auto", "dali", "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune`
-    found here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives unreadable samples
-    the label -100 and counts them. block: 0, or, for data larger than memory, how many neighbours on the disk stay near each
-    other in the shuffled order (see EpochOrder).
+    folder, split: what to read. augment: what to do with it; with training=False its
+    `evaluation()`, in stored order, the last batch padded (labels -100, indices -1). batch_size:
+    per process; rank, world: which part of the global batch is ours. executor: "auto", "dali",
+    "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune` found
+    here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives
+    unreadable samples the label -100 and counts them. block: 0, or, for data larger than memory,
+    how many neighbours on the disk stay near each other in the shuffled order (see EpochOrder).
     """
 
     def __init__(
@@ -64,16 +68,27 @@ class Loader:
         if on_bad not in ("error", "skip"):
             raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
         if min(seed, prefetch, block) < 0:
-            raise ConfigError(f"seed = {seed}, prefetch = {prefetch}, block = {block}: give 0 or more")
+            raise ConfigError(
+                f"seed = {seed}, prefetch = {prefetch}, block = {block}: give 0 or more"
+            )
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device = torch.device(device)
         self._beton = Beton(Path(folder) / self.manifest.split(split).file)
         spec = augment or Augmentation()
-        self.augment = (spec if training else spec.evaluation()).resolved(self.manifest.mean, self.manifest.std)
+        self.augment = (spec if training else spec.evaluation()).resolved(
+            self.manifest.mean, self.manifest.std
+        )
         self.block = block if training else 0
         self.order = EpochOrder(
-            len(self._beton), batch_size, seed, shuffle=training, drop_last=training, rank=rank, world=world, block=self.block
+            len(self._beton),
+            batch_size,
+            seed,
+            shuffle=training,
+            drop_last=training,
+            rank=rank,
+            world=world,
+            block=self.block,
         )
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
@@ -84,10 +99,15 @@ class Loader:
         self._executor = choose(executor, self._beton, settings, tuned)
         self.epoch, self.seen = 0, 0
         self.num_bad = 0
-        self._error: SampleError | None = None  # ends the loader; its position stays before the batch that has the sample
+        self._error: SampleError | None = (
+            None  # ends the loader; its position stays before the batch that has the sample
+        )
         self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()
         self._cursor = (0, 0)  # position of the next job to submit
-        self._ordered, self._ordering = -1, Thread()  # the last epoch whose order was asked for, and who works on it
+        self._ordered, self._ordering = (
+            -1,
+            Thread(),
+        )  # the last epoch whose order was asked for, and who works on it
         self._plan_seconds = self._wait_seconds = 0.0
         self._num_images = 0
 
@@ -109,12 +129,14 @@ class Loader:
             self.epoch += 1
         while self.epoch == epoch and len(self):
             batch = self._next()
-            # Moved before the batch is handed out: a state saved after training on it counts it as seen.
+            # Moved before the batch is handed out: a state saved after training on it counts it as
+            # seen.
             self.epoch, self.seen = self.order.after(epoch, self.seen)
             yield batch
 
     def _submit_ahead(self) -> None:
-        """Keep `depth` jobs under way; in training also those of the next epoch, so that it begins without a pause."""
+        """Keep `depth` jobs under way; in training also those of the next epoch, so that it begins
+        without a pause."""
         while len(self._ahead) < self._executor.depth:
             epoch, seen = self._cursor
             if epoch > self.epoch and not self.training:
@@ -122,7 +144,14 @@ class Loader:
             began = time.perf_counter()
             indices = self.order.batch(epoch, seen)
             valid = np.where(indices < 0, 0, indices)
-            plan = draw(self.augment, valid, self._beton.heights[valid], self._beton.widths[valid], self.seed, epoch)
+            plan = draw(
+                self.augment,
+                valid,
+                self._beton.heights[valid],
+                self._beton.widths[valid],
+                self.seed,
+                epoch,
+            )
             job = Job(valid, plan)
             self._plan_seconds += time.perf_counter() - began
             self._executor.submit(job)
@@ -132,7 +161,8 @@ class Loader:
                 self._order_epoch(epoch + 1)
 
     def _order_epoch(self, epoch: int) -> None:
-        """Shuffle an epoch in the background (a million samples take 0.1 s), so that it begins without a pause."""
+        """Shuffle an epoch in the background (a million samples take 0.1 s), so that it begins
+        without a pause."""
         self._ordered = epoch
         self._ordering = Thread(target=self.order.samples, args=(epoch,), name="slipform-order")
         self._ordering.start()
@@ -151,38 +181,54 @@ class Loader:
         self._wait_seconds += time.perf_counter() - began
         self._num_images += len(indices)
         labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices])
-        if bad := [i for i in rendered.bad if indices[i] >= 0]:  # padding stands on sample 0, good or bad
+        if bad := [
+            i for i in rendered.bad if indices[i] >= 0
+        ]:  # padding stands on sample 0, good or bad
             labels[bad] = IGNORED_LABEL
             self.num_bad += len(bad)
         batch = Batch(rendered.images, upload(labels, self.device), torch.from_numpy(indices))
-        plan = draw_mix(self.augment, len(batch), self.seed, epoch, seen // self.order.batch_size + self.order.rank)
+        plan = draw_mix(
+            self.augment,
+            len(batch),
+            self.seed,
+            epoch,
+            seen // self.order.batch_size + self.order.rank,
+        )
         return mix(batch, plan) if plan else batch
 
     def state_dict(self) -> dict[str, Any]:
         """The position and what it means something for: plain ints and strings."""
         return {
-            "epoch": self.epoch, "seen": self.seen,
-            "seed": self.seed, "num_samples": self.num_samples, "split": self.split, "block": self.block,
-        }  # fmt: skip
+            "epoch": self.epoch,
+            "seen": self.seen,
+            "seed": self.seed,
+            "num_samples": self.num_samples,
+            "split": self.split,
+            "block": self.block,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position, whatever executor, batch size or number of processes saved it.
 
-        Where the new global batch does not divide what was seen, the epoch goes on at that very sample all the same.
-        Raises ConfigError where the state belongs to another dataset or order of its samples.
+        Where the new global batch does not divide what was seen, the epoch goes on at that very
+        sample all the same. Raises ConfigError where the state belongs to another dataset or order
+        of its samples.
         """
         for key in ("num_samples", "seed", "split", "block"):
-            if state.get(key, 0) != getattr(self, key):  # positions saved before there was `block` have none
+            if state.get(key, 0) != getattr(
+                self, key
+            ):  # positions saved before there was `block` have none
                 raise ConfigError(
-                    f"the saved position belongs to {key} = {state.get(key, 0)}, this loader has {getattr(self, key)}: "
-                    "resume with the same one, or start a new run"
+                    f"the saved position belongs to {key} = {state.get(key, 0)}, this loader has"
+                    f" {getattr(self, key)}: resume with the same one, or start a new run"
                 )
         self._drain()
         self.epoch, self.seen = self.order.normal(int(state["epoch"]), int(state["seen"]))
         self._cursor = (self.epoch, self.seen)
 
     def stats(self) -> dict[str, float]:
-        """Since the start: seconds of planning, of the consumer's waiting and of the executor's stages; images; bad samples."""
+        """Since the start: seconds of planning, of the consumer's waiting and of the executor's
+        stages; images; bad samples."""
         return {
             "plan_seconds": self._plan_seconds,
             "wait_seconds": self._wait_seconds,

@@ -1,6 +1,7 @@
 """dataset.json: what `prep` says about the betons beside it.
 
-In: a dataset folder. Out: a frozen `Manifest`. `prep` writes it last, so a folder without one is no dataset.
+In: a dataset folder. Out: a frozen `Manifest`. `prep` writes it last, so a folder without one is no
+dataset.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class _Strict(BaseModel):
 
 
 class SplitInfo(_Strict):
-    """One beton. Sizes in pixels, `bytes` of the whole file, `counts` images per class in the order of `classes`."""
+    """One beton. Sizes in pixels, `bytes` of the whole file, `counts` images per class in the order
+    of `classes`."""
 
     file: str
     num_samples: int = Field(ge=0)
@@ -38,7 +40,8 @@ class SplitInfo(_Strict):
 
 
 class Manifest(_Strict):
-    """A dataset folder. `mean` and `std` are per channel (R, G, B) over all pixels of the train split, in 0..1."""
+    """A dataset folder. `mean` and `std` are per channel (R, G, B) over all pixels of the train
+    split, in 0..1."""
 
     version: int = VERSION
     dataset: str
@@ -48,7 +51,9 @@ class Manifest(_Strict):
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[float] = Field(min_length=3, max_length=3)
     split_rule: str = ""
-    converted: dict[str, int] = {}  # reason -> images that could not stay as they were: {"cmyk": 3, "exif rotation": 1}
+    converted: dict[
+        str, int
+    ] = {}  # reason -> images that could not stay as they were: {"cmyk": 3, "exif rotation": 1}
     rejected: int = 0
 
     @property
@@ -59,26 +64,35 @@ class Manifest(_Strict):
         """The split `name`, or a DatasetError that lists those there are."""
         if name not in self.splits:
             raise DatasetError(
-                f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has: {", ".join(self.splits)}.'
+                f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has:'
+                f" {', '.join(self.splits)}."
             )
         return self.splits[name]
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check `folder`/dataset.json. Raises DatasetError where `prep` never finished writing there."""
+    """Read and check `folder`/dataset.json. Raises DatasetError where `prep` never finished writing
+    there."""
     path = Path(folder) / FILE_NAME
     if not Path(folder).is_dir():
-        raise DatasetError(f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}")
+        raise DatasetError(
+            f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}"
+        )
     if not path.is_file():
         raise DatasetError(
-            f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET --source DIR --out {folder}"
+            f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET"
+            f" --source DIR --out {folder}"
         )
     try:
         manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise DatasetError(f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again.") from error
+        raise DatasetError(
+            f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again."
+        ) from error
     if manifest.version != VERSION:
-        raise DatasetError(f"{path} has version {manifest.version}, this program reads {VERSION}. Run prep again.")
+        raise DatasetError(
+            f"{path} has version {manifest.version}, this program reads {VERSION}. Run prep again."
+        )
     return manifest
 
 

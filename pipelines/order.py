@@ -1,8 +1,9 @@
 """Which samples come when: `EpochOrder`, a pure function of (seed, epoch).
 
-In: number of samples, seed, batch size per process, rank, world. Out: for any position (epoch, samples seen so far in the
-global order) the indices of this process' next batch. The global order knows no processes: step k of an epoch takes the
-next batch_size * world samples, process r the r-th part of them.
+In: number of samples, seed, batch size per process, rank, world. Out: for any position (epoch,
+samples seen so far in the global order) the indices of this process' next batch. The global order
+knows no processes: step k of an epoch takes the next batch_size * world samples, process r the r-th
+part of them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ Indices = npt.NDArray[np.int64]
 class EpochOrder:
     """The order of samples.
 
-    shuffle: a new permutation each epoch; else 0, 1, 2, ... drop_last: training drops the last partial batch; evaluation
-    pads it with -1. block: 0 shuffles everything; with data larger than memory give the samples that lie together on disk
-    (a block) and blocks are shuffled, then samples within `window` blocks, so that reads stay near each other.
+    shuffle: a new permutation each epoch; else 0, 1, 2, ... drop_last: training drops the last
+    partial batch; evaluation pads it with -1. block: 0 shuffles everything; with data larger than
+    memory give the samples that lie together on disk (a block) and blocks are shuffled, then
+    samples within `window` blocks, so that reads stay near each other.
     """
 
     num_samples: int
@@ -42,11 +44,14 @@ class EpochOrder:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size = {self.batch_size}: give 1 or more")
         if not 0 <= self.rank < self.world:
-            raise ConfigError(f"rank {self.rank} of {self.world} processes: ranks go from 0 to {self.world - 1}")
+            raise ConfigError(
+                f"rank {self.rank} of {self.world} processes: ranks go from 0 to {self.world - 1}"
+            )
         if self.drop_last and 0 < self.num_samples < self.global_batch_size:
             raise ConfigError(
-                f"the global batch of {self.global_batch_size} samples is larger than the split ({self.num_samples}), so that no "
-                f"full batch exists. Set train.batch_size to {max(1, self.num_samples // self.world)} or less."
+                f"the global batch of {self.global_batch_size} samples is larger than the split"
+                f" ({self.num_samples}), so that no full batch exists. Set train.batch_size to"
+                f" {max(1, self.num_samples // self.world)} or less."
             )
 
     @property
@@ -60,9 +65,14 @@ class EpochOrder:
         return whole if self.drop_last or not rest else whole + 1
 
     def normal(self, epoch: int, seen: int) -> tuple[int, int]:
-        """The position of the next batch: (epoch, seen), or the next epoch's beginning where no batch is left in this one."""
+        """The position of the next batch: (epoch, seen), or the next epoch's beginning where no
+        batch is left in this one."""
         left = self.num_samples - seen
-        return (epoch, seen) if left >= self.global_batch_size or (left > 0 and not self.drop_last) else (epoch + 1, 0)
+        return (
+            (epoch, seen)
+            if left >= self.global_batch_size or (left > 0 and not self.drop_last)
+            else (epoch + 1, 0)
+        )
 
     def after(self, epoch: int, seen: int) -> tuple[int, int]:
         """The position after the batch at (epoch, seen)."""
@@ -75,7 +85,8 @@ class EpochOrder:
         return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
 
     def batch(self, epoch: int, seen: int) -> Indices:
-        """int64 [batch_size]: this process' part of the global batch that begins after `seen` samples; -1 where there is none."""
+        """int64 [batch_size]: this process' part of the global batch that begins after `seen`
+        samples; -1 where there is none."""
         start = seen + self.rank * self.batch_size
         part = self.samples(epoch)[start : start + self.batch_size]
         if len(part) == self.batch_size:
@@ -94,6 +105,7 @@ def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) 
         starts = blocks[first : first + window] * block
         together = (starts[:, None] + np.arange(block)).ravel()
         together = together[together < num_samples]
-        # epoch's high bits tell the windows apart: epochs stay below 2**20, windows below 2**12 a stream
+        # epoch's high bits tell the windows apart: epochs stay below 2**20, windows below 2**12 a
+        # stream
         parts.append(together[permutation(seed ^ (first + 1), epoch | 1 << 31, len(together))])
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -1,7 +1,8 @@
 """What `bench tune` found on this machine, for loader = "auto".
 
-In: how images are stored, how large they come out, the device. Out: the settings found best, or nothing. One file,
-~/.cache/slipform/tune.json (or below $XDG_CACHE_HOME), keyed by machine, so that machines may share a home folder.
+In: how images are stored, how large they come out, the device. Out: the settings found best, or
+nothing. One file, ~/.cache/slipform/tune.json (or below $XDG_CACHE_HOME), keyed by machine, so that
+machines may share a home folder.
 """
 
 from __future__ import annotations
@@ -32,22 +33,29 @@ def cpu_name() -> str:
         fields.setdefault(name.strip(), value.strip())
     name = fields.get("model name", platform.processor() or platform.machine())
     flags = fields.get("flags", "").split()
-    widest = next((text for flag, text in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
+    widest = next(
+        (text for flag, text in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), ""
+    )
     return f"{name} ({widest})" if widest else name
 
 
 def profile_key(stored: str, image_size: int, device: str) -> str:
-    """What a finding holds for. stored: "jpeg" or "raw"; image_size in pixels; device: "cpu", "cuda" or "cuda:N"."""
+    """What a finding holds for. stored: "jpeg" or "raw"; image_size in pixels; device: "cpu",
+    "cuda" or "cuda:N"."""
     processor = cpu_name()
     if device.startswith("cuda"):
         import torch
 
         processor = torch.cuda.get_device_name(device)
-    return f"{processor}, {len(os.sched_getaffinity(0))} cores; {stored}; {image_size} px; {device.partition(':')[0]}"
+    return (
+        f"{processor}, {len(os.sched_getaffinity(0))} cores; {stored}; {image_size} px;"
+        f" {device.partition(':')[0]}"
+    )
 
 
 def read_profile(key: str) -> dict[str, Any]:
-    """{"executor", "threads", "prefetch", ...} found for `key`; {} where nothing was, or the file is not readable."""
+    """{"executor", "threads", "prefetch", ...} found for `key`; {} where nothing was, or the file
+    is not readable."""
     try:
         content = json.loads(profile_path().read_text(encoding="utf-8"))
         return dict(content["profiles"][key]) if content["version"] == VERSION else {}
@@ -56,7 +64,8 @@ def read_profile(key: str) -> dict[str, Any]:
 
 
 def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:
-    """Add or replace one finding, keeping the others. A file that is damaged or of another version is written anew."""
+    """Add or replace one finding, keeping the others. A file that is damaged or of another version
+    is written anew."""
     profiles: dict[str, Any] = {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -67,5 +76,7 @@ def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:
     profiles[key] = found
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n", encoding="utf-8"
+    )
     os.replace(temporary, path)

@@ -1,8 +1,8 @@
 """The dataset folder as a whole: replaced in one step, or left as it was.
 
-In: the folder's path. Out: a context with a hidden folder beside it to write to; leaving the context without an error
-exchanges the two. A process killed at any moment leaves the old dataset or the new one, whole; the hidden folder it may
-leave behind is removed by the next run.
+In: the folder's path. Out: a context with a hidden folder beside it to write to; leaving the
+context without an error exchanges the two. A process killed at any moment leaves the old dataset or
+the new one, whole; the hidden folder it may leave behind is removed by the next run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _OURS = (".beton", ".crc32.npy", FILE_NAME, "rejected.csv")
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` when the block ends well, and disappears when it raises."""
+    """Yield an empty folder that becomes `out` when the block ends well, and disappears when it
+    raises."""
     out = Path(os.path.abspath(out))
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -56,22 +57,29 @@ def _check_replaceable(out: Path) -> None:
         raise DatasetError(f"{out} is a file; --out takes the folder to write.")
     if os.path.ismount(out):
         raise DatasetError(
-            f"{out} is a mount point, which cannot be replaced as a whole. Choose a folder inside it: --out {out / 'data'}"
+            f"{out} is a mount point, which cannot be replaced as a whole. Choose a folder inside"
+            f" it: --out {out / 'data'}"
         )
     foreign = sorted(entry.name for entry in os.scandir(out) if not entry.name.endswith(_OURS))
     if foreign:
         raise DatasetError(
-            f"{out} holds {', '.join(foreign[:5])}, which prep did not write and would delete. Choose another folder for --out."
+            f"{out} holds {', '.join(foreign[:5])}, which prep did not write and would delete."
+            " Choose another folder for --out."
         )
 
 
 def _lock(lock: int, path: Path, out: Path) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel when the process ends, however it ends
+        fcntl.flock(
+            lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+        )  # let go by the kernel when the process ends, however it ends
         if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:
-            raise BlockingIOError  # another run ended, and removed the file, between our opening and our locking it
+            # another run ended, and removed the file, between our opening and our locking it
+            raise BlockingIOError
     except BlockingIOError:
-        raise DatasetError(f"another prep is writing to {out}. Wait for it, or choose another folder for --out.") from None
+        raise DatasetError(
+            f"another prep is writing to {out}. Wait for it, or choose another folder for --out."
+        ) from None
 
 
 def _flush(folder: Path) -> None:
@@ -92,13 +100,20 @@ def _put_in_place(building: Path, out: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Swap two folders in one step (Linux's renameat2). Two renames would leave a moment without a dataset."""
+    """Swap two folders in one step (Linux's renameat2). Two renames would leave a moment without a
+    dataset."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+    if (
+        libc.renameat2(
+            _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
+        )
+        == 0
+    ):
         return
     code = ctypes.get_errno()
     if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         raise DatasetError(
-            f"the file system of {second} cannot exchange folders in one step. Remove that one first, or choose another --out."
+            f"the file system of {second} cannot exchange folders in one step. Remove that one"
+            " first, or choose another --out."
         )
     raise OSError(code, os.strerror(code), str(second))

@@ -18,15 +18,21 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def image_folders(root: Path) -> list[str]:
-    """Names of the folders in `root`, sorted, without hidden ones. Raises DatasetError where there is none."""
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    """Names of the folders in `root`, sorted, without hidden ones. Raises DatasetError where there
+    is none."""
+    names = sorted(
+        entry.name
+        for entry in os.scandir(root)
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
     if not names:
         raise DatasetError(f"{root} holds no folders; expected one folder of images per class.")
     return names
 
 
 def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
-    """Images in the folders `classes` of `root`, at any depth or right in them; not hidden files, not other suffixes."""
+    """Images in the folders `classes` of `root`, at any depth or right in them; not hidden files,
+    not other suffixes."""
     paths: list[str] = []
     counts: list[int] = []
     for name in classes:
@@ -34,7 +40,9 @@ def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
             os.path.relpath(os.path.join(folder, file), root)
             for folder, _, files in os.walk(root / name)
             for file in files
-            if (deep or folder == str(root / name)) and file.lower().endswith(SUFFIXES) and not file.startswith(".")
+            if (deep or folder == str(root / name))
+            and file.lower().endswith(SUFFIXES)
+            and not file.startswith(".")
         )
         paths += found
         counts.append(len(found))
@@ -44,14 +52,18 @@ def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
 
 
 def locate(source: Path, name: str, depth: int = 3) -> Path | None:
-    """The entry `name` in `source` or, first the nearest, in the folders below it; archives and torchvision add such folders."""
+    """The entry `name` in `source` or, first the nearest, in the folders below it; archives and
+    torchvision add such folders."""
     level = [source]
     for _ in range(depth + 1):
         for folder in level:
             if (folder / name).exists():
                 return folder / name
         level = sorted(
-            Path(entry.path) for folder in level for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)
+            Path(entry.path)
+            for folder in level
+            for entry in os.scandir(folder)
+            if entry.is_dir(follow_symlinks=False)
         )
         if len(level) > 2000:  # a folder of classes, not of archives
             return None

@@ -1,6 +1,7 @@
 """`prep`: one subcommand per dataset, and `verify` and `show` for what it wrote.
 
-In: the command line. Out: a dataset folder, a report, an exit status. Heavy imports wait until a command runs.
+In: the command line. Out: a dataset folder, a report, an exit status. Heavy imports wait until a
+command runs.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ class _DatasetGroup(Group):
 
 @click.group(cls=_DatasetGroup)
 def main() -> None:
-    """Write an image dataset once into .beton files, checked and whole, for `train` to feed from."""
+    """Write an image dataset once into .beton files, checked and whole, for `train` to feed
+    from."""
 
 
 def _command(dataset: Dataset) -> click.Command:
     options = [
         click.Option(
-            ["--out"], type=_FOLDER, required=True, help="The dataset folder to write; one that is there is replaced as a whole."
+            ["--out"],
+            type=_FOLDER,
+            required=True,
+            help="The dataset folder to write; one that is there is replaced as a whole.",
         ),
         *dataset.options,
         click.Option(
@@ -47,26 +52,45 @@ def _command(dataset: Dataset) -> click.Command:
             type=click.Choice(["keep", "jpeg", "raw"]),
             default="keep",
             show_default=True,
-            help="keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all encoded anew; raw: pixels.",
+            help=(
+                "keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all"
+                " encoded anew; raw: pixels."
+            ),
         ),
         click.Option(
-            ["--quality"], type=click.IntRange(1, 100), default=95, show_default=True, help="Of what is encoded as JPEG."
+            ["--quality"],
+            type=click.IntRange(1, 100),
+            default=95,
+            show_default=True,
+            help="Of what is encoded as JPEG.",
         ),
         click.Option(
-            ["--shorter-side"], type=click.IntRange(1, 65535), help="Reduce images whose shorter side is longer, in pixels."
+            ["--shorter-side"],
+            type=click.IntRange(1, 65535),
+            help="Reduce images whose shorter side is longer, in pixels.",
         ),
-        click.Option(["--max-side"], type=click.IntRange(1, 65535), help="Reduce images whose longer side is longer, in pixels."),
+        click.Option(
+            ["--max-side"],
+            type=click.IntRange(1, 65535),
+            help="Reduce images whose longer side is longer, in pixels.",
+        ),
         click.Option(
             ["--no-check"],
             is_flag=True,
-            help="Do not decode what is kept as it is: quicker, and mean and std are estimated from some 128 images.",
+            help=(
+                "Do not decode what is kept as it is: quicker, and mean and std are estimated from"
+                " some 128 images."
+            ),
         ),
         click.Option(
             ["--on-bad"],
             type=click.Choice(["fail", "skip"]),
             default="fail",
             show_default=True,
-            help="fail: list all unusable images and write nothing; skip: leave them out and name them in rejected.csv.",
+            help=(
+                "fail: list all unusable images and write nothing; skip: leave them out and name"
+                " them in rejected.csv."
+            ),
         ),
         click.Option(
             ["--workers"],
@@ -76,7 +100,12 @@ def _command(dataset: Dataset) -> click.Command:
         ),
     ]
     if dataset.takes_source:
-        options.insert(0, click.Option(["--source"], type=_FOLDER, help=f"Folder or archive with {dataset.files}."))
+        options.insert(
+            0,
+            click.Option(
+                ["--source"], type=_FOLDER, help=f"Folder or archive with {dataset.files}."
+            ),
+        )
     if dataset.torchvision:
         options.insert(
             1,
@@ -91,7 +120,12 @@ def _command(dataset: Dataset) -> click.Command:
     def run(**values: Any) -> None:
         _run(dataset, **values)
 
-    return Command(dataset.name, params=list(options), callback=run, help=f"{dataset.help}\n\n\b\nExample:\n  {dataset.example}")
+    return Command(
+        dataset.name,
+        params=list(options),
+        callback=run,
+        help=f"{dataset.help}\n\n\b\nExample:\n  {dataset.example}",
+    )
 
 
 def _run(
@@ -125,7 +159,10 @@ def _run(
     for name, info in manifest.splits.items():
         click.echo(f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB")
     if manifest.converted:
-        click.echo("converted: " + ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items()))
+        click.echo(
+            "converted: "
+            + ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
+        )
     if manifest.rejected:
         click.echo(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
     click.echo(f"{len(manifest.classes)} classes -> {out}")
@@ -140,15 +177,21 @@ def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Ite
         try:
             download.mkdir(parents=True, exist_ok=True)
             dataset.download(download)
-        except (OSError, RuntimeError) as error:  # no network (URLError), or a file whose checksum differs
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # no network (URLError), or a file whose checksum differs
             raise DatasetError(
-                f"the download failed ({error}). Put into {download}: {dataset.files}. Then use --source {download}"
+                f"the download failed ({error}). Put into {download}: {dataset.files}. Then use"
+                f" --source {download}"
             ) from None
         source = download
     if source is None:
         yield None
     elif not source.exists():
-        raise DatasetError(f"{source} does not exist. --source takes a folder or archive with {dataset.files}.")
+        raise DatasetError(
+            f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
+        )
     else:
         with unpacked(source) as folder:
             yield folder
@@ -156,7 +199,12 @@ def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Ite
 
 @main.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=click.IntRange(0, 1024), default=0, help="Threads; 0, the default: one per core.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 1024),
+    default=0,
+    help="Threads; 0, the default: one per core.",
+)
 def verify(folder: Path, workers: int) -> None:
     """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
     from slipform.pipelines.manifest import read_manifest

@@ -1,9 +1,9 @@
 """Pixels from and to image files: what a person would see in a viewer, as 8-bit gray or RGB.
 
-In: bytes of any format Pillow reads, or of a plain JPEG. Out: uint8 [H, W] or [H, W, 3], and why the file could
-not stay as it is.
-OpenCV decodes plain JPEGs (the same libjpeg-turbo as Pillow's and the same pixels, 1.5 times as fast); Pillow everything else.
-Both release Python's global lock while they work.
+In: bytes of any format Pillow reads, or of a plain JPEG. Out: uint8 [H, W] or [H, W, 3], and why
+the file could not stay as it is. OpenCV decodes plain JPEGs (the same libjpeg-turbo as Pillow's and
+the same pixels, 1.5 times as fast); Pillow everything else. Both release Python's global lock while
+they work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from slipform.preprocess.source import Pixels
 
-# More is refused before memory is asked for: a few hundred bytes can claim 4 gigapixels. Pillow's own limit.
+# More is refused before memory is asked for: a few hundred bytes can claim 4 gigapixels. Pillow's
+# own limit.
 MAX_PIXELS = 89_478_485
 MAX_SIDE = 65_535  # a beton stores 16-bit sizes
 ORIENTATION_TAG = 0x0112
@@ -28,11 +29,15 @@ def check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} px: no pixels")
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise ValueError(f"{width} x {height} px is more than the {MAX_PIXELS:,} px (sides to {MAX_SIDE:,}) that are read")
+        raise ValueError(
+            f"{width} x {height} px is more than the {MAX_PIXELS:,} px (sides to {MAX_SIDE:,}) that"
+            " are read"
+        )
 
 
 def decode_jpeg(data: bytes) -> Pixels:
-    """All pixels of a gray or RGB JPEG. Raises ValueError where the decoder cannot give every row."""
+    """All pixels of a gray or RGB JPEG. Raises ValueError where the decoder cannot give every
+    row."""
     try:
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED
@@ -45,7 +50,8 @@ def decode_jpeg(data: bytes) -> Pixels:
 
 
 def decode_any(data: bytes) -> tuple[Pixels, list[str]]:
-    """Pixels as a viewer shows them (first frame, upright, over white), and what had to be changed. Raises ValueError."""
+    """Pixels as a viewer shows them (first frame, upright, over white), and what had to be changed.
+    Raises ValueError."""
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             check_size(*image.size)
@@ -57,7 +63,8 @@ def decode_any(data: bytes) -> tuple[Pixels, list[str]]:
             return _eight_bit(ImageOps.exif_transpose(image), changed), changed
     except UnidentifiedImageError:
         raise ValueError(f"no image of a kind that is read ({', '.join(_FORMATS)})") from None
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files; every one means the same here
+    # Pillow's decoders raise a dozen kinds for damaged files; every one means the same here
+    except Exception as error:
         raise ValueError(f"undecodable image: {error}") from None
 
 
@@ -67,7 +74,9 @@ def _eight_bit(image: Image.Image, changed: list[str]) -> Pixels:
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65_535:
             raise ValueError("pixels beyond 16 bit have no agreed brightness")
-        return (wide >> 8).astype(np.uint8)  # Pillow's own convert() clips at 255 instead of scaling
+        return (wide >> 8).astype(
+            np.uint8
+        )  # Pillow's own convert() clips at 255 instead of scaling
     if image.mode == "F":
         raise ValueError("float pixels have no agreed brightness")
     if image.mode in ("P", "PA"):
@@ -82,9 +91,11 @@ def _eight_bit(image: Image.Image, changed: list[str]) -> Pixels:
 
 
 def resize(pixels: Pixels, shorter_side: int | None, max_side: int | None) -> Pixels:
-    """Reduce so that the shorter side is at most `shorter_side` and the longer at most `max_side` px; never enlarge.
+    """Reduce so that the shorter side is at most `shorter_side` and the longer at most `max_side`
+    px; never enlarge.
 
-    Pillow's triangle filter, widened where it reduces (antialiased), as torchvision's Resize does it.
+    Pillow's triangle filter, widened where it reduces (antialiased), as torchvision's Resize does
+    it.
     """
     height, width = pixels.shape[:2]
     scale = min(

@@ -1,7 +1,8 @@
 """Samples to stored bytes, a chunk at a time, on a worker thread.
 
-In: a range of a split's samples and the `Encoding`. Out: `Chunk`: their bytes one after another, what the beton's tables
-say of each, the pixel sums for mean and std, and the samples that were refused with the reason.
+In: a range of a split's samples and the `Encoding`. Out: `Chunk`: their bytes one after another,
+what the beton's tables say of each, the pixel sums for mean and std, and the samples that were
+refused with the reason.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from slipform.preprocess.source import Arrays, Pixels, Samples
 class Encoding:
     """How samples are stored.
 
-    mode "keep": JPEG bytes unchanged where they can be, other image files as JPEG, arrays as raw pixels. "jpeg": everything
-    encoded anew at `quality`. "raw": pixels. shorter_side and max_side reduce larger images (None: no limit), in pixels.
-    check: decode in full also what is kept as it is.
+    mode "keep": JPEG bytes unchanged where they can be, other image files as JPEG, arrays as raw
+    pixels. "jpeg": everything encoded anew at `quality`. "raw": pixels. shorter_side and max_side
+    reduce larger images (None: no limit), in pixels. check: decode in full also what is kept as it
+    is.
     """
 
     mode: str = "keep"
@@ -39,7 +41,9 @@ class Encoding:
 
     def fits(self, width: int, height: int) -> bool:
         """Whether no resizing is asked for an image of this size."""
-        return min(width, height) <= (self.shorter_side or width) and max(width, height) <= (self.max_side or max(width, height))
+        return min(width, height) <= (self.shorter_side or width) and max(width, height) <= (
+            self.max_side or max(width, height)
+        )
 
 
 KEEP = Encoding()
@@ -47,7 +51,8 @@ KEEP = Encoding()
 
 @dataclass
 class PixelSums:
-    """Exact sums over pixels per channel, as Python's unbounded integers: a float would depend on the order of adding."""
+    """Exact sums over pixels per channel, as Python's unbounded integers: a float would depend on
+    the order of adding."""
 
     count: int = 0
     sums: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -56,8 +61,9 @@ class PixelSums:
     def add_pixels(self, pixels: Pixels) -> None:
         """uint8 [..., W] gray or [..., W, 3].
 
-        OpenCV sums 8-bit values as integers and gives back mean and deviation as doubles; times the count and rounded they are
-        the integers again (their error is below 1e-2 up to 89 megapixels). Five times as fast as numpy's integer sums.
+        OpenCV sums 8-bit values as integers and gives back mean and deviation as doubles; times the
+        count and rounded they are the integers again (their error is below 1e-2 up to 89
+        megapixels). Five times as fast as numpy's integer sums.
         """
         count = pixels.shape[0] * pixels.shape[1]
         mean, deviation = (values[:, 0] for values in cv2.meanStdDev(pixels))
@@ -74,7 +80,10 @@ class PixelSums:
         """Per channel in 0..1; the deviation of the population."""
         count = max(self.count, 1)
         mean = [s / count / 255 for s in self.sums]
-        std = [max(0.0, (q * count - s * s) / count**2) ** 0.5 / 255 for s, q in zip(self.sums, self.squares, strict=True)]
+        std = [
+            max(0.0, (q * count - s * s) / count**2) ** 0.5 / 255
+            for s, q in zip(self.sums, self.squares, strict=True)
+        ]
         return mean, std
 
 
@@ -90,7 +99,8 @@ class Rejected:
 
 @dataclass
 class Chunk:
-    """What a worker hands over. The arrays have one entry per accepted sample; `data` holds their bytes without gaps."""
+    """What a worker hands over. The arrays have one entry per accepted sample; `data` holds their
+    bytes without gaps."""
 
     data: bytes | memoryview
     labels: npt.NDArray[np.int64]
@@ -106,7 +116,8 @@ class Chunk:
 
 
 class Stored(NamedTuple):
-    """One sample as it goes to the file. pixels: decoded ones, None where nothing had to be decoded."""
+    """One sample as it goes to the file. pixels: decoded ones, None where nothing had to be
+    decoded."""
 
     data: bytes | memoryview
     width: int
@@ -117,9 +128,15 @@ class Stored(NamedTuple):
 
 
 def encode_chunk(
-    samples: Samples, start: int, stop: int, encoding: Encoding, sum_every: int, cancelled: Callable[[], bool]
+    samples: Samples,
+    start: int,
+    stop: int,
+    encoding: Encoding,
+    sum_every: int,
+    cancelled: Callable[[], bool],
 ) -> Chunk:
-    """Encode samples start..stop-1. sum_every: add the pixels of every n-th sample to the sums, of none for 0."""
+    """Encode samples start..stop-1. sum_every: add the pixels of every n-th sample to the sums, of
+    none for 0."""
     if isinstance(samples, Arrays) and encoding.mode != "jpeg" and encoding.fits(*samples.size):
         return _block(samples, start, stop, sum_every)
     parts: list[Stored] = []
@@ -133,7 +150,9 @@ def encode_chunk(
         try:
             stored = encode(content, encoding, encoding.check or summed)
         except ValueError as error:
-            rejected.append(Rejected(index, int(samples.labels[index]), samples.name(index), str(error)))
+            rejected.append(
+                Rejected(index, int(samples.labels[index]), samples.name(index), str(error))
+            )
             continue
         if summed and stored.pixels is not None:
             sums.add_pixels(stored.pixels)
@@ -157,7 +176,8 @@ def encode_chunk(
 
 
 def encode(content: bytes | Pixels, encoding: Encoding, decode: bool) -> Stored:
-    """One sample. decode: also where its bytes are kept. Raises ValueError for what is no sound image."""
+    """One sample. decode: also where its bytes are kept. Raises ValueError for what is no sound
+    image."""
     changed: list[str] = []
     if not isinstance(content, bytes):
         pixels = content
@@ -166,21 +186,30 @@ def encode(content: bytes | Pixels, encoding: Encoding, decode: bool) -> Stored:
     else:
         header = read_header(content)
         check_size(header.width, header.height)
-        keep = encoding.mode == "keep" and not header.convert and encoding.fits(header.width, header.height)
+        keep = (
+            encoding.mode == "keep"
+            and not header.convert
+            and encoding.fits(header.width, header.height)
+        )
         if keep and not decode:
             return Stored(content, header.width, header.height, JPG, None)
         pixels, changed = decode_any(content) if header.convert else (decode_jpeg(content), [])
         changed += [reason for reason in header.convert if reason not in changed]
         if keep:
             if pixels.shape[:2] != (header.height, header.width):
-                raise ValueError(f"broken JPEG: it does not hold the {header.width} x {header.height} px of its header")
+                raise ValueError(
+                    f"broken JPEG: it does not hold the {header.width} x {header.height} px of its"
+                    " header"
+                )
             return Stored(content, header.width, header.height, JPG, pixels)
     if not encoding.fits(pixels.shape[1], pixels.shape[0]):
         pixels = resize(pixels, encoding.shorter_side, encoding.max_side)
         changed.append("resized")
     height, width = pixels.shape[:2]
     if encoding.mode == "raw" or (encoding.mode == "keep" and not isinstance(content, bytes)):
-        rgb = np.ascontiguousarray(pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2))
+        rgb = np.ascontiguousarray(
+            pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        )
         return Stored(rgb.data.cast("B"), width, height, RAW, pixels, tuple(changed))
     return Stored(encode_jpeg(pixels, encoding.quality), width, height, JPG, pixels, tuple(changed))
 

@@ -1,7 +1,7 @@
 """The header of a JPEG: what must be known before deciding whether its bytes can be kept.
 
-In: the bytes of a file. Out: `JpegHeader`. Costs about 8 µs; Pillow's `open` takes about 100 µs, which would be the
-slowest part of a run that does not decode. Layout after ITU-T T.81, annex B.
+In: the bytes of a file. Out: `JpegHeader`. Costs about 8 µs; Pillow's `open` takes about 100 µs,
+which would be the slowest part of a run that does not decode. Layout after ITU-T T.81, annex B.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-# Start-of-frame markers. Every decoder reads the first three; the rest (lossless, arithmetic) DALI or nvJPEG may not.
+# Start-of-frame markers. Every decoder reads the first three; the rest (lossless, arithmetic) DALI
+# or nvJPEG may not.
 _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END = 0xDA, 0xD9
@@ -18,7 +19,8 @@ _SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, length
 
 
 class JpegHeader(NamedTuple):
-    """Sizes in pixels. convert: why the bytes cannot stay as they are, in words for the manifest; empty when they can."""
+    """Sizes in pixels. convert: why the bytes cannot stay as they are, in words for the manifest;
+    empty when they can."""
 
     width: int
     height: int
@@ -62,7 +64,8 @@ def read_header(data: bytes) -> JpegHeader:
 
 
 def _orientation(segment: bytes) -> int:
-    """EXIF's tag 0x0112, 1..8; 1, upright, where the tags are missing or unreadable, as viewers have it."""
+    """EXIF's tag 0x0112, 1..8; 1, upright, where the tags are missing or unreadable, as viewers
+    have it."""
     from PIL import Image
 
     try:

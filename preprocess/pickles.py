@@ -1,8 +1,9 @@
 """CIFAR's pickle files, read without running anything that is in them.
 
-In: a path. Out: the dictionary, its arrays as `ArrayState`, plain bytes with a shape. Only the four names that those files hold
-are admitted, and each stands for a harmless class here: not even numpy is asked to build an array.
-The unpickler is the one written in Python: the one in C fills memory up to any memo index a file names.
+In: a path. Out: the dictionary, its arrays as `ArrayState`, plain bytes with a shape. Only the four
+names that those files hold are admitted, and each stands for a harmless class here: not even numpy
+is asked to build an array. The unpickler is the one written in Python: the one in C fills memory up
+to any memo index a file names.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class _Unpickler(pickle._Unpickler):
         try:
             return _ADMITTED[module_name, global_name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which no such file needs") from None
+            raise pickle.UnpicklingError(
+                f"it asks for {module_name}.{global_name}, which no such file needs"
+            ) from None
 
 
 def read_pickle(path: Path) -> dict[bytes, Any]:
@@ -78,7 +81,8 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
         raise DatasetError(
-            f"{path} is no batch file that can be trusted: {error or type(error).__name__}. Download it again."
+            f"{path} is no batch file that can be trusted: {error or type(error).__name__}."
+            " Download it again."
         ) from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no dictionary. Download it again.")

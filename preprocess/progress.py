@@ -13,7 +13,14 @@ from contextlib import contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
     """Yield advance(num_images). Nothing is drawn where standard error is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Speed(ProgressColumn):
@@ -22,7 +29,12 @@ def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     with Progress(
-        BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda num_images: bar.advance(task, num_images)

@@ -1,8 +1,9 @@
 """What a dataset file gives: per split, samples that can be read one by one, in a fixed order.
 
-In: nothing. Out: `SampleSource`, which `prep.prepare` turns into a dataset folder, and the three kinds of samples there
-are: files on disk (`Files`), arrays in memory (`Arrays`), images made on the fly (`Generated`).
-Nothing is read here before it is asked for, and nothing is kept: memory does not grow with the size of the images.
+In: nothing. Out: `SampleSource`, which `prep.prepare` turns into a dataset folder, and the three
+kinds of samples there are: files on disk (`Files`), arrays in memory (`Arrays`), images made on the
+fly (`Generated`). Nothing is read here before it is asked for, and nothing is kept: memory does not
+grow with the size of the images.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Samples(Protocol):
         """What a person would look for: a path below the source, or a batch and a number."""
 
     def read(self, index: int) -> bytes | Pixels:
-        """The sample as it is: the bytes of an image file, or pixels. May be called from several threads at once."""
+        """The sample as it is: the bytes of an image file, or pixels. May be called from several
+        threads at once."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,15 @@ class Files:
 
 @dataclass(frozen=True)
 class Arrays:
-    """Images of one size in memory: uint8 [N, H, W] gray, [N, 3, H, W] planes or [N, H, W, 3]. `origin` names them."""
+    """Images of one size in memory: uint8 [N, H, W] gray, [N, 3, H, W] planes or [N, H, W, 3].
+    `origin` names them."""
 
     images: Pixels
     labels: Labels
     origin: str
-    indices: npt.NDArray[np.int64] | None = None  # which of `images` these are; None: all, in their order
+    indices: npt.NDArray[np.int64] | None = (
+        None  # which of `images` these are; None: all, in their order
+    )
 
     def name(self, index: int) -> str:
         return f"{self.origin}:{index if self.indices is None else self.indices[index]}"
@@ -78,7 +83,11 @@ class Arrays:
 
     def block(self, start: int, stop: int) -> Pixels:
         """Samples start..stop-1 as one contiguous uint8 [n, H, W, 3] array."""
-        images = self.images[start:stop] if self.indices is None else self.images[self.indices[start:stop]]
+        images = (
+            self.images[start:stop]
+            if self.indices is None
+            else self.images[self.indices[start:stop]]
+        )
         if images.ndim == 3:
             return np.repeat(images[..., None], 3, axis=3)
         if images.shape[3] == 3:
@@ -91,7 +100,11 @@ class Arrays:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        height, width = self.images.shape[1:3] if self.images.ndim == 3 or self.images.shape[3] == 3 else self.images.shape[2:]
+        height, width = (
+            self.images.shape[1:3]
+            if self.images.ndim == 3 or self.images.shape[3] == 3
+            else self.images.shape[2:]
+        )
         return width, height
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Arrays:
@@ -117,7 +130,8 @@ class Generated:
 
 @dataclass(frozen=True)
 class SampleSource:
-    """A dataset before it is written. `classes` name the labels 0..C-1; `options` are noted in the manifest."""
+    """A dataset before it is written. `classes` name the labels 0..C-1; `options` are noted in the
+    manifest."""
 
     dataset: str
     classes: Sequence[str]

@@ -1,6 +1,7 @@
 """Every byte of a dataset folder, checked.
 
-In: a dataset folder and its manifest. Out: one line for each fault, with the sample's index and class.
+In: a dataset folder and its manifest. Out: one line for each fault, with the sample's index and
+class.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ _AT_ONCE = 256  # samples handed to the threads together
 
 
 def find_faults(
-    folder: Path, manifest: Manifest, workers: int = 0, progress: Callable[[int], None] = lambda num: None
+    folder: Path,
+    manifest: Manifest,
+    workers: int = 0,
+    progress: Callable[[int], None] = lambda num: None,
 ) -> Iterator[str]:
-    """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample (CRC-32, undecodable)."""
+    """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample
+    (CRC-32, undecodable)."""
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         for split, info in manifest.splits.items():
             path = folder / info.file
@@ -38,11 +43,15 @@ def find_faults(
             for start in range(0, len(beton), _AT_ONCE):
                 indices = range(start, min(start + _AT_ONCE, len(beton)))
                 for index, fault in zip(
-                    indices, pool.map(lambda index, beton=beton: _sample_fault(beton, index), indices), strict=True
+                    indices,
+                    pool.map(lambda index, beton=beton: _sample_fault(beton, index), indices),
+                    strict=True,
                 ):
                     if fault:
                         label = int(beton.labels[index])
-                        name = manifest.classes[label] if label < manifest.num_classes else "no class"
+                        name = (
+                            manifest.classes[label] if label < manifest.num_classes else "no class"
+                        )
                         yield f"{split} sample {index} (class {label}, {name}): {fault}"
                 progress(len(indices))
 
@@ -50,11 +59,19 @@ def find_faults(
 def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) -> Iterator[str]:
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
-            yield f"{path.name} is not the file that was written: its SHA-256 differs from the manifest's"
+            yield (
+                f"{path.name} is not the file that was written: its SHA-256 differs from the"
+                " manifest's"
+            )
     if len(beton) != info.num_samples:
         yield f"{path.name} holds {len(beton)} samples, the manifest says {info.num_samples}"
-    elif (counts := np.bincount(beton.labels, minlength=manifest.num_classes).tolist()) != info.counts:
-        yield f"{path.name} has other numbers of images per class than the manifest: {len(counts)} classes"
+    elif (
+        counts := np.bincount(beton.labels, minlength=manifest.num_classes).tolist()
+    ) != info.counts:
+        yield (
+            f"{path.name} has other numbers of images per class than the manifest: {len(counts)}"
+            " classes"
+        )
     if not crc32_path(path).exists():
         yield f"{crc32_path(path).name} is missing: the samples' checksums cannot be compared"
 

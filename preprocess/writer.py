@@ -1,12 +1,15 @@
-"""Chunks to one .beton file in FFCV's format (its layout is in pipelines/beton.py), in order and in one pass.
+"""Chunks to one .beton file in FFCV's format (its layout is in pipelines/beton.py), in order and in
+one pass.
 
-In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples alone, not on how they
-were cut into chunks.
+In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples
+alone, not on how they were cut into chunks.
 
-Why not ffcv's own writer: its order is that in which its processes finish, it re-encodes, and waits for ever when one dies.
+Why not ffcv's own writer: its order is that in which its processes finish, it re-encodes, and waits
+for ever when one dies.
 
-Pages: ffcv's Loader (os_cache=False) reads whole pages and takes a sample from one of them, so no sample may cross a
-multiple of the page size. A sample larger than a page doubles the page size: what lies within small pages lies within large ones.
+Pages: ffcv's Loader (os_cache=False) reads whole pages and takes a sample from one of them, so no
+sample may cross a multiple of the page size. A sample larger than a page doubles the page size:
+what lies within small pages lies within large ones.
 """
 
 from __future__ import annotations
@@ -36,13 +39,18 @@ from slipform.pipelines.manifest import SplitInfo
 from slipform.preprocess.encode import Chunk
 
 PAGE_SIZE = 1 << 23  # ffcv's default, 8 MiB
-_ALIGNMENT = 4096  # where the data may begin; nothing of ffcv's asks for more, and a whole page would add 8 MiB to every file
+# where the data may begin; nothing of ffcv's asks for more, and a whole page would add 8 MiB to
+# every file
+_ALIGNMENT = 4096
 # ffcv's C struct: one image, one label, aligned. numpy pads as C does.
-METADATA = np.dtype([("image", FIELD_TYPES[IMAGE_FIELD]), ("label", FIELD_TYPES[INT_FIELD])], align=True)
+METADATA = np.dtype(
+    [("image", FIELD_TYPES[IMAGE_FIELD]), ("label", FIELD_TYPES[INT_FIELD])], align=True
+)
 
 
 class BetonWriter:
-    """One beton being written. capacity: the most samples that may come; there may be fewer in the end."""
+    """One beton being written. capacity: the most samples that may come; there may be fewer in the
+    end."""
 
     def __init__(self, path: Path, capacity: int) -> None:
         self._path = path
@@ -56,13 +64,16 @@ class BetonWriter:
         self._modes = array("B")
 
     def append(self, chunk: Chunk) -> None:
-        """Write the chunk's samples behind those already there. Raises OSError, as for a full disk."""
+        """Write the chunk's samples behind those already there. Raises OSError, as for a full
+        disk."""
         data, done, end, begin = memoryview(chunk.data), 0, 0, self._position
         for size in chunk.sizes:
             while size > self._page_size:
                 self._page_size *= 2
             position = self._position
-            if position % self._page_size + size > self._page_size:  # would cross into the next page: close this run, go there
+            if (
+                position % self._page_size + size > self._page_size
+            ):  # would cross into the next page: close this run, go there
                 self._write(data[done:end], begin)
                 done, begin = end, -(-position // self._page_size) * self._page_size
                 position = begin
@@ -83,7 +94,9 @@ class BetonWriter:
         header = np.zeros(1, HEADER)
         header[0] = (VERSION, 2, self._page_size, num, self._position)
         descriptors = np.zeros(2, DESCRIPTOR)
-        for row, name, type_id in zip(descriptors, (b"image", b"label"), (IMAGE_FIELD, INT_FIELD), strict=True):
+        for row, name, type_id in zip(
+            descriptors, (b"image", b"label"), (IMAGE_FIELD, INT_FIELD), strict=True
+        ):
             row["type_id"] = type_id
             row["name"][: len(name)] = np.frombuffer(name, np.uint8)
         metadata, table = np.zeros(num, METADATA), np.zeros(num, TABLE_ROW)
@@ -95,7 +108,11 @@ class BetonWriter:
             self._pointers,
         )
         metadata["label"] = self._labels
-        table["sample_id"], table["ptr"], table["size"] = np.arange(num), self._pointers, self._sizes
+        table["sample_id"], table["ptr"], table["size"] = (
+            np.arange(num),
+            self._pointers,
+            self._sizes,
+        )
         self._write(table.tobytes(), self._position)
         self._write(header.tobytes() + descriptors.tobytes() + metadata.tobytes(), 0)
         modes = Counter(self._modes.tobytes())
@@ -113,7 +130,8 @@ class BetonWriter:
         )
 
     def seal(self) -> str:
-        """After `finish`: write the CRCs beside the beton, bring both to the disk, close. Returns the beton's SHA-256 in hex.
+        """After `finish`: write the CRCs beside the beton, bring both to the disk, close. Returns
+        the beton's SHA-256 in hex.
 
         The digest is read back from the page cache, as the header, at the front, is known last.
         """

@@ -1,4 +1,5 @@
-"""Fixtures that all folders share: small generated datasets, and the real ones where this machine has them."""
+"""Fixtures that all folders share: small generated datasets, and the real ones where this machine
+has them."""
 
 from __future__ import annotations
 
@@ -29,8 +30,21 @@ def _prep_shapes(out: Path, *options: str) -> Path:
 
     from slipform.preprocess.cli import main
 
-    sizes = ["--num-train", "240", "--num-val", "60", "--num-test", "60", "--min-size", "40", "--max-size", "96"]
-    result = CliRunner().invoke(main, ["shapes", "--out", str(out), *sizes, *options], catch_exceptions=False)
+    sizes = [
+        "--num-train",
+        "240",
+        "--num-val",
+        "60",
+        "--num-test",
+        "60",
+        "--min-size",
+        "40",
+        "--max-size",
+        "96",
+    ]
+    result = CliRunner().invoke(
+        main, ["shapes", "--out", str(out), *sizes, *options], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return out
 
@@ -45,5 +59,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shapes_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same kind of images as raw pixels, all 32 x 32, as CIFAR's are."""
     return _prep_shapes(
-        tmp_path_factory.mktemp("data") / "shapes_raw", "--encoding", "raw", "--min-size", "32", "--max-size", "32", "--square"
+        tmp_path_factory.mktemp("data") / "shapes_raw",
+        "--encoding",
+        "raw",
+        "--min-size",
+        "32",
+        "--max-size",
+        "32",
+        "--square",
     )

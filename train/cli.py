@@ -1,7 +1,7 @@
 """The commands `train`, `validate`, `predict` and `export`.
 
-In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so that --help is quick.
-Several processes: torchrun --nproc-per-node N -m slipform.train.cli DATA ...
+In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so
+that --help is quick. Several processes: torchrun --nproc-per-node N -m slipform.train.cli DATA ...
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import click
 from slipform.pipelines.errors import Command
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True)
+_device = click.option(
+    "--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True
+)
 
 
 @click.command(cls=Command)
@@ -24,18 +26,36 @@ _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with --all NAME:RUN,RUN some. "
-    "Default: fits the dataset.",
+    help=(
+        "A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with"
+        " --all NAME:RUN,RUN some. Default: fits the dataset."
+    ),
 )
 @click.option(
-    "--set", "sets", metavar="A.B=C", multiple=True, help="Change one setting, such as train.epochs=1. May be repeated."
+    "--set",
+    "sets",
+    metavar="A.B=C",
+    multiple=True,
+    help="Change one setting, such as train.epochs=1. May be repeated.",
 )
 @click.option("--out", type=_FOLDER, help="The run folder. Default: a new one below runs/.")
 @click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with the run in this folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
-@click.option("--all", "every", is_flag=True, help="All runs of a sweep, and a table of them. Again: goes on with what is left.")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="With --all: runs at once. Default: 1.")
-@click.option("--seeds", type=click.IntRange(1), metavar="K", help="With --all: K seeds of every run. Default: 1.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="All runs of a sweep, and a table of them. Again: goes on with what is left.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="With --all: runs at once. Default: 1."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    metavar="K",
+    help="With --all: K seeds of every run. Default: 1.",
+)
 @_device
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def train(
@@ -64,29 +84,40 @@ def train(
 
     if every:
         if data is None or recipe is None or resume is not None:
-            raise click.UsageError("--all takes DATA and --recipe, and no --resume: the same command goes on with what is left.")
+            raise click.UsageError(
+                "--all takes DATA and --recipe, and no --resume: the same command goes on with what"
+                " is left."
+            )
         _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
         return
     if jobs or seeds:
         raise click.UsageError("--jobs and --seeds belong to --all.")
     if resume is not None:
         if recipe or out or overwrite:
-            raise click.UsageError("--resume goes on with what is in the folder: leave --recipe, --out and --overwrite out.")
+            raise click.UsageError(
+                "--resume goes on with what is in the folder: leave --recipe, --out and --overwrite"
+                " out."
+            )
         data = data or Path(run_config(resume).data.folder)
         config = resolve(load_recipe(resume / "config.toml"), sets)
         out = resume
     elif data is None:
-        raise click.UsageError("Missing argument 'DATA': a folder that prep has written (or give --resume RUN).")
+        raise click.UsageError(
+            "Missing argument 'DATA': a folder that prep has written (or give --resume RUN)."
+        )
     else:
         manifest = read_manifest(data)
         loaded, runs = load_runs(recipe) if recipe else (None, ())
         if loaded and loaded.runs and len(runs) != 1:
             names = ", ".join(run.name for run in loaded.runs)
             raise click.UsageError(
-                f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN. Runs: {names}."
+                f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN."
+                f" Runs: {names}."
             )
         config = resolve(loaded, sets, manifest, *runs)
-        out = out or free_name(Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}")
+        out = out or free_name(
+            Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
+        )
         from slipform.train.sweep.sweep import data_differences
 
         if loaded and (different := data_differences(loaded, manifest)):
@@ -96,13 +127,24 @@ def train(
     from slipform.train.run.loop import fit
 
     end_with_sweep()
-    summary = fit(config, data, out, device=device, resume=resume is not None, overwrite=overwrite, quiet=quiet)
+    summary = fit(
+        config,
+        data,
+        out,
+        device=device,
+        resume=resume is not None,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
     if not _is_main():
         return
     if summary["test_accuracy"] is not None:
         click.echo(f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
-    click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}, {summary['seconds']:.0f} s in all")
+    click.echo(
+        f"{summary['images_per_second']:.0f} images/s in training, {waiting},"
+        f" {summary['seconds']:.0f} s in all"
+    )
     click.echo(f"curves: {out / 'figures' / 'curves.png'}")
 
 
@@ -118,7 +160,9 @@ def _sweep(
     quiet: bool,
 ) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise click.UsageError("--all starts processes of its own: start it without torchrun, with --jobs N.")
+        raise click.UsageError(
+            "--all starts processes of its own: start it without torchrun, with --jobs N."
+        )
     from slipform.train.config.resolve import load_runs
     from slipform.train.sweep.sweep import run_sweep
 
@@ -152,10 +196,17 @@ def _is_main() -> bool:
 @click.argument("run", type=_FOLDER)
 @click.argument("data", type=_FOLDER, required=False)
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
-@click.option("--figures", type=_FOLDER, metavar="DIR", help="Draw curves, per-class accuracy, confusion and first layer there.")
+@click.option(
+    "--figures",
+    type=_FOLDER,
+    metavar="DIR",
+    help="Draw curves, per-class accuracy, confusion and first layer there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_device
-def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str) -> None:
+def validate(
+    run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str
+) -> None:
     """How good the best epoch of RUN is on a split of its own dataset, or of DATA."""
     from slipform.train.inference.classifier import load_trained, validate_trained
 
@@ -166,7 +217,13 @@ def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_
             from slipform.train.figures import result as plots
 
             plots.curves(run, figures)
-            plots.all_of_result(figures, trained.state.evaluated, next(iter(loader)).images[:1], result, trained.classes)
+            plots.all_of_result(
+                figures,
+                trained.state.evaluated,
+                next(iter(loader)).images[:1],
+                result,
+                trained.classes,
+            )
     values: dict[str, Any] = {
         "split": split,
         "images": result.num_images,
@@ -176,19 +233,38 @@ def validate(run: Path, data: Path | None, split: str, figures: Path | None, as_
     }
     per_class = dict(zip(trained.classes, result.per_class, strict=True))
     if as_json:
-        clean = {name: None if share != share else share for name, share in per_class.items()}  # nan is not equal to itself
+        clean = {
+            name: None if share != share else share for name, share in per_class.items()
+        }  # nan is not equal to itself
         click.echo(json.dumps({**values, "per_class": clean}, ensure_ascii=False))
         return
     width = max(map(len, per_class))
     for name, share in per_class.items():
-        click.echo(f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images")
-    click.echo(f"{split}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f}, {result.num_images} images")
+        click.echo(
+            f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images"
+        )
+    click.echo(
+        f"{split}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f},"
+        f" {result.num_images} images"
+    )
 
 
 @click.command(cls=Command)
 @click.argument("run", type=_FOLDER)
-@click.argument("paths", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes shown for each image.")
+@click.argument(
+    "paths",
+    type=click.Path(exists=True, path_type=Path),
+    nargs=-1,
+    required=True,
+    metavar="IMAGE|FOLDER...",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Classes shown for each image.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @_device
 def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
@@ -206,19 +282,31 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
             click.echo(f"{prediction.file}: {prediction.error}", err=True)
         elif as_json:
             classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-            click.echo(json.dumps({"file": str(prediction.file), "classes": classes}, ensure_ascii=False))
+            click.echo(
+                json.dumps({"file": str(prediction.file), "classes": classes}, ensure_ascii=False)
+            )
         else:
-            click.echo(f"{prediction.file}  " + "  ".join(f"{name} {share:.3f}" for name, share in prediction.classes))
+            click.echo(
+                f"{prediction.file}  "
+                + "  ".join(f"{name} {share:.3f}" for name, share in prediction.classes)
+            )
     if failed:
         raise SlipformError(f"{failed} of {len(files)} files could not be read as images")
 
 
 @click.command(cls=Command)
 @click.argument("run", type=_FOLDER)
-@click.option("--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. Default: model.* in RUN.")
+@click.option(
+    "--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write. Default: model.* in RUN.",
+)
 def export(run: Path, kind: str, out: Path | None) -> None:
-    """Write the best epoch of RUN as a file for other programs, checked against the model's own output."""
+    """Write the best epoch of RUN as a file for other programs, checked against the model's own
+    output."""
     from slipform.train.inference.classifier import load_trained
     from slipform.train.inference.export import export_model
 

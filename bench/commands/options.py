@@ -1,6 +1,7 @@
 """Options that several commands have, and what their values may be.
 
-In: words of the command line. Out: values, or click's errors and a SlipformError that name what is allowed.
+In: words of the command line. Out: values, or click's errors and a SlipformError that name what is
+allowed.
 """
 
 from __future__ import annotations
@@ -14,10 +15,24 @@ from slipform.pipelines.errors import SlipformError
 
 data_argument = click.argument("data", type=click.Path(path_type=Path))
 data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-quick_option = click.option("--quick", is_flag=True, help="A minute's look: short repeats, usual settings instead of a search.")
-out_option = click.option("--out", type=click.Path(path_type=Path), help="Where to write the JSON. [runs/bench/SUITE.json]")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-peers_option = click.option("--peers", default=None, help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.")
+quick_option = click.option(
+    "--quick",
+    is_flag=True,
+    help="A minute's look: short repeats, usual settings instead of a search.",
+)
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where to write the JSON. [runs/bench/SUITE.json]",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu or cuda."
+)
+peers_option = click.option(
+    "--peers",
+    default=None,
+    help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.",
+)
 
 
 def device_name(name: str) -> str:
@@ -26,7 +41,10 @@ def device_name(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise SlipformError(f'device "{name}" is not here: give auto or cpu{" or cuda" if torch.cuda.is_available() else ""}')
+        raise SlipformError(
+            f'device "{name}" is not here: give auto or'
+            f" cpu{' or cuda' if torch.cuda.is_available() else ''}"
+        )
     return name
 
 
@@ -37,7 +55,8 @@ def numbers(text: str, option: str) -> list[int]:
         found = []
     if not found or min(found) < 1:
         raise click.BadParameter(
-            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64', param_hint=option
+            f'"{text}": give whole numbers above 0, separated by commas, for example 16,64',
+            param_hint=option,
         )
     return found
 
@@ -48,7 +67,8 @@ def typed() -> set[str]:
     return {
         name
         for parameter in context.command.params
-        if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if context.get_parameter_source(parameter.name or "")
+        is click.core.ParameterSource.COMMANDLINE
         for name in parameter.opts
     }
 
@@ -56,4 +76,6 @@ def typed() -> set[str]:
 def check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
     for name in given:
         if name not in set(allowed):
-            raise click.BadParameter(f'"{name}": give some of {", ".join(allowed)}', param_hint=option)
+            raise click.BadParameter(
+                f'"{name}": give some of {", ".join(allowed)}', param_hint=option
+            )

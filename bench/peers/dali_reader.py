@@ -1,7 +1,8 @@
-"""NVIDIA DALI's own pipeline: its file reader, its fused decoder with a random crop, its iterator for torch.
+"""NVIDIA DALI's own pipeline: its file reader, its fused decoder with a random crop, its iterator
+for torch.
 
-`mixed` decoding and GPU operators on a GPU, all on the CPU without one. For raw pixels, which no reader of DALI gives as
-a whole set, a shuffled batch is handed to `external_source`.
+`mixed` decoding and GPU operators on a GPU, all on the CPU without one. For raw pixels, which no
+reader of DALI gives as a whole set, a shuffled batch is handed to `external_source`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def reason_not(work: Work) -> str:
 
 def candidates(work: Work) -> list[Settings]:
     if work.device.startswith("cuda") and work.stored == "jpeg":
-        return grid(threads=[work.cores, work.cores // 2], queue=[2, 3], hw_decoder_load=[0.65, 0.9])
+        return grid(
+            threads=[work.cores, work.cores // 2], queue=[2, 3], hw_decoder_load=[0.65, 0.9]
+        )
     return grid(threads=sorted({work.cores, work.cores + 1}), queue=[2, 4], hw_decoder_load=[0.0])
 
 
@@ -74,16 +77,24 @@ def _file_graph(work: Work, hw_decoder_load: float) -> Any:
     fn, types = _operators()
 
     augment, on_gpu = work.augment, work.device.startswith("cuda")
-    data, labels = fn.readers.file(file_root=work.files, random_shuffle=True, initial_fill=4096, name="files")
+    data, labels = fn.readers.file(
+        file_root=work.files, random_shuffle=True, initial_fill=4096, name="files"
+    )
     device, hardware = ("mixed", {"hw_decoder_load": hw_decoder_load}) if on_gpu else ("cpu", {})
     if augment.crop == "random_resized":
         ranges = {"random_area": list(augment.scale), "random_aspect_ratio": list(augment.ratio)}
-        images = fn.decoders.image_random_crop(data, device=device, output_type=types.RGB, **ranges, **hardware)
-        images = fn.resize(images, size=(augment.image_size, augment.image_size), interp_type=types.INTERP_LINEAR)
+        images = fn.decoders.image_random_crop(
+            data, device=device, output_type=types.RGB, **ranges, **hardware
+        )
+        images = fn.resize(
+            images, size=(augment.image_size, augment.image_size), interp_type=types.INTERP_LINEAR
+        )
     else:
         images = fn.decoders.image(data, device=device, output_type=types.RGB, **hardware)
         if augment.resize:
-            images = fn.resize(images, resize_shorter=augment.resize, interp_type=types.INTERP_LINEAR)
+            images = fn.resize(
+                images, resize_shorter=augment.resize, interp_type=types.INTERP_LINEAR
+            )
     return _finish(work, images), labels.gpu() if on_gpu else labels
 
 
@@ -104,18 +115,26 @@ def _raw_graph(work: Work) -> Any:
                 chosen = order[start : start + work.batch_size]
                 yield [beton.raw(int(index)) for index in chosen], beton.labels[chosen]
 
-    images, labels = fn.external_source(source=shuffled(), num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64])
+    images, labels = fn.external_source(
+        source=shuffled(), num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64]
+    )
     if on_gpu:
         images, labels = images.gpu(), labels.gpu()
     if work.augment.crop == "random_resized":
-        ranges = {"random_area": list(work.augment.scale), "random_aspect_ratio": list(work.augment.ratio)}
+        ranges = {
+            "random_area": list(work.augment.scale),
+            "random_aspect_ratio": list(work.augment.ratio),
+        }
         size = (work.augment.image_size, work.augment.image_size)
-        images = fn.random_resized_crop(images, size=size, interp_type=types.INTERP_LINEAR, **ranges)
+        images = fn.random_resized_crop(
+            images, size=size, interp_type=types.INTERP_LINEAR, **ranges
+        )
     return _finish(work, images), labels
 
 
 def _finish(work: Work, images: Any) -> Any:
-    """Colour jitter as one colour matrix, then padding, crop, flip, normalisation and conversion in one operator."""
+    """Colour jitter as one colour matrix, then padding, crop, flip, normalisation and conversion in
+    one operator."""
     fn, types = _operators()
 
     augment, jitter = work.augment, work.augment.color_jitter
@@ -125,7 +144,9 @@ def _finish(work: Work, images: Any) -> Any:
             brightness=_around_one(jitter.brightness),
             contrast=_around_one(jitter.contrast),
             saturation=_around_one(jitter.saturation),
-            hue=fn.random.uniform(range=[-360 * jitter.hue, 360 * jitter.hue]) if jitter.hue else 0.0,
+            hue=fn.random.uniform(range=[-360 * jitter.hue, 360 * jitter.hue])
+            if jitter.hue
+            else 0.0,
         )
     place: dict[str, Any] = {}
     if augment.crop == "random":
@@ -140,7 +161,9 @@ def _finish(work: Work, images: Any) -> Any:
     mean, std = work.mean_std
     return fn.crop_mirror_normalize(
         images,
-        mirror=fn.random.coin_flip(probability=augment.flip_probability) if augment.flip == "horizontal" else 0,
+        mirror=fn.random.coin_flip(probability=augment.flip_probability)
+        if augment.flip == "horizontal"
+        else 0,
         mean=[255 * value for value in mean],
         std=[255 * value for value in std],
         dtype=types.FLOAT16 if work.dtype == "float16" else types.FLOAT,

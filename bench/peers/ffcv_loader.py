@@ -1,8 +1,9 @@
-"""ffcv's own Loader on the same betons, JPEG or raw, with ffcv's own transforms: compiled, no Python for a sample.
+"""ffcv's own Loader on the same betons, JPEG or raw, with ffcv's own transforms: compiled, no
+Python for a sample.
 
-On the CPU NormalizeImage is its fastest way to float32; on a GPU uint8 goes over the bus and torch normalises there (its
-own GPU NormalizeImage needs cupy). Colour jitter is ffcv's three transforms, each applied to every image (p = 1) as
-torchvision does; ffcv has no hue.
+On the CPU NormalizeImage is its fastest way to float32; on a GPU uint8 goes over the bus and torch
+normalises there (its own GPU NormalizeImage needs cupy). Colour jitter is ffcv's three transforms,
+each applied to every image (p = 1) as torchvision does; ffcv has no hue.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    return grid(workers=sorted({work.cores, max(1, work.cores - 1)}, reverse=True), batches_ahead=[3])
+    return grid(
+        workers=sorted({work.cores, max(1, work.cores - 1)}, reverse=True), batches_ahead=[3]
+    )
 
 
 @contextmanager
@@ -85,10 +88,20 @@ def image_pipeline(work: Work) -> list[Any]:
         steps.append(T.RandomSaturation(jitter.saturation, p=1.0))
     mean, std = (np.array(values) * 255 for values in work.mean_std)
     if not work.device.startswith("cuda"):
-        return [*steps, T.NormalizeImage(mean, std, np.dtype(work.dtype).type), T.ToTensor(), T.ToTorchImage()]
+        return [
+            *steps,
+            T.NormalizeImage(mean, std, np.dtype(work.dtype).type),
+            T.ToTensor(),
+            T.ToTorchImage(),
+        ]
     import torch
     from torchvision.transforms.v2 import Normalize
 
     device = torch.device(work.device)
-    on_device = [T.ToTensor(), T.ToDevice(device), T.ToTorchImage(), T.Convert(getattr(torch, work.dtype))]
+    on_device = [
+        T.ToTensor(),
+        T.ToDevice(device),
+        T.ToTorchImage(),
+        T.Convert(getattr(torch, work.dtype)),
+    ]
     return [*steps, *on_device, Normalize(mean.tolist(), std.tolist())]

@@ -43,13 +43,17 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         prefetch=int(settings["prefetch"] or 2),
     )
     with loader:
-        yield WithStages(endless(lambda: ((batch.images, batch.labels) for batch in loader)), loader.stats)
+        yield WithStages(
+            endless(lambda: ((batch.images, batch.labels) for batch in loader)), loader.stats
+        )
 
 
 class WithStages:
     """Batches, and the seconds that each stage of the loader has worked so far."""
 
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]], stats: Callable[[], dict[str, float]]) -> None:
+    def __init__(
+        self, batches: Iterator[tuple[Tensor, Tensor]], stats: Callable[[], dict[str, float]]
+    ) -> None:
         self._batches = batches
         self.stats = stats
 

@@ -1,5 +1,6 @@
-"""SPDL: a thread pipeline of FFmpeg decoders that release the GIL. Crop, resize and flip are one FFmpeg filter for each image,
-its numbers drawn as torchvision draws them; colour jitter is torchvision's; normalisation is done on the batch.
+"""SPDL: a thread pipeline of FFmpeg decoders that release the GIL. Crop, resize and flip are one
+FFmpeg filter for each image, its numbers drawn as torchvision draws them; colour jitter is
+torchvision's; normalisation is done on the batch.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     torch.set_num_threads(1)  # its pipeline's threads are the parallelism
     beton, generator = Beton(work.beton), np.random.default_rng(1)
-    paths = sorted(Path(work.files).glob("*/*.jpg"), key=lambda path: path.name)  # by index, as in the beton
+    paths = sorted(
+        Path(work.files).glob("*/*.jpg"), key=lambda path: path.name
+    )  # by index, as in the beton
     threads = int(settings["threads"] or 1)
     decode = _decoder(work)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in work.mean_std)
@@ -51,12 +54,22 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     def order() -> Iterator[tuple[str, int, int, int]]:
         for index in generator.permutation(len(beton)):
-            yield str(paths[index]), int(beton.heights[index]), int(beton.widths[index]), int(beton.labels[index])
+            yield (
+                str(paths[index]),
+                int(beton.heights[index]),
+                int(beton.widths[index]),
+                int(beton.labels[index]),
+            )
 
     def collate(samples: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
         images = torch.stack([image for image, _ in samples]).permute(0, 3, 1, 2)
         labels = torch.tensor([label for _, label in samples])
-        images = images.to(device, non_blocking=True).to(dtype).sub_(mean.to(device, dtype)).div_(std.to(device, dtype))
+        images = (
+            images.to(device, non_blocking=True)
+            .to(dtype)
+            .sub_(mean.to(device, dtype))
+            .div_(std.to(device, dtype))
+        )
         return images, labels.to(device)
 
     def epoch() -> Iterator[tuple[Tensor, Tensor]]:

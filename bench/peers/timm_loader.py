@@ -1,6 +1,8 @@
-"""timm's loader: torch's DataLoader with timm's transforms, collating uint8 and normalising whole batches (its PrefetchLoader).
+"""timm's loader: torch's DataLoader with timm's transforms, collating uint8 and normalising whole
+batches (its PrefetchLoader).
 
-timm always jitters with a probability of its own only when asked; its brightness, contrast and saturation share one strength.
+timm always jitters with a probability of its own only when asked; its brightness, contrast and
+saturation share one strength.
 """
 
 from __future__ import annotations

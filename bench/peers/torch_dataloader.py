@@ -1,7 +1,8 @@
 """torch.utils.data.DataLoader with torchvision.transforms.v2: what most people train with.
 
-JPEGs are read from single files and decoded by Pillow or torchvision (`decode`, searched); raw pixels come straight from the
-beton's memory map. On a GPU, `decode = "cuda"` hands the bytes of a batch to nvJPEG and crops there.
+JPEGs are read from single files and decoded by Pillow or torchvision (`decode`, searched); raw
+pixels come straight from the beton's memory map. On a GPU, `decode = "cuda"` hands the bytes of a
+batch to nvJPEG and crops there.
 """
 
 from __future__ import annotations
@@ -52,8 +53,16 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         collate_fn=_as_lists if decode == "cuda" else None,
     )
     dtype, device = getattr(torch, work.dtype), torch.device(work.device)
-    finish = _on_gpu(work) if decode == "cuda" else lambda images: images.to(device, dtype, non_blocking=True)
-    yield endless(lambda: ((finish(images), labels.to(device, non_blocking=True)) for images, labels in loader))
+    finish = (
+        _on_gpu(work)
+        if decode == "cuda"
+        else lambda images: images.to(device, dtype, non_blocking=True)
+    )
+    yield endless(
+        lambda: (
+            (finish(images), labels.to(device, non_blocking=True)) for images, labels in loader
+        )
+    )
 
 
 class ImageFiles:
@@ -103,24 +112,33 @@ class RawImages:
 
 
 def transform(work: Work, *, normalize: bool = True) -> Any:
-    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalised; uint8 without `normalize`."""
+    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalised;
+    uint8 without `normalize`."""
     import torch
     from torchvision.transforms import v2
 
     augment, steps = work.augment, list[Any]()
     steps.append(v2.ToImage())
     if augment.crop == "random_resized":
-        steps.append(v2.RandomResizedCrop(augment.image_size, augment.scale, augment.ratio, antialias=True))
+        steps.append(
+            v2.RandomResizedCrop(augment.image_size, augment.scale, augment.ratio, antialias=True)
+        )
     else:
         if augment.resize:
             steps.append(v2.Resize(augment.resize, antialias=True))
         random = augment.crop == "random"
-        steps.append(v2.RandomCrop(augment.image_size, augment.padding) if random else v2.CenterCrop(augment.image_size))
+        steps.append(
+            v2.RandomCrop(augment.image_size, augment.padding)
+            if random
+            else v2.CenterCrop(augment.image_size)
+        )
     if augment.flip == "horizontal":
         steps.append(v2.RandomHorizontalFlip(augment.flip_probability))
     jitter = augment.color_jitter
     if jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue:
-        steps.append(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
+        steps.append(
+            v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+        )
     if normalize:
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(*work.mean_std)]
     return v2.Compose([*steps, v2.ToPureTensor()])
@@ -133,13 +151,16 @@ def _as_lists(samples: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
 
 
 def _on_gpu(work: Work) -> Any:
-    """Bytes of a batch -> images: nvJPEG decodes the batch, each image is cropped on the GPU, the batch is normalised at once."""
+    """Bytes of a batch -> images: nvJPEG decodes the batch, each image is cropped on the GPU, the
+    batch is normalised at once."""
     import torch
     from torchvision import io
     from torchvision.transforms import v2
 
     crop = transform(work, normalize=False)
-    normalize = v2.Compose([v2.ToDtype(getattr(torch, work.dtype), scale=True), v2.Normalize(*work.mean_std)])
+    normalize = v2.Compose(
+        [v2.ToDtype(getattr(torch, work.dtype), scale=True), v2.Normalize(*work.mean_std)]
+    )
 
     def finish(data: list[Tensor]) -> Tensor:
         images = io.decode_jpeg(data, mode=io.ImageReadMode.RGB, device=work.device)

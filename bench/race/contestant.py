@@ -1,9 +1,12 @@
-"""One contestant of a race, in a process of its own: neither its threads nor its memory reach the others.
+"""One contestant of a race, in a process of its own: neither its threads nor its memory reach the
+others.
 
-In: a `Work` and the name of a module in bench/peers. Out: one measurement for each call of `measure()`.
+In: a `Work` and the name of a module in bench/peers. Out: one measurement for each call of
+`measure()`.
 
-The process searches its best settings, opens them, checks the first batch and then works only when asked to. Between its
-turns it is blocked on a full queue of its own; the batches that gathered there are thrown away in the warm-up.
+The process searches its best settings, opens them, checks the first batch and then works only when
+asked to. Between its turns it is blocked on a full queue of its own; the batches that gathered
+there are thrown away in the warm-up.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ SEARCH_NOISE = 0.03  # of the rate: what a setting must gain to replace a more u
 class Opening:
     """What a contestant says once it is ready, or why it is not.
 
-    first_batch_seconds: from opening to the first batch, once for each of Effort.openings, imports apart; what a compiler keeps
-    on disk is warm from the second on.
+    first_batch_seconds: from opening to the first batch, once for each of Effort.openings, imports
+    apart; what a compiler keeps on disk is warm from the second on.
     """
 
     status: Status = "ok"
@@ -51,27 +54,42 @@ class Opening:
 class Contestant:
     """The parent's side. Use in `with`; `opening` says whether it runs."""
 
-    def __init__(self, module: str, work: Work, effort: Effort, fixed: Settings | None = None) -> None:
-        context = multiprocessing.get_context("spawn")  # not fork: no thread or lock of this process comes along
+    def __init__(
+        self, module: str, work: Work, effort: Effort, fixed: Settings | None = None
+    ) -> None:
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # not fork: no thread or lock of this process comes along
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, module, work, effort, fixed or {}))
+        self._process = context.Process(
+            target=_serve, args=(theirs, module, work, effort, fixed or {})
+        )
         self._process.start()
         theirs.close()
         answer = self._receive(START_SECONDS)
-        self.opening = answer if isinstance(answer, Opening) else Opening(status="failed", note=str(answer))
+        self.opening = (
+            answer if isinstance(answer, Opening) else Opening(status="failed", note=str(answer))
+        )
 
     def measure(self) -> dict[str, float]:
-        """One repeat: images_per_second and cpu_cores. Raises RuntimeError where the contestant died or hangs."""
+        """One repeat: images_per_second and cpu_cores. Raises RuntimeError where the contestant
+        died or hangs."""
         return self._ask("measure", TURN_SECONDS)
 
     def memory(self) -> dict[str, float]:
-        """Its peak memory so far (slipform.bench.memory), and above_imports_bytes: what of it the libraries alone do not take."""
+        """Its peak memory so far (slipform.bench.memory), and above_imports_bytes: what of it the
+        libraries alone do not take."""
         return self._ask("memory", TURN_SECONDS)
 
     def __enter__(self) -> Contestant:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End it, kindly where it listens; its own worker processes with it."""
         with contextlib.suppress(OSError):
             self._connection.send("stop")
@@ -95,7 +113,9 @@ class Contestant:
             return f"its process ended with status {self._process.exitcode}"
 
 
-def _serve(connection: Connection, module: str, work: Work, effort: Effort, fixed: Settings) -> None:
+def _serve(
+    connection: Connection, module: str, work: Work, effort: Effort, fixed: Settings
+) -> None:
     fork_again()
     try:
         _run(connection, module, work, effort, fixed)
@@ -104,7 +124,9 @@ def _serve(connection: Connection, module: str, work: Work, effort: Effort, fixe
     except ImportError as error:
         connection.send(Opening(status="not installed", note=str(error)))
     except Exception as error:
-        connection.send(Opening(status="failed", note=f"{type(error).__name__}: {error} ({_where(error)})"))
+        connection.send(
+            Opening(status="failed", note=f"{type(error).__name__}: {error} ({_where(error)})")
+        )
 
 
 def _where(error: Exception) -> str:
@@ -119,10 +141,16 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
         return
     imports = resident_now()
     candidates = [settings | fixed for settings in peer.candidates(work)]
-    candidates = [settings for number, settings in enumerate(candidates) if settings not in candidates[:number]]
+    candidates = [
+        settings
+        for number, settings in enumerate(candidates)
+        if settings not in candidates[:number]
+    ]
     tried: list[tuple[float, Settings]] = []
     if effort.search and len(candidates) > 1:
-        found = isolated(_search, module, work, effort, candidates)  # elsewhere: what it leaves behind is not in our memory
+        found = isolated(
+            _search, module, work, effort, candidates
+        )  # elsewhere: what it leaves behind is not in our memory
         if isinstance(found, Died):
             raise RuntimeError(f"while settings were tried: {found.note}")
         tried = found
@@ -144,28 +172,38 @@ def _run(connection: Connection, module: str, work: Work, effort: Effort, fixed:
                 connection.send(timed(batches, work.device, effort, effort.seconds))
 
 
-def _search(module: str, work: Work, effort: Effort, candidates: list[Settings]) -> list[tuple[float, Settings]]:
+def _search(
+    module: str, work: Work, effort: Effort, candidates: list[Settings]
+) -> list[tuple[float, Settings]]:
     """Images per second of each of the settings, the one to take first."""
     peer = importlib.import_module(f"slipform.bench.peers.{module}")
     peer.reason_not(work)
     tried = []
     for settings in candidates:
         with peer.batches(work, settings) as batches:
-            tried.append((timed(batches, work.device, effort, effort.search_seconds)["images_per_second"], settings))
+            tried.append(
+                (
+                    timed(batches, work.device, effort, effort.search_seconds)["images_per_second"],
+                    settings,
+                )
+            )
     return ranked(tried)
 
 
 def ranked(tried: list[tuple[float, Settings]]) -> list[tuple[float, Settings]]:
-    """The fastest first; but where an earlier one, which is more usual and takes less memory, is as fast for all that a short
-    measurement can tell, the earliest such."""
+    """The fastest first; but where an earlier one, which is more usual and takes less memory, is as
+    fast for all that a short measurement can tell, the earliest such."""
     most = max(rate for rate, _ in tried)
     chosen = next(i for i, (rate, _) in enumerate(tried) if rate >= (1 - SEARCH_NOISE) * most)
     return [tried[chosen], *sorted(tried[:chosen] + tried[chosen + 1 :], key=lambda pair: -pair[0])]
 
 
 @contextmanager
-def _opened(peer: Peer, work: Work, settings: Settings, seconds: list[float]) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """The peer's batches after the first, which is checked; the time until it was there is added to `seconds`."""
+def _opened(
+    peer: Peer, work: Work, settings: Settings, seconds: list[float]
+) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """The peer's batches after the first, which is checked; the time until it was there is added to
+    `seconds`."""
     start = time.perf_counter()
     with peer.batches(work, settings) as batches:
         first = next(batches)
@@ -180,24 +218,39 @@ def _named(settings: Settings) -> str:
 
 
 def check_batch(batch: tuple[Tensor, Tensor], work: Work) -> None:
-    """The output every contestant owes: shape, dtype, device, finite normalised values. Raises ValueError."""
+    """The output every contestant owes: shape, dtype, device, finite normalised values. Raises
+    ValueError."""
     images, labels = batch
     size = work.augment.image_size
     wanted = (work.batch_size, 3, size, size)
     if tuple(images.shape) != wanted or tuple(labels.shape) != wanted[:1]:
-        raise ValueError(f"gave images {tuple(images.shape)} and labels {tuple(labels.shape)} instead of {wanted}")
-    if str(images.dtype) != f"torch.{work.dtype}" or images.device.type != work.device.split(":")[0]:
-        raise ValueError(f"gave {images.dtype} on {images.device} instead of {work.dtype} on {work.device}")
+        raise ValueError(
+            f"gave images {tuple(images.shape)} and labels {tuple(labels.shape)} instead of"
+            f" {wanted}"
+        )
+    if (
+        str(images.dtype) != f"torch.{work.dtype}"
+        or images.device.type != work.device.split(":")[0]
+    ):
+        raise ValueError(
+            f"gave {images.dtype} on {images.device} instead of {work.dtype} on {work.device}"
+        )
     peak, spread = float(images.abs().max()), float(images.float().std())
     if not (0.05 < spread < 5 and peak < 20):
-        raise ValueError(f"gave values up to {peak:.3g} with standard deviation {spread:.3g}: these are no normalised images")
+        raise ValueError(
+            f"gave values up to {peak:.3g} with standard deviation {spread:.3g}: these are no"
+            " normalised images"
+        )
 
 
-def timed(batches: Iterator[tuple[Tensor, Tensor]], device: str, effort: Effort, seconds: float) -> dict[str, float]:
+def timed(
+    batches: Iterator[tuple[Tensor, Tensor]], device: str, effort: Effort, seconds: float
+) -> dict[str, float]:
     """Take batches for `seconds` (and at least effort.min_batches) after a warm-up.
 
-    images_per_second; cpu_cores: CPU seconds of this process and its children for each second; where the batches come with
-    `stats`, the loader's own account of its stages, each stage's seconds_per_image (threads add up).
+    images_per_second; cpu_cores: CPU seconds of this process and its children for each second;
+    where the batches come with `stats`, the loader's own account of its stages, each stage's
+    seconds_per_image (threads add up).
     """
     stats: Callable[[], dict[str, float]] = getattr(batches, "stats", dict)
     _take(batches, effort.min_batches, effort.warmup_seconds)
@@ -214,7 +267,8 @@ def timed(batches: Iterator[tuple[Tensor, Tensor]], device: str, effort: Effort,
 
 
 def _take(batches: Iterator[tuple[Tensor, Tensor]], at_least: int, seconds: float) -> int:
-    """Take batches until `seconds` have passed and `at_least` were seen; returns how many images they held."""
+    """Take batches until `seconds` have passed and `at_least` were seen; returns how many images
+    they held."""
     images, taken = 0, 0
     end = time.perf_counter() + seconds
     while taken < at_least or time.perf_counter() < end:

@@ -1,7 +1,9 @@
-"""The images of a dataset folder for those who do not read betons: each stored JPEG as a file of its own, byte for byte.
+"""The images of a dataset folder for those who do not read betons: each stored JPEG as a file of
+its own, byte for byte.
 
-In: a dataset folder. Out: a folder of class folders (the layout that torchvision's ImageFolder, DALI's file reader and timm
-read), kept under the cache folder and named by the beton's SHA-256, so that it is made once and never goes stale.
+In: a dataset folder. Out: a folder of class folders (the layout that torchvision's ImageFolder,
+DALI's file reader and timm read), kept under the cache folder and named by the beton's SHA-256, so
+that it is made once and never goes stale.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from slipform.pipelines.profile import cache_folder
 
 
 def image_files(folder: Path, split: str) -> Path:
-    """Write each JPEG of the split as CLASS/INDEX.jpg, once. Class folders are numbered: sorting them gives the labels."""
+    """Write each JPEG of the split as CLASS/INDEX.jpg, once. Class folders are numbered: sorting
+    them gives the labels."""
     manifest = read_manifest(folder)
     target = cache_folder() / "images" / manifest.split(split).sha256[:20]
     if target.is_dir():
@@ -27,7 +30,9 @@ def image_files(folder: Path, split: str) -> Path:
         (building / f"{number:04d}").mkdir(parents=True)
     for index in range(len(beton)):
         assert beton.modes[index] == JPG
-        (building / f"{beton.labels[index]:04d}" / f"{index:07d}.jpg").write_bytes(beton.bytes_of(index).tobytes())
+        (building / f"{beton.labels[index]:04d}" / f"{index:07d}.jpg").write_bytes(
+            beton.bytes_of(index).tobytes()
+        )
     try:
         building.rename(target)
     except OSError:  # another run was faster
@@ -36,7 +41,8 @@ def image_files(folder: Path, split: str) -> Path:
 
 
 def raw_copy(folder: Path, shorter_side: int) -> Path:
-    """The train split as raw pixels, shorter sides at most `shorter_side`: a dataset folder in the cache, written once."""
+    """The train split as raw pixels, shorter sides at most `shorter_side`: a dataset folder in the
+    cache, written once."""
     from slipform.preprocess.encode import Encoding
     from slipform.preprocess.prep import prepare
     from slipform.preprocess.source import Files, SampleSource

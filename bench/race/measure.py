@@ -2,9 +2,10 @@
 
 In: measurements in base units. Out: `Figure`.
 
-Contestants are measured in turns (A B A B ...), a round at a time, because a machine drifts (clock, heat, neighbours): what
-slows one round slows both, and a ratio is formed within each round before its median is taken. A repeat is a fixed span of
-time after a warm-up, on a clock that is read only when the device has finished (`synchronize`).
+Contestants are measured in turns (A B A B ...), a round at a time, because a machine drifts (clock,
+heat, neighbours): what slows one round slows both, and a ratio is formed within each round before
+its median is taken. A repeat is a fixed span of time after a warm-up, on a clock that is read only
+when the device has finished (`synchronize`).
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from slipform.bench.result.result import Figure
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure. rounds: repeats of each contestant; seconds: the timed span of one, after warmup_seconds;
-    min_batches: timed at least, and thrown away before, however slow: more than a loader's queue holds.
-    search_seconds: the span in which one setting is tried; search: whether other settings than the usual ones are tried.
-    openings: how often the time to the first batch is measured.
+    """How long to measure. rounds: repeats of each contestant; seconds: the timed span of one,
+    after warmup_seconds; min_batches: timed at least, and thrown away before, however slow: more
+    than a loader's queue holds. search_seconds: the span in which one setting is tried; search:
+    whether other settings than the usual ones are tried. openings: how often the time to the first
+    batch is measured.
     """
 
     rounds: int = 11
@@ -41,10 +43,11 @@ QUICK = Effort(rounds=5, seconds=0.5, warmup_seconds=0.2, search=False, min_batc
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """The distribution-free interval of the median: two order statistics of the sorted values.
 
-    The k-th smallest and k-th largest of n values enclose the median unless fewer than k values fall on one side of it;
-    each falls there with probability 1/2, so the interval misses with 2 P(Binomial(n, 1/2) < k). k is the largest that keeps
-    this within 1 - confidence (Conover, Practical Nonparametric Statistics, 3.2). It assumes nothing about the noise.
-    Fewer than six values cannot reach 95 %: smallest and largest are given then (five: 93.75 %, three: 75 %).
+    The k-th smallest and k-th largest of n values enclose the median unless fewer than k values
+    fall on one side of it; each falls there with probability 1/2, so the interval misses with 2
+    P(Binomial(n, 1/2) < k). k is the largest that keeps this within 1 - confidence (Conover,
+    Practical Nonparametric Statistics, 3.2). It assumes nothing about the noise. Fewer than six
+    values cannot reach 95 %: smallest and largest are given then (five: 93.75 %, three: 75 %).
     """
     ordered = sorted(values)
     n = len(ordered)
@@ -59,7 +62,12 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
 def figure(values: Sequence[float]) -> Figure:
     """The median of `values` (at least one, finite) with its 95 % interval."""
     low, high = interval(values)
-    return Figure(median=float(statistics.median(values)), low=float(low), high=float(high), repeats=len(values))
+    return Figure(
+        median=float(statistics.median(values)),
+        low=float(low),
+        high=float(high),
+        repeats=len(values),
+    )
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
@@ -73,8 +81,9 @@ def interleave(
     rounds: int,
     on_round: Callable[[int], None] = lambda number: None,
 ) -> dict[str, dict[str, list[float]]]:
-    """Run every contestant once a round, `rounds` times. Every second round runs in the opposite order, so that none is always
-    the one after the same neighbour. Returns contestant -> measurement name -> one value a round.
+    """Run every contestant once a round, `rounds` times. Every second round runs in the opposite
+    order, so that none is always the one after the same neighbour. Returns contestant ->
+    measurement name -> one value a round.
     """
     values: dict[str, dict[str, list[float]]] = {name: {} for name in contestants}
     for number in range(rounds):

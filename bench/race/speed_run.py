@@ -1,10 +1,13 @@
-"""Keller Jordan's CIFAR-10 speed runs (airbench94.py, airbench94_muon.py) as a contestant of `bench accuracy --against SCRIPT`.
+"""Keller Jordan's CIFAR-10 speed runs (airbench94.py, airbench94_muon.py) as a contestant of `bench
+accuracy --against SCRIPT`.
 
-In: his script, fetched by the user from github.com/KellerJordan/cifar10-airbench, and a CIFAR-10 dataset folder. Out: a row.
+In: his script, fetched by the user from github.com/KellerJordan/cifar10-airbench, and a CIFAR-10
+dataset folder. Out: a row.
 
-The script runs as it is, in a process of its own, on our images: they are put where it looks for what it has downloaded. It
-prints a line for each epoch; its own clock counts whitening, training and the test with mirrored and shifted images, and its
-first run, which warms the compiler up, is left out, as he does.
+The script runs as it is, in a process of its own, on our images: they are put where it looks for
+what it has downloaded. It prints a line for each epoch; its own clock counts whitening, training
+and the test with mirrored and shifted images, and its first run, which warms the compiler up, is
+left out, as he does.
 """
 
 from __future__ import annotations
@@ -29,25 +32,42 @@ _WARM_UP = "warmup"
 
 
 def check(script: Path, data: Path) -> None:
-    """Raises SlipformError where the script is no file or the dataset is none that it can train on."""
+    """Raises SlipformError where the script is no file or the dataset is none that it can train
+    on."""
     if not script.is_file():
         raise SlipformError(
-            f"--against {script} is no file. Give airbench94_muon.py of github.com/KellerJordan/cifar10-airbench."
+            f"--against {script} is no file. Give airbench94_muon.py of"
+            " github.com/KellerJordan/cifar10-airbench."
         )
     manifest = read_manifest(data)
     for split in (manifest.split("train"), manifest.split("test")):
         sides = {split.min_height, split.max_height, split.min_width, split.max_width}
         if manifest.num_classes != 10 or sides != {32} or split.modes["jpg"]:
-            raise SlipformError(f"--against trains on CIFAR-10's pixels, not JPEGs; {data} is {manifest.dataset}")
+            raise SlipformError(
+                f"--against trains on CIFAR-10's pixels, not JPEGs; {data} is {manifest.dataset}"
+            )
 
 
-def run(script: Path, data: Path, seeds: int, target: float, device: str, say: Callable[[str], None]) -> Row:
-    """Its first `seeds` runs after the warm-up. It takes its seeds from the clock: they cannot be chosen."""
-    case: Settings = {"data": read_manifest(data).dataset, "recipe": script.name, "target": target, "device": device}
+def run(
+    script: Path, data: Path, seeds: int, target: float, device: str, say: Callable[[str], None]
+) -> Row:
+    """Its first `seeds` runs after the warm-up. It takes its seeds from the clock: they cannot be
+    chosen."""
+    case: Settings = {
+        "data": read_manifest(data).dataset,
+        "recipe": script.name,
+        "target": target,
+        "device": device,
+    }
     case["settings"] = ""
     if device == "cpu":
-        return Row(suite="accuracy", case=case, status="not possible", note="it runs on NVIDIA GPUs only")
-    with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch, open(Path(scratch, "errors"), "w+") as errors:
+        return Row(
+            suite="accuracy", case=case, status="not possible", note="it runs on NVIDIA GPUs only"
+        )
+    with (
+        tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch,
+        open(Path(scratch, "errors"), "w+") as errors,
+    ):
         write_images(data, Path(scratch, "cifar10"))
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -77,7 +97,12 @@ def run(script: Path, data: Path, seeds: int, target: float, device: str, say: C
         if len(found) < seeds:
             errors.seek(0)
             last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-            return Row(suite="accuracy", case=case, status="failed", note=f"ended after {len(found)} runs: {last[0]}")
+            return Row(
+                suite="accuracy",
+                case=case,
+                status="failed",
+                note=f"ended after {len(found)} runs: {last[0]}",
+            )
     accuracies = [accuracy for accuracy, _ in found]
     figures = {
         "accuracy": figure(accuracies),
@@ -86,12 +111,15 @@ def run(script: Path, data: Path, seeds: int, target: float, device: str, say: C
     }
     if reached := [seconds for accuracy, seconds in found if accuracy >= target]:
         figures["seconds_to_target"] = figure(reached)
-    settings = summary(accuracies, len(reached)) | {"sha256": hashlib.sha256(script.read_bytes()).hexdigest()[:16]}
+    settings = summary(accuracies, len(reached)) | {
+        "sha256": hashlib.sha256(script.read_bytes()).hexdigest()[:16]
+    }
     return Row(suite="accuracy", case=case, settings=settings, figures=figures)
 
 
 def write_images(data: Path, folder: Path) -> None:
-    """train.pt and test.pt: {"images": uint8 [N, 32, 32, 3], "labels": int64 [N], "classes": names}."""
+    """train.pt and test.pt: {"images": uint8 [N, 32, 32, 3], "labels": int64 [N], "classes":
+    names}."""
     import numpy as np
     import torch
 
@@ -101,11 +129,15 @@ def write_images(data: Path, folder: Path) -> None:
         beton = Beton(data / manifest.split(name).file)
         images = torch.from_numpy(np.stack([beton.raw(index) for index in range(len(beton))]))
         labels = torch.from_numpy(beton.labels.astype(np.int64))
-        torch.save({"images": images, "labels": labels, "classes": list(manifest.classes)}, folder / f"{name}.pt")
+        torch.save(
+            {"images": images, "labels": labels, "classes": list(manifest.classes)},
+            folder / f"{name}.pt",
+        )
 
 
 def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
-    """(run, test accuracy, seconds) for each run in the table that the script prints; its name stands in its first line only."""
+    """(run, test accuracy, seconds) for each run in the table that the script prints; its name
+    stands in its first line only."""
     name = ""
     for line in lines:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]

@@ -1,4 +1,5 @@
-"""What every contestant of a race has to do: the same images, the same augmentation, the same output. And what a contestant is.
+"""What every contestant of a race has to do: the same images, the same augmentation, the same
+output. And what a contestant is.
 
 In: a dataset folder. Out: `Work`, and the protocol `Peer` that every module in bench/peers follows.
 """
@@ -28,10 +29,11 @@ SMALL = 64  # px: a raw set of images up to this size is trained on as CIFAR is
 class Work:
     """One race.
 
-    folder: the dataset folder; all samples of `split` are stored as `stored`, "jpeg" or "raw". files: the same JPEGs as single
-    files in class folders ("" for raw pixels, which every contestant takes from the beton's memory map).
-    Output: images [batch_size, 3, image_size, image_size] of `dtype` on `device`, normalised, and labels int64 [batch_size].
-    cores: how many this process may use.
+    folder: the dataset folder; all samples of `split` are stored as `stored`, "jpeg" or "raw".
+    files: the same JPEGs as single files in class folders ("" for raw pixels, which every
+    contestant takes from the beton's memory map). Output: images [batch_size, 3, image_size,
+    image_size] of `dtype` on `device`, normalised, and labels int64 [batch_size]. cores: how many
+    this process may use.
     """
 
     folder: str
@@ -57,10 +59,13 @@ class Work:
 
 
 def stored_as(folder: Path) -> str:
-    """ "jpeg" or "raw": how the train split is stored. One that mixes both is no fair race and raises DatasetError."""
+    """ "jpeg" or "raw": how the train split is stored. One that mixes both is no fair race and
+    raises DatasetError."""
     modes = {mode for mode, count in read_manifest(folder).split("train").modes.items() if count}
     if len(modes) != 1:
-        raise DatasetError(f"{folder} stores its train images as {sorted(modes)}: bench needs all JPEG or all raw")
+        raise DatasetError(
+            f"{folder} stores its train images as {sorted(modes)}: bench needs all JPEG or all raw"
+        )
     return {"jpg": "jpeg", "raw": "raw"}[modes.pop()]
 
 
@@ -72,14 +77,24 @@ def is_small(folder: Path) -> bool:
 
 
 def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype: str) -> Work:
-    """How such images are usually trained on: random-resized crop to 224 px and flip; small ones in their own size, padded by 4,
-    cropped at random and flipped. batch_size 0: 128, small images 512. `files` is left empty.
+    """How such images are usually trained on: random-resized crop to 224 px and flip; small ones in
+    their own size, padded by 4, cropped at random and flipped. batch_size 0: 128, small images 512.
+    `files` is left empty.
     """
     small = is_small(folder)
-    augment = Augmentation(image_size=224, crop="random_resized", flip="horizontal", normalize="imagenet")
+    augment = Augmentation(
+        image_size=224, crop="random_resized", flip="horizontal", normalize="imagenet"
+    )
     if small:
         size = read_manifest(folder).split("train").max_height
-        augment = Augmentation(image_size=size, resize=0, crop="random", padding=4, flip="horizontal", normalize="imagenet")
+        augment = Augmentation(
+            image_size=size,
+            resize=0,
+            crop="random",
+            padding=4,
+            flip="horizontal",
+            normalize="imagenet",
+        )
     return Work(
         folder=str(folder),
         split="train",
@@ -97,29 +112,40 @@ class Peer(Protocol):
     """A module that feeds batches its own way."""
 
     def reason_not(self, work: Work) -> str:
-        """Why it cannot do this work, in a few words; "" where it can. Imports what `batches` needs: the time to the
-        first batch does not count imports. An ImportError that leaves it means: not installed.
+        """Why it cannot do this work, in a few words; "" where it can. Imports what `batches`
+        needs: the time to the first batch does not count imports. An ImportError that leaves it
+        means: not installed.
         """
 
     def candidates(self, work: Work) -> list[Settings]:
         """Settings worth trying, the usual ones first."""
 
-    def batches(self, work: Work, settings: Settings) -> AbstractContextManager[Iterator[tuple[Tensor, Tensor]]]:
+    def batches(
+        self, work: Work, settings: Settings
+    ) -> AbstractContextManager[Iterator[tuple[Tensor, Tensor]]]:
         """Endless (images, labels), epoch after epoch; closed on leaving."""
 
 
 def grid(**choices: Iterable[Value]) -> list[Settings]:
-    """All combinations: grid(threads=[1, 2], queue=[2]) -> [{"threads": 1, "queue": 2}, {"threads": 2, "queue": 2}]."""
+    """All combinations: grid(threads=[1, 2], queue=[2]) -> [{"threads": 1, "queue": 2}, {"threads":
+    2, "queue": 2}]."""
     names = list(choices)
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [
+        dict(zip(names, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
 
 
-def endless(epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """epoch() again and again. Raises ConfigError for an epoch without a batch, which would go round for ever."""
+def endless(
+    epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """epoch() again and again. Raises ConfigError for an epoch without a batch, which would go
+    round for ever."""
     while True:
         empty = True
         for batch in epoch():
             empty = False
             yield batch
         if empty:
-            raise ConfigError("the split holds fewer images than one batch: give a smaller --batch-size")
+            raise ConfigError(
+                "the split holds fewer images than one batch: give a smaller --batch-size"
+            )

@@ -1,4 +1,5 @@
-"""Calls in a process of their own, so that they cannot disturb the next: memory, threads and caches end with it.
+"""Calls in a process of their own, so that they cannot disturb the next: memory, threads and caches
+end with it.
 
 In: functions of modules and their arguments. Out: their values, or how the process died.
 """
@@ -15,7 +16,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Died:
-    """The call gave no value. out_of_memory: the process was killed as the kernel does it when memory runs out."""
+    """The call gave no value. out_of_memory: the process was killed as the kernel does it when
+    memory runs out."""
 
     note: str
     out_of_memory: bool = False
@@ -25,14 +27,17 @@ class Workplace:
     """A process that does one call after the other and rests in between. Use in `with`."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")  # not fork: no thread or lock of this process comes along
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # not fork: no thread or lock of this process comes along
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs,))
         self._process.start()
         theirs.close()
 
     def call(self, function: Callable[..., Any], *arguments: Any, seconds: float = 3600.0) -> Any:
-        """function(*arguments) over there; `Died` where it raised, was killed or took longer than `seconds`."""
+        """function(*arguments) over there; `Died` where it raised, was killed or took longer than
+        `seconds`."""
         try:
             self._connection.send((function, arguments))
             if not self._connection.poll(seconds):
@@ -41,7 +46,9 @@ class Workplace:
         except (EOFError, OSError):
             self._process.join(timeout=10)
             status = self._process.exitcode
-            return Died(f"its process ended with status {status}", out_of_memory=status == -signal.SIGKILL)
+            return Died(
+                f"its process ended with status {status}", out_of_memory=status == -signal.SIGKILL
+            )
 
     def __enter__(self) -> Workplace:
         return self
@@ -71,8 +78,9 @@ def end(process: Any, seconds: float) -> None:
 
 
 def fork_again() -> None:
-    """Let this process start its own workers as Linux does by default (Python 3.11 to 3.13). A spawned process has inherited
-    "spawn", with which ffcv's writer imports ffcv once more in every worker (14 s), and DataLoader torch.
+    """Let this process start its own workers as Linux does by default (Python 3.11 to 3.13). A
+    spawned process has inherited "spawn", with which ffcv's writer imports ffcv once more in every
+    worker (14 s), and DataLoader torch.
     """
     multiprocessing.set_start_method("fork", force=True)
 

@@ -1,6 +1,7 @@
 """The stamp on every result: which machine, which versions, which commit, when.
 
-In: this machine. Out: `Environment`. torch is not imported for it (versions come from the installed packages' metadata).
+In: this machine. Out: `Environment`. torch is not imported for it (versions come from the installed
+packages' metadata).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def stamp() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
-        threads={"cores": cores} | {name: int(os.environ[name]) for name in THREAD_VARIABLES if name in os.environ},
+        threads={"cores": cores}
+        | {name: int(os.environ[name]) for name in THREAD_VARIABLES if name in os.environ},
         commit=_commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),
@@ -51,11 +53,14 @@ def stamp() -> Environment:
 
 def command_line() -> str:
     """What was typed, with the program's name instead of its path."""
-    return shlex.join(["bench" if Path(sys.argv[0]).name in ("bench", "cli.py") else sys.argv[0], *sys.argv[1:]])
+    return shlex.join(
+        ["bench" if Path(sys.argv[0]).name in ("bench", "cli.py") else sys.argv[0], *sys.argv[1:]]
+    )
 
 
 def _gpu() -> tuple[str, int, str]:
-    """Name, memory in bytes and driver version of the first NVIDIA GPU; ("", 0, "") where there is none."""
+    """Name, memory in bytes and driver version of the first NVIDIA GPU; ("", 0, "") where there is
+    none."""
     import pynvml
 
     try:
@@ -67,7 +72,11 @@ def _gpu() -> tuple[str, int, str]:
             return "", 0, ""
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         total = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-        return str(pynvml.nvmlDeviceGetName(handle)), total, str(pynvml.nvmlSystemGetDriverVersion())
+        return (
+            str(pynvml.nvmlDeviceGetName(handle)),
+            total,
+            str(pynvml.nvmlSystemGetDriverVersion()),
+        )
     finally:
         pynvml.nvmlShutdown()
 
@@ -83,11 +92,21 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The checkout's commit, with "-dirty" where tracked files differ from it; "" outside a checkout."""
+    """The checkout's commit, with "-dirty" where tracked files differ from it; "" outside a
+    checkout."""
     here = Path(__file__).resolve().parent
     try:
         text = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            [
+                "git",
+                "-C",
+                str(here),
+                "describe",
+                "--always",
+                "--dirty",
+                "--abbrev=12",
+                "--exclude=*",
+            ],
             capture_output=True,
             text=True,
             check=False,

@@ -1,7 +1,8 @@
 """`bench report`: results as a page and as the README's results section.
 
-In: result files. Out: one self-contained HTML file (figures inside it, nothing fetched), and Markdown between two markers of
-a README, made from committed results only: what git does not hold unchanged is left out and named.
+In: result files. Out: one self-contained HTML file (figures inside it, nothing fetched), and
+Markdown between two markers of a README, made from committed results only: what git does not hold
+unchanged is left out and named.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ TITLES = {
     "tune": "Loader settings tried on this machine",
 }
 METHOD = (
-    "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than six repeats the smallest and "
-    "largest). Contestants run in processes of their own and take turns; a multiple is formed within each round."
+    "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
+    " six repeats the smallest and largest). Contestants run in processes of their own and take"
+    " turns; a multiple is formed within each round."
 )
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -36,9 +38,11 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Slipform: measured</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222;
+        max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }}
+th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd;
+          text-align: left; vertical-align: top; }}
 th {{ border-bottom: 2px solid #888; }}
 td:nth-child(n+2) {{ font-variant-numeric: tabular-nums; }}
 img {{ max-width: 100%; display: block; margin: 1rem 0; }}
@@ -59,7 +63,9 @@ def read_results(paths: Sequence[Path]) -> list[tuple[Path, Result]]:
     """All files, sorted by suite and name, checked."""
     found = [(path, read_result(path)) for path in sorted(paths)]
     order = list(TITLES)
-    return sorted(found, key=lambda pair: order.index(pair[1].rows[0].suite) if pair[1].rows else len(order))
+    return sorted(
+        found, key=lambda pair: order.index(pair[1].rows[0].suite) if pair[1].rows else len(order)
+    )
 
 
 def by_suite(result: Result) -> list[list[Row]]:
@@ -76,7 +82,10 @@ def stamp_text(result: Result) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in env.versions.items())
     memory = f"{env.memory_bytes / 2**30:.0f} GiB memory"
     gpu = f", {env.gpu} with driver {env.driver}" if env.gpu else ", no GPU"
-    return f"{env.cpu}, {env.cores} cores, {memory}{gpu}; Python {env.python}, {versions}; commit {env.commit}, {env.date[:10]}"
+    return (
+        f"{env.cpu}, {env.cores} cores, {memory}{gpu}; Python {env.python}, {versions}; commit"
+        f" {env.commit}, {env.date[:10]}"
+    )
 
 
 def page(results: Sequence[tuple[Path, Result]]) -> str:
@@ -95,18 +104,24 @@ def page(results: Sequence[tuple[Path, Result]]) -> str:
                 sections += [f"<p>{html.escape(STAGES)}</p>", _html_table(*stages)]
             for _, svg, alt in plots(rows):
                 data = base64.b64encode(svg.encode()).decode()
-                sections.append(f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(alt)}">')
+                sections.append(
+                    f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(alt)}">'
+                )
     return _PAGE.format(method=html.escape(METHOD), sections="\n".join(sections))
 
 
 def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n" for line in lines)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n"
+        for line in lines
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
 def readme_section(results: Sequence[tuple[Path, Result]], figures: Path, readme: Path) -> str:
-    """The Markdown of all results; their figures go to the folder `figures` and are shown by a path relative to the README."""
+    """The Markdown of all results; their figures go to the folder `figures` and are shown by a path
+    relative to the README."""
     parts = [METHOD]
     for path, result in results:
         for number, rows in enumerate(by_suite(result)):
@@ -126,11 +141,13 @@ def readme_section(results: Sequence[tuple[Path, Result]], figures: Path, readme
 
 
 def write_section(readme: Path, section: str) -> None:
-    """Replace what stands between the two markers of `readme`. Raises ConfigError where they are missing."""
+    """Replace what stands between the two markers of `readme`. Raises ConfigError where they are
+    missing."""
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ConfigError(
-            f"{readme} needs the two lines {BEGIN} and {END}, once each and in this order: results are written between"
+            f"{readme} needs the two lines {BEGIN} and {END}, once each and in this order: results"
+            " are written between"
         )
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
@@ -142,7 +159,9 @@ def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     inside: list[Path] = []
     outside: list[Path] = []
     for path in paths:
-        known = _git(path, "ls-files", "--error-unmatch", path.name) and _git(path, "diff", "--quiet", "HEAD", "--", path.name)
+        known = _git(path, "ls-files", "--error-unmatch", path.name) and _git(
+            path, "diff", "--quiet", "HEAD", "--", path.name
+        )
         (inside if known else outside).append(path)
     return inside, outside
 
@@ -150,11 +169,17 @@ def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 def _git(path: Path, *arguments: str) -> bool:
     try:
         return (
-            subprocess.run(["git", "-C", str(path.resolve().parent), *arguments], capture_output=True, check=False).returncode
+            subprocess.run(
+                ["git", "-C", str(path.resolve().parent), *arguments],
+                capture_output=True,
+                check=False,
+            ).returncode
             == 0
         )
     except FileNotFoundError:
-        raise SlipformError("git is not installed: which results are committed cannot be told. Install it.") from None
+        raise SlipformError(
+            "git is not installed: which results are committed cannot be told. Install it."
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:

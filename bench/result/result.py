@@ -1,8 +1,8 @@
 """What a benchmark says: `Result`, one JSON file with the machine, the command and the rows.
 
-In: figures. Out: frozen values, checked when read: a file with an unknown key, a missing spread or a median outside its
-own interval is refused. Figures are in base units: images_per_second, *_seconds, *_bytes, *_cores, *_share (0..1),
-*_ratio and multiple_of_* (pure numbers).
+In: figures. Out: frozen values, checked when read: a file with an unknown key, a missing spread or
+a median outside its own interval is refused. Figures are in base units: images_per_second,
+*_seconds, *_bytes, *_cores, *_share (0..1), *_ratio and multiple_of_* (pure numbers).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class _Strict(BaseModel):
 
 
 class Figure(_Strict):
-    """The median of `repeats` measurements and its interval (see slipform.bench.race.measure.interval: 95 % from six repeats on)."""
+    """The median of `repeats` measurements and its interval (see
+    slipform.bench.race.measure.interval: 95 % from six repeats on)."""
 
     median: float
     low: float
@@ -37,15 +38,18 @@ class Figure(_Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Figure:
         if not self.low <= self.median <= self.high:
-            raise ValueError(f"low <= median <= high does not hold: {self.low}, {self.median}, {self.high}")
+            raise ValueError(
+                f"low <= median <= high does not hold: {self.low}, {self.median}, {self.high}"
+            )
         return self
 
 
 class Row(_Strict):
     """One contestant under one condition.
 
-    case: what was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it identifies the row.
-    settings: what was chosen for it, e.g. {"threads": 2}. status "ok", or why there are no figures, with the reason in `note`.
+    case: what was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it
+    identifies the row. settings: what was chosen for it, e.g. {"threads": 2}. status "ok", or why
+    there are no figures, with the reason in `note`.
     """
 
     suite: Suite
@@ -77,7 +81,9 @@ class Environment(_Strict):
     threads: dict[str, int]
     commit: str
     date: str
-    load_average: float  # of the minute before: above the idle machine's, the figures were disturbed
+    load_average: (
+        float  # of the minute before: above the idle machine's, the figures were disturbed
+    )
 
 
 class Result(_Strict):
@@ -93,7 +99,9 @@ def write_result(path: Path, result: Result) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(result.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(
+            json.dumps(result.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -102,12 +110,17 @@ def write_result(path: Path, result: Result) -> None:
 def read_result(path: Path) -> Result:
     """Read and check one file. Raises DatasetError that says what is wrong with it."""
     if not path.is_file():
-        raise DatasetError(f"{path} is no file. Give a result that bench wrote, for example one of bench/results/*.json.")
+        raise DatasetError(
+            f"{path} is no file. Give a result that bench wrote, for example one of"
+            " bench/results/*.json."
+        )
     try:
         return Result.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DatasetError(f"{path} is no result of bench: {where or 'the file'}: {first['msg']}.") from error
+        raise DatasetError(
+            f"{path} is no result of bench: {where or 'the file'}: {first['msg']}."
+        ) from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is no result of bench: {error}.") from error

@@ -12,21 +12,49 @@ from slipform.bench.result.result import Figure, Row, Value
 # The columns of each suite's table, in this order; what a file holds beyond them stays in the file.
 FIGURES = {
     "loaders": [
-        *("images_per_second", "multiple_of_ffcv", "cpu_cores", "first_batch_seconds", "resident_bytes"),
+        *(
+            "images_per_second",
+            "multiple_of_ffcv",
+            "cpu_cores",
+            "first_batch_seconds",
+            "resident_bytes",
+        ),
         *("above_imports_bytes", "device_used_bytes"),
     ],
     "train": [
-        *("step_images_per_second", "loader_images_per_second", "end_to_end_images_per_second", "end_to_end_ratio", "wait_share"),
-        *("torch_images_per_second", "multiple_of_torch", "first_batch_seconds", "compile_seconds", "resident_bytes"),
+        *(
+            "step_images_per_second",
+            "loader_images_per_second",
+            "end_to_end_images_per_second",
+            "end_to_end_ratio",
+            "wait_share",
+        ),
+        *(
+            "torch_images_per_second",
+            "multiple_of_torch",
+            "first_batch_seconds",
+            "compile_seconds",
+            "resident_bytes",
+        ),
         *("allocated_bytes", "reserved_bytes", "device_used_bytes"),
     ],
     "prep": ["images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"],
     "accuracy": [
-        *("accuracy", "seconds_to_target", "start_up_seconds", "test_seconds", "process_seconds", "data_wait_seconds"),
+        *(
+            "accuracy",
+            "seconds_to_target",
+            "start_up_seconds",
+            "test_seconds",
+            "process_seconds",
+            "data_wait_seconds",
+        ),
     ],
     "tune": ["images_per_second", "gain_ratio", "cpu_cores"],
 }
-STAGES = "The stages of our loaders: seconds of work on an image, threads added up; wait is the consumer's."
+STAGES = (
+    "The stages of our loaders: seconds of work on an image, threads added up; wait is the"
+    " consumer's."
+)
 PER_IMAGE = "_seconds_per_image"
 LABELS = {
     "images_per_second": "images/s",
@@ -47,7 +75,9 @@ LABELS = {
 
 def label(name: str) -> str:
     """A figure's or a case's name as a heading."""
-    return LABELS.get(name) or (name.removesuffix("_seconds") + ", s" if name.endswith("_seconds") else name).replace("_", " ")
+    return LABELS.get(name) or (
+        name.removesuffix("_seconds") + ", s" if name.endswith("_seconds") else name
+    ).replace("_", " ")
 
 
 def number(name: str, value: float) -> str:
@@ -71,11 +101,17 @@ def figure_text(name: str, figure: Figure | None) -> str:
         return ""
     if figure.repeats == 1:
         return number(name, figure.median)
-    return f"{number(name, figure.median)} ({number(name, figure.low)} to {number(name, figure.high)})"
+    return (
+        f"{number(name, figure.median)} ({number(name, figure.low)} to {number(name, figure.high)})"
+    )
 
 
 def case_text(value: Value) -> str:
-    return {True: "yes", False: "no", None: ""}[value] if value is None or isinstance(value, bool) else str(value)
+    return (
+        {True: "yes", False: "no", None: ""}[value]
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def settings_text(row: Row) -> str:
@@ -84,19 +120,36 @@ def settings_text(row: Row) -> str:
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
-    cells = [[cell.replace("|", "/").replace("\n", " ") for cell in line] for line in [header, *lines]]
+    cells = [
+        [cell.replace("|", "/").replace("\n", " ") for cell in line] for line in [header, *lines]
+    ]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(header))]
 
     def join(line: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            + " |"
+        )
 
-    return "\n".join([join(cells[0]), "| " + " | ".join("-" * width for width in widths) + " |", *map(join, cells[1:])])
+    return "\n".join(
+        [
+            join(cells[0]),
+            "| " + " | ".join("-" * width for width in widths) + " |",
+            *map(join, cells[1:]),
+        ]
+    )
 
 
 def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines for the rows of one suite: what was varied, the figures, the settings; a row without figures says why."""
+    """Header and lines for the rows of one suite: what was varied, the figures, the settings; a row
+    without figures says why."""
     suite = rows[0].suite
-    cases = [name for name in rows[0].case if len({str(row.case.get(name)) for row in rows}) > 1 or name in ("loader", "model")]
+    cases = [
+        name
+        for name in rows[0].case
+        if len({str(row.case.get(name)) for row in rows}) > 1 or name in ("loader", "model")
+    ]
     shown = [name for name in FIGURES[suite] if any(name in row.figures for row in rows)]
     lines = []
     for row in rows:
@@ -114,21 +167,35 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def stage_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
-    """How long each stage of our loaders works on an image (threads add up); None where nothing tells."""
+    """How long each stage of our loaders works on an image (threads add up); None where nothing
+    tells."""
     telling = [row for row in rows if any(name.endswith(PER_IMAGE) for name in row.figures)]
     if not telling:
         return None
-    cases = [name for name in telling[0].case if len({str(row.case.get(name)) for row in telling}) > 1 or name == "loader"]
-    stages = list(dict.fromkeys(name for row in telling for name in row.figures if name.endswith(PER_IMAGE)))
+    cases = [
+        name
+        for name in telling[0].case
+        if len({str(row.case.get(name)) for row in telling}) > 1 or name == "loader"
+    ]
+    stages = list(
+        dict.fromkeys(name for row in telling for name in row.figures if name.endswith(PER_IMAGE))
+    )
     lines = [
-        [*(case_text(row.case.get(name)) for name in cases), *(figure_text(name, row.figures.get(name)) for name in stages)]
+        [
+            *(case_text(row.case.get(name)) for name in cases),
+            *(figure_text(name, row.figures.get(name)) for name in stages),
+        ]
         for row in telling
     ]
-    return [*map(label, cases), *(f"{label(name.removesuffix(PER_IMAGE))}, µs an image" for name in stages)], lines
+    return [
+        *map(label, cases),
+        *(f"{label(name.removesuffix(PER_IMAGE))}, µs an image" for name in stages),
+    ], lines
 
 
 def constants(rows: Sequence[Row]) -> str:
-    """What all rows have in common, as one line: "batch_size 128, image_size 224, dtype float32"."""
+    """What all rows have in common, as one line: "batch_size 128, image_size 224, dtype
+    float32"."""
     same = [name for name in rows[0].case if len({str(row.case.get(name)) for row in rows}) == 1]
     return ", ".join(
         f"{label(name)} {case_text(rows[0].case[name])}"

@@ -1,10 +1,12 @@
-"""`bench loaders`: ours and the peers on the same images, with the same work and the same output, in one race.
+"""`bench loaders`: ours and the peers on the same images, with the same work and the same output,
+in one race.
 
-In: dataset folders. Out: a row for each loader and kind of work: images/s, the multiple of ffcv formed round by round, CPU use,
-memory, time to the first batch.
+In: dataset folders. Out: a row for each loader and kind of work: images/s, the multiple of ffcv
+formed round by round, CPU use, memory, time to the first batch.
 
-streaming: the JPEG beton (peers without betons read the same JPEGs as files). resident: the same images as raw pixels with
-shorter sides of at most 256 px. small: a set of small raw images (CIFAR-10), random crop with padding 4.
+streaming: the JPEG beton (peers without betons read the same JPEGs as files). resident: the same
+images as raw pixels with shorter sides of at most 256 px. small: a set of small raw images
+(CIFAR-10), random crop with padding 4.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from slipform.pipelines.plan.augmentation import ColorJitter
 OURS = "slipform_loader"
 EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # no hue: ffcv has none
-# (input, with colour jitter) -> our best executor is at least so many times as fast as ffcv's Loader, on a CPU
+# (input, with colour jitter) -> our best executor is at least so many times as fast as ffcv's
+# Loader, on a CPU
 REQUIRED = {
     ("streaming", False): 1.5,
     ("streaming", True): 4.0,
@@ -54,11 +57,14 @@ def peer_names() -> list[str]:
     """The modules in bench/peers that are not ours."""
     from slipform.bench import peers
 
-    return sorted(module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS)
+    return sorted(
+        module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS
+    )
 
 
 def chosen_peers(text: str) -> list[str]:
-    """ "ffcv,torch" -> the modules whose names begin so; "all"; "none". Raises ConfigError for one that is none."""
+    """ "ffcv,torch" -> the modules whose names begin so; "all"; "none". Raises ConfigError for one
+    that is none."""
     if text in ("all", "none"):
         return peer_names() if text == "all" else []
     found = []
@@ -72,7 +78,8 @@ def chosen_peers(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the caller chooses. batch_size 0: 128, and 512 for small images. inputs and jitter: which races to run."""
+    """What the caller chooses. batch_size 0: 128, and 512 for small images. inputs and jitter:
+    which races to run."""
 
     cores: int
     batch_size: int = 0
@@ -85,7 +92,11 @@ class Conditions:
 def races(folder: Path, conditions: Conditions) -> list[Race]:
     """What can be raced with this dataset under these conditions."""
     work = usual_work(
-        folder, batch_size=conditions.batch_size, cores=conditions.cores, device=conditions.device, dtype=conditions.dtype
+        folder,
+        batch_size=conditions.batch_size,
+        cores=conditions.cores,
+        device=conditions.device,
+        dtype=conditions.dtype,
     )
     found = {("small" if is_small(folder) else "resident"): lambda: work}
     if work.stored == "jpeg":
@@ -107,9 +118,14 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
     ]
 
 
-def run_race(race: Race, peers: list[str], executors: Iterable[str], effort: Effort, say: Say) -> list[Row]:
-    """All contestants in turns, each in its own process; one that cannot take part, or dies, is a row that says why."""
-    entries: dict[str, tuple[str, Settings]] = {f"slipform {name}": (OURS, {"executor": name}) for name in executors}
+def run_race(
+    race: Race, peers: list[str], executors: Iterable[str], effort: Effort, say: Say
+) -> list[Row]:
+    """All contestants in turns, each in its own process; one that cannot take part, or dies, is a
+    row that says why."""
+    entries: dict[str, tuple[str, Settings]] = {
+        f"slipform {name}": (OURS, {"executor": name}) for name in executors
+    }
     entries |= {name: (name, {}) for name in peers}
     failures: dict[str, str] = {}
     with ExitStack() as stack:
@@ -117,7 +133,10 @@ def run_race(race: Race, peers: list[str], executors: Iterable[str], effort: Eff
         for name, (module, fixed) in entries.items():
             contestants[name] = stack.enter_context(Contestant(module, race.work, effort, fixed))
             opening = contestants[name].opening
-            say(f"{race.input}{' with colour jitter' if race.color_jitter else ''}: {name}: {opening.status}; {opening.note}")
+            say(
+                f"{race.input}{' with colour jitter' if race.color_jitter else ''}: {name}:"
+                f" {opening.status}; {opening.note}"
+            )
 
         def turn(name: str) -> Callable[[], dict[str, float]]:
             def measure() -> dict[str, float]:
@@ -134,7 +153,9 @@ def run_race(race: Race, peers: list[str], executors: Iterable[str], effort: Eff
         running = [name for name, one in contestants.items() if one.opening.status == "ok"]
         values = interleave({name: turn(name) for name in running}, effort.rounds)
         memory = {name: contestants[name].memory() for name in running if name not in failures}
-    rates = {name: found["images_per_second"] for name, found in values.items() if name not in failures}
+    rates = {
+        name: found["images_per_second"] for name, found in values.items() if name not in failures
+    }
     rows = []
     for name, (module, fixed) in entries.items():
         opening = contestants[name].opening
@@ -151,26 +172,53 @@ def run_race(race: Race, peers: list[str], executors: Iterable[str], effort: Eff
         }
         if name not in rates:
             status = "failed" if name in failures else opening.status
-            rows.append(Row(suite="loaders", case=case, settings=fixed, status=status, note=failures.get(name, opening.note)))
+            rows.append(
+                Row(
+                    suite="loaders",
+                    case=case,
+                    settings=fixed,
+                    status=status,
+                    note=failures.get(name, opening.note),
+                )
+            )
             continue
         figures = {key: figure(found) for key, found in values[name].items()}
         for peer in rates:
-            if peer != name and (peer == "ffcv_loader" or module == OURS) and not peer.startswith("slipform"):
-                figures[f"multiple_of_{peer.removesuffix('_loader')}"] = ratio(rates[name], rates[peer])
+            if (
+                peer != name
+                and (peer == "ffcv_loader" or module == OURS)
+                and not peer.startswith("slipform")
+            ):
+                figures[f"multiple_of_{peer.removesuffix('_loader')}"] = ratio(
+                    rates[name], rates[peer]
+                )
         figures["first_batch_seconds"] = figure(opening.first_batch_seconds)
         figures |= {key: figure([value]) for key, value in memory[name].items()}
-        rows.append(Row(suite="loaders", case=case, settings=opening.settings, figures=figures, note=opening.note))
+        rows.append(
+            Row(
+                suite="loaders",
+                case=case,
+                settings=opening.settings,
+                figures=figures,
+                note=opening.note,
+            )
+        )
     return rows
 
 
 def shortfalls(rows: list[Row]) -> list[str]:
-    """Where our best executor is below REQUIRED, in words; a multiple that was not measured falls short too."""
+    """Where our best executor is below REQUIRED, in words; a multiple that was not measured falls
+    short too."""
     found = []
-    for name, jittered in sorted({(str(row.case["input"]), bool(row.case["color_jitter"])) for row in rows}):
+    for name, jittered in sorted(
+        {(str(row.case["input"]), bool(row.case["color_jitter"])) for row in rows}
+    ):
         ours = [
             row.figures["multiple_of_ffcv"].median
             for row in rows
-            if row.case["input"] == name and row.case["color_jitter"] == jittered and "executor" in row.settings
+            if row.case["input"] == name
+            and row.case["color_jitter"] == jittered
+            and "executor" in row.settings
             if "multiple_of_ffcv" in row.figures
         ]
         wanted = REQUIRED[name, jittered]
@@ -182,11 +230,15 @@ def shortfalls(rows: list[Row]) -> list[str]:
     return found
 
 
-def run(folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort, say: Say) -> list[Row]:
+def run(
+    folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort, say: Say
+) -> list[Row]:
     """Every race that the folders allow."""
     found = [race for folder in folders for race in races(folder, conditions)]
     if not found:
-        raise SlipformError(f"nothing to race: these folders hold no images for {', '.join(conditions.inputs)}")
+        raise SlipformError(
+            f"nothing to race: these folders hold no images for {', '.join(conditions.inputs)}"
+        )
     rows: list[Row] = []
     for race in found:
         rows += run_race(race, peers, EXECUTORS[race.input], effort, say)

@@ -1,10 +1,12 @@
-"""`bench prep`: our writer and ffcv's DatasetWriter on the same images with the same number of workers.
+"""`bench prep`: our writer and ffcv's DatasetWriter on the same images with the same number of
+workers.
 
-In: a dataset folder, whose images are the source: its JPEGs as single files, its raw pixels as one array in memory. Out: a row
-for each way of writing, images/s and the multiple of ffcv.
+In: a dataset folder, whose images are the source: its JPEGs as single files, its raw pixels as one
+array in memory. Out: a row for each way of writing, images/s and the multiple of ffcv.
 
-ffcv re-encodes every JPEG (its field has no other way) at quality 90, its default; ours keeps the bytes, with and without
-decoding every image to check it. Ours also hashes, computes a CRC for each sample and flushes to the disk; ffcv does not.
+ffcv re-encodes every JPEG (its field has no other way) at quality 90, its default; ours keeps the
+bytes, with and without decoding every image to check it. Ours also hashes, computes a CRC for each
+sample and flushes to the disk; ffcv does not.
 """
 
 from __future__ import annotations
@@ -46,12 +48,17 @@ class Task:
 def ways(stored: str) -> dict[str, Callable[[Task, Path], None]]:
     """Every way of writing images that are stored as `stored`."""
     if stored == "jpeg":
-        return {"slipform keep, no check": _ours_unchecked, "slipform keep": _ours, "ffcv jpg quality 90": _ffcv}
+        return {
+            "slipform keep, no check": _ours_unchecked,
+            "slipform keep": _ours,
+            "ffcv jpg quality 90": _ffcv,
+        }
     return {"slipform raw": _ours, "ffcv raw": _ffcv}
 
 
 def write_once(way: str, task: Task) -> dict[str, float]:
-    """One repeat: images_per_second, and cpu_cores: CPU seconds of this process and its ended workers for each second."""
+    """One repeat: images_per_second, and cpu_cores: CPU seconds of this process and its ended
+    workers for each second."""
     write = ways("jpeg" if task.files else "raw")[way]
     split = read_manifest(Path(task.folder)).split("train")
     scratch = Path(tempfile.mkdtemp(prefix="slipform-bench-"))
@@ -59,7 +66,10 @@ def write_once(way: str, task: Task) -> dict[str, float]:
         cpu, start = _cpu_seconds(), time.perf_counter()
         write(task, scratch / "out")
         elapsed = time.perf_counter() - start
-        return {"images_per_second": split.num_samples / elapsed, "cpu_cores": (_cpu_seconds() - cpu) / elapsed}
+        return {
+            "images_per_second": split.num_samples / elapsed,
+            "cpu_cores": (_cpu_seconds() - cpu) / elapsed,
+        }
     finally:
         shutil.rmtree(scratch)
 
@@ -83,9 +93,15 @@ def _prepare(task: Task, out: Path, *, check: bool) -> None:
     from slipform.preprocess.source import Arrays, Files, SampleSource
 
     manifest, beton = read_manifest(Path(task.folder)), _beton(task)
-    samples = Files(Path(task.files), _paths(beton), beton.labels) if task.files else Arrays(_pixels(task), beton.labels, "bench")
+    samples = (
+        Files(Path(task.files), _paths(beton), beton.labels)
+        if task.files
+        else Arrays(_pixels(task), beton.labels, "bench")
+    )
     source = SampleSource(manifest.dataset, manifest.classes, {"train": samples}, "as given")
-    prepare(source, out, Encoding("keep" if task.files else "raw", check=check), workers=task.workers)
+    prepare(
+        source, out, Encoding("keep" if task.files else "raw", check=check), workers=task.workers
+    )
 
 
 def _ffcv(task: Task, out: Path) -> None:
@@ -93,9 +109,15 @@ def _ffcv(task: Task, out: Path) -> None:
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
 
-    image = RGBImageField(write_mode="jpg", jpeg_quality=90) if task.files else RGBImageField(write_mode="raw")
+    image = (
+        RGBImageField(write_mode="jpg", jpeg_quality=90)
+        if task.files
+        else RGBImageField(write_mode="raw")
+    )
     out.mkdir()
-    writer = DatasetWriter(str(out / "train.beton"), {"image": image, "label": IntField()}, num_workers=task.workers)
+    writer = DatasetWriter(
+        str(out / "train.beton"), {"image": image, "label": IntField()}, num_workers=task.workers
+    )
     writer.from_indexed_dataset(_Indexed(task))
 
 
@@ -105,7 +127,9 @@ class _Indexed:
     def __init__(self, task: Task) -> None:
         beton = _beton(task)
         self._labels = beton.labels
-        self._paths = [os.path.join(task.files, path) for path in _paths(beton)] if task.files else []
+        self._paths = (
+            [os.path.join(task.files, path) for path in _paths(beton)] if task.files else []
+        )
         self._pixels = None if task.files else _pixels(task)
 
     def __len__(self) -> int:
@@ -130,7 +154,9 @@ def _paths(beton: Beton) -> list[str]:
     return [f"{label:04d}/{index:07d}.jpg" for index, label in enumerate(beton.labels)]
 
 
-_PIXELS: dict[str, Any] = {}  # read once in each process: the source, not part of what is timed from the second repeat on
+_PIXELS: dict[
+    str, Any
+] = {}  # read once in each process: the source, not part of what is timed from the second repeat on
 
 
 def _pixels(task: Task) -> Any:
@@ -142,8 +168,11 @@ def _pixels(task: Task) -> Any:
     return _PIXELS[task.folder]
 
 
-def run(folder: Path, workers: int, peers: bool, effort: Effort, say: Callable[[str], None]) -> list[Row]:
-    """Every way in turns, each in a process of its own; the first write of each is thrown away (imports, file cache)."""
+def run(
+    folder: Path, workers: int, peers: bool, effort: Effort, say: Callable[[str], None]
+) -> list[Row]:
+    """Every way in turns, each in a process of its own; the first write of each is thrown away
+    (imports, file cache)."""
     stored = stored_as(folder)
     task = Task(str(folder), str(image_files(folder, "train")) if stored == "jpeg" else "", workers)
     names = [way for way in ways(stored) if peers or not way.startswith("ffcv")]
@@ -153,7 +182,11 @@ def run(folder: Path, workers: int, peers: bool, effort: Effort, say: Callable[[
 
         def turn(way: str) -> Callable[[], dict[str, float]]:
             def write() -> dict[str, float]:
-                found = {} if way in dead else places[way].call(write_once, way, task, seconds=CALL_SECONDS)
+                found = (
+                    {}
+                    if way in dead
+                    else places[way].call(write_once, way, task, seconds=CALL_SECONDS)
+                )
                 if isinstance(found, Died):
                     dead[way] = found.note
                     found = {}
@@ -171,13 +204,22 @@ def run(folder: Path, workers: int, peers: bool, effort: Effort, say: Callable[[
         case: Settings = {"data": read_manifest(folder).dataset, "way": way, "workers": workers}
         if way in dead:
             missing = "ModuleNotFoundError" in dead[way]
-            rows.append(Row(suite="prep", case=case, status="not installed" if missing else "failed", note=dead[way]))
+            rows.append(
+                Row(
+                    suite="prep",
+                    case=case,
+                    status="not installed" if missing else "failed",
+                    note=dead[way],
+                )
+            )
             continue
         figures = {name: figure(found) for name, found in values[way].items()}
         figures["resident_bytes"] = figure([float(memory[way])])
         peer = next((name for name in values if name.startswith("ffcv") and name not in dead), None)
         if peer is not None and peer != way:
-            figures["multiple_of_ffcv"] = ratio(values[way]["images_per_second"], values[peer]["images_per_second"])
+            figures["multiple_of_ffcv"] = ratio(
+                values[way]["images_per_second"], values[peer]["images_per_second"]
+            )
         rows.append(Row(suite="prep", case=case, figures=figures))
     return rows
 
@@ -188,6 +230,8 @@ def shortfalls(rows: list[Row]) -> list[str]:
     for row in rows:
         wanted, multiple = REQUIRED.get(str(row.case["way"])), row.figures.get("multiple_of_ffcv")
         if wanted is not None and (multiple is None or multiple.median < wanted):
-            measured = f"{multiple.median:.2f} times ffcv" if multiple else "not measured beside ffcv"
+            measured = (
+                f"{multiple.median:.2f} times ffcv" if multiple else "not measured beside ffcv"
+            )
             found.append(f"{row.case['way']}: {measured}, at least {wanted} is required")
     return found

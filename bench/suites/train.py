@@ -1,12 +1,16 @@
-"""`bench train`: does the step ever wait for data? For each backbone, batch size, precision and compile mode:
+"""`bench train`: does the step ever wait for data? For each backbone, batch size, precision and
+compile mode:
 
-(a) the step on a batch that is already there, (b) the loader alone, (c) both, and beside them a torch DataLoader that feeds the
-same step. In: points. Out: a row for each, with c / a, the share of (c) spent waiting in next(loader), peak memory, compile
-time and time to first batch. The step is slipform.train.step.step.train_step on a state made by slipform.train.step.build.build_state: what `train` runs.
+(a) the step on a batch that is already there, (b) the loader alone, (c) both, and beside them a
+torch DataLoader that feeds the same step. In: points. Out: a row for each, with c / a, the share of
+(c) spent waiting in next(loader), peak memory, compile time and time to first batch. The step is
+slipform.train.step.step.train_step on a state made by slipform.train.step.build.build_state: what
+`train` runs.
 
-Each point has a process of its own. Within it the measurements take turns, so c / a is formed from neighbours in time. On a
-CPU loader and step share the cores, so c / a below 1 is work, not waiting. On a GPU the host runs ahead of the device:
-what a full queue of the device costs is not waiting for data, so c / a is the measure there, and the waiting share its bound.
+Each point has a process of its own. Within it the measurements take turns, so c / a is formed from
+neighbours in time. On a CPU loader and step share the cores, so c / a below 1 is work, not waiting.
+On a GPU the host runs ahead of the device: what a full queue of the device costs is not waiting for
+data, so c / a is the measure there, and the waiting share its bound.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
 
 @dataclass(frozen=True)
 class Point:
-    """One condition. precision and compile as in the [train] section of a recipe; peer: feed the step from torch too."""
+    """One condition. precision and compile as in the [train] section of a recipe; peer: feed the
+    step from torch too."""
 
     data: str
     model: str
@@ -64,8 +69,11 @@ class Outcome:
     figures: dict[str, Figure] = field(default_factory=dict)
 
 
-def feed(batches: Iterator[Batch], step: Callable[[Batch], Any], device: str, effort: Effort) -> dict[str, float]:
-    """Run `step` on batches for effort.seconds, at least effort.min_batches, after a warm-up that empties the loader's queue.
+def feed(
+    batches: Iterator[Batch], step: Callable[[Batch], Any], device: str, effort: Effort
+) -> dict[str, float]:
+    """Run `step` on batches for effort.seconds, at least effort.min_batches, after a warm-up that
+    empties the loader's queue.
 
     images_per_second, and wait_share: the share of that time which next(batches) took.
     """
@@ -78,7 +86,9 @@ def feed(batches: Iterator[Batch], step: Callable[[Batch], Any], device: str, ef
     return {"images_per_second": images / elapsed, "wait_share": waited / elapsed}
 
 
-def _feed_for(batches: Iterator[Batch], step: Callable[[Batch], Any], at_least: int, seconds: float) -> tuple[int, float]:
+def _feed_for(
+    batches: Iterator[Batch], step: Callable[[Batch], Any], at_least: int, seconds: float
+) -> tuple[int, float]:
     """Returns images trained on and seconds spent in next(batches)."""
     images, taken, waited = 0, 0, 0.0
     end = time.perf_counter() + seconds
@@ -141,13 +151,17 @@ def _measure(point: Point, effort: Effort) -> Outcome:
         precision = pick_precision(point.precision, process.device)  # type: ignore[arg-type]
         dtype = str(precision).removeprefix("torch.")
         data, device = Path(point.data), str(process.device)
-        work = usual_work(data, batch_size=point.batch_size, cores=point.cores, device=device, dtype=dtype)
+        work = usual_work(
+            data, batch_size=point.batch_size, cores=point.cores, device=device, dtype=dtype
+        )
         if work.stored == "jpeg":
             work = replace(work, files=str(image_files(data, "train")))
         config = run_config(point, work)
         set_up(config.train, process.device)
         peer = None
-        if point.peer:  # first: its workers are forks, which should happen before this process has threads of its own
+        # first: its workers are forks, which should happen before this process has threads of its
+        # own
+        if point.peer:
             chosen = torch_dataloader.candidates(work)[0]
             peer = stack.enter_context(torch_dataloader.batches(work, chosen))
             next(peer)
@@ -170,7 +184,9 @@ def _measure(point: Point, effort: Effort) -> Outcome:
 
         reset_peak(device)
         classes = loader.manifest.num_classes
-        state = build_state(config, num_classes=classes, process=process, first_images=lambda: fixed.images)
+        state = build_state(
+            config, num_classes=classes, process=process, first_images=lambda: fixed.images
+        )
         set_train_mode(state)
         step_seconds = []
         for _ in range(3):
@@ -181,16 +197,30 @@ def _measure(point: Point, effort: Effort) -> Outcome:
 
         ours = _endless(loader)
         turns = {
-            "step": lambda: feed(repeat(fixed), lambda batch: train_step(state, batch), device, effort),
-            "loader": lambda: feed(ours, lambda batch: None, device, replace(effort, min_batches=max(8, effort.min_batches))),
-            "end_to_end": lambda: feed(ours, lambda batch: train_step(state, batch), device, effort),
+            "step": lambda: feed(
+                repeat(fixed), lambda batch: train_step(state, batch), device, effort
+            ),
+            "loader": lambda: feed(
+                ours,
+                lambda batch: None,
+                device,
+                replace(effort, min_batches=max(8, effort.min_batches)),
+            ),
+            "end_to_end": lambda: feed(
+                ours, lambda batch: train_step(state, batch), device, effort
+            ),
         }
         feed(ours, lambda batch: train_step(state, batch), device, replace(effort, seconds=0.0))
         memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn
         if peer is not None:
             indices = torch.arange(point.batch_size)
-            theirs = (Batch(images.contiguous(memory_format=torch.channels_last), labels, indices) for images, labels in peer)
-            turns["torch"] = lambda: feed(theirs, lambda batch: train_step(state, batch), device, effort)
+            theirs = (
+                Batch(images.contiguous(memory_format=torch.channels_last), labels, indices)
+                for images, labels in peer
+            )
+            turns["torch"] = lambda: feed(
+                theirs, lambda batch: train_step(state, batch), device, effort
+            )
         values = interleave(turns, effort.rounds)
 
         parameters = sum(parameter.numel() for parameter in state.model.parameters())
@@ -204,7 +234,9 @@ def _measure(point: Point, effort: Effort) -> Outcome:
         figures = _figures(values) | {name: figure([value]) for name, value in memory.items()}
         figures["first_batch_seconds"] = figure([first_batch_seconds])
         if state.rules.compiled:
-            figures["compile_seconds"] = figure([step_seconds[0] - statistics.median(step_seconds[1:])])
+            figures["compile_seconds"] = figure(
+                [step_seconds[0] - statistics.median(step_seconds[1:])]
+            )
     return Outcome(settings=settings, figures=figures)
 
 
@@ -230,7 +262,8 @@ def _endless(loader: Any) -> Iterator[Batch]:
 
 
 def _settle() -> None:
-    """Wait until the DataLoader's workers have filled their queue and rest, so that they do not compute while we measure."""
+    """Wait until the DataLoader's workers have filled their queue and rest, so that they do not
+    compute while we measure."""
     for _ in range(100):
         before = cpu_seconds()
         time.sleep(0.2)
@@ -243,7 +276,8 @@ def run(points: list[Point], effort: Effort, say: Callable[[str], None]) -> list
     rows = []
     for number, point in enumerate(points, 1):
         say(
-            f"{number} of {len(points)}: {point.model}, batch size {point.batch_size}, {point.precision}, compile {point.compile}"
+            f"{number} of {len(points)}: {point.model}, batch size {point.batch_size},"
+            f" {point.precision}, compile {point.compile}"
         )
         outcome = isolated(measure_point, point, effort)
         if isinstance(outcome, Died):
@@ -257,7 +291,12 @@ def run(points: list[Point], effort: Effort, say: Callable[[str], None]) -> list
             "loader": point.executor,
             "device": point.device,
         }
-        found = {"settings": outcome.settings, "figures": outcome.figures, "status": outcome.status, "note": outcome.note}
+        found = {
+            "settings": outcome.settings,
+            "figures": outcome.figures,
+            "status": outcome.status,
+            "note": outcome.note,
+        }
         rows.append(Row(suite="train", case=case, **found))
         if outcome.status != "ok":
             say(f"  {outcome.status}: {outcome.note}")

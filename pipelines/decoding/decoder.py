@@ -1,8 +1,9 @@
 """JPEG streams -> pixels on CPU cores, by DALI's decoder, whole or just a region.
 
-In: bytes of JPEGs and regions of interest. Out: `Pictures`, valid as long as they are held. One undecodable image ends a
-DALI pipeline, so on an error each image of the batch is tried by itself, the bad ones named, and the pipeline built anew;
-what has no whole header (`jpeg.py`) DALI does not get to see.
+In: bytes of JPEGs and regions of interest. Out: `Pictures`, valid as long as they are held. One
+undecodable image ends a DALI pipeline, so on an error each image of the batch is tried by itself,
+the bad ones named, and the pipeline built anew; what has no whole header (`jpeg.py`) DALI does not
+get to see.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ Int32 = npt.NDArray[np.int32]
 
 
 def threads_to_decode(cores: int) -> int:
-    """Half as many again as cores: a thread sleeps while DALI's own one takes over from it and back."""
+    """Half as many again as cores: a thread sleeps while DALI's own one takes over from it and
+    back."""
     return cores + (cores + 1) // 2
 
 
 class Decoder:
-    """DALI's `decoders.image_slice` for up to `batch_size` images at once, on any number of threads at once.
+    """DALI's `decoders.image_slice` for up to `batch_size` images at once, on any number of threads
+    at once.
 
-    Every thread that calls it has its own pipeline of one thread: in one pipeline of many, all wait for the slowest at the end
-    of every run, which cost a quarter of the streaming speed where a run was 32 images.
+    Every thread that calls it has its own pipeline of one thread: in one pipeline of many, all wait
+    for the slowest at the end of every run, which cost a quarter of the streaming speed where a run
+    was 32 images.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -39,8 +43,15 @@ class Decoder:
     def _build(batch_size: int) -> Any:
         from nvidia.dali import fn, pipeline_def, types
 
-        # The dynamic executor hands its outputs over: they live until the last reference goes, not until the next run.
-        @pipeline_def(batch_size=batch_size, num_threads=1, device_id=None, exec_dynamic=True, prefetch_queue_depth=1)
+        # The dynamic executor hands its outputs over: they live until the last reference goes, not
+        # until the next run.
+        @pipeline_def(
+            batch_size=batch_size,
+            num_threads=1,
+            device_id=None,
+            exec_dynamic=True,
+            prefetch_queue_depth=1,
+        )
         def graph() -> Any:
             return fn.decoders.image_slice(
                 fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1),
@@ -55,8 +66,12 @@ class Decoder:
         return pipeline
 
     def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
-        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black, and named in `bad`."""
-        whole_headers = [holds(jpeg, int(x1), int(y1)) for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)]
+        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black,
+        and named in `bad`."""
+        whole_headers = [
+            holds(jpeg, int(x1), int(y1))
+            for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)
+        ]
         if all(whole_headers):
             if not hasattr(self._own, "pipeline"):
                 with self._building:
@@ -69,14 +84,17 @@ class Decoder:
         single = self._build(1)
         for i, jpeg in enumerate(jpegs):
             try:
-                parts.append(self._run(single, [jpeg], regions[i : i + 1]) if whole_headers[i] else None)
+                parts.append(
+                    self._run(single, [jpeg], regions[i : i + 1]) if whole_headers[i] else None
+                )
             except RuntimeError:
                 parts.append(None)
                 single = self._build(1)
         bad = tuple(i for i, part in enumerate(parts) if part is None)
         whole = [part or _black(regions[i : i + 1]) for i, part in enumerate(parts)]
         joined = {
-            name: np.concatenate([getattr(p, name) for p in whole]) for name in ("addresses", "heights", "widths", "origin")
+            name: np.concatenate([getattr(p, name) for p in whole])
+            for name in ("addresses", "heights", "widths", "origin")
         }
         return Pictures(**joined, bad=bad, owner=whole)
 
@@ -88,7 +106,13 @@ class Decoder:
         tensors = [images[i] for i in range(len(jpegs))]
         shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
         addresses = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
-        return Pictures(addresses, shapes[:, 0].copy(), shapes[:, 1].copy(), regions[:, :2], owner=(images, tensors))
+        return Pictures(
+            addresses,
+            shapes[:, 0].copy(),
+            shapes[:, 1].copy(),
+            regions[:, :2],
+            owner=(images, tensors),
+        )
 
 
 def _black(region: Int32) -> Pictures:

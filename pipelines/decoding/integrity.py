@@ -1,6 +1,7 @@
 """Damaged samples: found when first read, named with index and class.
 
-In: a beton and the positions of a batch. Out: which of them are bad, or a SampleError where they are not to be skipped.
+In: a beton and the positions of a batch. Out: which of them are bad, or a SampleError where they
+are not to be skipped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from slipform.pipelines.errors import SampleError
 
 
 class FirstRead:
-    """Compares each sample's CRC-32 once, when it is first met: later epochs read the same pages again."""
+    """Compares each sample's CRC-32 once, when it is first met: later epochs read the same pages
+    again."""
 
     def __init__(self, beton: Beton, on_bad: str) -> None:
         self._beton, self.skips = beton, on_bad == "skip"
@@ -33,11 +35,15 @@ class FirstRead:
         return bad
 
     def undecodable(self, indices: npt.NDArray[np.int64], positions: list[int]) -> list[int]:
-        """The same positions again, for a decoder that failed at them; raises for the first where nothing is skipped."""
+        """The same positions again, for a decoder that failed at them; raises for the first where
+        nothing is skipped."""
         if positions and not self.skips:
             index = int(indices[positions[0]])
             label, path = int(self._beton.labels[index]), self._beton.path
             raise SampleError(
-                f"sample {index} (class {label}) of {path} cannot be decoded. Run: prep verify {path.parent}", index, label
+                f"sample {index} (class {label}) of {path} cannot be decoded. Run: prep verify"
+                f" {path.parent}",
+                index,
+                label,
             )
         return positions

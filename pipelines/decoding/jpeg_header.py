@@ -1,8 +1,10 @@
-"""The size that a JPEG stream says it has, read before a decoder sees it; numba, a microsecond an image.
+"""The size that a JPEG stream says it has, read before a decoder sees it; numba, a microsecond an
+image.
 
-In: a stream. Out: height and width, or that it is none. DALI's decoder (2.4, nvImageCodec 0.9) does not only fail on a stream
-without a whole header, or on a region beyond the image: in a batch with others it may end the process (a segmentation fault
-in 1 of 40 batches of 64). A stream that is damaged behind its header gives an ordinary error.
+In: a stream. Out: height and width, or that it is none. DALI's decoder (2.4, nvImageCodec 0.9) does
+not only fail on a stream without a whole header, or on a region beyond the image: in a batch with
+others it may end the process (a segmentation fault in 1 of 40 batches of 64). A stream that is
+damaged behind its header gives an ordinary error.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from slipform.pipelines.kernel import kernel
 
 @kernel
 def header_size(data):  # type: ignore[no-untyped-def]
-    """(height, width) of a JPEG stream, uint8 [bytes]; (0, 0) where its markers do not lead to a frame and then to a scan."""
+    """(height, width) of a JPEG stream, uint8 [bytes]; (0, 0) where its markers do not lead to a
+    frame and then to a scan."""
     height, width = 0, 0
     if len(data) < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return 0, 0
@@ -32,8 +35,17 @@ def header_size(data):  # type: ignore[no-untyped-def]
         length = int(data[at + 2]) * 256 + int(data[at + 3])
         if length < 2 or marker == 0xD9:
             return 0, 0
-        if 0xC0 <= marker <= 0xCF and marker != 0xC4 and marker != 0xC8 and marker != 0xCC and at + 9 <= len(data):
-            height, width = int(data[at + 5]) * 256 + int(data[at + 6]), int(data[at + 7]) * 256 + int(data[at + 8])
+        if (
+            0xC0 <= marker <= 0xCF
+            and marker != 0xC4
+            and marker != 0xC8
+            and marker != 0xCC
+            and at + 9 <= len(data)
+        ):
+            height, width = (
+                int(data[at + 5]) * 256 + int(data[at + 6]),
+                int(data[at + 7]) * 256 + int(data[at + 8]),
+            )
         at += 2 + length
     return 0, 0
 

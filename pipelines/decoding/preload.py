@@ -1,7 +1,7 @@
 """All images of a beton decoded once: what `resident` keeps in memory.
 
-In: a beton. Out: `Decoded`, where each image's uint8 pixels lie. Raw samples stay in the page cache behind the mapped file
-unless one buffer is asked for, as an upload to a GPU does.
+In: a beton. Out: `Decoded`, where each image's uint8 pixels lie. Raw samples stay in the page cache
+behind the mapped file unless one buffer is asked for, as an upload to a GPU does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _PART = 32  # images decoded at once by a thread
 
 @dataclass(frozen=True)
 class Decoded:
-    """addresses int64 [N] of uint8 [H, W, 3] images; bad bool [N]: unreadable, black; buffer: what was decoded or copied."""
+    """addresses int64 [N] of uint8 [H, W, 3] images; bad bool [N]: unreadable, black; buffer: what
+    was decoded or copied."""
 
     addresses: npt.NDArray[np.int64]
     bad: npt.NDArray[np.bool_]
@@ -36,13 +37,18 @@ class Decoded:
         return self.addresses - self.buffer.ctypes.data
 
 
-def decode_all(beton: Beton, threads: int, first_read: FirstRead, one_buffer: bool = False) -> Decoded:
-    """Check every CRC-32 and decode every JPEG, on `threads` threads. Raises SampleError as `first_read` does."""
+def decode_all(
+    beton: Beton, threads: int, first_read: FirstRead, one_buffer: bool = False
+) -> Decoded:
+    """Check every CRC-32 and decode every JPEG, on `threads` threads. Raises SampleError as
+    `first_read` does."""
     bad = np.zeros(len(beton), bool)
     bad[first_read.bad(np.arange(len(beton)))] = True
     addresses = beton.data.ctypes.data + beton.offsets
     moved = np.arange(len(beton)) if one_buffer else np.flatnonzero(beton.modes != RAW)
-    starts = np.concatenate([[0], np.cumsum(beton.heights[moved].astype(np.int64) * beton.widths[moved] * 3)])
+    starts = np.concatenate(
+        [[0], np.cumsum(beton.heights[moved].astype(np.int64) * beton.widths[moved] * 3)]
+    )
     buffer = np.zeros(int(starts[-1]), np.uint8)
     addresses[moved] = buffer.ctypes.data + starts[:-1]
     jpegs = np.flatnonzero(beton.modes != RAW)
@@ -52,13 +58,17 @@ def decode_all(beton: Beton, threads: int, first_read: FirstRead, one_buffer: bo
     decoder = Decoder(_PART)
 
     def decode(at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
-        whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(np.int32)
+        whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(
+            np.int32
+        )
         pictures = decoder.decode([beton.bytes_of(i) for i in at], whole)
         _copy(pictures, addresses[at])
         return at, pictures.bad
 
     with ThreadPoolExecutor(threads_to_decode(threads)) as pool:
-        for at, undecodable in pool.map(decode, [jpegs[i : i + _PART] for i in range(0, len(jpegs), _PART)]):
+        for at, undecodable in pool.map(
+            decode, [jpegs[i : i + _PART] for i in range(0, len(jpegs), _PART)]
+        ):
             bad[at[first_read.undecodable(at, list(undecodable))]] = True
     return Decoded(addresses, bad, buffer, beton)
 
@@ -66,4 +76,8 @@ def decode_all(beton: Beton, threads: int, first_read: FirstRead, one_buffer: bo
 def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64]) -> None:
     for i, address in enumerate(addresses):
         if i not in pictures.bad:  # an undecodable image stays black
-            ctypes.memmove(int(address), int(pictures.addresses[i]), int(pictures.heights[i]) * int(pictures.widths[i]) * 3)
+            ctypes.memmove(
+                int(address),
+                int(pictures.addresses[i]),
+                int(pictures.heights[i]) * int(pictures.widths[i]) * 3,
+            )

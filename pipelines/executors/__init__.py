@@ -24,7 +24,8 @@ MEMORY_SHARE = 0.25  # of the free memory, which resident pixels may take under 
 def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
     """Build the executor `name`.
 
-    "auto" takes resident where the decoded images fit, else what `tuned` says (a profile), else dali on a GPU, host on a CPU.
+    "auto" takes resident where the decoded images fit, else what `tuned` says (a profile), else
+    dali on a GPU, host on a CPU.
     """
     if name == "auto":
         fits = beton.resident_bytes() <= MEMORY_SHARE * _free_bytes(settings.device)

@@ -16,7 +16,8 @@ from slipform.pipelines.plan.plan import Plan
 
 @dataclass(frozen=True)
 class Settings:
-    """What every executor is built with. spec: resolved; depth: jobs under way at once; on_bad: "error" or "skip"."""
+    """What every executor is built with. spec: resolved; depth: jobs under way at once; on_bad:
+    "error" or "skip"."""
 
     spec: Augmentation
     batch_size: int
@@ -29,7 +30,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """One batch to make. indices int64 [N], all valid; plan: the Plan of these samples in this order."""
+    """One batch to make. indices int64 [N], all valid; plan: the Plan of these samples in this
+    order."""
 
     indices: npt.NDArray[np.int64]
     plan: Plan
@@ -40,16 +42,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Rendered:
-    """images [N, 3, S, S] channels_last on the device; bad: positions in the batch whose sample could not be decoded."""
+    """images [N, 3, S, S] channels_last on the device; bad: positions in the batch whose sample
+    could not be decoded."""
 
     images: Tensor
     bad: list[int]
 
 
 class Executor(Protocol):
-    """Plan -> pixels. Jobs are worked on in the background and come back in the order they were submitted.
+    """Plan -> pixels. Jobs are worked on in the background and come back in the order they were
+    submitted.
 
-    Images that `collect` returned stay valid until the next `collect`; at most `depth` jobs may be under way.
+    Images that `collect` returned stay valid until the next `collect`; at most `depth` jobs may be
+    under way.
     """
 
     name: str
@@ -59,10 +64,12 @@ class Executor(Protocol):
         """Begin a job; returns at once."""
 
     def collect(self) -> Rendered:
-        """Wait for the oldest job. Raises SampleError where on_bad is "error" and a sample cannot be read."""
+        """Wait for the oldest job. Raises SampleError where on_bad is "error" and a sample cannot
+        be read."""
 
     def stats(self) -> dict[str, float]:
-        """Seconds of work per stage since the start: {"decode_seconds": ..., "augment_seconds": ...}."""
+        """Seconds of work per stage since the start: {"decode_seconds": ..., "augment_seconds":
+        ...}."""
 
     def close(self) -> None:
         """End threads and free memory; jobs under way are dropped. May be called twice."""

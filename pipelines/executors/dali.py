@@ -1,8 +1,10 @@
-"""The `dali` executor: one DALI graph decodes, resizes, warps and colours; on a GPU (`mixed` decoding) or on CPU cores.
+"""The `dali` executor: one DALI graph decodes, resizes, warps and colours; on a GPU (`mixed`
+decoding) or on CPU cores.
 
-In: jobs. Out: batches on the device, handed to torch without a copy. The Plan's numbers are arguments of DALI's operators:
-an axis-aligned sample is one `resize` with a region of interest (its ends swapped for a flip), which equals the Plan's
-triangle filter; anything else is `resize` to the reduced size and `warp_perspective`; the colour map is `coord_transform`.
+In: jobs. Out: batches on the device, handed to torch without a copy. The Plan's numbers are
+arguments of DALI's operators: an axis-aligned sample is one `resize` with a region of interest (its
+ends swapped for a flip), which equals the Plan's triangle filter; anything else is `resize` to the
+reduced size and `warp_perspective`; the colour map is `coord_transform`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,13 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.jpeg_header import holds
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import Job, Rendered, Settings
-from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, lost_weight, paddings, restore_edges
+from slipform.pipelines.executors.dali_border import (
+    erase_boxes,
+    fill_outside,
+    lost_weight,
+    paddings,
+    restore_edges,
+)
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.region import regions_needed, relative
 from slipform.pipelines.rendering.taps import reduced_size
@@ -37,10 +45,14 @@ class DaliExecutor:
     def __init__(self, beton: Beton, settings: Settings) -> None:
         jpg = beton.modes == JPG
         if jpg.any() and not jpg.all():
-            raise ConfigError(f'{beton.path} mixes JPEG and raw samples, which loader = "dali" cannot. Use loader = "host".')
+            raise ConfigError(
+                f'{beton.path} mixes JPEG and raw samples, which loader = "dali" cannot. Use loader'
+                ' = "host".'
+            )
         if not settings.spec.axis_aligned and settings.spec.border == "reflect":
             raise ConfigError(
-                'loader = "dali" cannot warp with border = "reflect". Use loader = "host", or border = "zero" or "edge".'
+                'loader = "dali" cannot warp with border = "reflect". Use loader = "host", or'
+                ' border = "zero" or "edge".'
             )
         self.depth = settings.depth
         self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
@@ -74,15 +86,19 @@ class DaliExecutor:
                 images = images.gpu() if gpu else images
                 images = fn.slice(images, start, shape, axis_names="WH")
             elif gpu:
-                # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole, then cut.
+                # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole,
+                # then cut.
                 jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
                 images = fn.decoders.image(jpegs, device="mixed", output_type=types.RGB)
                 images = fn.slice(images, start, shape, axis_names="WH")
             else:
                 jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
-                images = fn.decoders.image_slice(jpegs, start, shape, axis_names="WH", output_type=types.RGB)
+                images = fn.decoders.image_slice(
+                    jpegs, start, shape, axis_names="WH", output_type=types.RGB
+                )
             triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
-            # Black about the region, where the filter reads beyond it: DALI would repeat the edge, the Plan leaves it out.
+            # Black about the region, where the filter reads beyond it: DALI would repeat the edge,
+            # the Plan leaves it out.
             images = fn.slice(
                 images, numbers("frame", 1, types.INT32), numbers("framed", 1, types.INT32),
                 axis_names="WH", out_of_bounds_policy="pad", fill_values=0,
@@ -113,20 +129,36 @@ class DaliExecutor:
         bad = self._first_read.bad(job.indices)
         if self._jpg:
             beton = self._beton
-            sides = zip(job.indices, beton.widths[job.indices], beton.heights[job.indices], strict=True)
-            headless = [i for i, (index, width, height) in enumerate(sides) if not holds(beton.bytes_of(index), width, height)]
+            sides = zip(
+                job.indices, beton.widths[job.indices], beton.heights[job.indices], strict=True
+            )
+            headless = [
+                i
+                for i, (index, width, height) in enumerate(sides)
+                if not holds(beton.bytes_of(index), width, height)
+            ]
             bad += self._first_read.undecodable(job.indices, [i for i in headless if i not in bad])
-        bad = sorted({*bad, *(i for i, index in enumerate(job.indices) if int(index) in self._broken)})
+        bad = sorted(
+            {*bad, *(i for i, index in enumerate(job.indices) if int(index) in self._broken)}
+        )
         self._jobs.append((job, bad))
         self._feed(self._graph, job, bad)
         self._graph.schedule_run()
         self._seconds["read_seconds"] += time.perf_counter() - began
 
     def _primed(self, graph: Any) -> Any:
-        """DALI's first `schedule_run` starts `depth` runs at once: give it as many, each of one black image."""
+        """DALI's first `schedule_run` starts `depth` runs at once: give it as many, each of one
+        black image."""
         if len(self._beton):
             first = np.zeros(1, np.int64)
-            plan = draw(self._settings.spec, first, self._beton.heights[first], self._beton.widths[first], 0, 0)
+            plan = draw(
+                self._settings.spec,
+                first,
+                self._beton.heights[first],
+                self._beton.widths[first],
+                0,
+                0,
+            )
             for _ in range(self.depth):
                 self._feed(graph, Job(first, plan), [0])
             graph.schedule_run()
@@ -151,16 +183,26 @@ class DaliExecutor:
         feed("shape", shape)
         geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
         if plan.axis_aligned:
-            start, step, count = geometry[:, [0, 1], 2], geometry[:, [0, 1], [0, 1]], np.full((len(plan), 2), plan.image_size)
+            start, step, count = (
+                geometry[:, [0, 1], 2],
+                geometry[:, [0, 1], [0, 1]],
+                np.full((len(plan), 2), plan.image_size),
+            )
         else:
-            reduced = [reduced_size(geometry[i], plan.image_size, shape[i, 1], shape[i, 0]) for i in range(len(plan))]
+            reduced = [
+                reduced_size(geometry[i], plan.image_size, shape[i, 1], shape[i, 0])
+                for i in range(len(plan))
+            ]
             count = np.array(reduced)[:, ::-1]
             start, step = np.zeros((len(plan), 2), np.float32), (shape / count).astype(np.float32)
             scale = np.concatenate([1 / step, np.ones((len(plan), 1), np.float32)], axis=1)
             feed("reduced", np.array(reduced, np.float32))
             feed("matrix", geometry * scale[:, :, None])
             for axis, name, view in ((0, "gain_x", (1, -1, 1)), (1, "gain_y", (-1, 1, 1))):
-                gains = [_gains(int(n), int(end)) for n, end in zip(count[:, axis], shape[:, axis], strict=True)]
+                gains = [
+                    _gains(int(n), int(end))
+                    for n, end in zip(count[:, axis], shape[:, axis], strict=True)
+                ]
                 graph.feed_input(name, [gain.reshape(view) for gain in gains])
         frame = paddings(step)
         feed("frame", -frame)
@@ -187,21 +229,31 @@ class DaliExecutor:
         return Rendered(erase_boxes(images, job.plan).permute(0, 3, 1, 2), bad)
 
     def _output(self) -> Any:
-        """The next run's images; on a GPU bound to torch's stream: not read early there, nor freed while it still reads."""
+        """The next run's images; on a GPU bound to torch's stream: not read early there, nor freed
+        while it still reads."""
         gpu = self._settings.device.type == "cuda"
-        (images,) = self._graph.outputs(torch.cuda.current_stream(self._settings.device) if gpu else None)
+        (images,) = self._graph.outputs(
+            torch.cuda.current_stream(self._settings.device) if gpu else None
+        )
         return images
 
     def _recover(self, error: Exception) -> None:
-        """An undecodable image ended the graph: name it, or build the graph anew and run what was under way without it."""
+        """An undecodable image ended the graph: name it, or build the graph anew and run what was
+        under way without it."""
         found: set[int] = set()
         if self._jpg:
             for job, _ in self._jobs:
                 jpegs = [self._beton.bytes_of(i) for i in job.indices]
                 whole = np.zeros((len(job), 4), np.int32)
-                whole[:, 2], whole[:, 3] = self._beton.widths[job.indices], self._beton.heights[job.indices]
+                whole[:, 2], whole[:, 3] = (
+                    self._beton.widths[job.indices],
+                    self._beton.heights[job.indices],
+                )
                 positions = list(Decoder(len(job)).decode(jpegs, whole).bad)
-                found |= {int(job.indices[i]) for i in self._first_read.undecodable(job.indices, positions)}
+                found |= {
+                    int(job.indices[i])
+                    for i in self._first_read.undecodable(job.indices, positions)
+                }
         if not found - self._broken:
             raise error
         self._broken |= found
@@ -222,7 +274,9 @@ class DaliExecutor:
 def _gains(count: int, length: int) -> npt.NDArray[np.float32]:
     """float32 [count]: `lost_weight` of a whole axis of `length` pixels resized to `count`."""
     step = np.full(count, length / count)
-    return lost_weight((np.arange(count) + 0.5) * step, step, 0 * step, 0 * step + length).astype(np.float32)
+    return lost_weight((np.arange(count) + 0.5) * step, step, 0 * step, 0 * step + length).astype(
+        np.float32
+    )
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -1,5 +1,5 @@
-"""The `host` executor: streaming on CPU cores. JPEGs are decoded (only the region needed) by DALI, raw pixels are read
-where they lie in the mapped beton, and `render` does the rest.
+"""The `host` executor: streaming on CPU cores. JPEGs are decoded (only the region needed) by DALI,
+raw pixels are read where they lie in the mapped beton, and `render` does the rest.
 
 In: jobs. Out: batches on the device, through pinned memory where that is a GPU.
 """
@@ -20,14 +20,16 @@ from slipform.pipelines.executors.contract import Job, Rendered, Settings
 from slipform.pipelines.rendering.pool import Pictures, RenderPool
 from slipform.pipelines.rendering.region import regions_needed
 
-_PART = 32  # images that a thread decodes, then renders; raw ones take less work, so there may be more of them
+# images that a thread decodes, then renders; raw ones take less work, so there may be more of them
+_PART = 32
 
 
 class HostExecutor:
-    """See `Executor`. Each thread decodes a few images, then renders them; no thread waits for another.
+    """See `Executor`. Each thread decodes a few images, then renders them; no thread waits for
+    another.
 
-    There are as many buffers as batches may be under way; the consumer has one of them. One takes 77 MB for 128 images at 224 px
-    in float32.
+    There are as many buffers as batches may be under way; the consumer has one of them. One takes
+    77 MB for 128 images at 224 px in float32.
     """
 
     name = "host"
@@ -36,7 +38,10 @@ class HostExecutor:
         self.depth = settings.depth
         self._beton, self._first_read = beton, FirstRead(beton, settings.on_bad)
         self._decoder = Decoder(_PART)
-        threads, self._part = settings.threads, max(_PART, settings.batch_size // (2 * settings.threads))
+        threads, self._part = (
+            settings.threads,
+            max(_PART, settings.batch_size // (2 * settings.threads)),
+        )
         if (beton.modes == JPG).any():
             threads, self._part = threads_to_decode(threads), _PART
         self._pool = RenderPool(settings, max(2, self.depth), threads)
@@ -83,7 +88,9 @@ class HostExecutor:
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
             return replace(decoded, bad=bad)
-        stored = replace(stored, origin=np.zeros((len(indices), 2), np.int32), bad=bad, owner=(beton, decoded))
+        stored = replace(
+            stored, origin=np.zeros((len(indices), 2), np.int32), bad=bad, owner=(beton, decoded)
+        )
         for name in ("addresses", "heights", "widths", "origin"):
             getattr(stored, name)[at] = getattr(decoded, name)
         return stored

@@ -1,6 +1,8 @@
-"""The `resident` executor: every image decoded once and kept as uint8, then only augmented, epoch after epoch.
+"""The `resident` executor: every image decoded once and kept as uint8, then only augmented, epoch
+after epoch.
 
-In: jobs. Out: batches in memory. This is the form for CPU cores; `resident_gpu` keeps the pixels in a GPU's memory.
+In: jobs. Out: batches in memory. This is the form for CPU cores; `resident_gpu` keeps the pixels in
+a GPU's memory.
 """
 
 from __future__ import annotations
@@ -27,12 +29,20 @@ class ResidentExecutor:
         began = time.perf_counter()
         self._decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad))
         self._load_seconds = time.perf_counter() - began
-        self._pool = RenderPool(settings, self.depth + 1)  # those under way and the one that the consumer has
+        self._pool = RenderPool(
+            settings, self.depth + 1
+        )  # those under way and the one that the consumer has
 
     def submit(self, job: Job) -> None:
         decoded, at = self._decoded, job.indices
         bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
-        pictures = Pictures(decoded.addresses[at], self._beton.heights[at], self._beton.widths[at], bad=bad, owner=decoded)
+        pictures = Pictures(
+            decoded.addresses[at],
+            self._beton.heights[at],
+            self._beton.widths[at],
+            bad=bad,
+            owner=decoded,
+        )
         self._pool.begin(job.plan, pictures)
 
     def collect(self) -> Rendered:

@@ -1,7 +1,7 @@
 """The `resident` executor on a GPU: all pixels in its memory as uint8, one Triton kernel a batch.
 
-In: jobs. Out: batches, made on a side stream while the consumer computes. Of each batch only the Plan's numbers travel,
-about 130 bytes an image, and nothing waits for the host.
+In: jobs. Out: batches, made on a side stream while the consumer computes. Of each batch only the
+Plan's numbers travel, about 130 bytes an image, and nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from slipform.pipelines.upload import upload
 
 
 class ResidentGpuExecutor:
-    """See `Executor`. With TRITON_INTERPRET=1 it runs on a CPU too, slowly: so its tests need no GPU."""
+    """See `Executor`. With TRITON_INTERPRET=1 it runs on a CPU too, slowly: so its tests need no
+    GPU."""
 
     name = "resident"
 
@@ -33,7 +34,9 @@ class ResidentGpuExecutor:
         self._beton, self._settings = beton, settings
         device = settings.device
         began = time.perf_counter()
-        decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True)
+        decoded = decode_all(
+            beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True
+        )
         self._bad = decoded.bad
         self._pixels = torch.from_numpy(decoded.buffer).to(device)
         self._offsets = torch.from_numpy(decoded.offsets).to(device)
@@ -41,7 +44,9 @@ class ResidentGpuExecutor:
         self._load_seconds = time.perf_counter() - began
         size = settings.spec.image_size
         shape = (settings.batch_size, size, size, 3)
-        self._ring = [torch.empty(shape, dtype=settings.dtype, device=device) for _ in range(self.depth + 1)]
+        self._ring = [
+            torch.empty(shape, dtype=settings.dtype, device=device) for _ in range(self.depth + 1)
+        ]
         self._side = SideStream(device, len(self._ring)) if device.type == "cuda" else None
         self._jobs: deque[tuple[int, int, list[int]]] = deque()
         self._next = 0
@@ -62,16 +67,30 @@ class ResidentGpuExecutor:
         erase = np.zeros((count, 4), np.int32) if plan.erase is None else plan.erase
         reduced = np.zeros((count, 2), np.int32)
         if not plan.axis_aligned:
-            sizes = zip(plan.geometry, beton.heights[job.indices], beton.widths[job.indices], strict=True)
-            reduced = np.array([reduced_size(g, plan.image_size, h, w) for g, h, w in sizes], np.int32)
+            sizes = zip(
+                plan.geometry, beton.heights[job.indices], beton.widths[job.indices], strict=True
+            )
+            reduced = np.array(
+                [reduced_size(g, plan.image_size, h, w) for g, h, w in sizes], np.int32
+            )
         numbers = self._upload(plan.geometry.reshape(count, 9), plan.color.reshape(count, 12))
         boxes = self._upload(plan.clip, erase, reduced)
         at = self._upload(job.indices.reshape(-1, 1))[:, 0]
         triton_render.render[(count, triton.cdiv(plan.image_size**2, triton_render.BLOCK))](
-            self._pixels, self._offsets[at], self._sizes[at], numbers[:, :9].contiguous(), numbers[:, 9:].contiguous(),
-            boxes[:, :8].contiguous(), boxes[:, 8:].contiguous(), out, plan.image_size,
-            BORDER=BORDERS[plan.border], ALIGNED=plan.axis_aligned, ERASE=plan.erase is not None, BLOCK=triton_render.BLOCK,
-        )  # fmt: skip
+            self._pixels,
+            self._offsets[at],
+            self._sizes[at],
+            numbers[:, :9].contiguous(),
+            numbers[:, 9:].contiguous(),
+            boxes[:, :8].contiguous(),
+            boxes[:, 8:].contiguous(),
+            out,
+            plan.image_size,
+            BORDER=BORDERS[plan.border],
+            ALIGNED=plan.axis_aligned,
+            ERASE=plan.erase is not None,
+            BLOCK=triton_render.BLOCK,
+        )
 
     def _upload(self, *columns: np.ndarray) -> Tensor:
         """Columns side by side, in one transfer."""

@@ -1,12 +1,15 @@
-"""What is done to an image on its way to the net: `Augmentation`, the [augment] section of a recipe.
+"""What is done to an image on its way to the net: `Augmentation`, the [augment] section of a
+recipe.
 
-In: settings. Out: a frozen, checked spec; `slipform.pipelines.plan.plan.draw` turns it into the numbers of one batch.
+In: settings. Out: a frozen, checked spec; `slipform.pipelines.plan.plan.draw` turns it into the
+numbers of one batch.
 
-Parameters mean what torchvision.transforms.v2 means by them. The Plan is one matrix and one colour map, so it differs where
-torchvision's chain is not linear:
-- colour jitter is not clamped between its steps (nor at its end); contrast turns about mid-grey (0.5) and not about the
-  image's own mean; hue is a rotation about the grey axis of RGB and not a shift in HSV; the order of the four is fixed
-  (brightness, contrast, saturation, hue) where torchvision shuffles it;
+Parameters mean what torchvision.transforms.v2 means by them. The Plan is one matrix and one colour
+map, so it differs where torchvision's chain is not linear:
+- colour jitter is not clamped between its steps (nor at its end); contrast turns about mid-grey
+  (0.5) and not about the image's own mean; hue is a rotation about the grey axis of RGB and not a
+  shift in HSV; the order of the four is fixed (brightness, contrast, saturation, hue) where
+  torchvision shuffles it;
 - the whole geometry is sampled once, where torchvision would resample after every step;
 - fill is black before normalisation, for rotation and perspective too.
 """
@@ -32,7 +35,8 @@ _STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests these
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Factors as torchvision's ColorJitter draws them: uniform in [max(0, 1 - x), 1 + x]; hue in [-x, x] turns, x <= 0.5."""
+    """Factors as torchvision's ColorJitter draws them: uniform in [max(0, 1 - x), 1 + x]; hue in
+    [-x, x] turns, x <= 0.5."""
 
     __pydantic_config__ = _STRICT
 
@@ -44,7 +48,9 @@ class ColorJitter:
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "hue"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"augment.color_jitter.{name} = {getattr(self, name)}: give 0 or more")
+                raise ConfigError(
+                    f"augment.color_jitter.{name} = {getattr(self, name)}: give 0 or more"
+                )
         if self.hue > 0.5:
             raise ConfigError(f"augment.color_jitter.hue = {self.hue}: give 0 to 0.5 (turns)")
 
@@ -65,7 +71,8 @@ class Augmentation:
     border: Border = "zero"  # what lies outside the image
     scale: Pair = (0.08, 1.0)  # random_resized: share of the area
     ratio: Pair = (3 / 4, 4 / 3)  # random_resized: width / height
-    flip: Flip = "none"  # "alternating": each image flips in every other epoch (Keller Jordan, airbench, 2024)
+    # "alternating": each image flips in every other epoch (Keller Jordan, airbench, 2024)
+    flip: Flip = "none"
     flip_probability: float = 0.5
     rotation: float = 0.0  # uniform in [-rotation, rotation] about the crop's centre
     perspective: float = 0.0  # distortion scale, as RandomPerspective's
@@ -77,7 +84,9 @@ class Augmentation:
     grayscale: float = 0.0  # probability
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
     mixup: float = 0.0  # alpha of the Beta distribution (Zhang et al., 2018); 0 is off
-    cutmix: float = 0.0  # alpha (Yun et al., 2019); with both set, each batch takes one of them at random
+    cutmix: float = (
+        0.0  # alpha (Yun et al., 2019); with both set, each batch takes one of them at random
+    )
     erase: float = 0.0  # probability of erasing a box (Zhong et al., 2020)
 
     def __post_init__(self) -> None:
@@ -93,24 +102,47 @@ class Augmentation:
         check(1 <= self.image_size <= 4096, "image_size", "1 to 4096")
         check(self.resize >= 0, "resize", "0 (as stored) or the shorter side in pixels")
         check(0 <= self.padding < 4096, "padding", "0 or more pixels")
-        for name in ("flip_probability", "perspective_probability", "grayscale", "erase", "perspective"):
+        for name in (
+            "flip_probability",
+            "perspective_probability",
+            "grayscale",
+            "erase",
+            "perspective",
+        ):
             check(0 <= getattr(self, name) <= 1, name, "0 to 1")
-        check(0 < self.scale[0] <= self.scale[1] <= 1, "scale", "a low and a high share of the area, above 0 and up to 1")
-        check(0 < self.ratio[0] <= self.ratio[1], "ratio", "a low and a high width / height, above 0")
+        check(
+            0 < self.scale[0] <= self.scale[1] <= 1,
+            "scale",
+            "a low and a high share of the area, above 0 and up to 1",
+        )
+        check(
+            0 < self.ratio[0] <= self.ratio[1], "ratio", "a low and a high width / height, above 0"
+        )
         check(0 < self.zoom[0] <= self.zoom[1], "zoom", "a low and a high factor, above 0")
         check(all(0 <= t <= 1 for t in self.translate), "translate", "two shares, 0 to 1")
         check(0 <= self.rotation <= 180, "rotation", "0 to 180 degrees")
         check(0 <= self.shear < 90, "shear", "0 to below 90 degrees")
         check(self.mixup >= 0, "mixup", "0 (off) or alpha")
         check(self.cutmix >= 0, "cutmix", "0 (off) or alpha")
-        check(not self.padding or self.crop == "random", "padding", 'it only with crop = "random", which is what moves the box')
+        check(
+            not self.padding or self.crop == "random",
+            "padding",
+            'it only with crop = "random", which is what moves the box',
+        )
         if not isinstance(self.normalize, str):
             check(all(s > 0 for s in self.normalize[1]), "normalize", "standard deviations above 0")
 
     @property
     def axis_aligned(self) -> bool:
-        """True where every sample's geometry is a box with flips: no rotation, perspective or affine part."""
-        return not (self.rotation or self.perspective or self.shear or any(self.translate) or self.zoom != (1.0, 1.0))
+        """True where every sample's geometry is a box with flips: no rotation, perspective or
+        affine part."""
+        return not (
+            self.rotation
+            or self.perspective
+            or self.shear
+            or any(self.translate)
+            or self.zoom != (1.0, 1.0)
+        )
 
     def evaluation(self) -> Augmentation:
         """The same without anything random: resize, center crop (or the squeeze), normalise."""
@@ -123,7 +155,8 @@ class Augmentation:
         )
 
     def resolved(self, mean: list[float], std: list[float]) -> Augmentation:
-        """With `normalize` as numbers: names replaced, "dataset" by the given mean and std (in 0..1)."""
+        """With `normalize` as numbers: names replaced, "dataset" by the given mean and std (in
+        0..1)."""
         if not isinstance(self.normalize, str):
             return self
         if self.normalize == "dataset":

@@ -1,9 +1,12 @@
-"""The kernel behind `slipform.pipelines.plan.plan.draw`: random numbers -> box, flips, warp, colour; numba, one sample after another.
+"""The kernel behind `slipform.pipelines.plan.plan.draw`: random numbers -> box, flips, warp,
+colour; numba, one sample after another.
 
-In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the Plan's arrays, filled.
-Every sample draws by number, so that adding an augmentation never moves another's random numbers:
-    0..9 crop (attempts)   10 flips, grayscale   11 colour jitter   12 rotation, shear, translation   13 zoom, perspective
-    14, 15 perspective's corners   20..29 erasing (attempts)   30 the parity of the alternating flip
+In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the Plan's
+arrays, filled. Every sample draws by number, so that adding an augmentation never moves another's
+random numbers:
+    0..9 crop (attempts)   10 flips, grayscale   11 colour jitter   12 rotation, shear, translation
+    13 zoom, perspective 14, 15 perspective's corners   20..29 erasing (attempts)   30 the parity of
+    the alternating flip
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class Numbers(NamedTuple):
 
 
 @kernel
-def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, erase):  # type: ignore[no-untyped-def]
+def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, erase):
     """Fill geometry float32 [N, 3, 3], color float32 [N, 3, 4], clip and erase int32 [N, 4]."""
     size = float(numbers.image_size)
     matrix, other, product = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
@@ -75,7 +78,12 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
                 matrix[:] = product
         geometry[i] = matrix
         if numbers.crop == _RANDOM_RESIZED and not numbers.warp:
-            clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = x, y, x + w, y + h  # torchvision's resized_crop stops at the box
+            clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = (
+                x,
+                y,
+                x + w,
+                y + h,
+            )  # torchvision's resized_crop stops at the box
         else:
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = 0, 0, width, height
         u = uniforms(key, epoch, sample, np.uint64(11))
@@ -84,8 +92,9 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
 
 
 @kernel
-def _box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped-def]
-    """The crop in stored pixels: x, y, width, height (fractional where the image is resized first)."""
+def _box(numbers, height, width, key, epoch, sample):
+    """The crop in stored pixels: x, y, width, height (fractional where the image is resized
+    first)."""
     size = numbers.image_size
     if numbers.crop == _SQUEEZE:
         return 0.0, 0.0, float(width), float(height)
@@ -103,7 +112,7 @@ def _box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped
 
 
 @kernel
-def _offset(crop, length, size, padding, u):  # type: ignore[no-untyped-def]
+def _offset(crop, length, size, padding, u):
     """Where the crop begins on one axis; negative where it reaches over the border."""
     if length + 2 * padding < size:
         return -float((size - length) // 2)
@@ -115,8 +124,9 @@ def _offset(crop, length, size, padding, u):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _random_resized_box(numbers, height, width, key, epoch, sample):  # type: ignore[no-untyped-def]
-    """torchvision's RandomResizedCrop: ten tries for area and shape, then the largest central box of an allowed shape."""
+def _random_resized_box(numbers, height, width, key, epoch, sample):
+    """torchvision's RandomResizedCrop: ten tries for area and shape, then the largest central box
+    of an allowed shape."""
     low, high = np.log(numbers.ratio[0]), np.log(numbers.ratio[1])
     area = float(height) * float(width)
     for attempt in range(10):
@@ -136,7 +146,7 @@ def _random_resized_box(numbers, height, width, key, epoch, sample):  # type: ig
 
 
 @kernel
-def _flips(numbers, u0, u1, key, epoch, sample):  # type: ignore[no-untyped-def]
+def _flips(numbers, u0, u1, key, epoch, sample):
     """(left-right, upside-down)."""
     chance = numbers.flip_probability
     if numbers.flip == 4:
@@ -146,8 +156,9 @@ def _flips(numbers, u0, u1, key, epoch, sample):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _inverse_affine(numbers, size, key, epoch, sample, out):  # type: ignore[no-untyped-def]
-    """Output point -> point before rotation, shear, zoom and translation about the output's centre (RandomAffine, inverted)."""
+def _inverse_affine(numbers, size, key, epoch, sample, out):
+    """Output point -> point before rotation, shear, zoom and translation about the output's centre
+    (RandomAffine, inverted)."""
     u = uniforms(key, epoch, sample, np.uint64(12))
     v = uniforms(key, epoch, sample, np.uint64(13))
     angle = np.deg2rad((2 * u[0] - 1) * numbers.rotation)
@@ -166,13 +177,18 @@ def _inverse_affine(numbers, size, key, epoch, sample, out):  # type: ignore[no-
 
 
 @kernel
-def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignore[no-untyped-def]
-    """Output point -> point before RandomPerspective, which moves the corners inward; False where this sample keeps its shape:
-    by chance, or because three corners came to lie on a line (only near perspective = 1), which nothing undoes.
+def _inverse_perspective(numbers, size, key, epoch, sample, out):
+    """Output point -> point before RandomPerspective, which moves the corners inward; False where
+    this sample keeps its shape: by chance, or because three corners came to lie on a line (only
+    near perspective = 1), which nothing undoes.
 
-    The unit square to a quadrilateral in closed form: Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989.
+    The unit square to a quadrilateral in closed form: Heckbert, "Fundamentals of Texture Mapping
+    and Image Warping", 1989.
     """
-    if uniforms(key, epoch, sample, np.uint64(13))[1] >= numbers.perspective_probability or numbers.perspective == 0.0:
+    if (
+        uniforms(key, epoch, sample, np.uint64(13))[1] >= numbers.perspective_probability
+        or numbers.perspective == 0.0
+    ):
         return False
     reach = int(numbers.perspective * (size // 2)) + 1
     u = uniforms(key, epoch, sample, np.uint64(14))
@@ -192,7 +208,8 @@ def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignor
     volume = a * (e - f * h) - b * (d - f * g) + c * (d * h - e * g)
     if volume == 0.0:
         return False
-    # The inverse, with its sign: the third component is positive for what lies before the camera. Then unit square -> output.
+    # The inverse, with its sign: the third component is positive for what lies before the camera.
+    # Then unit square -> output.
     out[0, 0], out[0, 1], out[0, 2] = size * (e - f * h), size * (c * h - b), size * (b * f - c * e)
     out[1, 0], out[1, 1], out[1, 2] = size * (f * g - d), size * (a - c * g), size * (c * d - a * f)
     out[2, 0], out[2, 1], out[2, 2] = d * h - e * g, b * g - a * h, a * e - b * d
@@ -201,21 +218,22 @@ def _inverse_perspective(numbers, size, key, epoch, sample, out):  # type: ignor
 
 
 @kernel
-def _multiply(a, b, out):  # type: ignore[no-untyped-def]
+def _multiply(a, b, out):
     for i in range(3):
         for j in range(3):
             out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
 
 
 @kernel
-def _factor(u, strength):  # type: ignore[no-untyped-def]
+def _factor(u, strength):
     low = max(0.0, 1.0 - strength)
     return low + u * (1.0 + strength - low)
 
 
 @kernel
-def _color(numbers, gray, u0, u1, u2, u3, out):  # type: ignore[no-untyped-def]
-    """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalise, as one affine map of 0..255."""
+def _color(numbers, gray, u0, u1, u2, u3, out):
+    """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalise, as one
+    affine map of 0..255."""
     brightness, contrast = _factor(u0, numbers.brightness), _factor(u1, numbers.contrast)
     saturation = 0.0 if gray else _factor(u2, numbers.saturation)
     angle = 2 * np.pi * (2 * u3 - 1) * numbers.hue
@@ -233,12 +251,15 @@ def _color(numbers, gray, u0, u1, u2, u3, out):  # type: ignore[no-untyped-def]
         out[c, 1] = gain * scale * (saturation * r1 + (1 - saturation) * total * _GRAY[1])
         out[c, 2] = gain * scale * (saturation * r2 + (1 - saturation) * total * _GRAY[2])
         luma = _GRAY[0] + _GRAY[1] + _GRAY[2]
-        out[c, 3] = (shift * total * (saturation + (1 - saturation) * luma) - numbers.mean[c]) * scale
+        out[c, 3] = (
+            shift * total * (saturation + (1 - saturation) * luma) - numbers.mean[c]
+        ) * scale
 
 
 @kernel
-def _erase_box(numbers, key, epoch, sample, out):  # type: ignore[no-untyped-def]
-    """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3): x0, y0, x1, y1 in output pixels."""
+def _erase_box(numbers, key, epoch, sample, out):
+    """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3): x0, y0,
+    x1, y1 in output pixels."""
     out[:] = 0
     if numbers.erase == 0.0 or uniforms(key, epoch, sample, np.uint64(10))[3] >= numbers.erase:
         return

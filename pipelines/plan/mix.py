@@ -1,6 +1,7 @@
 """MixUp and CutMix on a batch that is already on the device.
 
-In: a Batch and a MixPlan. Out: a new Batch whose `mix` holds the partners' labels. The arithmetic is one pass over the images.
+In: a Batch and a MixPlan. Out: a new Batch whose `mix` holds the partners' labels. The arithmetic
+is one pass over the images.
 """
 
 from __future__ import annotations

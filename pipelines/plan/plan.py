@@ -1,21 +1,25 @@
 """The numbers of one batch: `draw` turns an Augmentation into a `Plan`.
 
-In: a spec, sample indices, the stored images' sizes, seed and epoch. Out: a Plan; what the executors do with it is
-written here once, in words:
+In: a spec, sample indices, the stored images' sizes, seed and epoch. Out: a Plan; what the
+executors do with it is written here once, in words:
 
-Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5. `geometry` maps an output point (x, y, 1) to
-a point of the stored image (divide by the third component).
+Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5. `geometry` maps an
+output point (x, y, 1) to a point of the stored image (divide by the third component).
 
-Axis-aligned (a box, perhaps mirrored): the output pixel's centre (x + 0.5, y + 0.5) is mapped, and the stored pixels about
-it are averaged with a triangle whose half-width is max(1, scale) per axis, scale being stored pixels per output pixel:
-bilinear where an axis is enlarged, antialiased where it is reduced, as Pillow and torchvision (antialias=True) do. Pixels
-outside `clip` do not exist: weights are renormalised over those inside. A centre outside `clip` takes `border`: zero is
-black; edge is the outermost output pixel repeated; reflect mirrors output pixels about the outermost one's centre.
+Axis-aligned (a box, perhaps mirrored): the output pixel's centre (x + 0.5, y + 0.5) is mapped, and
+the stored pixels about it are averaged with a triangle whose half-width is max(1, scale) per axis,
+scale being stored pixels per output pixel: bilinear where an axis is enlarged, antialiased where it
+is reduced, as Pillow and torchvision (antialias=True) do. Pixels outside `clip` do not exist:
+weights are renormalised over those inside. A centre outside `clip` takes `border`: zero is black;
+edge is the outermost output pixel repeated; reflect mirrors output pixels about the outermost one's
+centre.
 
-Otherwise (rotation, perspective, affine): where the map reduces, the image is first resized as above, by the map's scale
-along each axis at the output's centre; then each output centre is sampled bilinearly, with `border` outside the image.
+Otherwise (rotation, perspective, affine): where the map reduces, the image is first resized as
+above, by the map's scale along each axis at the output's centre; then each output centre is sampled
+bilinearly, with `border` outside the image.
 
-Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalised RGB; `erase` boxes are filled with 0 (the mean colour).
+Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalised RGB; `erase` boxes are filled with
+0 (the mean colour).
 """
 
 from __future__ import annotations
@@ -36,8 +40,9 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MixPlan:
-    """MixUp or CutMix of a whole batch: image i becomes weight * image i + (1 - weight) * image partner[i] (MixUp), or takes
-    `box` from its partner (CutMix: x0, y0, x1, y1 in output pixels; weight is then the share that stays)."""
+    """MixUp or CutMix of a whole batch: image i becomes weight * image i + (1 - weight) * image
+    partner[i] (MixUp), or takes `box` from its partner (CutMix: x0, y0, x1, y1 in output pixels;
+    weight is then the share that stays)."""
 
     partner: Int64  # [N]
     weight: float
@@ -46,8 +51,9 @@ class MixPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One batch's augmentation. geometry float32 [N, 3, 3]; color float32 [N, 3, 4]; clip int32 [N, 4] (x0, y0, x1, y1 in
-    stored pixels); erase int32 [N, 4] boxes in output pixels, empty where x0 == x1, or None where the spec erases nothing."""
+    """One batch's augmentation. geometry float32 [N, 3, 3]; color float32 [N, 3, 4]; clip int32 [N,
+    4] (x0, y0, x1, y1 in stored pixels); erase int32 [N, 4] boxes in output pixels, empty where x0
+    == x1, or None where the spec erases nothing."""
 
     geometry: Float32
     color: Float32
@@ -64,13 +70,24 @@ class Plan:
     def part(self, at: slice) -> Plan:
         """The Plan of some of the samples, a view; without `mix`, which is a whole batch's."""
         erase = None if self.erase is None else self.erase[at]
-        return replace(self, geometry=self.geometry[at], color=self.color[at], clip=self.clip[at], erase=erase, mix=None)
+        return replace(
+            self,
+            geometry=self.geometry[at],
+            color=self.color[at],
+            clip=self.clip[at],
+            erase=erase,
+            mix=None,
+        )
 
 
-def draw(spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed: int, epoch: int) -> Plan:
-    """The Plan of the samples `indices` (int64 [N]) whose stored sizes are heights, widths (int32 [N]), in `epoch`.
+def draw(
+    spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed: int, epoch: int
+) -> Plan:
+    """The Plan of the samples `indices` (int64 [N]) whose stored sizes are heights, widths (int32
+    [N]), in `epoch`.
 
-    A sample's numbers depend on (seed, epoch, index) alone, not on its neighbours. Philox: `slipform.pipelines.plan.philox`.
+    A sample's numbers depend on (seed, epoch, index) alone, not on its neighbours. Philox:
+    `slipform.pipelines.plan.philox`.
     """
     assert not isinstance(spec.normalize, str), "resolve the spec first"
     n = len(indices)
@@ -82,14 +99,26 @@ def draw(spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed
         np.asarray(indices, np.int64), np.asarray(heights, np.int32), np.asarray(widths, np.int32),
         np.uint64(seed), np.uint64(epoch), _numbers(spec), geometry, color, clip, erase,
     )  # fmt: skip
-    return Plan(geometry, color, clip, spec.image_size, spec.border, spec.axis_aligned, erase if spec.erase else None)
+    return Plan(
+        geometry,
+        color,
+        clip,
+        spec.image_size,
+        spec.border,
+        spec.axis_aligned,
+        erase if spec.erase else None,
+    )
 
 
-def draw_mix(spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: int) -> MixPlan | None:
-    """MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for batch number `batch`; None without either.
+def draw_mix(
+    spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: int
+) -> MixPlan | None:
+    """MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for batch number `batch`;
+    None without either.
 
-    The partner of image i is image i - 1, as torchvision has it (the order is random already). The weight is
-    Beta(alpha, alpha) by the ratio of two Gamma variables (Marsaglia and Tsang's method in numpy, seeded from Philox).
+    The partner of image i is image i - 1, as torchvision has it (the order is random already). The
+    weight is Beta(alpha, alpha) by the ratio of two Gamma variables (Marsaglia and Tsang's method
+    in numpy, seeded from Philox).
     """
     if not (spec.mixup or spec.cutmix):
         return None
@@ -103,7 +132,9 @@ def draw_mix(spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: 
     size = spec.image_size
     half = 0.5 * size * np.sqrt(1.0 - weight)
     cx, cy = u[2] * size, u[3] * size
-    x0, y0, x1, y1 = (int(np.clip(v, 0, size)) for v in (cx - half, cy - half, cx + half, cy + half))
+    x0, y0, x1, y1 = (
+        int(np.clip(v, 0, size)) for v in (cx - half, cy - half, cx + half, cy + half)
+    )
     return MixPlan(partner, 1.0 - (x1 - x0) * (y1 - y0) / size**2, (x0, y0, x1, y1))
 
 

@@ -1,7 +1,7 @@
 """Threads that make batches part by part, and the ring of buffers that they write into.
 
-In: a Plan and its images' pixels, or a source of them. Out: batches on the device, in the order they were begun. `resident` and
-`host` use it: the one has the pixels, the other has a source.
+In: a Plan and its images' pixels, or a source of them. Out: batches on the device, in the order
+they were begun. `resident` and `host` use it: the one has the pixels, the other has a source.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-_LEAST_PIXELS = 1 << 17  # of output for each thread that is woken: about 0.1 ms of work, which waking it can take too
+_LEAST_PIXELS = (
+    1 << 17
+)  # of output for each thread that is woken: about 0.1 ms of work, which waking it can take too
 _NO_BOXES = np.zeros((0, 4), np.int32)
 _NO_WAIT = Event()
 _NO_WAIT.set()
@@ -37,9 +39,9 @@ _NO_WAIT.set()
 class Pictures:
     """Decoded images in memory, any of them possibly a part of the stored one.
 
-    addresses int64 [N] of contiguous uint8 [H, W, 3]; heights, widths int32 [N]; origin int32 [N, 2]: where (x, y) of the
-    stored image the part begins, None where all are whole. bad: positions of those that are black, as they could not be read.
-    owner keeps the memory alive.
+    addresses int64 [N] of contiguous uint8 [H, W, 3]; heights, widths int32 [N]; origin int32 [N,
+    2]: where (x, y) of the stored image the part begins, None where all are whole. bad: positions
+    of those that are black, as they could not be read. owner keeps the memory alive.
     """
 
     addresses: npt.NDArray[np.int64]
@@ -65,19 +67,26 @@ class _Batch:
 
 
 class RenderPool:
-    """`num_threads` threads and `num_buffers` outputs of [batch_size, S, S, 3], used in turn; on a GPU also pinned twins of them.
+    """`num_threads` threads and `num_buffers` outputs of [batch_size, S, S, 3], used in turn; on a
+    GPU also pinned twins of them.
 
-    A thread that reads a part renders it, too: the pixels are still in its cache, no thread waits for another, and there is never
-    more than one part for each thread. Reused buffers stay in the cache too: CIFAR-10 at batch
-    512 gained by it, since fresh pages cost more than the pixels.
+    A thread that reads a part renders it, too: the pixels are still in its cache, no thread waits
+    for another, and there is never more than one part for each thread. Reused buffers stay in the
+    cache too: CIFAR-10 at batch 512 gained by it, since fresh pages cost more than the pixels.
     """
 
     def __init__(self, settings: Settings, num_buffers: int, num_threads: int = 0) -> None:
         dtype, device = settings.dtype, settings.device
         shape = (settings.batch_size, settings.spec.image_size, settings.spec.image_size, 3)
         pinned = device.type == "cuda"
-        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(num_buffers)]
-        self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers] if pinned else []
+        self._buffers = [
+            torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(num_buffers)
+        ]
+        self._copies = (
+            [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers]
+            if pinned
+            else []
+        )
         self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size = KINDS[dtype], settings.spec.image_size
         self._num_threads = num_threads or settings.threads
@@ -89,7 +98,8 @@ class RenderPool:
         self.seconds = 0.0
 
     def begin(self, plan: Plan, pictures: Pictures) -> None:
-        """Start a batch whose pixels are there: here and now where it is so small that waking threads does not pay."""
+        """Start a batch whose pixels are there: here and now where it is so small that waking
+        threads does not pay."""
         batch = self._new_batch(len(plan))
         batch.bad.extend(pictures.bad)
         render_some = self._renderer(pictures, plan, self._buffers[batch.slot])
@@ -99,10 +109,15 @@ class RenderPool:
             return
         part = max(-(-len(plan) // self._num_threads), least)
         for start in range(0, len(plan), part):
-            batch.parts.append(self._threads.submit(self._render, batch, render_some, start, min(start + part, len(plan))))
+            batch.parts.append(
+                self._threads.submit(
+                    self._render, batch, render_some, start, min(start + part, len(plan))
+                )
+            )
 
     def begin_reading(self, plan: Plan, source: Source, part: int) -> None:
-        """Start a batch whose pixels `source` makes, on the thread that renders them, `part` images at a time."""
+        """Start a batch whose pixels `source` makes, on the thread that renders them, `part` images
+        at a time."""
         batch = self._new_batch(len(plan))
         for start in range(0, len(plan), part):
             at = slice(start, min(start + part, len(plan)))
@@ -119,7 +134,8 @@ class RenderPool:
         return batch
 
     def collect(self) -> Rendered:
-        """Wait for the oldest batch: [N, 3, S, S] channels_last on the device. The one before it is not valid any more."""
+        """Wait for the oldest batch: [N, 3, S, S] channels_last on the device. The one before it is
+        not valid any more."""
         if self._handed_out:
             self._handed_out = False
             if self._waiting:
@@ -134,7 +150,12 @@ class RenderPool:
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
         pictures = source(at)  # before there may be a buffer, so that something is ready then
         batch.bad.extend([at.start + i for i in pictures.bad])
-        return self._render(batch, self._renderer(pictures, plan.part(at), self._buffers[batch.slot][at]), 0, at.stop - at.start)
+        return self._render(
+            batch,
+            self._renderer(pictures, plan.part(at), self._buffers[batch.slot][at]),
+            0,
+            at.stop - at.start,
+        )
 
     def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:
         """Seconds it took, as soon as the batch has its buffer."""
@@ -142,13 +163,16 @@ class RenderPool:
         if self._closed:
             raise CancelledError
         if self._side is not None:
-            self._side.wait_filled(batch.slot)  # the copy to the GPU may still read the pinned buffer
+            self._side.wait_filled(
+                batch.slot
+            )  # the copy to the GPU may still read the pinned buffer
         began = time.perf_counter()
         render_some(start, stop)
         return time.perf_counter() - began
 
     def _renderer(self, pictures: Pictures, plan: Plan, buffer: Tensor) -> RenderSome:
-        """`render` for pictures and their Plan, into a buffer [N, S, S, 3]; it keeps the pictures alive."""
+        """`render` for pictures and their Plan, into a buffer [N, S, S, 3]; it keeps the pictures
+        alive."""
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
@@ -157,9 +181,20 @@ class RenderPool:
             geometry, clip = relative(plan, pictures.origin, pictures.heights, pictures.widths)
         erase = _NO_BOXES if plan.erase is None else plan.erase
         arguments = (
-            pictures.addresses, pictures.heights, pictures.widths, geometry, plan.color, clip, erase,
-            BORDERS[plan.border], plan.axis_aligned, self._size, self._kind, out32, out16,
-        )  # fmt: skip
+            pictures.addresses,
+            pictures.heights,
+            pictures.widths,
+            geometry,
+            plan.color,
+            clip,
+            erase,
+            BORDERS[plan.border],
+            plan.axis_aligned,
+            self._size,
+            self._kind,
+            out32,
+            out16,
+        )
 
         def render_some(start: int, stop: int, keep: Any = pictures.owner) -> None:
             render(*arguments, start, stop)

@@ -1,11 +1,14 @@
-"""The separable resampling kernel: a box of stored pixels, perhaps mirrored -> coloured output rows; numba.
+"""The separable resampling kernel: a box of stored pixels, perhaps mirrored -> coloured output
+rows; numba.
 
-In: uint8 pixels, where output pixels are centred in them, a colour map. Out: float32, bfloat16 or float16 rows.
+In: uint8 pixels, where output pixels are centred in them, a colour map. Out: float32, bfloat16 or
+float16 rows.
 
-Each output row is first blended from stored rows (numba vectorises that over the row); then each pair of output pixels is
-blended from that row's pixels, multiplied by the colour matrix and stored: two pixels per AVX register (`simd.py`). From
-random boxes of 160 x 160 on average to 224 x 224 in float32 this took 78 to 92 microseconds of one core of an EPYC (Zen 4),
-any colour matrix included; cv2.resize alone, to uint8 and without colours, took 73.
+Each output row is first blended from stored rows (numba vectorises that over the row); then each
+pair of output pixels is blended from that row's pixels, multiplied by the colour matrix and stored:
+two pixels per AVX register (`simd.py`). From random boxes of 160 x 160 on average to 224 x 224 in
+float32 this took 78 to 92 microseconds of one core of an EPYC (Zen 4), any colour matrix included;
+cv2.resize alone, to uint8 and without colours, took 73.
 """
 
 from __future__ import annotations
@@ -31,10 +34,27 @@ FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 
 
 @kernel(fastmath={"contract", "nsz"})
-def resample(image, x, dx, out_width, y, dy, out_height, clip, border, color, kind, out32, out16, base, stride):  # type: ignore[no-untyped-def]
+def resample(
+    image,
+    x,
+    dx,
+    out_width,
+    y,
+    dy,
+    out_height,
+    clip,
+    border,
+    color,
+    kind,
+    out32,
+    out16,
+    base,
+    stride,
+):
     """Map uint8 [H, W * 3] to out_height x out_width pixels; row j goes to out[base + j * stride:].
 
-    Pixel (i, j) is centred at (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the stored image. The other arguments: `render`.
+    Pixel (i, j) is centred at (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the stored image. The
+    other arguments: `render`.
     """
     taps_y, taps_x = num_taps(dy, y, clip[1], clip[3]), num_taps(dx, x, clip[0], clip[2])
     pairs = (out_width + 1) // 2
@@ -55,12 +75,18 @@ def resample(image, x, dx, out_width, y, dy, out_height, clip, border, color, ki
             at = ((j // 2) * taps_x + k) * 8 + (j % 2) * 4
             lanes[at] = lanes[at + 1] = lanes[at + 2] = lanes[at + 3] = weight_x[j, k]
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = load8(columns, 0), load8(columns, 8), load8(columns, 16), load8(columns, 24)
+    from_red, from_green, from_blue, offset = (
+        load8(columns, 0),
+        load8(columns, 8),
+        load8(columns, 16),
+        load8(columns, 24),
+    )
     row = np.zeros(width + 8, np.float32)
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
         _blend_rows(image, first_y[j], weight_y[j], left, width, row)
-        # A stored pixel spills one lane to the right, into what is written next; the last row goes through a buffer.
+        # A stored pixel spills one lane to the right, into what is written next; the last row goes
+        # through a buffer.
         last = j == out_height - 1
         to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * stride)
         for pair in range(pairs):
@@ -70,9 +96,16 @@ def resample(image, x, dx, out_width, y, dy, out_height, clip, border, color, ki
                 pixel = mul_add(load_pixels(row, a + 3, b + 3), load8(lanes, lane + 8), pixel)
             else:
                 for k in range(1, taps_x):
-                    pixel = mul_add(load_pixels(row, a + 3 * k, b + 3 * k), load8(lanes, lane + 8 * k), pixel)
-            pixel = mul_add(from_red, red(pixel), mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)))
-            # Written out here and in `warp`: as a function of its own this made the whole loop 4 times slower.
+                    pixel = mul_add(
+                        load_pixels(row, a + 3 * k, b + 3 * k), load8(lanes, lane + 8 * k), pixel
+                    )
+            pixel = mul_add(
+                from_red,
+                red(pixel),
+                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
+            )
+            # Written out here and in `warp`: as a function of its own this made the whole loop 4
+            # times slower.
             if kind == FLOAT32:
                 store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
@@ -83,7 +116,7 @@ def resample(image, x, dx, out_width, y, dy, out_height, clip, border, color, ki
 
 
 @kernel(fastmath={"contract", "nsz"})
-def _blend_rows(image, first, weights, left, width, row):  # type: ignore[no-untyped-def]
+def _blend_rows(image, first, weights, left, width, row):
     """row[:width] = the weighted sum of stored rows first, first + 1, ... from byte `left` on."""
     top = image[first, left : left + width]
     if len(weights) == 1:
@@ -101,7 +134,7 @@ def _blend_rows(image, first, weights, left, width, row):  # type: ignore[no-unt
 
 
 @kernel
-def color_columns(color):  # type: ignore[no-untyped-def]
+def color_columns(color):
     """float32 [32]: the colour map's four columns, each twice in four lanes, the fourth lane 0."""
     columns = np.zeros(32, np.float32)
     for k in range(4):
@@ -111,7 +144,7 @@ def color_columns(color):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def copy_row(kind, row32, row16, out32, out16, begin, count):  # type: ignore[no-untyped-def]
+def copy_row(kind, row32, row16, out32, out16, begin, count):
     if kind == FLOAT32:
         out32[begin : begin + count] = row32[:count]
     else:

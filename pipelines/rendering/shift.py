@@ -1,7 +1,8 @@
-"""The kernel for boxes that are moved and mirrored by whole pixels, as CIFAR's crop with padding and flip is; numba.
+"""The kernel for boxes that are moved and mirrored by whole pixels, as CIFAR's crop with padding
+and flip is; numba.
 
-In: uint8 pixels, a whole-numbered offset, a colour map. Out: the same rows as `resample` gives, which needs no taps here: half
-of what a 32 px image cost there was preparing them.
+In: uint8 pixels, a whole-numbered offset, a colour map. Out: the same rows as `resample` gives,
+which needs no taps here: half of what a 32 px image cost there was preparing them.
 """
 
 from __future__ import annotations
@@ -27,25 +28,34 @@ _MARGIN = 8  # floats about the row, which pairs of pixels may reach into
 
 
 @kernel
-def is_shift(x, dx, y, dy):  # type: ignore[no-untyped-def]
+def is_shift(x, dx, y, dy):
     """Whether every output pixel is one stored pixel."""
     return abs(dx) == 1.0 and abs(dy) == 1.0 and x == np.floor(x) and y == np.floor(y)
 
 
 @kernel(fastmath={"contract", "nsz"})
-def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, base):  # type: ignore[no-untyped-def]
+def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, base):
     """Copy size x size pixels of uint8 [H, W * 3] to out[base:]; the arguments are `resample`'s."""
     left = int(x) if dx > 0 else int(x) - size
     # Positions begin..end - 1 of a row have stored pixels, the others are the border.
     begin = min(max(clip[0] - left, 0), size)
     end = max(min(clip[2] - left, size), begin)
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = load8(columns, 0), load8(columns, 8), load8(columns, 16), load8(columns, 24)
+    from_red, from_green, from_blue, offset = (
+        load8(columns, 0),
+        load8(columns, 8),
+        load8(columns, 16),
+        load8(columns, 24),
+    )
     row = np.zeros(3 * size + 2 * _MARGIN, np.float32)
     inside = row[_MARGIN + 3 * begin : _MARGIN + 3 * end]
     pairs, stride = (size + 1) // 2, 3 * size
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
-    first, second, step = (_MARGIN, _MARGIN + 3, 6) if dx > 0 else (_MARGIN + 3 * size - 3, _MARGIN + 3 * size - 6, -6)
+    first, second, step = (
+        (_MARGIN, _MARGIN + 3, 6)
+        if dx > 0
+        else (_MARGIN + 3 * size - 3, _MARGIN + 3 * size - 6, -6)
+    )
     for j in range(size):
         stored = _inside(int(y) + j if dy > 0 else int(y) - 1 - j, clip[1], clip[3], border)
         if stored < 0:
@@ -60,13 +70,18 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
                         column = _inside(left + i, clip[0], clip[2], border)
                         for c in range(3):
                             row[_MARGIN + 3 * i + c] = image[stored, 3 * column + c]
-        # A stored pixel spills one lane to the right, into what is written next; the last row goes through a buffer.
+        # A stored pixel spills one lane to the right, into what is written next; the last row goes
+        # through a buffer.
         last = j == size - 1
         to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * stride)
         a, b = first, second
         for pair in range(pairs):
             pixel = load_pixels(row, a, b)
-            pixel = mul_add(from_red, red(pixel), mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)))
+            pixel = mul_add(
+                from_red,
+                red(pixel),
+                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
+            )
             if kind == FLOAT32:
                 store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
@@ -78,8 +93,9 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
 
 
 @kernel
-def _inside(position, low, high, border):  # type: ignore[no-untyped-def]
-    """The stored pixel that stands at this position of an axis that exists from low to high - 1; -1: black."""
+def _inside(position, low, high, border):
+    """The stored pixel that stands at this position of an axis that exists from low to high - 1;
+    -1: black."""
     if low <= position < high:
         return position
     if border == ZERO:

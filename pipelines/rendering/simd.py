@@ -1,8 +1,9 @@
 """Eight-lane float vectors for numba: two RGB pixels side by side, (r, g, b, _, r, g, b, _).
 
-In: float32 arrays and positions in them. Out: values of type Float8 that live in one AVX register (LLVM splits them where
-the processor has narrower ones). Numba's own vectoriser cannot gather pixels of three channels; these few operations are
-what `render.py` needs (`resample.py` says how fast that is).
+In: float32 arrays and positions in them. Out: values of type Float8 that live in one AVX register
+(LLVM splits them where the processor has narrower ones). Numba's own vectoriser cannot gather
+pixels of three channels; these few operations are what `render.py` needs (`resample.py` says how
+fast that is).
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def _mask(lanes: Any) -> ir.Constant:
     return ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Any) -> Any:
+def _pointer(
+    context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Any
+) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
@@ -49,20 +52,21 @@ def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, v
 
 
 @intrinsic
-def load8(typing_context, array, index):  # type: ignore[no-untyped-def]
+def load8(typing_context, array, index):
     """Eight floats from array[index]."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         return _load(context, builder, signature.args[0], args[0], args[1], _V8)
 
     return float8(array, types.intp), codegen
 
 
 @intrinsic
-def load_pixels(typing_context, array, first, second):  # type: ignore[no-untyped-def]
-    """Four floats from array[first] and four from array[second]; the fourth of each is the next pixel's red, and ignored."""
+def load_pixels(typing_context, array, first, second):
+    """Four floats from array[first] and four from array[second]; the fourth of each is the next
+    pixel's red, and ignored."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         a = _load(context, builder, signature.args[0], args[0], args[1], _V4)
         b = _load(context, builder, signature.args[0], args[0], args[2], _V4)
         return builder.shuffle_vector(a, b, _mask(range(8)))
@@ -71,29 +75,31 @@ def load_pixels(typing_context, array, first, second):  # type: ignore[no-untype
 
 
 @intrinsic
-def zeros(typing_context):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def zeros(typing_context):
+    def codegen(context, builder, signature, args):
         return ir.Constant(_V8, [0.0] * 8)
 
     return float8(), codegen
 
 
 @intrinsic
-def mul_add(typing_context, a, b, c):  # type: ignore[no-untyped-def]
+def mul_add(typing_context, a, b, c):
     """a * b + c, rounded once."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_V8, [_V8] * 3), "llvm.fma.v8f32")
+    def codegen(context, builder, signature, args):
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_V8, [_V8] * 3), "llvm.fma.v8f32"
+        )
         return builder.call(fma, args)
 
     return float8(float8, float8, float8), codegen
 
 
 @intrinsic
-def halves(typing_context, first, second):  # type: ignore[no-untyped-def]
+def halves(typing_context, first, second):
     """One float32 in the first pixel's lanes, another in the second's."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         two = ir.Constant(ir.VectorType(_FLOAT, 2), ir.Undefined)
         for lane, value in enumerate(args):
             two = builder.insert_element(two, value, ir.Constant(_I32, lane))
@@ -103,10 +109,10 @@ def halves(typing_context, first, second):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pair_sums(typing_context, a, b):  # type: ignore[no-untyped-def]
+def pair_sums(typing_context, a, b):
     """(a's two pixels added, b's two pixels added)."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         lows = builder.shuffle_vector(args[0], args[1], _mask([0, 1, 2, 3, 8, 9, 10, 11]))
         highs = builder.shuffle_vector(args[0], args[1], _mask([4, 5, 6, 7, 12, 13, 14, 15]))
         return builder.fadd(lows, highs)
@@ -116,9 +122,11 @@ def pair_sums(typing_context, a, b):  # type: ignore[no-untyped-def]
 
 def _broadcast_channel(channel: int) -> Any:
     @intrinsic
-    def broadcast(typing_context, pixels):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            return builder.shuffle_vector(args[0], args[0], _mask([channel] * 4 + [channel + 4] * 4))
+    def broadcast(typing_context, pixels):
+        def codegen(context, builder, signature, args):
+            return builder.shuffle_vector(
+                args[0], args[0], _mask([channel] * 4 + [channel + 4] * 4)
+            )
 
         return float8(float8), codegen
 
@@ -133,12 +141,14 @@ def _store_pixels(lane: Any, convert: Any) -> Any:
     four = ir.VectorType(lane, 4)
 
     @intrinsic
-    def store(typing_context, array, first, second, pixels):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def store(typing_context, array, first, second, pixels):
+        def codegen(context, builder, signature, args):
             value = convert(builder, args[3])
             for index, lanes in ((args[1], range(4)), (args[2], range(4, 8))):
                 half = builder.shuffle_vector(value, value, _mask(lanes))
-                stored = builder.store(half, _pointer(context, builder, signature.args[0], args[0], index, four))
+                stored = builder.store(
+                    half, _pointer(context, builder, signature.args[0], args[0], index, four)
+                )
                 stored.align = lane.width // 8 if isinstance(lane, ir.IntType) else 4
             return context.get_dummy_value()
 
@@ -153,7 +163,9 @@ def _to_bfloat16(builder: Any, value: Any) -> Any:
     bits = builder.bitcast(value, v8)
     sixteen, one, half = (ir.Constant(v8, [n] * 8) for n in (16, 1, 0x7FFF))
     odd = builder.and_(builder.lshr(bits, sixteen), one)
-    return builder.trunc(builder.lshr(builder.add(builder.add(bits, half), odd), sixteen), ir.VectorType(_I16, 8))
+    return builder.trunc(
+        builder.lshr(builder.add(builder.add(bits, half), odd), sixteen), ir.VectorType(_I16, 8)
+    )
 
 
 def _to_float16(builder: Any, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """A side stream on a GPU, on which batches are made while the consumer's stream computes.
 
-In: which ring slot is filled or handed out. Out: the right waits between the two streams and, for pinned memory, the host's.
+In: which ring slot is filled or handed out. Out: the right waits between the two streams and, for
+pinned memory, the host's.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import torch
 
 
 class SideStream:
-    """`fill(slot)` around work that is enqueued on a slot, `hand_out(slot)` when the consumer gets it.
+    """`fill(slot)` around work that is enqueued on a slot, `hand_out(slot)` when the consumer gets
+    it.
 
-    Work enqueued on a slot waits only for what the consumer had enqueued when it asked for the batch after the one that lay
-    there (a batch is valid until then). The consumer waits only for its own slot, not for the batches made ahead behind it.
+    Work enqueued on a slot waits only for what the consumer had enqueued when it asked for the
+    batch after the one that lay there (a batch is valid until then). The consumer waits only for
+    its own slot, not for the batches made ahead behind it.
     """
 
     def __init__(self, device: torch.device, num_slots: int) -> None:
@@ -33,7 +36,8 @@ class SideStream:
         self._filled[slot].record(self.stream)
 
     def wait_filled(self, slot: int) -> None:
-        """The host waits until the slot's last filling has ended: only then may it write to the pinned memory it came from."""
+        """The host waits until the slot's last filling has ended: only then may it write to the
+        pinned memory it came from."""
         self._filled[slot].synchronize()
 
     def hand_out(self, slot: int) -> None:

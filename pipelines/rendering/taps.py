@@ -1,7 +1,9 @@
-"""Which stored pixels make an output pixel, along one axis: positions and weights of the triangle filter; numba.
+"""Which stored pixels make an output pixel, along one axis: positions and weights of the triangle
+filter; numba.
 
-In: where the output begins in stored pixels, its step, the part of the image that exists. Out: first tap and weights per
-output pixel. The semantics (support, clip, borders) are those of `slipform.pipelines.plan.plan`.
+In: where the output begins in stored pixels, its step, the part of the image that exists. Out:
+first tap and weights per output pixel. The semantics (support, clip, borders) are those of
+`slipform.pipelines.plan.plan`.
 """
 
 from __future__ import annotations
@@ -15,19 +17,21 @@ BORDERS = {"zero": ZERO, "reflect": REFLECT, "edge": EDGE}
 
 
 @kernel
-def num_taps(step, start, low, high):  # type: ignore[no-untyped-def]
-    """The most taps any output pixel has: 1 for a shift by whole pixels, else the triangle's width, within low..high."""
+def num_taps(step, start, low, high):
+    """The most taps any output pixel has: 1 for a shift by whole pixels, else the triangle's width,
+    within low..high."""
     if abs(step) == 1.0 and start == np.floor(start):
         return 1
     return max(1, min(2 if abs(step) <= 1.0 else int(np.ceil(2 * abs(step))) + 1, high - low))
 
 
 @kernel
-def axis_taps(start, step, low, high, border, first, weights, count):  # type: ignore[no-untyped-def]
-    """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centred at start + (i + 0.5) * step.
+def axis_taps(start, step, low, high, border, first, weights, count):
+    """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centred at start
+    + (i + 0.5) * step.
 
-    Taps lie in low..high-1, always first..first + taps - 1, unneeded ones with weight 0; the weights of a pixel sum to 1, or
-    are all 0 outside under border ZERO.
+    Taps lie in low..high-1, always first..first + taps - 1, unneeded ones with weight 0; the
+    weights of a pixel sum to 1, or are all 0 outside under border ZERO.
     """
     taps = weights.shape[1]
     support = max(1.0, abs(step))
@@ -62,13 +66,21 @@ def axis_taps(start, step, low, high, border, first, weights, count):  # type: i
 
 
 @kernel
-def reduced_size(matrix, size, height, width):  # type: ignore[no-untyped-def]
-    """(height, width) to which an image is reduced before it is warped: divided by the map's scale at the output's centre."""
+def reduced_size(matrix, size, height, width):
+    """(height, width) to which an image is reduced before it is warped: divided by the map's scale
+    at the output's centre."""
     u = v = size / 2
     depth = matrix[2, 0] * u + matrix[2, 1] * v + matrix[2, 2]
     x = (matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2]) / depth
     y = (matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2]) / depth
-    # Derivatives of the homography: how many stored pixels one output pixel spans along each stored axis.
-    scale_x = np.hypot(matrix[0, 0] - x * matrix[2, 0], matrix[0, 1] - x * matrix[2, 1]) / abs(depth)
-    scale_y = np.hypot(matrix[1, 0] - y * matrix[2, 0], matrix[1, 1] - y * matrix[2, 1]) / abs(depth)
-    return max(1, int(np.rint(height / max(1.0, scale_y)))), max(1, int(np.rint(width / max(1.0, scale_x))))
+    # Derivatives of the homography: how many stored pixels one output pixel spans along each stored
+    # axis.
+    scale_x = np.hypot(matrix[0, 0] - x * matrix[2, 0], matrix[0, 1] - x * matrix[2, 1]) / abs(
+        depth
+    )
+    scale_y = np.hypot(matrix[1, 0] - y * matrix[2, 0], matrix[1, 1] - y * matrix[2, 1]) / abs(
+        depth
+    )
+    return max(1, int(np.rint(height / max(1.0, scale_y)))), max(
+        1, int(np.rint(width / max(1.0, scale_x)))
+    )

@@ -1,8 +1,10 @@
-"""Stored pixels in a GPU's memory -> the net's input, in one Triton kernel: resample or warp, colour, round.
+"""Stored pixels in a GPU's memory -> the net's input, in one Triton kernel: resample or warp,
+colour, round.
 
-In: uint8 pixels of many images in one buffer, and a Plan's numbers on the device. Out: [N, S, S, 3] in float32, bfloat16 or
-float16. It computes what `render` does on a CPU, in the words of `slipform.pipelines.plan.plan`; each thread makes one output pixel.
-Where a warp reduces, the four taps of the reduced image are themselves averaged from stored pixels, on the fly.
+In: uint8 pixels of many images in one buffer, and a Plan's numbers on the device. Out: [N, S, S, 3]
+in float32, bfloat16 or float16. It computes what `render` does on a CPU, in the words of
+`slipform.pipelines.plan.plan`; each thread makes one output pixel. Where a warp reduces, the four
+taps of the reduced image are themselves averaged from stored pixels, on the fly.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ BLOCK = 256
 
 
 @triton.jit
-def render(  # type: ignore[no-untyped-def]
+def render(
     pixels,
     offsets,
     sizes,
@@ -31,8 +33,9 @@ def render(  # type: ignore[no-untyped-def]
 ):
     """Grid (N, pixels of the output / BLOCK).
 
-    offsets int64 [N]; sizes int32 [N, 2] (height, width); geometry float32 [N, 9]; color float32 [N, 12]; boxes int32 [N, 8]
-    (clip, erase); reduced int32 [N, 2] (height, width of the reduced image, for warps); BORDER as in `taps`.
+    offsets int64 [N]; sizes int32 [N, 2] (height, width); geometry float32 [N, 9]; color float32
+    [N, 12]; boxes int32 [N, 8] (clip, erase); reduced int32 [N, 2] (height, width of the reduced
+    image, for warps); BORDER as in `taps`.
     """
     n = tl.program_id(0)
     p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -51,7 +54,9 @@ def render(  # type: ignore[no-untyped-def]
             seen = live & (x >= left) & (x < right) & (y >= top) & (y < bottom)
         x = _fold(x, tl.abs(step_x), left, right, BORDER)
         y = _fold(y, tl.abs(step_y), top, bottom, BORDER)
-        red, green, blue = _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen)
+        red, green, blue = _average(
+            base, width, x, y, step_x, step_y, left, top, right, bottom, seen
+        )
     else:
         depth = tl.load(g + 6) * u + tl.load(g + 7) * v + tl.load(g + 8)
         small_height, small_width = tl.load(reduced + 2 * n), tl.load(reduced + 2 * n + 1)
@@ -67,9 +72,18 @@ def render(  # type: ignore[no-untyped-def]
             at_y, seen_y = _outside(j.to(tl.int32) + tap // 2, small_height, BORDER)
             weight = (fx if tap % 2 == 1 else 1 - fx) * (fy if tap // 2 == 1 else 1 - fy)
             r, gr, b = _average(
-                base, width, (at_x + 0.5) * step_x, (at_y + 0.5) * step_y, step_x, step_y, 0, 0, width, height,
+                base,
+                width,
+                (at_x + 0.5) * step_x,
+                (at_y + 0.5) * step_y,
+                step_x,
+                step_y,
+                0,
+                0,
+                width,
+                height,
                 live & seen_x & seen_y,
-            )  # fmt: skip
+            )
             red += weight * r
             green += weight * gr
             blue += weight * b
@@ -82,15 +96,26 @@ def render(  # type: ignore[no-untyped-def]
         m = color + 12 * n + 4 * channel
         value = tl.load(m) * red + tl.load(m + 1) * green + tl.load(m + 2) * blue + tl.load(m + 3)
         value = tl.where(erased, 0.0, value)
-        tl.store(out + (n.to(tl.int64) * size * size + p) * 3 + channel, value.to(out.dtype.element_ty), mask=live)
+        tl.store(
+            out + (n.to(tl.int64) * size * size + p) * 3 + channel,
+            value.to(out.dtype.element_ty),
+            mask=live,
+        )
 
 
 @triton.jit
-def _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen):  # type: ignore[no-untyped-def]
-    """The triangle-weighted mean (r, g, b) of stored pixels about (x, y), of those in left..right and top..bottom; else 0."""
+def _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen):
+    """The triangle-weighted mean (r, g, b) of stored pixels about (x, y), of those in left..right
+    and top..bottom; else 0."""
     support_x, support_y = tl.maximum(tl.abs(step_x), 1.0), tl.maximum(tl.abs(step_y), 1.0)
-    taps_x, taps_y = tl.ceil(2 * support_x).to(tl.int32) + 1, tl.ceil(2 * support_y).to(tl.int32) + 1
-    first_x, first_y = tl.floor(x - support_x + 0.5).to(tl.int32), tl.floor(y - support_y + 0.5).to(tl.int32)
+    taps_x, taps_y = (
+        tl.ceil(2 * support_x).to(tl.int32) + 1,
+        tl.ceil(2 * support_y).to(tl.int32) + 1,
+    )
+    first_x, first_y = (
+        tl.floor(x - support_x + 0.5).to(tl.int32),
+        tl.floor(y - support_y + 0.5).to(tl.int32),
+    )
     red, green, blue, total = x * 0, x * 0, x * 0, x * 0
     for ky in range(taps_y):
         row = first_y + ky
@@ -111,7 +136,7 @@ def _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen):
 
 
 @triton.jit
-def _fold(center, step, low, high, BORDER: tl.constexpr):  # type: ignore[no-untyped-def]
+def _fold(center, step, low, high, BORDER: tl.constexpr):
     """Centres outside low..high brought inside, as `taps.axis_taps` does for edge and reflect."""
     if BORDER == 0:
         return center
@@ -129,7 +154,7 @@ def _fold(center, step, low, high, BORDER: tl.constexpr):  # type: ignore[no-unt
 
 
 @triton.jit
-def _outside(index, length, BORDER: tl.constexpr):  # type: ignore[no-untyped-def]
+def _outside(index, length, BORDER: tl.constexpr):
     """(the stored index that stands for `index`, whether there is one)."""
     inside = (index >= 0) & (index < length)
     if BORDER == 0:

@@ -1,7 +1,8 @@
 """The warping kernel: any homography of stored pixels -> coloured output rows; numba.
 
-In: uint8 pixels, output point -> stored point, a colour map. Out: float32, bfloat16 or float16 rows. Where the map reduces,
-the image is reduced first (`resample`), then sampled bilinearly: the four taps of two output pixels at a time.
+In: uint8 pixels, output point -> stored point, a colour map. Out: float32, bfloat16 or float16
+rows. Where the map reduces, the image is reduced first (`resample`), then sampled bilinearly: the
+four taps of two output pixels at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT32, color_columns, copy_row, resample
+from slipform.pipelines.rendering.resample import (
+    BFLOAT16,
+    FLOAT32,
+    color_columns,
+    copy_row,
+    resample,
+)
 from slipform.pipelines.rendering.simd import (
     blue,
     green,
@@ -30,15 +37,22 @@ _FRAME = 2  # black pixels about the reduced image: taps outside need no test
 
 
 @kernel(fastmath={"contract", "nsz"})
-def warp(image, matrix, border, color, size, kind, out32, out16, base):  # type: ignore[no-untyped-def]
-    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centres; rows follow each other at out[base:].
+def warp(image, matrix, border, color, size, kind, out32, out16, base):
+    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centres; rows
+    follow each other at out[base:].
 
-    matrix [3, 3]: `Plan.geometry`; border: what lies outside the image. The other arguments: `render`.
+    matrix [3, 3]: `Plan.geometry`; border: what lies outside the image. The other arguments:
+    `render`.
     """
     small, height, width, m = _reduced(image, matrix, size)
     stride = (width + 2 * _FRAME) * 3
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = load8(columns, 0), load8(columns, 8), load8(columns, 16), load8(columns, 24)
+    from_red, from_green, from_blue, offset = (
+        load8(columns, 0),
+        load8(columns, 8),
+        load8(columns, 16),
+        load8(columns, 24),
+    )
     pairs = (size + 1) // 2
     row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     one = np.float32(1.0)
@@ -52,8 +66,15 @@ def warp(image, matrix, border, color, size, kind, out32, out16, base):  # type:
             upper, lower = halves(one - fy_b, one - fy_b), halves(fy_b, fy_b)
             b = mul_add(load_pixels(small, at_b, at_b + 3), upper, zeros())
             b = mul_add(load_pixels(small, at_b + stride, at_b + stride + 3), lower, b)
-            pixel = pair_sums(mul_add(a, halves(one - fx_a, fx_a), zeros()), mul_add(b, halves(one - fx_b, fx_b), zeros()))
-            pixel = mul_add(from_red, red(pixel), mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)))
+            pixel = pair_sums(
+                mul_add(a, halves(one - fx_a, fx_a), zeros()),
+                mul_add(b, halves(one - fx_b, fx_b), zeros()),
+            )
+            pixel = mul_add(
+                from_red,
+                red(pixel),
+                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
+            )
             if kind == FLOAT32:
                 store_float32(row32, 6 * pair, 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
@@ -64,8 +85,9 @@ def warp(image, matrix, border, color, size, kind, out32, out16, base):  # type:
 
 
 @kernel
-def _reduced(image, matrix, size):  # type: ignore[no-untyped-def]
-    """float32 pixels of the image, reduced where the map reduces, in a black frame; its height and width; the map onto it."""
+def _reduced(image, matrix, size):
+    """float32 pixels of the image, reduced where the map reduces, in a black frame; its height and
+    width; the map onto it."""
     stored_height, stored_width = image.shape[0], image.shape[1] // 3
     height, width = reduced_size(matrix, size, stored_height, stored_width)
     stride = (width + 2 * _FRAME) * 3
@@ -75,9 +97,26 @@ def _reduced(image, matrix, size):  # type: ignore[no-untyped-def]
     whole = np.array([0, 0, stored_width, stored_height], np.int32)
     none = np.empty(0, np.uint16)
     dx, dy = stored_width / width, stored_height / height
-    # The lane that a stored pair of pixels spills is 0 under this colour map, so that the frame stays black.
+    # The lane that a stored pair of pixels spills is 0 under this colour map, so that the frame
+    # stays black.
     begin = _FRAME * stride + _FRAME * 3
-    resample(image, 0.0, dx, width, 0.0, dy, height, whole, ZERO, identity, FLOAT32, small, none, begin, stride)
+    resample(
+        image,
+        0.0,
+        dx,
+        width,
+        0.0,
+        dy,
+        height,
+        whole,
+        ZERO,
+        identity,
+        FLOAT32,
+        small,
+        none,
+        begin,
+        stride,
+    )
     m = matrix.astype(np.float64)
     m[0] /= dx
     m[1] /= dy
@@ -85,8 +124,9 @@ def _reduced(image, matrix, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _locate(m, i, j, height, width, stride, border):  # type: ignore[no-untyped-def]
-    """Output pixel (i, j): where its upper left tap lies in the framed image; how far right and down of it the point is."""
+def _locate(m, i, j, height, width, stride, border):
+    """Output pixel (i, j): where its upper left tap lies in the framed image; how far right and
+    down of it the point is."""
     u, v = i + 0.5, j + 0.5
     depth = m[2, 0] * u + m[2, 1] * v + m[2, 2]
     near = 1.0 / depth
@@ -105,7 +145,7 @@ def _locate(m, i, j, height, width, stride, border):  # type: ignore[no-untyped-
 
 
 @kernel
-def _mirror(x, length):  # type: ignore[no-untyped-def]
+def _mirror(x, length):
     """Fold a position between the centres of the first and the last pixel."""
     period = max(2.0 * (length - 1), 1e-6)
     x = min(max(x, -1e6), 1e6) % period

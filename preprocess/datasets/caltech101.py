@@ -1,7 +1,8 @@
 """Caltech-101: 101 classes of objects, about 9,000 JPEGs around 300 x 200 px.
 
-In: the folder 101_ObjectCategories, alone or with the lists train.txt and test.txt beside it. Out: a SampleSource without the
-background class. Source: L. Fei-Fei, R. Fergus, P. Perona, CVPR Workshop 2004; data.caltech.edu/records/mzrjq-6wc02.
+In: the folder 101_ObjectCategories, alone or with the lists train.txt and test.txt beside it. Out:
+a SampleSource without the background class. Source: L. Fei-Fei, R. Fergus, P. Perona, CVPR Workshop
+2004; data.caltech.edu/records/mzrjq-6wc02.
 """
 
 from __future__ import annotations
@@ -20,11 +21,23 @@ from slipform.preprocess.splits import describe, divide, per_class, val_options
 
 FOLDER = "101_ObjectCategories"
 BACKGROUND = "BACKGROUND_Google"
-FILES = f"{FOLDER}/ with one folder per class, or 101_ObjectCategories.tar.gz or caltech-101.zip from https://data.caltech.edu/records/mzrjq-6wc02"
+FILES = (
+    f"{FOLDER}/ with one folder per class, or 101_ObjectCategories.tar.gz or caltech-101.zip from"
+    " https://data.caltech.edu/records/mzrjq-6wc02"
+)
 
 
-def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_fraction: float, seed: int) -> SampleSource:
-    """Train and test by the lists or at random, val taken from train. Labels in the order of the sorted class names."""
+def read(
+    source: Path,
+    *,
+    split: str,
+    per_class_train: int,
+    val_split: str,
+    val_fraction: float,
+    seed: int,
+) -> SampleSource:
+    """Train and test by the lists or at random, val taken from train. Labels in the order of the
+    sorted class names."""
     root = find_root(source)
     classes = [name for name in image_folders(root) if name != BACKGROUND]
     if split == "auto":
@@ -33,13 +46,18 @@ def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_
         train = read_list(root, root.parent / "train.txt", classes)
         test = read_list(root, root.parent / "test.txt", classes)
         if both := set(train.paths) & set(test.paths):
-            raise DatasetError(f"{len(both)} images are in train.txt and in test.txt, {min(both)} for one.")
+            raise DatasetError(
+                f"{len(both)} images are in train.txt and in test.txt, {min(both)} for one."
+            )
         rule = "train.txt and test.txt without the background class"
     else:
         every = list_images(root, classes, deep=False)
         chosen, rest = per_class(every.labels, per_class_train, seed)
         train, test = every.subset(chosen), every.subset(rest)
-        rule = f"{per_class_train} images of every class for train, the rest for test, at random (seed {seed})"
+        rule = (
+            f"{per_class_train} images of every class for train, the rest for test, at random (seed"
+            f" {seed})"
+        )
     staying, val = divide(train.labels, val_split, val_fraction, seed)
     splits = {"train": train.subset(staying), "val": train.subset(val), "test": test}
     return SampleSource(
@@ -53,7 +71,8 @@ def read(source: Path, *, split: str, per_class_train: int, val_split: str, val_
 
 
 def find_root(source: Path) -> Path:
-    """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked archives do."""
+    """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked
+    archives do."""
     if source.name == FOLDER or (source / "accordion").is_dir():
         return source
     if root := locate(source, FOLDER):
@@ -62,20 +81,31 @@ def find_root(source: Path) -> Path:
 
 
 def read_list(root: Path, path: Path, classes: list[str]) -> Files:
-    """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming every line that is no image."""
+    """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming
+    every line that is no image."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as a list of images ({error}). --split random needs no lists.") from None
+        raise DatasetError(
+            f"{path} cannot be read as a list of images ({error}). --split random needs no lists."
+        ) from None
     label_of = {name: label for label, name in enumerate(classes)}
     present = {f"{name}/{entry}" for name in classes for entry in os.listdir(root / name)}
-    paths = [line.strip() for line in lines if line.strip() and not line.startswith(f"{BACKGROUND}/")]
+    paths = [
+        line.strip() for line in lines if line.strip() and not line.startswith(f"{BACKGROUND}/")
+    ]
     if missing := [line for line in paths if line not in present]:
-        shown = "\n  ".join(missing[:20]) + (f"\n  and {len(missing) - 20} more" if len(missing) > 20 else "")
-        raise DatasetError(f"{path.name} names {len(missing)} images that are not in {root}:\n  {shown}")
+        shown = "\n  ".join(missing[:20]) + (
+            f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
+        )
+        raise DatasetError(
+            f"{path.name} names {len(missing)} images that are not in {root}:\n  {shown}"
+        )
     if len(set(paths)) != len(paths):
         raise DatasetError(f"{path.name} names an image twice.")
-    return Files(root, paths, np.array([label_of[line.split("/", 1)[0]] for line in paths], np.int64))
+    return Files(
+        root, paths, np.array([label_of[line.split("/", 1)[0]] for line in paths], np.int64)
+    )
 
 
 DATASETS = (
@@ -92,7 +122,10 @@ DATASETS = (
                 type=click.Choice(["auto", "lists", "random"]),
                 default="auto",
                 show_default=True,
-                help="train.txt and test.txt beside the images, or at random; auto takes the lists where they are.",
+                help=(
+                    "train.txt and test.txt beside the images, or at random; auto takes the lists"
+                    " where they are."
+                ),
             ),
             click.Option(
                 ["--per-class", "per_class_train"],

@@ -1,7 +1,8 @@
 """Caltech-256: 256 classes of objects, about 30,000 JPEGs.
 
-In: the folder 256_ObjectCategories or its tar. Out: a SampleSource without the clutter class (257.clutter); there are no official
-lists, so the split is random. Source: G. Griffin, A. Holub, P. Perona 2007; data.caltech.edu/records/nyy15-4j048.
+In: the folder 256_ObjectCategories or its tar. Out: a SampleSource without the clutter class
+(257.clutter); there are no official lists, so the split is random. Source: G. Griffin, A. Holub, P.
+Perona 2007; data.caltech.edu/records/nyy15-4j048.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from slipform.preprocess.source import SampleSource
 from slipform.preprocess.splits import describe, divide, per_class, val_options
 
 FOLDER = "256_ObjectCategories"
-FILES = f"{FOLDER}/ with one folder per class, or {FOLDER}.tar from https://data.caltech.edu/records/nyy15-4j048"
+FILES = (
+    f"{FOLDER}/ with one folder per class, or {FOLDER}.tar from"
+    " https://data.caltech.edu/records/nyy15-4j048"
+)
 
 
-def read(source: Path, *, per_class_train: int, val_split: str, val_fraction: float, seed: int) -> SampleSource:
-    """`per_class_train` images of every class for train, of which val is taken; the rest for test."""
+def read(
+    source: Path, *, per_class_train: int, val_split: str, val_fraction: float, seed: int
+) -> SampleSource:
+    """`per_class_train` images of every class for train, of which val is taken; the rest for
+    test."""
     root = source if source.name == FOLDER else locate(source, FOLDER)
     if root is None:
         raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
@@ -35,9 +42,17 @@ def read(source: Path, *, per_class_train: int, val_split: str, val_fraction: fl
         dataset="caltech256",
         classes=classes,
         splits={name: files for name, files in splits.items() if len(files.labels)},
-        split_rule=f"{per_class_train} images of every class for train, the rest for test, at random (seed {seed}); "
+        split_rule=(
+            f"{per_class_train} images of every class for train, the rest for test, at random (seed"
+            f" {seed}); "
+        )
         + describe(val_split, val_fraction, seed),
-        options={"per_class": per_class_train, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+        options={
+            "per_class": per_class_train,
+            "val_split": val_split,
+            "val_fraction": val_fraction,
+            "seed": seed,
+        },
     )
 
 

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100: 60,000 images of 32 x 32 px, stored as raw pixels.
 
-In: the official python or binary files. Out: a SampleSource. Both are rows of 3,072 bytes, the red, green and blue planes one
-after another (A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html). Labels in the official order of the names.
+In: the official python or binary files. Out: a SampleSource. Both are rows of 3,072 bytes, the red,
+green and blue planes one after another (A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html).
+Labels in the official order of the names.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ ROW = 3 * 32 * 32
 TRAIN_10 = [f"data_batch_{number}" for number in range(1, 6)]
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 FILES_10 = (
-    f"data_batch_1 to 5 and test_batch (or the same with .bin), or cifar-10-python.tar.gz or cifar-10-binary.tar.gz from {SITE}"
+    "data_batch_1 to 5 and test_batch (or the same with .bin), or cifar-10-python.tar.gz or"
+    f" cifar-10-binary.tar.gz from {SITE}"
 )
-FILES_100 = f"train, test and meta (or train.bin and test.bin), or cifar-100-python.tar.gz or cifar-100-binary.tar.gz from {SITE}"
+FILES_100 = (
+    "train, test and meta (or train.bin and test.bin), or cifar-100-python.tar.gz or"
+    f" cifar-100-binary.tar.gz from {SITE}"
+)
 
 
 def read_cifar10(source: Path, **val: Any) -> SampleSource:
@@ -39,7 +44,14 @@ def read_cifar10(source: Path, **val: Any) -> SampleSource:
         classes = _names(folder / "batches.meta", b"label_names", 10)
         parts = [_python(folder / name, b"labels", 10) for name in (*TRAIN_10, "test_batch")]
     images, labels = (np.concatenate(column) for column in zip(*parts[:-1], strict=True))
-    return _source("cifar10", classes, Arrays(images, labels, "train"), Arrays(*parts[-1], "test_batch"), val, {})
+    return _source(
+        "cifar10",
+        classes,
+        Arrays(images, labels, "train"),
+        Arrays(*parts[-1], "test_batch"),
+        val,
+        {},
+    )
 
 
 def read_cifar100(source: Path, *, coarse: bool, **val: Any) -> SampleSource:
@@ -48,11 +60,24 @@ def read_cifar100(source: Path, *, coarse: bool, **val: Any) -> SampleSource:
     kind, num_classes = ("coarse", 20) if coarse else ("fine", 100)
     if binary:
         classes = _lines(folder / f"{kind}_label_names.txt", num_classes)
-        parts = [_binary(folder / f"{name}.bin", (20, 100), 0 if coarse else 1) for name in ("train", "test")]
+        parts = [
+            _binary(folder / f"{name}.bin", (20, 100), 0 if coarse else 1)
+            for name in ("train", "test")
+        ]
     else:
         classes = _names(folder / "meta", f"{kind}_label_names".encode(), num_classes)
-        parts = [_python(folder / name, f"{kind}_labels".encode(), num_classes) for name in ("train", "test")]
-    return _source("cifar100", classes, Arrays(*parts[0], "train"), Arrays(*parts[1], "test"), val, {"coarse": coarse})
+        parts = [
+            _python(folder / name, f"{kind}_labels".encode(), num_classes)
+            for name in ("train", "test")
+        ]
+    return _source(
+        "cifar100",
+        classes,
+        Arrays(*parts[0], "train"),
+        Arrays(*parts[1], "test"),
+        val,
+        {"coarse": coarse},
+    )
 
 
 def _folder(source: Path, first: str, files: str) -> tuple[Path, bool]:
@@ -63,7 +88,9 @@ def _folder(source: Path, first: str, files: str) -> tuple[Path, bool]:
     raise DatasetError(f"{source} holds no {first}. --source takes a folder with {files}.")
 
 
-def _python(path: Path, key: bytes, num_classes: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _python(
+    path: Path, key: bytes, num_classes: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     batch = read_pickle(_existing(path))
     try:
         data, listed = batch[b"data"], batch[key]
@@ -75,13 +102,19 @@ def _python(path: Path, key: bytes, num_classes: int) -> tuple[npt.NDArray[np.ui
     return _checked(path, rows, labels, num_classes)
 
 
-def _binary(path: Path, num_classes: tuple[int, ...], column: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _binary(
+    path: Path, num_classes: tuple[int, ...], column: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     content = np.frombuffer(_existing(path).read_bytes(), np.uint8)
     width = len(num_classes) + ROW
     if len(content) == 0 or len(content) % width:
-        raise DatasetError(f"{path} has {len(content)} bytes, which are no rows of {width}. Download it again.")
+        raise DatasetError(
+            f"{path} has {len(content)} bytes, which are no rows of {width}. Download it again."
+        )
     rows = content.reshape(-1, width)
-    return _checked(path, rows[:, len(num_classes) :], rows[:, column].astype(np.int64), num_classes[column])
+    return _checked(
+        path, rows[:, len(num_classes) :], rows[:, column].astype(np.int64), num_classes[column]
+    )
 
 
 def _checked(
@@ -89,16 +122,23 @@ def _checked(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     if rows.ndim != 2 or rows.shape[1] != ROW or labels.shape != (len(rows),) or not len(rows):
         raise DatasetError(
-            f"{path} holds arrays of shape {rows.shape} and {labels.shape}, expected (n, {ROW}) and (n,). Download it again."
+            f"{path} holds arrays of shape {rows.shape} and {labels.shape}, expected (n, {ROW}) and"
+            " (n,). Download it again."
         )
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise DatasetError(f"{path} holds a label outside 0 to {num_classes - 1}. Download it again.")
+        raise DatasetError(
+            f"{path} holds a label outside 0 to {num_classes - 1}. Download it again."
+        )
     return rows.reshape(-1, 3, 32, 32), labels
 
 
 def _names(path: Path, key: bytes, number: int) -> list[str]:
     names = read_pickle(_existing(path)).get(key)
-    if not isinstance(names, list) or len(names) != number or not all(isinstance(name, str | bytes) for name in names):
+    if (
+        not isinstance(names, list)
+        or len(names) != number
+        or not all(isinstance(name, str | bytes) for name in names)
+    ):
         raise DatasetError(f"{path} does not hold {number} class names. Download it again.")
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names]
 
@@ -106,7 +146,9 @@ def _names(path: Path, key: bytes, number: int) -> list[str]:
 def _lines(path: Path, number: int) -> list[str]:
     names = _existing(path).read_text(encoding="utf-8", errors="replace").split()
     if len(names) != number:
-        raise DatasetError(f"{path} holds {len(names)} class names, expected {number}. Download it again.")
+        raise DatasetError(
+            f"{path} holds {len(names)} class names, expected {number}. Download it again."
+        )
     return names
 
 
@@ -117,7 +159,12 @@ def _existing(path: Path) -> Path:
 
 
 def _source(
-    name: str, classes: list[str], train: Arrays, test: Arrays, val: dict[str, Any], options: dict[str, Any]
+    name: str,
+    classes: list[str],
+    train: Arrays,
+    test: Arrays,
+    val: dict[str, Any],
+    options: dict[str, Any],
 ) -> SampleSource:
     staying, taken = divide(train.labels, val["val_split"], val["val_fraction"], val["seed"])
     splits = {"train": train.subset(staying), "val": train.subset(taken), "test": test}
@@ -125,7 +172,10 @@ def _source(
         dataset=name,
         classes=classes,
         splits={split: arrays for split, arrays in splits.items() if len(arrays.labels)},
-        split_rule=f"official train and test; {describe(val['val_split'], val['val_fraction'], val['seed'])}",
+        split_rule=(
+            "official train and test;"
+            f" {describe(val['val_split'], val['val_fraction'], val['seed'])}"
+        ),
         options=val | options,
     )
 
@@ -148,7 +198,11 @@ DATASETS = (
         torchvision="CIFAR100",
         files=FILES_100,
         options=(
-            click.Option(["--coarse"], is_flag=True, help="The 20 coarse classes instead of the 100 fine ones."),
+            click.Option(
+                ["--coarse"],
+                is_flag=True,
+                help="The 20 coarse classes instead of the 100 fine ones.",
+            ),
             *val_options(0.1),
         ),
     ),

@@ -1,7 +1,8 @@
 """Any folder of images.
 
-In: one folder per class, or train/, val/, test/ with one folder per class each. Out: a SampleSource; what is not given as a
-folder is taken at random from the rest. Labels in the order of the sorted class names.
+In: one folder per class, or train/, val/, test/ with one folder per class each. Out: a
+SampleSource; what is not given as a folder is taken at random from the rest. Labels in the order of
+the sorted class names.
 """
 
 from __future__ import annotations
@@ -27,21 +28,27 @@ SPLIT_FOLDERS = {
 }
 
 
-def read(source: Path, *, test_fraction: float, val_split: str, val_fraction: float, seed: int) -> SampleSource:
+def read(
+    source: Path, *, test_fraction: float, val_split: str, val_fraction: float, seed: int
+) -> SampleSource:
     """Splits as folders where the source has a folder train/, else taken from all images."""
     root = _single_folder(source)
     given: dict[str, str] = {}
     for folder in image_folders(root):
         if (split := SPLIT_FOLDERS.get(folder.lower())) is not None:
             if split in given:
-                raise DatasetError(f"{root} holds two folders for the split {split}: {given[split]} and {folder}.")
+                raise DatasetError(
+                    f"{root} holds two folders for the split {split}: {given[split]} and {folder}."
+                )
             given[split] = folder
     rules = []
     if "train" not in given:
         classes = image_folders(root)
         train, splits = list_images(root, classes), {}
     else:
-        classes = sorted({name for folder in given.values() for name in image_folders(root / folder)})
+        classes = sorted(
+            {name for folder in given.values() for name in image_folders(root / folder)}
+        )
         splits = {split: _below(root, folder, classes) for split, folder in given.items()}
         train = splits.pop("train")
         rules.append("by folders " + ", ".join(sorted(given.values())))
@@ -57,15 +64,28 @@ def read(source: Path, *, test_fraction: float, val_split: str, val_fraction: fl
     return SampleSource(
         dataset="images",
         classes=classes,
-        splits={name: files for name, files in ordered.items() if files is not None and len(files.labels)},
+        splits={
+            name: files
+            for name, files in ordered.items()
+            if files is not None and len(files.labels)
+        },
         split_rule="; ".join(rules),
-        options={"test_fraction": test_fraction, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+        options={
+            "test_fraction": test_fraction,
+            "val_split": val_split,
+            "val_fraction": val_fraction,
+            "seed": seed,
+        },
     )
 
 
 def _single_folder(source: Path) -> Path:
-    """Through folders that hold one folder and nothing else, as many archives have them, to the folder that matters."""
-    while len(entries := [path for path in source.iterdir() if not path.name.startswith(".")]) == 1 and entries[0].is_dir():
+    """Through folders that hold one folder and nothing else, as many archives have them, to the
+    folder that matters."""
+    while (
+        len(entries := [path for path in source.iterdir() if not path.name.startswith(".")]) == 1
+        and entries[0].is_dir()
+    ):
         if not any(child.is_dir() for child in entries[0].iterdir()):
             break
         source = entries[0]
@@ -80,10 +100,16 @@ def _below(root: Path, folder: str, classes: list[str]) -> Files:
 DATASETS = (
     Dataset(
         name="images",
-        help="Any folder with one folder of images per class, or with train/, val/ and test/ of such folders.",
+        help=(
+            "Any folder with one folder of images per class, or with train/, val/ and test/ of such"
+            " folders."
+        ),
         example="prep images --source my/photos --out data/photos --shorter-side 256",
         read=read,
-        files=f"one folder of images ({', '.join(SUFFIXES)}) per class, or train/, val/, test/ with such folders",
+        files=(
+            f"one folder of images ({', '.join(SUFFIXES)}) per class, or train/, val/, test/ with"
+            " such folders"
+        ),
         options=(
             click.Option(
                 ["--test-fraction"],

@@ -1,7 +1,8 @@
 """MNIST and Fashion-MNIST: 70,000 gray images of 28 x 28 px, stored as RGB.
 
-In: the four idx files, plain or gzip. Out: a SampleSource. The format: magic number, sizes as big-endian uint32, then bytes
-(Y. LeCun, C. Cortes, C. Burges, yann.lecun.com/exdb/mnist; H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747).
+In: the four idx files, plain or gzip. Out: a SampleSource. The format: magic number, sizes as
+big-endian uint32, then bytes (Y. LeCun, C. Cortes, C. Burges, yann.lecun.com/exdb/mnist; H. Xiao,
+K. Rasul, R. Vollgraf, arXiv:1708.07747).
 """
 
 from __future__ import annotations
@@ -21,12 +22,33 @@ from slipform.preprocess.source import Arrays, SampleSource
 from slipform.preprocess.splits import describe, divide, val_options
 
 DIGITS = tuple("0123456789")
-FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+FASHION = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 FILES = "{train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte, plain or .gz, from "
-MAX_BYTES = 1 << 32  # an idx file that claims more is not one of these; gzip could unpack to any size
+MAX_BYTES = (
+    1 << 32
+)  # an idx file that claims more is not one of these; gzip could unpack to any size
 
 
-def read(name: str, classes: tuple[str, ...], source: Path, *, val_split: str, val_fraction: float, seed: int) -> SampleSource:
+def read(
+    name: str,
+    classes: tuple[str, ...],
+    source: Path,
+    *,
+    val_split: str,
+    val_fraction: float,
+    seed: int,
+) -> SampleSource:
     """Train and test as they are given, val taken from train."""
     train, test = _images(source, "train", len(classes)), _images(source, "t10k", len(classes))
     staying, val = divide(train.labels, val_split, val_fraction, seed)
@@ -46,21 +68,27 @@ def _images(source: Path, part: str, num_classes: int) -> Arrays:
     if len(images) != len(labels):
         raise DatasetError(f"{source} holds {len(images)} {part} images, but {len(labels)} labels.")
     if labels.max(initial=0) >= num_classes:
-        raise DatasetError(f"{source} holds the {part} label {labels.max()}, expected 0 to {num_classes - 1}.")
+        raise DatasetError(
+            f"{source} holds the {part} label {labels.max()}, expected 0 to {num_classes - 1}."
+        )
     return Arrays(images, labels.astype(np.int64), f"{part}-images")
 
 
 def _find(source: Path, stem: str, dimensions: int) -> Path:
-    for name in (f"{stem}{dash}idx{dimensions}-ubyte{suffix}" for dash in "-." for suffix in ("", ".gz")):
+    for name in (
+        f"{stem}{dash}idx{dimensions}-ubyte{suffix}" for dash in "-." for suffix in ("", ".gz")
+    ):
         if (path := locate(source, name)) and path.is_file():
             return path
     raise DatasetError(
-        f"{source} holds no {stem}-idx{dimensions}-ubyte, plain or .gz. --source takes a folder with {FILES}the official site."
+        f"{source} holds no {stem}-idx{dimensions}-ubyte, plain or .gz. --source takes a folder"
+        f" with {FILES}the official site."
     )
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """An idx file of bytes with that many dimensions. Raises DatasetError where it is none, is cut short, or goes on too long."""
+    """An idx file of bytes with that many dimensions. Raises DatasetError where it is none, is cut
+    short, or goes on too long."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4 + 4 * dimensions)
@@ -72,7 +100,9 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
                 raise DatasetError(f"{path} claims the absurd shape {' x '.join(map(str, shape))}.")
             data = file.read(size)
             if len(data) != size or file.read(1):
-                raise DatasetError(f"{path} does not hold the {size} bytes of its header. Download it again.")
+                raise DatasetError(
+                    f"{path} does not hold the {size} bytes of its header. Download it again."
+                )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{path} is damaged: {error}. Download it again.") from None
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,7 +1,9 @@
-"""Coloured shapes on textured ground: a generated dataset that a small net learns within minutes; tests and the demo use it.
+"""Coloured shapes on textured ground: a generated dataset that a small net learns within minutes;
+tests and the demo use it.
 
-In: sizes, numbers and a seed. Out: a SampleSource of JPEG bytes, image i always the same one. The shape is the class; the
-colour only hints at it in half of the images, and some images are gray, so colour alone does not give the class away.
+In: sizes, numbers and a seed. Out: a SampleSource of JPEG bytes, image i always the same one. The
+shape is the class; the colour only hints at it in half of the images, and some images are gray, so
+colour alone does not give the class away.
 """
 
 from __future__ import annotations
@@ -42,7 +44,10 @@ def read(
         def make(index: int) -> bytes:
             generator = np.random.default_rng([seed, number, index])
             height = int(generator.integers(min_size, max_size + 1))
-            lowest, highest = max(min_size, height * 2 // 3), min(max_size, height * 3 // 2)  # as photographs are, no stripes
+            lowest, highest = (
+                max(min_size, height * 2 // 3),
+                min(max_size, height * 3 // 2),
+            )  # as photographs are, no stripes
             width = height if square else int(generator.integers(lowest, highest + 1))
             return draw(generator, names[labels[index]], height, width)
 
@@ -59,7 +64,8 @@ def read(
 
 
 def draw(generator: np.random.Generator, shape: str, height: int, width: int) -> bytes:
-    """One image as JPEG bytes. Only integer drawing and bit-exact resizing: the same pixels on every processor."""
+    """One image as JPEG bytes. Only integer drawing and bit-exact resizing: the same pixels on
+    every processor."""
     import cv2
 
     ground = _texture(generator, height, width)
@@ -73,27 +79,38 @@ def draw(generator: np.random.Generator, shape: str, height: int, width: int) ->
     for points, value in _outline(shape):
         placed = np.rint((points @ turn * radius + center) * SUPERSAMPLING).astype(np.int32)
         cv2.fillPoly(mask, [placed], value)
-    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[..., None].astype(np.int32)
+    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[..., None].astype(
+        np.int32
+    )
     colour = _colour(generator, CLASSES.index(shape), ground.mean())
     image = ((ground * (255 - mask) + colour * mask) // 255).astype(np.uint8)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(generator.integers(75, 96))]
     if generator.random() < GRAY_SHARE:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return bytes(cv2.imencode(".jpg", image if image.ndim == 2 else image[..., ::-1].copy(), quality)[1])
+    return bytes(
+        cv2.imencode(".jpg", image if image.ndim == 2 else image[..., ::-1].copy(), quality)[1]
+    )
 
 
 def _texture(generator: np.random.Generator, height: int, width: int) -> npt.NDArray[np.int32]:
     """Soft blotches of one hue with fine noise over them: int32 [H, W, 3], 0..255."""
     import cv2
 
-    base = generator.integers(10, 100, 3) if generator.random() < 0.5 else generator.integers(155, 245, 3)
+    base = (
+        generator.integers(10, 100, 3)
+        if generator.random() < 0.5
+        else generator.integers(155, 245, 3)
+    )
     blotches = np.clip(base + generator.integers(-40, 41, (5, 5, 3)), 0, 255).astype(np.uint8)
-    soft = cv2.resize(blotches, (width, height), interpolation=cv2.INTER_LINEAR_EXACT).astype(np.int32)
+    soft = cv2.resize(blotches, (width, height), interpolation=cv2.INTER_LINEAR_EXACT).astype(
+        np.int32
+    )
     return np.clip(soft + generator.integers(-12, 13, (height, width, 1)), 0, 255)
 
 
 def _colour(generator: np.random.Generator, label: int, ground: float) -> npt.NDArray[np.int32]:
-    """RGB of the shape, well away from the ground's brightness; in half of the images of the class's own hue."""
+    """RGB of the shape, well away from the ground's brightness; in half of the images of the
+    class's own hue."""
     import cv2
 
     hue = generator.integers(0, 180)
@@ -109,7 +126,8 @@ def _colour(generator: np.random.Generator, label: int, ground: float) -> npt.ND
 
 
 def _outline(shape: str) -> list[tuple[npt.NDArray[np.float64], int]]:
-    """Polygons to fill one over the other, with 255 or (a hole) 0: float64 [n, 2] points within the unit circle."""
+    """Polygons to fill one over the other, with 255 or (a hole) 0: float64 [n, 2] points within the
+    unit circle."""
 
     def circle(radius: float = 1.0, corners: int = 48, x: float = 0.0) -> npt.NDArray[np.float64]:
         angles = np.arange(corners) * 2 * np.pi / corners - np.pi / 2
@@ -117,8 +135,27 @@ def _outline(shape: str) -> list[tuple[npt.NDArray[np.float64], int]]:
 
     a, b = 0.33, 0.95
     t = np.arange(64) * 2 * np.pi / 64
-    heart = np.stack([np.sin(t) ** 3, -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 17], 1)
-    cross = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+    heart = np.stack(
+        [
+            np.sin(t) ** 3,
+            -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 17,
+        ],
+        1,
+    )
+    cross = [
+        (-a, -b),
+        (a, -b),
+        (a, -a),
+        (b, -a),
+        (b, a),
+        (a, a),
+        (a, b),
+        (-a, b),
+        (-a, a),
+        (-b, a),
+        (-b, -a),
+        (-a, -a),
+    ]
     return {
         "bar": [(np.array([(-1, -0.25), (1, -0.25), (1, 0.25), (-1, 0.25)]), 255)],
         "cross": [(np.array(cross), 255)],
@@ -133,8 +170,12 @@ def _outline(shape: str) -> list[tuple[npt.NDArray[np.float64], int]]:
     }[shape]
 
 
-def _option(name: str, default: int, least: int, text: str, most: int | None = None) -> click.Option:
-    return click.Option([name], type=click.IntRange(least, most), default=default, show_default=True, help=text)
+def _option(
+    name: str, default: int, least: int, text: str, most: int | None = None
+) -> click.Option:
+    return click.Option(
+        [name], type=click.IntRange(least, most), default=default, show_default=True, help=text
+    )
 
 
 DATASETS = (
@@ -152,7 +193,11 @@ DATASETS = (
             _option("--seed", 0, 0, "Another seed, other images."),
             _option("--min-size", 40, 16, "Shortest side, in pixels.", 4096),
             _option("--max-size", 120, 16, "Longest side, in pixels.", 4096),
-            click.Option(["--square"], is_flag=True, help="Square images: with --min-size equal to --max-size all of one size."),
+            click.Option(
+                ["--square"],
+                is_flag=True,
+                help="Square images: with --min-size equal to --max-size all of one size.",
+            ),
         ),
     ),
 )

@@ -24,7 +24,11 @@ from slipform.bench.result.result import read_result
         (["loaders", "DATA", "--device", "tpu"], 1, 'device "tpu" is not here'),
         (["train", "--data", "DATA", "--models", "restnet18"], 1, 'Did you mean "resnet18"?'),
         (["train", "--data", "DATA", "--batch-sizes", "16,none"], 2, "whole numbers above 0"),
-        (["train", "--data", "DATA", "--precision", "fp8"], 2, "give some of auto, fp32, bf16, fp16"),
+        (
+            ["train", "--data", "DATA", "--precision", "fp8"],
+            2,
+            "give some of auto, fp32, bf16, fp16",
+        ),
         (["train"], 2, "--data"),
         (["accuracy", "DATA", "--recipe", "shapes/dem"], 1, "shapes/demo"),
         (["prep", "nowhere"], 1, "nowhere is no folder"),
@@ -35,29 +39,48 @@ from slipform.bench.result.result import read_result
     ],
 )
 def test_a_mistake_is_told_in_words(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, says: str
+    shapes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    status: int,
+    says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = CliRunner().invoke(main, [str(shapes) if word == "DATA" else word for word in arguments])
+    found = CliRunner().invoke(
+        main, [str(shapes) if word == "DATA" else word for word in arguments]
+    )
     assert found.exit_code == status, found.output
     assert says in found.output
     assert "Traceback" not in found.output
 
 
-@pytest.mark.parametrize("command", ["", "prep", "loaders", "train", "accuracy", "tune", "compare", "report"])
+@pytest.mark.parametrize(
+    "command", ["", "prep", "loaders", "train", "accuracy", "tune", "compare", "report"]
+)
 def test_help_has_an_example_and_needs_nothing_heavy(command: str) -> None:
     found = CliRunner().invoke(main, [*command.split(), "--help"])
     assert found.exit_code == 0
     assert f"bench {command or 'loaders'}" in found.output
     arguments = [*command.split(), "--help"]
-    code = f"import sys\nfrom slipform.bench.cli import main\nmain({arguments!r}, standalone_mode=False)\n"
-    heavy = "heavy = {'torch', 'numba', 'cv2', 'nvidia.dali', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
-    subprocess.run([sys.executable, "-c", code + heavy], check=True, capture_output=True, timeout=20)
+    code = (
+        f"import sys\nfrom slipform.bench.cli import main\nmain({arguments!r},"
+        " standalone_mode=False)\n"
+    )
+    heavy = (
+        "heavy = {'torch', 'numba', 'cv2', 'nvidia.dali', 'matplotlib'} & set(sys.modules)\nassert"
+        " not heavy, heavy"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code + heavy], check=True, capture_output=True, timeout=20
+    )
 
 
 def run(*arguments: str) -> float:
     start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "slipform.bench.cli", *arguments], check=True, timeout=600)
+    subprocess.run(
+        [sys.executable, "-m", "slipform.bench.cli", *arguments], check=True, timeout=600
+    )
     return time.monotonic() - start
 
 

@@ -1,4 +1,5 @@
-"""The speed net: its whitening layer whitens, its convolutions start as the identity, what must not learn does not."""
+"""The speed net: its whitening layer whitens, its convolutions start as the identity, what must not
+learn does not."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def images(count: int = 150) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(count, 3, 34, 34, generator=generator)
     smooth = nn.functional.avg_pool2d(noise, 3, stride=1) * 2 + noise[:, :, 1:-1, 1:-1] * 0.3
-    mixed = torch.einsum("dc,nchw->ndhw", torch.tensor([[1.0, 0.5, 0.4], [0.2, 1.0, 0.5], [0.0, 0.3, 0.8]]), smooth)
+    mixed = torch.einsum(
+        "dc,nchw->ndhw", torch.tensor([[1.0, 0.5, 0.4], [0.2, 1.0, 0.5], [0.0, 0.3, 0.8]]), smooth
+    )
     return mixed + torch.tensor([0.3, -0.2, 0.5])[:, None, None]
 
 
@@ -29,13 +32,20 @@ def fast(**options: object) -> nn.Module:
 def numpy_covariance(x: torch.Tensor) -> np.ndarray:
     """numpy's own, in float64, over every patch cut out one offset at a time."""
     a = x.double().numpy()
-    offsets = [a[:, channel, dy : dy + 31, dx : dx + 31].ravel() for channel in range(3) for dy in (0, 1) for dx in (0, 1)]
+    offsets = [
+        a[:, channel, dy : dy + 31, dx : dx + 31].ravel()
+        for channel in range(3)
+        for dy in (0, 1)
+        for dx in (0, 1)
+    ]
     return np.cov(np.stack(offsets), bias=True)
 
 
 def test_patch_covariance_equals_numpys() -> None:
     x = images()
-    np.testing.assert_allclose(patch_covariance(x).numpy(), numpy_covariance(x), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        patch_covariance(x).numpy(), numpy_covariance(x), rtol=1e-9, atol=1e-9
+    )
 
 
 def test_whitened_images_have_the_identity_as_covariance() -> None:
@@ -47,7 +57,9 @@ def test_whitened_images_have_the_identity_as_covariance() -> None:
     covariance = np.cov(outputs, bias=True)
     before = numpy_covariance(x)
     variances = np.linalg.eigvalsh(before)[::-1]
-    np.testing.assert_allclose(covariance[:12, :12], np.diag(variances / (variances + 5e-4)), atol=1e-4)
+    np.testing.assert_allclose(
+        covariance[:12, :12], np.diag(variances / (variances + 5e-4)), atol=1e-4
+    )
     np.testing.assert_allclose(covariance[:12, :12], np.eye(12), atol=0.05)
     np.testing.assert_allclose(outputs[12:], -outputs[:12], atol=1e-6)
     assert np.abs(before - np.eye(12)).max() > 0.3  # they were not white before
@@ -88,16 +100,20 @@ def test_convolutions_start_as_the_identity() -> None:
 
 
 def test_third_convolution_adds_a_residual() -> None:
-    """With its last BatchNorm switched off, a block of depth 3 gives gelu(what the first convolution made)."""
+    """With its last BatchNorm switched off, a block of depth 3 gives gelu(what the first
+    convolution made)."""
     block = fast(depth=3).features[0].eval()
     block.norms[2].weight.zero_()
     x = torch.randn(2, 24, 8, 8)
-    first = nn.functional.gelu(block.norms[0](nn.functional.max_pool2d(block.convolutions[0](x), 2)))
+    first = nn.functional.gelu(
+        block.norms[0](nn.functional.max_pool2d(block.convolutions[0](x), 2))
+    )
     torch.testing.assert_close(block(x), nn.functional.gelu(first))
 
 
 def test_size_is_the_published_one() -> None:
-    """1.97 million for widths 64, 256, 256: 3x3 convolutions, 24 whitening biases, shifts, a linear layer without bias."""
+    """1.97 million for widths 64, 256, 256: 3x3 convolutions, 24 whitening biases, shifts, a linear
+    layer without bias."""
     convolutions = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 256 * 256 + 256 * 256 + 256 * 256)
     assert freeze.count(fast()).total == convolutions + 24 + 2 * (64 + 256 + 256) + 2560
 

@@ -27,17 +27,27 @@ def learning(model: nn.Module) -> set[str]:
 
 
 def step(model: nn.Module, groups: list[dict[str, object]] | None = None) -> None:
-    optimizer = torch.optim.SGD(groups or freeze.parameter_groups(model, lr=0.1, weight_decay=0.1), lr=0.1)
+    optimizer = torch.optim.SGD(
+        groups or freeze.parameter_groups(model, lr=0.1, weight_decay=0.1), lr=0.1
+    )
     model(torch.randn(8, 3, 32, 32)).square().sum().backward()
     optimizer.step()
 
 
 @pytest.mark.parametrize(
-    ("names", "trainable"), [("none", 57_417_637), ("features", 54_947_941), ("classifier", 2_469_696), ("head", 57_003_840)]
+    ("names", "trainable"),
+    [
+        ("none", 57_417_637),
+        ("features", 54_947_941),
+        ("classifier", 2_469_696),
+        ("head", 57_003_840),
+    ],
 )
 def test_alexnet_with_101_classes_has_the_counts_of_the_report(names: str, trainable: int) -> None:
     """The first three are printed by a course report; the head is 4096 x 101 + 101."""
-    counts = freeze.count(build(ModelConfig("alexnet", freeze=names), num_classes=101, image_size=224))
+    counts = freeze.count(
+        build(ModelConfig("alexnet", freeze=names), num_classes=101, image_size=224)
+    )
     assert counts == freeze.Counts(total=57_417_637, trainable=trainable)
 
 
@@ -46,7 +56,9 @@ def test_all_but_head_and_train_layers() -> None:
     assert learning(resnet18(freeze="all_but_head")) == head
     assert learning(resnet18(train_layers=("head",))) == head
     with_mlp = resnet18(head="mlp", train_layers="layer4, head")
-    assert learning(with_mlp) == {n for n, _ in with_mlp.named_parameters() if n.startswith(("layer4.", "fc."))}
+    assert learning(with_mlp) == {
+        n for n, _ in with_mlp.named_parameters() if n.startswith(("layer4.", "fc."))
+    }
     assert "fc.0.weight" in learning(with_mlp)
 
 
@@ -59,7 +71,9 @@ def test_names_come_as_lists_or_with_commas_and_go_down_to_single_parameters() -
 
 
 def test_unknown_layer_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r'no layer "layer5". Did you mean "layer4"\? Allowed: .*fc.*layer1'):
+    with pytest.raises(
+        ConfigError, match=r'no layer "layer5". Did you mean "layer4"\? Allowed: .*fc.*layer1'
+    ):
         resnet18(freeze="layer5")
     with pytest.raises(ConfigError, match='no layer "lay"'):
         resnet18(train_layers="lay")  # a part of a name is no name
@@ -69,8 +83,12 @@ def test_frozen_layers_do_not_change_in_a_step_and_the_others_do() -> None:
     model = tiny(freeze="features.0,features.1")
     before = copy.deepcopy(model.state_dict())
     step(model)
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert not any(name.startswith(("features.0.", "features.1.")) for name in changed)  # nor running_mean, running_var
+    changed = {
+        name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert not any(
+        name.startswith(("features.0.", "features.1.")) for name in changed
+    )  # nor running_mean, running_var
     assert {"features.3.weight", "features.4.running_mean", "classifier.0.bias"} <= changed
 
 
@@ -88,7 +106,9 @@ def test_batch_norm_with_one_learning_parameter_stays_in_training_mode() -> None
 
 def test_unfreezing_lets_everything_learn_and_statistics_move() -> None:
     model = tiny(freeze="all_but_head")
-    groups = freeze.parameter_groups(model, lr=0.1)  # made while frozen: an optimizer lives on through unfreezing
+    groups = freeze.parameter_groups(
+        model, lr=0.1
+    )  # made while frozen: an optimizer lives on through unfreezing
     freeze.unfreeze(model)
     freeze.set_train_mode(model)
     before = copy.deepcopy(model.state_dict())
@@ -102,7 +122,10 @@ def test_unfreezing_lets_everything_learn_and_statistics_move() -> None:
 def test_groups_have_their_rates_and_hold_every_parameter_once() -> None:
     model = resnet18(head="mlp")
     groups = freeze.parameter_groups(model, lr=1.0, weight_decay=0.5, head_lr=0.01, body_lr=0.0001)
-    assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [("body", 0.0001, 0.5), ("head", 0.01, 0.5)]
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
+        ("body", 0.0001, 0.5),
+        ("head", 0.01, 0.5),
+    ]
     assert len(groups[1]["params"]) == 4
     held = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
@@ -111,7 +134,12 @@ def test_groups_have_their_rates_and_hold_every_parameter_once() -> None:
 
 def test_groups_without_decay_for_biases_and_norms_and_with_a_rate_for_norm_biases() -> None:
     model = tiny()
-    groups = {g["name"]: g for g in freeze.parameter_groups(model, lr=1.0, weight_decay=0.5, norm_bias_lr=64.0, decay_all=False)}
+    groups = {
+        g["name"]: g
+        for g in freeze.parameter_groups(
+            model, lr=1.0, weight_decay=0.5, norm_bias_lr=64.0, decay_all=False
+        )
+    }
     assert {name: (g["lr"], g["weight_decay"], len(g["params"])) for name, g in groups.items()} == {
         "body": (1.0, 0.5, 4),
         "body_no_decay": (1.0, 0.0, 4),
@@ -119,6 +147,9 @@ def test_groups_without_decay_for_biases_and_norms_and_with_a_rate_for_norm_bias
         "head": (1.0, 0.5, 1),
         "head_no_decay": (1.0, 0.0, 1),
     }
-    groups = {g["name"]: g for g in freeze.parameter_groups(model, lr=2.0, weight_decay=0.5, norm_bias_lr=64.0)}
+    groups = {
+        g["name"]: g
+        for g in freeze.parameter_groups(model, lr=2.0, weight_decay=0.5, norm_bias_lr=64.0)
+    }
     decays = {g["lr"] * g["weight_decay"] for g in groups.values()}
     assert decays == {1.0}, "a step decays all of them alike"

@@ -1,4 +1,5 @@
-"""Every net by its name: parameter counts against published ones, shapes of logits, sizes and options that do not fit."""
+"""Every net by its name: parameter counts against published ones, shapes of logits, sizes and
+options that do not fit."""
 
 from __future__ import annotations
 
@@ -17,13 +18,23 @@ from slipform.models.registry import ModelConfig, build, find, names
 from slipform.pipelines.errors import ConfigError
 
 DOZEN = [
-    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "mnasnet0_5", "mobilenet_v3_small"),
+    *(
+        "alexnet",
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "googlenet",
+        "mnasnet0_5",
+        "mobilenet_v3_small",
+    ),
     *("regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32"),
 ]
 OWN = ("cnn", "conv", "custom", "fast", "fc", "fc10", "mlp_sigmoid", "tiny")
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1"])
+@pytest.mark.parametrize(
+    "name", ["alexnet", "resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1"]
+)
 def test_parameters_are_torchvisions_published_number(name: str) -> None:
     published = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
     assert count(build(ModelConfig(name), num_classes=1000, image_size=224)).total == published
@@ -53,7 +64,10 @@ def test_all_of_torchvision_build_and_their_head_is_found(name: str, head: str) 
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("image_size", [28, 32, 64])
 def test_own_nets_learn_at_every_usual_size(name: str, image_size: int) -> None:
-    options = {"mlp_sigmoid": {"hidden": 64}, "conv": {"width": 8, "final_width": 16, "hidden": 32}}.get(name, {})
+    options = {
+        "mlp_sigmoid": {"hidden": 64},
+        "conv": {"width": 8, "final_width": 16, "hidden": 32},
+    }.get(name, {})
     model = build(ModelConfig(name, options=options), num_classes=5, image_size=image_size)
     logits = model(torch.randn(4, 3, image_size, image_size))
     assert logits.shape == (4, 5)
@@ -68,12 +82,19 @@ def test_all_own_and_all_of_torchvision_are_named() -> None:
 
 def test_conv_is_the_net_of_the_report() -> None:
     """No padding: 32 px end as 4x4, so the first linear layer has final_width x 16 inputs."""
-    config = ModelConfig("conv", options={"width": 128, "final_width": 256, "batch_norm": True, "dropout": 0.5})
+    config = ModelConfig(
+        "conv", options={"width": 128, "final_width": 256, "batch_norm": True, "dropout": 0.5}
+    )
     model = build(config, num_classes=100, image_size=32)
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == [(256 * 4 * 4, 4096), (4096, 100)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [
+        (256 * 4 * 4, 4096),
+        (4096, 100),
+    ]
     convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
-    assert [(c.kernel_size[0], c.stride[0], c.padding[0], c.out_channels) for c in convolutions] == [
+    assert [
+        (c.kernel_size[0], c.stride[0], c.padding[0], c.out_channels) for c in convolutions
+    ] == [
         (5, 2, 0, 128),
         (3, 1, 0, 128),
         (3, 1, 0, 128),
@@ -85,7 +106,9 @@ def test_conv_is_the_net_of_the_report() -> None:
 def test_mlp_sigmoid_is_the_net_of_the_report() -> None:
     sizes = (3072, 4096, 4096, 100)
     expected = sum(a * b + b for a, b in itertools.pairwise(sizes))
-    assert count(build(ModelConfig("mlp_sigmoid"), num_classes=100, image_size=32)).total == expected
+    assert (
+        count(build(ModelConfig("mlp_sigmoid"), num_classes=100, image_size=32)).total == expected
+    )
 
 
 def test_fc_deeper_has_the_same_neurons_in_more_layers() -> None:
@@ -100,7 +123,10 @@ def test_fc_deeper_has_the_same_neurons_in_more_layers() -> None:
 
 
 def test_fc10_has_ten_linear_layers_with_batch_norm_between() -> None:
-    kinds = [type(module).__name__ for module in build(ModelConfig("fc10"), num_classes=10, image_size=32).modules()]
+    kinds = [
+        type(module).__name__
+        for module in build(ModelConfig("fc10"), num_classes=10, image_size=32).modules()
+    ]
     assert (kinds.count("Linear"), kinds.count("BatchNorm1d")) == (10, 9)
 
 
@@ -140,7 +166,8 @@ def test_small_input_keeps_the_resolution() -> None:
 
 
 def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
-    """At 32 px the 7x7 pool repeats one vector 49 times: summing the first layer's weights over the places changes nothing."""
+    """At 32 px the 7x7 pool repeats one vector 49 times: summing the first layer's weights over the
+    places changes nothing."""
     large = build(ModelConfig("vgg11"), num_classes=10, image_size=32).eval()
     small = build(ModelConfig("vgg11", small_input=True), num_classes=10, image_size=32).eval()
     state = large.state_dict()
@@ -154,8 +181,16 @@ def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
     ("config", "image_size", "message"),
     [
         (ModelConfig("resnt18"), 224, 'no model "resnt18". Did you mean "resnet18"'),
-        (ModelConfig("alexnet"), 32, r"cannot take images of 32 px. Sizes that fit: 64, .*small_input = true"),
-        (ModelConfig("alexnet", small_input=True), 8, r"cannot take images of 8 px. Sizes that fit: 28, .*512\.$"),
+        (
+            ModelConfig("alexnet"),
+            32,
+            r"cannot take images of 32 px. Sizes that fit: 64, .*small_input = true",
+        ),
+        (
+            ModelConfig("alexnet", small_input=True),
+            8,
+            r"cannot take images of 8 px. Sizes that fit: 28, .*512\.$",
+        ),
         (ModelConfig("conv"), 12, "cannot take images of 12 px. Sizes that fit: 28, 32"),
         (ModelConfig("densenet121", small_input=True), 32, "has no stem for small images"),
         (ModelConfig("tiny", small_input=True), 32, "made for small images, leave it out"),
@@ -163,13 +198,19 @@ def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
         (ModelConfig("tiny", options={"width": "wide"}), 32, "model.options.width = 'wide'"),
         (ModelConfig("cnn", options={"pool": "min"}), 32, "'max', 'avg' or 'stride'"),
         (ModelConfig("alexnet", options={"dropuot": 0.1}), 224, 'Did you mean "dropout"'),
-        (ModelConfig("resnet18", options={"dropout": 0.1}), 224, 'no option of model "resnet18" "dropout"'),
+        (
+            ModelConfig("resnet18", options={"dropout": 0.1}),
+            224,
+            'no option of model "resnet18" "dropout"',
+        ),
         (ModelConfig("shufflenet_v2_x0_5", options={"dropout": 0.1}), 224, "has no options"),
         (ModelConfig("fast", options={"depth": 7}), 32, "depth = 7"),
         (ModelConfig("tiny", weights="imagenet"), 32, "no ImageNet weights"),
     ],
 )
-def test_mistakes_get_an_error_that_says_what_is_allowed(config: ModelConfig, image_size: int, message: str) -> None:
+def test_mistakes_get_an_error_that_says_what_is_allowed(
+    config: ModelConfig, image_size: int, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         build(config, num_classes=10, image_size=image_size)
 
@@ -182,13 +223,18 @@ def test_configuration_mistakes() -> None:
 
 
 def test_options_reach_the_net() -> None:
-    model = build(ModelConfig("alexnet", options={"dropout": "0.25"}), num_classes=10, image_size=224)
+    model = build(
+        ModelConfig("alexnet", options={"dropout": "0.25"}), num_classes=10, image_size=224
+    )
     assert [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)] == [0.25, 0.25]
     assert find(ModelConfig("resnet18")).options == {"zero_init_residual": bool}
 
 
 def test_settings_are_checked_without_torch() -> None:
-    code = "import sys, slipform.models.registry as r; r.ModelConfig(name='resnet18'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, slipform.models.registry as r; r.ModelConfig(name='resnet18');"
+        " sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -1,4 +1,5 @@
-"""Weights from files, run folders and torchvision: what is loaded, what is not and why, what is refused."""
+"""Weights from files, run folders and torchvision: what is loaded, what is not and why, what is
+refused."""
 
 from __future__ import annotations
 
@@ -42,44 +43,64 @@ def write(state: dict[str, torch.Tensor], folder: Path, how: str) -> Path:
 
 
 @pytest.mark.parametrize("how", ["safetensors", "run", "pth", "nested", "legacy"])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
 def test_round_trip(tmp_path: Path, how: str, prefix: str) -> None:
     trained = tiny()
     trained(torch.randn(4, 3, 32, 32))  # moves BatchNorm's statistics
-    path = write({prefix + key: value for key, value in trained.state_dict().items()}, tmp_path, how)
+    path = write(
+        {prefix + key: value for key, value in trained.state_dict().items()}, tmp_path, how
+    )
     reports: list[LoadReport] = []
-    loaded = build(ModelConfig("tiny", weights=str(path)), num_classes=5, image_size=32, on_load=reports.append)
+    loaded = build(
+        ModelConfig("tiny", weights=str(path)), num_classes=5, image_size=32, on_load=reports.append
+    )
     assert same(trained, loaded)
     assert reports[0].complete
     assert set(reports[0].loaded) == set(trained.state_dict())
     assert str(reports[0]) == f"{path}: 26 of 26 tensors loaded"
 
 
-def test_other_number_of_classes_gets_a_new_head_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_number_of_classes_gets_a_new_head_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trained = tiny(num_classes=9)
     path = write(trained.state_dict(), tmp_path, "safetensors")
     model = tiny()
     head = model.get_submodule("classifier.0").weight.clone()
     report = load_weights(model, str(path), "tiny")
-    assert report.mismatched == (("classifier.0.weight", "[9, 128]", "[5, 128]"), ("classifier.0.bias", "[9]", "[5]"))
+    assert report.mismatched == (
+        ("classifier.0.weight", "[9, 128]", "[5, 128]"),
+        ("classifier.0.bias", "[9]", "[5]"),
+    )
     assert not report.complete
     assert torch.equal(model.get_submodule("classifier.0").weight, head)
-    assert torch.equal(model.get_submodule("features.0").weight, trained.get_submodule("features.0").weight)
+    assert torch.equal(
+        model.get_submodule("features.0").weight, trained.get_submodule("features.0").weight
+    )
     with caplog.at_level("INFO"):
         log_report(report)
-    assert "24 of 26 tensors loaded; classifier.0.weight is [9, 128] there and [5, 128] here, newly init" in caplog.text
+    assert (
+        "24 of 26 tensors loaded; classifier.0.weight is [9, 128] there and [5, 128] here, newly"
+        " init" in caplog.text
+    )
 
 
 def test_another_head_is_missing_here_and_unexpected_there(tmp_path: Path) -> None:
     path = write(tiny().state_dict(), tmp_path, "pth")
     report = load_weights(tiny(head="mlp"), str(path), "tiny")
-    assert set(report.missing) == {f"classifier.0.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")}
+    assert set(report.missing) == {
+        f"classifier.0.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")
+    }
     assert report.unexpected == ("classifier.0.bias", "classifier.0.weight")
     assert "not there, newly initialised: classifier.0.0.weight" in str(report)
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
-    path = write(build(ModelConfig("fc10"), num_classes=5, image_size=28).state_dict(), tmp_path, "pth")
+    path = write(
+        build(ModelConfig("fc10"), num_classes=5, image_size=28).state_dict(), tmp_path, "pth"
+    )
     with pytest.raises(ConfigError, match=r'nothing in .* fits "resnet18"'):
         build(ModelConfig("resnet18", weights=str(path)), num_classes=5, image_size=32)
 
@@ -122,7 +143,10 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 def test_unknown_source_names_what_there_is() -> None:
     with pytest.raises(
-        ConfigError, match=r'"imagnet". Did you mean "imagenet"\? Allowed: DEFAULT, IMAGENET1K_V1, imagenet, none'
+        ConfigError,
+        match=(
+            r'"imagnet". Did you mean "imagenet"\? Allowed: DEFAULT, IMAGENET1K_V1, imagenet, none'
+        ),
     ):
         build(ModelConfig("resnet18", weights="imagnet"), num_classes=5, image_size=32)
 
@@ -135,35 +159,53 @@ def test_every_torchvision_model_has_weights_with_a_checksum_in_the_name() -> No
             int(checksum, 16)
 
 
-def test_without_network_the_message_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_message_says_which_file_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_network(*_args: object, **_settings: object) -> None:
         raise urllib.error.URLError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    with pytest.raises(ConfigError, match=f"put the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"):
+    with pytest.raises(
+        ConfigError, match=f"put the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"
+    ):
         build(ModelConfig("resnet18", weights="imagenet"), num_classes=5, image_size=32)
 
 
-def test_imagenet_file_with_a_wrong_checksum_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_file_with_a_wrong_checksum_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.save(build(ModelConfig("alexnet"), num_classes=1000, image_size=64).state_dict(), folder / "alexnet-owt-7be5be79.pth")
-    with pytest.raises(ConfigError, match=r"is damaged: its SHA-256 begins [0-9a-f]{8}, not 7be5be79. Delete it"):
+    torch.save(
+        build(ModelConfig("alexnet"), num_classes=1000, image_size=64).state_dict(),
+        folder / "alexnet-owt-7be5be79.pth",
+    )
+    with pytest.raises(
+        ConfigError, match=r"is damaged: its SHA-256 begins [0-9a-f]{8}, not 7be5be79. Delete it"
+    ):
         build(ModelConfig("alexnet", weights="IMAGENET1K_V1"), num_classes=5, image_size=64)
 
 
 @pytest.mark.parametrize("num_classes", [1000, 5])
-def test_imagenet_file_is_fetched_checked_and_loaded(num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for the server: a file:// address whose name carries its own checksum, as torchvision's do."""
+def test_imagenet_file_is_fetched_checked_and_loaded(
+    num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the server: a file:// address whose name carries its own checksum, as
+    torchvision's do."""
     published = torchvision.models.squeezenet1_1()
     torch.save(published.state_dict(), tmp_path / "new.pth")
     checksum = hashlib.sha256((tmp_path / "new.pth").read_bytes()).hexdigest()[:8]
     source = (tmp_path / "new.pth").rename(tmp_path / f"squeezenet1_1-{checksum}.pth")
     entry = SimpleNamespace(url=source.as_uri())
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _name: SimpleNamespace(DEFAULT=entry, __members__={}))
+    monkeypatch.setattr(
+        torchvision.models,
+        "get_model_weights",
+        lambda _name: SimpleNamespace(DEFAULT=entry, __members__={}),
+    )
     reports: list[LoadReport] = []
     config = ModelConfig("squeezenet1_1", weights="imagenet")
     model = build(config, num_classes=num_classes, image_size=64, on_load=reports.append)
@@ -173,10 +215,16 @@ def test_imagenet_file_is_fetched_checked_and_loaded(num_classes: int, tmp_path:
     assert len(reports[0].mismatched) == (0 if num_classes == 1000 else 2)
 
 
-def test_densenets_old_names_are_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_densenets_old_names_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     published = torchvision.models.densenet121()
     old = {
-        key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2.") if "denselayer" in key else key: value
+        (
+            key.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2.")
+            if "denselayer" in key
+            else key
+        ): value
         for key, value in published.state_dict().items()
     }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
@@ -185,17 +233,27 @@ def test_densenets_old_names_are_understood(tmp_path: Path, monkeypatch: pytest.
     source = (tmp_path / "new.pth").rename(tmp_path / f"densenet121-{checksum}.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     entry = SimpleNamespace(url=source.as_uri())
-    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda _name: SimpleNamespace(DEFAULT=entry, __members__={}))
-    assert same(build(ModelConfig("densenet121", weights="imagenet"), num_classes=1000, image_size=64), published)
+    monkeypatch.setattr(
+        torchvision.models,
+        "get_model_weights",
+        lambda _name: SimpleNamespace(DEFAULT=entry, __members__={}),
+    )
+    assert same(
+        build(ModelConfig("densenet121", weights="imagenet"), num_classes=1000, image_size=64),
+        published,
+    )
 
 
 def test_positions_of_a_vision_transformer_follow_the_image_size(tmp_path: Path) -> None:
-    """A smooth map of positions stays that map on a finer grid; equal corners, as align_corners means."""
+    """A smooth map of positions stays that map on a finer grid; equal corners, as align_corners
+    means."""
     ramp = torch.arange(4.0).repeat(4, 1).reshape(1, 16, 1).expand(1, 16, 768)
     state = {"encoder.pos_embedding": torch.cat((torch.full((1, 1, 768), 9.0), ramp), 1)}
     torch.save(state, tmp_path / "vit.pth")
     larger = build(ModelConfig("vit_b_32"), num_classes=5, image_size=224)
-    assert load_weights(larger, str(tmp_path / "vit.pth"), "vit_b_32").loaded == ("encoder.pos_embedding",)
+    assert load_weights(larger, str(tmp_path / "vit.pth"), "vit_b_32").loaded == (
+        "encoder.pos_embedding",
+    )
     positions = larger.encoder.pos_embedding
     assert positions.shape == (1, 50, 768)
     assert torch.equal(positions[0, 0], torch.full((768,), 9.0))
@@ -204,7 +262,8 @@ def test_positions_of_a_vision_transformer_follow_the_image_size(tmp_path: Path)
 
 
 def test_mnasnet_loads_from_safetensors(tmp_path: Path) -> None:
-    """Its own load_state_dict refuses a state dict without a version number, which safetensors do not keep."""
+    """Its own load_state_dict refuses a state dict without a version number, which safetensors do
+    not keep."""
     trained = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     model = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     save_file(trained.state_dict(), tmp_path / "best.safetensors")

@@ -1,4 +1,5 @@
-"""What the tests of the pipelines share: `reference` (the Plan in plain float64), `folders` (datasets made on the spot)."""
+"""What the tests of the pipelines share: `reference` (the Plan in plain float64), `folders`
+(datasets made on the spot)."""
 
 from __future__ import annotations
 
@@ -10,9 +11,13 @@ from types import ModuleType
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The same examples every time: a failure must be one that anybody can repeat. Compiling kernels is slow, so no deadline.
+# The same examples every time: a failure must be one that anybody can repeat. Compiling kernels is
+# slow, so no deadline.
 settings.register_profile(
-    "slipform", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    "slipform",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("slipform")
 

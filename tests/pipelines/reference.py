@@ -1,7 +1,8 @@
 """The Plan's semantics in plain float64, one loop after another, to compare the executors with.
 
-In: one stored image and one sample's numbers. Out: float64 [S, S, 3]. Written from the words in pipelines/plan.py, not from the
-kernels: filter weights as dense matrices, borders by counting output pixels, derivatives by differences.
+In: one stored image and one sample's numbers. Out: float64 [S, S, 3]. Written from the words in
+pipelines/plan.py, not from the kernels: filter weights as dense matrices, borders by counting
+output pixels, derivatives by differences.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from typing import Any
 import numpy as np
 
 
-def triangle(start: float, step: float, count: int, low: int, high: int, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [count, high] weights of the stored pixels for each output pixel, bool [count]: its centre is inside)."""
+def triangle(
+    start: float, step: float, count: int, low: int, high: int, border: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(float64 [count, high] weights of the stored pixels for each output pixel, bool [count]: its
+    centre is inside)."""
     ends = sorted(((low - start) / step, (high - start) / step))
-    grid = np.arange(int(ends[0]) - 2, int(ends[1]) + 3)  # the output's pixels continued all over the image
+    grid = np.arange(
+        int(ends[0]) - 2, int(ends[1]) + 3
+    )  # the output's pixels continued all over the image
     centers = start + (grid + 0.5) * step
     inside_grid = grid[(centers >= low) & (centers < high)]
     pixels, weights, inside = np.arange(high) + 0.5, np.zeros((count, high)), np.zeros(count, bool)
@@ -27,19 +33,25 @@ def triangle(start: float, step: float, count: int, low: int, high: int, border:
         while not first <= k <= last:
             mirrored = 2 * first - k if k < first else 2 * last - k
             k = mirrored if border == "reflect" and first < last else min(max(k, first), last)
-        row = np.maximum(0.0, 1.0 - np.abs(pixels - (start + (k + 0.5) * step)) / max(1.0, abs(step)))
+        row = np.maximum(
+            0.0, 1.0 - np.abs(pixels - (start + (k + 0.5) * step)) / max(1.0, abs(step))
+        )
         row[:low] = 0
         weights[i] = row / row.sum()
     return weights, inside
 
 
-def resample(image: np.ndarray, geometry: np.ndarray, clip: Any, size: int, border: str) -> np.ndarray:
+def resample(
+    image: np.ndarray, geometry: np.ndarray, clip: Any, size: int, border: str
+) -> np.ndarray:
     """Axis-aligned: float64 [size, size, 3] in 0..255; black where the border is."""
     g = np.asarray(geometry, np.float64)
     x0, y0, x1, y1 = (int(v) for v in clip)
     across, _ = triangle(g[0, 2], g[0, 0], size, x0, x1, border)
     down, _ = triangle(g[1, 2], g[1, 1], size, y0, y1, border)
-    return np.einsum("yh,xw,hwc->yxc", down, across, image[:y1, :x1].astype(np.float64), optimize=True)
+    return np.einsum(
+        "yh,xw,hwc->yxc", down, across, image[:y1, :x1].astype(np.float64), optimize=True
+    )
 
 
 def _project(g: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -69,8 +81,11 @@ def _stored(i: int, length: int, border: str) -> int | None:
     return i
 
 
-def warp(image: np.ndarray, geometry: np.ndarray, size: int, border: str) -> tuple[np.ndarray, np.ndarray]:
-    """Not axis-aligned: (float64 [size, size, 3], bool [size, size]: where a point is in sight and not far out)."""
+def warp(
+    image: np.ndarray, geometry: np.ndarray, size: int, border: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Not axis-aligned: (float64 [size, size, 3], bool [size, size]: where a point is in sight and
+    not far out)."""
     g = np.asarray(geometry, np.float64)
     height, width = image.shape[:2]
     small_h, small_w = (max(1, round(v)) for v in reduced_shape(g, size, height, width))
@@ -87,20 +102,26 @@ def warp(image: np.ndarray, geometry: np.ndarray, size: int, border: str) -> tup
             if not known[j, i]:
                 continue
             x, y = px / depth - 0.5, py / depth - 0.5
-            if border != "zero" and not (-3 * small_w < x < 4 * small_w and -3 * small_h < y < 4 * small_h):
+            if border != "zero" and not (
+                -3 * small_w < x < 4 * small_w and -3 * small_h < y < 4 * small_h
+            ):
                 known[j, i] = False
                 continue
             left, top = int(np.floor(x)), int(np.floor(y))
             for dy, wy in ((0, 1 - (y - top)), (1, y - top)):
                 for dx, wx in ((0, 1 - (x - left)), (1, x - left)):
-                    row, column = _stored(top + dy, small_h, border), _stored(left + dx, small_w, border)
+                    row, column = (
+                        _stored(top + dy, small_h, border),
+                        _stored(left + dx, small_w, border),
+                    )
                     if row is not None and column is not None:
                         out[j, i] += wy * wx * small[row, column]
     return out, known
 
 
 def picture(image: np.ndarray, plan: Any, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sample i of a Plan: (float64 [S, S, 3] normalised, bool [S, S]: pixels that the semantics define)."""
+    """Sample i of a Plan: (float64 [S, S, 3] normalised, bool [S, S]: pixels that the semantics
+    define)."""
     known = np.ones((plan.image_size, plan.image_size), bool)
     if plan.axis_aligned:
         pixels = resample(image, plan.geometry[i], plan.clip[i], plan.image_size, plan.border)

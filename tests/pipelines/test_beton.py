@@ -1,4 +1,5 @@
-"""The reader: every truncated, foreign or altered file is a DatasetError or is read right; none ends the process."""
+"""The reader: every truncated, foreign or altered file is a DatasetError or is read right; none
+ends the process."""
 
 from __future__ import annotations
 
@@ -78,7 +79,10 @@ def test_every_truncation_is_noticed(path: Path) -> None:
             Beton(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00", bytes(10_000), b"\xff" * 10_000, b"PK\x03\x04" * 3000, b"RIFF" + bytes(5000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00", bytes(10_000), b"\xff" * 10_000, b"PK\x03\x04" * 3000, b"RIFF" + bytes(5000)],
+)
 def test_foreign_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.beton").write_bytes(content)
     with pytest.raises(DatasetError, match=r"x\.beton is no"):
@@ -99,15 +103,24 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 @given(st.data())
 @settings(max_examples=200)
-def test_altered_headers_and_tables_are_refused_or_harmless(folders: ModuleType, path: Path, data: st.DataObject) -> None:
-    """Up to four bytes turned anywhere but in the images: an error, or samples that lie within the file."""
-    folders.write_folder(path.parent, [folders.noise(3, 5), folders.jpeg(folders.smooth(20, 30)), folders.noise(1, 1)], [2, 0, 1])
+def test_altered_headers_and_tables_are_refused_or_harmless(
+    folders: ModuleType, path: Path, data: st.DataObject
+) -> None:
+    """Up to four bytes turned anywhere but in the images: an error, or samples that lie within the
+    file."""
+    folders.write_folder(
+        path.parent,
+        [folders.noise(3, 5), folders.jpeg(folders.smooth(20, 30)), folders.noise(1, 1)],
+        [2, 0, 1],
+    )
     content = bytearray(path.read_bytes())
     table = int(np.frombuffer(content, HEADER, 1)[0]["alloc_table_ptr"])
     places = st.one_of(
-        st.integers(0, HEADER.itemsize - 1), st.sampled_from([HEADER.itemsize, HEADER.itemsize + DESCRIPTOR.itemsize]),
-        st.integers(METADATA_START, METADATA_START + 95), st.integers(table, len(content) - 1),
-    )  # fmt: skip
+        st.integers(0, HEADER.itemsize - 1),
+        st.sampled_from([HEADER.itemsize, HEADER.itemsize + DESCRIPTOR.itemsize]),
+        st.integers(METADATA_START, METADATA_START + 95),
+        st.integers(table, len(content) - 1),
+    )
     for at in data.draw(st.lists(places, min_size=1, max_size=4)):
         content[at] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
@@ -137,7 +150,8 @@ def test_a_sample_whose_bytes_changed_is_named(path: Path) -> None:
 
 
 def test_checksum_files(path: Path) -> None:
-    """None: nothing to compare with, as beside a beton of stock ffcv. A damaged or foreign one is an error."""
+    """None: nothing to compare with, as beside a beton of stock ffcv. A damaged or foreign one is
+    an error."""
     np.save(crc32_path(path), np.zeros(2, np.uint32))
     with pytest.raises(DatasetError, match=r"expected uint32 \(3,\)"):
         Beton(path).check_crc32(0)
@@ -149,7 +163,10 @@ def test_checksum_files(path: Path) -> None:
     assert read_crc32(path, 3).size == 0
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 5}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 5}, {"restart_marker_rows": 1}],
+)
 def test_jpeg_headers(folders: ModuleType, options: dict[str, int]) -> None:
     stream = np.frombuffer(folders.jpeg(folders.smooth(33, 70), **options), np.uint8)
     assert header_size(stream) == (33, 70)

@@ -1,4 +1,5 @@
-"""Nothing piles up: memory, threads and open files after many epochs, or many that were broken off."""
+"""Nothing piles up: memory, threads and open files after many epochs, or many that were broken
+off."""
 
 from __future__ import annotations
 
@@ -21,14 +22,17 @@ from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
-SPEC = Augmentation(image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2))
+SPEC = Augmentation(
+    image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2)
+)
 Held = tuple[int, int, int]
 T = TypeVar("T")
 
 
 def _held() -> Held:
-    """(resident bytes, open files, threads). Without what the allocator keeps for later: 600 host loaders, each left after a
-    batch, hold 767 to 769 MiB trimmed, while untrimmed wanders between 780 and 980."""
+    """(resident bytes, open files, threads). Without what the allocator keeps for later: 600 host
+    loaders, each left after a batch, hold 767 to 769 MiB trimmed, while untrimmed wanders between
+    780 and 980."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
@@ -60,8 +64,8 @@ def _measure(kind: str, folder: Path, executor: str, rounds: int) -> tuple[Held,
 
 
 def _in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
-    """In pytest's own process, what 1,700 tests before this one left in the allocator comes and goes (24.4 MiB once, of
-    1,600), while a fresh one stays within 5 MiB for 400 epochs."""
+    """In pytest's own process, what 1,700 tests before this one left in the allocator comes and
+    goes (24.4 MiB once, of 1,600), while a fresh one stays within 5 MiB for 400 epochs."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, *arguments).result()
 
@@ -96,13 +100,16 @@ def test_new_loaders_broken_off(shapes: Path, executor: str, rounds: int) -> Non
 
 
 def _streaming(folder: Path) -> int:
-    """Bytes that streaming at 224 px takes at most, beyond what the same loader at 32 px has left behind."""
+    """Bytes that streaming at 224 px takes at most, beyond what the same loader at 32 px has left
+    behind."""
     spec = Augmentation(image_size=32, crop="random_resized", flip="horizontal")
     with Loader(folder, augment=spec, batch_size=8, executor="host", threads=2) as loader:
         next(iter(loader))  # the kernels are compiled or read, DALI is loaded
     before = _held()[0]
     most = 0
-    with Loader(folder, augment=replace(spec, image_size=224), batch_size=128, executor="host", threads=2) as loader:
+    with Loader(
+        folder, augment=replace(spec, image_size=224), batch_size=128, executor="host", threads=2
+    ) as loader:
         for _ in range(10):
             for _ in loader:
                 most = max(most, psutil.Process().memory_info().rss)
@@ -110,8 +117,9 @@ def _streaming(folder: Path) -> int:
 
 
 def test_streaming_takes_two_batches_and_little_more(folders: ModuleType, tmp_path: Path) -> None:
-    """128 images of 224 px in float32 are 77 MB. Beside two of them: decoded images, the rest of DALI, mapped pages.
-    Measured: 218 to 227 MB, 251 when whole batches were decoded ahead, 454 with four buffers in place of two."""
+    """128 images of 224 px in float32 are 77 MB. Beside two of them: decoded images, the rest of
+    DALI, mapped pages. Measured: 218 to 227 MB, 251 when whole batches were decoded ahead, 454 with
+    four buffers in place of two."""
     jpegs = [folders.jpeg(folders.smooth(300, 200 + k, seed=k)) for k in range(256)]
     taken = _in_a_fresh_process(_streaming, folders.write_folder(tmp_path / "set", jpegs))
     assert 140e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"

@@ -1,4 +1,5 @@
-"""The Loader: positions that mean the same everywhere, every sample counted once, damaged samples, small datasets, errors."""
+"""The Loader: positions that mean the same everywhere, every sample counted once, damaged samples,
+small datasets, errors."""
 
 from __future__ import annotations
 
@@ -21,27 +22,44 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
-SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2, 0.2, 0.2), erase=0.3)
+SPEC = Augmentation(
+    image_size=24,
+    crop="random_resized",
+    flip="horizontal",
+    color_jitter=ColorJitter(0.2, 0.2, 0.2),
+    erase=0.3,
+)
 LEVEL = 255 / 2
 
 
-def _loader(folder: Path, executor: str = "resident", batch_size: int = 20, **options: Any) -> Loader:
-    return Loader(folder, options.pop("split", "train"), options.pop("augment", SPEC), batch_size=batch_size,
-                  **{"executor": executor, "threads": 2, "seed": 5} | options)  # fmt: skip
+def _loader(
+    folder: Path, executor: str = "resident", batch_size: int = 20, **options: Any
+) -> Loader:
+    return Loader(
+        folder,
+        options.pop("split", "train"),
+        options.pop("augment", SPEC),
+        batch_size=batch_size,
+        **{"executor": executor, "threads": 2, "seed": 5} | options,
+    )
 
 
 def _epoch(loader: Loader) -> dict[int, tuple[int, np.ndarray]]:
     """index -> (label, pixels), of what is left of an epoch; no index twice."""
     found: dict[int, tuple[int, np.ndarray]] = {}
     for batch in loader:
-        for index, label, image in zip(batch.indices.tolist(), batch.labels.tolist(), batch.images.numpy(), strict=True):
+        for index, label, image in zip(
+            batch.indices.tolist(), batch.labels.tolist(), batch.images.numpy(), strict=True
+        ):
             if index >= 0:
                 assert index not in found
                 found[index] = (label, image.copy())
     return found
 
 
-def _assert_same(got: dict[int, tuple[int, np.ndarray]], want: dict[int, tuple[int, np.ndarray]]) -> None:
+def _assert_same(
+    got: dict[int, tuple[int, np.ndarray]], want: dict[int, tuple[int, np.ndarray]]
+) -> None:
     assert list(got) == list(want)
     for index, (label, image) in want.items():
         assert got[index][0] == label
@@ -66,7 +84,9 @@ def test_an_epoch_is_every_sample_once_and_the_next_another_order(shapes: Path, 
     assert not np.array_equal(first[0][1], second[0][1])
 
 
-def test_a_position_after_every_batch_goes_on_with_the_same_samples(shapes: Path, whole: Any) -> None:
+def test_a_position_after_every_batch_goes_on_with_the_same_samples(
+    shapes: Path, whole: Any
+) -> None:
     """Saved with one executor, loaded into another, at each of the epoch's twelve batches."""
     with _loader(shapes) as saver:
         done: list[int] = []
@@ -79,7 +99,9 @@ def test_a_position_after_every_batch_goes_on_with_the_same_samples(shapes: Path
             other.load_state_dict(state)
             rest = _epoch(other)
             if state["seen"]:
-                _assert_same(rest, {index: value for index, value in whole[0].items() if index not in done})
+                _assert_same(
+                    rest, {index: value for index, value in whole[0].items() if index not in done}
+                )
             else:
                 assert state["epoch"] == 1
                 _assert_same(rest, whole[1])
@@ -88,7 +110,9 @@ def test_a_position_after_every_batch_goes_on_with_the_same_samples(shapes: Path
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_a_position_loads_into_any_number_of_processes(shapes: Path, whole: Any, world: int) -> None:
+def test_a_position_loads_into_any_number_of_processes(
+    shapes: Path, whole: Any, world: int
+) -> None:
     """And batch size: together they see what one process would have seen."""
     with _loader(shapes) as saver:
         steps = iter(saver)
@@ -138,11 +162,17 @@ def test_seeds_differ(shapes: Path) -> None:
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world: int) -> None:
-    """60 images in batches of 16: padded with labels -100 and indices -1, over any number of processes."""
+    """60 images in batches of 16: padded with labels -100 and indices -1, over any number of
+    processes."""
     counted, batches = [], []
     for rank in range(world):
-        with _loader(shapes, executor, 16, split="val", training=False, rank=rank, world=world) as loader:
-            batches += [len(list(loader)), len(list(loader))]  # an epoch of evaluation is like the one before
+        with _loader(
+            shapes, executor, 16, split="val", training=False, rank=rank, world=world
+        ) as loader:
+            batches += [
+                len(list(loader)),
+                len(list(loader)),
+            ]  # an epoch of evaluation is like the one before
             for batch in loader:
                 assert len(batch) == len(batch.images) == 16
                 assert ((batch.labels == -100) == (batch.indices == -1)).all()
@@ -153,8 +183,12 @@ def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world: i
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("training", [True, False])
-def test_no_samples_and_one(folders: ModuleType, tmp_path: Path, executor: str, training: bool) -> None:
-    with _loader(folders.write_folder(tmp_path / "none", []), executor, 4, training=training) as loader:
+def test_no_samples_and_one(
+    folders: ModuleType, tmp_path: Path, executor: str, training: bool
+) -> None:
+    with _loader(
+        folders.write_folder(tmp_path / "none", []), executor, 4, training=training
+    ) as loader:
         assert len(loader) == 0
         assert list(loader) == list(loader) == []
     one = folders.write_folder(tmp_path / "one", [folders.jpeg(folders.smooth(30, 20))], [2])
@@ -177,9 +211,14 @@ def _copy(folder: Path, to: Path) -> Path:
 
 
 def _damage(folder: Path, index: int, *, matching_crc: bool) -> int:
-    """Turn a sample's middle bytes over; with a matching CRC only the decoder can notice. Returns its class."""
+    """Turn a sample's middle bytes over; with a matching CRC only the decoder can notice. Returns
+    its class."""
     beton = Beton(folder / "train.beton")
-    start, size, label = int(beton.offsets[index]), int(beton.sizes[index]), int(beton.labels[index])
+    start, size, label = (
+        int(beton.offsets[index]),
+        int(beton.sizes[index]),
+        int(beton.labels[index]),
+    )
     with open(folder / "train.beton", "r+b") as file:
         file.seek(start if matching_crc else start + size // 2)
         file.write(bytes(20) if matching_crc else bytes([255 ^ beton.bytes_of(index)[size // 2]]))
@@ -197,7 +236,9 @@ def _read_an_epoch(folder: Path, executor: str) -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
-def test_a_damaged_sample_is_named_at_once(shapes: Path, tmp_path: Path, executor: str, kind: str) -> None:
+def test_a_damaged_sample_is_named_at_once(
+    shapes: Path, tmp_path: Path, executor: str, kind: str
+) -> None:
     folder = _copy(shapes, tmp_path / "damaged")
     label = _damage(folder, 77, matching_crc=kind == "no JPEG")
     began = time.perf_counter()
@@ -214,8 +255,11 @@ def _note(loader: Loader, seen: list[int]) -> None:
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])  # resident reads all before the first batch
-def test_after_a_damaged_sample_the_position_is_before_its_batch(shapes: Path, tmp_path: Path, executor: str) -> None:
-    """Asked again it raises again; a loader that skips goes on from there, and no other sample is lost."""
+def test_after_a_damaged_sample_the_position_is_before_its_batch(
+    shapes: Path, tmp_path: Path, executor: str
+) -> None:
+    """Asked again it raises again; a loader that skips goes on from there, and no other sample is
+    lost."""
     folder = _copy(shapes, tmp_path / "damaged")
     _damage(folder, 77, matching_crc=True)
     seen: list[int] = []
@@ -234,20 +278,27 @@ def test_after_a_damaged_sample_the_position_is_before_its_batch(shapes: Path, t
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
-@pytest.mark.parametrize("batch_size", [20, 120])  # a part of a batch that one thread takes, and several
+@pytest.mark.parametrize(
+    "batch_size", [20, 120]
+)  # a part of a batch that one thread takes, and several
 def test_a_damaged_sample_is_skipped_and_counted(
     shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str, batch_size: int
 ) -> None:
-    """Two of them: their labels are masked, every other sample is as it was, and each epoch's misses are counted."""
+    """Two of them: their labels are masked, every other sample is as it was, and each epoch's
+    misses are counted."""
     folder = _copy(shapes, tmp_path / "damaged")
     for index in (0, 77):
         _damage(folder, index, matching_crc=kind == "no JPEG")
     with _loader(folder, executor, batch_size, on_bad="skip") as loader:
         for epoch in range(2):
             got = _epoch(loader)
-            assert [index for index, (label, _) in got.items() if label == -100] == [i for i in got if i in (0, 77)]
+            assert [index for index, (label, _) in got.items() if label == -100] == [
+                i for i in got if i in (0, 77)
+            ]
             good = {index: value for index, value in got.items() if index not in (0, 77)}
-            _assert_same(good, {index: value for index, value in whole[epoch].items() if index in good})
+            _assert_same(
+                good, {index: value for index, value in whole[epoch].items() if index in good}
+            )
             assert loader.num_bad == 2 * (epoch + 1) == loader.stats()["num_bad"]
         assert all(np.isfinite(image).all() for _, image in got.values())
 

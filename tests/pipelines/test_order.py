@@ -1,4 +1,5 @@
-"""EpochOrder: a permutation per epoch, the same whatever the number of processes and wherever one resumes."""
+"""EpochOrder: a permutation per epoch, the same whatever the number of processes and wherever one
+resumes."""
 
 from __future__ import annotations
 
@@ -27,18 +28,30 @@ def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]
 
 def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
     order = EpochOrder(1000, 10)
-    epochs = [order.samples(epoch) for epoch in range(5)] + [EpochOrder(1000, 10, seed=1).samples(0)]
+    epochs = [order.samples(epoch) for epoch in range(5)] + [
+        EpochOrder(1000, 10, seed=1).samples(0)
+    ]
     for samples in epochs:
         np.testing.assert_array_equal(np.sort(samples), np.arange(1000))
     assert len({tuple(samples) for samples in epochs}) == 6
-    np.testing.assert_array_equal(order.samples(3), EpochOrder(1000, 50, world=4, rank=2).samples(3))
+    np.testing.assert_array_equal(
+        order.samples(3), EpochOrder(1000, 50, world=4, rank=2).samples(3)
+    )
 
 
 @given(
-    num=st.integers(1, 300), size=st.integers(1, 24), epoch=st.integers(0, 1000), world=st.sampled_from([2, 3, 4]),
-    shuffle=st.booleans(), drop=st.booleans(), block=st.sampled_from([0, 1, 7, 64, 500]), window=st.integers(1, 5),
-)  # fmt: skip
-def test_shards_interleave_to_the_order_of_one_process(num, size, epoch, world, shuffle, drop, block, window) -> None:  # type: ignore[no-untyped-def]
+    num=st.integers(1, 300),
+    size=st.integers(1, 24),
+    epoch=st.integers(0, 1000),
+    world=st.sampled_from([2, 3, 4]),
+    shuffle=st.booleans(),
+    drop=st.booleans(),
+    block=st.sampled_from([0, 1, 7, 64, 500]),
+    window=st.integers(1, 5),
+)
+def test_shards_interleave_to_the_order_of_one_process(
+    num, size, epoch, world, shuffle, drop, block, window
+) -> None:  # type: ignore[no-untyped-def]
     options = {"seed": 3, "shuffle": shuffle, "drop_last": drop, "block": block, "window": window}
     if drop and num < size * world:
         with pytest.raises(ConfigError, match="larger than the split"):
@@ -52,13 +65,21 @@ def test_shards_interleave_to_the_order_of_one_process(num, size, epoch, world, 
         np.testing.assert_array_equal(np.concatenate([batches[step] for batches in parts]), batch)
     flat = np.concatenate(whole) if whole else np.zeros(0, int)
     np.testing.assert_array_equal(
-        flat[flat >= 0], alone.samples(epoch)[: num if not drop else num // (size * world) * size * world]
+        flat[flat >= 0],
+        alone.samples(epoch)[: num if not drop else num // (size * world) * size * world],
     )
     np.testing.assert_array_equal(np.sort(alone.samples(epoch)), np.arange(num))
 
 
-@given(num=st.integers(20, 200), before=st.integers(1, 10), after=st.integers(1, 20), steps=st.integers(0, 5))
-def test_the_rest_after_a_resume_does_not_depend_on_the_batch_size(num: int, before: int, after: int, steps: int) -> None:
+@given(
+    num=st.integers(20, 200),
+    before=st.integers(1, 10),
+    after=st.integers(1, 20),
+    steps=st.integers(0, 5),
+)
+def test_the_rest_after_a_resume_does_not_depend_on_the_batch_size(
+    num: int, before: int, after: int, steps: int
+) -> None:
     first = EpochOrder(num, before)
     at = (0, 0)
     for _ in range(min(steps, first.num_batches - 1)):
@@ -72,7 +93,10 @@ def test_the_rest_after_a_resume_does_not_depend_on_the_batch_size(num: int, bef
 @pytest.mark.parametrize("num", [1, 5, 16, 17])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_gives_every_sample_once_and_pads(num: int, world: int) -> None:
-    shards = [EpochOrder(num, 4, shuffle=False, drop_last=False, rank=rank, world=world) for rank in range(world)]
+    shards = [
+        EpochOrder(num, 4, shuffle=False, drop_last=False, rank=rank, world=world)
+        for rank in range(world)
+    ]
     batches = [batch for shard in shards for batch in _epoch(shard)]
     assert {len(batch) for batch in batches} == {4}
     flat = np.concatenate(batches)
@@ -80,7 +104,8 @@ def test_evaluation_gives_every_sample_once_and_pads(num: int, world: int) -> No
 
 
 def test_blocks_keep_reads_near() -> None:
-    """Each run of block * window samples comes from `window` blocks: on disk that is a few places, not all over the file."""
+    """Each run of block * window samples comes from `window` blocks: on disk that is a few places,
+    not all over the file."""
     order = EpochOrder(10_000, 10, block=100, window=4)
     samples = order.samples(0)
     np.testing.assert_array_equal(np.sort(samples), np.arange(10_000))
@@ -90,7 +115,9 @@ def test_blocks_keep_reads_near() -> None:
     assert len(np.unique(blocks)) > 20
     assert not np.array_equal(samples, np.sort(samples))
     inside = samples[:400]
-    assert np.abs(np.diff(inside // 100)).astype(bool).mean() > 0.6, "samples of a window are shuffled among its blocks"
+    assert np.abs(np.diff(inside // 100)).astype(bool).mean() > 0.6, (
+        "samples of a window are shuffled among its blocks"
+    )
     assert not np.array_equal(samples, order.samples(1))
 
 
@@ -121,13 +148,20 @@ def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
 
 
 def test_neighbours_stay_near_each_other(shapes: Path) -> None:
-    """block: blocks of the stored order lie within one window, every sample comes once, a position fits no other order."""
+    """block: blocks of the stored order lie within one window, every sample comes once, a position
+    fits no other order."""
     with Loader(shapes, batch_size=16, block=5, executor="resident") as loader:
         order = [i for batch in loader for i in batch.indices.tolist()]
         assert sorted(order) == list(range(240))
         position = {sample: at for at, sample in enumerate(order)}
-        windows = [{position[first + k] // (5 * loader.order.window) for k in range(5)} for first in range(0, 240, 5)]
+        windows = [
+            {position[first + k] // (5 * loader.order.window) for k in range(5)}
+            for first in range(0, 240, 5)
+        ]
         assert all(len(window) == 1 for window in windows)
         assert order != [i for batch in loader for i in batch.indices.tolist()]
-        with Loader(shapes, batch_size=16, executor="resident") as other, pytest.raises(ConfigError, match="block = 5"):
+        with (
+            Loader(shapes, batch_size=16, executor="resident") as other,
+            pytest.raises(ConfigError, match="block = 5"),
+        ):
             other.load_state_dict(loader.state_dict())

@@ -27,7 +27,9 @@ def test_a_profile_keeps_what_other_machines_found() -> None:
     assert read_profile("three") == {}
 
 
-@pytest.mark.parametrize("text", ["{broken", "[]", '{"version": 99, "profiles": {"one": {}}}', '{"version": 1}'])
+@pytest.mark.parametrize(
+    "text", ["{broken", "[]", '{"version": 99, "profiles": {"one": {}}}', '{"version": 1}']
+)
 def test_a_damaged_profile_is_none_and_is_replaced(text: str) -> None:
     profile_path().parent.mkdir(parents=True)
     profile_path().write_text(text)
@@ -36,9 +38,15 @@ def test_a_damaged_profile_is_none_and_is_replaced(text: str) -> None:
     assert list(json.loads(profile_path().read_text())["profiles"]) == ["one"]
 
 
-def test_auto_follows_it_where_resident_does_not_fit(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_follows_it_where_resident_does_not_fit(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = Augmentation(image_size=32, resize=36)
-    write_profile(profile_path(), profile_key("jpeg", 32, "cpu"), {"executor": "dali", "threads": 1, "prefetch": 3})
+    write_profile(
+        profile_path(),
+        profile_key("jpeg", 32, "cpu"),
+        {"executor": "dali", "threads": 1, "prefetch": 3},
+    )
 
     def chosen(executor: str) -> str:
         with Loader(shapes, augment=spec, batch_size=8, executor=executor) as loader:

@@ -1,7 +1,8 @@
-"""Run by test_ffcv.py in a process of its own: importing ffcv takes seconds and its loader may hang.
+"""Run by test_ffcv.py in a process of its own: importing ffcv takes seconds and its loader may
+hang.
 
-In: a folder with ours/train.beton and ours/raw.beton. Out: what stock ffcv makes of them, as .npy, and
-stock-jpg.beton and stock-raw.beton, written by its DatasetWriter.
+In: a folder with ours/train.beton and ours/raw.beton. Out: what stock ffcv makes of them, as .npy,
+and stock-jpg.beton and stock-raw.beton, written by its DatasetWriter.
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ def load(name: str, decoder: object, os_cache: bool) -> None:
         drop_last=False,
     )
     batches = [(images.copy(), labels.copy()) for images, labels in loader]
-    np.save(FOLDER / f"{name}-{os_cache}-images.npy", np.concatenate([images for images, _ in batches]))
-    np.save(FOLDER / f"{name}-{os_cache}-labels.npy", np.concatenate([labels for _, labels in batches])[:, 0])
+    np.save(
+        FOLDER / f"{name}-{os_cache}-images.npy", np.concatenate([images for images, _ in batches])
+    )
+    np.save(
+        FOLDER / f"{name}-{os_cache}-labels.npy",
+        np.concatenate([labels for _, labels in batches])[:, 0],
+    )
 
 
 class Pictures:
@@ -46,7 +52,9 @@ class Pictures:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         generator = np.random.default_rng(index)
-        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[..., None] * 2 + generator.integers(0, 90, 3)
+        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[
+            ..., None
+        ] * 2 + generator.integers(0, 90, 3)
         return (ramp % 256).astype(np.uint8), index % 5
 
 
@@ -64,10 +72,18 @@ def main() -> None:
         np.save(FOLDER / f"{name}-metadata.npy", reader.metadata.view(ours))
         np.save(FOLDER / f"{name}-table.npy", reader.alloc_table)
         for os_cache in (True, False):
-            load(name, SimpleRGBImageDecoder() if name == "raw" else CenterCropRGBImageDecoder((32, 32), 1.0), os_cache)
+            load(
+                name,
+                SimpleRGBImageDecoder()
+                if name == "raw"
+                else CenterCropRGBImageDecoder((32, 32), 1.0),
+                os_cache,
+            )
     for mode in ("jpg", "raw"):
         fields = {"image": RGBImageField(write_mode=mode, jpeg_quality=90), "label": IntField()}
-        DatasetWriter(str(FOLDER / f"stock-{mode}.beton"), fields, num_workers=2).from_indexed_dataset(Pictures(), chunksize=7)
+        DatasetWriter(
+            str(FOLDER / f"stock-{mode}.beton"), fields, num_workers=2
+        ).from_indexed_dataset(Pictures(), chunksize=7)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Run by test_safety.py in a process of its own, which forks a `prepare` for each round and kills it at a random moment.
+"""Run by test_safety.py in a process of its own, which forks a `prepare` for each round and kills
+it at a random moment.
 
-In: a folder and a number of rounds. Out: one line per round: which dataset, old or new, the folder held afterwards.
-A fork, not a new interpreter, so that the random moment falls into the writing and not into the imports.
+In: a folder and a number of rounds. Out: one line per round: which dataset, old or new, the folder
+held afterwards. A fork, not a new interpreter, so that the random moment falls into the writing and
+not into the imports.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ def dataset(version: int) -> SampleSource:
     """Same sizes, other pixels."""
     images = np.random.default_rng(version).integers(0, 256, (1500, 24, 24, 3), np.uint8)
     arrays = Arrays(images, np.arange(1500, dtype=np.int64) % 3, "made")
-    return SampleSource(f"version-{version}", list("abc"), {"train": arrays, "test": arrays.subset(np.arange(500))}, "")
+    return SampleSource(
+        f"version-{version}",
+        list("abc"),
+        {"train": arrays, "test": arrays.subset(np.arange(500))},
+        "",
+    )
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""The commands as a person meets them: help, wrong usage, verify, show, and the generated shapes."""
+"""The commands as a person meets them: help, wrong usage, verify, show, and the generated
+shapes."""
 
 from __future__ import annotations
 
@@ -27,12 +28,16 @@ def run(*arguments: str) -> Result:
 
 def test_help_lists_every_dataset_and_imports_nothing_heavy() -> None:
     script = (
-        "import sys; from slipform.preprocess.cli import main\n"
-        "main(['--help'], standalone_mode=False)\n"
-        "print([name for name in ('torch', 'cv2', 'numba', 'PIL', 'matplotlib', 'rich', 'pydantic') if name in sys.modules])\n"
+        "import sys; from slipform.preprocess.cli import main\nmain(['--help'],"
+        " standalone_mode=False)\nprint([name for name in ('torch', 'cv2', 'numba', 'PIL',"
+        " 'matplotlib', 'rich', 'pydantic') if name in sys.modules])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(name in done.stdout for name in [*discover(), "verify", "show"])
@@ -106,7 +111,14 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
         data = beton.bytes_of(index % 7).tobytes()
         (raw / f"{index:03}.jpg").write_bytes(data[:-40] if index == 2 else data)
     fractions = ["--val-fraction", "0", "--test-fraction", "0"]
-    arguments = ["images", "--source", str(tmp_path / "raw"), *fractions, "--out", str(tmp_path / "data")]
+    arguments = [
+        "images",
+        "--source",
+        str(tmp_path / "raw"),
+        *fractions,
+        "--out",
+        str(tmp_path / "data"),
+    ]
     assert "002.jpg: undecodable JPEG" in run(*arguments).output
     result = run(*arguments, "--no-check")  # decodes every fifth, for mean and std
     assert result.exit_code == 0, result.output
@@ -152,14 +164,19 @@ def test_shapes_are_what_tests_rely_on(shapes: Path, shapes_raw: Path) -> None:
 
 
 def test_colour_alone_does_not_give_the_class_away(shapes: Path) -> None:
-    """Nearest class mean over a colour histogram, fitted on train: far below what the shapes allow."""
+    """Nearest class mean over a colour histogram, fitted on train: far below what the shapes
+    allow."""
 
     def histograms(split: str) -> tuple[np.ndarray, np.ndarray]:
         beton = Beton(shapes / f"{split}.beton")
         rows = []
         for index in range(len(beton)):
-            pixels = np.asarray(Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")).reshape(-1, 3)
-            rows.append(np.bincount(pixels // 64 @ np.array([16, 4, 1]), minlength=64) / len(pixels))
+            pixels = np.asarray(
+                Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")
+            ).reshape(-1, 3)
+            rows.append(
+                np.bincount(pixels // 64 @ np.array([16, 4, 1]), minlength=64) / len(pixels)
+            )
         return np.array(rows), beton.labels
 
     (train, labels), (test, expected) = histograms("train"), histograms("test")

@@ -40,7 +40,9 @@ JPEGS = {
     "progressive": {"quality": 90, "progressive": True},
     "4:4:4": {"quality": 90, "subsampling": 0},
     "restart markers": {"quality": 90, "restart_marker_rows": 1},
-    "exif upright": {"exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0"},
+    "exif upright": {
+        "exif": b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0"
+    },
     "comment": {"comment": b"\xff\xd8 not a header"},
 }
 
@@ -56,7 +58,9 @@ def test_plain_jpegs_are_kept_byte_for_byte(name: str, gray: bool) -> None:
     assert (stored.width, stored.height, stored.mode, stored.converted) == (53, 37, JPG, ())
     assert stored.pixels is not None
     assert stored.pixels.ndim == (2 if gray else 3)
-    np.testing.assert_array_equal(np.dstack([stored.pixels] * 3)[..., :3] if gray else stored.pixels, reference(data))
+    np.testing.assert_array_equal(
+        np.dstack([stored.pixels] * 3)[..., :3] if gray else stored.pixels, reference(data)
+    )
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -70,7 +74,9 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     np.testing.assert_array_equal(stored.pixels, reference(data))
     assert read_header(bytes(stored.data)).convert == ()  # a second run would keep it
     raw = encode(data, Encoding("raw"), decode=True)
-    np.testing.assert_array_equal(np.frombuffer(raw.data, np.uint8).reshape(reference(data).shape), reference(data))
+    np.testing.assert_array_equal(
+        np.frombuffer(raw.data, np.uint8).reshape(reference(data).shape), reference(data)
+    )
 
 
 def unusual() -> dict[str, tuple[bytes, set[str]]]:
@@ -96,11 +102,16 @@ def test_unusual_files_look_as_in_pillow(name: str) -> None:
     data, reasons = unusual()[name]
     stored = encode(data, Encoding("raw"), decode=True)
     assert set(stored.converted) == reasons
-    np.testing.assert_array_equal(np.frombuffer(stored.data, np.uint8).reshape(stored.height, stored.width, 3), reference(data))
+    np.testing.assert_array_equal(
+        np.frombuffer(stored.data, np.uint8).reshape(stored.height, stored.width, 3),
+        reference(data),
+    )
     kept = encode(data, Encoding(quality=95), decode=True)
     assert kept.mode == JPG
     decoded = reference(bytes(kept.data)).astype(int)
-    assert np.abs(decoded - reference(data)).mean() < 12  # these pictures have hard edges in colour; 4:2:0 softens them
+    assert (
+        np.abs(decoded - reference(data)).mean() < 12
+    )  # these pictures have hard edges in colour; 4:2:0 softens them
 
 
 def test_alpha_is_laid_over_white() -> None:
@@ -148,13 +159,22 @@ def test_truncated_jpegs_are_refused(cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shorter", "longer", "expected"), [(20, None, (29, 20)), (None, 30, (30, 21)), (20, 25, (25, 17)), (400, 400, (53, 37))]
+    ("shorter", "longer", "expected"),
+    [(20, None, (29, 20)), (None, 30, (30, 21)), (20, 25, (25, 17)), (400, 400, (53, 37))],
 )
-def test_resizing_is_pillows_triangle_filter(shorter: int | None, longer: int | None, expected: tuple[int, int]) -> None:
+def test_resizing_is_pillows_triangle_filter(
+    shorter: int | None, longer: int | None, expected: tuple[int, int]
+) -> None:
     result = resize(picture(), shorter, longer)
     assert result.shape[1::-1] == expected
-    np.testing.assert_array_equal(result, np.asarray(Image.fromarray(picture()).resize(expected, Image.Resampling.BILINEAR)))
-    stored = encode(saved(Image.fromarray(picture()), "JPEG"), Encoding(shorter_side=shorter, max_side=longer), decode=False)
+    np.testing.assert_array_equal(
+        result, np.asarray(Image.fromarray(picture()).resize(expected, Image.Resampling.BILINEAR))
+    )
+    stored = encode(
+        saved(Image.fromarray(picture()), "JPEG"),
+        Encoding(shorter_side=shorter, max_side=longer),
+        decode=False,
+    )
     assert (stored.width, stored.height) == expected
     assert ("resized" in stored.converted) == (expected != (53, 37))
 
@@ -169,25 +189,35 @@ def test_arrays_are_kept_as_raw_pixels() -> None:
 
 def test_jpeg_encoding_is_opencvs_at_that_quality() -> None:
     stored = encode(picture(), Encoding("jpeg", quality=80), decode=True)
-    expected = cv2.imencode(".jpg", picture()[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    expected = cv2.imencode(".jpg", picture()[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 80])[
+        1
+    ].tobytes()
     assert bytes(stored.data) == expected
 
 
 def test_pixel_sums_are_exact() -> None:
     generator = np.random.default_rng(0)
     images = [generator.integers(0, 256, (height, 900, 3), np.uint8) for height in (1, 50, 1500)]
-    images += [np.full((700, 700, 3), 255, np.uint8), generator.integers(0, 256, (40, 30), np.uint8)]
+    images += [
+        np.full((700, 700, 3), 255, np.uint8),
+        generator.integers(0, 256, (40, 30), np.uint8),
+    ]
     sums = PixelSums()
     for image in images:
         sums.add_pixels(image)
     pixels = np.concatenate(
-        [np.repeat(i[..., None], 3, 2).reshape(-1, 3) if i.ndim == 2 else i.reshape(-1, 3) for i in images]
+        [
+            np.repeat(i[..., None], 3, 2).reshape(-1, 3) if i.ndim == 2 else i.reshape(-1, 3)
+            for i in images
+        ]
     ).astype(np.int64)
     assert sums.sums == pixels.sum(0).tolist()
     assert sums.squares == (pixels**2).sum(0).tolist()
     mean, std = sums.mean_std()
     np.testing.assert_allclose(mean, (pixels / 255).mean(0), rtol=1e-12)
-    np.testing.assert_allclose(std, (pixels / 255).std(0), rtol=1e-9)  # numpy's sums along axis 0 are not exact
+    np.testing.assert_allclose(
+        std, (pixels / 255).std(0), rtol=1e-9
+    )  # numpy's sums along axis 0 are not exact
 
 
 def test_decoders_agree_on_pixels() -> None:

@@ -1,4 +1,5 @@
-"""Every dataset from small files made here; the readers against torchvision's where it reads the same files."""
+"""Every dataset from small files made here; the readers against torchvision's where it reads the
+same files."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def prep(out: Path, *arguments: str, code: int = 0) -> str:
 def images_in(folder: Path, names: list[str], start: int = 0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names, start):
-        Image.fromarray(np.full((12 + number, 17, 3), (number * 13) % 256, np.uint8)).save(folder / name)
+        Image.fromarray(np.full((12 + number, 17, 3), (number * 13) % 256, np.uint8)).save(
+            folder / name
+        )
 
 
 def stored(out: Path, split: str) -> list[tuple[bytes, int]]:
@@ -50,7 +53,11 @@ def caltech(tmp_path: Path) -> Path:
     for name, number in {"accordion": 8, "Faces": 9, "ant": 8, "BACKGROUND_Google": 4}.items():
         images_in(root / name, [f"image_{i:04d}.jpg" for i in range(1, number + 1)])
     (root / "BACKGROUND_Google" / "tmp").write_text("no image")
-    lines = [f"{name}/image_{i:04d}.jpg" for name in ("accordion", "ant", "BACKGROUND_Google") for i in range(1, 5)]
+    lines = [
+        f"{name}/image_{i:04d}.jpg"
+        for name in ("accordion", "ant", "BACKGROUND_Google")
+        for i in range(1, 5)
+    ]
     (tmp_path / "raw/train.txt").write_text("\n".join([*lines, "BACKGROUND_Google/tmp"]) + "\n")
     (tmp_path / "raw/test.txt").write_text("accordion/image_0007.jpg\nFaces/image_0009.jpg\n")
     return tmp_path / "raw"
@@ -60,9 +67,13 @@ def test_caltech101_follows_its_lists(caltech: Path, tmp_path: Path) -> None:
     prep(tmp_path / "out", "caltech101", "--source", str(caltech), "--val-split", "odd_indices")
     manifest = read_manifest(tmp_path / "out")
     assert manifest.classes == ["Faces", "accordion", "ant"]
-    listed = [line for line in (caltech / "train.txt").read_text().split() if "BACKGROUND" not in line]
+    listed = [
+        line for line in (caltech / "train.txt").read_text().split() if "BACKGROUND" not in line
+    ]
     root = caltech / "101_ObjectCategories"
-    expected = [((root / line).read_bytes(), manifest.classes.index(line.split("/")[0])) for line in listed]
+    expected = [
+        ((root / line).read_bytes(), manifest.classes.index(line.split("/")[0])) for line in listed
+    ]
     assert stored(tmp_path / "out", "train") == expected[::2]
     assert stored(tmp_path / "out", "val") == expected[1::2]
     assert [label for _, label in stored(tmp_path / "out", "test")] == [1, 0]
@@ -70,7 +81,16 @@ def test_caltech101_follows_its_lists(caltech: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", ["stratified", "fraction"])
 def test_caltech101_at_random(caltech: Path, tmp_path: Path, rule: str) -> None:
-    options = ["--split", "random", "--per-class", "6", "--val-split", rule, "--val-fraction", "0.5"]
+    options = [
+        "--split",
+        "random",
+        "--per-class",
+        "6",
+        "--val-split",
+        rule,
+        "--val-fraction",
+        "0.5",
+    ]
     for seed in ("0", "1"):
         prep(tmp_path / seed, "caltech101", "--source", str(caltech), *options, "--seed", seed)
     manifest = read_manifest(tmp_path / "0")
@@ -78,12 +98,21 @@ def test_caltech101_at_random(caltech: Path, tmp_path: Path, rule: str) -> None:
     assert manifest.splits["train"].num_samples == manifest.splits["val"].num_samples == 9
     if rule == "stratified":
         assert manifest.splits["val"].counts == [3, 3, 3]
-    content = {seed: [sample for split in ("train", "val", "test") for sample in stored(tmp_path / seed, split)] for seed in "01"}
+    content = {
+        seed: [
+            sample
+            for split in ("train", "val", "test")
+            for sample in stored(tmp_path / seed, split)
+        ]
+        for seed in "01"
+    }
     assert sorted(content["0"]) == sorted(content["1"])  # every image once, whatever the seed
     assert content["0"] != content["1"]
 
 
-def test_caltech101_reports_every_listed_image_that_is_missing(caltech: Path, tmp_path: Path) -> None:
+def test_caltech101_reports_every_listed_image_that_is_missing(
+    caltech: Path, tmp_path: Path
+) -> None:
     with open(caltech / "train.txt", "a") as file:
         file.write("ant/image_0099.jpg\n../../secret.jpg\n")
     output = prep(tmp_path / "out", "caltech101", "--source", str(caltech), code=1)
@@ -116,11 +145,26 @@ def test_caltech101_from_archives(caltech: Path, tmp_path: Path, kind: str) -> N
 def test_caltech256_leaves_clutter_out(tmp_path: Path) -> None:
     for name in ("001.ak47", "002.american-flag", "257.clutter"):
         images_in(tmp_path / "raw/256_ObjectCategories" / name, [f"{i}.jpg" for i in range(12)])
-    images_in(tmp_path / "raw/256_ObjectCategories/001.ak47/greg", ["a.jpg"])  # the official tar has such a stray folder
-    prep(tmp_path / "out", "caltech256", "--source", str(tmp_path / "raw"), "--per-class", "10", "--val-fraction", "0.2")
+    images_in(
+        tmp_path / "raw/256_ObjectCategories/001.ak47/greg", ["a.jpg"]
+    )  # the official tar has such a stray folder
+    prep(
+        tmp_path / "out",
+        "caltech256",
+        "--source",
+        str(tmp_path / "raw"),
+        "--per-class",
+        "10",
+        "--val-fraction",
+        "0.2",
+    )
     manifest = read_manifest(tmp_path / "out")
     assert manifest.classes == ["001.ak47", "002.american-flag"]
-    assert {name: info.counts for name, info in manifest.splits.items()} == {"train": [8, 8], "val": [2, 2], "test": [2, 2]}
+    assert {name: info.counts for name, info in manifest.splits.items()} == {
+        "train": [8, 8],
+        "val": [2, 2],
+        "test": [2, 2],
+    }
 
 
 def test_images_agree_with_torchvisions_image_folder(tmp_path: Path) -> None:
@@ -131,7 +175,16 @@ def test_images_agree_with_torchvisions_image_folder(tmp_path: Path) -> None:
                 [f"{i}.{kind}" for i, kind in enumerate(("jpg", "png", "bmp", "webp"))],
                 start + number,
             )
-    prep(tmp_path / "out", "images", "--source", str(tmp_path / "raw"), "--val-fraction", "0", "--encoding", "raw")
+    prep(
+        tmp_path / "out",
+        "images",
+        "--source",
+        str(tmp_path / "raw"),
+        "--val-fraction",
+        "0",
+        "--encoding",
+        "raw",
+    )
     manifest = read_manifest(tmp_path / "out")
     for split in ("train", "test"):
         reference = torchvision.datasets.ImageFolder(tmp_path / "raw" / split)
@@ -145,14 +198,31 @@ def test_images_agree_with_torchvisions_image_folder(tmp_path: Path) -> None:
 def test_images_without_split_folders_are_split_by_class(tmp_path: Path) -> None:
     for name in ("b", "a"):
         images_in(tmp_path / "raw/photos" / name, [f"{i}.jpg" for i in range(20)])
-    prep(tmp_path / "out", "images", "--source", str(tmp_path / "raw"), "--test-fraction", "0.2", "--val-fraction", "0.25")
+    prep(
+        tmp_path / "out",
+        "images",
+        "--source",
+        str(tmp_path / "raw"),
+        "--test-fraction",
+        "0.2",
+        "--val-fraction",
+        "0.25",
+    )
     manifest = read_manifest(tmp_path / "out")
     assert manifest.classes == ["a", "b"]
-    assert {name: info.counts for name, info in manifest.splits.items()} == {"train": [12, 12], "val": [4, 4], "test": [4, 4]}
+    assert {name: info.counts for name, info in manifest.splits.items()} == {
+        "train": [12, 12],
+        "val": [4, 4],
+        "test": [4, 4],
+    }
 
 
 def idx(values: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    return (
+        bytes([0, 0, 8, values.ndim])
+        + struct.pack(f">{values.ndim}I", *values.shape)
+        + values.tobytes()
+    )
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
@@ -161,33 +231,56 @@ def test_mnist(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> Non
     generator = np.random.default_rng(0)
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    images = {part: generator.integers(0, 256, (num, 28, 28), np.uint8) for part, num in (("train", 50), ("t10k", 20))}
+    images = {
+        part: generator.integers(0, 256, (num, 28, 28), np.uint8)
+        for part, num in (("train", 50), ("t10k", 20))
+    }
     for part, pixels in images.items():
         labels = np.arange(len(pixels), dtype=np.uint8) % 10
-        for stem, values in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
+        for stem, values in (
+            (f"{part}-images-idx3-ubyte", pixels),
+            (f"{part}-labels-idx1-ubyte", labels),
+        ):
             (raw / (stem + (".gz" if pack is gzip.compress else ""))).write_bytes(pack(idx(values)))
             if pack is bytes and values.ndim == 3:
                 np.testing.assert_array_equal(
-                    read_idx(raw / stem, 3), torchvision.datasets.mnist.read_image_file(str(raw / stem)).numpy()
+                    read_idx(raw / stem, 3),
+                    torchvision.datasets.mnist.read_image_file(str(raw / stem)).numpy(),
                 )
     prep(tmp_path / "out", name, "--source", str(tmp_path), "--val-fraction", "0.2")
     beton = Beton(tmp_path / "out/test.beton")
-    np.testing.assert_array_equal(np.stack([beton.raw(i) for i in range(20)]), np.repeat(images["t10k"][..., None], 3, 3))
+    np.testing.assert_array_equal(
+        np.stack([beton.raw(i) for i in range(20)]), np.repeat(images["t10k"][..., None], 3, 3)
+    )
     assert read_manifest(tmp_path / "out").splits["val"].counts == [1] * 10
 
 
 def cifar10(folder: Path, binary: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The six files of either version, 20 images each; returns pixels [120, 32, 32, 3] and labels."""
+    """The six files of either version, 20 images each; returns pixels [120, 32, 32, 3] and
+    labels."""
     generator = np.random.default_rng(0)
     rows, labels = generator.integers(0, 256, (120, 3072), np.uint8), generator.integers(0, 10, 120)
     folder.mkdir(parents=True)
     names = [f"name{i}" for i in range(10)]
-    for number, name in enumerate(["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"]):
+    for number, name in enumerate(
+        [
+            "data_batch_1",
+            "data_batch_2",
+            "data_batch_3",
+            "data_batch_4",
+            "data_batch_5",
+            "test_batch",
+        ]
+    ):
         part = slice(number * 20, number * 20 + 20)
         if binary:
-            (folder / f"{name}.bin").write_bytes(np.hstack([labels[part, None].astype(np.uint8), rows[part]]).tobytes())
+            (folder / f"{name}.bin").write_bytes(
+                np.hstack([labels[part, None].astype(np.uint8), rows[part]]).tobytes()
+            )
         else:
-            (folder / name).write_bytes(pickle.dumps({b"data": rows[part], b"labels": labels[part].tolist()}, protocol=2))
+            (folder / name).write_bytes(
+                pickle.dumps({b"data": rows[part], b"labels": labels[part].tolist()}, protocol=2)
+            )
     if binary:
         (folder / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
     else:
@@ -201,14 +294,23 @@ def test_cifar10(tmp_path: Path, binary: bool) -> None:
     pixels, labels = cifar10(tmp_path / "raw" / "cifar-10-batches", binary)
     with tarfile.open(tmp_path / "cifar-10.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "raw/cifar-10-batches", "cifar-10-batches")
-    prep(tmp_path / "out", "cifar10", "--source", str(tmp_path / "cifar-10.tar.gz"), "--val-fraction", "0")
+    prep(
+        tmp_path / "out",
+        "cifar10",
+        "--source",
+        str(tmp_path / "cifar-10.tar.gz"),
+        "--val-fraction",
+        "0",
+    )
     manifest = read_manifest(tmp_path / "out")
     assert manifest.classes == [f"name{i}" for i in range(10)]
     assert set(manifest.splits) == {"train", "test"}
     for split, part in (("train", slice(0, 100)), ("test", slice(100, 120))):
         beton = Beton(tmp_path / "out" / f"{split}.beton")
         np.testing.assert_array_equal(beton.labels, labels[part])
-        np.testing.assert_array_equal(np.stack([beton.raw(i) for i in range(len(beton))]), pixels[part])
+        np.testing.assert_array_equal(
+            np.stack([beton.raw(i) for i in range(len(beton))]), pixels[part]
+        )
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -226,15 +328,27 @@ def test_cifar100(tmp_path: Path, binary: bool, coarse: bool) -> None:
         )
         expected[name] = big if coarse else small
         if binary:
-            (raw / f"{name}.bin").write_bytes(np.hstack([np.stack([big, small], 1).astype(np.uint8), rows]).tobytes())
+            (raw / f"{name}.bin").write_bytes(
+                np.hstack([np.stack([big, small], 1).astype(np.uint8), rows]).tobytes()
+            )
         else:
             batch = {b"data": rows, b"coarse_labels": big.tolist(), b"fine_labels": small.tolist()}
             (raw / name).write_bytes(pickle.dumps(batch, protocol=2))
     names = {"fine": [f"f{i}" for i in range(100)], "coarse": [f"c{i}" for i in range(20)]}
     for kind, listed in names.items():
         (raw / f"{kind}_label_names.txt").write_text("\n".join(listed))
-    (raw / "meta").write_bytes(pickle.dumps({f"{kind}_label_names": listed for kind, listed in names.items()}, protocol=2))
-    prep(tmp_path / "out", "cifar100", "--source", str(raw), "--val-fraction", "0", *(["--coarse"] if coarse else []))
+    (raw / "meta").write_bytes(
+        pickle.dumps({f"{kind}_label_names": listed for kind, listed in names.items()}, protocol=2)
+    )
+    prep(
+        tmp_path / "out",
+        "cifar100",
+        "--source",
+        str(raw),
+        "--val-fraction",
+        "0",
+        *(["--coarse"] if coarse else []),
+    )
     manifest: Manifest = read_manifest(tmp_path / "out")
     assert manifest.classes == names["coarse" if coarse else "fine"]
     for name, labels in expected.items():
@@ -243,7 +357,11 @@ def test_cifar100(tmp_path: Path, binary: bool, coarse: bool) -> None:
 
 def test_divide_and_per_class() -> None:
     labels = np.repeat(np.arange(5), [10, 11, 1, 40, 3])
-    for rule, expected in {"stratified": 5 + 6 + 0 + 20 + 2, "odd_indices": 32, "fraction": 32}.items():
+    for rule, expected in {
+        "stratified": 5 + 6 + 0 + 20 + 2,
+        "odd_indices": 32,
+        "fraction": 32,
+    }.items():
         staying, taken = divide(labels, rule, 0.5, 3)
         assert sorted([*staying, *taken]) == list(range(65))
         assert len(taken) == expected, rule
@@ -252,22 +370,30 @@ def test_divide_and_per_class() -> None:
     assert sorted([*chosen, *rest]) == list(range(65))
 
 
-@pytest.mark.parametrize("name", [name for name, dataset in discover().items() if dataset.takes_source])
+@pytest.mark.parametrize(
+    "name", [name for name, dataset in discover().items() if dataset.takes_source]
+)
 def test_every_dataset_explains_what_it_needs(tmp_path: Path, name: str) -> None:
     """Holds for whatever file is added to preprocess/datasets."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "does not exist" in prep(tmp_path / "out", name, "--source", str(tmp_path / "none"), code=1)
+    assert "does not exist" in prep(
+        tmp_path / "out", name, "--source", str(tmp_path / "none"), code=1
+    )
     assert str(empty) in prep(tmp_path / "out", name, "--source", str(empty), code=1)
     assert "--source" in prep(tmp_path / "out", name, code=2)
     (tmp_path / "text.txt").write_text("hello")
     assert "archive" in prep(tmp_path / "out", name, "--source", str(tmp_path / "text.txt"), code=1)
     assert not (tmp_path / "out").exists()
     with pytest.raises(DatasetError):
-        discover()[name].read(empty, **{option.name: option.default for option in discover()[name].options})
+        discover()[name].read(
+            empty, **{option.name: option.default for option in discover()[name].options}
+        )
 
 
-def test_a_download_without_network_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_without_network_says_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from urllib.error import URLError
 
     def unreachable(*arguments: object, **options: object) -> io.BytesIO:

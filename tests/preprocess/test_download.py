@@ -1,4 +1,5 @@
-"""prep --download, from a server on this machine: torchvision's real download code, with small files of the official form."""
+"""prep --download, from a server on this machine: torchvision's real download code, with small
+files of the official form."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*socket:pytest.PytestUnraisableExceptionWarning"
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
 LABELS = np.arange(30, dtype=np.uint8) % 10
@@ -56,7 +59,15 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def prep_mnist(folder: Path) -> Result:
-    arguments = ["mnist", "--download", str(folder / "raw"), "--out", str(folder / "out"), "--val-fraction", "0"]
+    arguments = [
+        "mnist",
+        "--download",
+        str(folder / "raw"),
+        "--out",
+        str(folder / "out"),
+        "--val-fraction",
+        "0",
+    ]
     return CliRunner().invoke(main, arguments)
 
 

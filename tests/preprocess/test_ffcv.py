@@ -17,7 +17,9 @@ from PIL import Image
 
 from slipform.pipelines.beton import JPG, RAW, Beton
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed"
+)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,7 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     script = Path(__file__).with_name("ffcv_both_ways.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(folder)], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, str(script), str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -39,7 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
 @pytest.mark.parametrize("name", ["train", "raw"])
 def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
-    metadata, table = np.load(folder / f"{name}-metadata.npy"), np.load(folder / f"{name}-table.npy")
+    metadata, table = (
+        np.load(folder / f"{name}-metadata.npy"),
+        np.load(folder / f"{name}-table.npy"),
+    )
     np.testing.assert_array_equal(metadata["label"], ours.labels)
     np.testing.assert_array_equal(metadata["image"]["width"], ours.widths)
     np.testing.assert_array_equal(metadata["image"]["height"], ours.heights)
@@ -52,7 +61,8 @@ def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
 def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool) -> None:
     ours = Beton(folder / "ours/raw.beton")
     np.testing.assert_array_equal(
-        np.load(folder / f"raw-{os_cache}-images.npy"), np.stack([ours.raw(i) for i in range(len(ours))])
+        np.load(folder / f"raw-{os_cache}-images.npy"),
+        np.stack([ours.raw(i) for i in range(len(ours))]),
     )
     np.testing.assert_array_equal(np.load(folder / f"raw-{os_cache}-labels.npy"), ours.labels)
 
@@ -66,7 +76,9 @@ def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool) -> None:
         pixels = np.asarray(Image.open(io.BytesIO(ours.bytes_of(index).tobytes())).convert("RGB"))
         side = min(pixels.shape[:2])
         top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-        expected = cv2.resize(pixels[top : top + side, left : left + side], (32, 32), interpolation=cv2.INTER_AREA)
+        expected = cv2.resize(
+            pixels[top : top + side, left : left + side], (32, 32), interpolation=cv2.INTER_AREA
+        )
         # ffcv asks libjpeg for its quick, coarse chroma; another image would be 30 levels away.
         assert np.abs(images[index].astype(int) - expected).mean() < 6, index
 
@@ -79,11 +91,15 @@ def test_our_reader_reads_stock_files(folder: Path, mode: str) -> None:
     assert set(beton.modes) == {JPG if mode == "jpg" else RAW}
     for index in range(50):
         generator = np.random.default_rng(index)
-        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[..., None] * 2 + generator.integers(0, 90, 3)
+        ramp = np.add.outer(np.arange(20 + index), np.arange(30 + index % 7))[
+            ..., None
+        ] * 2 + generator.integers(0, 90, 3)
         expected = (ramp % 256).astype(np.uint8)
         if mode == "raw":
             np.testing.assert_array_equal(beton.raw(index), expected)
         else:
-            data = cv2.imencode(".jpg", expected[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+            data = cv2.imencode(".jpg", expected[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 90])[
+                1
+            ].tobytes()
             assert beton.bytes_of(index).tobytes() == data
         beton.check_crc32(index)  # there is no CRC file: no complaint

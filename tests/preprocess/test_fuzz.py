@@ -1,4 +1,5 @@
-"""Damaged and hostile input, made by hypothesis: a clear error or a right result, no other exception, no code that runs."""
+"""Damaged and hostile input, made by hypothesis: a clear error or a right result, no other
+exception, no code that runs."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ from slipform.preprocess.pickles import read_pickle
 from slipform.preprocess.prep import prepare
 from slipform.preprocess.source import Generated, SampleSource
 
-BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+BOUNDED = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
 
 
 def mutations(data: bytes) -> st.SearchStrategy[bytes]:
@@ -46,7 +49,9 @@ def mutations(data: bytes) -> st.SearchStrategy[bytes]:
     # Half of the edits go to the first 200 bytes, where headers are.
     position = st.integers(0, min(200, len(data))) | st.integers(0, len(data))
     edit = st.tuples(position, st.integers(0, 4), st.binary(max_size=4))
-    return st.builds(change, st.lists(edit, max_size=4), st.just(1 << 30) | st.integers(0, len(data)))
+    return st.builds(
+        change, st.lists(edit, max_size=4), st.just(1 << 30) | st.integers(0, len(data))
+    )
 
 
 def saved(kind: str, **options: object) -> bytes:
@@ -59,7 +64,10 @@ def saved(kind: str, **options: object) -> bytes:
 FILES = {
     "jpeg": saved("JPEG", quality=80),
     "progressive": saved(
-        "JPEG", quality=80, progressive=True, exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+        "JPEG",
+        quality=80,
+        progressive=True,
+        exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
     ),
     "png": saved("PNG"),
     "gif": saved("GIF"),
@@ -79,11 +87,15 @@ def test_images(kind: str) -> None:
             stored = encode(data, Encoding(), decode=True)
         except ValueError:
             return
-        pixels = np.asarray(Image.open(io.BytesIO(bytes(stored.data))).convert("RGB"))  # what is accepted, others can read
+        pixels = np.asarray(
+            Image.open(io.BytesIO(bytes(stored.data))).convert("RGB")
+        )  # what is accepted, others can read
         assert pixels.shape == (stored.height, stored.width, 3)
         if stored.data == data:  # kept: the pixels that were summed are those that Pillow sees
             assert stored.pixels is not None
-            np.testing.assert_array_equal(stored.pixels if stored.pixels.ndim == 3 else np.dstack([stored.pixels] * 3), pixels)
+            np.testing.assert_array_equal(
+                stored.pixels if stored.pixels.ndim == 3 else np.dstack([stored.pixels] * 3), pixels
+            )
 
     check()
 
@@ -107,7 +119,9 @@ IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 3) + bytes(range(60))
 @BOUNDED
 def test_idx(data: bytes, packed: bool) -> None:
     name = "x-idx3-ubyte" + (".gz" if packed else "")
-    array = checked_file(gzip.compress(data) if packed else data, lambda path: read_idx(path, 3), name)
+    array = checked_file(
+        gzip.compress(data) if packed else data, lambda path: read_idx(path, 3), name
+    )
     if isinstance(array, np.ndarray):
         assert data[16:] == array.tobytes()
         assert struct.unpack(">3I", data[4:16]) == array.shape
@@ -120,7 +134,10 @@ def test_damaged_gzip(data: bytes) -> None:
     assert array is None or np.array_equal(array, np.arange(60).reshape(5, 4, 3))
 
 
-BATCH = pickle.dumps({b"data": (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072), b"labels": [3, 9]}, protocol=2)
+BATCH = pickle.dumps(
+    {b"data": (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072), b"labels": [3, 9]},
+    protocol=2,
+)
 META = pickle.dumps({"label_names": [f"name{i}" for i in range(10)]}, protocol=2)
 
 
@@ -150,8 +167,14 @@ class Hostile:
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])
 @pytest.mark.parametrize("function", [os.mkdir, eval, np.zeros, np.load])
-def test_hostile_pickles_run_nothing(tmp_path: Path, function: Callable[..., object], protocol: int) -> None:
-    argument = f"__import__('os').mkdir({str(tmp_path / 'owned')!r})" if function is eval else str(tmp_path / "owned")
+def test_hostile_pickles_run_nothing(
+    tmp_path: Path, function: Callable[..., object], protocol: int
+) -> None:
+    argument = (
+        f"__import__('os').mkdir({str(tmp_path / 'owned')!r})"
+        if function is eval
+        else str(tmp_path / "owned")
+    )
     path = tmp_path / "data_batch_1"
     path.write_bytes(pickle.dumps({b"data": Hostile(function, argument)}, protocol=protocol))
     with pytest.raises(DatasetError, match="trusted"):
@@ -160,7 +183,9 @@ def test_hostile_pickles_run_nothing(tmp_path: Path, function: Callable[..., obj
 
 
 def test_a_pickle_with_a_huge_memo_takes_no_memory(tmp_path: Path) -> None:
-    (tmp_path / "meta").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # LONG_BINPUT: 2^31 entries, 16 GB in C's unpickler
+    (tmp_path / "meta").write_bytes(
+        b"\x80\x02}r\xff\xff\xff\x7f."
+    )  # LONG_BINPUT: 2^31 entries, 16 GB in C's unpickler
     assert read_pickle(tmp_path / "meta") == {}
 
 
@@ -179,8 +204,12 @@ def tar_with(*members: tuple[str, dict[str, object]]) -> bytes:
 HOSTILE_TARS = {
     "above": tar_with(("../evil", {})),
     "absolute": tar_with(("/tmp/slipform-evil", {})),
-    "link": tar_with(("a", {"type": tarfile.SYMTYPE, "linkname": "../..", "size": 0}), ("a/evil", {})),
-    "hard link": tar_with(("a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd", "size": 0})),
+    "link": tar_with(
+        ("a", {"type": tarfile.SYMTYPE, "linkname": "../..", "size": 0}), ("a/evil", {})
+    ),
+    "hard link": tar_with(
+        ("a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd", "size": 0})
+    ),
     "device": tar_with(("a", {"type": tarfile.CHRTYPE, "size": 0})),
 }
 
@@ -233,7 +262,10 @@ def test_damaged_archives(kind: str) -> None:
 
 @given(
     st.lists(
-        st.text(max_size=20) | st.sampled_from(["a/1.jpg", "a/../a/1.jpg", "/etc/passwd", "BACKGROUND_Google/x", "b/2.jpg"]),
+        st.text(max_size=20)
+        | st.sampled_from(
+            ["a/1.jpg", "a/../a/1.jpg", "/etc/passwd", "BACKGROUND_Google/x", "b/2.jpg"]
+        ),
         max_size=5,
     )
 )
@@ -262,10 +294,17 @@ def test_what_is_accepted_is_whole(contents: list[bytes]) -> None:
     contents.append(FILES["jpeg"])
     samples = Generated(contents.__getitem__, np.zeros(len(contents), np.int64), "made")
     with tempfile.TemporaryDirectory() as name:
-        manifest = prepare(SampleSource("made", ["a"], {"train": samples}, ""), Path(name) / "out", on_bad="skip", workers=2)
+        manifest = prepare(
+            SampleSource("made", ["a"], {"train": samples}, ""),
+            Path(name) / "out",
+            on_bad="skip",
+            workers=2,
+        )
         assert read_manifest(Path(name) / "out") == manifest
         beton = Beton(Path(name) / "out/train.beton")
         assert len(beton) + manifest.rejected == len(contents)
         for index in range(len(beton)):
-            shape = np.asarray(Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")).shape
+            shape = np.asarray(
+                Image.open(io.BytesIO(beton.bytes_of(index).tobytes())).convert("RGB")
+            ).shape
             assert shape == (beton.heights[index], beton.widths[index], 3)

@@ -1,4 +1,5 @@
-"""The real Caltech-101, CIFAR-10 and MNIST, where they are: against torchvision's dataset classes."""
+"""The real Caltech-101, CIFAR-10 and MNIST, where they are: against torchvision's dataset
+classes."""
 
 from __future__ import annotations
 
@@ -30,9 +31,15 @@ def test_caltech101(shared_data: Path, tmp_path: Path) -> None:
     assert manifest.num_classes == 101
     assert manifest.splits["train"].num_samples + manifest.splits["val"].num_samples == 5784
     assert manifest.splits["test"].num_samples == 2893
-    assert all(abs(t - v) <= 1 for t, v in zip(manifest.splits["train"].counts, manifest.splits["val"].counts, strict=True))
+    assert all(
+        abs(t - v) <= 1
+        for t, v in zip(manifest.splits["train"].counts, manifest.splits["val"].counts, strict=True)
+    )
     assert manifest.converted == {}
-    assert np.sum([info.counts for info in manifest.splits.values()], axis=0).tolist() == np.bincount(reference.y).tolist()
+    assert (
+        np.sum([info.counts for info in manifest.splits.values()], axis=0).tolist()
+        == np.bincount(reference.y).tolist()
+    )
     # Every file of torchvision's dataset is stored once, byte for byte, under the same label.
     root = shared_data / "caltech101/101_ObjectCategories"
     files = [
@@ -49,13 +56,27 @@ def test_caltech101(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_caltech101_halved_as_report_c_did(shared_data: Path, tmp_path: Path) -> None:
-    prep(tmp_path / "out", "caltech101", "--source", str(shared_data / "caltech101"), "--val-split", "odd_indices", "--no-check")
-    sizes = {name: info.num_samples for name, info in read_manifest(tmp_path / "out").splits.items()}
+    prep(
+        tmp_path / "out",
+        "caltech101",
+        "--source",
+        str(shared_data / "caltech101"),
+        "--val-split",
+        "odd_indices",
+        "--no-check",
+    )
+    sizes = {
+        name: info.num_samples for name, info in read_manifest(tmp_path / "out").splits.items()
+    }
     assert sizes == {"train": 2892, "val": 2892, "test": 2893}
 
 
 def test_cifar10(shared_data: Path, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(shared_data / "cifar10/restore.py"), str(tmp_path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(shared_data / "cifar10/restore.py"), str(tmp_path)],
+        check=True,
+        capture_output=True,
+    )
     prep(tmp_path / "out", "cifar10", "--source", str(tmp_path), "--val-fraction", "0")
     manifest = read_manifest(tmp_path / "out")
     for split in ("train", "test"):

@@ -1,4 +1,5 @@
-"""Whatever happens during a run: the old dataset or the new one, whole; an error soon, never a hang."""
+"""Whatever happens during a run: the old dataset or the new one, whole; an error soon, never a
+hang."""
 
 from __future__ import annotations
 
@@ -29,11 +30,15 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 def dataset(name: str = "made", num: int = 3000) -> SampleSource:
     images = np.random.default_rng(len(name)).integers(0, 256, (num, 24, 24, 3), np.uint8)
-    return SampleSource(name, list("abc"), {"train": Arrays(images, np.arange(num, dtype=np.int64) % 3, "made")}, "")
+    return SampleSource(
+        name, list("abc"), {"train": Arrays(images, np.arange(num, dtype=np.int64) % 3, "made")}, ""
+    )
 
 
 def generated(make: Callable[[int], bytes | np.ndarray], num: int = 2000) -> SampleSource:
-    return SampleSource("made", ["a"], {"train": Generated(make, np.zeros(num, np.int64), "made")}, "")
+    return SampleSource(
+        "made", ["a"], {"train": Generated(make, np.zeros(num, np.int64), "made")}, ""
+    )
 
 
 @pytest.fixture
@@ -51,7 +56,11 @@ def old(tmp_path: Path) -> Iterator[Path]:
 def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
     script = Path(__file__).with_name("kill_loop.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), "60"], env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+        [sys.executable, str(script), str(tmp_path), "60"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = done.stdout.split()
@@ -59,7 +68,9 @@ def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
     assert {"old", "new"} == set(outcomes)  # the moments fell before and after the exchange
 
 
-def test_a_vanished_file_is_an_error_at_once(old: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> None:
+def test_a_vanished_file_is_an_error_at_once(
+    old: Path, tmp_path_factory: pytest.TempPathFactory, shapes: Path
+) -> None:
     from slipform.pipelines.beton import Beton
 
     raw = tmp_path_factory.mktemp("raw")
@@ -95,14 +106,16 @@ def test_a_failing_worker_stops_the_others(old: Path, error: type[BaseException]
 def test_a_crash_of_a_decoder_ends_the_run_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     prepare(dataset("old", 300), tmp_path / "data")
     script = (
-        "import os, sys\n"
-        "from pathlib import Path; import numpy as np\n"
-        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import Generated, SampleSource\n"
-        "make = lambda i: os.kill(os.getpid(), 11) if i == 500 else np.zeros((20, 20, 3), np.uint8)\n"
-        "samples = Generated(make, np.zeros(2000, np.int64), 'made')\n"
-        "prepare(SampleSource('made', ['a'], {'train': samples}, ''), Path(sys.argv[1]))\n"
+        "import os, sys\nfrom pathlib import Path; import numpy as np\nfrom"
+        " slipform.preprocess.prep import prepare; from slipform.preprocess.source import"
+        " Generated, SampleSource\nmake = lambda i: os.kill(os.getpid(), 11) if i == 500 else"
+        " np.zeros((20, 20, 3), np.uint8)\nsamples = Generated(make, np.zeros(2000, np.int64),"
+        " 'made')\nprepare(SampleSource('made', ['a'], {'train': samples}, ''),"
+        " Path(sys.argv[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "data")], env=ENVIRONMENT, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "data")], env=ENVIRONMENT, timeout=60
+    )
     assert done.returncode == -signal.SIGSEGV
     assert read_manifest(tmp_path / "data").dataset == "old"
     assert ".data.prep" in os.listdir(tmp_path)
@@ -123,7 +136,9 @@ def test_a_file_that_cannot_grow_is_an_error(old: Path) -> None:
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("mounting a tmpfs is not permitted here")
     try:
         prepare(dataset("old", 300), disk / "data")
@@ -193,10 +208,13 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import cv2; import numpy as np\n"
-        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import Generated, SampleSource\n"
-        "jpeg = lambda i: cv2.imencode('.jpg', np.full((64, 48 + i % 40, 3), i % 251, np.uint8))[1].tobytes()\n"
+        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import"
+        " Generated, SampleSource\n"
+        "jpeg = lambda i: cv2.imencode('.jpg', np.full((64, 48 + i % 40, 3), i % 251,"
+        " np.uint8))[1].tobytes()\n"
         "labels = np.arange(200000, dtype=np.int64) % 10\n"
-        "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels, 'made')}, '')\n"
+        "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels,"
+        " 'made')}, '')\n"
         "prepare(source, Path(sys.argv[1]), workers=2)\n"
         # VmHWM; ru_maxrss would count what the parent had when it forked
         "print(int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) // 1000)\n"

@@ -1,4 +1,5 @@
-"""The beton file: the same bytes for any number of workers, no sample across a page, tables as our reader expects them."""
+"""The beton file: the same bytes for any number of workers, no sample across a page, tables as our
+reader expects them."""
 
 from __future__ import annotations
 
@@ -28,7 +29,17 @@ def chunk(parts: list[bytes]) -> Chunk:
     crc32 = [zlib.crc32(part) for part in parts]
     sizes = [len(part) for part in parts]
     return Chunk(
-        b"".join(parts), np.zeros(num, np.int64), sizes, crc32, [9] * num, [7] * num, [JPG] * num, num, PixelSums(), Counter(), []
+        b"".join(parts),
+        np.zeros(num, np.int64),
+        sizes,
+        crc32,
+        [9] * num,
+        [7] * num,
+        [JPG] * num,
+        num,
+        PixelSums(),
+        Counter(),
+        [],
     )
 
 
@@ -68,7 +79,9 @@ def source(num: int = 300) -> SampleSource:
     """JPEGs of many sizes; every 50th sample is an array, every 70th PNG."""
 
     def make(index: int) -> bytes | np.ndarray:
-        y, x, c = np.meshgrid(np.arange(20 + index % 31), np.arange(25 + index % 17), np.arange(3), indexing="ij")
+        y, x, c = np.meshgrid(
+            np.arange(20 + index % 31), np.arange(25 + index % 17), np.arange(3), indexing="ij"
+        )
         pixels = ((x * 4 + y * (c + 1) * 2 + c * 60 + index) % 256).astype(np.uint8)
         if index % 50 == 0:
             return pixels
@@ -78,7 +91,10 @@ def source(num: int = 300) -> SampleSource:
 
     labels = np.arange(num, dtype=np.int64) % 4
     return SampleSource(
-        "made", list("abcd"), {"train": Generated(make, labels, "train"), "test": Generated(make, labels[:40], "test")}, ""
+        "made",
+        list("abcd"),
+        {"train": Generated(make, labels, "train"), "test": Generated(make, labels[:40], "test")},
+        "",
     )
 
 
@@ -88,7 +104,13 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None
     for folder, workers in zip(folders, (1, 2, 5), strict=True):
         prepare(source(), folder, Encoding(mode), workers=workers)
     names = sorted(path.name for path in folders[0].iterdir())
-    assert names == ["dataset.json", "test.beton", "test.crc32.npy", "train.beton", "train.crc32.npy"]
+    assert names == [
+        "dataset.json",
+        "test.beton",
+        "test.crc32.npy",
+        "train.beton",
+        "train.crc32.npy",
+    ]
     for name in names:
         assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
 
@@ -99,21 +121,29 @@ def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
     beton = Beton(tmp_path / "out" / "train.beton")
     info = manifest.splits["train"]
     assert (
-        info.modes == {"jpg": int((beton.modes == JPG).sum()), "raw": int((beton.modes == RAW).sum())} == {"jpg": 294, "raw": 6}
+        info.modes
+        == {"jpg": int((beton.modes == JPG).sum()), "raw": int((beton.modes == RAW).sum())}
+        == {"jpg": 294, "raw": 6}
     )
     assert (info.min_height, info.max_height, info.min_width, info.max_width) == (20, 50, 25, 41)
     assert info.counts == [75] * 4
     assert manifest.converted == {"not a jpeg": 4}  # 70, 140, 210, 280; 0 is an array; none in test
     # An independent two-pass mean and std over what the samples really are.
     made = source().splits["train"]
-    pixels = [s if isinstance(s := made.read(i), np.ndarray) else np.asarray(Image.open(io.BytesIO(s))) for i in range(300)]
+    pixels = [
+        s if isinstance(s := made.read(i), np.ndarray) else np.asarray(Image.open(io.BytesIO(s)))
+        for i in range(300)
+    ]
     flat = np.concatenate([p.reshape(-1, 3) for p in pixels]) / 255
     np.testing.assert_allclose(manifest.mean, flat.mean(0), rtol=1e-12)
     np.testing.assert_allclose(manifest.std, flat.std(0), rtol=1e-12)
 
 
 def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> None:
-    exact, estimated = prepare(source(800), tmp_path / "a"), prepare(source(800), tmp_path / "b", Encoding(check=False))
+    exact, estimated = (
+        prepare(source(800), tmp_path / "a"),
+        prepare(source(800), tmp_path / "b", Encoding(check=False)),
+    )
     assert exact.options["statistics"] == "all pixels of train"
     assert estimated.options["statistics"] == "every 7th image of train"
     np.testing.assert_allclose(estimated.mean, exact.mean, atol=0.05)
@@ -123,13 +153,19 @@ def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> N
 @pytest.mark.parametrize("layout", ["gray", "planes", "interleaved"])
 def test_arrays_in_bulk_equal_arrays_one_by_one(tmp_path: Path, layout: str) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (5000, 12, 10, 3), np.uint8)
-    images = {"gray": rgb[..., 0], "planes": rgb.transpose(0, 3, 1, 2).copy(), "interleaved": rgb}[layout]
+    images = {"gray": rgb[..., 0], "planes": rgb.transpose(0, 3, 1, 2).copy(), "interleaved": rgb}[
+        layout
+    ]
     expected = np.repeat(rgb[..., :1], 3, 3) if layout == "gray" else rgb
     labels = np.arange(5000, dtype=np.int64) % 3
     arrays = Arrays(images, labels, "made")
     assert arrays.size == (10, 12)
     odd = arrays.subset(np.arange(1, 5000, 2)).subset(np.arange(0, 2500, 5))
-    manifest = prepare(SampleSource("made", list("abc"), {"train": arrays, "test": odd}, ""), tmp_path / "out", Encoding("raw"))
+    manifest = prepare(
+        SampleSource("made", list("abc"), {"train": arrays, "test": odd}, ""),
+        tmp_path / "out",
+        Encoding("raw"),
+    )
     train, test = Beton(tmp_path / "out/train.beton"), Beton(tmp_path / "out/test.beton")
     for index in (0, 1, 4321, 4999):
         np.testing.assert_array_equal(train.raw(index), expected[index])
@@ -172,4 +208,7 @@ def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
         ("train", "3", "3", "made:3"),
         ("train", "77", "1", "made:77"),
     ]
-    assert json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["train"]["num_samples"] == 98
+    assert (
+        json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["train"]["num_samples"]
+        == 98
+    )

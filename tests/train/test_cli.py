@@ -21,9 +21,21 @@ from safetensors.torch import load_file
 from slipform.train import cli
 
 SETS = [
-    "--set", "model.name=tiny", "--set", "augment.image_size=32", "--set", "augment.resize=36", "--set", "augment.crop=random",
-    "--set", "train.precision=fp32", "--set", "model.small_input=false", "--set", "data.threads=1",
-]  # fmt: skip
+    "--set",
+    "model.name=tiny",
+    "--set",
+    "augment.image_size=32",
+    "--set",
+    "augment.resize=36",
+    "--set",
+    "augment.crop=random",
+    "--set",
+    "train.precision=fp32",
+    "--set",
+    "model.small_input=false",
+    "--set",
+    "data.threads=1",
+]
 
 
 def _run(command: str, *arguments: object) -> Result:
@@ -50,7 +62,9 @@ from slipform.train.cli import {command} as command
 command(["--help"], standalone_mode=False)
 print("SECONDS", time.perf_counter() - began)
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert float(out.split("SECONDS")[1]) < 0.5
     assert 1 <= len(getattr(cli, command).params) <= 11  # ten options and an argument
     assert "Usage" in out
@@ -71,7 +85,9 @@ print("SECONDS", time.perf_counter() - began)
         (["{shapes}", "--set", "train.batch_size=999", "--out", "{tmp}/x"], 1, "train.batch_size"),
     ],
 )
-def test_mistakes_get_one_clear_line(arguments: list[str], code: int, words: str, shapes: Path, tmp_path: Path) -> None:
+def test_mistakes_get_one_clear_line(
+    arguments: list[str], code: int, words: str, shapes: Path, tmp_path: Path
+) -> None:
     result = _run("train", *[a.format(shapes=shapes, tmp=tmp_path) for a in arguments])
     assert (result.exit_code, words in result.output) == (code, True), result.output
     assert isinstance(result.exception, SystemExit)
@@ -92,7 +108,8 @@ def test_validate_gives_the_summary_s_numbers(run: Path, shapes: Path, tmp_path:
 
 
 def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path) -> None:
-    """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg) get the same classes."""
+    """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg)
+    get the same classes."""
     from slipform.pipelines.beton import Beton
     from slipform.train.inference.classifier import load_trained, open_split
     from slipform.train.step.step import predict_logits
@@ -103,17 +120,24 @@ def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path)
     result = _run("predict", run, tmp_path, "--json", "--top", 6)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     trained = load_trained(run, "cpu")
-    with torch.inference_mode(), open_split(trained.config, "test", trained.state, trained.process, len(beton)) as loader:
+    with (
+        torch.inference_mode(),
+        open_split(trained.config, "test", trained.state, trained.process, len(beton)) as loader,
+    ):
         shares = predict_logits(trained.state, next(iter(loader)).images).softmax(1)
     assert [Path(row["file"]).name for row in rows] == [f"{i:03d}.jpg" for i in range(len(beton))]
     for row, expected in zip(rows, shares, strict=True):
         given = {x["class"]: x["probability"] for x in row["classes"]}
-        assert [given[name] for name in trained.classes] == pytest.approx(expected.tolist(), abs=0.02)
+        assert [given[name] for name in trained.classes] == pytest.approx(
+            expected.tolist(), abs=0.02
+        )
         assert sum(given.values()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_predict_takes_any_format_and_names_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8).astype(np.uint8))
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8).astype(np.uint8)
+    )
     for name, mode in (
         ("a.png", "RGBA"),
         ("b.gif", "P"),
@@ -123,7 +147,11 @@ def test_predict_takes_any_format_and_names_what_it_cannot_read(run: Path, tmp_p
         ("f.png", "L"),
         ("g.png", "I;16"),
     ):
-        (image.convert("L").convert("I").convert("I;16") if mode == "I;16" else image.convert(mode)).save(tmp_path / name)
+        (
+            image.convert("L").convert("I").convert("I;16")
+            if mode == "I;16"
+            else image.convert(mode)
+        ).save(tmp_path / name)
     result = _run("predict", run, tmp_path)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 7
@@ -150,14 +178,20 @@ def test_export_onnx(run: Path) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(run / "model.onnx")
-    assert session.run(None, {"images": np.zeros((3, 3, 32, 32), np.float32)})[0].shape == (3, 6)  # any batch size
+    assert session.run(None, {"images": np.zeros((3, 3, 32, 32), np.float32)})[0].shape == (
+        3,
+        6,
+    )  # any batch size
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[0] == "cross"
 
 
 def _process(*arguments: object) -> subprocess.Popen[str]:
     code = "import torch; torch.set_num_threads(1); from slipform.train.cli import train; train()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -169,7 +203,9 @@ def _finish(process: subprocess.Popen[str]) -> None:
 def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count('"step"') >= num:
+        if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count(
+            '"step"'
+        ) >= num:
             return
         time.sleep(0.01)
     pytest.fail(f"no {num} steps: {process.communicate()}")
@@ -178,13 +214,17 @@ def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None
 @pytest.fixture
 def long_run(shapes: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
     out = tmp_path / "run"
-    process = _process(shapes, "--out", out, *SETS, "--set", "train.epochs=500", "--set", "train.log_every_steps=1")
+    process = _process(
+        shapes, "--out", out, *SETS, "--set", "train.epochs=500", "--set", "train.log_every_steps=1"
+    )
     yield out, process
     process.kill()
     process.communicate()
 
 
-def test_sigterm_writes_a_checkpoint_and_exits_with_130(long_run: tuple[Path, subprocess.Popen[str]]) -> None:
+def test_sigterm_writes_a_checkpoint_and_exits_with_130(
+    long_run: tuple[Path, subprocess.Popen[str]],
+) -> None:
     out, process = long_run
     _wait_for_steps(out, 5, process)
     process.send_signal(signal.SIGTERM)
@@ -200,8 +240,17 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_130(long_run: tuple[Path, su
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kill_9_at_random_moments_and_the_same_losses(shapes: Path, tmp_path: Path) -> None:
-    """Killed wherever it is, resumed, five times; then to the end: the records of the undisturbed run."""
-    settings = [*SETS, "--set", "train.epochs=12", "--set", "train.checkpoint_every_steps=3", "--set", "train.log_every_steps=2"]
+    """Killed wherever it is, resumed, five times; then to the end: the records of the undisturbed
+    run."""
+    settings = [
+        *SETS,
+        "--set",
+        "train.epochs=12",
+        "--set",
+        "train.checkpoint_every_steps=3",
+        "--set",
+        "train.log_every_steps=2",
+    ]
     whole, run = tmp_path / "whole", tmp_path / "run"
     _finish(_process(shapes, "--out", whole, *settings))
     arguments: list[object] = [shapes, "--out", run, *settings]

@@ -1,4 +1,5 @@
-"""On an NVIDIA GPU (pytest -m gpu): training compiled and in CUDA graphs learns what it learns eagerly; exact resume."""
+"""On an NVIDIA GPU (pytest -m gpu): training compiled and in CUDA graphs learns what it learns
+eagerly; exact resume."""
 
 from __future__ import annotations
 
@@ -29,21 +30,46 @@ def _losses(run: Path) -> list[float]:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("mode", ["on", "graphs"])
-def test_compiled_steps_are_the_eager_ones(mode: str, precision: str, shapes: Path, small: Small, tmp_path: Path) -> None:
-    sets = [f"train.precision={precision}", "train.tf32=false", "data.loader=resident", "train.epochs=3"]
+def test_compiled_steps_are_the_eager_ones(
+    mode: str, precision: str, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    sets = [
+        f"train.precision={precision}",
+        "train.tf32=false",
+        "data.loader=resident",
+        "train.epochs=3",
+    ]
     for name in ("off", mode):
-        fit(small(*sets, f"train.compile={name}"), shapes, tmp_path / name, device="cuda", quiet=True)
+        fit(
+            small(*sets, f"train.compile={name}"),
+            shapes,
+            tmp_path / name,
+            device="cuda",
+            quiet=True,
+        )
     tolerance = 1e-3 if precision == "fp32" else 5e-2
-    assert _losses(tmp_path / mode)[:6] == pytest.approx(_losses(tmp_path / "off")[:6], abs=tolerance)
+    assert _losses(tmp_path / mode)[:6] == pytest.approx(
+        _losses(tmp_path / "off")[:6], abs=tolerance
+    )
     assert _losses(tmp_path / mode)[-1] < _losses(tmp_path / mode)[0]
 
 
 @pytest.mark.parametrize("loader", ["dali", "host", "resident"])
 @pytest.mark.parametrize("step", [1, 5, 6, 11])
 def test_stopped_and_resumed_bit_for_bit(
-    step: int, loader: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int,
+    loader: str,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sets = ("train.deterministic=true", f"data.loader={loader}", "train.ema=0.9", "augment.color_jitter.hue=0.1")
+    sets = (
+        "train.deterministic=true",
+        f"data.loader={loader}",
+        "train.ema=0.9",
+        "augment.color_jitter.hue=0.1",
+    )
     config = small(*sets)
     fit(config, shapes, tmp_path / "whole", device="cuda", quiet=True)
     original = loop._after_step
@@ -77,11 +103,24 @@ def test_the_step_does_not_wait_for_the_device(
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(loop, "train_step", step)
-    fit(small("train.precision=bf16", "data.loader=resident"), shapes, tmp_path / "run", device="cuda", quiet=True)
+    fit(
+        small("train.precision=bf16", "data.loader=resident"),
+        shapes,
+        tmp_path / "run",
+        device="cuda",
+        quiet=True,
+    )
     assert len(_losses(tmp_path / "run")) == 12
 
 
-def test_too_large_a_batch_is_an_error_with_advice(shapes: Path, small: Small, tmp_path: Path) -> None:
-    config = small("train.batch_size=240", "model.name=vgg16", "augment.image_size=2048", "train.precision=fp32")
+def test_too_large_a_batch_is_an_error_with_advice(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    config = small(
+        "train.batch_size=240",
+        "model.name=vgg16",
+        "augment.image_size=2048",
+        "train.precision=fp32",
+    )
     with pytest.raises(SlipformError, match=r"out of memory with train\.batch_size = 240"):
         fit(config, shapes, tmp_path / "run", device="cuda", quiet=True)

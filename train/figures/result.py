@@ -1,4 +1,5 @@
-"""Figures of a run: curves, per-class accuracy, confusion matrix, the first layer's kernels and outputs.
+"""Figures of a run: curves, per-class accuracy, confusion matrix, the first layer's kernels and
+outputs.
 
 In: a run folder's records, a result, a model. Out: PNG files. matplotlib is used without a display.
 """
@@ -18,22 +19,38 @@ FOLDER = "figures"
 
 
 def curves(run: Path, out: Path | None = None) -> Path:
-    """curves.png in `out`, or the run's figures/: loss per step and epoch beside accuracy per epoch."""
+    """curves.png in `out`, or the run's figures/: loss per step and epoch beside accuracy per
+    epoch."""
     steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
     figure, (left, right) = new_figure(2)
-    left.plot([x["step"] for x in steps], [x["loss"] for x in steps], color="0.8", linewidth=0.8, label="each step")
+    left.plot(
+        [x["step"] for x in steps],
+        [x["loss"] for x in steps],
+        color="0.8",
+        linewidth=0.8,
+        label="each step",
+    )
     for axes, what in ((left, "loss"), (right, "accuracy")):
         for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = [(x["step"], x[f"{split}_{what}"]) for x in epochs if x[f"{split}_{what}"] is not None]
-            axes.plot([p[0] for p in points], [p[1] for p in points], marker=".", color=color, label=split)
+            points = [
+                (x["step"], x[f"{split}_{what}"])
+                for x in epochs
+                if x[f"{split}_{what}"] is not None
+            ]
+            axes.plot(
+                [p[0] for p in points], [p[1] for p in points], marker=".", color=color, label=split
+            )
         axes.set(xlabel="step", title=what)
         axes.legend()
     right.set(ylim=(0, 1))
     return save(figure, out or run / FOLDER, "curves.png")
 
 
-def all_of_result(out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]) -> None:
-    """Per-class accuracy, confusion matrix, kernels of the first layer and its output for `image` [1, 3, S, S]."""
+def all_of_result(
+    out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]
+) -> None:
+    """Per-class accuracy, confusion matrix, kernels of the first layer and its output for `image`
+    [1, 3, S, S]."""
     per_class(out, result, classes)
     confusion(out, result, classes)
     first_layer(out, model, image)
@@ -43,7 +60,13 @@ def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
     """per_class.png: a bar for each class' accuracy."""
     figure, axes = new_figure(1, width=max(5.0, 0.18 * len(classes)))
     axes.bar(range(len(classes)), result.per_class, color="tab:blue")
-    axes.axhline(result.top1, color="0.3", linewidth=0.8, linestyle="--", label=f"all images: {result.top1:.3f}")
+    axes.axhline(
+        result.top1,
+        color="0.3",
+        linewidth=0.8,
+        linestyle="--",
+        label=f"all images: {result.top1:.3f}",
+    )
     axes.set(ylim=(0, 1), title="accuracy per class")
     _name_ticks(axes.xaxis, classes, rotation=90)
     axes.legend(loc="lower right")
@@ -55,7 +78,9 @@ def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
     side = max(4.5, 0.13 * len(classes))
     figure, axes = new_figure(1, width=side + 1, height=side)
     shares = result.confusion / result.confusion.sum(1, keepdim=True).clamp(min=1)
-    figure.colorbar(axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis"), ax=axes, shrink=0.8)
+    figure.colorbar(
+        axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis"), ax=axes, shrink=0.8
+    )
     _name_ticks(axes.xaxis, classes, rotation=90)
     _name_ticks(axes.yaxis, classes, rotation=0)
     axes.set(xlabel="predicted", ylabel="true")
@@ -63,14 +88,20 @@ def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
 
 
 def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
-    """kernels.png and first_outputs.png of the first convolution that the image passes; nothing for a net without one."""
+    """kernels.png and first_outputs.png of the first convolution that the image passes; nothing for
+    a net without one."""
     seen: list[tuple[Tensor, Tensor]] = []
 
     def note(layer: nn.Module, _: object, outputs: Tensor) -> None:
         seen.append((layer.weight.detach().float().cpu(), outputs[0].float().cpu()))  # type: ignore[operator]
 
-    # By its weight's four dimensions and not by its class: the whitening layer of `fast` is a convolution too.
-    filters = [layer for layer in model.modules() if getattr(getattr(layer, "weight", None), "ndim", 0) == 4]
+    # By its weight's four dimensions and not by its class: the whitening layer of `fast` is a
+    # convolution too.
+    filters = [
+        layer
+        for layer in model.modules()
+        if getattr(getattr(layer, "weight", None), "ndim", 0) == 4
+    ]
     hooks = [layer.register_forward_hook(note) for layer in filters]
     try:
         with torch.no_grad():
@@ -89,7 +120,14 @@ def _tiles(out: Path, images: Tensor, name: str) -> Path:
     """[N, 1 or 3, H, W] side by side, each stretched to its own full range."""
     from torchvision.utils import make_grid
 
-    grid = make_grid(images, nrow=max(1, round(len(images) ** 0.5)), padding=1, normalize=True, scale_each=True, pad_value=1.0)
+    grid = make_grid(
+        images,
+        nrow=max(1, round(len(images) ** 0.5)),
+        padding=1,
+        normalize=True,
+        scale_each=True,
+        pad_value=1.0,
+    )
     figure, axes = new_figure(1, width=6, height=6)
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_axis_off()
@@ -97,13 +135,22 @@ def _tiles(out: Path, images: Tensor, name: str) -> Path:
 
 
 def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
-    """Every class' name, small where there are many; none above 200, where nothing could be read."""
+    """Every class' name, small where there are many; none above 200, where nothing could be
+    read."""
     shown = range(len(classes)) if len(classes) <= 200 else []
-    axis.set_ticks(shown, [classes[i] for i in shown], rotation=rotation, fontsize=8 if len(classes) <= 30 else 5)
+    axis.set_ticks(
+        shown,
+        [classes[i] for i in shown],
+        rotation=rotation,
+        fontsize=8 if len(classes) <= 30 else 5,
+    )
 
 
-def new_figure(num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0) -> Any:
-    """Figure and axes without pyplot, which would keep every figure and ask for a display. Sizes in inches, of one axes."""
+def new_figure(
+    num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0
+) -> Any:
+    """Figure and axes without pyplot, which would keep every figure and ask for a display. Sizes in
+    inches, of one axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -15,7 +15,8 @@ KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
-    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A colour for each run, a line for each seed.
+    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A colour for each run, a
+    line for each seed.
 
     None where no run has an epoch yet.
     """
@@ -31,7 +32,10 @@ def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
                 points = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
                 if points:
                     (shown[name],) = axes.plot(
-                        *zip(*points, strict=True), color=colors(number % colors.N), marker=".", linewidth=1.2
+                        *zip(*points, strict=True),
+                        color=colors(number % colors.N),
+                        marker=".",
+                        linewidth=1.2,
                     )
     if not shown:
         return None

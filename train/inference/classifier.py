@@ -47,7 +47,9 @@ def load_trained(run: Path, device: str) -> Trained:
         update={
             "model": _without_weights(config),
             # One model is enough, and compiling costs more than it saves here.
-            "train": config.train.model_copy(update={"ema": 0.0, "compile": "off", "unfreeze_at_epoch": 1}),
+            "train": config.train.model_copy(
+                update={"ema": 0.0, "compile": "off", "unfreeze_at_epoch": 1}
+            ),
         }
     )
     process = Process(pick_device(device, 0))
@@ -64,7 +66,8 @@ def _without_weights(config: RunConfig) -> object:
 
 
 def validate_trained(trained: Trained, data: Path | None, split: str) -> tuple[Evaluation, Loader]:
-    """The result on a split of `data`, or of the run's own dataset; and the loader, which the caller closes.
+    """The result on a split of `data`, or of the run's own dataset; and the loader, which the
+    caller closes.
 
     Images are normalised with the mean and deviation that training used.
     """
@@ -72,7 +75,10 @@ def validate_trained(trained: Trained, data: Path | None, split: str) -> tuple[E
     other = read_manifest(folder)
     other.split(split)
     if other.classes != trained.classes:
-        raise ConfigError(f"{folder} has other classes ({len(other.classes)}) than {trained.folder} ({len(trained.classes)})")
+        raise ConfigError(
+            f"{folder} has other classes ({len(other.classes)}) than {trained.folder}"
+            f" ({len(trained.classes)})"
+        )
     config = trained.config.model_copy(
         update={
             "data": trained.config.data.model_copy(update={"folder": str(folder)}),

@@ -1,7 +1,8 @@
 """A trained model as a file for other programs, read back and compared before anyone relies on it.
 
-In: a Trained on the CPU, a format. Out: model.safetensors, model.onnx (batch size free) or model.pt2 (torch.export, batch
-size free), and how far its logits are from the model's. Images go in normalised, float32 [N, 3, S, S].
+In: a Trained on the CPU, a format. Out: model.safetensors, model.onnx (batch size free) or
+model.pt2 (torch.export, batch size free), and how far its logits are from the model's. Images go in
+normalised, float32 [N, 3, S, S].
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ TOLERANCE = 1e-3  # of the largest logit: other kernels add in another order, an
 
 
 def export_model(trained: Trained, kind: str, out: Path) -> tuple[Path, float]:
-    """Write the file (`out`, or a name in the folder `out`); returns it and the largest difference of a logit.
+    """Write the file (`out`, or a name in the folder `out`); returns it and the largest difference
+    of a logit.
 
     Raises SlipformError where the file gives other logits than the model; it is then removed.
     """
@@ -38,7 +40,10 @@ def export_model(trained: Trained, kind: str, out: Path) -> tuple[Path, float]:
     difference = float((again - expected).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
         temporary.unlink()
-        raise SlipformError(f"the exported {kind} model gives other logits (off by {difference:.2g}): nothing was written")
+        raise SlipformError(
+            f"the exported {kind} model gives other logits (off by {difference:.2g}): nothing was"
+            " written"
+        )
     temporary.replace(path)
     return path, difference
 
@@ -58,7 +63,11 @@ def _metadata(trained: Trained) -> dict[str, str]:
 def _safetensors(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Tensor:
     from safetensors.torch import load_file, save_file
 
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, _metadata(trained))
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        path,
+        _metadata(trained),
+    )
     result: Tensor = torch.func.functional_call(model, load_file(path), (images,))
     return result
 
@@ -72,9 +81,15 @@ def _torch_export(trained: Trained, model: nn.Module, images: Tensor, path: Path
 
 
 def _onnx(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Tensor:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    missing = [
+        name
+        for name in ("onnx", "onnxscript", "onnxruntime")
+        if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        raise SlipformError(f'ONNX needs {", ".join(missing)}. Install them: pip install "slipform[export]"')
+        raise SlipformError(
+            f'ONNX needs {", ".join(missing)}. Install them: pip install "slipform[export]"'
+        )
     import onnxruntime
 
     with warnings.catch_warnings():

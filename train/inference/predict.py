@@ -1,7 +1,7 @@
 """What a trained model sees in image files: `predict_images`.
 
-In: files of any format that Pillow reads. Out: a `Prediction` for each, in order. Pixels go the way of evaluation: the same
-Plan, the same resampling code as the loader's.
+In: files of any format that Pillow reads. Out: a `Prediction` for each, in order. Pixels go the way
+of evaluation: the same Plan, the same resampling code as the loader's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Prediction:
-    """classes: (name, probability), likeliest first; empty where `error` says why the file could not be read."""
+    """classes: (name, probability), likeliest first; empty where `error` says why the file could
+    not be read."""
 
     file: Path
     classes: tuple[tuple[str, float], ...] = ()
@@ -36,11 +37,16 @@ class Prediction:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those with an image's ending in the folders named, sorted. Raises SlipformError for none."""
+    """The files named, and those with an image's ending in the folders named, sorted. Raises
+    SlipformError for none."""
     endings = Image.registered_extensions()
     found: list[Path] = []
     for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file()) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+            if path.is_dir()
+            else [path]
+        )
         if not inside:
             raise SlipformError(f"{path} holds no images")
         found += inside
@@ -48,12 +54,17 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """uint8 [H, W, 3] as a viewer shows it: upright, first frame, transparency over white, 16 bits reduced to 8."""
+    """uint8 [H, W, 3] as a viewer shows it: upright, first frame, transparency over white, 16 bits
+    reduced to 8."""
     with Image.open(path) as file:
         image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode in ("I", "I;16", "I;16B", "F"):
         values = np.asarray(image, np.float64)
-        image = Image.fromarray(np.clip(values / 257 if values.max(initial=0) > 255 else values, 0, 255).round().astype(np.uint8))
+        image = Image.fromarray(
+            np.clip(values / 257 if values.max(initial=0) > 255 else values, 0, 255)
+            .round()
+            .astype(np.uint8)
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -63,11 +74,19 @@ def read_pixels(path: Path) -> Pixels:
 def predict_images(trained: Trained, files: Sequence[Path], top: int) -> Iterator[Prediction]:
     """One Prediction a file, in the files' order."""
     spec = trained.config.augment.evaluation().resolved(trained.manifest.mean, trained.manifest.std)
-    settings = Settings(spec, BATCH_SIZE, trained.state.rules.precision, trained.process.device, threads=torch.get_num_threads())
+    settings = Settings(
+        spec,
+        BATCH_SIZE,
+        trained.state.rules.precision,
+        trained.process.device,
+        threads=torch.get_num_threads(),
+    )
     pool = RenderPool(settings, 2)
     try:
         for first in range(0, len(files), BATCH_SIZE):
-            yield from _predict_batch(trained, pool, settings, files[first : first + BATCH_SIZE], top)
+            yield from _predict_batch(
+                trained, pool, settings, files[first : first + BATCH_SIZE], top
+            )
     finally:
         pool.close()
 
@@ -87,7 +106,9 @@ def _predict_batch(
         logits = _logits(trained, render(list(read.values()), pool, settings))
         shares, classes = logits.softmax(1).topk(min(top, logits.shape[1]), dim=1)
         for file, names, values in zip(read, classes.tolist(), shares.tolist(), strict=True):
-            rows[file] = tuple((trained.classes[name], value) for name, value in zip(names, values, strict=True))
+            rows[file] = tuple(
+                (trained.classes[name], value) for name, value in zip(names, values, strict=True)
+            )
     for file in files:
         yield Prediction(file, rows.get(file, ()), errors.get(file, ""))
 

@@ -18,54 +18,75 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of autocast. "auto": bfloat16 where the hardware multiplies it quickly, else float32."""
+    """The dtype of autocast. "auto": bfloat16 where the hardware multiplies it quickly, else
+    float32."""
     if name != "auto":
         if name == "fp16" and device.type == "cpu":
             raise ConfigError(
-                'train.precision = "fp16" needs a GPU: its small range needs the loss scaled. Use "bf16" or "fp32".'
+                'train.precision = "fp16" needs a GPU: its small range needs the loss scaled. Use'
+                ' "bf16" or "fp32".'
             )
         return _DTYPES[name]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    # oneDNN has bfloat16 kernels from AVX-512 on: 1.8 times the speed of float32 for AlexNet and ResNet-18. Without them
-    # (2 cores, AVX2, torch 2.15, 16 images) a step took 15 s, not 0.66 s, for AlexNet, and 23 s, not 1.6 s, for ResNet-18.
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
+    # oneDNN has bfloat16 kernels from AVX-512 on: 1.8 times the speed of float32 for AlexNet and
+    # ResNet-18. Without them (2 cores, AVX2, torch 2.15, 16 images) a step took 15 s, not 0.66 s,
+    # for AlexNet, and 23 s, not 1.6 s, for ResNet-18.
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
 def pick_compile(choice: Compile, device: torch.device) -> str | None:
-    """torch.compile's mode, or None for eager steps. "auto": on GPUs. On CPUs compiled nets ran at 0.7 to 0.8 of eager speed at
-    224 px, after 36 s of compiling."""
+    """torch.compile's mode, or None for eager steps. "auto": on GPUs. On CPUs compiled nets ran at
+    0.7 to 0.8 of eager speed at 224 px, after 36 s of compiling."""
     if choice == "graphs":
         if device.type != "cuda":
-            raise ConfigError('train.compile = "graphs" needs an NVIDIA GPU. Use "auto", "on" or "off".')
+            raise ConfigError(
+                'train.compile = "graphs" needs an NVIDIA GPU. Use "auto", "on" or "off".'
+            )
         return "reduce-overhead"
     return "default" if choice == "on" or (choice == "auto" and device.type == "cuda") else None
 
 
 def set_up(config: TrainConfig, device: torch.device) -> None:
-    """torch's process-wide switches. Called once, by a command that trains: they outlast the run."""
+    """torch's process-wide switches. Called once, by a command that trains: they outlast the
+    run."""
     if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(config.deterministic)
-    torch.backends.cudnn.benchmark = not config.deterministic  # shapes never change, so trying all algorithms once pays
+    torch.backends.cudnn.benchmark = (
+        not config.deterministic
+    )  # shapes never change, so trying all algorithms once pays
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """On a GPU what torch has reserved at most (CUDA graphs' pools count there only), else this process' resident memory."""
+    """On a GPU what torch has reserved at most (CUDA graphs' pools count there only), else this
+    process' resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss would count what the parent had when it forked
+    status = Path("/proc/self/status").read_text(
+        encoding="utf-8"
+    )  # ru_maxrss would count what the parent had when it forked
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def machine_name(device: torch.device) -> str:
-    """The GPU's name or the processor's, and how many cores this process may use: "NVIDIA H200, 16 cores"."""
+    """The GPU's name or the processor's, and how many cores this process may use: "NVIDIA H200, 16
+    cores"."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        name = next(
+            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+            platform.machine(),
+        )
     return f"{name}, {len(os.sched_getaffinity(0))} cores"

@@ -1,7 +1,8 @@
 """One process of a run, or of several started by torchrun.
 
-In: the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). Out: a `Process`: which one this is, its device, and
-the few things that processes do together. With one process all of them cost nothing.
+In: the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). Out: a `Process`: which one
+this is, its device, and the few things that processes do together. With one process all of them
+cost nothing.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class Process:
 
 
 class Agreement:
-    """Whether any process has a wish, asked at every step without waiting for the device or for a slower process: with several
-    of them the answer is the one to the step before, which has long been there. Messages go through the hosts' memory (gloo)."""
+    """Whether any process has a wish, asked at every step without waiting for the device or for a
+    slower process: with several of them the answer is the one to the step before, which has long
+    been there. Messages go through the hosts' memory (gloo)."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self._group = group
@@ -90,7 +92,8 @@ class Agreement:
 
 @contextmanager
 def join(device: str) -> Iterator[Process]:
-    """This process among those that torchrun started, or alone. device: "auto", "cpu", "cuda", "cuda:1".
+    """This process among those that torchrun started, or alone. device: "auto", "cpu", "cuda",
+    "cuda:1".
 
     An error of the others' connection becomes a SlipformError that says what to do.
     """
@@ -108,21 +111,30 @@ def join(device: str) -> Iterator[Process]:
         if not _lost_peer(error):
             raise
         raise SlipformError(
-            f"process {dist.get_rank()} of {world} lost the others: one of them has died ({str(error).splitlines()[0]}). "
-            "Look at its own messages; then go on with --resume, with as many processes as you like."
+            f"process {dist.get_rank()} of {world} lost the others: one of them has died"
+            f" ({str(error).splitlines()[0]}). Look at its own messages; then go on with --resume,"
+            " with as many processes as you like."
         ) from error
     finally:
         dist.destroy_process_group()
 
 
 def _lost_peer(error: Exception) -> bool:
-    """gloo has no class of its own for it: it raises RuntimeError with the words of its transport."""
-    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "Timed out waiting")
+    """gloo has no class of its own for it: it raises RuntimeError with the words of its
+    transport."""
+    words = (
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "gloo",
+        "Timed out waiting",
+    )
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
 
 
 def pick_device(name: str, local_rank: int) -> torch.device:
-    """The device of that name; "auto" and "cuda" are the GPU of this process' place on its node, where there is one."""
+    """The device of that name; "auto" and "cuda" are the GPU of this process' place on its node,
+    where there is one."""
     has_gpu = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if has_gpu else "cpu"
@@ -135,8 +147,12 @@ def pick_device(name: str, local_rank: int) -> torch.device:
     if device.type != "cuda":
         raise ConfigError(f'--device {name}: this program runs on "cpu" and "cuda"')
     if not has_gpu:
-        raise ConfigError(f"--device {name}: torch sees no NVIDIA GPU here. Leave it out to train on the CPU.")
+        raise ConfigError(
+            f"--device {name}: torch sees no NVIDIA GPU here. Leave it out to train on the CPU."
+        )
     index = local_rank if device.index is None else device.index
     if index >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs here, numbered from 0")
+        raise ConfigError(
+            f"--device {name}: there are {torch.cuda.device_count()} GPUs here, numbered from 0"
+        )
     return torch.device("cuda", index)

@@ -1,7 +1,8 @@
-"""SIGTERM and Ctrl-C as a wish, not an accident: the loop finishes its step, writes a checkpoint and ends.
+"""SIGTERM and Ctrl-C as a wish, not an accident: the loop finishes its step, writes a checkpoint
+and ends.
 
-In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once. Runs of a sweep are told in
-the same way when the sweep is gone.
+In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once.
+Runs of a sweep are told in the same way when the sweep is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_sweep() -> None:
-    """In a run of a sweep: SIGTERM comes when the sweep has ended, though it was killed itself. Else nothing."""
+    """In a run of a sweep: SIGTERM comes when the sweep has ended, though it was killed itself.
+    Else nothing."""
     sweep = os.environ.get(SWEEP)
     if sweep is None:
         return
@@ -33,7 +35,8 @@ def end_with_sweep() -> None:
 
 @contextmanager
 def watched() -> Iterator[threading.Event]:
-    """Inside, the first signal sets the event. Outside the main thread Python takes no handlers, and none are set."""
+    """Inside, the first signal sets the event. Outside the main thread Python takes no handlers,
+    and none are set."""
     wished = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield wished

@@ -1,6 +1,7 @@
 """`batch_size = "auto"`: the largest batch that fits into the device's memory.
 
-In: a configuration and the dataset. Out: a number of images. The learning rate is left as it is set.
+In: a configuration and the dataset. Out: a number of images. The learning rate is left as it is
+set.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.step import train_step
 
-ON_CPU = 64  # memory is no limit there, and more images to a step do not make it faster: caches are full long before
-_MEMORY_SHARE = 0.9  # of what is free: evaluation, the loader's buffers and cuDNN's workspaces need some too
+# memory is no limit there, and more images to a step do not make it faster: caches are full long
+# before
+ON_CPU = 64
+_MEMORY_SHARE = (
+    0.9  # of what is free: evaluation, the loader's buffers and cuDNN's workspaces need some too
+)
 MIN_STEPS_PER_EPOCH = 10
 
 
@@ -35,13 +40,15 @@ def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> 
     found = largest_power_of_two(fits, limit)
     if found == 0:
         raise ConfigError(
-            'train.batch_size = "auto": not even one image fits into the memory; take a smaller model or image_size'
+            'train.batch_size = "auto": not even one image fits into the memory; take a smaller'
+            " model or image_size"
         )
     return found
 
 
 def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest power of two up to `limit` for which `fits`, which is true up to some size and false above; 0 for none."""
+    """The largest power of two up to `limit` for which `fits`, which is true up to some size and
+    false above; 0 for none."""
     found = 0
     size = 1
     while size <= limit and fits(size):
@@ -50,7 +57,8 @@ def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
 
 
 def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int) -> bool:
-    """Whether two steps run within the memory: the second has the optimizer's state beside the activations."""
+    """Whether two steps run within the memory: the second has the optimizer's state beside the
+    activations."""
     alone = Process(process.device)
     free, _ = torch.cuda.mem_get_info(process.device)
     torch.cuda.reset_peak_memory_stats(process.device)

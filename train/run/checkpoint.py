@@ -1,7 +1,8 @@
 """Checkpoints on disk: whole or not there at all, checked when read, safe to load.
 
-In: tensors and plain values. Out: `checkpoints/step-00000120-1a2b3c4d.pt`, whose name ends in the CRC-32 of its bytes, and
-`best.safetensors`. A file gets its final name only after all of it has reached the disk.
+In: tensors and plain values. Out: `checkpoints/step-00000120-1a2b3c4d.pt`, whose name ends in the
+CRC-32 of its bytes, and `best.safetensors`. A file gets its final name only after all of it has
+reached the disk.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _CHUNK_BYTES = 1 << 20
 
 
 class _Checksummed:
-    """A file that knows the CRC-32 of what was written to it. torch.save writes front to back, so no second reading is needed."""
+    """A file that knows the CRC-32 of what was written to it. torch.save writes front to back, so
+    no second reading is needed."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -42,8 +44,8 @@ class _Checksummed:
 
 
 def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
-    """Write the checkpoint of `step` and delete all but the newest `keep`. Raises SlipformError where the disk is full:
-    the older checkpoints are then untouched."""
+    """Write the checkpoint of `step` and delete all but the newest `keep`. Raises SlipformError
+    where the disk is full: the older checkpoints are then untouched."""
     folder = run / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "writing.tmp"
@@ -62,13 +64,19 @@ def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
 
 def checkpoints(run: Path) -> list[Path]:
     """A run folder's checkpoints, newest first."""
-    found = [(path.stat().st_mtime_ns, path) for path in (run / FOLDER).glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return [path for _, path in sorted(found, key=lambda item: (_step(item[1]), item[0]), reverse=True)]
+    found = [
+        (path.stat().st_mtime_ns, path)
+        for path in (run / FOLDER).glob("step-*.pt")
+        if _NAME.fullmatch(path.name)
+    ]
+    return [
+        path for _, path in sorted(found, key=lambda item: (_step(item[1]), item[0]), reverse=True)
+    ]
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest whole checkpoint, its tensors on the CPU, or None where there is none. Damaged ones are passed over, which
-    `say` is told. Raises SlipformError where all are damaged."""
+    """The newest whole checkpoint, its tensors on the CPU, or None where there is none. Damaged
+    ones are passed over, which `say` is told. Raises SlipformError where all are damaged."""
     paths = checkpoints(run)
     for path in paths:
         try:
@@ -76,7 +84,9 @@ def load_newest(run: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
         except SlipformError as error:
             say(f"{error.message}; going back to the one before it")
     if paths:
-        raise SlipformError(f"every checkpoint in {run / FOLDER} is damaged. Start again with --overwrite.")
+        raise SlipformError(
+            f"every checkpoint in {run / FOLDER} is damaged. Start again with --overwrite."
+        )
     return None
 
 
@@ -117,21 +127,28 @@ def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -
 
 
 def load_best(run: Path) -> dict[str, Tensor]:
-    """The tensors of best.safetensors, on the CPU. Raises SlipformError where it is missing or damaged."""
+    """The tensors of best.safetensors, on the CPU. Raises SlipformError where it is missing or
+    damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not (run / BEST).is_file():
-        raise SlipformError(f"{run} has no {BEST}: its training did not get past one epoch. Go on with: train --resume {run}")
+        raise SlipformError(
+            f"{run} has no {BEST}: its training did not get past one epoch. Go on with: train"
+            f" --resume {run}"
+        )
     try:
         return load_file(run / BEST)
     except SafetensorError as error:
-        raise SlipformError(f"{run / BEST} is damaged ({error}). Go on with: train --resume {run}") from error
+        raise SlipformError(
+            f"{run / BEST} is damaged ({error}). Go on with: train --resume {run}"
+        ) from error
 
 
 @contextmanager
 def _cleaned_up(temporary: Path, what: str) -> Iterator[None]:
-    """Removes the temporary file where writing fails. torch and safetensors turn a full disk into errors of their own."""
+    """Removes the temporary file where writing fails. torch and safetensors turn a full disk into
+    errors of their own."""
     from safetensors import SafetensorError
 
     try:
@@ -139,8 +156,8 @@ def _cleaned_up(temporary: Path, what: str) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise SlipformError(
-            f"{what} could not be written to {temporary.parent} ({error}). Is the disk full? What was there before is untouched; "
-            "make room and go on with --resume."
+            f"{what} could not be written to {temporary.parent} ({error}). Is the disk full? What"
+            " was there before is untouched; make room and go on with --resume."
         ) from error
 
 

@@ -62,9 +62,13 @@ def finish(run: Run) -> dict[str, Any]:
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
-        write_json(run.folder / SUMMARY, summary)  # before any figure: a result is not lost for want of a picture
+        write_json(
+            run.folder / SUMMARY, summary
+        )  # before any figure: a result is not lost for want of a picture
         if test is not None:
-            plots.all_of_result(run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes)
+            plots.all_of_result(
+                run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes
+            )
         plots.curves(run.folder)
         plots_records.all_of_records(run.folder)
     return summary

@@ -1,7 +1,7 @@
 """The run folder: what lies there, and who may write to it.
 
-In: a path. Out: the folder made, or a clear word why not; `config.toml` and a copy of `dataset.json`, so that the run's
-classes and settings are known without its data.
+In: a path. Out: the folder made, or a clear word why not; `config.toml` and a copy of
+`dataset.json`, so that the run's classes and settings are known without its data.
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ FIGURES = "figures"
 
 
 def check(run: Path, *, resume: bool, overwrite: bool) -> None:
-    """Raises ConfigError where a run in this folder would mix two runs, or where there is none to resume."""
+    """Raises ConfigError where a run in this folder would mix two runs, or where there is none to
+    resume."""
     exists = (run / CONFIG).is_file()
     if resume and not exists:
-        raise ConfigError(f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume.")
+        raise ConfigError(
+            f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume."
+        )
     if exists and not resume and not overwrite:
         raise ConfigError(
-            f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite) or take another --out."
+            f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite)"
+            " or take another --out."
         )
 
 
 def prepare(run: Path, config: RunConfig, manifest: Manifest, *, resume: bool) -> None:
-    """Make the folder, once everything else of the run has been found right: a mistake leaves what was there."""
+    """Make the folder, once everything else of the run has been found right: a mistake leaves what
+    was there."""
     if not resume:
         _clear(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -53,7 +58,8 @@ def run_config(run: Path) -> RunConfig:
     """The configuration that a run folder was made with."""
     if not (run / CONFIG).is_file():
         raise SlipformError(
-            f"{run} is no run folder: it has no {CONFIG}. Give a folder that train has written, such as runs/first."
+            f"{run} is no run folder: it has no {CONFIG}. Give a folder that train has written,"
+            " such as runs/first."
         )
     return read_config(run / CONFIG)
 

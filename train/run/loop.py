@@ -1,7 +1,8 @@
 """Training, from the first step or from where it stopped, to the test: `fit`.
 
-In: a configuration, a dataset folder, a run folder. Out: the summary, which is also in summary.json. The host asks the
-device for numbers every log_every_steps, at the end of an epoch and for a checkpoint, and nowhere else.
+In: a configuration, a dataset folder, a run folder. Out: the summary, which is also in
+summary.json. The host asks the device for numbers every log_every_steps, at the end of an epoch and
+for a checkpoint, and nowhere else.
 """
 
 from __future__ import annotations
@@ -45,12 +46,23 @@ def fit(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train as `config` says on the dataset in `data`, write to the run folder `out`, return the summary.
+    """Train as `config` says on the dataset in `data`, write to the run folder `out`, return the
+    summary.
 
-    Raises Diverged, Interrupted (after a checkpoint was written) and the errors of wrong settings and data.
+    Raises Diverged, Interrupted (after a checkpoint was written) and the errors of wrong settings
+    and data.
     """
     with distributed.join(device) as process, watched() as wished_to_stop:
-        run = open_run(config, Path(data), Path(out), process, wished_to_stop, resume=resume, overwrite=overwrite, quiet=quiet)
+        run = open_run(
+            config,
+            Path(data),
+            Path(out),
+            process,
+            wished_to_stop,
+            resume=resume,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
                 _unfreeze_if_due(run)
@@ -59,13 +71,16 @@ def fit(
             return finish(run)
         except torch.OutOfMemoryError as error:
             size = f"train.batch_size = {run.config.train.batch_size}"
-            raise SlipformError(f"out of memory with {size}: give less, or train.batch_size = auto ({error})") from error
+            raise SlipformError(
+                f"out of memory with {size}: give less, or train.batch_size = auto ({error})"
+            ) from error
         finally:
             run.close()
 
 
 def _train_epoch(run: Run) -> None:
-    """Train from the loader's position to the end of the epoch; nothing where a resumed run has that behind it."""
+    """Train from the loader's position to the end of the epoch; nothing where a resumed run has
+    that behind it."""
     config, state, loader = run.config.train, run.state, run.train
     if loader.epoch != state.epoch:
         return
@@ -75,14 +90,20 @@ def _train_epoch(run: Run) -> None:
     set_train_mode(state)
     for number, batch in enumerate(_timed(loader, state.clock, state.running)):
         place = number % config.accumulate
-        group = min(config.accumulate, num_left - (number - place))  # the last group of an epoch may be smaller
+        group = min(
+            config.accumulate, num_left - (number - place)
+        )  # the last group of an epoch may be smaller
         update, last = place + 1 == group, number + 1 == num_left
         if place == 0:
-            rate = factor(run.config.schedule, state.epoch + (done + number) / len(loader), config.epochs)
+            rate = factor(
+                run.config.schedule, state.epoch + (done + number) / len(loader), config.epochs
+            )
             set_learning_rate(state.optimizers, rate)
             state.unread.sizes.append(group)
             state.unread.rates.append(rate * run.config.optimizer.lr)
-        loss, correct = train_step(state, batch, share=1 / group, update=update, keep_gradients=last)
+        loss, correct = train_step(
+            state, batch, share=1 / group, update=update, keep_gradients=last
+        )
         state.unread.losses.append(loss)
         state.unread.correct.append(correct)
         for span in (state.clock, state.running):
@@ -93,7 +114,8 @@ def _train_epoch(run: Run) -> None:
 
 
 def _timed(loader: Loader, *spans: Span) -> Iterator[Batch]:
-    """The loader's batches; the spans learn how long training took and how much of that was waiting for them."""
+    """The loader's batches; the spans learn how long training took and how much of that was waiting
+    for them."""
     batches = iter(loader)
     while True:
         began = time.perf_counter()
@@ -121,16 +143,26 @@ def _after_step(run: Run, batch: Batch, last: bool) -> None:
         zero_gradients(state)
     if run.all_wishes.any(run.wished_to_stop.is_set()):
         _stop(run)
-    if not last and config.checkpoint_every_steps and state.step % config.checkpoint_every_steps == 0:
+    if (
+        not last
+        and config.checkpoint_every_steps
+        and state.step % config.checkpoint_every_steps == 0
+    ):
         _save(run)
 
 
 def _read_losses(run: Run) -> None:
-    """Bring the losses since the last time from the device, in one copy; averages over processes. Raises Diverged."""
+    """Bring the losses since the last time from the device, in one copy; averages over processes.
+    Raises Diverged."""
     state, unread, world = run.state, run.state.unread, run.process.world
     if not unread.losses:
         return
-    numbers = run.process.sum(torch.stack([*unread.losses, *(correct.float() for correct in unread.correct)])) / world
+    numbers = (
+        run.process.sum(
+            torch.stack([*unread.losses, *(correct.float() for correct in unread.correct)])
+        )
+        / world
+    )
     losses, correct = numbers.reshape(2, -1).tolist()
     steps, first = [], 0
     for size in unread.sizes:
@@ -156,13 +188,20 @@ def _end_epoch(run: Run) -> None:
     state.epoch += 1
     run.recorder.epoch(state.step, _epoch_line(run, result))
     state.running = Running()
-    if state.is_best(result.top1 if result is not None else float(state.epoch)):  # without validation the last one counts
+    if state.is_best(
+        result.top1 if result is not None else float(state.epoch)
+    ):  # without validation the last one counts
         run.save_best()
         if config.restart_from_best_after:
-            state.best_weights = {name: tensor.cpu().clone() for name, tensor in state.evaluated.state_dict().items()}
+            state.best_weights = {
+                name: tensor.cpu().clone() for name, tensor in state.evaluated.state_dict().items()
+            }
     elif config.restart_from_best_after and state.fruitless >= config.restart_from_best_after:
         assert state.best_weights is not None
-        run.recorder.say(f"{state.fruitless} epochs without a better one: back to the weights of epoch {state.best.epoch}")
+        run.recorder.say(
+            f"{state.fruitless} epochs without a better one: back to the weights of epoch"
+            f" {state.best.epoch}"
+        )
         state.restart_from(state.best_weights)
     _save(run)
     if state.epoch < config.epochs and run.all_wishes.any(run.wished_to_stop.is_set()):
@@ -189,33 +228,47 @@ def _stops_early(run: Run) -> bool:
     patience, state = run.config.train.early_stop_after, run.state
     if not patience or state.epoch - state.best.epoch < patience:
         return False
-    run.recorder.say(f"stopping after epoch {state.epoch}: none was better than epoch {state.best.epoch} for {patience} epochs")
+    run.recorder.say(
+        f"stopping after epoch {state.epoch}: none was better than epoch {state.best.epoch} for"
+        f" {patience} epochs"
+    )
     return True
 
 
 def _unfreeze_if_due(run: Run) -> None:
     due = run.config.train.unfreeze_at_epoch
-    if due and run.state.epoch + 1 >= due and not all(p.requires_grad for p in run.state.model.parameters()):
+    if (
+        due
+        and run.state.epoch + 1 >= due
+        and not all(p.requires_grad for p in run.state.model.parameters())
+    ):
         run.recorder.say(f"epoch {run.state.epoch + 1}: all layers learn from now on")
         unfreeze(run.config, run.state, run.process)
 
 
 def _save(run: Run) -> None:
-    """A checkpoint, but never of broken weights: the loss of a step says nothing of the weights after it."""
+    """A checkpoint, but never of broken weights: the loss of a step says nothing of the weights
+    after it."""
     _read_losses(run)
     if not run.state.is_finite():
-        raise _diverged(run, f"after step {run.state.step} some weights are infinite or not a number")
+        raise _diverged(
+            run, f"after step {run.state.step} some weights are infinite or not a number"
+        )
     run.save()
 
 
 def _stop(run: Run) -> None:
     _save(run)
-    raise Interrupted(f"stopped after step {run.state.step}; a checkpoint is written. Go on with: train --resume {run.folder}")
+    raise Interrupted(
+        f"stopped after step {run.state.step}; a checkpoint is written. Go on with: train --resume"
+        f" {run.folder}"
+    )
 
 
 def _diverged(run: Run, what: str) -> Diverged:
     run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
     return Diverged(
-        f"training diverged: {what}. The last checkpoint in {run.folder} is from before. "
-        f"Try a lower optimizer.lr (it is {run.config.optimizer.lr}), schedule.warmup_epochs or train.clip_norm."
+        f"training diverged: {what}. The last checkpoint in {run.folder} is from before. Try a"
+        f" lower optimizer.lr (it is {run.config.optimizer.lr}), schedule.warmup_epochs or"
+        " train.clip_norm."
     )

@@ -45,7 +45,9 @@ class Run:
         """A checkpoint of this moment. Every process calls it; the main one writes."""
         content = resuming.content(self.config, self.state, self.train, self.process)
         if self.process.is_main:
-            checkpoint.save(self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints)
+            checkpoint.save(
+                self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints
+            )
 
     def save_best(self) -> None:
         """The evaluated weights, with what one needs to use them elsewhere."""
@@ -79,7 +81,9 @@ def open_run(
     """Open everything; where `resume`, go on from the newest whole checkpoint in `out`."""
     set_up(config.train, process.device)
     manifest = read_manifest(data)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"folder": str(data.resolve())})})
+    config = config.model_copy(
+        update={"data": config.data.model_copy(update={"folder": str(data.resolve())})}
+    )
     config = _with_batch_size(config, manifest, process)
     if process.is_main:
         folder.check(out, resume=resume, overwrite=overwrite)
@@ -97,21 +101,38 @@ def open_run(
     )
     if saved is not None:
         resuming.restore(saved, config, state, loader, process, messages.append)
-        messages.append(f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}")
+        messages.append(
+            f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
+        )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
     has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
     val = open_split(config, "val", state, process, loader.order.batch_size) if has_val else None
     if val is None:
-        messages.append("this dataset has no val split: nothing is selected, the last epoch is the one tested")
+        messages.append(
+            "this dataset has no val split: nothing is selected, the last epoch is the one tested"
+        )
 
     if process.is_main:
         folder.prepare(out, config, manifest, resume=resume)
-    recorder = Recorder(out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch)
+    recorder = Recorder(
+        out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
+    )
     for message in messages:
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
-    return Run(config, out, manifest, process, state, loader, val, recorder, wished_to_stop, process.agreement())
+    return Run(
+        config,
+        out,
+        manifest,
+        process,
+        state,
+        loader,
+        val,
+        recorder,
+        wished_to_stop,
+        process.agreement(),
+    )
 
 
 def _train_loader(config: RunConfig, process: Process) -> Loader:
@@ -147,16 +168,23 @@ def _with_batch_size(config: RunConfig, manifest: Manifest, process: Process) ->
         return config
     from slipform.train.run.autosize import find_batch_size
 
-    found = process.from_main(find_batch_size(config, manifest, process) if process.is_main else None)
-    return config.model_copy(update={"train": config.train.model_copy(update={"batch_size": found})})
+    found = process.from_main(
+        find_batch_size(config, manifest, process) if process.is_main else None
+    )
+    return config.model_copy(
+        update={"train": config.train.model_copy(update={"batch_size": found})}
+    )
 
 
-def _headline(config: RunConfig, manifest: Manifest, state: TrainState, loader: Loader, process: Process) -> str:
+def _headline(
+    config: RunConfig, manifest: Manifest, state: TrainState, loader: Loader, process: Process
+) -> str:
     counts = freeze.count(state.model)
     precision = str(state.rules.precision).removeprefix("torch.")
     images = f"{loader.num_samples} images of {manifest.num_classes} classes"
     many = f" on {process.world} processes" if process.world > 1 else ""
     return (
-        f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable; {images}; "
-        f"{process.device}{many}, {precision}, loader {loader.executor_name}, batch {config.train.batch_size}"
+        f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"
+        f" {images}; {process.device}{many}, {precision}, loader {loader.executor_name}, batch"
+        f" {config.train.batch_size}"
     )

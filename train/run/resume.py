@@ -1,7 +1,8 @@
 """What a checkpoint holds, and how a run goes on from one.
 
-In: a run's state, loader and configuration. Out: one dictionary of tensors and plain values; loading it gives the same run,
-bit for bit, or, with another configuration, one that says what changed.
+In: a run's state, loader and configuration. Out: one dictionary of tensors and plain values;
+loading it gives the same run, bit for bit, or, with another configuration, one that says what
+changed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from slipform.train.machine.distributed import Process
 from slipform.train.step.state import TrainState
 
 VERSION = 1
-# A saved state fits only what it was saved from. The rest of a configuration may change between parts of a run.
+# A saved state fits only what it was saved from. The rest of a configuration may change between
+# parts of a run.
 _FIXED = (
     "model",
     "optimizer.name",
@@ -31,7 +33,9 @@ _FIXED = (
 )
 
 
-def content(config: RunConfig, state: TrainState, loader: Loader, process: Process) -> dict[str, Any]:
+def content(
+    config: RunConfig, state: TrainState, loader: Loader, process: Process
+) -> dict[str, Any]:
     """Everything of a run. Every process must call it: each has its own random numbers."""
     return {
         "version": VERSION,
@@ -43,19 +47,26 @@ def content(config: RunConfig, state: TrainState, loader: Loader, process: Proce
 
 
 def restore(
-    saved: dict[str, Any], config: RunConfig, state: TrainState, loader: Loader, process: Process, say: Callable[[str], None]
+    saved: dict[str, Any],
+    config: RunConfig,
+    state: TrainState,
+    loader: Loader,
+    process: Process,
+    say: Callable[[str], None],
 ) -> None:
-    """Go on where `saved` was written. Raises ConfigError where the configuration changed in what cannot change."""
+    """Go on where `saved` was written. Raises ConfigError where the configuration changed in what
+    cannot change."""
     if saved["version"] != VERSION:
         raise ConfigError(
-            f"the checkpoint has version {saved['version']}, this program reads {VERSION}: start again with --overwrite"
+            f"the checkpoint has version {saved['version']}, this program reads {VERSION}: start"
+            " again with --overwrite"
         )
     changes = differences(check(tomllib.loads(saved["config"])), config)
     for name, (before, now) in changes.items():
         if name.startswith(_FIXED):
             raise ConfigError(
-                f"{name} was {before}, now it is {now}: a run cannot go on with that. Start a new one; its model.weights may "
-                "name this run's folder."
+                f"{name} was {before}, now it is {now}: a run cannot go on with that. Start a new"
+                " one; its model.weights may name this run's folder."
             )
         say(f"changed: {name} was {before}, is now {now}")
     state.load_state_dict(saved["state"])

@@ -1,7 +1,7 @@
 """From a configuration to a `TrainState` ready for its first step.
 
-In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and rules, put together; the benchmark
-trains with the very same.
+In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and rules, put
+together; the benchmark trains with the very same.
 """
 
 from __future__ import annotations
@@ -36,18 +36,28 @@ def build_state(
     first_images: Callable[[], Tensor] | None = None,
     on_load: Callable[[LoadReport], object] | None = None,
 ) -> TrainState:
-    """The state before the first step. `first_images` gives a batch for nets that start from images (FastNet's whitening)."""
+    """The state before the first step. `first_images` gives a batch for nets that start from images
+    (FastNet's whitening)."""
     torch.manual_seed(config.train.seed)  # the same first weights on every process
-    model = registry.build(config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load)
+    model = registry.build(
+        config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load
+    )
     model = model.to(process.device)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
     init_from_images: Any = getattr(model, "init_from_images", None)
     if first_images and init_from_images:
         init_from_images(first_images())
-    if not any(parameter.requires_grad for parameter in model.parameters()) and not config.train.unfreeze_at_epoch:
-        raise ConfigError("model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch")
-    torch.manual_seed(config.train.seed + 1 + process.rank)  # dropout: other numbers on every process
+    if (
+        not any(parameter.requires_grad for parameter in model.parameters())
+        and not config.train.unfreeze_at_epoch
+    ):
+        raise ConfigError(
+            "model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch"
+        )
+    torch.manual_seed(
+        config.train.seed + 1 + process.rank
+    )  # dropout: other numbers on every process
     if process.world > 1 and config.train.sync_batch_norm:
         synchronise(model)
     ema = averaged_copy(model) if config.train.ema else None
@@ -57,21 +67,30 @@ def build_state(
     return TrainState(model, make_optimizers(config.optimizer, model), scaler, rules, ema)
 
 
-def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process) -> Rules:
-    """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look at what learns."""
+def make_rules(
+    config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
+) -> Rules:
+    """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look
+    at what learns."""
     wrapped: nn.Module = model
     if process.world > 1:
         devices = [process.device] if process.device.type == "cuda" else None
-        shared = config.train.sync_batch_norm  # BatchNorm's statistics: then every process has computed the same
-        wrapped = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=not shared)
+        shared = (
+            config.train.sync_batch_norm
+        )  # BatchNorm's statistics: then every process has computed the same
+        wrapped = DistributedDataParallel(
+            model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=not shared
+        )
     forward: Forward = wrapped
     evaluate: Forward = evaluated
     mode = pick_compile(config.train.compile, process.device)
     if mode:
-        # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so that its gradient
-        # exchange overlaps with the compiled backward pass.
+        # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so
+        # that its gradient exchange overlaps with the compiled backward pass.
         forward = torch.compile(wrapped, dynamic=False, mode=mode)
-        evaluate = forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
+        evaluate = (
+            forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
+        )
     return Rules(
         forward=forward,
         evaluate=evaluate,
@@ -82,7 +101,11 @@ def make_rules(config: RunConfig, model: nn.Module, evaluated: nn.Module, proces
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
         compiled=mode is not None,
-        **({"unsynchronised": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
+        **(
+            {"unsynchronised": wrapped.no_sync}
+            if isinstance(wrapped, DistributedDataParallel)
+            else {}
+        ),
     )
 
 

@@ -1,6 +1,8 @@
-"""How good a model is on a split: every image counted once, whatever the batch size and the number of processes.
+"""How good a model is on a split: every image counted once, whatever the batch size and the number
+of processes.
 
-In: a state, a loader that does not train, this process. Out: an Evaluation, the same on every process.
+In: a state, a loader that does not train, this process. Out: an Evaluation, the same on every
+process.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from slipform.train.step.step import eval_step
 
 def evaluate(state: TrainState, loader: Loader, process: Process) -> Evaluation:
     """One pass over the loader's split. Leaves the evaluated model in evaluation mode."""
-    # DDP shares BatchNorm's statistics before each forward pass of training, so not those of the last one.
+    # DDP shares BatchNorm's statistics before each forward pass of training, so not those of the
+    # last one.
     process.share(state.evaluated.buffers())
     state.evaluated.eval()
     totals = Totals.zeros(loader.manifest.num_classes, process.device)
@@ -26,7 +29,9 @@ def evaluate(state: TrainState, loader: Loader, process: Process) -> Evaluation:
     return totals.result()
 
 
-def open_split(config: RunConfig, split: str, state: TrainState, process: Process, batch_size: int) -> Loader:
+def open_split(
+    config: RunConfig, split: str, state: TrainState, process: Process, batch_size: int
+) -> Loader:
     """A loader over a split in its stored order, as this run's configuration has it."""
     return Loader(
         config.data.folder,

@@ -1,7 +1,8 @@
 """What training minimises: `make_loss(config)` -> a function of logits, labels and the batch's mix.
 
-In: logits [N, C] in any float type, labels int64 [N] with -100 for samples that do not count, Mix or None.
-Out: the mean over the samples that count, float32, on the logits' device; 0 where none counts.
+In: logits [N, C] in any float type, labels int64 [N] with -100 for samples that do not count, Mix
+or None. Out: the mean over the samples that count, float32, on the logits' device; 0 where none
+counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def make_loss(config: LossConfig) -> LossFunction:
     per_sample: _PerSample
     if config.name == "cross_entropy":
         per_sample = partial(
-            F.cross_entropy, reduction="none", ignore_index=IGNORED_LABEL, label_smoothing=config.label_smoothing
+            F.cross_entropy,
+            reduction="none",
+            ignore_index=IGNORED_LABEL,
+            label_smoothing=config.label_smoothing,
         )
     else:
         per_sample = partial(_multi_margin, margin=config.margin, power=config.power)
@@ -33,15 +37,21 @@ def make_loss(config: LossConfig) -> LossFunction:
 
 
 def _mean(per_sample: _PerSample, logits: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
-    logits = logits.float()  # a sum of exponentials of a thousand classes needs more than bfloat16's 8 bits
+    logits = (
+        logits.float()
+    )  # a sum of exponentials of a thousand classes needs more than bfloat16's 8 bits
     losses = per_sample(logits, labels)
     if mix is not None:
-        # The loss of a target w * a + (1 - w) * b. For cross entropy, linear in its target, this is the soft target's loss.
+        # The loss of a target w * a + (1 - w) * b. For cross entropy, linear in its target, this is
+        # the soft target's loss.
         losses = mix.weight * losses + (1 - mix.weight) * per_sample(logits, mix.labels)
     counts = labels != IGNORED_LABEL
     return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp(min=1)
 
 
 def _multi_margin(logits: Tensor, labels: Tensor, margin: float, power: int) -> Tensor:
-    """torch's own knows no label to ignore: such rows are computed for class 0, and `_mean` leaves them out."""
-    return F.multi_margin_loss(logits, labels.clamp(min=0), p=power, margin=margin, reduction="none")
+    """torch's own knows no label to ignore: such rows are computed for class 0, and `_mean` leaves
+    them out."""
+    return F.multi_margin_loss(
+        logits, labels.clamp(min=0), p=power, margin=margin, reduction="none"
+    )

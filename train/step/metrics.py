@@ -1,7 +1,8 @@
-"""Counting right answers: `Totals` on the device while a split is evaluated, `Evaluation` when it is done.
+"""Counting right answers: `Totals` on the device while a split is evaluated, `Evaluation` when it
+is done.
 
-In: logits [N, C] and labels int64 [N], -100 for padding, which counts nowhere. Out: exact counts; the host waits for the
-device once, in `result`.
+In: logits [N, C] and labels int64 [N], -100 for padding, which counts nowhere. Out: exact counts;
+the host waits for the device once, in `result`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from slipform.pipelines.batch import IGNORED_LABEL
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split's result. Shares in 0..1; `confusion` int64 [C, C], on the CPU: rows are true classes, columns predicted ones."""
+    """A split's result. Shares in 0..1; `confusion` int64 [C, C], on the CPU: rows are true
+    classes, columns predicted ones."""
 
     loss: float  # mean cross entropy, whatever was minimised, so that runs can be compared
     top1: float
@@ -36,7 +38,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Totals:
-    """Running sums on the device: `confusion` int64 [C, C]; `sums` float64 [2]: loss, images with the label in the top five."""
+    """Running sums on the device: `confusion` int64 [C, C]; `sums` float64 [2]: loss, images with
+    the label in the top five."""
 
     confusion: Tensor
     sums: Tensor
@@ -55,7 +58,9 @@ class Totals:
         true = labels.clamp(min=0)
         cell = true * len(self.confusion) + logits.argmax(1)
         self.confusion.view(-1).scatter_add_(0, cell, counts.long())
-        top5 = (logits.topk(min(5, logits.shape[1]), dim=1).indices == true[:, None]).any(1) & counts
+        top5 = (logits.topk(min(5, logits.shape[1]), dim=1).indices == true[:, None]).any(
+            1
+        ) & counts
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="sum")
         self.sums.add_(torch.stack((loss.double(), top5.sum().double())))
 

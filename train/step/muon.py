@@ -1,7 +1,9 @@
-"""Muon over convolutions: torch.optim.Muon takes matrices, and a filter bank [O, I, h, w] is one of O rows.
+"""Muon over convolutions: torch.optim.Muon takes matrices, and a filter bank [O, I, h, w] is one of
+O rows.
 
-In: weights of two or four dimensions. Out: a torch optimizer over matrices that share their memory, so that state, checkpoints
-and rates are torch's own. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+In: weights of two or four dimensions. Out: a torch optimizer over matrices that share their memory,
+so that state, checkpoints and rates are torch's own. Jordan et al., "Muon: An optimizer for hidden
+layers in neural networks", 2024.
 """
 
 from __future__ import annotations
@@ -16,21 +18,28 @@ from torch import Tensor, nn
 class ConvMuon(torch.optim.Muon):
     """torch.optim.Muon; the groups' params may be convolutions' weights, in either memory format.
 
-    unit_filters: before each step every weight is scaled to the Frobenius norm sqrt(O), so that a filter has norm 1 on average.
-    For nets with normalisation behind each of these layers, which take no notice of the scale; the learning rate is then the
-    share by which a step turns a filter (Keller Jordan's airbench94_muon, 2024).
+    unit_filters: before each step every weight is scaled to the Frobenius norm sqrt(O), so that a
+    filter has norm 1 on average. For nets with normalisation behind each of these layers, which
+    take no notice of the scale; the learning rate is then the share by which a step turns a filter
+    (Keller Jordan's airbench94_muon, 2024).
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, unit_filters: bool = False, **options: Any) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], *, unit_filters: bool = False, **options: Any
+    ) -> None:
         self._weights: dict[nn.Parameter, nn.Parameter] = {}
         self._unit_filters = unit_filters
         super().__init__(
-            [{**group, "params": [self._matrix(weight) for weight in group["params"]]} for group in groups], **options
+            [
+                {**group, "params": [self._matrix(weight) for weight in group["params"]]}
+                for group in groups
+            ],
+            **options,
         )
 
     def _matrix(self, weight: nn.Parameter) -> nn.Parameter:
-        """The weight as a matrix in the same memory, which gets its gradient as soon as there is one: a GradScaler looks for it,
-        and unscales it in place, before the step."""
+        """The weight as a matrix in the same memory, which gets its gradient as soon as there is
+        one: a GradScaler looks for it, and unscales it in place, before the step."""
         matrix = nn.Parameter(_as_matrix(weight.detach(), weight))
         assert matrix.data_ptr() == weight.data_ptr()
         self._weights[matrix] = weight
@@ -57,7 +66,8 @@ def _share_gradient(weight: Tensor, matrix: Tensor) -> None:
 
 
 def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:
-    """[O, I, h, w] -> [O, I * h * w] or, where `weight` is in channels_last, [O, h * w * I]: Muon does not mind which."""
+    """[O, I, h, w] -> [O, I * h * w] or, where `weight` is in channels_last, [O, h * w * I]: Muon
+    does not mind which."""
     if weight.ndim == 4 and not weight.is_contiguous():
         values = values.permute(0, 2, 3, 1)
     return values.reshape(len(values), -1)

@@ -1,11 +1,13 @@
 """The learning rate over a run: `factor(config, position, epochs)`, a pure function.
 
-In: the [schedule] section and the position in epochs (3.25 is a quarter into the fourth). Out: what every group's learning
-rate is multiplied with. Nothing is remembered between steps, so a resumed run needs no schedule state, and one with another
-batch size or number of processes goes on at the same point of the curve.
+In: the [schedule] section and the position in epochs (3.25 is a quarter into the fourth). Out: what
+every group's learning rate is multiplied with. Nothing is remembered between steps, so a resumed
+run needs no schedule state, and one with another batch size or number of processes goes on at the
+same point of the curve.
 
-With `step` and `multistep` epochs count from the start of the run, as torch's do; the other curves begin where the warm-up
-ends. The warm-up (Goyal et al., 2017, section 2.2) rises linearly from warmup_factor to 1 times the curve's value.
+With `step` and `multistep` epochs count from the start of the run, as torch's do; the other curves
+begin where the warm-up ends. The warm-up (Goyal et al., 2017, section 2.2) rises linearly from
+warmup_factor to 1 times the curve's value.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ def factor(config: ScheduleConfig, position: float, epochs: int) -> float:
     """The factor at `position` (0 at the first step) in a run of `epochs` epochs."""
     if position < config.warmup_epochs:
         share = position / config.warmup_epochs
-        return (config.warmup_factor + (1 - config.warmup_factor) * share) * _curve(config, position, 0.0)
+        return (config.warmup_factor + (1 - config.warmup_factor) * share) * _curve(
+            config, position, 0.0
+        )
     length = epochs - config.warmup_epochs
     done = min((position - config.warmup_epochs) / length, 1.0) if length > 0 else 1.0
     return _curve(config, position, done)
@@ -43,7 +47,9 @@ def _curve(config: ScheduleConfig, position: float, done: float) -> float:
             start = 1.0 / config.start_divisor
             if done < config.rise:
                 return _cosine(start, 1.0, done / config.rise)
-            return _cosine(1.0, start / config.end_divisor, (done - config.rise) / (1.0 - config.rise))
+            return _cosine(
+                1.0, start / config.end_divisor, (done - config.rise) / (1.0 - config.rise)
+            )
 
 
 def _cosine(start: float, end: float, done: float) -> float:

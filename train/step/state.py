@@ -1,7 +1,7 @@
 """All that changes while a model trains: `TrainState`. What does not is a `Rules`.
 
-In: a model, its optimizers and rules. Out: after `state_dict` and `load_state_dict`, the same training, bit for bit. The
-position in the data belongs to the Loader, and is saved beside this.
+In: a model, its optimizers and rules. Out: after `state_dict` and `load_state_dict`, the same
+training, bit for bit. The position in the data belongs to the Loader, and is saved beside this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Rules:
-    """How a step is done. `forward` is the model as it is called, perhaps compiled and wrapped by DDP."""
+    """How a step is done. `forward` is the model as it is called, perhaps compiled and wrapped by
+    DDP."""
 
     forward: Forward
     evaluate: Forward
@@ -36,10 +37,14 @@ class Rules:
     ema_decay: float = 0.0
     flip_test: bool = False
     compiled: bool = False
-    unsynchronised: Callable[[], AbstractContextManager[Any]] = nullcontext  # DDP's no_sync: gradients stay on this process
+    unsynchronised: Callable[[], AbstractContextManager[Any]] = (
+        nullcontext  # DDP's no_sync: gradients stay on this process
+    )
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32)
+        return torch.autocast(
+            self.device.type, self.precision, enabled=self.precision is not torch.float32
+        )
 
 
 @dataclass
@@ -89,7 +94,8 @@ class Clock(Span):
 
 @dataclass
 class Running(Span):
-    """Sums over the epoch so far, all processes together; loss, correct and batches of what the device has been asked for."""
+    """Sums over the epoch so far, all processes together; loss, correct and batches of what the
+    device has been asked for."""
 
     loss: float = 0.0
     correct: float = 0.0
@@ -98,7 +104,8 @@ class Running(Span):
 
 @dataclass
 class Unread:
-    """Numbers still on the device: of each batch the loss and the right answers, of each step its batches and rate."""
+    """Numbers still on the device: of each batch the loss and the right answers, of each step its
+    batches and rate."""
 
     losses: list[Tensor] = field(default_factory=list)
     correct: list[Tensor] = field(default_factory=list)
@@ -108,7 +115,8 @@ class Unread:
 
 @dataclass
 class TrainState:
-    """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged weights, or None."""
+    """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged
+    weights, or None."""
 
     model: nn.Module
     optimizers: tuple[Optimizer, ...]
@@ -162,7 +170,8 @@ class TrainState:
         self.clock = Clock(**saved["clock"])
 
     def is_best(self, accuracy: float) -> bool:
-        """Whether the epoch just validated is the best so far; remembers it, or counts one more without success."""
+        """Whether the epoch just validated is the best so far; remembers it, or counts one more
+        without success."""
         if accuracy > self.best.accuracy:
             self.best, self.fruitless = Best(accuracy, self.epoch), 0
             return True
@@ -170,7 +179,8 @@ class TrainState:
         return False
 
     def restart_from(self, weights: dict[str, Tensor]) -> None:
-        """Back to earlier weights. Momentum is forgotten: it points where those weights did not lead."""
+        """Back to earlier weights. Momentum is forgotten: it points where those weights did not
+        lead."""
         self.model.load_state_dict(weights)
         if self.ema is not None:
             self.ema.load_state_dict(weights)
@@ -186,5 +196,6 @@ class TrainState:
 
 
 def averaged_copy(model: nn.Module) -> nn.Module:
-    """A copy of the model for exponentially averaged weights, in evaluation mode, without gradients."""
+    """A copy of the model for exponentially averaged weights, in evaluation mode, without
+    gradients."""
     return copy.deepcopy(model).eval().requires_grad_(False)

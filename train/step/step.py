@@ -1,7 +1,8 @@
-"""One step: `train_step(state, batch)` learns from a batch, `eval_step(state, batch, totals)` counts right answers on one.
+"""One step: `train_step(state, batch)` learns from a batch, `eval_step(state, batch, totals)`
+counts right answers on one.
 
-In: a TrainState and a Batch on its device. Out: the loss and the number of right answers, as tensors that nobody waits for:
-the host runs ahead of the device until the loop asks for numbers.
+In: a TrainState and a Batch on its device. Out: the loss and the number of right answers, as
+tensors that nobody waits for: the host runs ahead of the device until the loop asks for numbers.
 """
 
 from __future__ import annotations
@@ -18,12 +19,19 @@ from slipform.train.step.state import TrainState
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, share: float = 1.0, update: bool = True, keep_gradients: bool = False
+    state: TrainState,
+    batch: Batch,
+    *,
+    share: float = 1.0,
+    update: bool = True,
+    keep_gradients: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Forward, backward and, with `update`, one step of the optimizer. Returns (loss, right answers), detached scalars.
+    """Forward, backward and, with `update`, one step of the optimizer. Returns (loss, right
+    answers), detached scalars.
 
-    Gradient accumulation: call it k times with share = 1 / k, `update` on the last one only; the gradient is then that of the
-    mean over all k batches. keep_gradients leaves them in place after the update, for whoever looks at them.
+    Gradient accumulation: call it k times with share = 1 / k, `update` on the last one only; the
+    gradient is then that of the mean over all k batches. keep_gradients leaves them in place after
+    the update, for whoever looks at them.
     """
     rules = state.rules
     with nullcontext() if update else rules.unsynchronised():
@@ -49,7 +57,9 @@ def _update(state: TrainState) -> None:
     state.scaler.update()
     state.step += 1
     if state.ema is not None:
-        _average(state.ema, state.model, min(state.rules.ema_decay, (1 + state.step) / (10 + state.step)))
+        _average(
+            state.ema, state.model, min(state.rules.ema_decay, (1 + state.step) / (10 + state.step))
+        )
 
 
 def set_train_mode(state: TrainState) -> None:
@@ -66,8 +76,9 @@ def zero_gradients(state: TrainState) -> None:
 def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
     """ema = decay * ema + (1 - decay) * model, for all tensors of the state that are not integers.
 
-    The decay rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage has it:
-    else the random start would stay in the average for 1 / (1 - decay) steps.
+    The decay rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
+    ExponentialMovingAverage has it: else the random start would stay in the average for 1 / (1 -
+    decay) steps.
     """
     pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
     averages = [(a, b) for a, b in pairs if a.is_floating_point()]

@@ -1,11 +1,11 @@
 """BatchNorm over the batches of all processes together: `synchronise(model)`.
 
-In: a net, and a process group that has been joined. Out: the same net, same names, same weights, whose BatchNorm layers take mean
-and variance over the global batch while training; so N processes train as one does with the whole batch. In evaluation mode
-nothing changes.
+In: a net, and a process group that has been joined. Out: the same net, same names, same weights,
+whose BatchNorm layers take mean and variance over the global batch while training; so N processes
+train as one does with the whole batch. In evaluation mode nothing changes.
 
-torch.nn.SyncBatchNorm is not used: it runs on GPUs only, where it waits for the device in every layer, as processes may bring
-batches of different sizes there. Ours never do.
+torch.nn.SyncBatchNorm is not used: it runs on GPUs only, where it waits for the device in every
+layer, as processes may bring batches of different sizes there. Ours never do.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise(model: nn.Module) -> None:
-    """Every BatchNorm layer of the model, of whatever class, becomes a `SyncBatchNorm` in place: only its forward differs."""
+    """Every BatchNorm layer of the model, of whatever class, becomes a `SyncBatchNorm` in place:
+    only its forward differs."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = SyncBatchNorm
 
 
 class SyncBatchNorm(_BatchNorm):
-    """BatchNorm (Ioffe and Szegedy, 2015) of [N, C, ...] with the statistics of all processes' batches, which have one size."""
+    """BatchNorm (Ioffe and Szegedy, 2015) of [N, C, ...] with the statistics of all processes'
+    batches, which have one size."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass  # the class it was before knew; here every shape will do
@@ -36,7 +38,11 @@ class SyncBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         output, mean, variance = _Normalize.apply(input, self.weight, self.bias, self.eps)
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
             with torch.no_grad():
                 count = input.numel() // input.shape[1] * dist.get_world_size()
                 self.num_batches_tracked += 1
@@ -48,13 +54,17 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class _Normalize(torch.autograd.Function):
-    """(input - mean) / sqrt(variance + eps) * weight + bias; mean and (biased) variance are all processes', float32 [C]."""
+    """(input - mean) / sqrt(variance + eps) * weight + bias; mean and (biased) variance are all
+    processes', float32 [C]."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(input.float(), _all_but_channels(input), correction=0)
         means, variances = _gather(torch.stack([mean, variance])).unbind(1)
-        # The variance of everything is the mean of the parts' variances and the variance of their means (Chan et al., 1979).
+        # The variance of everything is the mean of the parts' variances and the variance of their
+        # means (Chan et al., 1979).
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         ctx.save_for_backward(input, weight, mean, (variance + eps).rsqrt())
         ctx.mark_non_differentiable(mean, variance)
@@ -64,14 +74,22 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         input, weight, mean, inverse = ctx.saved_tensors
         axes = _all_but_channels(input)
-        mean, inverse, weight = (x.view(1, -1, *[1] * (input.ndim - 2)) for x in (mean, inverse, weight))
+        mean, inverse, weight = (
+            x.view(1, -1, *[1] * (input.ndim - 2)) for x in (mean, inverse, weight)
+        )
         normalized = (input.float() - mean) * inverse
         gradient = gradients[0].float()
         sums = torch.stack([gradient.sum(axes), (gradient * normalized).sum(axes)])
-        bias_gradient, weight_gradient = sums.clone()  # of this process' part: DDP averages them, as all others
+        bias_gradient, weight_gradient = (
+            sums.clone()
+        )  # of this process' part: DDP averages them, as all others
         dist.all_reduce(sums)
-        through_mean, through_variance = (sums / (input.numel() // input.shape[1] * dist.get_world_size())).view(2, *mean.shape)
-        input_gradient = (gradient - through_mean - normalized * through_variance) * (weight * inverse)
+        through_mean, through_variance = (
+            sums / (input.numel() // input.shape[1] * dist.get_world_size())
+        ).view(2, *mean.shape)
+        input_gradient = (gradient - through_mean - normalized * through_variance) * (
+            weight * inverse
+        )
         return input_gradient.to(input.dtype), weight_gradient, bias_gradient, None
 
 

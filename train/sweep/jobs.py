@@ -1,4 +1,5 @@
-"""Runs as processes: `run_jobs` starts `train` for each, several at once, and stops them all with a checkpoint.
+"""Runs as processes: `run_jobs` starts `train` for each, several at once, and stops them all with a
+checkpoint.
 
 In: Jobs and the command line of each. Out: their run folders; a call for each that ends.
 """
@@ -56,7 +57,11 @@ class Job:
 
     def last_message(self) -> str:
         """The last line that is not empty, such as an error."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n") if self.log.is_file() else []
+        lines = (
+            self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+            if self.log.is_file()
+            else []
+        )
         return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
 
 
@@ -68,15 +73,24 @@ def run_jobs(
     num_at_once: int,
     console: Console,
 ) -> None:
-    """`train` with the arguments `command(job)` for every job; `ended(job, exit code)` gives a line to print.
+    """`train` with the arguments `command(job)` for every job; `ended(job, exit code)` gives a line
+    to print.
 
-    Each of `num_at_once` processes gets its share of the cores. Raises Interrupted, after Ctrl-C or SIGTERM, when every
-    run that was going on has ended; a second Ctrl-C kills them.
+    Each of `num_at_once` processes gets its share of the cores. Raises Interrupted, after Ctrl-C or
+    SIGTERM, when every run that was going on has ended; a second Ctrl-C kills them.
     """
     waiting = list(jobs)
     running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeElapsedColumn())
-    progress = Progress(*columns, console=console, disable=console.quiet or not console.is_terminal, transient=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+    )
+    progress = Progress(
+        *columns, console=console, disable=console.quiet or not console.is_terminal, transient=True
+    )
     task = progress.add_task("", total=sum(job.config.train.epochs for job in waiting))
     epochs_behind = 0
     told = False
@@ -99,17 +113,24 @@ def run_jobs(
                         epochs_behind += job.config.train.epochs
                         console.print(f"{job}: {ended(job, process.returncode)}", markup=False)
                 completed = epochs_behind + sum(job.num_epochs for job, _ in running.values())
-                progress.update(task, completed=completed, description=", ".join(str(job) for job, _ in running.values()))
+                progress.update(
+                    task,
+                    completed=completed,
+                    description=", ".join(str(job) for job, _ in running.values()),
+                )
         finally:
             for _, process in running.values():
                 process.kill()
                 process.wait()
     if wished_to_stop.is_set():
-        raise Interrupted("stopped; what was going on has a checkpoint. The same command goes on with it")
+        raise Interrupted(
+            "stopped; what was going on has a checkpoint. The same command goes on with it"
+        )
 
 
 def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
-    """In a process group of its own: a terminal's Ctrl-C reaches the sweep alone, which passes it on once."""
+    """In a process group of its own: a terminal's Ctrl-C reaches the sweep alone, which passes it
+    on once."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         process = subprocess.Popen(
@@ -125,7 +146,8 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
 
 
 def _cores(slot: int, num_at_once: int) -> set[int]:
-    """The slot's share of the cores that this process may use; one that others have too where there are too few."""
+    """The slot's share of the cores that this process may use; one that others have too where there
+    are too few."""
     cores = sorted(os.sched_getaffinity(0))
     share = max(1, len(cores) // num_at_once)
     first = slot * share % len(cores)

@@ -1,11 +1,13 @@
-"""Many runs, one table: all [[runs]] of a recipe, with one or more seeds each, one after another or several at once.
+"""Many runs, one table: all [[runs]] of a recipe, with one or more seeds each, one after another or
+several at once.
 
-In: a recipe, a dataset folder, a folder for the runs. Out: out/RUN/seed-N, a run folder each; table.md, table.csv and
-curves.png of all of them, written anew whenever a run ends.
+In: a recipe, a dataset folder, a folder for the runs. Out: out/RUN/seed-N, a run folder each;
+table.md, table.csv and curves.png of all of them, written anew whenever a run ends.
 
-Every run is a process of its own, so that one that fails or runs out of memory is one row of the table. Done again, a sweep
-passes over what is finished or has diverged, and goes on with what was interrupted. A finished run keeps its best weights and
-gives up its checkpoints: AlexNet's take 0.9 GB.
+Every run is a process of its own, so that one that fails or runs out of memory is one row of the
+table. Done again, a sweep passes over what is finished or has diverged, and goes on with what was
+interrupted. A finished run keeps its best weights and gives up its checkpoints: AlexNet's take 0.9
+GB.
 """
 
 from __future__ import annotations
@@ -43,10 +45,12 @@ def run_sweep(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Do what is not done yet, or of that just the runs `only`; return the path of table.md, which lists all.
+    """Do what is not done yet, or of that just the runs `only`; return the path of table.md, which
+    lists all.
 
-    Raises ConfigError where `out` holds runs with other settings, Interrupted once all that was going on has a checkpoint,
-    SlipformError at the end where runs failed. A run that diverged, or whose ImageNet weights cannot be had, is no failure.
+    Raises ConfigError where `out` holds runs with other settings, Interrupted once all that was
+    going on has a checkpoint, SlipformError at the end where runs failed. A run that diverged, or
+    whose ImageNet weights cannot be had, is no failure.
     """
     manifest = read_manifest(data)
     jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
@@ -56,8 +60,14 @@ def run_sweep(
                 (job.folder / name).unlink(missing_ok=True)
         else:
             _check_unchanged(job)
-    many = [f"--{name} {number}" for name, number in (("seeds", num_seeds), ("jobs", num_at_once)) if number > 1]
-    heading = _heading(recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many])
+    many = [
+        f"--{name} {number}"
+        for name, number in (("seeds", num_seeds), ("jobs", num_at_once))
+        if number > 1
+    ]
+    heading = _heading(
+        recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many]
+    )
     notes = _without_weights(jobs)
     rows = []
     for number, run in enumerate(recipe.runs):
@@ -75,29 +85,57 @@ def run_sweep(
             notes[job.folder] = f"failed: {job.last_message()}"
         write_tables(out, heading, rows)
         summary = read_summary(job.folder)
-        return f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s" if summary else job.last_message()
+        return (
+            f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s"
+            if summary
+            else job.last_message()
+        )
 
     table = write_tables(out, heading, rows)
     asked = [job for job in jobs if not only or job.run in only]
-    waiting = [job for job in asked if job.folder not in notes and not job.is_finished and not job.has_diverged]
+    waiting = [
+        job
+        for job in asked
+        if job.folder not in notes and not job.is_finished and not job.has_diverged
+    ]
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
-    failed = [f"{job} {notes[job.folder]}" for job in jobs if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS]
+    failed = [
+        f"{job} {notes[job.folder]}"
+        for job in jobs
+        if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS
+    ]
     if failed:
-        raise SlipformError(f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. The others are in {table}")
+        raise SlipformError(
+            f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. The others are in"
+            f" {table}"
+        )
     return table
 
 
-def _arguments(job: Job, recipe: Recipe, data: Path, sets: Sequence[str], device: str, overwrite: bool) -> list[str]:
+def _arguments(
+    job: Job, recipe: Recipe, data: Path, sets: Sequence[str], device: str, overwrite: bool
+) -> list[str]:
     """What `train` is called with for one job: to begin it, or to go on with it."""
     begins = overwrite or not (job.folder / CONFIG).is_file()
     what = ["--recipe", f"{recipe.name}:{job.run.name}", "--out"] if begins else ["--resume"]
     changed = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
-    return [str(data), *what, str(job.folder), *changed, "--device", device, *(["--overwrite"] if overwrite else [])]
+    return [
+        str(data),
+        *what,
+        str(job.folder),
+        *changed,
+        "--device",
+        device,
+        *(["--overwrite"] if overwrite else []),
+    ]
 
 
-def make_jobs(recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int) -> list[Job]:
-    """All runs in the recipe's order with the first seed, then all with the next, so that a table is soon complete."""
+def make_jobs(
+    recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int
+) -> list[Job]:
+    """All runs in the recipe's order with the first seed, then all with the next, so that a table
+    is soon complete."""
     if not recipe.runs:
         raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Leave --all out.")
     jobs = []
@@ -105,13 +143,16 @@ def make_jobs(recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest
         for run in recipe.runs:
             config = resolve(recipe, sets, manifest, run)
             seed = config.train.seed + offset
-            config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+            config = config.model_copy(
+                update={"train": config.train.model_copy(update={"seed": seed})}
+            )
             jobs.append(Job(run, config, out / run.name / f"seed-{seed}"))
     return jobs
 
 
 def data_differences(recipe: Recipe, manifest: Manifest) -> str:
-    """How the dataset differs from the one that the recipe is for, and how to make that; "" where it does not."""
+    """How the dataset differs from the one that the recipe is for, and how to make that; "" where
+    it does not."""
     given = {"dataset": manifest.dataset, **manifest.options}
     found = [
         f'{key} is "{given.get(key)}", the recipe is for "{value}"'
@@ -123,37 +164,59 @@ def data_differences(recipe: Recipe, manifest: Manifest) -> str:
 
 def prep_command(recipe: Recipe) -> str:
     """The command line that makes the recipe's data."""
-    options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in recipe.prep.items() if key != "dataset")
+    options = " ".join(
+        f"--{key.replace('_', '-')} {value}"
+        for key, value in recipe.prep.items()
+        if key != "dataset"
+    )
     return " ".join(f"prep {recipe.prep['dataset']} --source DIR --out DIR {options}".split())
 
 
 def _check_unchanged(job: Job) -> None:
-    """Raises ConfigError where the folder's run has other settings than are asked for now; [data] changes no result."""
+    """Raises ConfigError where the folder's run has other settings than are asked for now; [data]
+    changes no result."""
     if not (job.folder / CONFIG).is_file():
         return
     changes = {
-        name: pair for name, pair in differences(run_config(job.folder), job.config).items() if not name.startswith("data.")
+        name: pair
+        for name, pair in differences(run_config(job.folder), job.config).items()
+        if not name.startswith("data.")
     }
     if job.config.train.batch_size == "auto":
         changes.pop("train.batch_size", None)
     if changes:
-        listed = ", ".join(f"{name} = {before}, not {now}" for name, (before, now) in changes.items())
+        listed = ", ".join(
+            f"{name} = {before}, not {now}" for name, (before, now) in changes.items()
+        )
         raise ConfigError(f"{job.folder} was run with {listed}: take another --out, or --overwrite")
 
 
 def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
-    """The jobs that are not done and whose ImageNet weights are neither here nor can be fetched, each with its note."""
+    """The jobs that are not done and whose ImageNet weights are neither here nor can be fetched,
+    each with its note."""
     asked: dict[tuple[str, str], bool] = {}
     for job in jobs:
         model = job.config.model
-        if model.weights != "none" and not Path(model.weights).expanduser().exists() and (model.weights, model.name) not in asked:
+        if (
+            model.weights != "none"
+            and not Path(model.weights).expanduser().exists()
+            and (model.weights, model.name) not in asked
+        ):
             try:
                 fetch_imagenet(model.weights, model.name)
                 asked[model.weights, model.name] = True
             except Unavailable:
                 asked[model.weights, model.name] = False
-    unavailable = [job for job in jobs if not asked.get((job.config.model.weights, job.config.model.name), True)]
-    return {job.folder: NO_WEIGHTS for job in unavailable if not job.is_finished and not job.has_diverged}
+    unavailable = [
+        job
+        for job in jobs
+        if not asked.get((job.config.model.weights, job.config.model.name), True)
+    ]
+    return {
+        job.folder: NO_WEIGHTS
+        for job in unavailable
+        if not job.is_finished and not job.has_diverged
+    }
 
 
 def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[str]) -> list[str]:

@@ -1,7 +1,9 @@
-"""The table of a sweep, as Markdown for people and CSV for programs: what was reported beside what was measured.
+"""The table of a sweep, as Markdown for people and CSV for programs: what was reported beside what
+was measured.
 
-In: for each run its recipe entry and its run folders, one per seed. Out: table.md, table.csv and curves.png in one folder.
-Measured numbers are means over the seeds, with the sample standard deviation where there are several.
+In: for each run its recipe entry and its run folders, one per seed. Out: table.md, table.csv and
+curves.png in one folder. Measured numbers are means over the seeds, with the sample standard
+deviation where there are several.
 """
 
 from __future__ import annotations
@@ -20,12 +22,19 @@ from slipform.train.figures import sweep as plots_sweep
 from slipform.train.run.record import SUMMARY, read_metrics
 
 TABLE = "table.md"
-_NOT_MEASURED = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy")  # have columns of their own
+_NOT_MEASURED = (
+    "seconds",
+    "minutes",
+    "outcome",
+    "val_accuracy",
+    "test_accuracy",
+)  # have columns of their own
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run with all its seeds. epochs: the recipe's own number, whatever `config` was changed to.
+    """One run with all its seeds. epochs: the recipe's own number, whatever `config` was changed
+    to.
 
     notes, by folder: why some were not run or failed; it grows while a sweep goes on.
     """
@@ -44,18 +53,29 @@ def read_summary(run: Path) -> dict[str, Any]:
 
 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Writes the files, curves.png only where there are any; returns the path of table.md. `heading` opens it."""
+    """Writes the files, curves.png only where there are any; returns the path of table.md.
+    `heading` opens it."""
     out.mkdir(parents=True, exist_ok=True)
     varying = list(dict.fromkeys(key for row in rows for key in _flat(row.run.overrides)))
     table = [_cells(row, varying) for row in rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for cells in table for key in cells)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for cells in table for key in cells)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(table)
     _write(out / "table.csv", text.getvalue())
-    finished = [summary for row in rows for folder in row.folders if (summary := read_summary(folder))]
+    finished = [
+        summary for row in rows for folder in row.folders if (summary := read_summary(folder))
+    ]
     figure = plots_sweep.curves(out, {row.run.name: row.folders for row in rows})
-    lines = [*heading, *_how(finished), "", *_markdown(rows, table), *(["", f"![curves]({figure.name})"] if figure else [])]
+    lines = [
+        *heading,
+        *_how(finished),
+        "",
+        *_markdown(rows, table),
+        *(["", f"![curves]({figure.name})"] if figure else []),
+    ]
     _write(out / TABLE, "\n".join(lines) + "\n")
     return out / TABLE
 
@@ -82,12 +102,15 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         cells["times_faster"] = round(reported["seconds"] / row.epochs / seconds_per_epoch, 2)
     for key in reported:
         if key not in _NOT_MEASURED and finished:
-            cells[key] = round(mean(_measured(folder, key) for folder in row.folders if read_summary(folder)), 6)
+            cells[key] = round(
+                mean(_measured(folder, key) for folder in row.folders if read_summary(folder)), 6
+            )
     return cells | {"note": _note(row, len(finished))}
 
 
 def _measured(run: Path, key: str) -> float:
-    """What a report calls `key`, of a finished run. "loss" is taken to be the training loss at the end."""
+    """What a report calls `key`, of a finished run. "loss" is taken to be the training loss at the
+    end."""
     summary, epochs = read_summary(run), read_metrics(run, "epoch")
     match key:
         case "loss":
@@ -108,25 +131,39 @@ def _note(row: Row, num_finished: int) -> str:
     notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
     parts = list(dict.fromkeys(notes))
     if row.config.train.epochs != row.epochs:
-        parts.append(f"epochs: {row.config.train.epochs}, not {row.epochs}; times faster: per epoch")
+        parts.append(
+            f"epochs: {row.config.train.epochs}, not {row.epochs}; times faster: per epoch"
+        )
     if num_diverged:
-        share = "" if num_diverged == len(row.folders) else f" with {num_diverged} of {len(row.folders)} seeds"
+        share = (
+            ""
+            if num_diverged == len(row.folders)
+            else f" with {num_diverged} of {len(row.folders)} seeds"
+        )
         parts.append(f"diverged{share}" + (", as reported" if said else ""))
     elif said:
         parts.append("diverged in the report")
     num_left = len(row.folders) - num_finished - num_diverged - len(notes)
-    return "; ".join([*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])])
+    return "; ".join(
+        [*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])]
+    )
 
 
 def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]:
     """Only the columns in which something stands."""
     lines = []
     for row, cells in zip(rows, table, strict=True):
-        also = [f"{key} {_figure(cells[f'reported_{key}'])} → {_figure(cells.get(key))}" for key in _others(cells)]
+        also = [
+            f"{key} {_figure(cells[f'reported_{key}'])} → {_figure(cells.get(key))}"
+            for key in _others(cells)
+        ]
         lines.append(
             {
                 "run": row.run.name,
-                "settings": ", ".join(f"{_short(key)} {_text(value)}" for key, value in _flat(row.run.overrides).items()),
+                "settings": ", ".join(
+                    f"{_short(key)} {_text(value)}"
+                    for key, value in _flat(row.run.overrides).items()
+                ),
                 "val, reported": _number(cells, "reported_val_accuracy", ".4g"),
                 "val": _number(cells, "val_accuracy", ".4f"),
                 "test, reported": _number(cells, "reported_test_accuracy", ".4g"),
@@ -164,15 +201,30 @@ def _number(cells: dict[str, Any], key: str, form: str) -> str:
 
 def _how(finished: Sequence[dict[str, Any]]) -> list[str]:
     """Machine and versions, as the runs themselves recorded them."""
-    how = {(s["machine"], s["torch"], s["precision"] + (", compiled" if s["compiled"] else ""), s["loader"]) for s in finished}
-    return [f"- Machine: {machine}; torch {torch}, {mode}, loader {loader}" for machine, torch, mode, loader in sorted(how)]
+    how = {
+        (
+            s["machine"],
+            s["torch"],
+            s["precision"] + (", compiled" if s["compiled"] else ""),
+            s["loader"],
+        )
+        for s in finished
+    }
+    return [
+        f"- Machine: {machine}; torch {torch}, {mode}, loader {loader}"
+        for machine, torch, mode, loader in sorted(how)
+    ]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"optimizer": {"lr": 1}} -> {"optimizer.lr": 1}."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= (
+            _flat(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return found
 
 
@@ -190,7 +242,11 @@ def _short(dotted: str) -> str:
 
 def _text(value: Any) -> str:
     return (
-        " ".join(map(str, value)) if isinstance(value, list | tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+        " ".join(map(str, value))
+        if isinstance(value, list | tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
     )
 
 

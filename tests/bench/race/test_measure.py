@@ -47,7 +47,9 @@ def test_few_values_give_their_whole_range(n: int) -> None:
 
 
 def test_a_ratio_is_formed_round_by_round() -> None:
-    drift = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])  # a machine that doubles its speed every round
+    drift = np.array(
+        [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
+    )  # a machine that doubles its speed every round
     found = ratio(list(3 * drift), list(drift))
     assert (found.low, found.median, found.high) == (3.0, 3.0, 3.0)
 

@@ -1,4 +1,5 @@
-"""A public speed run as a contestant: its images, its table, its end. A stand-in prints as airbench94_muon.py does."""
+"""A public speed run as a contestant: its images, its table, its end. A stand-in prints as
+airbench94_muon.py does."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ TABLE = """\
 SCRIPT = f"""\
 import sys, time, torch
 data = {{name: torch.load(f"cifar10/{{name}}.pt") for name in ("train", "test")}}
-assert data["train"]["images"].dtype == torch.uint8 and data["train"]["images"].shape[1:] == (32, 32, 3)
+images = data["train"]["images"]
+assert images.dtype == torch.uint8 and images.shape[1:] == (32, 32, 3)
 assert data["test"]["labels"].dtype == torch.int64 and isinstance(data["test"]["classes"], list)
 if "weak" in sys.argv[0]:
     raise RuntimeError("no CUDA GPUs are available")
@@ -40,7 +42,11 @@ time.sleep(600)  # its 200 runs: it is ended before
 
 
 def test_runs_out_of_its_table() -> None:
-    assert list(speed_run.finished_runs(TABLE.splitlines())) == [("warmup", 0.1003, 9.2), ("0", 0.9404, 2.6), ("1", 0.9395, 2.7)]
+    assert list(speed_run.finished_runs(TABLE.splitlines())) == [
+        ("warmup", 0.1003, 9.2),
+        ("0", 0.9404, 2.6),
+        ("1", 0.9395, 2.7),
+    ]
 
 
 def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
@@ -53,7 +59,10 @@ def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
         assert found["labels"].tolist() == beton.labels.tolist()
         assert found["classes"] == list(read_manifest(shapes_raw).classes)
         assert len(found["images"]) == len(beton)
-        assert all((found["images"][index].numpy() == beton.raw(index)).all() for index in range(len(beton)))
+        assert all(
+            (found["images"][index].numpy() == beton.raw(index)).all()
+            for index in range(len(beton))
+        )
 
 
 def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
@@ -78,12 +87,21 @@ def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "weak.py"
     script.write_text(SCRIPT)
     row = speed_run.run(script, shapes_raw, 2, 0.94, "cuda", lambda text: None)
-    assert (row.status, row.note) == ("failed", "ended after 0 runs: RuntimeError: no CUDA GPUs are available")
-    assert speed_run.run(script, shapes_raw, 2, 0.94, "cpu", lambda text: None).status == "not possible"
+    assert (row.status, row.note) == (
+        "failed",
+        "ended after 0 runs: RuntimeError: no CUDA GPUs are available",
+    )
+    assert (
+        speed_run.run(script, shapes_raw, 2, 0.94, "cpu", lambda text: None).status
+        == "not possible"
+    )
 
 
 def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:
-    for script, says in ((tmp_path / "none.py", "is no file"), (Path(__file__), "trains on CIFAR-10's pixels")):
+    for script, says in (
+        (tmp_path / "none.py", "is no file"),
+        (Path(__file__), "trains on CIFAR-10's pixels"),
+    ):
         found = CliRunner().invoke(main, ["accuracy", str(shapes), "--against", str(script)])
         assert found.exit_code == 1
         assert says in found.output

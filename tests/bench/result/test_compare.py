@@ -22,15 +22,25 @@ def result(seed: int, *, slower: float = 1.0, machine: str = "one", ratios: bool
         figures["multiple_of_ffcv"] = ratio(ours.tolist(), theirs.tolist())
     rows = [
         Row(suite="loaders", case={"loader": "slipform host"}, figures=figures),
-        Row(suite="loaders", case={"loader": "ffcv"}, figures={"images_per_second": figure(theirs.tolist())}),
+        Row(
+            suite="loaders",
+            case={"loader": "ffcv"},
+            figures={"images_per_second": figure(theirs.tolist())},
+        ),
     ]
-    return Result(environment=stamp().model_copy(update={"machine": machine}), command="bench loaders", rows=rows)
+    return Result(
+        environment=stamp().model_copy(update={"machine": machine}),
+        command="bench loaders",
+        rows=rows,
+    )
 
 
 def compare(folder: Path, a: Result, b: Result, *options: str) -> Outcome:
     write_result(folder / "a.json", a)
     write_result(folder / "b.json", b)
-    return CliRunner().invoke(main, ["compare", str(folder / "a.json"), str(folder / "b.json"), *options])
+    return CliRunner().invoke(
+        main, ["compare", str(folder / "a.json"), str(folder / "b.json"), *options]
+    )
 
 
 @pytest.mark.parametrize("seed", range(1, 11))
@@ -46,7 +56,9 @@ def test_a_slowed_result_fails(tmp_path: Path, machine: str) -> None:
     assert found.exit_code == 1
     assert "WORSE" in found.output
     assert "multiple of ffcv" in found.output
-    assert ("images/s" in found.output) == (machine == "one")  # absolute figures say nothing about another machine
+    assert ("images/s" in found.output) == (
+        machine == "one"
+    )  # absolute figures say nothing about another machine
 
 
 def test_a_slowed_result_passes_within_the_tolerance(tmp_path: Path) -> None:
@@ -65,8 +77,18 @@ def test_more_seconds_and_more_device_memory_are_worse(tmp_path: Path) -> None:
         return result(0).model_copy(update={"rows": rows})
 
     for name in ("first_batch_seconds", "device_used_bytes"):
-        assert compare(tmp_path, with_figure(name, [1.0, 1.1, 1.2]), with_figure(name, [2.0, 2.1, 2.2])).exit_code == 1
-        assert compare(tmp_path, with_figure(name, [2.0, 2.1, 2.2]), with_figure(name, [1.0, 1.1, 1.2])).exit_code == 0
+        assert (
+            compare(
+                tmp_path, with_figure(name, [1.0, 1.1, 1.2]), with_figure(name, [2.0, 2.1, 2.2])
+            ).exit_code
+            == 1
+        )
+        assert (
+            compare(
+                tmp_path, with_figure(name, [2.0, 2.1, 2.2]), with_figure(name, [1.0, 1.1, 1.2])
+            ).exit_code
+            == 0
+        )
 
 
 def test_a_row_that_fails_now_is_lost(tmp_path: Path) -> None:

@@ -11,14 +11,35 @@ from click.testing import CliRunner
 from slipform.bench.cli import main
 from slipform.bench.race.measure import figure
 from slipform.bench.result.environment import stamp
-from slipform.bench.result.report import BEGIN, END, page, read_results, readme_section, write_section
+from slipform.bench.result.report import (
+    BEGIN,
+    END,
+    page,
+    read_results,
+    readme_section,
+    write_section,
+)
 from slipform.bench.result.result import Figure, Result, Row, write_result
 from slipform.bench.result.tables import number
 from slipform.pipelines.errors import ConfigError
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
 QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
     *("--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"),
 ]
 
@@ -28,7 +49,13 @@ def spread(value: float) -> Figure:
 
 
 def loader_row(name: str, rate: float, *, jitter: bool) -> Row:
-    case = {"data": "caltech101", "input": "streaming", "color_jitter": jitter, "loader": name, "batch_size": 128}
+    case = {
+        "data": "caltech101",
+        "input": "streaming",
+        "color_jitter": jitter,
+        "loader": name,
+        "batch_size": 128,
+    }
     figures = {"images_per_second": spread(rate), "multiple_of_ffcv": spread(rate / 2000)}
     return Row(suite="loaders", case=case, settings={"threads": 2}, figures=figures)
 
@@ -56,13 +83,29 @@ def train_row(model: str, batch_size: int, rate: float) -> Row:
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     loaders = [
-        loader_row(n, r, jitter=j) for n, r in (("slipform host", 4321.0), ("ffcv <loader>", 2000.0)) for j in (False, True)
+        loader_row(n, r, jitter=j)
+        for n, r in (("slipform host", 4321.0), ("ffcv <loader>", 2000.0))
+        for j in (False, True)
     ]
     loaders.append(
-        Row(suite="loaders", case=loaders[0].case | {"loader": "spdl_loader"}, status="not installed", note="No module")
+        Row(
+            suite="loaders",
+            case=loaders[0].case | {"loader": "spdl_loader"},
+            status="not installed",
+            note="No module",
+        )
     )
-    train = [train_row(m, b, r) for m, r in (("alexnet", 90.0), ("resnet18", 30.0)) for b in (16, 64)]
-    train.append(Row(suite="train", case=train[0].case | {"batch_size": 4096}, status="out of memory", note="killed"))
+    train = [
+        train_row(m, b, r) for m, r in (("alexnet", 90.0), ("resnet18", 30.0)) for b in (16, 64)
+    ]
+    train.append(
+        Row(
+            suite="train",
+            case=train[0].case | {"batch_size": 4096},
+            status="out of memory",
+            note="killed",
+        )
+    )
     paths = []
     for name, rows in (("loaders", loaders), ("train", train)):
         paths.append(tmp_path / "results" / f"{name}.json")
@@ -83,31 +126,49 @@ def test_numbers_keep_three_digits_or_the_whole_images(name: str, value: float, 
     assert number(name, value) == text
 
 
-def test_the_page_renders_in_a_browser_without_missing_images(files: list[Path], tmp_path: Path) -> None:
+def test_the_page_renders_in_a_browser_without_missing_images(
+    files: list[Path], tmp_path: Path
+) -> None:
     if BROWSER is None:
         pytest.skip("no Chromium here")
     html = page(read_results(files))
     assert not re.search(r'(src|href)="(?!data:)', html)  # nothing is fetched
-    probe = """<script>addEventListener("load", () => { document.title = [...document.images].map(i =>
-        i.complete && i.naturalWidth > 100 && i.naturalHeight > 50 && i.alt ? "shown" : "MISSING").join(" ") + " " +
-        [...document.querySelectorAll("table")].map(t => t.rows.length + "x" + t.rows[0].cells.length).join(" "); });</script>"""
+    probe = """<script>addEventListener("load", () => {
+        const large = i => i.complete && i.naturalWidth > 100 && i.naturalHeight > 50 && i.alt;
+        const images = [...document.images].map(i => large(i) ? "shown" : "MISSING");
+        const tables = [...document.querySelectorAll("table")];
+        const sizes = tables.map(t => t.rows.length + "x" + t.rows[0].cells.length);
+        document.title = images.join(" ") + " " + sizes.join(" "); });</script>"""
     file = tmp_path / "report.html"
     file.write_text(html.replace("</body>", probe + "</body>"))
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     shot = tmp_path / "shot.png"
-    command = [BROWSER, *QUIET, profile, "--window-size=1200,2400", f"--screenshot={shot}", "--dump-dom", file.as_uri()]
+    command = [
+        BROWSER,
+        *QUIET,
+        profile,
+        "--window-size=1200,2400",
+        f"--screenshot={shot}",
+        "--dump-dom",
+        file.as_uri(),
+    ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title is not None
     words = title[1].split()
     assert words[:3] == ["shown", "shown", "shown"]
-    assert [word.split("x")[0] for word in words[3:]] == ["6", "6"]  # two tables: a header and five rows each
+    assert [word.split("x")[0] for word in words[3:]] == [
+        "6",
+        "6",
+    ]  # two tables: a header and five rows each
     assert shot.stat().st_size > 20_000  # a blank page takes less
     assert "ffcv &lt;loader&gt;" in dom
     assert "4,321 (4,191 to 4,451)" in dom
 
 
-def test_the_section_stands_between_the_markers_and_nothing_else_changes(files: list[Path], tmp_path: Path) -> None:
+def test_the_section_stands_between_the_markers_and_nothing_else_changes(
+    files: list[Path], tmp_path: Path
+) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\n## After\n")
     section = readme_section(read_results(files), tmp_path / "figures", readme)
@@ -130,7 +191,10 @@ def test_the_section_stands_between_the_markers_and_nothing_else_changes(files: 
 def test_figures_are_the_same_bytes_for_the_same_numbers(files: list[Path], tmp_path: Path) -> None:
     for folder in ("a", "b"):
         readme_section(read_results(files), tmp_path / folder, tmp_path / "README.md")
-    first, second = ([file.read_bytes() for file in sorted((tmp_path / folder).iterdir())] for folder in ("a", "b"))
+    first, second = (
+        [file.read_bytes() for file in sorted((tmp_path / folder).iterdir())]
+        for folder in ("a", "b")
+    )
     assert first == second
 
 
@@ -143,10 +207,14 @@ def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path, text: str) -
     assert readme.read_text() == text
 
 
-def test_only_committed_results_reach_the_readme(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_committed_results_reach_the_readme(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def git(*arguments: str) -> None:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True
+        )
 
     readme, out = tmp_path / "README.md", tmp_path / "page.html"
     readme.write_text(f"{BEGIN}\n{END}\n")

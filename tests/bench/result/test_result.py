@@ -32,7 +32,12 @@ def test_a_file_is_read_as_it_was_written(result: Result, tmp_path: Path) -> Non
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]  # no temporary file stays
     content = json.loads(path.read_text())
     assert set(content) == {"environment", "command", "rows"}
-    assert content["rows"][0]["figures"]["images_per_second"] == {"median": 100.0, "low": 90.0, "high": 110.0, "repeats": 11}
+    assert content["rows"][0]["figures"]["images_per_second"] == {
+        "median": 100.0,
+        "low": 90.0,
+        "high": 110.0,
+        "repeats": 11,
+    }
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:
@@ -46,12 +51,17 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
         (lambda content: _set(content, "mean", 1.0), "Extra inputs"),
         (lambda content: _set(content, "median", "fast"), "valid number"),
         (lambda content: _set(content, "repeats", 0), "greater than or equal to 1"),
-        (lambda content: content["rows"][0]["figures"]["images_per_second"].pop("high"), "required"),
+        (
+            lambda content: content["rows"][0]["figures"]["images_per_second"].pop("high"),
+            "required",
+        ),
         (lambda content: content.pop("environment"), "environment"),
         (lambda content: content["rows"][0].update(status="fine"), "rows.0.status"),
     ],
 )
-def test_a_wrong_file_is_refused(result: Result, tmp_path: Path, damage: Callable[[Any], None], says: str) -> None:
+def test_a_wrong_file_is_refused(
+    result: Result, tmp_path: Path, damage: Callable[[Any], None], says: str
+) -> None:
     content = result.model_dump()
     damage(content)
     path = tmp_path / "a.json"

@@ -1,4 +1,5 @@
-"""The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile, tables."""
+"""The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile,
+tables."""
 
 from pathlib import Path
 
@@ -21,8 +22,17 @@ def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
     figures = {"multiple_of_ffcv": figure([multiple])} if multiple is not None else {}
     return [
         Row(suite="loaders", case=case, settings={"executor": "host"}, figures=figures),
-        Row(suite="loaders", case=case | {"loader": "slipform dali"}, settings={"executor": "dali"}, figures={}),
-        Row(suite="loaders", case=case | {"loader": "timm_loader"}, figures={"multiple_of_ffcv": figure([99.0])}),  # not ours
+        Row(
+            suite="loaders",
+            case=case | {"loader": "slipform dali"},
+            settings={"executor": "dali"},
+            figures={},
+        ),
+        Row(
+            suite="loaders",
+            case=case | {"loader": "timm_loader"},
+            figures={"multiple_of_ffcv": figure([99.0])},
+        ),  # not ours
     ]
 
 
@@ -33,33 +43,51 @@ def test_required_multiples() -> None:
         "streaming with colour jitter: 3.90 times ffcv, at least 4.0 is required"
     ]
     assert "no multiple" in loaders.shortfalls(race(None))[0]
-    fast = Row(suite="prep", case={"way": "slipform raw"}, figures={"multiple_of_ffcv": figure([3.1])})
+    fast = Row(
+        suite="prep", case={"way": "slipform raw"}, figures={"multiple_of_ffcv": figure([3.1])}
+    )
     assert prep.shortfalls([fast]) == []
     assert len(prep.shortfalls([fast.model_copy(update={"figures": {}})])) == 1
 
 
 def test_seconds_out_of_epoch_lines() -> None:
     # ten seconds of the first are compilation
-    lines = [{"train_seconds": seconds, "val_accuracy": a} for seconds, a in ((12.0, 0.5), (2.0, 0.95), (2.0, 0.96))]
+    lines = [
+        {"train_seconds": seconds, "val_accuracy": a}
+        for seconds, a in ((12.0, 0.5), (2.0, 0.95), (2.0, 0.96))
+    ]
     found = from_epochs(lines, target=0.94, accuracy=0.5)
-    assert found == pytest.approx({"train_seconds": 16.0, "start_up_seconds": 10.0, "seconds_to_target": 14.0})
+    assert found == pytest.approx(
+        {"train_seconds": 16.0, "start_up_seconds": 10.0, "seconds_to_target": 14.0}
+    )
     assert "seconds_to_target" not in from_epochs(lines, target=0.97, accuracy=0.98)
 
 
 def test_without_a_val_split_the_last_accuracy_counts() -> None:
     lines = [{"train_seconds": seconds, "val_accuracy": None} for seconds in (12.0, 2.0, 2.0)]
-    assert from_epochs(lines, target=0.94, accuracy=0.941)["seconds_to_target"] == pytest.approx(16.0)
+    assert from_epochs(lines, target=0.94, accuracy=0.941)["seconds_to_target"] == pytest.approx(
+        16.0
+    )
     assert "seconds_to_target" not in from_epochs(lines, target=0.94, accuracy=0.939)
 
 
-def test_resident_is_tried_only_where_it_fits(shapes_raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resident_is_tried_only_where_it_fits(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = usual_work(shapes_raw, batch_size=60, cores=4, device="cpu", dtype="float32")
-    assert tune.choices(work) == {"executor": ["host", "dali", "resident"], "threads": [0, 2, 3, 8], "prefetch": [2, 1, 4, 8]}
+    assert tune.choices(work) == {
+        "executor": ["host", "dali", "resident"],
+        "threads": [0, 2, 3, 8],
+        "prefetch": [2, 1, 4, 8],
+    }
     needed = Beton(shapes_raw / "train.beton").resident_bytes()
     assert needed == 240 * 32 * 32 * 3
     monkeypatch.setattr(tune, "free_bytes", lambda device: 2 * needed - 1)
     assert tune.choices(work)["executor"] == ["host", "dali"]
-    assert profile_key(work.stored, work.augment.image_size, work.device) == f"{stamp().machine}; raw; 32 px; cpu"
+    assert (
+        profile_key(work.stored, work.augment.image_size, work.device)
+        == f"{stamp().machine}; raw; 32 px; cpu"
+    )
 
 
 def test_numbers_in_their_units() -> None:
@@ -74,8 +102,17 @@ def test_numbers_in_their_units() -> None:
 
 def test_a_table_shows_what_varies_and_why_a_row_is_empty() -> None:
     rows = [
-        Row(suite="loaders", case={"loader": "a", "batch_size": 8}, figures={"images_per_second": figure([1.0])}),
-        Row(suite="loaders", case={"loader": "b|c", "batch_size": 8}, status="failed", note="it\ndied"),
+        Row(
+            suite="loaders",
+            case={"loader": "a", "batch_size": 8},
+            figures={"images_per_second": figure([1.0])},
+        ),
+        Row(
+            suite="loaders",
+            case={"loader": "b|c", "batch_size": 8},
+            status="failed",
+            note="it\ndied",
+        ),
     ]
     assert table(rows).splitlines() == [
         "| loader | images/s | settings |",

@@ -25,12 +25,15 @@ EFFORT = Effort(rounds=1, seconds=1.0, warmup_seconds=0.0, min_batches=5)
 
 
 def test_a_slow_loader_shows_the_stall_it_must_show(shapes_raw: Path) -> None:
-    """The real loader and the real step; each batch is held back for as long as three steps take: 3/4 of the time is waiting."""
+    """The real loader and the real step; each batch is held back for as long as three steps take:
+    3/4 of the time is waiting."""
     point = Point(str(shapes_raw), "tiny", 40, precision="fp32")
     work = usual_work(shapes_raw, batch_size=40, cores=1, device="cpu", dtype="float32")
     process = Process(torch.device("cpu"))
     with Loader(shapes_raw, augment=work.augment, batch_size=40, executor="resident") as loader:
-        state = build_state(run_config(point, work), num_classes=loader.manifest.num_classes, process=process)
+        state = build_state(
+            run_config(point, work), num_classes=loader.manifest.num_classes, process=process
+        )
         set_train_mode(state)
         fixed = next(iter(loader))
         step_seconds = []
@@ -62,6 +65,10 @@ def test_calls_in_other_processes() -> None:
     with Workplace() as workplace:
         assert workplace.call(math.factorial, 5) == 120
         assert workplace.call(math.sqrt, -1) == Died("ValueError: math domain error")
-        assert workplace.call(multiprocessing.get_start_method) == "fork"  # and an exception does not end it
-    assert isolated(signal.raise_signal, signal.SIGKILL) == Died("its process ended with status -9", out_of_memory=True)
+        assert (
+            workplace.call(multiprocessing.get_start_method) == "fork"
+        )  # and an exception does not end it
+    assert isolated(signal.raise_signal, signal.SIGKILL) == Died(
+        "its process ended with status -9", out_of_memory=True
+    )
     assert isolated(time.sleep, 60, seconds=0.5) == Died("gave no result within 0 seconds")

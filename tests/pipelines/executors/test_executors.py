@@ -1,4 +1,5 @@
-"""The three executors against the float64 reference, against each other and against torchvision, through the Loader."""
+"""The three executors against the float64 reference, against each other and against torchvision,
+through the Loader."""
 
 from __future__ import annotations
 
@@ -26,37 +27,119 @@ SPECS: dict[str, dict[str, Any]] = {
     "enlarged": {"image_size": 112, "resize": 128},
     "much reduced": {"image_size": 7, "resize": 9},
     "squeezed": {"image_size": 33, "crop": "none"},
-    "random, padded": {"image_size": 32, "resize": 0, "crop": "random", "padding": 6, "flip": "both"},
-    "random, padded, reflect": {"image_size": 32, "resize": 40, "crop": "random", "padding": 9, "border": "reflect"},
-    "random, padded, edge": {"image_size": 32, "resize": 36, "crop": "random", "padding": 9, "border": "edge", "flip": "both"},
+    "random, padded": {
+        "image_size": 32,
+        "resize": 0,
+        "crop": "random",
+        "padding": 6,
+        "flip": "both",
+    },
+    "random, padded, reflect": {
+        "image_size": 32,
+        "resize": 40,
+        "crop": "random",
+        "padding": 9,
+        "border": "reflect",
+    },
+    "random, padded, edge": {
+        "image_size": 32,
+        "resize": 36,
+        "crop": "random",
+        "padding": 9,
+        "border": "edge",
+        "flip": "both",
+    },
     "random, mostly padding": {"image_size": 16, "resize": 20, "crop": "random", "padding": 15},
-    "random-resized": {"image_size": 32, "crop": "random_resized", "flip": "both", "color_jitter": JITTER, "grayscale": 0.3},
-    "alternating, erased": {"image_size": 24, "resize": 24, "flip": "alternating", "erase": 0.7, "normalize": "imagenet"},
-    "rotated": {"image_size": 32, "resize": 36, "rotation": 30, "zoom": (0.7, 1.5), "shear": 15, "translate": (0.1, 0.2)},
-    "rotated, edge": {"image_size": 32, "crop": "none", "rotation": 40, "border": "edge", "color_jitter": JITTER},
+    "random-resized": {
+        "image_size": 32,
+        "crop": "random_resized",
+        "flip": "both",
+        "color_jitter": JITTER,
+        "grayscale": 0.3,
+    },
+    "alternating, erased": {
+        "image_size": 24,
+        "resize": 24,
+        "flip": "alternating",
+        "erase": 0.7,
+        "normalize": "imagenet",
+    },
+    "rotated": {
+        "image_size": 32,
+        "resize": 36,
+        "rotation": 30,
+        "zoom": (0.7, 1.5),
+        "shear": 15,
+        "translate": (0.1, 0.2),
+    },
+    "rotated, edge": {
+        "image_size": 32,
+        "crop": "none",
+        "rotation": 40,
+        "border": "edge",
+        "color_jitter": JITTER,
+    },
     "rotated, reflect": {"image_size": 32, "crop": "none", "rotation": 40, "border": "reflect"},
-    "perspective": {"image_size": 32, "resize": 32, "crop": "random", "perspective": 0.5, "flip": "horizontal", "erase": 0.3},
-}  # fmt: skip
-SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (64, 48), (33, 33), (32, 32), (200, 90), (61, 250), (120, 121), (40, 40)]
+    "perspective": {
+        "image_size": 32,
+        "resize": 32,
+        "crop": "random",
+        "perspective": 0.5,
+        "flip": "horizontal",
+        "erase": 0.3,
+    },
+}
+SIZES = [
+    (1, 1),
+    (1, 40),
+    (37, 1),
+    (2, 3),
+    (48, 64),
+    (64, 48),
+    (33, 33),
+    (32, 32),
+    (200, 90),
+    (61, 250),
+    (120, 121),
+    (40, 40),
+]
 
 
 @pytest.fixture(scope="module")
 def raw(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folders.write_folder(tmp_path_factory.mktemp("raw"), [folders.noise(*size, k) for k, size in enumerate(SIZES)])
+    return folders.write_folder(
+        tmp_path_factory.mktemp("raw"), [folders.noise(*size, k) for k, size in enumerate(SIZES)]
+    )
 
 
 @pytest.fixture(scope="module")
 def jpegs(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Full chroma, so that decoders may not differ in how they enlarge it; grayscale and progressive ones; every size."""
+    """Full chroma, so that decoders may not differ in how they enlarge it; grayscale and
+    progressive ones; every size."""
     images: list[bytes] = []
     for k, size in enumerate(SIZES):
         pixels = folders.smooth(*size, k)
-        images.append(folders.jpeg(pixels[..., 0] if k % 4 == 1 else pixels, subsampling=0, progressive=k % 4 == 2))
+        images.append(
+            folders.jpeg(
+                pixels[..., 0] if k % 4 == 1 else pixels, subsampling=0, progressive=k % 4 == 2
+            )
+        )
     return folders.write_folder(tmp_path_factory.mktemp("jpeg"), images)
 
 
-def _loader(folder: Path, executor: str, spec: Augmentation, batch_size: int, **options: Any) -> Loader:
-    return Loader(folder, "train", spec, batch_size=batch_size, executor=executor, threads=2, seed=1, **options)
+def _loader(
+    folder: Path, executor: str, spec: Augmentation, batch_size: int, **options: Any
+) -> Loader:
+    return Loader(
+        folder,
+        "train",
+        spec,
+        batch_size=batch_size,
+        executor=executor,
+        threads=2,
+        seed=1,
+        **options,
+    )
 
 
 def _stored(folder: Path, loader: Loader) -> list[np.ndarray]:
@@ -67,7 +150,11 @@ def _stored(folder: Path, loader: Loader) -> list[np.ndarray]:
 
     beton = loader._beton
     return [
-        beton.raw(i) if beton.modes[i] else np.asarray(Image.open(BytesIO(beton.bytes_of(i).tobytes())).convert("RGB"))
+        (
+            beton.raw(i)
+            if beton.modes[i]
+            else np.asarray(Image.open(BytesIO(beton.bytes_of(i).tobytes())).convert("RGB"))
+        )
         for i in range(len(beton))
     ]
 
@@ -76,11 +163,21 @@ def _cannot(executor: str, spec: Augmentation) -> bool:
     return executor == "dali" and spec.border == "reflect" and not spec.axis_aligned
 
 
-def _check(reference: ModuleType, folder: Path, executor: str, spec: Augmentation, worst: float, mean: float) -> None:
-    """Two epochs of batches against the reference; worst and mean difference allowed, in levels of 255."""
+def _check(
+    reference: ModuleType,
+    folder: Path,
+    executor: str,
+    spec: Augmentation,
+    worst: float,
+    mean: float,
+) -> None:
+    """Two epochs of batches against the reference; worst and mean difference allowed, in levels of
+    255."""
     with _loader(folder, executor, spec, 5) as loader:
         images = _stored(folder, loader)
-        heights, widths = (np.array([image.shape[axis] for image in images], np.int32) for axis in (0, 1))
+        heights, widths = (
+            np.array([image.shape[axis] for image in images], np.int32) for axis in (0, 1)
+        )
         for epoch in range(2):
             for batch in loader:
                 indices = batch.indices.numpy()
@@ -90,13 +187,20 @@ def _check(reference: ModuleType, folder: Path, executor: str, spec: Augmentatio
                     want, known = reference.picture(images[index], plan, i)
                     gain = np.abs(plan.color[i, :, :3]).sum(1).max()
                     off = np.abs(got[i] - want)[known] / max(gain, 1 / LEVEL)
-                    assert off.max(initial=0) <= worst, (index, images[index].shape, plan.geometry[i], plan.clip[i])
+                    assert off.max(initial=0) <= worst, (
+                        index,
+                        images[index].shape,
+                        plan.geometry[i],
+                        plan.clip[i],
+                    )
                     assert off.size == 0 or off.mean() <= mean
 
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_raw_pixels_are_the_references(reference: ModuleType, raw: Path, executor: str, name: str) -> None:
+def test_raw_pixels_are_the_references(
+    reference: ModuleType, raw: Path, executor: str, name: str
+) -> None:
     """On noise, where a quarter of a pixel's shift would be 50 levels."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
@@ -105,8 +209,11 @@ def test_raw_pixels_are_the_references(reference: ModuleType, raw: Path, executo
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_jpegs_are_the_references(reference: ModuleType, jpegs: Path, executor: str, name: str) -> None:
-    """Decoded by Pillow there and by DALI here: up to two levels from rounding in the transform of 8 x 8 blocks."""
+def test_jpegs_are_the_references(
+    reference: ModuleType, jpegs: Path, executor: str, name: str
+) -> None:
+    """Decoded by Pillow there and by DALI here: up to two levels from rounding in the transform of
+    8 x 8 blocks."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
         _check(reference, jpegs, executor, spec, worst=4.0, mean=1.0)
@@ -114,7 +221,8 @@ def test_jpegs_are_the_references(reference: ModuleType, jpegs: Path, executor: 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_executors_agree(shapes: Path, name: str) -> None:
-    """On the fixture (mixed sizes, grayscale, chroma of half size): mean at most 1 level, 99.9 % within 4."""
+    """On the fixture (mixed sizes, grayscale, chroma of half size): mean at most 1 level, 99.9 %
+    within 4."""
     spec = Augmentation(**SPECS[name])
     batches = {}
     for executor in NAMES:
@@ -136,13 +244,19 @@ def test_the_executors_agree(shapes: Path, name: str) -> None:
 @pytest.mark.parametrize("border", ["zero", "reflect", "edge"])
 def test_raw_crops_and_flips_are_exact(shapes_raw: Path, executor: str, border: str) -> None:
     """CIFAR's augmentation, integers compared with integers."""
-    spec = Augmentation(image_size=32, resize=0, crop="random", padding=4, flip="horizontal", border=border)  # type: ignore[arg-type]
+    spec = Augmentation(
+        image_size=32, resize=0, crop="random", padding=4, flip="horizontal", border=border
+    )  # type: ignore[arg-type]
     mode = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
     with _loader(shapes_raw, executor, spec, 60) as loader:
         for batch in loader:
             indices = batch.indices.numpy()
-            plan = draw(loader.augment, indices, np.full(60, 32, np.int32), np.full(60, 32, np.int32), 1, 0)
-            got = torch.round((batch.images + 1) * LEVEL).to(torch.int64).permute(0, 2, 3, 1).numpy()
+            plan = draw(
+                loader.augment, indices, np.full(60, 32, np.int32), np.full(60, 32, np.int32), 1, 0
+            )
+            got = (
+                torch.round((batch.images + 1) * LEVEL).to(torch.int64).permute(0, 2, 3, 1).numpy()
+            )
             for i, index in enumerate(indices):
                 padded = np.pad(loader._beton.raw(index), ((4, 4), (4, 4), (0, 0)), mode=mode)  # type: ignore[call-overload]
                 g, mirrored = plan.geometry[i], plan.geometry[i, 0, 0] < 0
@@ -153,8 +267,12 @@ def test_raw_crops_and_flips_are_exact(shapes_raw: Path, executor: str, border: 
 
 @pytest.mark.parametrize("executor", NAMES)
 def test_torchvisions_resize_and_center_crop(raw: Path, executor: str) -> None:
-    transform = v2.Compose([v2.ToDtype(torch.float32), v2.Resize(46, antialias=True), v2.CenterCrop(40)])
-    with _loader(raw, executor, Augmentation(image_size=40, resize=46), 6, training=False) as loader:
+    transform = v2.Compose(
+        [v2.ToDtype(torch.float32), v2.Resize(46, antialias=True), v2.CenterCrop(40)]
+    )
+    with _loader(
+        raw, executor, Augmentation(image_size=40, resize=46), 6, training=False
+    ) as loader:
         for batch in loader:
             for index, image in zip(batch.indices, batch.images, strict=True):
                 stored = loader._beton.raw(int(index))
@@ -173,16 +291,25 @@ def test_torchvisions_resized_crop(raw: Path, executor: str) -> None:
                 plan = draw(loader.augment, np.array([index]), *sides, 1, 0)
                 x0, y0, x1, y1 = (int(v) for v in plan.clip[0])
                 pixels = torch.from_numpy(stored.copy()).permute(2, 0, 1).float()
-                want = F.resized_crop(pixels, y0, x0, y1 - y0, x1 - x0, [29, 29], antialias=True) / LEVEL - 1
+                want = (
+                    F.resized_crop(pixels, y0, x0, y1 - y0, x1 - x0, [29, 29], antialias=True)
+                    / LEVEL
+                    - 1
+                )
                 want = want.flip(2) if plan.geometry[0, 0, 0] < 0 else want
                 assert (image - want).abs().max() * LEVEL < 0.25, (stored.shape, plan.clip)
 
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_short_floats_are_the_rounded_long_ones(shapes: Path, executor: str, dtype: torch.dtype) -> None:
+def test_short_floats_are_the_rounded_long_ones(
+    shapes: Path, executor: str, dtype: torch.dtype
+) -> None:
     spec = Augmentation(image_size=31, crop="random_resized", color_jitter=JITTER, erase=0.5)
-    with _loader(shapes, executor, spec, 24) as long, _loader(shapes, executor, spec, 24, dtype=dtype) as short:
+    with (
+        _loader(shapes, executor, spec, 24) as long,
+        _loader(shapes, executor, spec, 24, dtype=dtype) as short,
+    ):
         for a, b in zip(long, short, strict=True):
             assert b.images.dtype == dtype
             assert torch.equal(b.images, a.images.to(dtype))
@@ -203,10 +330,15 @@ def test_what_a_batch_is(shapes: Path, executor: str) -> None:
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(shapes_raw: Path, executor: str) -> None:
-    """However long the consumer takes: what is made ahead goes into other buffers. DALI's are handed over for good."""
+def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(
+    shapes_raw: Path, executor: str
+) -> None:
+    """However long the consumer takes: what is made ahead goes into other buffers. DALI's are
+    handed over for good."""
     first: tuple[torch.Tensor, torch.Tensor] | None = None
-    with _loader(shapes_raw, executor, Augmentation(image_size=96, resize=0, border="edge"), 32) as loader:
+    with _loader(
+        shapes_raw, executor, Augmentation(image_size=96, resize=0, border="edge"), 32
+    ) as loader:
         for batch in [b for _ in range(2) for b in loader] if executor == "dali" else loader:
             copy = batch.images.clone()
             first = first or (batch.images, copy)

@@ -1,5 +1,5 @@
-"""On an NVIDIA GPU (pytest -m gpu): every executor gives the pixels of its form for CPU cores, whole, in stream order, without
-making the host wait.
+"""On an NVIDIA GPU (pytest -m gpu): every executor gives the pixels of its form for CPU cores,
+whole, in stream order, without making the host wait.
 """
 
 from __future__ import annotations
@@ -18,16 +18,32 @@ from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
 
 LEVEL = 255 / 2  # normalised with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
 SPECS: dict[str, dict[str, Any]] = {
     "center": {"image_size": 64, "resize": 72},
-    "random-resized": {"image_size": 64, "crop": "random_resized", "flip": "both", "color_jitter": JITTER, "grayscale": 0.3},
+    "random-resized": {
+        "image_size": 64,
+        "crop": "random_resized",
+        "flip": "both",
+        "color_jitter": JITTER,
+        "grayscale": 0.3,
+    },
     "padded": {"image_size": 32, "resize": 0, "crop": "random", "padding": 4, "flip": "horizontal"},
     "edge": {"image_size": 60, "resize": 40, "border": "edge", "erase": 0.5},
-    "rotated": {"image_size": 48, "resize": 56, "rotation": 30, "zoom": (0.7, 1.5), "shear": 15, "perspective": 0.3},
+    "rotated": {
+        "image_size": 48,
+        "resize": 56,
+        "rotation": 30,
+        "zoom": (0.7, 1.5),
+        "shear": 15,
+        "perspective": 0.3,
+    },
 }
 SIZES = [
     (1, 1),
@@ -50,7 +66,11 @@ def _jpeg(image: np.ndarray, number: int) -> bytes:
     """Baseline, progressive, with full and with halved colour, and grayscale in turn."""
     picture = Image.fromarray(image)
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": 92, "progressive": number % 2 == 1, "subsampling": 2 if number % 3 == 0 else 0}
+    options: dict[str, Any] = {
+        "quality": 92,
+        "progressive": number % 2 == 1,
+        "subsampling": 2 if number % 3 == 0 else 0,
+    }
     (picture.convert("L") if number % 4 == 3 else picture).save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
@@ -67,13 +87,24 @@ def raws(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(folders.write_folder(tmp_path_factory.mktemp("gpu") / "raws", images))
 
 
-def _loader(folder: Path, executor: str, device: str, dtype: torch.dtype, spec: dict[str, Any]) -> Loader:
+def _loader(
+    folder: Path, executor: str, device: str, dtype: torch.dtype, spec: dict[str, Any]
+) -> Loader:
     return Loader(
-        folder, "train", Augmentation(**spec), batch_size=BATCH, executor=executor, device=device, dtype=dtype, threads=2
+        folder,
+        "train",
+        Augmentation(**spec),
+        batch_size=BATCH,
+        executor=executor,
+        device=device,
+        dtype=dtype,
+        threads=2,
     )
 
 
-def _epochs(folder: Path, executor: str, device: str, dtype: torch.dtype, spec: dict[str, Any]) -> np.ndarray:
+def _epochs(
+    folder: Path, executor: str, device: str, dtype: torch.dtype, spec: dict[str, Any]
+) -> np.ndarray:
     """float32 [24, S, S, 3] in levels: two epochs."""
     found = []
     with _loader(folder, executor, device, dtype, spec) as loader:
@@ -93,12 +124,18 @@ def _kept(loader: Loader) -> list[torch.Tensor]:
 @pytest.mark.parametrize("stored", ["jpegs", "raws"])
 @pytest.mark.parametrize("name", list(SPECS))
 @pytest.mark.parametrize("executor", NAMES)
-def test_the_pixels_of_the_cpu(executor: str, name: str, stored: str, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+def test_the_pixels_of_the_cpu(
+    executor: str, name: str, stored: str, dtype: torch.dtype, request: pytest.FixtureRequest
+) -> None:
     folder = request.getfixturevalue(stored)
     want = _epochs(folder, executor, "cpu", torch.float32, SPECS[name])
     got = _epochs(folder, executor, "cuda", dtype, SPECS[name])
-    off = np.abs(got - want) - {torch.float32: 0.0, torch.float16: 2**-11, torch.bfloat16: 2**-8}[dtype] * np.abs(want)
-    if executor == "dali" and stored == "jpegs":  # the GPU's decoder rounds and enlarges colour its own way
+    off = np.abs(got - want) - {torch.float32: 0.0, torch.float16: 2**-11, torch.bfloat16: 2**-8}[
+        dtype
+    ] * np.abs(want)
+    if (
+        executor == "dali" and stored == "jpegs"
+    ):  # the GPU's decoder rounds and enlarges colour its own way
         assert off.mean() <= 1
         assert (off <= 4).mean() >= 0.999
     else:
@@ -124,7 +161,9 @@ def test_a_consumer_that_lags_behind_sees_whole_batches(executor: str, jpegs: Pa
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 @pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("executor", NAMES)
-def test_the_host_never_waits_for_the_device(executor: str, name: str, mix: str, raws: Path) -> None:
+def test_the_host_never_waits_for_the_device(
+    executor: str, name: str, mix: str, raws: Path
+) -> None:
     """torch itself tells of its own waits, a copy from memory that is not pinned among them."""
     with _loader(raws, executor, "cuda", torch.bfloat16, SPECS[name] | {mix: 0.5}) as loader:
         list(loader)  # compiled

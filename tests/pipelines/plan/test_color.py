@@ -1,4 +1,5 @@
-"""The colour map: what torchvision's functions do to a colour, and factors distributed as ColorJitter draws them."""
+"""The colour map: what torchvision's functions do to a colour, and factors distributed as
+ColorJitter draws them."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def _colors(n: int = NUM, jitter: ColorJitter | None = None, **options: object) -> np.ndarray:
     """float64 [n, 3, 4]"""
-    spec = Augmentation(**{"image_size": 8, "normalize": PLAIN, "color_jitter": jitter or ColorJitter()} | options)  # type: ignore[arg-type]
+    spec = Augmentation(
+        **{"image_size": 8, "normalize": PLAIN, "color_jitter": jitter or ColorJitter()} | options
+    )  # type: ignore[arg-type]
     sizes = np.full(n, 8, np.int32)
     return draw(spec, np.arange(n), sizes, sizes, 0, 0).color.astype(np.float64)
 
@@ -54,7 +57,9 @@ def test_brightness(strength: float) -> None:
     assert stats.ks_2samp(factors, _params("brightness", strength)).pvalue > 1e-4
     for color, factor in zip(colors[:20], factors[:20], strict=True):
         small = RGB / 3
-        np.testing.assert_allclose(_apply(color, small), _numpy(F.adjust_brightness(_torch(small), factor)), atol=1e-5)
+        np.testing.assert_allclose(
+            _apply(color, small), _numpy(F.adjust_brightness(_torch(small), factor)), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.5])
@@ -73,27 +78,38 @@ def test_saturation(strength: float) -> None:
     factors = (colors[:, 0, 0] - colors[:, 1, 0]) * 255
     assert stats.ks_2samp(factors, _params("saturation", strength)).pvalue > 1e-4
     for color, factor in zip(colors[:20], factors[:20], strict=True):
-        np.testing.assert_allclose(_apply(color, RGB), _numpy(F.adjust_saturation(_torch(RGB), factor)), atol=1e-4)
+        np.testing.assert_allclose(
+            _apply(color, RGB), _numpy(F.adjust_saturation(_torch(RGB), factor)), atol=1e-4
+        )
 
 
 def test_hue_turns_about_the_grey_axis() -> None:
     colors = _colors(jitter=ColorJitter(hue=0.4))
     linear = colors[:, :, :3] * 255
-    np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (NUM, 1, 1)), atol=1e-5)
+    np.testing.assert_allclose(
+        linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (NUM, 1, 1)), atol=1e-5
+    )
     np.testing.assert_allclose(linear.sum(2), 1, atol=1e-5)  # grey stays
-    turns = np.arctan2((linear[:, 1, 0] - linear[:, 0, 1]) * np.sqrt(3) / 2, (np.trace(linear, axis1=1, axis2=2) - 1) / 2)
+    turns = np.arctan2(
+        (linear[:, 1, 0] - linear[:, 0, 1]) * np.sqrt(3) / 2,
+        (np.trace(linear, axis1=1, axis2=2) - 1) / 2,
+    )
     assert stats.ks_2samp(turns / (2 * np.pi), _params("hue", 0.4)).pvalue > 1e-4
     # The direction is torchvision's: towards +1/3, red becomes green.
     third = linear[np.argmin(np.abs(turns / (2 * np.pi) - 1 / 3))]
     assert third[1, 0] > 0.99
-    np.testing.assert_allclose(_numpy(F.adjust_hue(_torch(np.array([[1.0, 0, 0]])), 1 / 3)), [[0, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        _numpy(F.adjust_hue(_torch(np.array([[1.0, 0, 0]])), 1 / 3)), [[0, 1, 0]], atol=1e-6
+    )
 
 
 def test_grayscale() -> None:
     colors = _colors(grayscale=0.3)
     gray = np.abs(colors[:, 0] - colors[:, 1]).max(1) == 0
     assert stats.binomtest(int(gray.sum()), NUM, 0.3).pvalue > 1e-4
-    np.testing.assert_allclose(_apply(colors[gray][0], RGB), _numpy(F.rgb_to_grayscale(_torch(RGB))), atol=1e-4)
+    np.testing.assert_allclose(
+        _apply(colors[gray][0], RGB), _numpy(F.rgb_to_grayscale(_torch(RGB))), atol=1e-4
+    )
     np.testing.assert_allclose(_apply(colors[~gray][0], RGB), RGB, atol=1e-6)
     jittered = _colors(grayscale=1.0, jitter=ColorJitter(0.4, 0.4, 0.4, 0.1))
     assert np.abs(jittered - jittered[:, :1]).max() == 0
@@ -101,7 +117,10 @@ def test_grayscale() -> None:
 
 def test_the_four_are_independent_and_come_in_their_order() -> None:
     """The whole map is hue · saturation · contrast · brightness of the four alone."""
-    alone = [_colors(jitter=ColorJitter(**{name: 0.4})) for name in ("brightness", "contrast", "saturation")]
+    alone = [
+        _colors(jitter=ColorJitter(**{name: 0.4}))
+        for name in ("brightness", "contrast", "saturation")
+    ]
     alone.append(_colors(jitter=ColorJitter(hue=0.1)))
     together = _colors(jitter=ColorJitter(0.4, 0.4, 0.4, 0.1))
     for i in range(50):
@@ -118,7 +137,9 @@ def test_normalize(normalize: object) -> None:
     spec = Augmentation(normalize=normalize).resolved([0, 0, 0], [1, 1, 1])  # type: ignore[arg-type]
     mean, std = MEAN_STD[normalize] if isinstance(normalize, str) else normalize  # type: ignore[misc]
     color = _colors(1, normalize=spec.normalize)[0]
-    np.testing.assert_allclose(_apply(color, RGB), _numpy(F.normalize(_torch(RGB), list(mean), list(std))), atol=1e-5)
+    np.testing.assert_allclose(
+        _apply(color, RGB), _numpy(F.normalize(_torch(RGB), list(mean), list(std))), atol=1e-5
+    )
 
 
 def test_normalize_by_the_dataset() -> None:
@@ -127,10 +148,22 @@ def test_normalize_by_the_dataset() -> None:
 
 
 def test_evaluation_has_nothing_random() -> None:
-    spec = Augmentation(
-        image_size=8, crop="random_resized", flip="both", rotation=20, perspective=0.5,
-        color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1), grayscale=0.5, mixup=1.0, erase=0.5, normalize="imagenet",
-    ).evaluation().resolved([], [])  # fmt: skip
+    spec = (
+        Augmentation(
+            image_size=8,
+            crop="random_resized",
+            flip="both",
+            rotation=20,
+            perspective=0.5,
+            color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1),
+            grayscale=0.5,
+            mixup=1.0,
+            erase=0.5,
+            normalize="imagenet",
+        )
+        .evaluation()
+        .resolved([], [])
+    )
     sizes = np.full(50, 40, np.int32)
     plans = [draw(spec, np.arange(50), sizes, sizes, seed, seed) for seed in range(2)]
     for name in ("geometry", "color", "clip"):

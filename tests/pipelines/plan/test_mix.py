@@ -19,12 +19,17 @@ from slipform.pipelines.plan.plan import MixPlan, draw_mix
 
 def _batch(n: int = 6) -> Batch:
     images = torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return Batch(images.contiguous(memory_format=torch.channels_last), torch.arange(n), torch.arange(n))
+    return Batch(
+        images.contiguous(memory_format=torch.channels_last), torch.arange(n), torch.arange(n)
+    )
 
 
 def _targets(batch: Batch, num_classes: int) -> torch.Tensor:
     assert batch.mix is not None
-    one, other = (torch.nn.functional.one_hot(labels, num_classes) for labels in (batch.labels, batch.mix.labels))
+    one, other = (
+        torch.nn.functional.one_hot(labels, num_classes)
+        for labels in (batch.labels, batch.mix.labels)
+    )
     weight = batch.mix.weight[:, None]
     return weight * one + (1 - weight) * other
 
@@ -40,7 +45,9 @@ def test_torchvisions_transform(kind: str) -> None:
         images, targets = transform(batch.images.contiguous(), batch.labels)
         torch.manual_seed(seed)
         params = transform.make_params([batch.images])
-        plan = MixPlan(partner, params["lam"] if kind == "mixup" else params["lam_adjusted"], params.get("box"))
+        plan = MixPlan(
+            partner, params["lam"] if kind == "mixup" else params["lam_adjusted"], params.get("box")
+        )
         mixed = mix(batch, plan)
         torch.testing.assert_close(mixed.images, images)
         torch.testing.assert_close(_targets(mixed, 6), targets)
@@ -56,8 +63,13 @@ def test_masked_samples_stay_masked() -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("spec", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
-def test_the_loader_mixes_what_it_would_have_given(shapes: Path, executor: str, spec: dict[str, float]) -> None:
-    plain, mixed = Augmentation(image_size=24, flip="horizontal"), Augmentation(image_size=24, flip="horizontal", **spec)  # type: ignore[arg-type]
+def test_the_loader_mixes_what_it_would_have_given(
+    shapes: Path, executor: str, spec: dict[str, float]
+) -> None:
+    plain, mixed = (
+        Augmentation(image_size=24, flip="horizontal"),
+        Augmentation(image_size=24, flip="horizontal", **spec),
+    )  # type: ignore[arg-type]
     with Loader(shapes, augment=plain, batch_size=40, executor=executor) as a, \
             Loader(shapes, augment=mixed, batch_size=40, executor=executor) as b:  # fmt: skip
         for number, (want, got) in enumerate(zip(a, b, strict=True)):
@@ -81,6 +93,8 @@ def test_processes_mix_differently(shapes: Path) -> None:
     weights = []
     for rank in range(2):
         spec = Augmentation(image_size=8, mixup=1.0)
-        with Loader(shapes, augment=spec, batch_size=10, rank=rank, world=2, executor="resident") as loader:
+        with Loader(
+            shapes, augment=spec, batch_size=10, rank=rank, world=2, executor="resident"
+        ) as loader:
             weights += [float(batch.mix.weight[0]) for batch in loader if batch.mix]
     assert len(set(weights)) == 24

@@ -1,4 +1,5 @@
-"""Philox against Random123's published answers and numpy's own Philox; the numbers drawn from it are uniform and independent."""
+"""Philox against Random123's published answers and numpy's own Philox; the numbers drawn from it
+are uniform and independent."""
 
 from __future__ import annotations
 
@@ -10,16 +11,30 @@ from slipform.pipelines.plan.philox import batch_uniforms, permutation, philox, 
 
 # Random123 1.14, tests/kat_vectors: philox4x32 10: counter, key, answer.
 KNOWN = [
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    (
+        "00000000 00000000 00000000 00000000",
+        "00000000 00000000",
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8",
+    ),
+    (
+        "ffffffff ffffffff ffffffff ffffffff",
+        "ffffffff ffffffff",
+        "408f276d 41c83b0e a20bc7c6 6d5451fd",
+    ),
+    (
+        "243f6a88 85a308d3 13198a2e 03707344",
+        "a4093822 299f31d0",
+        "d16cfe09 94fdcceb 5001e420 24126ea1",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
 def test_known_answers(counter: str, key: str, answer: str) -> None:
     low, high = (int(word, 16) for word in key.split())
-    words = philox(np.uint64(high << 32 | low), *(np.uint64(int(word, 16)) for word in counter.split()))
+    words = philox(
+        np.uint64(high << 32 | low), *(np.uint64(int(word, 16)) for word in counter.split())
+    )
     assert " ".join(f"{int(word):08x}" for word in words) == answer
 
 
@@ -27,13 +42,18 @@ def _draws(count: int, **fixed: int) -> np.ndarray:
     """float64 [count, 4]: one of seed, epoch, sample and draw runs, the others are fixed."""
     arguments = {"seed": 7, "epoch": 3, "sample": 11, "draw": 0} | fixed
     running = next(name for name in arguments if name not in fixed)
-    rows = [uniforms(*(np.uint64(i if name == running else value) for name, value in arguments.items())) for i in range(count)]
+    rows = [
+        uniforms(*(np.uint64(i if name == running else value) for name, value in arguments.items()))
+        for i in range(count)
+    ]
     return np.array(rows)
 
 
 @pytest.mark.parametrize("running", ["seed", "epoch", "sample", "draw"])
 def test_uniform_and_independent_along_every_counter(running: str) -> None:
-    u = _draws(20_000, **{name: 5 for name in ("seed", "epoch", "sample", "draw") if name != running})
+    u = _draws(
+        20_000, **{name: 5 for name in ("seed", "epoch", "sample", "draw") if name != running}
+    )
     assert u.min() > 0
     assert u.max() < 1
     for column in u.T:
@@ -46,7 +66,13 @@ def test_uniform_and_independent_along_every_counter(running: str) -> None:
 def test_the_whole_of_each_argument_counts() -> None:
     """High words too: samples beyond 2**32, seeds beyond 2**32."""
     base = uniforms(np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4))
-    others = [(1 + 2**40, 2, 3, 4), (1, 2 + 2**20, 3, 4), (1, 2, 3 + 2**33, 4), (1, 2, 3, 5), (2, 2, 3, 4)]
+    others = [
+        (1 + 2**40, 2, 3, 4),
+        (1, 2 + 2**20, 3, 4),
+        (1, 2, 3 + 2**33, 4),
+        (1, 2, 3, 5),
+        (2, 2, 3, 4),
+    ]
     rows = {base, *(uniforms(*map(np.uint64, other)) for other in others)}
     assert len(rows) == 1 + len(others)
 
@@ -57,7 +83,11 @@ def test_streams_do_not_meet() -> None:
     sample = uniforms(np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
     assert not set(batch.tolist()) & set(sample)
     assert (
-        stats.kstest(np.concatenate([batch_uniforms(1, e, b, 5) for e in range(40) for b in range(40)]), "uniform").pvalue > 1e-4
+        stats.kstest(
+            np.concatenate([batch_uniforms(1, e, b, 5) for e in range(40) for b in range(40)]),
+            "uniform",
+        ).pvalue
+        > 1e-4
     )
 
 

@@ -1,4 +1,5 @@
-"""The threads that render, and their buffers: order, parts, who may write where and when, errors and closing."""
+"""The threads that render, and their buffers: order, parts, who may write where and when, errors
+and closing."""
 
 from __future__ import annotations
 
@@ -19,13 +20,17 @@ from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering import pool as module
 from slipform.pipelines.rendering.pool import Pictures, RenderPool, Source
 
-SPEC = Augmentation(image_size=6, crop="random_resized", flip="horizontal", erase=0.5).resolved([], [])
+SPEC = Augmentation(image_size=6, crop="random_resized", flip="horizontal", erase=0.5).resolved(
+    [], []
+)
 COUNT = 11
 
 
 @contextmanager
 def _pool(num_buffers: int = 2, num_threads: int = 0) -> Iterator[RenderPool]:
-    pool = RenderPool(Settings(SPEC, COUNT, torch.float32, torch.device("cpu"), 2), num_buffers, num_threads)
+    pool = RenderPool(
+        Settings(SPEC, COUNT, torch.float32, torch.device("cpu"), 2), num_buffers, num_threads
+    )
     try:
         yield pool
     finally:
@@ -41,7 +46,9 @@ def _batch(folders: ModuleType, seed: int) -> tuple[Plan, Source]:
         positions = np.arange(COUNT)[at]
         bad = tuple(np.flatnonzero(positions == 3).tolist())
         origin = np.zeros((len(positions), 2), np.int32)
-        return Pictures(images.ctypes.data + 216 * positions, heights[at], widths[at], origin, bad, images)
+        return Pictures(
+            images.ctypes.data + 216 * positions, heights[at], widths[at], origin, bad, images
+        )
 
     return draw(SPEC, np.arange(COUNT), heights, widths, seed, 0), source
 
@@ -72,7 +79,11 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: Modu
     with _pool(num_threads=3) as pool:
         for seed in range(5):
             plan, source = _batch(folders, seed)
-            pool.begin_reading(plan, lambda at, seed=seed, source=source: (sources.append(seed), source(at))[1], COUNT)
+            pool.begin_reading(
+                plan,
+                lambda at, seed=seed, source=source: (sources.append(seed), source(at))[1],
+                COUNT,
+            )
         for seed in range(5):
             images = pool.collect().images
             time.sleep(0.05)  # time enough to write where nobody may
@@ -86,14 +97,18 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: Modu
 def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     monkeypatch: pytest.MonkeyPatch, num_threads: int, count: int, here: bool
 ) -> None:
-    """At 224 px that is two images. The consumer of anything more trains meanwhile, however few threads there are."""
+    """At 224 px that is two images. The consumer of anything more trains meanwhile, however few
+    threads there are."""
     threads = set()
     monkeypatch.setattr(module, "render", lambda *_: threads.add(threading.current_thread()))
     sides, pixels = np.full(count, 8, np.int32), np.zeros((8, 8, 3), np.uint8)
     spec = Augmentation(image_size=224).resolved([], [])
     settings = Settings(spec, count, torch.float32, torch.device("cpu"), num_threads)
     with contextlib.closing(RenderPool(settings, 2)) as pool:
-        pool.begin(draw(spec, np.arange(count), sides, sides, 0, 0), Pictures(np.full(count, pixels.ctypes.data), sides, sides))
+        pool.begin(
+            draw(spec, np.arange(count), sides, sides, 0, 0),
+            Pictures(np.full(count, pixels.ctypes.data), sides, sides),
+        )
         pool.collect()
     assert (threads == {threading.current_thread()}) == here
     assert here or threading.current_thread() not in threads

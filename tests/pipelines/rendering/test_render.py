@@ -1,5 +1,5 @@
-"""The render kernel by itself, against plain float64, at every size from 1 x 1 on, with forbidden memory on both sides of
-what it may read and write: one byte beyond ends the process.
+"""The render kernel by itself, against plain float64, at every size from 1 x 1 on, with forbidden
+memory on both sides of what it may read and write: one byte beyond ends the process.
 
 Images and output lie at the end (or the beginning) of pages whose neighbours may not be touched.
 """
@@ -28,7 +28,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Guarded:
-    """`count` items of memory between two pages that may not be touched, close to the one behind or to the one before."""
+    """`count` items of memory between two pages that may not be touched, close to the one behind or
+    to the one before."""
 
     def __init__(self, count: int, dtype: Any, at_end: bool) -> None:
         page, size = mmap.PAGESIZE, count * np.dtype(dtype).itemsize
@@ -41,7 +42,9 @@ class Guarded:
         self.array = whole[start : start + size].view(dtype)
 
 
-def _render(images: list[np.ndarray], plan: Plan, dtype: torch.dtype = torch.float32, at_end: bool = True) -> np.ndarray:
+def _render(
+    images: list[np.ndarray], plan: Plan, dtype: torch.dtype = torch.float32, at_end: bool = True
+) -> np.ndarray:
     """float32 [N, S, S, 3]: what the kernel writes."""
     stored = [Guarded(image.size, np.uint8, at_end) for image in images]
     for memory, image in zip(stored, images, strict=True):
@@ -52,28 +55,56 @@ def _render(images: list[np.ndarray], plan: Plan, dtype: torch.dtype = torch.flo
     erase = np.zeros((0, 4), np.int32) if plan.erase is None else plan.erase
     render(
         np.array([memory.array.ctypes.data for memory in stored], np.int64),
-        np.array([image.shape[0] for image in images], np.int32), np.array([image.shape[1] for image in images], np.int32),
-        plan.geometry, plan.color, plan.clip, erase, BORDERS[plan.border], plan.axis_aligned, size, kind,
-        out.array if kind == FLOAT32 else none32, none16 if kind == FLOAT32 else out.array, 0, n,
-    )  # fmt: skip
-    tensor = torch.from_numpy(out.array.copy() if kind == FLOAT32 else out.array.copy().view(np.int16))
+        np.array([image.shape[0] for image in images], np.int32),
+        np.array([image.shape[1] for image in images], np.int32),
+        plan.geometry,
+        plan.color,
+        plan.clip,
+        erase,
+        BORDERS[plan.border],
+        plan.axis_aligned,
+        size,
+        kind,
+        out.array if kind == FLOAT32 else none32,
+        none16 if kind == FLOAT32 else out.array,
+        0,
+        n,
+    )
+    tensor = torch.from_numpy(
+        out.array.copy() if kind == FLOAT32 else out.array.copy().view(np.int16)
+    )
     return tensor.view(dtype).float().numpy().reshape(n, size, size, 3)
 
 
 def _plan(images: list[np.ndarray], seed: int = 0, **options: Any) -> Plan:
     spec = Augmentation(**{"image_size": 16} | options).resolved([], [])
-    heights, widths = (np.array([image.shape[axis] for image in images], np.int32) for axis in (0, 1))
+    heights, widths = (
+        np.array([image.shape[axis] for image in images], np.int32) for axis in (0, 1)
+    )
     return draw(spec, np.arange(len(images)), heights, widths, seed, 0)
 
 
-def _compare(reference: ModuleType, images: list[np.ndarray], plan: Plan, got: np.ndarray, levels: float = 0.05) -> None:
+def _compare(
+    reference: ModuleType,
+    images: list[np.ndarray],
+    plan: Plan,
+    got: np.ndarray,
+    levels: float = 0.05,
+) -> None:
     assert np.isfinite(got).all()
-    gain = np.abs(plan.color[:, :, :3]).sum(2).max() * LEVEL  # a colour map may enlarge what rounding left
+    gain = (
+        np.abs(plan.color[:, :, :3]).sum(2).max() * LEVEL
+    )  # a colour map may enlarge what rounding left
     for i, image in enumerate(images):
         want, known = reference.picture(image, plan, i)
         # float32 coordinates: half an ulp of a position, on a step of 255 levels
         allowed = (levels + 255 * np.spacing(np.float32(4 * max(image.shape)))) * max(1.0, gain)
-        assert np.abs(got[i] - want)[known].max(initial=0) * LEVEL < allowed, (i, image.shape, plan.geometry[i], plan.clip[i])
+        assert np.abs(got[i] - want)[known].max(initial=0) * LEVEL < allowed, (
+            i,
+            image.shape,
+            plan.geometry[i],
+            plan.clip[i],
+        )
 
 
 SIDES = st.one_of(st.integers(1, 5), st.integers(1, 70), st.sampled_from([127, 128, 129, 255, 300]))
@@ -108,14 +139,24 @@ def _consistent(options: dict[str, Any]) -> dict[str, Any]:
 @example(
     height=1,
     width=1,
-    options={"crop": "none", "resize": 0, "border": "zero", "flip": "none", "image_size": 1, "erase": 0.0, "padding": 0},
+    options={
+        "crop": "none",
+        "resize": 0,
+        "border": "zero",
+        "flip": "none",
+        "image_size": 1,
+        "erase": 0.0,
+        "padding": 0,
+    },
     seed=0,
     at_end=True,
 )
 def test_boxes_of_every_size(reference, folders, height, width, options, seed, at_end) -> None:  # type: ignore[no-untyped-def]
     images = [folders.noise(height, width, k) for k in range(2)]
     plan = _plan(images, seed, **_consistent(options))
-    if options["border"] != "zero":  # the words define a border by the outermost pixels inside: there must be one
+    if (
+        options["border"] != "zero"
+    ):  # the words define a border by the outermost pixels inside: there must be one
         for axis, length in ((0, width), (1, height)):
             assume(np.abs(plan.geometry[:, axis, axis]).max() <= length)
     _compare(reference, images, plan, _render(images, plan, at_end=at_end))
@@ -132,10 +173,22 @@ def test_boxes_of_every_size(reference, folders, height, width, options, seed, a
     at_end=st.booleans(),
 )
 @settings(max_examples=200)
-def test_whole_pixels_are_moved_exactly(folders, side, size, padding, border, flip, dtype, seed, at_end) -> None:  # type: ignore[no-untyped-def]
-    """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is blended with another."""
+def test_whole_pixels_are_moved_exactly(
+    folders, side, size, padding, border, flip, dtype, seed, at_end
+) -> None:  # type: ignore[no-untyped-def]
+    """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is
+    blended with another."""
     image = folders.noise(side, side + 3)
-    plan = _plan([image], seed, image_size=size, resize=0, crop="random", padding=padding, border=border, flip=flip)
+    plan = _plan(
+        [image],
+        seed,
+        image_size=size,
+        resize=0,
+        crop="random",
+        padding=padding,
+        border=border,
+        flip=flip,
+    )
     (dx, _, x), (_, dy, y), _ = plan.geometry[0].astype(int)
     assert {abs(dx), abs(dy)} == {1}
     left, top = x if dx > 0 else x - size, y if dy > 0 else y - size
@@ -144,24 +197,43 @@ def test_whole_pixels_are_moved_exactly(folders, side, size, padding, border, fl
     padded = np.pad(image, ((room, room), (room, room), (0, 0)), mode=mode)
     want = padded[top + room : top + room + size, left + room : left + room + size][::dy, ::dx]
     normalised = torch.from_numpy(want.astype(np.float32) / LEVEL - 1).to(dtype).float().numpy()
-    assert np.abs(_render([image], plan, dtype, at_end)[0] - normalised).max() <= {torch.float32: 1e-6}.get(dtype, 2**-8)
+    assert np.abs(_render([image], plan, dtype, at_end)[0] - normalised).max() <= {
+        torch.float32: 1e-6
+    }.get(dtype, 2**-8)
 
 
-@given(height=SIDES, width=SIDES, options=ALIGNED, warp=WARPS, seed=st.integers(0, 99), at_end=st.booleans())
+@given(
+    height=SIDES,
+    width=SIDES,
+    options=ALIGNED,
+    warp=WARPS,
+    seed=st.integers(0, 99),
+    at_end=st.booleans(),
+)
 @settings(max_examples=120)
-def test_warps_of_every_size(reference, folders, height, width, options, warp, seed, at_end) -> None:  # type: ignore[no-untyped-def]
+def test_warps_of_every_size(
+    reference, folders, height, width, options, warp, seed, at_end
+) -> None:  # type: ignore[no-untyped-def]
     images = [folders.noise(height, width)]
     plan = _plan(images, seed, **_consistent(options) | warp)
     assume(not plan.axis_aligned)
     got = _render(images, plan, at_end=at_end)
     small = np.array(reference.reduced_shape(plan.geometry[0], plan.image_size, height, width))
-    assume((np.abs(small % 1 - 0.5) > 1e-3).all())  # else float32 may round the reduced size the other way
+    assume(
+        (np.abs(small % 1 - 0.5) > 1e-3).all()
+    )  # else float32 may round the reduced size the other way
     _compare(reference, images, plan, got, levels=0.3)
 
 
-@pytest.mark.parametrize(("height", "width"), [(4000, 3000), (3000, 4000), (4000, 1), (1, 4000), (2000, 2)])
-@pytest.mark.parametrize("options", [{}, {"crop": "random_resized", "flip": "both"}, {"rotation": 30.0, "crop": "none"}])
-def test_large_images(reference: ModuleType, folders: ModuleType, height: int, width: int, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("height", "width"), [(4000, 3000), (3000, 4000), (4000, 1), (1, 4000), (2000, 2)]
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"crop": "random_resized", "flip": "both"}, {"rotation": 30.0, "crop": "none"}]
+)
+def test_large_images(
+    reference: ModuleType, folders: ModuleType, height: int, width: int, options: dict[str, Any]
+) -> None:
     images = [folders.noise(height, width)]
     plan = _plan(images, image_size=32, resize=36, **options)
     for at_end in (True, False):
@@ -172,10 +244,18 @@ def test_large_images(reference: ModuleType, folders: ModuleType, height: int, w
 def test_sixteen_bits_are_the_rounded_float32(folders: ModuleType, size: int) -> None:
     images = [folders.noise(9, 40, k) for k in range(3)]
     for options in ({"crop": "random_resized"}, {"rotation": 20.0}):
-        plan = _plan(images, image_size=size, color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1), erase=0.5, **options)
+        plan = _plan(
+            images,
+            image_size=size,
+            color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1),
+            erase=0.5,
+            **options,
+        )
         want = torch.from_numpy(_render(images, plan))
         for dtype in (torch.bfloat16, torch.float16):
-            np.testing.assert_array_equal(_render(images, plan, dtype), want.to(dtype).float().numpy())
+            np.testing.assert_array_equal(
+                _render(images, plan, dtype), want.to(dtype).float().numpy()
+            )
 
 
 def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
@@ -183,8 +263,23 @@ def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
     images = [folders.noise(20, 20, k) for k in range(4)]
     plan = _plan(images, image_size=5, crop="random_resized")
     out, whole = np.full(4 * 75, 7.0, np.float32), _render(images, plan)
-    addresses, sides = np.array([image.ctypes.data for image in images], np.int64), np.full(4, 20, np.int32)
-    arguments = (addresses, sides, sides, plan.geometry, plan.color, plan.clip, np.zeros((0, 4), np.int32), 0, True, 5, FLOAT32)
+    addresses, sides = (
+        np.array([image.ctypes.data for image in images], np.int64),
+        np.full(4, 20, np.int32),
+    )
+    arguments = (
+        addresses,
+        sides,
+        sides,
+        plan.geometry,
+        plan.color,
+        plan.clip,
+        np.zeros((0, 4), np.int32),
+        0,
+        True,
+        5,
+        FLOAT32,
+    )
     render(*arguments, out, np.empty(0, np.uint16), 1, 3)
     out = out.reshape(4, 5, 5, 3)
     assert (out[[0, 3]] == 7).all()
@@ -192,7 +287,8 @@ def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
 
 
 def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
-    """CIFAR's case: every output is a stored pixel through the colour map, to the last bit but one of float32."""
+    """CIFAR's case: every output is a stored pixel through the colour map, to the last bit but one
+    of float32."""
     images = [folders.noise(32, 32, k) for k in range(50)]
     plan = _plan(images, image_size=32, resize=0, crop="random", padding=4, flip="both")
     got = np.rint((_render(images, plan) + 1) * LEVEL)
@@ -210,9 +306,13 @@ def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
     border=st.sampled_from(["zero", "reflect", "edge"]),
 )
 @settings(max_examples=150)
-def test_no_matrix_reads_beyond_the_image(folders: ModuleType, values: list[float], border: str) -> None:
+def test_no_matrix_reads_beyond_the_image(
+    folders: ModuleType, values: list[float], border: str
+) -> None:
     """Whatever the numbers: perspective matrices near the horizon have huge ones."""
     images = [folders.noise(7, 5)]
     plan = _plan(images, rotation=1.0, image_size=4, border=border)
-    wild = Plan(np.array(values, np.float32).reshape(1, 3, 3), plan.color, plan.clip, 4, border, False)  # type: ignore[arg-type]
+    wild = Plan(
+        np.array(values, np.float32).reshape(1, 3, 3), plan.color, plan.clip, 4, border, False
+    )  # type: ignore[arg-type]
     _render(images, wild)

@@ -1,4 +1,5 @@
-"""The GPU's kernel, run on the CPU by Triton's interpreter, against the kernel for CPU cores: same Plan, same pixels."""
+"""The GPU's kernel, run on the CPU by Triton's interpreter, against the kernel for CPU cores: same
+Plan, same pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +13,15 @@ import pytest
 import torch
 
 SPECS = {
-    "resized": 'crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1)',
+    "resized": (
+        'crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.4, 0.4, 0.4, 0.1)'
+    ),
     "zero": 'crop="random", resize=18, padding=4, flip="both", erase=0.5',
     "reflect": 'crop="random", resize=18, padding=4, border="reflect"',
     "edge": 'crop="random", resize=18, padding=4, border="edge"',
-    "warp_zero": 'crop="center", resize=20, rotation=40.0, perspective=0.4, color_jitter=ColorJitter(0.4)',
+    "warp_zero": (
+        'crop="center", resize=20, rotation=40.0, perspective=0.4, color_jitter=ColorJitter(0.4)'
+    ),
     "warp_reflect": 'crop="center", resize=20, rotation=40.0, zoom=(0.7, 1.3), border="reflect"',
     "warp_edge": 'crop="center", resize=20, shear=20.0, translate=(0.2, 0.2), border="edge"',
     "center": "resize=18",
@@ -43,13 +48,16 @@ for name, text in {specs}.items():
         plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 3, 1)
         for executor in (ResidentExecutor(beton, settings), ResidentGpuExecutor(beton, settings)):
             executor.submit(Job(indices, plan))
-            torch.save(executor.collect().images.float(), f"{{sys.argv[2]}}/{{name}}-{{dtype}}-{{type(executor).__name__}}.pt"[:])
+            file = f"{{sys.argv[2]}}/{{name}}-{{dtype}}-{{type(executor).__name__}}.pt"
+            torch.save(executor.collect().images.float(), file)
             executor.close()
 """
 
 
 QUICK = ["reflect", "warp_zero"]  # the interpreter takes seconds a spec
-every = pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SPECS])
+every = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SPECS]
+)
 
 
 @pytest.fixture(scope="module", params=["jpeg", pytest.param("raw", marks=pytest.mark.slow)])
@@ -60,14 +68,23 @@ def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     specs = {name: text for name, text in SPECS.items() if slow or name in QUICK}
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-c", RUN.format(specs=specs), str(folder), str(out)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[3], check=False)
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return out
 
 
 def load(folder: Path, name: str, dtype: str = "torch.float32") -> tuple[np.ndarray, np.ndarray]:
     kinds = ("ResidentExecutor", "ResidentGpuExecutor")
-    host, gpu = (torch.load(folder / f"{name}-{dtype}-{kind}.pt", weights_only=True) for kind in kinds)
+    host, gpu = (
+        torch.load(folder / f"{name}-{dtype}-{kind}.pt", weights_only=True) for kind in kinds
+    )
     return host.numpy(), gpu.numpy()
 
 

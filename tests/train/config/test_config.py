@@ -38,20 +38,38 @@ def test_every_recipe_is_valid_and_survives_toml(name: str, tmp_path: Path) -> N
 def test_the_report_s_alexnet() -> None:
     config = resolve(load_recipe("caltech101/alexnet-scratch"))
     assert (config.model.name, config.model.weights) == ("alexnet", "none")
-    assert (config.augment.image_size, config.augment.resize, config.augment.crop, config.augment.normalize) == (
+    assert (
+        config.augment.image_size,
+        config.augment.resize,
+        config.augment.crop,
+        config.augment.normalize,
+    ) == (
         224,
         256,
         "center",
         "half",
     )
-    assert (config.optimizer.name, config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (
+    assert (
+        config.optimizer.name,
+        config.optimizer.lr,
+        config.optimizer.momentum,
+        config.optimizer.weight_decay,
+    ) == (
         "sgd",
         0.01,
         0.9,
         5e-5,
     )
-    assert (config.schedule.name, config.schedule.step_size, config.schedule.gamma) == ("step", 20, 0.1)
-    assert (config.train.epochs, config.train.batch_size, config.loss.name) == (30, 256, "cross_entropy")
+    assert (config.schedule.name, config.schedule.step_size, config.schedule.gamma) == (
+        "step",
+        20,
+        0.1,
+    )
+    assert (config.train.epochs, config.train.batch_size, config.loss.name) == (
+        30,
+        256,
+        "cross_entropy",
+    )
 
 
 @given(
@@ -110,18 +128,28 @@ def test_a_wrong_setting_names_the_right_one(setting: str, words: list[str]) -> 
 def test_settings_win_over_the_sweep_s_run_and_that_over_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(
-        '[optimizer]\nlr = 1\nmomentum = 0.5\n[train]\nseed = 1\n[[runs]]\nname = "a"\noptimizer.lr = 2\n'
-        'reported = { val_accuracy = 0.5 }\n[[runs]]\n"optimizer.lr" = 3\ntrain = { seed = 2 }\n'
+        '[optimizer]\nlr = 1\nmomentum = 0.5\n[train]\nseed = 1\n[[runs]]\nname = "a"\noptimizer.lr'
+        ' = 2\nreported = { val_accuracy = 0.5 }\n[[runs]]\n"optimizer.lr" = 3\ntrain = { seed ='
+        " 2 }\n"
     )
     recipe = load_recipe(path)
     assert [run.name for run in recipe.runs] == ["a", "2"]
     assert [run.reported for run in recipe.runs] == [{"val_accuracy": 0.5}, {}]
-    configs = [resolve(recipe, ["train.seed=7"] if i == 1 else [], run=run) for i, run in enumerate(recipe.runs)]
-    assert [(c.optimizer.lr, c.optimizer.momentum, c.train.seed) for c in configs] == [(2.0, 0.5, 1), (3.0, 0.5, 7)]
+    configs = [
+        resolve(recipe, ["train.seed=7"] if i == 1 else [], run=run)
+        for i, run in enumerate(recipe.runs)
+    ]
+    assert [(c.optimizer.lr, c.optimizer.momentum, c.train.seed) for c in configs] == [
+        (2.0, 0.5, 1),
+        (3.0, 0.5, 7),
+    ]
 
 
 def test_another_net_does_not_inherit_the_options_of_the_old_one() -> None:
-    recipe = Recipe("any", {"model": {"name": "tiny", "options": {"width": 8}, "small_input": True, "head": "mlp"}})
+    recipe = Recipe(
+        "any",
+        {"model": {"name": "tiny", "options": {"width": 8}, "small_input": True, "head": "mlp"}},
+    )
     assert resolve(recipe, ["model.name=tiny"]).model.options == {"width": 8}
     other = resolve(recipe, ["model.options.hidden=3", "model.name=conv"]).model
     assert (other.options, other.small_input, other.head) == ({"hidden": 3}, False, "mlp")
@@ -129,9 +157,19 @@ def test_another_net_does_not_inherit_the_options_of_the_old_one() -> None:
 
 def test_bare_words_and_toml_values() -> None:
     config = resolve(
-        None, ["model.name=resnet18", "model.freeze=['a','b']", "augment.normalize=dataset", "train.batch_size=auto"]
+        None,
+        [
+            "model.name=resnet18",
+            "model.freeze=['a','b']",
+            "augment.normalize=dataset",
+            "train.batch_size=auto",
+        ],
     )
-    assert (config.model.name, config.model.freeze, config.train.batch_size) == ("resnet18", ("a", "b"), "auto")
+    assert (config.model.name, config.model.freeze, config.train.batch_size) == (
+        "resnet18",
+        ("a", "b"),
+        "auto",
+    )
     assert resolve(None, ["description=a b = c"]).description == "a b = c"
 
 
@@ -158,7 +196,9 @@ def _manifest(dataset: str, size: int, num: int) -> Manifest:
         max_height=size,
         max_width=size,
     )
-    return Manifest(dataset=dataset, classes=["a"], splits={"train": info}, mean=[0.5] * 3, std=[0.5] * 3)
+    return Manifest(
+        dataset=dataset, classes=["a"], splits={"train": info}, mean=[0.5] * 3, std=[0.5] * 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,15 +210,23 @@ def _manifest(dataset: str, size: int, num: int) -> Manifest:
         ("caltech101", 500, "resnet18", 224, "horizontal"),
     ],
 )
-def test_defaults_fit_the_dataset(dataset: str, size: int, model: str, image_size: int, flip: str) -> None:
+def test_defaults_fit_the_dataset(
+    dataset: str, size: int, model: str, image_size: int, flip: str
+) -> None:
     config = resolve(manifest=_manifest(dataset, size, 80))
-    assert (config.model.name, config.augment.image_size, config.augment.flip) == (model, image_size, flip)
+    assert (config.model.name, config.augment.image_size, config.augment.flip) == (
+        model,
+        image_size,
+        flip,
+    )
     assert config.train.batch_size == 10
     assert dataset_defaults(_manifest(dataset, size, 10**6))["train"]["batch_size"] == 128
 
 
 def test_settings_without_effect_are_named() -> None:
-    assert ignored(resolve(None, ["optimizer.name=adam", "optimizer.momentum=0.9", "schedule.gamma=0.5"])) == [
+    assert ignored(
+        resolve(None, ["optimizer.name=adam", "optimizer.momentum=0.9", "schedule.gamma=0.5"])
+    ) == [
         'optimizer.momentum = 0.9 is not used by "adam"',
         'schedule.gamma = 0.5 is not used by "constant"',
     ]
@@ -191,5 +239,13 @@ def test_differences_between_two_configurations() -> None:
 
 
 def test_importing_the_configuration_does_not_import_torch() -> None:
-    code = "import sys, slipform.train.config.resolve, slipform.train.cli; print([m for m in ('torch', 'numba', 'cv2', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        "import sys, slipform.train.config.resolve, slipform.train.cli; print([m for m in ('torch',"
+        " 'numba', 'cv2', 'matplotlib') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )

@@ -1,4 +1,5 @@
-"""The recipes against the reports: each of the 133 runs is there with the very settings and figures, and trains."""
+"""The recipes against the reports: each of the 133 runs is there with the very settings and
+figures, and trains."""
 
 from __future__ import annotations
 
@@ -19,7 +20,15 @@ from slipform.models.registry import ModelConfig
 from slipform.models.weights import LoadReport
 from slipform.pipelines.loader import Loader
 from slipform.preprocess.cli import main as prep
-from slipform.train.config.resolve import Recipe, RunConfig, SweepRun, load_recipe, load_runs, recipe_names, resolve
+from slipform.train.config.resolve import (
+    Recipe,
+    RunConfig,
+    SweepRun,
+    load_recipe,
+    load_runs,
+    recipe_names,
+    resolve,
+)
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.step import set_train_mode, train_step
@@ -50,12 +59,18 @@ _SECTION = {
 _NAMES = {key: f"{section}.{key}" for section, keys in _SECTION.items() for key in keys}
 _NAMES |= {key: f"{key}.name" for key in ("model", "optimizer", "schedule", "loss")}
 _NAMES |= {"rotation_degrees": "augment.rotation"}
-_OPTIONS_OF = {"conv": _OPTIONS[:5], "mlp_sigmoid": ("hidden",), "fc": _OPTIONS[5:8], "cnn": _OPTIONS[8:]}
+_OPTIONS_OF = {
+    "conv": _OPTIONS[:5],
+    "mlp_sigmoid": ("hidden",),
+    "fc": _OPTIONS[5:8],
+    "cnn": _OPTIONS[8:],
+}
 
 
 @dataclass(frozen=True)
 class Reported:
-    """stated: dotted names to values. augment: what is added to resize and crop. prep: what the data must be."""
+    """stated: dotted names to values. augment: what is added to resize and crop. prep: what the
+    data must be."""
 
     study: str
     number: int
@@ -70,8 +85,13 @@ def _studies() -> dict[str, list[Reported]]:
     """Every study's runs in order; empty where the file is not there."""
     if not SOURCE.is_file():
         return {}
-    source = {study["id"]: study for study in tomllib.loads(SOURCE.read_text(encoding="utf-8"))["study"]}
-    return {id: [_reported(source, id, i, run) for i, run in enumerate(study["runs"], 1)] for id, study in source.items()}
+    source = {
+        study["id"]: study for study in tomllib.loads(SOURCE.read_text(encoding="utf-8"))["study"]
+    }
+    return {
+        id: [_reported(source, id, i, run) for i, run in enumerate(study["runs"], 1)]
+        for id, study in source.items()
+    }
 
 
 def _base(source: dict[str, Any], id: str) -> dict[str, Any]:
@@ -88,7 +108,9 @@ def _reported(source: dict[str, Any], id: str, number: int, run: dict[str, Any])
     augment = frozenset(settings.pop("augment", ()))
     early_stop = settings.pop("early_stop", False)
     own = _OPTIONS_OF.get(settings["model"], ())
-    unread = {key for key in _OPTIONS if key not in own}  # a study's base may hold options of its other nets
+    unread = {
+        key for key in _OPTIONS if key not in own
+    }  # a study's base may hold options of its other nets
     if settings["optimizer"] != "sgd":
         unread |= {"momentum"}
     if early_stop:
@@ -129,7 +151,9 @@ def test_the_file_of_the_reports_was_read() -> None:
 def test_every_recipe_of_a_study_has_exactly_its_runs() -> None:
     if not REPORTED:
         pytest.skip("../shared/experiments.toml is not there")
-    assert {study: len(runs) for study, runs in _studies().items()} == {s: len(recipe.runs) for s, recipe in RECIPES.items()}
+    assert {study: len(runs) for study, runs in _studies().items()} == {
+        s: len(recipe.runs) for s, recipe in RECIPES.items()
+    }
 
 
 @pytest.mark.parametrize("run", REPORTED, ids=_name)
@@ -139,7 +163,10 @@ def test_a_run_has_the_report_s_settings_and_figures(run: Reported) -> None:
     assert ours.reported == run.printed
     stated = dict(run.stated)
     weights = stated.pop("model.weights")
-    assert config.model.weights == weights or (weights, config.model.weights) == ("imagenet", "IMAGENET1K_V1")
+    assert config.model.weights == weights or (weights, config.model.weights) == (
+        "imagenet",
+        "IMAGENET1K_V1",
+    )
     if stated.get("model.freeze") == "none":
         assert config.model.freeze in ((), "none")
         del stated["model.freeze"]
@@ -157,10 +184,17 @@ def _listed(value: Any) -> Any:
 def _check_augmentation(config: RunConfig, run: Reported) -> None:
     """What is listed is switched on, and nothing else is."""
     augment = config.augment
-    flip = {"horizontal": "horizontal_flip" in run.augment, "vertical": "vertical_flip" in run.augment}
-    assert augment.flip == ("both" if all(flip.values()) else next((name for name, on in flip.items() if on), "none"))
+    flip = {
+        "horizontal": "horizontal_flip" in run.augment,
+        "vertical": "vertical_flip" in run.augment,
+    }
+    assert augment.flip == (
+        "both" if all(flip.values()) else next((name for name, on in flip.items() if on), "none")
+    )
     jitter = augment.color_jitter
-    assert ("color_jitter" in run.augment) == all((jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue))
+    assert ("color_jitter" in run.augment) == all(
+        (jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
+    )
     for name in ("rotation", "perspective", "grayscale"):
         assert (name in run.augment) == (getattr(augment, name) > 0), name
     assert augment.crop == run.stated.get("augment.crop", "center")
@@ -185,7 +219,11 @@ def test_a_run_builds_its_net(run: Reported) -> None:
     config = resolve(recipe, run=ours)
     model = replace(config.model, weights="none")
     with torch.device("meta"):
-        net = registry.build(model, num_classes=NUM_CLASSES[run.prep["dataset"]], image_size=config.augment.image_size)
+        net = registry.build(
+            model,
+            num_classes=NUM_CLASSES[run.prep["dataset"]],
+            image_size=config.augment.image_size,
+        )
     counts = freeze.count(net)
     assert 0 < counts.trainable <= counts.total
     assert (counts.trainable < counts.total) == bool(set(_frozen(config.model)) - {"none"})
@@ -205,7 +243,10 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     def make(name: str) -> str:
         path = folder / f"{name}.safetensors"
         if not path.exists():
-            save_file(registry.build(ModelConfig(name), num_classes=1000, image_size=224).state_dict(), path)
+            save_file(
+                registry.build(ModelConfig(name), num_classes=1000, image_size=224).state_dict(),
+                path,
+            )
         return str(path)
 
     yield make
@@ -222,25 +263,48 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "run", [pytest.param(run, marks=() if _name(run) in FEW else pytest.mark.slow, id=_name(run)) for run in REPORTED]
+    "run",
+    [
+        pytest.param(run, marks=() if _name(run) in FEW else pytest.mark.slow, id=_name(run))
+        for run in REPORTED
+    ],
 )
-def test_a_run_trains_two_steps(run: Reported, imagenet: Callable[[str], str], few_images: Path) -> None:
-    """As its recipe says, but for the batch of two images. What learns changes, what is frozen does not."""
+def test_a_run_trains_two_steps(
+    run: Reported, imagenet: Callable[[str], str], few_images: Path
+) -> None:
+    """As its recipe says, but for the batch of two images. What learns changes, what is frozen does
+    not."""
     recipe, ours = _ours(run)
     config = resolve(recipe, ["train.batch_size=2", "train.precision=fp32"], run=ours)
     if config.model.weights != "none":
-        config = config.model_copy(update={"model": replace(config.model, weights=imagenet(config.model.name))})
+        config = config.model_copy(
+            update={"model": replace(config.model, weights=imagenet(config.model.name))}
+        )
     reports: list[LoadReport] = []
-    state = build_state(config, num_classes=2, process=Process(torch.device("cpu")), on_load=reports.append)
-    if config.model.weights != "none":  # all fits but the last layer, and what a stem for small images replaces
+    state = build_state(
+        config, num_classes=2, process=Process(torch.device("cpu")), on_load=reports.append
+    )
+    if (
+        config.model.weights != "none"
+    ):  # all fits but the last layer, and what a stem for small images replaces
         assert all(name.startswith(("fc.", "classifier.")) for name, *_ in reports[0].mismatched)
-    before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
+    before = {
+        name: parameter.detach().clone() for name, parameter in state.model.named_parameters()
+    }
     set_train_mode(state)
-    with Loader(few_images, "train", config.augment, batch_size=2, threads=1, executor="host") as loader:
+    with Loader(
+        few_images, "train", config.augment, batch_size=2, threads=1, executor="host"
+    ) as loader:
         losses = [train_step(state, batch)[0] for batch in loader]
     assert state.step == len(losses) == 2
     assert torch.stack(losses).isfinite().all()
-    changed = {name for name, parameter in state.model.named_parameters() if not torch.equal(parameter, before[name])}
-    learning = {name for name, parameter in state.model.named_parameters() if parameter.requires_grad}
+    changed = {
+        name
+        for name, parameter in state.model.named_parameters()
+        if not torch.equal(parameter, before[name])
+    }
+    learning = {
+        name for name, parameter in state.model.named_parameters() if parameter.requires_grad
+    }
     assert changed
     assert changed <= learning

@@ -18,7 +18,18 @@ IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "conv", "custom", "fast", "tiny", "resnet18", "densenet121", "mobilenet_v3_small", "alexnet"]
+    "name",
+    [
+        "cnn",
+        "conv",
+        "custom",
+        "fast",
+        "tiny",
+        "resnet18",
+        "densenet121",
+        "mobilenet_v3_small",
+        "alexnet",
+    ],
 )
 def test_first_layer_of_every_kind_of_net(name: str, tmp_path: Path) -> None:
     """`fast` begins with a layer that is no nn.Conv2d."""
@@ -38,7 +49,9 @@ def test_nets_without_a_convolution_have_none(name: str, tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_the_layer_that_the_image_passes_first_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layer_that_the_image_passes_first_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not the one that was declared first."""
 
     class Backwards(nn.Module):

@@ -15,13 +15,22 @@ import pytest
 
 from slipform.train.run.record import read_metrics
 
-pytestmark = pytest.mark.timeout(900)  # every process imports torch: 5 s each on a processor of its own
+pytestmark = pytest.mark.timeout(
+    900
+)  # every process imports torch: 5 s each on a processor of its own
 
 # A net with BatchNorm, whose statistics are those of all processes' parts of the batch.
 SETS = [
-    "model.name=tiny", "augment.image_size=32", "augment.resize=36", "augment.crop=random",
-    "train.precision=fp32", "data.threads=1", "data.loader=host", "optimizer.lr=0.02", "loss.label_smoothing=0.0",
-]  # fmt: skip
+    "model.name=tiny",
+    "augment.image_size=32",
+    "augment.resize=36",
+    "augment.crop=random",
+    "train.precision=fp32",
+    "data.threads=1",
+    "data.loader=host",
+    "optimizer.lr=0.02",
+    "loss.label_smoothing=0.0",
+]
 
 
 def _torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
@@ -59,7 +68,9 @@ def _compare(a: Path, b: Path) -> None:
     for x, y in zip(read_metrics(a, "epoch"), read_metrics(b, "epoch"), strict=True):
         assert y["train_loss"] == pytest.approx(x["train_loss"], abs=2e-4)
         assert y["val_loss"] == pytest.approx(x["val_loss"], abs=1e-3)
-        assert round(y["val_accuracy"] * 60, 6) == round(y["val_accuracy"] * 60)  # 60 images, none counted twice
+        assert round(y["val_accuracy"] * 60, 6) == round(
+            y["val_accuracy"] * 60
+        )  # 60 images, none counted twice
 
 
 def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
@@ -101,16 +112,44 @@ def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path:
     _alone(shapes, tmp_path / "one", "train.epochs=2", "train.batch_size=40")
     _finish(
         _torchrun(
-            4, shapes, "--out", tmp_path / "four", "--recipe", recipe, "--set", "train.epochs=2", "--set", "train.batch_size=10"
+            4,
+            shapes,
+            "--out",
+            tmp_path / "four",
+            "--recipe",
+            recipe,
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch_size=10",
         )
     )
     _compare(tmp_path / "one", tmp_path / "four")
     _finish(
         _torchrun(
-            4, shapes, "--out", tmp_path / "mixed", "--recipe", recipe, "--set", "train.epochs=1", "--set", "train.batch_size=10"
+            4,
+            shapes,
+            "--out",
+            tmp_path / "mixed",
+            "--recipe",
+            recipe,
+            "--set",
+            "train.epochs=1",
+            "--set",
+            "train.batch_size=10",
         )
     )
-    _, errors = _finish(_torchrun(2, "--resume", tmp_path / "mixed", "--set", "train.epochs=2", "--set", "train.batch_size=20"))
+    _, errors = _finish(
+        _torchrun(
+            2,
+            "--resume",
+            tmp_path / "mixed",
+            "--set",
+            "train.epochs=2",
+            "--set",
+            "train.batch_size=20",
+        )
+    )
     assert "changed: 2 processes, 4 before" in errors
     _compare(tmp_path / "one", tmp_path / "mixed")
 
@@ -121,7 +160,9 @@ def _children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["killed", "terminated"])
-def test_a_process_that_ends_ends_the_run_with_a_message(what: str, shapes: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_ends_the_run_with_a_message(
+    what: str, shapes: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     process = _torchrun(
         2,
@@ -149,4 +190,6 @@ def test_a_process_that_ends_ends_the_run_with_a_message(what: str, shapes: Path
     _, errors = process.communicate(timeout=90)
     assert process.returncode != 0
     assert ("lost the others" if what == "killed" else "Go on with: train --resume") in errors
-    _finish(_torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40"))
+    _finish(
+        _torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40")
+    )

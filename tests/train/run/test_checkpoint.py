@@ -18,7 +18,13 @@ from slipform.train.run import checkpoint
 
 
 def _content(step: int) -> dict[str, Any]:
-    return {"step": step, "weights": torch.full((1000,), float(step)), "config": "x = 1", "best": None, "list": [1, 2.5]}
+    return {
+        "step": step,
+        "weights": torch.full((1000,), float(step)),
+        "config": "x = 1",
+        "best": None,
+        "list": [1, 2.5],
+    }
 
 
 @contextmanager
@@ -35,12 +41,19 @@ def _disk_with(free_bytes: int) -> Iterator[None]:
 def test_the_newest_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
     for step in (1, 5, 12, 7):
         checkpoint.save(tmp_path, step, _content(step), keep=2)
-    assert [path.name[:13] for path in checkpoint.checkpoints(tmp_path)] == ["step-00000012", "step-00000007"]
+    assert [path.name[:13] for path in checkpoint.checkpoints(tmp_path)] == [
+        "step-00000012",
+        "step-00000007",
+    ]
     loaded = checkpoint.load_newest(tmp_path, pytest.fail)
     assert loaded is not None
     assert loaded["step"] == 12
     assert torch.equal(loaded["weights"], torch.full((1000,), 12.0))
-    assert {key: loaded[key] for key in ("config", "best", "list")} == {"config": "x = 1", "best": None, "list": [1, 2.5]}
+    assert {key: loaded[key] for key in ("config", "best", "list")} == {
+        "config": "x = 1",
+        "best": None,
+        "list": [1, 2.5],
+    }
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
@@ -87,7 +100,9 @@ class _Evil:
         return os.mkdir, ("executed",)
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_a_checkpoint_is_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = checkpoint.save(tmp_path, 1, {"x": 1}, keep=1)
     with open(path, "wb") as file:
@@ -101,7 +116,10 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, monkeypatch: pytest
 def test_the_best_weights_keep_values_and_metadata(tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    weights = {"conv": torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last), "n": torch.tensor(3)}
+    weights = {
+        "conv": torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last),
+        "n": torch.tensor(3),
+    }
     checkpoint.save_best(tmp_path, weights, {"epoch": "3"})
     loaded = checkpoint.load_best(tmp_path)
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)

@@ -1,4 +1,5 @@
-"""`fit` from end to end on the fixture: known losses, every choice of a recipe, and how a run ends."""
+"""`fit` from end to end on the fixture: known losses, every choice of a recipe, and how a run
+ends."""
 
 from __future__ import annotations
 
@@ -22,19 +23,41 @@ from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
 
-# Twenty losses of the run below, float32, one thread. A low learning rate, since at 0.05 rounding grows a hundredfold within
-# these steps. Two threads moved them by up to 1e-4 and SSE4 in place of AVX2 by 2e-7; momentum 0.89 in place of 0.9 by 5e-3,
-# a weight decay of 0.01 by 1e-3.
+# Twenty losses of the run below, float32, one thread. A low learning rate, since at 0.05 rounding
+# grows a hundredfold within these steps. Two threads moved them by up to 1e-4 and SSE4 in place of
+# AVX2 by 2e-7; momentum 0.89 in place of 0.9 by 5e-3, a weight decay of 0.01 by 1e-3.
 GOLDEN = [
-    1.78227, 1.82540, 1.78916, 1.82078, 1.75818, 1.81249, 1.75903, 1.72746, 1.76026, 1.67192,
-    1.68746, 1.69990, 1.68131, 1.64736, 1.66009, 1.64379, 1.67708, 1.64243, 1.64981, 1.63777,
-]  # fmt: skip
+    1.78227,
+    1.82540,
+    1.78916,
+    1.82078,
+    1.75818,
+    1.81249,
+    1.75903,
+    1.72746,
+    1.76026,
+    1.67192,
+    1.68746,
+    1.69990,
+    1.68131,
+    1.64736,
+    1.66009,
+    1.64379,
+    1.67708,
+    1.64243,
+    1.64981,
+    1.63777,
+]
 TOLERANCE = 5e-4
 
 
 def test_twenty_golden_losses(shapes: Path, small: Small, tmp_path: Path, no_figures: None) -> None:
     config = small(
-        "train.epochs=4", "train.batch_size=48", "optimizer.lr=0.01", "schedule.name=cosine", "schedule.warmup_epochs=1"
+        "train.epochs=4",
+        "train.batch_size=48",
+        "optimizer.lr=0.01",
+        "schedule.name=cosine",
+        "schedule.warmup_epochs=1",
     )
     fit(config, shapes, tmp_path / "run", quiet=True)
     losses = [x["loss"] for x in read_metrics(tmp_path / "run", "step")]
@@ -46,9 +69,17 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
     summary = fit(small("train.epochs=3"), shapes, run, quiet=True)
     assert summary == json.loads((run / "summary.json").read_text())
     for key in (
-        "test_accuracy", "val_accuracy", "best_epoch", "epochs", "seconds", "images_per_second", "data_wait_share",
-        "peak_memory_bytes", "parameters", "trainable_parameters",
-    ):  # fmt: skip
+        "test_accuracy",
+        "val_accuracy",
+        "best_epoch",
+        "epochs",
+        "seconds",
+        "images_per_second",
+        "data_wait_share",
+        "peak_memory_bytes",
+        "parameters",
+        "trainable_parameters",
+    ):
         assert isinstance(summary[key], int | float), key
     assert (summary["epochs"], summary["steps"]) == (3, 18)
     assert 0 < summary["data_wait_share"] < 1
@@ -59,7 +90,9 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
     )
     epochs = read_metrics(run, "epoch")
     assert sum(x["train_seconds"] for x in epochs) < summary["seconds"]
-    mean = sum(x["train_seconds"] * x["images_per_second"] for x in epochs) / sum(x["train_seconds"] for x in epochs)
+    mean = sum(x["train_seconds"] * x["images_per_second"] for x in epochs) / sum(
+        x["train_seconds"] for x in epochs
+    )
     assert summary["images_per_second"] == pytest.approx(mean)
     assert all(0 < x["data_wait_share"] < 1 for x in epochs)
     best = max(epochs, key=lambda x: (x["val_accuracy"], -x["epoch"]))
@@ -86,7 +119,8 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
 
 
 def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_path: Path) -> None:
-    """Muon, SGD for the rest, the whitening layer, without compiling; twelve steps are far above chance (1/6)."""
+    """Muon, SGD for the rest, the whitening layer, without compiling; twelve steps are far above
+    chance (1/6)."""
     sets = ["train.epochs=3", "train.batch_size=60", "train.compile=off", "train.precision=fp32"]
     config = resolve(load_recipe("cifar10/fast"), sets, read_manifest(shapes_raw))
     summary = fit(config, shapes_raw, tmp_path / "run", quiet=True)
@@ -100,9 +134,19 @@ def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_pat
     [
         ["optimizer.name=asgd"],
         ["optimizer.name=adam", "optimizer.lr=0.003"],
-        ["optimizer.name=adamw", "optimizer.lr=0.003", "optimizer.decay_all=false", "optimizer.weight_decay=0.1"],
+        [
+            "optimizer.name=adamw",
+            "optimizer.lr=0.003",
+            "optimizer.decay_all=false",
+            "optimizer.weight_decay=0.1",
+        ],
         ["optimizer.name=rmsprop", "optimizer.lr=0.001"],
-        ["optimizer.name=muon", "optimizer.lr=0.003", "model.name=mlp_sigmoid", "model.options.hidden=16"],
+        [
+            "optimizer.name=muon",
+            "optimizer.lr=0.003",
+            "model.name=mlp_sigmoid",
+            "model.options.hidden=16",
+        ],
         ["optimizer.nesterov=true", "optimizer.head_lr=0.1", "optimizer.body_lr=0.01"],
         ["schedule.name=step", "schedule.step_size=1"],
         ["schedule.name=multistep", "schedule.milestones=[1]"],
@@ -127,12 +171,16 @@ def test_every_choice_learns(sets: list[str], shapes: Path, small: Small, tmp_pa
     torch.use_deterministic_algorithms(False)
 
 
-def test_out_of_memory_says_what_to_set(shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_says_what_to_set(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
     monkeypatch.setattr(loop, "train_step", full)
-    with pytest.raises(SlipformError, match=r"train\.batch_size = 40: give less, or train\.batch_size = auto"):
+    with pytest.raises(
+        SlipformError, match=r"train\.batch_size = 40: give less, or train\.batch_size = auto"
+    ):
         fit(small(), shapes, tmp_path / "run", quiet=True)
 
 
@@ -158,7 +206,12 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
 
     monkeypatch.setattr(loop, "train_step", poisoned)
     with pytest.raises(
-        Diverged, match=r"step 9 is inf.*optimizer\.lr" if how == "loss" else "validation loss|weights are infinite"
+        Diverged,
+        match=(
+            r"step 9 is inf.*optimizer\.lr"
+            if how == "loss"
+            else "validation loss|weights are infinite"
+        ),
     ):
         fit(small(), shapes, run, quiet=True)
     steps = [x["step"] for x in read_metrics(run, "step")]
@@ -186,7 +239,12 @@ def test_stops_early_and_tests_the_best_epoch(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _with_accuracies(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9])
-    summary = fit(small("train.epochs=9", "train.early_stop_after=2", "train.keep_checkpoints=9"), shapes, tmp_path, quiet=True)
+    summary = fit(
+        small("train.epochs=9", "train.early_stop_after=2", "train.keep_checkpoints=9"),
+        shapes,
+        tmp_path,
+        quiet=True,
+    )
     assert (summary["epochs"], summary["best_epoch"], summary["val_accuracy"]) == (4, 2, 0.5)
     saved = torch.load(checkpoint.checkpoints(tmp_path)[2], weights_only=True)
     best = checkpoint.load_best(tmp_path)
@@ -195,21 +253,42 @@ def test_stops_early_and_tests_the_best_epoch(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_goes_back_to_the_best_weights(shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_back_to_the_best_weights(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _with_accuracies(monkeypatch, [0.5, 0.4, 0.3, 0.6])
-    fit(small("train.epochs=4", "train.restart_from_best_after=2", "train.keep_checkpoints=9"), shapes, tmp_path, quiet=True)
-    fourth, third, second, first = [torch.load(path, weights_only=True)["state"] for path in checkpoint.checkpoints(tmp_path)]
+    fit(
+        small("train.epochs=4", "train.restart_from_best_after=2", "train.keep_checkpoints=9"),
+        shapes,
+        tmp_path,
+        quiet=True,
+    )
+    fourth, third, second, first = [
+        torch.load(path, weights_only=True)["state"] for path in checkpoint.checkpoints(tmp_path)
+    ]
     assert all(torch.equal(first["model"][name], tensor) for name, tensor in third["model"].items())
-    assert not all(torch.equal(first["model"][name], tensor) for name, tensor in second["model"].items())
+    assert not all(
+        torch.equal(first["model"][name], tensor) for name, tensor in second["model"].items()
+    )
     assert third["optimizers"][0]["state"] == {}
     assert fourth["best"] == {"accuracy": 0.6, "epoch": 4}
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_layers_learn_from_the_epoch_they_are_unfrozen(shapes: Path, small: Small, tmp_path: Path) -> None:
-    config = small("train.epochs=3", "model.freeze=all_but_head", "train.unfreeze_at_epoch=3", "train.keep_checkpoints=9")
+def test_layers_learn_from_the_epoch_they_are_unfrozen(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    config = small(
+        "train.epochs=3",
+        "model.freeze=all_but_head",
+        "train.unfreeze_at_epoch=3",
+        "train.keep_checkpoints=9",
+    )
     summary = fit(config, shapes, tmp_path, quiet=True)
-    third, second, first = [torch.load(path, weights_only=True)["state"]["model"] for path in checkpoint.checkpoints(tmp_path)]
+    third, second, first = [
+        torch.load(path, weights_only=True)["state"]["model"]
+        for path in checkpoint.checkpoints(tmp_path)
+    ]
     body = [name for name in first if name.startswith("features") and name.endswith("weight")]
     assert all(torch.equal(first[name], second[name]) for name in body)
     assert not any(torch.equal(second[name], third[name]) for name in body)
@@ -223,7 +302,9 @@ def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path:
     from slipform.train.inference.classifier import load_trained, validate_trained
 
     fit(small("train.epochs=1"), shapes, tmp_path, quiet=True)
-    result, loader = validate_trained(load_trained(tmp_path, "cpu"), None, "train")  # 240 images: 64 does not divide them
+    result, loader = validate_trained(
+        load_trained(tmp_path, "cpu"), None, "train"
+    )  # 240 images: 64 does not divide them
     with loader:
         assert result.num_images == 240
         assert result.confusion.sum(1).tolist() == loader.manifest.split("train").counts

@@ -22,9 +22,15 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
 # Everything with a memory: momentum, averaged weights, dropout, a schedule, clipping.
 RICH = (
-    "model.name=cnn", "model.head=mlp", "schedule.name=one_cycle", "train.ema=0.9", "train.clip_norm=5.0",
-    "train.epochs=2", "augment.color_jitter.hue=0.1", "train.restart_from_best_after=1",
-)  # fmt: skip
+    "model.name=cnn",
+    "model.head=mlp",
+    "schedule.name=one_cycle",
+    "train.ema=0.9",
+    "train.clip_norm=5.0",
+    "train.epochs=2",
+    "augment.color_jitter.hue=0.1",
+    "train.restart_from_best_after=1",
+)
 
 
 class Killed(BaseException):
@@ -54,10 +60,18 @@ def _terminate() -> None:
 
 
 def _records(run: Path) -> tuple[list[Any], list[Any], dict[str, Tensor], Any]:
-    """Losses and rates of all steps, validation of all epochs, the best weights, and the last checkpoint's state."""
+    """Losses and rates of all steps, validation of all epochs, the best weights, and the last
+    checkpoint's state."""
     steps = [(x["step"], x["epoch"], x["loss"], x["lr"]) for x in read_metrics(run, "step")]
     epochs = [
-        (x["step"], x["epoch"], x["train_loss"], x["train_accuracy"], x["val_loss"], x["val_accuracy"])
+        (
+            x["step"],
+            x["epoch"],
+            x["train_loss"],
+            x["train_accuracy"],
+            x["val_loss"],
+            x["val_accuracy"],
+        )
         for x in read_metrics(run, "epoch")
     ]
     saved = checkpoint.load_newest(run, pytest.fail)
@@ -92,7 +106,12 @@ def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("step", range(1, 13))
 def test_terminated_after_any_step_and_resumed(
-    step: int, undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int,
+    undisturbed: Path,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config, run = small(*RICH), tmp_path / "run"
     _at_step(monkeypatch, step, _terminate)
@@ -114,8 +133,12 @@ def test_killed_again_and_again(
     _assert_same(undisturbed, run)
 
 
-def test_accumulated_steps_resume_too(shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small("train.accumulate=2", "train.batch_size=16", "train.epochs=1")  # 15 batches: 7 pairs and one alone
+def test_accumulated_steps_resume_too(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(
+        "train.accumulate=2", "train.batch_size=16", "train.epochs=1"
+    )  # 15 batches: 7 pairs and one alone
     fit(config, shapes, tmp_path / "whole", quiet=True)
     assert len(read_metrics(tmp_path / "whole", "step")) == 8
     _at_step(monkeypatch, 5, _terminate)
@@ -126,7 +149,11 @@ def test_accumulated_steps_resume_too(shapes: Path, small: Small, tmp_path: Path
 
 
 def test_resumed_with_other_settings(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
     _at_step(monkeypatch, 2, _terminate)
@@ -142,11 +169,15 @@ def test_resumed_with_other_settings(
     assert [x["lr"] for x in read_metrics(run, "step")][1:3] == [0.05, 0.01]
     with pytest.raises(ConfigError, match=r"model\.name was tiny, now it is fc"):
         fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)
-    with pytest.raises(ConfigError, match=r"optimizer\.norm_bias_lr was None, now it is 1"):  # other groups, other moments
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.norm_bias_lr was None, now it is 1"
+    ):  # other groups, other moments
         fit(small("optimizer.norm_bias_lr=1.0"), shapes, run, resume=True, quiet=True)
 
 
-def test_a_finished_run_is_tested_again_and_can_be_lengthened(shapes: Path, small: Small, tmp_path: Path) -> None:
+def test_a_finished_run_is_tested_again_and_can_be_lengthened(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     first = fit(small("train.epochs=1"), shapes, run, quiet=True)
     again = fit(small("train.epochs=1"), shapes, run, resume=True, quiet=True)

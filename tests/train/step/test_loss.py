@@ -18,7 +18,9 @@ N, C = 16, 7
 
 def _data(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return (torch.randn(N, C, generator=generator) * 5).to(dtype), torch.randint(C, (N,), generator=generator)
+    return (torch.randn(N, C, generator=generator) * 5).to(dtype), torch.randint(
+        C, (N,), generator=generator
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -34,10 +36,12 @@ def test_cross_entropy(smoothing: float, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("settings", [{}, {"margin": 0.5, "power": 2}])
 def test_multi_margin(settings: dict[str, Any]) -> None:
     logits, labels = _data()
-    expected = F.multi_margin_loss(logits.double(), labels, p=settings.get("power", 1), margin=settings.get("margin", 1.0))
-    assert float(make_loss(LossConfig(name="multi_margin", **settings))(logits, labels, None)) == pytest.approx(
-        float(expected), rel=1e-6
+    expected = F.multi_margin_loss(
+        logits.double(), labels, p=settings.get("power", 1), margin=settings.get("margin", 1.0)
     )
+    assert float(
+        make_loss(LossConfig(name="multi_margin", **settings))(logits, labels, None)
+    ) == pytest.approx(float(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "multi_margin"])

@@ -24,7 +24,8 @@ def test_counts_every_image_once_whatever_the_padding() -> None:
     result = totals.result()
     right = [int(row.argmax()) == int(label) for row, label in zip(logits, labels, strict=True)]
     in_five = [
-        int(label) in sorted(range(classes), key=lambda c: -float(row[c]))[:5] for row, label in zip(logits, labels, strict=True)
+        int(label) in sorted(range(classes), key=lambda c: -float(row[c]))[:5]
+        for row, label in zip(logits, labels, strict=True)
     ]
     assert result.num_images == num
     assert result.top1 == sum(right) / num

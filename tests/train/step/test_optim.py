@@ -16,17 +16,28 @@ from slipform.train.step.optim import load_moments, make_optimizers, set_learnin
 LR, DECAY = 0.05, 0.01
 Reference = Callable[[Iterable[nn.Parameter]], list[torch.optim.Optimizer]]
 REFERENCES: dict[str, tuple[dict[str, Any], Reference]] = {
-    "sgd": ({"momentum": 0.9, "nesterov": True}, lambda p: [torch.optim.SGD(p, LR, 0.9, weight_decay=DECAY, nesterov=True)]),
+    "sgd": (
+        {"momentum": 0.9, "nesterov": True},
+        lambda p: [torch.optim.SGD(p, LR, 0.9, weight_decay=DECAY, nesterov=True)],
+    ),
     "asgd": ({}, lambda p: [torch.optim.ASGD(p, LR, weight_decay=DECAY)]),
-    "adam": ({"betas": (0.8, 0.9)}, lambda p: [torch.optim.Adam(p, LR, (0.8, 0.9), weight_decay=DECAY)]),
+    "adam": (
+        {"betas": (0.8, 0.9)},
+        lambda p: [torch.optim.Adam(p, LR, (0.8, 0.9), weight_decay=DECAY)],
+    ),
     "adamw": ({"eps": 1e-6}, lambda p: [torch.optim.AdamW(p, LR, eps=1e-6, weight_decay=DECAY)]),
-    "rmsprop": ({"alpha": 0.9, "momentum": 0.5}, lambda p: [torch.optim.RMSprop(p, LR, 0.9, weight_decay=DECAY, momentum=0.5)]),
+    "rmsprop": (
+        {"alpha": 0.9, "momentum": 0.5},
+        lambda p: [torch.optim.RMSprop(p, LR, 0.9, weight_decay=DECAY, momentum=0.5)],
+    ),
 }
 
 
 def _net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 8), nn.ReLU(), nn.Linear(8, 5)).double()
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 8), nn.ReLU(), nn.Linear(8, 5)
+    ).double()
 
 
 def _train(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], steps: int = 8) -> None:
@@ -48,7 +59,10 @@ def _assert_same(a: nn.Module, b: nn.Module) -> None:
 def test_takes_torch_s_steps(name: str) -> None:
     settings, reference = REFERENCES[name]
     ours, theirs = _net(), _net()
-    _train(ours, make_optimizers(OptimizerConfig(name=name, lr=LR, weight_decay=DECAY, **settings), ours))  # type: ignore[arg-type]
+    _train(
+        ours,
+        make_optimizers(OptimizerConfig(name=name, lr=LR, weight_decay=DECAY, **settings), ours),
+    )  # type: ignore[arg-type]
     _train(theirs, reference(theirs.parameters()))
     assert not torch.equal(ours[2].weight, _net()[2].weight)
     _assert_same(ours, theirs)
@@ -60,7 +74,10 @@ class _Flat(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         net = _net().float()
-        self.matrix, self.bias = nn.Parameter(net[0].weight.detach().reshape(4, 27).clone()), net[0].bias
+        self.matrix, self.bias = (
+            nn.Parameter(net[0].weight.detach().reshape(4, 27).clone()),
+            net[0].bias,
+        )
         self.rest = net[1:]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +86,9 @@ class _Flat(nn.Module):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("frozen_at_first", [False, True])
-def test_muon_takes_hidden_weights_and_adamw_the_rest(memory_format: torch.memory_format, frozen_at_first: bool) -> None:
+def test_muon_takes_hidden_weights_and_adamw_the_rest(
+    memory_format: torch.memory_format, frozen_at_first: bool
+) -> None:
     """Against torch.optim.Muon on the same net with its convolution written as a matrix."""
     ours, theirs = _net().float().to(memory_format=memory_format), _Flat()
     ours[0].weight.requires_grad_(not frozen_at_first)
@@ -89,24 +108,33 @@ def test_muon_takes_hidden_weights_and_adamw_the_rest(memory_format: torch.memor
             for optimizer in optimizers:
                 optimizer.step()
     assert all(group["params"][0].grad is None for group in made[0].param_groups)
-    torch.testing.assert_close(ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-3)  # Muon rounds to bfloat16
+    torch.testing.assert_close(
+        ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-3
+    )  # Muon rounds to bfloat16
     for x, y in zip(ours[1:].parameters(), theirs.rest.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-3)
 
 
 def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
-    """Against torch's Muon and SGD on the same net, its hidden weights scaled by hand before each step."""
+    """Against torch's Muon and SGD on the same net, its hidden weights scaled by hand before each
+    step."""
     ours, theirs = _net().float().to(memory_format=torch.channels_last), _Flat()
     config = OptimizerConfig(
         name="muon", lr=0.2, momentum=0.6, nesterov=True, unit_filters=True, newton_schulz_steps=3,
         rest="sgd", rest_lr=0.01, rest_momentum=0.85, head_lr=0.03, weight_decay=DECAY,
     )  # fmt: skip
     made = make_optimizers(config, ours)
-    rates = [{group["name"]: group["initial_lr"] for group in optimizer.param_groups} for optimizer in made]
+    rates = [
+        {group["name"]: group["initial_lr"] for group in optimizer.param_groups}
+        for optimizer in made
+    ]
     assert rates == [{"body": 0.2}, {"body": 0.01, "head": 0.03}]
     hidden = [theirs.matrix, theirs.rest[1].weight]
     muon = torch.optim.Muon(hidden, 0.2, DECAY, 0.6, True, ns_steps=3, adjust_lr_fn="original")
-    sgd = [{"params": [theirs.bias, theirs.rest[1].bias], "lr": 0.01}, {"params": theirs.rest[3].parameters(), "lr": 0.03}]
+    sgd = [
+        {"params": [theirs.bias, theirs.rest[1].bias], "lr": 0.01},
+        {"params": theirs.rest[3].parameters(), "lr": 0.03},
+    ]
     reference = [muon, torch.optim.SGD(sgd, momentum=0.85, weight_decay=DECAY, nesterov=True)]
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     for model, optimizers in ((ours, made), (theirs, reference)):
@@ -118,7 +146,9 @@ def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
                     weight.data.mul_(len(weight) ** 0.5 / torch.linalg.matrix_norm(weight.data))
             for optimizer in optimizers:
                 optimizer.step()
-    torch.testing.assert_close(ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-2)  # Muon rounds to bfloat16
+    torch.testing.assert_close(
+        ours[0].weight.reshape(4, 27), theirs.matrix, rtol=1e-2, atol=2e-2
+    )  # Muon rounds to bfloat16
     for x, y in zip(ours[1:].parameters(), theirs.rest.parameters(), strict=True):
         torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-2)
 
@@ -138,7 +168,10 @@ def test_rates_of_head_and_body_follow_the_factor() -> None:
     set_learning_rate(optimizers, 0.5)
     rates = {group["name"]: group["lr"] for group in optimizers[0].param_groups}
     assert rates == {"body": 0.05, "head": 0.25}
-    assert [p is q for p, q in zip(optimizers[0].param_groups[1]["params"], model[4].parameters(), strict=True)] == [True, True]
+    assert [
+        p is q
+        for p, q in zip(optimizers[0].param_groups[1]["params"], model[4].parameters(), strict=True)
+    ] == [True, True]
 
 
 def test_frozen_parameters_stay_whatever_the_decay() -> None:
@@ -158,4 +191,6 @@ def test_a_resumed_optimizer_keeps_momentum_and_takes_the_new_settings() -> None
     load_moments(now, before.state_dict())
     assert (now.param_groups[0]["lr"], now.param_groups[0]["weight_decay"]) == (1.0, 0.25)
     parameter = model[2].weight
-    assert torch.equal(now.state[parameter]["momentum_buffer"], before.state[parameter]["momentum_buffer"])
+    assert torch.equal(
+        now.state[parameter]["momentum_buffer"], before.state[parameter]["momentum_buffer"]
+    )

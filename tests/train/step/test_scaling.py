@@ -1,4 +1,5 @@
-"""float16 with a scaled loss. The command takes it on GPUs only, where it is fast; what it does is the same on a CPU."""
+"""float16 with a scaled loss. The command takes it on GPUs only, where it is fast; what it does is
+the same on a CPU."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from slipform.train.step.step import train_step
 Small = Callable[..., RunConfig]
 SGD = ("optimizer.momentum=0.9",)
 MUON = ("optimizer.name=muon", "optimizer.rest=sgd", "optimizer.rest_lr=0.01", "optimizer.lr=0.01")
-OPTIMIZERS = {"sgd": SGD, "clipped": (*SGD, "train.clip_norm=1.0"), "adamw": ("optimizer.name=adamw",), "muon": MUON}
+OPTIMIZERS = {
+    "sgd": SGD,
+    "clipped": (*SGD, "train.clip_norm=1.0"),
+    "adamw": ("optimizer.name=adamw",),
+    "muon": MUON,
+}
 
 
 @pytest.fixture
@@ -26,7 +32,9 @@ def state(small: Small, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainS
     def make(*sets: str) -> TrainState:
         with monkeypatch.context() as patch:
             patch.setattr(build, "pick_precision", lambda name, device: torch.float16)
-            return build.build_state(small(*sets), num_classes=6, process=Process(torch.device("cpu")))
+            return build.build_state(
+                small(*sets), num_classes=6, process=Process(torch.device("cpu"))
+            )
 
     return make
 
@@ -42,9 +50,13 @@ def _weights(state: TrainState) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_learns_nearly_what_float32_learns(name: str, small: Small, state: Callable[..., TrainState]) -> None:
+def test_learns_nearly_what_float32_learns(
+    name: str, small: Small, state: Callable[..., TrainState]
+) -> None:
     exact = build.build_state(
-        small(*OPTIMIZERS[name], "train.precision=fp32"), num_classes=6, process=Process(torch.device("cpu"))
+        small(*OPTIMIZERS[name], "train.precision=fp32"),
+        num_classes=6,
+        process=Process(torch.device("cpu")),
     )
     rough = state(*OPTIMIZERS[name])
     start = _weights(exact)
@@ -55,18 +67,24 @@ def test_learns_nearly_what_float32_learns(name: str, small: Small, state: Calla
         assert float(b) == pytest.approx(float(a), rel=0.02)
     assert rough.scaler.get_scale() == 128.0
     learnt, expected = _weights(rough) - start, _weights(exact) - start
-    like = 0.9 if name == "adamw" else 0.99  # it divides by the gradient's own size: small ones, rounded, count like large ones
+    like = (
+        0.9 if name == "adamw" else 0.99
+    )  # it divides by the gradient's own size: small ones, rounded, count like large ones
     assert torch.nn.functional.cosine_similarity(learnt, expected, dim=0) > like
     assert float(learnt.norm()) == pytest.approx(float(expected.norm()), rel=0.03)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_with_an_infinite_gradient_is_left_out(name: str, state: Callable[..., TrainState]) -> None:
+def test_a_step_with_an_infinite_gradient_is_left_out(
+    name: str, state: Callable[..., TrainState]
+) -> None:
     one = state(*OPTIMIZERS[name])
     one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 128.0})
     train_step(one, _batch(0))
     before, scale = _weights(one), 2.0**40
-    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": scale})  # above what float16 can hold
+    one.scaler.load_state_dict(
+        one.scaler.state_dict() | {"scale": scale}
+    )  # above what float16 can hold
     loss, _ = train_step(one, _batch(1))
     assert torch.isfinite(loss)
     assert torch.equal(_weights(one), before)
@@ -78,8 +96,11 @@ def test_a_step_with_an_infinite_gradient_is_left_out(name: str, state: Callable
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_first_step_left_out_leaves_nothing_behind(name: str, state: Callable[..., TrainState]) -> None:
-    """torch's own fused SGD (2.15) then goes on with momenta that nobody has set: it put 3e12 into a weight."""
+def test_a_first_step_left_out_leaves_nothing_behind(
+    name: str, state: Callable[..., TrainState]
+) -> None:
+    """torch's own fused SGD (2.15) then goes on with momenta that nobody has set: it put 3e12 into
+    a weight."""
     late, whole = state(*OPTIMIZERS[name]), state(*OPTIMIZERS[name])
     start = _weights(late)
     late.scaler.load_state_dict(late.scaler.state_dict() | {"scale": 2.0**40})
@@ -94,7 +115,8 @@ def test_a_first_step_left_out_leaves_nothing_behind(name: str, state: Callable[
 
 
 def test_saved_and_loaded_it_goes_on_bit_for_bit(state: Callable[..., TrainState]) -> None:
-    """The scale is part of the state: it is saved when it has fallen to where steps succeed again."""
+    """The scale is part of the state: it is saved when it has fallen to where steps succeed
+    again."""
     whole = state(*SGD)
     whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**30})
     start = _weights(whole)

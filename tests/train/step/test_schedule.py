@@ -33,9 +33,21 @@ def _torch_rates(make: Callable[[torch.optim.Optimizer], Any], per_epoch: bool) 
 CASES: dict[str, tuple[dict[str, Any], Callable[[torch.optim.Optimizer], Any], bool]] = {
     "constant": ({}, lambda o: torch_schedules.ConstantLR(o, factor=1.0), True),
     "step": ({"step_size": 5, "gamma": 0.3}, lambda o: torch_schedules.StepLR(o, 5, 0.3), True),
-    "multistep": ({"milestones": (7, 2), "gamma": 0.2}, lambda o: torch_schedules.MultiStepLR(o, [2, 7], 0.2), True),
-    "cosine": ({"final_factor": 0.1}, lambda o: torch_schedules.CosineAnnealingLR(o, TOTAL, eta_min=0.1 * LR), False),
-    "linear": ({"final_factor": 0.05}, lambda o: torch_schedules.LinearLR(o, 1.0, 0.05, TOTAL), False),
+    "multistep": (
+        {"milestones": (7, 2), "gamma": 0.2},
+        lambda o: torch_schedules.MultiStepLR(o, [2, 7], 0.2),
+        True,
+    ),
+    "cosine": (
+        {"final_factor": 0.1},
+        lambda o: torch_schedules.CosineAnnealingLR(o, TOTAL, eta_min=0.1 * LR),
+        False,
+    ),
+    "linear": (
+        {"final_factor": 0.05},
+        lambda o: torch_schedules.LinearLR(o, 1.0, 0.05, TOTAL),
+        False,
+    ),
 }
 
 
@@ -48,12 +60,16 @@ def test_as_torch_has_it(name: str) -> None:
 
 
 def test_one_cycle_as_torch_has_it() -> None:
-    """torch's cycle reaches its end at the last step, and its top one step before pct_start; ours where the share says. So torch
-    is asked for a cycle one step longer, and for its top one step later."""
+    """torch's cycle reaches its end at the last step, and its top one step before pct_start; ours
+    where the share says. So torch is asked for a cycle one step longer, and for its top one step
+    later."""
     config = ScheduleConfig(name="one_cycle", rise=0.25)
     later = (config.rise * TOTAL + 1) / (TOTAL + 1)
     theirs = _torch_rates(
-        lambda o: torch_schedules.OneCycleLR(o, LR, total_steps=TOTAL + 1, pct_start=later, cycle_momentum=False), False
+        lambda o: torch_schedules.OneCycleLR(
+            o, LR, total_steps=TOTAL + 1, pct_start=later, cycle_momentum=False
+        ),
+        False,
     )
     ours = [LR * factor(config, step / STEPS, EPOCHS) for step in range(TOTAL)]
     assert ours == pytest.approx(theirs, rel=1e-9)
@@ -62,7 +78,9 @@ def test_one_cycle_as_torch_has_it() -> None:
 
 @pytest.mark.parametrize("name", [*CASES, "one_cycle"])
 def test_warm_up_rises_linearly_and_then_the_curve_follows(name: str) -> None:
-    config = ScheduleConfig(name=name, warmup_epochs=1.5, warmup_factor=0.1, step_size=100, milestones=(100,))  # type: ignore[arg-type]
+    config = ScheduleConfig(
+        name=name, warmup_epochs=1.5, warmup_factor=0.1, step_size=100, milestones=(100,)
+    )  # type: ignore[arg-type]
     start = factor(config, 1.5, EPOCHS)
     rates = [factor(config, p, EPOCHS) / start for p in (0.0, 0.5, 1.0, 1.5)]
     assert rates == pytest.approx([0.1, 0.4, 0.7, 1.0])

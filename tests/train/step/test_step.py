@@ -19,7 +19,9 @@ from slipform.train.step.step import eval_step, predict_logits, train_step
 
 ALONE = Process(torch.device("cpu"))
 Small = Callable[..., RunConfig]
-NO_NORM = ("model.name=fc",)  # BatchNorm's statistics are of the batch at hand, whatever is accumulated
+NO_NORM = (
+    "model.name=fc",
+)  # BatchNorm's statistics are of the batch at hand, whatever is accumulated
 
 
 def _state(config: RunConfig) -> TrainState:
@@ -28,7 +30,9 @@ def _state(config: RunConfig) -> TrainState:
 
 def _batch(num: int = 24, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(num, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(num, 3, 32, 32, generator=generator).contiguous(
+        memory_format=torch.channels_last
+    )
     return Batch(images, torch.randint(6, (num,), generator=generator), torch.arange(num))
 
 
@@ -43,7 +47,12 @@ def test_accumulated_batches_are_one_large_batch(small: Small) -> None:
         train_step(whole, batch)
         for i in range(3):
             part = slice(8 * i, 8 * i + 8)
-            train_step(parts, Batch(batch.images[part], batch.labels[part], batch.indices[part]), share=1 / 3, update=i == 2)
+            train_step(
+                parts,
+                Batch(batch.images[part], batch.labels[part], batch.indices[part]),
+                share=1 / 3,
+                update=i == 2,
+            )
     assert whole.step == parts.step == 3
     torch.testing.assert_close(_parameters(parts), _parameters(whole), rtol=1e-5, atol=1e-6)
     assert (_parameters(whole) - _parameters(_state(small(*NO_NORM)))).abs().max() > 1e-3
@@ -66,7 +75,9 @@ def test_averaged_weights_follow_their_formula(small: Small) -> None:
         decay = min(0.5, (1 + step) / (10 + step))
         for name, tensor in state.model.state_dict().items():
             old = expected[name]
-            expected[name] = decay * old + (1 - decay) * tensor if tensor.is_floating_point() else tensor.clone()
+            expected[name] = (
+                decay * old + (1 - decay) * tensor if tensor.is_floating_point() else tensor.clone()
+            )
     for name, tensor in state.ema.state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
 
@@ -87,7 +98,9 @@ def test_returns_the_loss_and_the_right_answers_before_the_update(small: Small) 
     batch = _batch()
     logits = state.model(batch.images).detach()
     loss, correct = train_step(state, batch)
-    assert float(loss) == pytest.approx(float(nn.functional.cross_entropy(logits, batch.labels)), rel=1e-6)
+    assert float(loss) == pytest.approx(
+        float(nn.functional.cross_entropy(logits, batch.labels)), rel=1e-6
+    )
     assert int(correct) == int((logits.argmax(1) == batch.labels).sum())
     assert not loss.requires_grad
     assert all(parameter.grad is None for parameter in state.model.parameters())
@@ -106,7 +119,10 @@ def test_evaluation_with_mirrored_images(small: Small) -> None:
 
 @pytest.mark.slow  # the compiler takes most of a minute
 def test_compiled_is_eager(small: Small) -> None:
-    eager, compiled = _state(small("model.options.width=4")), _state(small("model.options.width=4", "train.compile=on"))
+    eager, compiled = (
+        _state(small("model.options.width=4")),
+        _state(small("model.options.width=4", "train.compile=on")),
+    )
     assert compiled.rules.compiled
     assert not eager.rules.compiled
     for step in range(3):

@@ -1,4 +1,5 @@
-"""Two processes with half a batch each: BatchNorm and its gradients are those of one process with the whole, in float64."""
+"""Two processes with half a batch each: BatchNorm and its gradients are those of one process with
+the whole, in float64."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def _case(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A layer whose weights are not the usual ones; two batches far from 0, the processes' halves differing; their gradients."""
+    """A layer whose weights are not the usual ones; two batches far from 0, the processes' halves
+    differing; their gradients."""
     make, shape = MAKE[name]
     torch.manual_seed(len(name))
     norm = make()
@@ -58,7 +60,9 @@ def _train(norm: nn.Module, inputs: Tensor, gradients: Tensor) -> dict[str, Tens
 
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD
+    )
     found: dict[str, Any] = {}
     for name in MAKE:
         norm, inputs, gradients = _case(name)
@@ -96,12 +100,18 @@ def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, An
         elif key == "evaluated":
             ours = torch.cat([part[key] for part in parts], 0)
         elif key.endswith("_gradient"):
-            ours = sum(part[key] for part in parts)  # DDP averages them, and the loss is an average too
+            ours = sum(
+                part[key] for part in parts
+            )  # DDP averages them, and the loss is an average too
         else:
             assert torch.equal(parts[0][key], parts[1][key]), key
             ours = parts[0][key]
         torch.testing.assert_close(
-            ours.double(), reference.double(), rtol=2e-5, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}"
+            ours.double(),
+            reference.double(),
+            rtol=2e-5,
+            atol=2e-5,
+            msg=lambda text, key=key: f"{key}: {text}",
         )
 
 
@@ -110,10 +120,14 @@ def test_bfloat16_and_channels_last_stay(found: list[dict[str, Any]]) -> None:
     ours = torch.cat([part["bfloat16"] for part in found])
     assert ours.dtype == torch.bfloat16
     assert all(part["bfloat16"].is_contiguous(memory_format=torch.channels_last) for part in found)
-    torch.testing.assert_close(ours.double(), norm.double()(inputs[0].bfloat16().double()), rtol=0.01, atol=0.02)
+    torch.testing.assert_close(
+        ours.double(), norm.double()(inputs[0].bfloat16().double()), rtol=0.01, atol=0.02
+    )
 
 
-def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(found: list[dict[str, Any]]) -> None:
+def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(
+    found: list[dict[str, Any]],
+) -> None:
     assert all(torch.equal(*part["copied"]) for part in found)
 
 

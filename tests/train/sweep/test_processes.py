@@ -32,12 +32,25 @@ def _train(*arguments: object) -> Result:
 def test_the_runs_of_a_killed_sweep_end_too(shapes: Path, tmp_path: Path) -> None:
     """kill -9: the run gets SIGTERM, writes a checkpoint and ends."""
     (tmp_path / "one.toml").write_text(RECIPE + '[[runs]]\nname = "a"\n')
-    command = [sys.executable, "-m", "slipform.train.cli", str(shapes), "--recipe", str(tmp_path / "one.toml"), "--all"]
-    out, settings = tmp_path / "out", ["--set", "train.epochs=500", "--set", "train.log_every_steps=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "slipform.train.cli",
+        str(shapes),
+        "--recipe",
+        str(tmp_path / "one.toml"),
+        "--all",
+    ]
+    out, settings = (
+        tmp_path / "out",
+        ["--set", "train.epochs=500", "--set", "train.log_every_steps=1"],
+    )
     process = subprocess.Popen([*command, *settings, "--out", str(out)], stderr=subprocess.DEVNULL)
     metrics = out / "a" / "seed-0" / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (metrics.is_file() and metrics.read_text().count('"step"') >= 5):
+    while time.monotonic() < deadline and not (
+        metrics.is_file() and metrics.read_text().count('"step"') >= 5
+    ):
         time.sleep(0.05)
     (run,) = psutil.Process(process.pid).children()
     process.kill()
@@ -48,18 +61,30 @@ def test_the_runs_of_a_killed_sweep_end_too(shapes: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_an_interrupted_sweep_goes_on(shapes: Path, tmp_path: Path) -> None:
-    """Real processes. SIGTERM while both runs go on: both have a checkpoint; at the end, the records of an undisturbed sweep."""
+    """Real processes. SIGTERM while both runs go on: both have a checkpoint; at the end, the
+    records of an undisturbed sweep."""
     settings = ["--set", "train.epochs=12", "--set", "train.log_every_steps=1"]
     text = RECIPE + '[[runs]]\nname = "a"\n[[runs]]\nname = "b"\noptimizer.lr = 0.01\n'
     (tmp_path / "two.toml").write_text(text)
-    arguments = [str(shapes), "--recipe", str(tmp_path / "two.toml"), "--all", "--jobs", "2", *settings]
+    arguments = [
+        str(shapes),
+        "--recipe",
+        str(tmp_path / "two.toml"),
+        "--all",
+        "--jobs",
+        "2",
+        *settings,
+    ]
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "slipform.train.cli", *arguments, "--out", str(out)], stderr=subprocess.PIPE
+        [sys.executable, "-m", "slipform.train.cli", *arguments, "--out", str(out)],
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
     files = [out / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]
-    while time.monotonic() < deadline and not all(f.is_file() and f.read_text().count('"step"') >= 5 for f in files):
+    while time.monotonic() < deadline and not all(
+        f.is_file() and f.read_text().count('"step"') >= 5 for f in files
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -71,6 +96,12 @@ def test_an_interrupted_sweep_goes_on(shapes: Path, tmp_path: Path) -> None:
 
     def losses(folder: Path) -> list[list[float]]:
         files = [folder / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]
-        return [[x.get("loss", x.get("val_loss")) for x in map(json.loads, file.read_text().splitlines())] for file in files]
+        return [
+            [
+                x.get("loss", x.get("val_loss"))
+                for x in map(json.loads, file.read_text().splitlines())
+            ]
+            for file in files
+        ]
 
     assert losses(out) == losses(tmp_path / "whole")
