@@ -1,5 +1,5 @@
 """`bench tune`: which executor, threads and queue feed this machine fastest? Writes a profile for
-`loader = "auto"`.
+`executor = "auto"`.
 
 In: a dataset folder, a time budget. Out: a row for each setting tried, and the winner in the
 profile file.

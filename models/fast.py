@@ -103,7 +103,7 @@ class FastNet(nn.Sequential):
     """whiten, features, pool, flatten, classifier, scale; see the module's text."""
 
     def init_from_images(self, images: torch.Tensor) -> None:
-        """What training calls once, before the first step of a new run, with normalised training
+        """What training calls once, before the first step of a new run, with normalized training
         images [N, 3, S, S]."""
         init_whitening(self, images)
 
@@ -139,7 +139,7 @@ def fast(
 @torch.no_grad()
 def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
     """Sets the whitening layer's weights from images as the net will see them: float [N, 3, S, S],
-    normalised, any device.
+    normalized, any device.
 
     The rows are the eigenvectors of the covariance of all 2x2 patches, each divided by its standard
     deviation, and their negatives: the first 12 outputs on those patches have covariance 1, up to
@@ -155,7 +155,7 @@ def patch_covariance(images: torch.Tensor) -> torch.Tensor:
     """Covariance, float64 [12, 12], of the 2x2 patches of images [N, 3, S, S], the values of a
     patch in the order [3, 2, 2].
 
-    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centred,
+    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centerd,
     which the published code leaves out: where the images' mean is not 0, it would otherwise spend a
     direction's scale on the mean brightness.
     """

@@ -124,7 +124,7 @@ def parameter_groups(
     The groups are "body" and "head", whose rates are body_lr and head_lr where given, else lr.
     norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan,
     2024, takes 64 times lr) and so much less weight decay that a step decays them as it does the
-    others. decay_all = False: biases and normalisation layers (parameters of one dimension) become
+    others. decay_all = False: biases and normalization layers (parameters of one dimension) become
     "body_no_decay" and "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks",
     section 3.1) advise. Frozen parameters are in the groups too: optimizers pass over what has no
     gradient, and the groups stay the same when layers are unfrozen in mid-run. Groups without

@@ -51,7 +51,7 @@ def head_name(model: nn.Module) -> str:
 
 
 def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
-    """Puts a new head into the net, in place: kind "linear" or "mlp", newly initialised as torch
+    """Puts a new head into the net, in place: kind "linear" or "mlp", newly initialized as torch
     does."""
     name = head_name(model)
     old = model.get_submodule(name)

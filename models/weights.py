@@ -44,8 +44,8 @@ class LoadReport:
     loaded: tuple[str, ...]
     mismatched: tuple[
         tuple[str, str, str], ...
-    ]  # name, shape in the source, shape in the net: left as initialised
-    missing: tuple[str, ...]  # in the net, not in the source: left as initialised
+    ]  # name, shape in the source, shape in the net: left as initialized
+    missing: tuple[str, ...]  # in the net, not in the source: left as initialized
     unexpected: tuple[str, ...]  # in the source, not in the net: not used
 
     @property
@@ -57,11 +57,11 @@ class LoadReport:
         num_all = len(self.loaded) + len(self.mismatched) + len(self.missing)
         parts = [f"{self.source}: {len(self.loaded)} of {num_all} tensors loaded"]
         parts += [
-            f"{name} is {given} there and {wanted} here, newly initialised"
+            f"{name} is {given} there and {wanted} here, newly initialized"
             for name, given, wanted in self.mismatched
         ]
         if self.missing:
-            parts.append(f"not there, newly initialised: {_some(self.missing)}")
+            parts.append(f"not there, newly initialized: {_some(self.missing)}")
         if self.unexpected:
             parts.append(f"there, not used: {_some(self.unexpected)}")
         return "; ".join(parts)

@@ -33,7 +33,7 @@ class Mix:
 class Batch:
     """One batch on the device.
 
-    images [N, 3, S, S] channels_last, normalised, in the training precision; labels int64 [N], -100
+    images [N, 3, S, S] channels_last, normalized, in the training precision; labels int64 [N], -100
     for padding; indices int64 [N], on the CPU, each sample's position in its beton, -1 for padding;
     mix: None without MixUp and CutMix.
 

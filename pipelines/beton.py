@@ -83,7 +83,7 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Give the mapped pages back; they stay in the page cache. Without this a process that
         streams a large file would seem to need as much memory. Views stay valid."""
         self._map.madvise(mmap.MADV_DONTNEED)

@@ -23,7 +23,7 @@ from slipform.pipelines.batch import IGNORED_LABEL, Batch
 from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.errors import ConfigError, SampleError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.executors.contract import Job, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -39,11 +39,11 @@ class Loader:
 
     folder, split: what to read. augment: what to do with it; with training=False its
     `evaluation()`, in stored order, the last batch padded (labels -100, indices -1). batch_size:
-    per process; rank, world: which part of the global batch is ours. executor: "auto", "dali",
+    per process; rank, world_size: which part of the global batch is ours. executor: "auto", "dali",
     "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune` found
     here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives
     unreadable samples the label -100 and counts them. block: 0, or, for data larger than memory,
-    how many neighbours on the disk stay near each other in the shuffled order (see EpochOrder).
+    how many neighbors on the disk stay near each other in the shuffled order (see EpochOrder).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Loader:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         threads: int = 0,
         prefetch: int = 0,
         on_bad: str = "error",
@@ -87,7 +87,7 @@ class Loader:
             shuffle=training,
             drop_last=training,
             rank=rank,
-            world=world,
+            world_size=world_size,
             block=self.block,
         )
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
@@ -102,7 +102,7 @@ class Loader:
         self._error: SampleError | None = (
             None  # ends the loader; its position stays before the batch that has the sample
         )
-        self._ahead: deque[tuple[int, int, np.ndarray, Job]] = deque()
+        self._ahead: deque[tuple[int, int, np.ndarray, BatchRequest]] = deque()
         self._cursor = (0, 0)  # position of the next job to submit
         self._ordered, self._ordering = (
             -1,
@@ -152,7 +152,7 @@ class Loader:
                 self.seed,
                 epoch,
             )
-            job = Job(valid, plan)
+            job = BatchRequest(valid, plan)
             self._plan_seconds += time.perf_counter() - began
             self._executor.submit(job)
             self._ahead.append((epoch, seen, indices, job))
@@ -223,7 +223,7 @@ class Loader:
                     f" {getattr(self, key)}: resume with the same one, or start a new run"
                 )
         self._drain()
-        self.epoch, self.seen = self.order.normal(int(state["epoch"]), int(state["seen"]))
+        self.epoch, self.seen = self.order.next_position(int(state["epoch"]), int(state["seen"]))
         self._cursor = (self.epoch, self.seen)
 
     def stats(self) -> dict[str, float]:

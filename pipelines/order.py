@@ -1,9 +1,9 @@
 """Which samples come when: `EpochOrder`, a pure function of (seed, epoch).
 
-In: number of samples, seed, batch size per process, rank, world. Out: for any position (epoch,
+In: number of samples, seed, batch size per process, rank, world_size. Out: for any position (epoch,
 samples seen so far in the global order) the indices of this process' next batch. The global order
-knows no processes: step k of an epoch takes the next batch_size * world samples, process r the r-th
-part of them.
+knows no processes: step k of an epoch takes the next batch_size * world_size samples, process r the
+r-th part of them.
 """
 
 from __future__ import annotations
@@ -36,27 +36,28 @@ class EpochOrder:
     shuffle: bool = True
     drop_last: bool = True
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     block: int = 0
     window: int = 16
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size = {self.batch_size}: give 1 or more")
-        if not 0 <= self.rank < self.world:
+        if not 0 <= self.rank < self.world_size:
             raise ConfigError(
-                f"rank {self.rank} of {self.world} processes: ranks go from 0 to {self.world - 1}"
+                f"rank {self.rank} of {self.world_size} processes: ranks go from 0 to"
+                f" {self.world_size - 1}"
             )
         if self.drop_last and 0 < self.num_samples < self.global_batch_size:
             raise ConfigError(
                 f"the global batch of {self.global_batch_size} samples is larger than the split"
                 f" ({self.num_samples}), so that no full batch exists. Set train.batch_size to"
-                f" {max(1, self.num_samples // self.world)} or less."
+                f" {max(1, self.num_samples // self.world_size)} or less."
             )
 
     @property
     def global_batch_size(self) -> int:
-        return self.batch_size * self.world
+        return self.batch_size * self.world_size
 
     @property
     def num_batches(self) -> int:
@@ -64,7 +65,7 @@ class EpochOrder:
         whole, rest = divmod(self.num_samples, self.global_batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
-    def normal(self, epoch: int, seen: int) -> tuple[int, int]:
+    def next_position(self, epoch: int, seen: int) -> tuple[int, int]:
         """The position of the next batch: (epoch, seen), or the next epoch's beginning where no
         batch is left in this one."""
         left = self.num_samples - seen
@@ -76,7 +77,7 @@ class EpochOrder:
 
     def after(self, epoch: int, seen: int) -> tuple[int, int]:
         """The position after the batch at (epoch, seen)."""
-        return self.normal(epoch, seen + self.global_batch_size)
+        return self.next_position(epoch, seen + self.global_batch_size)
 
     def samples(self, epoch: int) -> Indices:
         """int64 [num_samples]: the whole order of this epoch."""

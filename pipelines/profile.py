@@ -1,4 +1,4 @@
-"""What `bench tune` found on this machine, for loader = "auto".
+"""What `bench tune` found on this machine, for executor = "auto".
 
 In: how images are stored, how large they come out, the device. Out: the settings found best, or
 nothing. One file, ~/.cache/slipform/tune.json (or below $XDG_CACHE_HOME), keyed by machine, so that

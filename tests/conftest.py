@@ -51,7 +51,7 @@ def _prep_shapes(out: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Coloured shapes as JPEGs of mixed sizes, 40 to 96 px, grayscale ones among them."""
+    """Colored shapes as JPEGs of mixed sizes, 40 to 96 px, grayscale ones among them."""
     return _prep_shapes(tmp_path_factory.mktemp("data") / "shapes")
 
 

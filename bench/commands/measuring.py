@@ -73,7 +73,7 @@ def _finish(suite: str, rows: list[Row], out: Path | None, environment: Environm
     "--jitter",
     type=click.Choice(["both", "with", "without"]),
     default=None,
-    help="With colour jitter? [both; --quick: without]",
+    help="With color jitter? [both; --quick: without]",
 )
 @click.option(
     "--dtype",
@@ -359,7 +359,7 @@ def tune(
     out: Path | None,
 ) -> None:
     """Find the loader's best settings for the dataset folder DATA on this machine and keep them for
-    loader = "auto".
+    executor = "auto".
 
     \b
     Example: bench tune data/caltech101

@@ -133,7 +133,7 @@ def _raw_graph(work: Work) -> Any:
 
 
 def _finish(work: Work, images: Any) -> Any:
-    """Colour jitter as one colour matrix, then padding, crop, flip, normalisation and conversion in
+    """Color jitter as one color matrix, then padding, crop, flip, normalization and conversion in
     one operator."""
     fn, types = _operators()
 

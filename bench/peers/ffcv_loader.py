@@ -2,7 +2,7 @@
 Python for a sample.
 
 On the CPU NormalizeImage is its fastest way to float32; on a GPU uint8 goes over the bus and torch
-normalises there (its own GPU NormalizeImage needs cupy). Colour jitter is ffcv's three transforms,
+normalizes there (its own GPU NormalizeImage needs cupy). Color jitter is ffcv's three transforms,
 each applied to every image (p = 1) as torchvision does; ffcv has no hue.
 """
 
@@ -25,9 +25,9 @@ def reason_not(work: Work) -> str:
     if augment.color_jitter.hue:
         return "ffcv has no hue"
     if work.dtype == "bfloat16" and not work.device.startswith("cuda"):
-        return "ffcv normalises to numpy's types, which know no bfloat16"
+        return "ffcv normalizes to numpy's types, which know no bfloat16"
     if augment.crop == "random" and (augment.resize or augment.border != "zero"):
-        return "ffcv pads with one colour and does not resize before a random crop"
+        return "ffcv pads with one color and does not resize before a random crop"
     if augment.crop not in ("random_resized", "random"):
         return f'no counterpart of crop = "{augment.crop}" here'
     return ""

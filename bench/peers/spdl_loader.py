@@ -1,6 +1,6 @@
 """SPDL: a thread pipeline of FFmpeg decoders that release the GIL. Crop, resize and flip are one
-FFmpeg filter for each image, its numbers drawn as torchvision draws them; colour jitter is
-torchvision's; normalisation is done on the batch.
+FFmpeg filter for each image, its numbers drawn as torchvision draws them; color jitter is
+torchvision's; normalization is done on the batch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     from slipform.pipelines.beton import Beton
 
-    torch.set_num_threads(1)  # its pipeline's threads are the parallelism
+    torch.set_num_threads(1)  # its pipeline's threads are the parallelizm
     beton, generator = Beton(work.beton), np.random.default_rng(1)
     paths = sorted(
         Path(work.files).glob("*/*.jpg"), key=lambda path: path.name

@@ -1,4 +1,4 @@
-"""timm's loader: torch's DataLoader with timm's transforms, collating uint8 and normalising whole
+"""timm's loader: torch's DataLoader with timm's transforms, collating uint8 and normalizing whole
 batches (its PrefetchLoader).
 
 timm always jitters with a probability of its own only when asked; its brightness, contrast and

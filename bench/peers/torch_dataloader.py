@@ -112,7 +112,7 @@ class RawImages:
 
 
 def transform(work: Work, *, normalize: bool = True) -> Any:
-    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalised;
+    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalized;
     uint8 without `normalize`."""
     import torch
     from torchvision.transforms import v2
@@ -152,7 +152,7 @@ def _as_lists(samples: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
 
 def _on_gpu(work: Work) -> Any:
     """Bytes of a batch -> images: nvJPEG decodes the batch, each image is cropped on the GPU, the
-    batch is normalised at once."""
+    batch is normalized at once."""
     import torch
     from torchvision import io
     from torchvision.transforms import v2

@@ -218,7 +218,7 @@ def _named(settings: Settings) -> str:
 
 
 def check_batch(batch: tuple[Tensor, Tensor], work: Work) -> None:
-    """The output every contestant owes: shape, dtype, device, finite normalised values. Raises
+    """The output every contestant owes: shape, dtype, device, finite normalized values. Raises
     ValueError."""
     images, labels = batch
     size = work.augment.image_size
@@ -239,7 +239,7 @@ def check_batch(batch: tuple[Tensor, Tensor], work: Work) -> None:
     if not (0.05 < spread < 5 and peak < 20):
         raise ValueError(
             f"gave values up to {peak:.3g} with standard deviation {spread:.3g}: these are no"
-            " normalised images"
+            " normalized images"
         )
 
 

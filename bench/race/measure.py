@@ -1,9 +1,9 @@
 """How a number comes about: repeats, their median and its interval, and ratios between contestants.
 
-In: measurements in base units. Out: `Figure`.
+In: measurements in base units. Out: `Estimate`.
 
 Contestants are measured in turns (A B A B ...), a round at a time, because a machine drifts (clock,
-heat, neighbours): what slows one round slows both, and a ratio is formed within each round before
+heat, neighbors): what slows one round slows both, and a ratio is formed within each round before
 its median is taken. A repeat is a fixed span of time after a warm-up, on a clock that is read only
 when the device has finished (`synchronize`).
 """
@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slipform.bench.result.result import Figure
+from slipform.bench.result.result import Estimate
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return ordered[k - 1], ordered[n - k]
 
 
-def figure(values: Sequence[float]) -> Figure:
+def figure(values: Sequence[float]) -> Estimate:
     """The median of `values` (at least one, finite) with its 95 % interval."""
     low, high = interval(values)
-    return Figure(
+    return Estimate(
         median=float(statistics.median(values)),
         low=float(low),
         high=float(high),
@@ -70,7 +70,7 @@ def figure(values: Sequence[float]) -> Figure:
     )
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """The median of ours / theirs, formed round by round. Both were measured in the same rounds."""
     assert len(ours) == len(theirs)
     return figure([a / b for a, b in zip(ours, theirs, strict=True)])
@@ -82,7 +82,7 @@ def interleave(
     on_round: Callable[[int], None] = lambda number: None,
 ) -> dict[str, dict[str, list[float]]]:
     """Run every contestant once a round, `rounds` times. Every second round runs in the opposite
-    order, so that none is always the one after the same neighbour. Returns contestant ->
+    order, so that none is always the one after the same neighbor. Returns contestant ->
     measurement name -> one value a round.
     """
     values: dict[str, dict[str, list[float]]] = {name: {} for name in contestants}

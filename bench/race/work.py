@@ -32,7 +32,7 @@ class Work:
     folder: the dataset folder; all samples of `split` are stored as `stored`, "jpeg" or "raw".
     files: the same JPEGs as single files in class folders ("" for raw pixels, which every
     contestant takes from the beton's memory map). Output: images [batch_size, 3, image_size,
-    image_size] of `dtype` on `device`, normalised, and labels int64 [batch_size]. cores: how many
+    image_size] of `dtype` on `device`, normalized, and labels int64 [batch_size]. cores: how many
     this process may use.
     """
 

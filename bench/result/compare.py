@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slipform.bench.result.result import Figure, Result, Row
+from slipform.bench.result.result import Estimate, Result, Row
 from slipform.bench.result.tables import figure_text, label, markdown
 from slipform.pipelines.errors import SlipformError
 
@@ -36,8 +36,8 @@ class Change:
 
     key: tuple[str, ...]
     name: str
-    before: Figure
-    after: Figure
+    before: Estimate
+    after: Estimate
     change: tuple[float, float, float]
     worse: bool
     better: bool

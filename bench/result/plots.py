@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from slipform.bench.result.result import Figure, Row
+from slipform.bench.result.result import Estimate, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def _canvas(columns: int, width: float, height: float) -> tuple[Any, list[Axes]]
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
-def _errors(figures: Sequence[Figure]) -> list[list[float]]:
+def _errors(figures: Sequence[Estimate]) -> list[list[float]]:
     """How far each interval reaches below and above its median."""
     return [[f.median - f.low for f in figures], [f.high - f.median for f in figures]]
 
@@ -88,7 +88,7 @@ def loader_bars(rows: Sequence[Row]) -> str:
                 color=colors,
                 error_kw={"lw": 1, "capsize": 2},
             )
-            axis.set_title(f"{data}, {kind}{', colour jitter' if jittered else ''}")
+            axis.set_title(f"{data}, {kind}{', color jitter' if jittered else ''}")
             axis.set_xlabel("images/s")
         return _svg(figure)
 
@@ -96,7 +96,7 @@ def loader_bars(rows: Sequence[Row]) -> str:
 def _lines(
     axis: Axes,
     rows: Sequence[Row],
-    value: Callable[[Row], Figure | None],
+    value: Callable[[Row], Estimate | None],
     style: str,
     scale: float,
     suffix: str = "",

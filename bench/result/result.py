@@ -26,7 +26,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Figure(_Strict):
+class Estimate(_Strict):
     """The median of `repeats` measurements and its interval (see
     slipform.bench.race.measure.interval: 95 % from six repeats on)."""
 
@@ -36,7 +36,7 @@ class Figure(_Strict):
     repeats: int = Field(ge=1)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Figure:
+    def _ordered(self) -> Estimate:
         if not self.low <= self.median <= self.high:
             raise ValueError(
                 f"low <= median <= high does not hold: {self.low}, {self.median}, {self.high}"
@@ -55,7 +55,7 @@ class Row(_Strict):
     suite: Suite
     case: dict[str, Value]
     settings: Settings = {}
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Estimate] = {}
     status: Status = "ok"
     note: str = ""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipform.bench.result.result import Figure, Row, Value
+from slipform.bench.result.result import Estimate, Row, Value
 
 # The columns of each suite's table, in this order; what a file holds beyond them stays in the file.
 FIGURES = {
@@ -95,7 +95,7 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def figure_text(name: str, figure: Figure | None) -> str:
+def figure_text(name: str, figure: Estimate | None) -> str:
     """ "2,451 (2,400 to 2,480)"; the median alone where it was measured once."""
     if figure is None:
         return ""

@@ -29,7 +29,7 @@ from slipform.pipelines.plan.augmentation import ColorJitter
 OURS = "slipform_loader"
 EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # no hue: ffcv has none
-# (input, with colour jitter) -> our best executor is at least so many times as fast as ffcv's
+# (input, with color jitter) -> our best executor is at least so many times as fast as ffcv's
 # Loader, on a CPU
 REQUIRED = {
     ("streaming", False): 1.5,
@@ -134,7 +134,7 @@ def run_race(
             contestants[name] = stack.enter_context(Contestant(module, race.work, effort, fixed))
             opening = contestants[name].opening
             say(
-                f"{race.input}{' with colour jitter' if race.color_jitter else ''}: {name}:"
+                f"{race.input}{' with color jitter' if race.color_jitter else ''}: {name}:"
                 f" {opening.status}; {opening.note}"
             )
 
@@ -222,7 +222,7 @@ def shortfalls(rows: list[Row]) -> list[str]:
             if "multiple_of_ffcv" in row.figures
         ]
         wanted = REQUIRED[name, jittered]
-        what = f"{name}{' with colour jitter' if jittered else ''}"
+        what = f"{name}{' with color jitter' if jittered else ''}"
         if not ours:
             found.append(f"{what}: no multiple of ffcv was measured, at least {wanted} is required")
         elif max(ours) < wanted:

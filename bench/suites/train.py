@@ -8,7 +8,7 @@ slipform.train.step.step.train_step on a state made by slipform.train.step.build
 `train` runs.
 
 Each point has a process of its own. Within it the measurements take turns, so c / a is formed from
-neighbours in time. On a CPU loader and step share the cores, so c / a below 1 is work, not waiting.
+neighbors in time. On a CPU loader and step share the cores, so c / a below 1 is work, not waiting.
 On a GPU the host runs ahead of the device: what a full queue of the device costs is not waiting for
 data, so c / a is the measure there, and the waiting share its bound.
 """
@@ -30,7 +30,7 @@ from slipform.bench.race.images import image_files
 from slipform.bench.race.measure import Effort, figure, interleave, ratio, synchronize
 from slipform.bench.race.work import Work, is_small, usual_work
 from slipform.bench.race.worker import Died, isolated
-from slipform.bench.result.result import Figure, Row, Settings, Status
+from slipform.bench.result.result import Estimate, Row, Settings, Status
 from slipform.pipelines.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Outcome:
     status: Status = "ok"
     note: str = ""
     settings: Settings = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Estimate] = field(default_factory=dict)
 
 
 def feed(
@@ -123,7 +123,7 @@ def run_config(point: Point, work: Work) -> Any:
 
     own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
-        data=DataConfig(folder=point.data, loader=point.executor),  # type: ignore[arg-type]
+        data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
         augment=work.augment,
         model=ModelConfig(name=point.model, small_input=own_stem),
         optimizer=OptimizerConfig(lr=0.001, momentum=0.9),
@@ -227,20 +227,20 @@ def _measure(point: Point, effort: Effort) -> Outcome:
         settings: Settings = {
             "executor": loader.executor_name,
             "precision": dtype,
-            "compiled": state.rules.compiled,
+            "compiled": state.functions.compiled,
             "parameters": parameters,
             "torch_threads": torch.get_num_threads(),
         }
         figures = _figures(values) | {name: figure([value]) for name, value in memory.items()}
         figures["first_batch_seconds"] = figure([first_batch_seconds])
-        if state.rules.compiled:
+        if state.functions.compiled:
             figures["compile_seconds"] = figure(
                 [step_seconds[0] - statistics.median(step_seconds[1:])]
             )
     return Outcome(settings=settings, figures=figures)
 
 
-def _figures(values: dict[str, dict[str, list[float]]]) -> dict[str, Figure]:
+def _figures(values: dict[str, dict[str, list[float]]]) -> dict[str, Estimate]:
     rates = {name: found["images_per_second"] for name, found in values.items()}
     figures = {f"{name}_images_per_second": figure(found) for name, found in rates.items()}
     figures["end_to_end_ratio"] = ratio(rates["end_to_end"], rates["step"])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.decoding.jpeg_header import holds
+from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.rendering.pool import Pictures
 
 Int32 = npt.NDArray[np.int32]
@@ -69,7 +69,7 @@ class Decoder:
         """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black,
         and named in `bad`."""
         whole_headers = [
-            holds(jpeg, int(x1), int(y1))
+            declares_at_least(jpeg, int(x1), int(y1))
             for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)
         ]
         if all(whole_headers):

@@ -50,7 +50,7 @@ def header_size(data):  # type: ignore[no-untyped-def]
     return 0, 0
 
 
-def holds(jpeg: npt.NDArray[np.uint8], width: int, height: int) -> bool:
+def declares_at_least(jpeg: npt.NDArray[np.uint8], width: int, height: int) -> bool:
     """True where the stream's image is at least width x height."""
     found = header_size(jpeg)
     return bool(found[0] >= height and found[1] >= width)

@@ -49,7 +49,7 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
         from slipform.pipelines.executors.resident import ResidentExecutor
 
         return ResidentExecutor(beton, settings)
-    raise unknown("loader", name, (*NAMES, "auto"))
+    raise unknown("executor", name, (*NAMES, "auto"))
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -1,4 +1,5 @@
-"""What the loader hands an executor and gets back: `Settings`, `Job`, `Executor`, `Rendered`."""
+"""What the loader hands an executor and gets back: `Settings`, `BatchRequest`, `Executor`,
+`Rendered`."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchRequest:
     """One batch to make. indices int64 [N], all valid; plan: the Plan of these samples in this
     order."""
 
@@ -60,7 +61,7 @@ class Executor(Protocol):
     name: str
     depth: int
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchRequest) -> None:
         """Begin a job; returns at once."""
 
     def collect(self) -> Rendered:

@@ -1,10 +1,10 @@
-"""The `dali` executor: one DALI graph decodes, resizes, warps and colours; on a GPU (`mixed`
+"""The `dali` executor: one DALI graph decodes, resizes, warps and colors; on a GPU (`mixed`
 decoding) or on CPU cores.
 
 In: jobs. Out: batches on the device, handed to torch without a copy. The Plan's numbers are
 arguments of DALI's operators: an axis-aligned sample is one `resize` with a region of interest (its
 ends swapped for a flip), which equals the Plan's triangle filter; anything else is `resize` to the
-reduced size and `warp_perspective`; the colour map is `coord_transform`.
+reduced size and `warp_perspective`; the color map is `coord_transform`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch.utils.dlpack import from_dlpack
 from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.decoding.jpeg_header import holds
+from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.executors.dali_border import (
     erase_boxes,
     fill_outside,
@@ -46,12 +46,12 @@ class DaliExecutor:
         jpg = beton.modes == JPG
         if jpg.any() and not jpg.all():
             raise ConfigError(
-                f'{beton.path} mixes JPEG and raw samples, which loader = "dali" cannot. Use loader'
-                ' = "host".'
+                f'{beton.path} mixes JPEG and raw samples, which executor = "dali" cannot. Use'
+                ' executor = "host".'
             )
         if not settings.spec.axis_aligned and settings.spec.border == "reflect":
             raise ConfigError(
-                'loader = "dali" cannot warp with border = "reflect". Use loader = "host", or'
+                'executor = "dali" cannot warp with border = "reflect". Use executor = "host", or'
                 ' border = "zero" or "edge".'
             )
         self.depth = settings.depth
@@ -59,7 +59,7 @@ class DaliExecutor:
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
         self._graph = self._primed(self._build())
-        self._jobs: deque[tuple[Job, list[int]]] = deque()
+        self._jobs: deque[tuple[BatchRequest, list[int]]] = deque()
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
 
     def _build(self) -> Any:
@@ -124,7 +124,7 @@ class DaliExecutor:
         pipeline.build()
         return pipeline
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchRequest) -> None:
         began = time.perf_counter()
         bad = self._first_read.bad(job.indices)
         if self._jpg:
@@ -135,7 +135,7 @@ class DaliExecutor:
             headless = [
                 i
                 for i, (index, width, height) in enumerate(sides)
-                if not holds(beton.bytes_of(index), width, height)
+                if not declares_at_least(beton.bytes_of(index), width, height)
             ]
             bad += self._first_read.undecodable(job.indices, [i for i in headless if i not in bad])
         bad = sorted(
@@ -160,13 +160,13 @@ class DaliExecutor:
                 0,
             )
             for _ in range(self.depth):
-                self._feed(graph, Job(first, plan), [0])
+                self._feed(graph, BatchRequest(first, plan), [0])
             graph.schedule_run()
             for _ in range(self.depth):
                 graph.outputs()
         return graph
 
-    def _feed(self, graph: Any, job: Job, bad: list[int]) -> None:
+    def _feed(self, graph: Any, job: BatchRequest, bad: list[int]) -> None:
         beton, plan = self._beton, job.plan
 
         def feed(name: str, rows: npt.NDArray[Any]) -> None:

@@ -3,7 +3,7 @@ torch, on any device.
 
 In: images [N, S, S, 3] and their Plan. Out: the same. DALI's resize knows no borders: it repeats
 edge pixels; as `edge` and `reflect` repeat and mirror output pixels
-(`slipform.pipelines.plan.plan`), they are a gather, and `zero` is one colour. Where it reduces, its
+(`slipform.pipelines.plan.plan`), they are a gather, and `zero` is one color. Where it reduces, its
 filter reads beyond the edge: it is given black there (`paddings`), and the weight that this lost is
 made good here.
 """
@@ -74,7 +74,7 @@ def restore_edges(images: Tensor, plan: Plan) -> Tensor:
 
 
 def fill_outside(images: Tensor, plan: Plan) -> Tensor:
-    """images [N, S, S, 3] of an axis-aligned plan: pixels whose centre lies outside `clip` take the
+    """images [N, S, S, 3] of an axis-aligned plan: pixels whose center lies outside `clip` take the
     border."""
     columns, inside_x = _sources(plan, 0)
     rows, inside_y = _sources(plan, 1)

@@ -16,7 +16,7 @@ import numpy as np
 from slipform.pipelines.beton import JPG, RAW, Beton
 from slipform.pipelines.decoding.decoder import Decoder, threads_to_decode
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.pool import Pictures, RenderPool
 from slipform.pipelines.rendering.region import regions_needed
 
@@ -47,11 +47,11 @@ class HostExecutor:
         self._pool = RenderPool(settings, max(2, self.depth), threads)
         self._seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchRequest) -> None:
         self._pool.begin_reading(job.plan, partial(self._read, job), self._part)
 
     def collect(self) -> Rendered:
-        self._beton.let_go()
+        self._beton.release_pages()
         return self._pool.collect()
 
     def stats(self) -> dict[str, float]:
@@ -60,9 +60,9 @@ class HostExecutor:
     def close(self) -> None:
         self._pool.close()
 
-    def _read(self, job: Job, at: slice) -> Pictures:
+    def _read(self, job: BatchRequest, at: slice) -> Pictures:
         """The images of a part of a job, on the thread that will render them."""
-        part = Job(job.indices[at], job.plan.part(at))
+        part = BatchRequest(job.indices[at], job.plan.part(at))
         began = time.perf_counter()
         damaged = self._first_read.bad(part.indices)
         read = time.perf_counter()
@@ -72,7 +72,7 @@ class HostExecutor:
             self._seconds["decode_seconds"] += time.perf_counter() - read
         return replace(pictures, bad=tuple(sorted({*damaged, *pictures.bad})))
 
-    def _decode(self, job: Job) -> Pictures:
+    def _decode(self, job: BatchRequest) -> Pictures:
         beton, indices = self._beton, job.indices
         stored = Pictures(
             beton.data.ctypes.data + beton.offsets[indices],

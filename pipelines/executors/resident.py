@@ -14,7 +14,7 @@ import numpy as np
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.pool import Pictures, RenderPool
 
 
@@ -33,7 +33,7 @@ class ResidentExecutor:
             settings, self.depth + 1
         )  # those under way and the one that the consumer has
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchRequest) -> None:
         decoded, at = self._decoded, job.indices
         bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
         pictures = Pictures(

@@ -17,7 +17,7 @@ from torch import Tensor
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.executors.contract import Job, Rendered, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS, reduced_size
 from slipform.pipelines.upload import upload
@@ -51,14 +51,14 @@ class ResidentGpuExecutor:
         self._jobs: deque[tuple[int, int, list[int]]] = deque()
         self._next = 0
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: BatchRequest) -> None:
         slot = self._next
         self._next = (slot + 1) % len(self._ring)
         with self._side.fill(slot) if self._side else contextlib.nullcontext():
             self._render(job, self._ring[slot])
         self._jobs.append((slot, len(job), np.flatnonzero(self._bad[job.indices]).tolist()))
 
-    def _render(self, job: Job, out: Tensor) -> None:
+    def _render(self, job: BatchRequest, out: Tensor) -> None:
         import triton
 
         from slipform.pipelines.rendering import triton as triton_render

@@ -4,14 +4,14 @@ recipe.
 In: settings. Out: a frozen, checked spec; `slipform.pipelines.plan.plan.draw` turns it into the
 numbers of one batch.
 
-Parameters mean what torchvision.transforms.v2 means by them. The Plan is one matrix and one colour
+Parameters mean what torchvision.transforms.v2 means by them. The Plan is one matrix and one color
 map, so it differs where torchvision's chain is not linear:
-- colour jitter is not clamped between its steps (nor at its end); contrast turns about mid-grey
-  (0.5) and not about the image's own mean; hue is a rotation about the grey axis of RGB and not a
+- color jitter is not clamped between its steps (nor at its end); contrast turns about mid-gray
+  (0.5) and not about the image's own mean; hue is a rotation about the gray axis of RGB and not a
   shift in HSV; the order of the four is fixed (brightness, contrast, saturation, hue) where
   torchvision shuffles it;
 - the whole geometry is sampled once, where torchvision would resample after every step;
-- fill is black before normalisation, for rotation and perspective too.
+- fill is black before normalization, for rotation and perspective too.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Augmentation:
     # "alternating": each image flips in every other epoch (Keller Jordan, airbench, 2024)
     flip: Flip = "none"
     flip_probability: float = 0.5
-    rotation: float = 0.0  # uniform in [-rotation, rotation] about the crop's centre
+    rotation: float = 0.0  # uniform in [-rotation, rotation] about the crop's center
     perspective: float = 0.0  # distortion scale, as RandomPerspective's
     perspective_probability: float = 0.5
     translate: Pair = (0.0, 0.0)  # largest share of the width and the height, as RandomAffine's
@@ -145,7 +145,7 @@ class Augmentation:
         )
 
     def evaluation(self) -> Augmentation:
-        """The same without anything random: resize, center crop (or the squeeze), normalise."""
+        """The same without anything random: resize, center crop (or the squeeze), normalize."""
         return Augmentation(
             image_size=self.image_size,
             resize=self.resize,

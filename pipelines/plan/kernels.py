@@ -1,10 +1,10 @@
 """The kernel behind `slipform.pipelines.plan.plan.draw`: random numbers -> box, flips, warp,
-colour; numba, one sample after another.
+color; numba, one sample after another.
 
 In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the Plan's
 arrays, filled. Every sample draws by number, so that adding an augmentation never moves another's
 random numbers:
-    0..9 crop (attempts)   10 flips, grayscale   11 colour jitter   12 rotation, shear, translation
+    0..9 crop (attempts)   10 flips, grayscale   11 color jitter   12 rotation, shear, translation
     13 zoom, perspective 14, 15 perspective's corners   20..29 erasing (attempts)   30 the parity of
     the alternating flip
 """
@@ -157,7 +157,7 @@ def _flips(numbers, u0, u1, key, epoch, sample):
 
 @kernel
 def _inverse_affine(numbers, size, key, epoch, sample, out):
-    """Output point -> point before rotation, shear, zoom and translation about the output's centre
+    """Output point -> point before rotation, shear, zoom and translation about the output's center
     (RandomAffine, inverted)."""
     u = uniforms(key, epoch, sample, np.uint64(12))
     v = uniforms(key, epoch, sample, np.uint64(13))
@@ -232,7 +232,7 @@ def _factor(u, strength):
 
 @kernel
 def _color(numbers, gray, u0, u1, u2, u3, out):
-    """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalise, as one
+    """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalize, as one
     affine map of 0..255."""
     brightness, contrast = _factor(u0, numbers.brightness), _factor(u1, numbers.contrast)
     saturation = 0.0 if gray else _factor(u2, numbers.saturation)

@@ -3,23 +3,23 @@
 In: a spec, sample indices, the stored images' sizes, seed and epoch. Out: a Plan; what the
 executors do with it is written here once, in words:
 
-Coordinates are continuous: pixel i covers [i, i + 1), its centre is i + 0.5. `geometry` maps an
+Coordinates are continuous: pixel i covers [i, i + 1), its center is i + 0.5. `geometry` maps an
 output point (x, y, 1) to a point of the stored image (divide by the third component).
 
-Axis-aligned (a box, perhaps mirrored): the output pixel's centre (x + 0.5, y + 0.5) is mapped, and
+Axis-aligned (a box, perhaps mirrored): the output pixel's center (x + 0.5, y + 0.5) is mapped, and
 the stored pixels about it are averaged with a triangle whose half-width is max(1, scale) per axis,
 scale being stored pixels per output pixel: bilinear where an axis is enlarged, antialiased where it
 is reduced, as Pillow and torchvision (antialias=True) do. Pixels outside `clip` do not exist:
-weights are renormalised over those inside. A centre outside `clip` takes `border`: zero is black;
+weights are renormalized over those inside. A center outside `clip` takes `border`: zero is black;
 edge is the outermost output pixel repeated; reflect mirrors output pixels about the outermost one's
-centre.
+center.
 
 Otherwise (rotation, perspective, affine): where the map reduces, the image is first resized as
-above, by the map's scale along each axis at the output's centre; then each output centre is sampled
+above, by the map's scale along each axis at the output's center; then each output center is sampled
 bilinearly, with `border` outside the image.
 
-Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalised RGB; `erase` boxes are filled with
-0 (the mean colour).
+Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalized RGB; `erase` boxes are filled with
+0 (the mean color).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def draw(
     """The Plan of the samples `indices` (int64 [N]) whose stored sizes are heights, widths (int32
     [N]), in `epoch`.
 
-    A sample's numbers depend on (seed, epoch, index) alone, not on its neighbours. Philox:
+    A sample's numbers depend on (seed, epoch, index) alone, not on its neighbors. Philox:
     `slipform.pipelines.plan.philox`.
     """
     assert not isinstance(spec.normalize, str), "resolve the spec first"

@@ -1,4 +1,4 @@
-"""Stored pixels -> the net's input on CPU cores: resample, colour, normalise and round in one pass;
+"""Stored pixels -> the net's input on CPU cores: resample, color, normalize and round in one pass;
 numba.
 
 In: addresses of uint8 [H, W, 3] images (mapped betons, decoded JPEGs, resident pixels) and a Plan.

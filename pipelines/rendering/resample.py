@@ -1,14 +1,14 @@
-"""The separable resampling kernel: a box of stored pixels, perhaps mirrored -> coloured output
+"""The separable resampling kernel: a box of stored pixels, perhaps mirrored -> colored output
 rows; numba.
 
-In: uint8 pixels, where output pixels are centred in them, a colour map. Out: float32, bfloat16 or
+In: uint8 pixels, where output pixels are centerd in them, a color map. Out: float32, bfloat16 or
 float16 rows.
 
-Each output row is first blended from stored rows (numba vectorises that over the row); then each
-pair of output pixels is blended from that row's pixels, multiplied by the colour matrix and stored:
+Each output row is first blended from stored rows (numba vectorizes that over the row); then each
+pair of output pixels is blended from that row's pixels, multiplied by the color matrix and stored:
 two pixels per AVX register (`simd.py`). From random boxes of 160 x 160 on average to 224 x 224 in
-float32 this took 78 to 92 microseconds of one core of an EPYC (Zen 4), any colour matrix included;
-cv2.resize alone, to uint8 and without colours, took 73.
+float32 this took 78 to 92 microseconds of one core of an EPYC (Zen 4), any color matrix included;
+cv2.resize alone, to uint8 and without colors, took 73.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def resample(
 ):
     """Map uint8 [H, W * 3] to out_height x out_width pixels; row j goes to out[base + j * stride:].
 
-    Pixel (i, j) is centred at (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the stored image. The
+    Pixel (i, j) is centerd at (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the stored image. The
     other arguments: `render`.
     """
     taps_y, taps_x = num_taps(dy, y, clip[1], clip[3]), num_taps(dx, x, clip[0], clip[2])
@@ -135,7 +135,7 @@ def _blend_rows(image, first, weights, left, width, row):
 
 @kernel
 def color_columns(color):
-    """float32 [32]: the colour map's four columns, each twice in four lanes, the fourth lane 0."""
+    """float32 [32]: the color map's four columns, each twice in four lanes, the fourth lane 0."""
     columns = np.zeros(32, np.float32)
     for k in range(4):
         for c in range(3):

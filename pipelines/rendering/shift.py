@@ -1,7 +1,7 @@
 """The kernel for boxes that are moved and mirrored by whole pixels, as CIFAR's crop with padding
 and flip is; numba.
 
-In: uint8 pixels, a whole-numbered offset, a colour map. Out: the same rows as `resample` gives,
+In: uint8 pixels, a whole-numbered offset, a color map. Out: the same rows as `resample` gives,
 which needs no taps here: half of what a 32 px image cost there was preparing them.
 """
 

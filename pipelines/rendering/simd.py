@@ -1,7 +1,7 @@
 """Eight-lane float vectors for numba: two RGB pixels side by side, (r, g, b, _, r, g, b, _).
 
 In: float32 arrays and positions in them. Out: values of type Float8 that live in one AVX register
-(LLVM splits them where the processor has narrower ones). Numba's own vectoriser cannot gather
+(LLVM splits them where the processor has narrower ones). Numba's own vectorizer cannot gather
 pixels of three channels; these few operations are what `render.py` needs (`resample.py` says how
 fast that is).
 """

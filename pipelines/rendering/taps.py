@@ -27,7 +27,7 @@ def num_taps(step, start, low, high):
 
 @kernel
 def axis_taps(start, step, low, high, border, first, weights, count):
-    """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centred at start
+    """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centerd at start
     + (i + 0.5) * step.
 
     Taps lie in low..high-1, always first..first + taps - 1, unneeded ones with weight 0; the
@@ -35,7 +35,7 @@ def axis_taps(start, step, low, high, border, first, weights, count):
     """
     taps = weights.shape[1]
     support = max(1.0, abs(step))
-    # Outermost output pixels' centres, which edge and reflect turn about.
+    # Outermost output pixels' centers, which edge and reflect turn about.
     inner_low, inner_high = low + 0.5 * abs(step), high - 0.5 * abs(step)
     for i in range(count):
         center = start + (i + 0.5) * step
@@ -68,7 +68,7 @@ def axis_taps(start, step, low, high, border, first, weights, count):
 @kernel
 def reduced_size(matrix, size, height, width):
     """(height, width) to which an image is reduced before it is warped: divided by the map's scale
-    at the output's centre."""
+    at the output's center."""
     u = v = size / 2
     depth = matrix[2, 0] * u + matrix[2, 1] * v + matrix[2, 2]
     x = (matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2]) / depth

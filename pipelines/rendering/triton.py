@@ -1,5 +1,5 @@
 """Stored pixels in a GPU's memory -> the net's input, in one Triton kernel: resample or warp,
-colour, round.
+color, round.
 
 In: uint8 pixels of many images in one buffer, and a Plan's numbers on the device. Out: [N, S, S, 3]
 in float32, bfloat16 or float16. It computes what `render` does on a CPU, in the words of
@@ -137,7 +137,7 @@ def _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen):
 
 @triton.jit
 def _fold(center, step, low, high, BORDER: tl.constexpr):
-    """Centres outside low..high brought inside, as `taps.axis_taps` does for edge and reflect."""
+    """Centers outside low..high brought inside, as `taps.axis_taps` does for edge and reflect."""
     if BORDER == 0:
         return center
     inner_low, inner_high = low + 0.5 * step, high - 0.5 * step

@@ -1,6 +1,6 @@
-"""The warping kernel: any homography of stored pixels -> coloured output rows; numba.
+"""The warping kernel: any homography of stored pixels -> colored output rows; numba.
 
-In: uint8 pixels, output point -> stored point, a colour map. Out: float32, bfloat16 or float16
+In: uint8 pixels, output point -> stored point, a color map. Out: float32, bfloat16 or float16
 rows. Where the map reduces, the image is reduced first (`resample`), then sampled bilinearly: the
 four taps of two output pixels at a time.
 """
@@ -38,7 +38,7 @@ _FRAME = 2  # black pixels about the reduced image: taps outside need no test
 
 @kernel(fastmath={"contract", "nsz"})
 def warp(image, matrix, border, color, size, kind, out32, out16, base):
-    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centres; rows
+    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centers; rows
     follow each other at out[base:].
 
     matrix [3, 3]: `Plan.geometry`; border: what lies outside the image. The other arguments:
@@ -97,7 +97,7 @@ def _reduced(image, matrix, size):
     whole = np.array([0, 0, stored_width, stored_height], np.int32)
     none = np.empty(0, np.uint16)
     dx, dy = stored_width / width, stored_height / height
-    # The lane that a stored pair of pixels spills is 0 under this colour map, so that the frame
+    # The lane that a stored pair of pixels spills is 0 under this color map, so that the frame
     # stays black.
     begin = _FRAME * stride + _FRAME * 3
     resample(
@@ -146,7 +146,7 @@ def _locate(m, i, j, height, width, stride, border):
 
 @kernel
 def _mirror(x, length):
-    """Fold a position between the centres of the first and the last pixel."""
+    """Fold a position between the centers of the first and the last pixel."""
     period = max(2.0 * (length - 1), 1e-6)
     x = min(max(x, -1e6), 1e6) % period
     return min(x, period - x, length - 1.0)

@@ -1,9 +1,9 @@
-"""Coloured shapes on textured ground: a generated dataset that a small net learns within minutes;
+"""Colored shapes on textured ground: a generated dataset that a small net learns within minutes;
 tests and the demo use it.
 
 In: sizes, numbers and a seed. Out: a SampleSource of JPEG bytes, image i always the same one. The
-shape is the class; the colour only hints at it in half of the images, and some images are gray, so
-colour alone does not give the class away.
+shape is the class; the color only hints at it in half of the images, and some images are gray, so
+color alone does not give the class away.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def draw(generator: np.random.Generator, shape: str, height: int, width: int) ->
     mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)[..., None].astype(
         np.int32
     )
-    colour = _colour(generator, CLASSES.index(shape), ground.mean())
-    image = ((ground * (255 - mask) + colour * mask) // 255).astype(np.uint8)
+    color = _color(generator, CLASSES.index(shape), ground.mean())
+    image = ((ground * (255 - mask) + color * mask) // 255).astype(np.uint8)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(generator.integers(75, 96))]
     if generator.random() < GRAY_SHARE:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -108,7 +108,7 @@ def _texture(generator: np.random.Generator, height: int, width: int) -> npt.NDA
     return np.clip(soft + generator.integers(-12, 13, (height, width, 1)), 0, 255)
 
 
-def _colour(generator: np.random.Generator, label: int, ground: float) -> npt.NDArray[np.int32]:
+def _color(generator: np.random.Generator, label: int, ground: float) -> npt.NDArray[np.int32]:
     """RGB of the shape, well away from the ground's brightness; in half of the images of the
     class's own hue."""
     import cv2
@@ -181,7 +181,7 @@ def _option(
 DATASETS = (
     Dataset(
         name="shapes",
-        help="Coloured shapes on textured ground, generated: for trying things out.",
+        help="Colored shapes on textured ground, generated: for trying things out.",
         example="prep shapes --out data/shapes",
         read=read,
         takes_source=False,

@@ -14,7 +14,7 @@ from slipform.models.registry import ModelConfig, build
 
 
 def images(count: int = 150) -> torch.Tensor:
-    """Correlated between places and colours, with a mean that is not 0, as photographs are."""
+    """Correlated between places and colors, with a mean that is not 0, as photographs are."""
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(count, 3, 34, 34, generator=generator)
     smooth = nn.functional.avg_pool2d(noise, 3, stride=1) * 2 + noise[:, :, 1:-1, 1:-1] * 0.3

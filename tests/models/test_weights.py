@@ -94,7 +94,7 @@ def test_another_head_is_missing_here_and_unexpected_there(tmp_path: Path) -> No
         f"classifier.0.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")
     }
     assert report.unexpected == ("classifier.0.bias", "classifier.0.weight")
-    assert "not there, newly initialised: classifier.0.0.weight" in str(report)
+    assert "not there, newly initialized: classifier.0.0.weight" in str(report)
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def triangle(
     start: float, step: float, count: int, low: int, high: int, border: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """(float64 [count, high] weights of the stored pixels for each output pixel, bool [count]: its
-    centre is inside)."""
+    center is inside)."""
     ends = sorted(((low - start) / step, (high - start) / step))
     grid = np.arange(
         int(ends[0]) - 2, int(ends[1]) + 3
@@ -120,7 +120,7 @@ def warp(
 
 
 def picture(image: np.ndarray, plan: Any, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sample i of a Plan: (float64 [S, S, 3] normalised, bool [S, S]: pixels that the semantics
+    """Sample i of a Plan: (float64 [S, S, 3] normalized, bool [S, S]: pixels that the semantics
     define)."""
     known = np.ones((plan.image_size, plan.image_size), bool)
     if plan.axis_aligned:

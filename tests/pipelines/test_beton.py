@@ -53,7 +53,7 @@ def test_mapped_pages_are_let_go_and_views_stay_valid(folders: ModuleType, tmp_p
     views = [beton.raw(i) for i in range(8)]
     before = [view.copy() for view in views]
     assert mapped_kib() > 8 * 150
-    beton.let_go()
+    beton.release_pages()
     assert mapped_kib() == 0
     for view, expected in zip(views, before, strict=True):
         np.testing.assert_array_equal(view, expected)

@@ -109,9 +109,9 @@ def test_a_position_after_every_batch_goes_on_with_the_same_samples(
             other.close()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world_size", [2, 4])
 def test_a_position_loads_into_any_number_of_processes(
-    shapes: Path, whole: Any, world: int
+    shapes: Path, whole: Any, world_size: int
 ) -> None:
     """And batch size: together they see what one process would have seen."""
     with _loader(shapes) as saver:
@@ -119,8 +119,12 @@ def test_a_position_loads_into_any_number_of_processes(
         seen = [index for _ in range(3) for index in next(steps).indices.tolist()]
         state = saver.state_dict()
     parts = []
-    for rank, executor in zip(range(world), ("host", "resident", "dali", "host"), strict=False):
-        with _loader(shapes, executor, 180 // world // 5, rank=rank, world=world) as loader:
+    for rank, executor in zip(
+        range(world_size), ("host", "resident", "dali", "host"), strict=False
+    ):
+        with _loader(
+            shapes, executor, 180 // world_size // 5, rank=rank, world_size=world_size
+        ) as loader:
             loader.load_state_dict(state)
             parts.append(_epoch(loader))
             assert (loader.epoch, loader.seen) == (1, 0)
@@ -160,14 +164,14 @@ def test_seeds_differ(shapes: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world_size: int) -> None:
     """60 images in batches of 16: padded with labels -100 and indices -1, over any number of
     processes."""
     counted, batches = [], []
-    for rank in range(world):
+    for rank in range(world_size):
         with _loader(
-            shapes, executor, 16, split="val", training=False, rank=rank, world=world
+            shapes, executor, 16, split="val", training=False, rank=rank, world_size=world_size
         ) as loader:
             batches += [
                 len(list(loader)),

@@ -18,7 +18,7 @@ from slipform.pipelines.order import EpochOrder
 def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]:
     """The batches of one process from a position on."""
     batches = []
-    at = order.normal(epoch, seen)
+    at = order.next_position(epoch, seen)
     while at[0] == epoch:
         batches.append(order.batch(*at))
         at = order.after(*at)
@@ -35,7 +35,7 @@ def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
         np.testing.assert_array_equal(np.sort(samples), np.arange(1000))
     assert len({tuple(samples) for samples in epochs}) == 6
     np.testing.assert_array_equal(
-        order.samples(3), EpochOrder(1000, 50, world=4, rank=2).samples(3)
+        order.samples(3), EpochOrder(1000, 50, world_size=4, rank=2).samples(3)
     )
 
 
@@ -43,22 +43,25 @@ def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
     num=st.integers(1, 300),
     size=st.integers(1, 24),
     epoch=st.integers(0, 1000),
-    world=st.sampled_from([2, 3, 4]),
+    world_size=st.sampled_from([2, 3, 4]),
     shuffle=st.booleans(),
     drop=st.booleans(),
     block=st.sampled_from([0, 1, 7, 64, 500]),
     window=st.integers(1, 5),
 )
 def test_shards_interleave_to_the_order_of_one_process(
-    num, size, epoch, world, shuffle, drop, block, window
+    num, size, epoch, world_size, shuffle, drop, block, window
 ) -> None:  # type: ignore[no-untyped-def]
     options = {"seed": 3, "shuffle": shuffle, "drop_last": drop, "block": block, "window": window}
-    if drop and num < size * world:
+    if drop and num < size * world_size:
         with pytest.raises(ConfigError, match="larger than the split"):
-            EpochOrder(num, size, rank=0, world=world, **options)
+            EpochOrder(num, size, rank=0, world_size=world_size, **options)
         return
-    alone = EpochOrder(num, size * world, **options)
-    shards = [EpochOrder(num, size, rank=rank, world=world, **options) for rank in range(world)]
+    alone = EpochOrder(num, size * world_size, **options)
+    shards = [
+        EpochOrder(num, size, rank=rank, world_size=world_size, **options)
+        for rank in range(world_size)
+    ]
     whole, parts = _epoch(alone, epoch), [_epoch(shard, epoch) for shard in shards]
     assert {len(batches) for batches in parts} == {len(whole)} == {alone.num_batches}
     for step, batch in enumerate(whole):
@@ -66,7 +69,7 @@ def test_shards_interleave_to_the_order_of_one_process(
     flat = np.concatenate(whole) if whole else np.zeros(0, int)
     np.testing.assert_array_equal(
         flat[flat >= 0],
-        alone.samples(epoch)[: num if not drop else num // (size * world) * size * world],
+        alone.samples(epoch)[: num if not drop else num // (size * world_size) * size * world_size],
     )
     np.testing.assert_array_equal(np.sort(alone.samples(epoch)), np.arange(num))
 
@@ -91,11 +94,11 @@ def test_the_rest_after_a_resume_does_not_depend_on_the_batch_size(
 
 
 @pytest.mark.parametrize("num", [1, 5, 16, 17])
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_evaluation_gives_every_sample_once_and_pads(num: int, world: int) -> None:
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_gives_every_sample_once_and_pads(num: int, world_size: int) -> None:
     shards = [
-        EpochOrder(num, 4, shuffle=False, drop_last=False, rank=rank, world=world)
-        for rank in range(world)
+        EpochOrder(num, 4, shuffle=False, drop_last=False, rank=rank, world_size=world_size)
+        for rank in range(world_size)
     ]
     batches = [batch for shard in shards for batch in _epoch(shard)]
     assert {len(batch) for batch in batches} == {4}
@@ -137,9 +140,9 @@ def test_no_samples_give_no_batches() -> None:
     ("options", "says"),
     [
         ({"batch_size": 0}, "batch_size = 0"),
-        ({"batch_size": 4, "rank": 2, "world": 2}, "ranks go from 0 to 1"),
-        ({"batch_size": 4, "rank": -1, "world": 2}, "rank -1"),
-        ({"batch_size": 60, "world": 2}, "train.batch_size to 50 or less"),
+        ({"batch_size": 4, "rank": 2, "world_size": 2}, "ranks go from 0 to 1"),
+        ({"batch_size": 4, "rank": -1, "world_size": 2}, "rank -1"),
+        ({"batch_size": 60, "world_size": 2}, "train.batch_size to 50 or less"),
     ],
 )
 def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
@@ -147,7 +150,7 @@ def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
         EpochOrder(100, **options)
 
 
-def test_neighbours_stay_near_each_other(shapes: Path) -> None:
+def test_neighbors_stay_near_each_other(shapes: Path) -> None:
     """block: blocks of the stored order lie within one window, every sample comes once, a position
     fits no other order."""
     with Loader(shapes, batch_size=16, block=5, executor="resident") as loader:

@@ -1,4 +1,4 @@
-"""The tune profile: written, read, and followed by loader = "auto" alone."""
+"""The tune profile: written, read, and followed by executor = "auto" alone."""
 
 from __future__ import annotations
 

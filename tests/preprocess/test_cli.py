@@ -163,8 +163,8 @@ def test_shapes_are_what_tests_rely_on(shapes: Path, shapes_raw: Path) -> None:
     assert set(zip(raw.widths.tolist(), raw.heights.tolist(), strict=True)) == {(32, 32)}
 
 
-def test_colour_alone_does_not_give_the_class_away(shapes: Path) -> None:
-    """Nearest class mean over a colour histogram, fitted on train: far below what the shapes
+def test_color_alone_does_not_give_the_class_away(shapes: Path) -> None:
+    """Nearest class mean over a color histogram, fitted on train: far below what the shapes
     allow."""
 
     def histograms(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -111,7 +111,7 @@ def test_unusual_files_look_as_in_pillow(name: str) -> None:
     decoded = reference(bytes(kept.data)).astype(int)
     assert (
         np.abs(decoded - reference(data)).mean() < 12
-    )  # these pictures have hard edges in colour; 4:2:0 softens them
+    )  # these pictures have hard edges in color; 4:2:0 softens them
 
 
 def test_alpha_is_laid_over_white() -> None:
@@ -132,7 +132,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
 
 
 def test_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue")]
     pixels, changed = decode_any(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert "animation" in changed
     assert (pixels == [255, 0, 0]).all()

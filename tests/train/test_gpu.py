@@ -36,7 +36,7 @@ def test_compiled_steps_are_the_eager_ones(
     sets = [
         f"train.precision={precision}",
         "train.tf32=false",
-        "data.loader=resident",
+        "data.executor=resident",
         "train.epochs=3",
     ]
     for name in ("off", mode):
@@ -66,7 +66,7 @@ def test_stopped_and_resumed_bit_for_bit(
 ) -> None:
     sets = (
         "train.deterministic=true",
-        f"data.loader={loader}",
+        f"data.executor={loader}",
         "train.ema=0.9",
         "augment.color_jitter.hue=0.1",
     )
@@ -76,7 +76,7 @@ def test_stopped_and_resumed_bit_for_bit(
 
     def after(run: Any, *arguments: Any) -> None:
         if run.state.step == step:
-            run.wished_to_stop.set()
+            run.stop_requested.set()
         original(run, *arguments)
 
     monkeypatch.setattr(loop, "_after_step", after)
@@ -104,7 +104,7 @@ def test_the_step_does_not_wait_for_the_device(
 
     monkeypatch.setattr(loop, "train_step", step)
     fit(
-        small("train.precision=bf16", "data.loader=resident"),
+        small("train.precision=bf16", "data.executor=resident"),
         shapes,
         tmp_path / "run",
         device="cuda",

@@ -150,7 +150,9 @@ def check(settings: Settings) -> RunConfig:
     try:
         # By way of JSON, since pydantic's strict mode takes a list for a tuple there and only
         # there.
-        return RunConfig.model_validate_json(json.dumps(settings, default=str), strict=True)
+        return RunConfig.model_validate_json(
+            json.dumps(_renamed(settings), default=str), strict=True
+        )
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
 
@@ -234,9 +236,18 @@ def _merged(below: Settings, above: Settings) -> Settings:
     return merged
 
 
+def _renamed(settings: Settings) -> Settings:
+    """Settings under today's names: recipes and run folders of before say data.loader."""
+    data = settings.get("data")
+    if not isinstance(data, dict) or "loader" not in data or "executor" in data:
+        return settings
+    return {**settings, "data": {"executor" if k == "loader" else k: v for k, v in data.items()}}
+
+
 def _laid_over(below: Settings, above: Settings) -> Settings:
     """As `_merged`, but where `above` names another net, optimizer, schedule or loss, what only the
     old one reads goes."""
+    below, above = _renamed(below), _renamed(above)
     old, new = below.get("model"), above.get("model")
     if (
         isinstance(old, dict)

@@ -26,7 +26,7 @@ class DataConfig(Section):
     """[data]: where the betons are and how they are read. `folder` is filled in by the command."""
 
     folder: str = ""
-    loader: Literal["auto", "dali", "host", "resident"] = "auto"
+    executor: Literal["auto", "dali", "host", "resident"] = "auto"
     threads: int = Field(
         default=0, ge=0
     )  # 0: as `bench tune` found, else as many as this process may use
@@ -48,7 +48,7 @@ class OptimizerConfig(Section):
         default=None, ge=0
     )  # of BatchNorm's biases, where it differs from the rest
     weight_decay: float = Field(default=0.0, ge=0)
-    decay_all: bool = True  # false: biases and normalisation layers have no weight decay
+    decay_all: bool = True  # false: biases and normalization layers have no weight decay
     momentum: float = Field(default=0.0, ge=0, lt=1)
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)

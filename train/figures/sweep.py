@@ -15,7 +15,7 @@ KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 def curves(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
-    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A colour for each run, a
+    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A color for each run, a
     line for each seed.
 
     None where no run has an epoch yet.

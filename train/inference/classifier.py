@@ -69,7 +69,7 @@ def validate_trained(trained: Trained, data: Path | None, split: str) -> tuple[E
     """The result on a split of `data`, or of the run's own dataset; and the loader, which the
     caller closes.
 
-    Images are normalised with the mean and deviation that training used.
+    Images are normalized with the mean and deviation that training used.
     """
     folder = data or Path(trained.config.data.folder)
     other = read_manifest(folder)

@@ -2,7 +2,7 @@
 
 In: a Trained on the CPU, a format. Out: model.safetensors, model.onnx (batch size free) or
 model.pt2 (torch.export, batch size free), and how far its logits are from the model's. Images go in
-normalised, float32 [N, 3, S, S].
+normalized, float32 [N, 3, S, S].
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def export_model(trained: Trained, kind: str, out: Path) -> tuple[Path, float]:
 
 
 def _metadata(trained: Trained) -> dict[str, str]:
-    """What one needs to use the model: names of classes, size and normalisation of the images."""
+    """What one needs to use the model: names of classes, size and normalization of the images."""
     spec = trained.config.augment.evaluation().resolved(trained.manifest.mean, trained.manifest.std)
     return {
         "model": trained.config.model.name,

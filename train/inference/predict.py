@@ -77,7 +77,7 @@ def predict_images(trained: Trained, files: Sequence[Path], top: int) -> Iterato
     settings = Settings(
         spec,
         BATCH_SIZE,
-        trained.state.rules.precision,
+        trained.state.functions.precision,
         trained.process.device,
         threads=torch.get_num_threads(),
     )

@@ -22,65 +22,65 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 
 @dataclass(frozen=True)
 class Process:
-    """rank of world; device: where this process computes."""
+    """rank of world_size; device: where this process computes."""
 
     device: torch.device
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     @property
     def is_main(self) -> bool:
         """Whether this one writes files and prints."""
         return self.rank == 0
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def agreement(self) -> Agreement:
         """All must ask for it at the same place."""
-        if self.world == 1:
+        if self.world_size == 1:
             return Agreement(None)
         group = dist.new_group(backend="gloo")
         assert isinstance(group, dist.ProcessGroup)
         return Agreement(group)
 
-    def gather(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Every process' value, by rank, on every process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def from_main(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """Rank 0's value, on every process."""
-        return self.gather(value)[0]
+        return self.all_gather(value)[0]
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Rank 0's values go to all, in place."""
-        if self.world > 1:
+        if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
 
 class Agreement:
-    """Whether any process has a wish, asked at every step without waiting for the device or for a
-    slower process: with several of them the answer is the one to the step before, which has long
+    """Whether any process has a request, asked at every step without waiting for the device or for
+    a slower process: with several of them the answer is the one to the step before, which has long
     been there. Messages go through the hosts' memory (gloo)."""
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self._group = group
         self._asked: tuple[Tensor, dist.Work] | None = None
 
-    def any(self, wish: bool) -> bool:
+    def any(self, request: bool) -> bool:
         """The same answer on every process; all must ask equally often."""
         if self._group is None:
-            return wish
+            return request
         before = self._asked
-        number = torch.tensor(int(wish))
+        number = torch.tensor(int(request))
         work = dist.all_reduce(number, group=self._group, async_op=True)
         assert work is not None
         self._asked = number, work
@@ -97,8 +97,8 @@ def join(device: str) -> Iterator[Process]:
 
     An error of the others' connection becomes a SlipformError that says what to do.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
         yield Process(pick_device(device, 0))
         return
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
@@ -106,12 +106,12 @@ def join(device: str) -> Iterator[Process]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Process(chosen, dist.get_rank(), world)
+        yield Process(chosen, dist.get_rank(), world_size)
     except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
         if not _lost_peer(error):
             raise
         raise SlipformError(
-            f"process {dist.get_rank()} of {world} lost the others: one of them has died"
+            f"process {dist.get_rank()} of {world_size} lost the others: one of them has died"
             f" ({str(error).splitlines()[0]}). Look at its own messages; then go on with --resume,"
             " with as many processes as you like."
         ) from error

@@ -37,20 +37,20 @@ def end_with_sweep() -> None:
 def watched() -> Iterator[threading.Event]:
     """Inside, the first signal sets the event. Outside the main thread Python takes no handlers,
     and none are set."""
-    wished = threading.Event()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield wished
+        yield requested
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        wished.set()
+        requested.set()
         signal.signal(number, before[signal.Signals(number)])
 
     for number in _SIGNALS:
         signal.signal(number, handle)
     try:
-        yield wished
+        yield requested
     finally:
         for number in _SIGNALS:
             signal.signal(number, before[number])

@@ -30,7 +30,9 @@ MIN_STEPS_PER_EPOCH = 10
 
 def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> int:
     """A power of two. Trial steps run on a model of their own, of which nothing is left behind."""
-    limit = max(1, manifest.split("train").num_samples // (MIN_STEPS_PER_EPOCH * process.world))
+    limit = max(
+        1, manifest.split("train").num_samples // (MIN_STEPS_PER_EPOCH * process.world_size)
+    )
     if process.device.type == "cpu":
         return min(ON_CPU, limit)
 
@@ -71,7 +73,7 @@ def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int
             num_classes=num_classes,
             num_batches=2,
             device=process.device,
-            dtype=state.rules.precision,
+            dtype=state.functions.precision,
         )
         for batch in data:
             train_step(state, batch)

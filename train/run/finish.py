@@ -25,7 +25,7 @@ def finish(run: Run) -> dict[str, Any]:
     state, process = run.state, run.process
     if process.is_main:
         state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
-    process.share(state.evaluated.state_dict().values())
+    process.broadcast(state.evaluated.state_dict().values())
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
@@ -55,9 +55,9 @@ def finish(run: Run) -> dict[str, Any]:
         "device": str(process.device),
         "machine": machine_name(process.device),
         "torch": torch.__version__,
-        "processes": process.world,
-        "precision": str(state.rules.precision).removeprefix("torch."),
-        "compiled": state.rules.compiled,
+        "processes": process.world_size,
+        "precision": str(state.functions.precision).removeprefix("torch."),
+        "compiled": state.functions.compiled,
         "loader": run.train.executor_name,
         "batch_size": run.config.train.batch_size,
     }

@@ -28,7 +28,7 @@ from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.schedule import factor
-from slipform.train.step.state import Running, Span, Unread
+from slipform.train.step.state import PendingMetrics, Running, Span
 from slipform.train.step.step import set_train_mode, train_step, zero_gradients
 
 
@@ -52,13 +52,13 @@ def fit(
     Raises Diverged, Interrupted (after a checkpoint was written) and the errors of wrong settings
     and data.
     """
-    with distributed.join(device) as process, watched() as wished_to_stop:
+    with distributed.join(device) as process, watched() as stop_requested:
         run = open_run(
             config,
             Path(data),
             Path(out),
             process,
-            wished_to_stop,
+            stop_requested,
             resume=resume,
             overwrite=overwrite,
             quiet=quiet,
@@ -99,15 +99,15 @@ def _train_epoch(run: Run) -> None:
                 run.config.schedule, state.epoch + (done + number) / len(loader), config.epochs
             )
             set_learning_rate(state.optimizers, rate)
-            state.unread.sizes.append(group)
-            state.unread.rates.append(rate * run.config.optimizer.lr)
+            state.pending.sizes.append(group)
+            state.pending.rates.append(rate * run.config.optimizer.lr)
         loss, correct = train_step(
             state, batch, share=1 / group, update=update, keep_gradients=last
         )
-        state.unread.losses.append(loss)
-        state.unread.correct.append(correct)
+        state.pending.losses.append(loss)
+        state.pending.correct.append(correct)
         for span in (state.clock, state.running):
-            span.images += len(batch) * run.process.world
+            span.images += len(batch) * run.process.world_size
         run.recorder.batch(state.running)
         if update:
             _after_step(run, batch, last)
@@ -141,7 +141,7 @@ def _after_step(run: Run, batch: Batch, last: bool) -> None:
     if last:
         run.recorder.histograms(state.model, state.step)
         zero_gradients(state)
-    if run.all_wishes.any(run.wished_to_stop.is_set()):
+    if run.agreed_stop.any(run.stop_requested.is_set()):
         _stop(run)
     if (
         not last
@@ -154,29 +154,29 @@ def _after_step(run: Run, batch: Batch, last: bool) -> None:
 def _read_losses(run: Run) -> None:
     """Bring the losses since the last time from the device, in one copy; averages over processes.
     Raises Diverged."""
-    state, unread, world = run.state, run.state.unread, run.process.world
-    if not unread.losses:
+    state, pending, world_size = run.state, run.state.pending, run.process.world_size
+    if not pending.losses:
         return
     numbers = (
-        run.process.sum(
-            torch.stack([*unread.losses, *(correct.float() for correct in unread.correct)])
+        run.process.all_reduce(
+            torch.stack([*pending.losses, *(correct.float() for correct in pending.correct)])
         )
-        / world
+        / world_size
     )
     losses, correct = numbers.reshape(2, -1).tolist()
     steps, first = [], 0
-    for size in unread.sizes:
+    for size in pending.sizes:
         steps.append(sum(losses[first : first + size]) / size)
         first += size
     finite = next((i for i, loss in enumerate(steps) if not math.isfinite(loss)), len(steps))
     first_step = state.step - len(steps) + 1
-    run.recorder.steps(first_step, state.epoch + 1, steps[:finite], unread.rates[:finite])
+    run.recorder.steps(first_step, state.epoch + 1, steps[:finite], pending.rates[:finite])
     if finite < len(steps):
         raise _diverged(run, f"the loss of step {first_step + finite} is {steps[finite]}")
     state.running.loss += sum(losses)
-    state.running.correct += sum(correct) * world
+    state.running.correct += sum(correct) * world_size
     state.running.batches += len(losses)
-    state.unread = Unread()
+    state.pending = PendingMetrics()
 
 
 def _end_epoch(run: Run) -> None:
@@ -196,15 +196,17 @@ def _end_epoch(run: Run) -> None:
             state.best_weights = {
                 name: tensor.cpu().clone() for name, tensor in state.evaluated.state_dict().items()
             }
-    elif config.restart_from_best_after and state.fruitless >= config.restart_from_best_after:
+    elif (
+        config.restart_from_best_after and state.epochs_since_best >= config.restart_from_best_after
+    ):
         assert state.best_weights is not None
         run.recorder.say(
-            f"{state.fruitless} epochs without a better one: back to the weights of epoch"
+            f"{state.epochs_since_best} epochs without a better one: back to the weights of epoch"
             f" {state.best.epoch}"
         )
         state.restart_from(state.best_weights)
     _save(run)
-    if state.epoch < config.epochs and run.all_wishes.any(run.wished_to_stop.is_set()):
+    if state.epoch < config.epochs and run.agreed_stop.any(run.stop_requested.is_set()):
         _stop(run)
 
 

@@ -38,8 +38,8 @@ class Run:
     train: Loader
     val: Loader | None
     recorder: Recorder
-    wished_to_stop: Event
-    all_wishes: Agreement  # of wished_to_stop, over the processes
+    stop_requested: Event
+    agreed_stop: Agreement  # of stop_requested, over the processes
 
     def save(self) -> None:
         """A checkpoint of this moment. Every process calls it; the main one writes."""
@@ -72,7 +72,7 @@ def open_run(
     data: Path,
     out: Path,
     process: Process,
-    wished_to_stop: Event,
+    stop_requested: Event,
     *,
     resume: bool,
     overwrite: bool,
@@ -87,7 +87,7 @@ def open_run(
     config = _with_batch_size(config, manifest, process)
     if process.is_main:
         folder.check(out, resume=resume, overwrite=overwrite)
-    process.from_main(None)  # all have opened the data and the folder is theirs
+    process.broadcast_object(None)  # all have opened the data and the folder is theirs
     messages = ignored(config)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
@@ -130,7 +130,7 @@ def open_run(
         loader,
         val,
         recorder,
-        wished_to_stop,
+        stop_requested,
         process.agreement(),
     )
 
@@ -143,11 +143,11 @@ def _train_loader(config: RunConfig, process: Process) -> Loader:
         config.augment,
         batch_size=config.train.batch_size,
         seed=config.train.seed,
-        executor=config.data.loader,
+        executor=config.data.executor,
         device=process.device,
         dtype=pick_precision(config.train.precision, process.device),
         rank=process.rank,
-        world=process.world,
+        world_size=process.world_size,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
@@ -168,7 +168,7 @@ def _with_batch_size(config: RunConfig, manifest: Manifest, process: Process) ->
         return config
     from slipform.train.run.autosize import find_batch_size
 
-    found = process.from_main(
+    found = process.broadcast_object(
         find_batch_size(config, manifest, process) if process.is_main else None
     )
     return config.model_copy(
@@ -180,9 +180,9 @@ def _headline(
     config: RunConfig, manifest: Manifest, state: TrainState, loader: Loader, process: Process
 ) -> str:
     counts = freeze.count(state.model)
-    precision = str(state.rules.precision).removeprefix("torch.")
+    precision = str(state.functions.precision).removeprefix("torch.")
     images = f"{loader.num_samples} images of {manifest.num_classes} classes"
-    many = f" on {process.world} processes" if process.world > 1 else ""
+    many = f" on {process.world_size} processes" if process.world_size > 1 else ""
     return (
         f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"
         f" {images}; {process.device}{many}, {precision}, loader {loader.executor_name}, batch"

@@ -42,7 +42,7 @@ def content(
         "config": to_toml(config),
         "state": state.state_dict(),
         "loader": loader.state_dict(),
-        "random": process.gather(_random_state(process)),
+        "random": process.all_gather(_random_state(process)),
     }
 
 
@@ -71,8 +71,8 @@ def restore(
         say(f"changed: {name} was {before}, is now {now}")
     state.load_state_dict(saved["state"])
     loader.load_state_dict(saved["loader"])
-    if len(saved["random"]) != process.world:
-        say(f"changed: {process.world} processes, {len(saved['random'])} before")
+    if len(saved["random"]) != process.world_size:
+        say(f"changed: {process.world_size} processes, {len(saved['random'])} before")
     if process.rank < len(saved["random"]):  # a process more than before keeps its new seed
         _set_random_state(saved["random"][process.rank], process)
 

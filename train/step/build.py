@@ -1,7 +1,7 @@
 """From a configuration to a `TrainState` ready for its first step.
 
-In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and rules, put
-together; the benchmark trains with the very same.
+In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and functions,
+put together; the benchmark trains with the very same.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from slipform.train.machine.device import pick_compile, pick_precision
 from slipform.train.machine.distributed import Process
 from slipform.train.step.loss import make_loss
 from slipform.train.step.optim import make_optimizers
-from slipform.train.step.state import Forward, Rules, TrainState, averaged_copy
-from slipform.train.step.sync_batch_norm import synchronise
+from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
+from slipform.train.step.sync_batch_norm import synchronize
 
 
 def build_state(
@@ -58,22 +58,22 @@ def build_state(
     torch.manual_seed(
         config.train.seed + 1 + process.rank
     )  # dropout: other numbers on every process
-    if process.world > 1 and config.train.sync_batch_norm:
-        synchronise(model)
+    if process.world_size > 1 and config.train.sync_batch_norm:
+        synchronize(model)
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
-    rules = make_rules(config, model, ema or model, process)
-    return TrainState(model, make_optimizers(config.optimizer, model), scaler, rules, ema)
+    functions = make_functions(config, model, ema or model, process)
+    return TrainState(model, make_optimizers(config.optimizer, model), scaler, functions, ema)
 
 
-def make_rules(
+def make_functions(
     config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
-) -> Rules:
+) -> StepFunctions:
     """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look
     at what learns."""
     wrapped: nn.Module = model
-    if process.world > 1:
+    if process.world_size > 1:
         devices = [process.device] if process.device.type == "cuda" else None
         shared = (
             config.train.sync_batch_norm
@@ -91,7 +91,7 @@ def make_rules(
         evaluate = (
             forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
         )
-    return Rules(
+    return StepFunctions(
         forward=forward,
         evaluate=evaluate,
         loss=make_loss(config.loss),
@@ -101,11 +101,7 @@ def make_rules(
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
         compiled=mode is not None,
-        **(
-            {"unsynchronised": wrapped.no_sync}
-            if isinstance(wrapped, DistributedDataParallel)
-            else {}
-        ),
+        **({"no_sync": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
 
 
@@ -114,6 +110,6 @@ def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
     freeze.unfreeze(state.model)
     freeze.set_train_mode(state.model)
     torch.compiler.reset()
-    state.rules = replace(state.rules, forward=state.model, unsynchronised=nullcontext)
+    state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
     gc.collect()  # the old DDP goes, and with it its hooks on the gradients
-    state.rules = make_rules(config, state.model, state.evaluated, process)
+    state.functions = make_functions(config, state.model, state.evaluated, process)

@@ -19,13 +19,13 @@ def evaluate(state: TrainState, loader: Loader, process: Process) -> Evaluation:
     """One pass over the loader's split. Leaves the evaluated model in evaluation mode."""
     # DDP shares BatchNorm's statistics before each forward pass of training, so not those of the
     # last one.
-    process.share(state.evaluated.buffers())
+    process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
     totals = Totals.zeros(loader.manifest.num_classes, process.device)
     for batch in loader:
         eval_step(state, batch, totals)
-    process.sum(totals.confusion)
-    process.sum(totals.sums)
+    process.all_reduce(totals.confusion)
+    process.all_reduce(totals.sums)
     return totals.result()
 
 
@@ -39,11 +39,11 @@ def open_split(
         config.augment,
         batch_size=batch_size,
         training=False,
-        executor=config.data.loader,
+        executor=config.data.executor,
         device=process.device,
-        dtype=state.rules.precision,
+        dtype=state.functions.precision,
         rank=process.rank,
-        world=process.world,
+        world_size=process.world_size,
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,

@@ -1,4 +1,4 @@
-"""What training minimises: `make_loss(config)` -> a function of logits, labels and the batch's mix.
+"""What training minimizes: `make_loss(config)` -> a function of logits, labels and the batch's mix.
 
 In: logits [N, C] in any float type, labels int64 [N] with -100 for samples that do not count, Mix
 or None. Out: the mean over the samples that count, float32, on the logits' device; 0 where none

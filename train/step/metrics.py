@@ -21,7 +21,7 @@ class Evaluation:
     """A split's result. Shares in 0..1; `confusion` int64 [C, C], on the CPU: rows are true
     classes, columns predicted ones."""
 
-    loss: float  # mean cross entropy, whatever was minimised, so that runs can be compared
+    loss: float  # mean cross entropy, whatever was minimized, so that runs can be compared
     top1: float
     top5: float
     confusion: Tensor

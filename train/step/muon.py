@@ -19,7 +19,7 @@ class ConvMuon(torch.optim.Muon):
     """torch.optim.Muon; the groups' params may be convolutions' weights, in either memory format.
 
     unit_filters: before each step every weight is scaled to the Frobenius norm sqrt(O), so that a
-    filter has norm 1 on average. For nets with normalisation behind each of these layers, which
+    filter has norm 1 on average. For nets with normalization behind each of these layers, which
     take no notice of the scale; the learning rate is then the share by which a step turns a filter
     (Keller Jordan's airbench94_muon, 2024).
     """

@@ -1,6 +1,6 @@
-"""All that changes while a model trains: `TrainState`. What does not is a `Rules`.
+"""All that changes while a model trains: `TrainState`. What does not is a `StepFunctions`.
 
-In: a model, its optimizers and rules. Out: after `state_dict` and `load_state_dict`, the same
+In: a model, its optimizers and functions. Out: after `state_dict` and `load_state_dict`, the same
 training, bit for bit. The position in the data belongs to the Loader, and is saved beside this.
 """
 
@@ -24,7 +24,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Rules:
+class StepFunctions:
     """How a step is done. `forward` is the model as it is called, perhaps compiled and wrapped by
     DDP."""
 
@@ -37,7 +37,7 @@ class Rules:
     ema_decay: float = 0.0
     flip_test: bool = False
     compiled: bool = False
-    unsynchronised: Callable[[], AbstractContextManager[Any]] = (
+    no_sync: Callable[[], AbstractContextManager[Any]] = (
         nullcontext  # DDP's no_sync: gradients stay on this process
     )
 
@@ -103,7 +103,7 @@ class Running(Span):
 
 
 @dataclass
-class Unread:
+class PendingMetrics:
     """Numbers still on the device: of each batch the loss and the right answers, of each step its
     batches and rate."""
 
@@ -121,15 +121,17 @@ class TrainState:
     model: nn.Module
     optimizers: tuple[Optimizer, ...]
     scaler: torch.amp.GradScaler
-    rules: Rules
+    functions: StepFunctions
     ema: nn.Module | None = None
     step: int = 0  # of the optimizer, over the whole run
     epoch: int = 0  # epochs trained and validated
     best: Best = field(default_factory=Best)
-    fruitless: int = 0  # epochs since the best one, or since the weights went back to it
+    epochs_since_best: int = 0  # epochs since the best one, or since the weights went back to it
     best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
     running: Running = field(default_factory=Running)
-    unread: Unread = field(default_factory=Unread)  # empty whenever the state is saved
+    pending: PendingMetrics = field(
+        default_factory=PendingMetrics
+    )  # empty whenever the state is saved
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -147,7 +149,7 @@ class TrainState:
             "step": self.step,
             "best": asdict(self.best),
             "epoch": self.epoch,
-            "fruitless": self.fruitless,
+            "epochs_since_best": self.epochs_since_best,
             "best_weights": self.best_weights,
             "running": asdict(self.running),
             "clock": self.clock.state_dict(),
@@ -164,7 +166,8 @@ class TrainState:
         self.step = saved["step"]
         self.best = Best(**saved["best"])
         self.epoch = saved["epoch"]
-        self.fruitless = saved["fruitless"]
+        # Checkpoints written before version 0.2 call it "fruitless".
+        self.epochs_since_best = saved.get("epochs_since_best", saved.get("fruitless", 0))
         self.best_weights = saved["best_weights"]
         self.running = Running(**saved["running"])
         self.clock = Clock(**saved["clock"])
@@ -173,9 +176,9 @@ class TrainState:
         """Whether the epoch just validated is the best so far; remembers it, or counts one more
         without success."""
         if accuracy > self.best.accuracy:
-            self.best, self.fruitless = Best(accuracy, self.epoch), 0
+            self.best, self.epochs_since_best = Best(accuracy, self.epoch), 0
             return True
-        self.fruitless += 1
+        self.epochs_since_best += 1
         return False
 
     def restart_from(self, weights: dict[str, Tensor]) -> None:
@@ -186,7 +189,7 @@ class TrainState:
             self.ema.load_state_dict(weights)
         for optimizer in self.optimizers:
             optimizer.state.clear()
-        self.fruitless = 0
+        self.epochs_since_best = 0
 
     @torch.no_grad()
     def is_finite(self) -> bool:

@@ -33,11 +33,11 @@ def train_step(
     gradient is then that of the mean over all k batches. keep_gradients leaves them in place after
     the update, for whoever looks at them.
     """
-    rules = state.rules
-    with nullcontext() if update else rules.unsynchronised():
-        with rules.autocast():
-            logits = rules.forward(batch.images)
-        loss = rules.loss(logits, batch.labels, batch.mix)
+    functions = state.functions
+    with nullcontext() if update else functions.no_sync():
+        with functions.autocast():
+            logits = functions.forward(batch.images)
+        loss = functions.loss(logits, batch.labels, batch.mix)
         state.scaler.scale(loss * share).backward()
     if update:
         _update(state)
@@ -48,17 +48,19 @@ def train_step(
 
 def _update(state: TrainState) -> None:
     for optimizer in state.optimizers:
-        if state.rules.clip_norm:
+        if state.functions.clip_norm:
             state.scaler.unscale_(optimizer)
-    if state.rules.clip_norm:
-        nn.utils.clip_grad_norm_(state.model.parameters(), state.rules.clip_norm)
+    if state.functions.clip_norm:
+        nn.utils.clip_grad_norm_(state.model.parameters(), state.functions.clip_norm)
     for optimizer in state.optimizers:
         state.scaler.step(optimizer)
     state.scaler.update()
     state.step += 1
     if state.ema is not None:
         _average(
-            state.ema, state.model, min(state.rules.ema_decay, (1 + state.step) / (10 + state.step))
+            state.ema,
+            state.model,
+            min(state.functions.ema_decay, (1 + state.step) / (10 + state.step)),
         )
 
 
@@ -96,8 +98,8 @@ def eval_step(state: TrainState, batch: Batch, totals: Totals) -> None:
 
 def predict_logits(state: TrainState, images: Tensor) -> Tensor:
     """float32 [N, C]. With flip_test, the mean over each image and its mirror image."""
-    with state.rules.autocast():
-        logits = state.rules.evaluate(images).float()
-        if state.rules.flip_test:
-            logits = (logits + state.rules.evaluate(images.flip(3)).float()) / 2
+    with state.functions.autocast():
+        logits = state.functions.evaluate(images).float()
+        if state.functions.flip_test:
+            logits = (logits + state.functions.evaluate(images.flip(3)).float()) / 2
     return logits

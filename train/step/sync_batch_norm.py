@@ -1,4 +1,4 @@
-"""BatchNorm over the batches of all processes together: `synchronise(model)`.
+"""BatchNorm over the batches of all processes together: `synchronize(model)`.
 
 In: a net, and a process group that has been joined. Out: the same net, same names, same weights,
 whose BatchNorm layers take mean and variance over the global batch while training; so N processes
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def synchronise(model: nn.Module) -> None:
+def synchronize(model: nn.Module) -> None:
     """Every BatchNorm layer of the model, of whatever class, becomes a `SyncBatchNorm` in place:
     only its forward differs."""
     for module in model.modules():

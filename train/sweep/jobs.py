@@ -94,15 +94,15 @@ def run_jobs(
     task = progress.add_task("", total=sum(job.config.train.epochs for job in waiting))
     epochs_behind = 0
     told = False
-    with progress, watched() as wished_to_stop:
+    with progress, watched() as stop_requested:
         try:
-            while running or (waiting and not wished_to_stop.is_set()):
+            while running or (waiting and not stop_requested.is_set()):
                 for slot in range(num_at_once):
-                    if slot not in running and waiting and not wished_to_stop.is_set():
+                    if slot not in running and waiting and not stop_requested.is_set():
                         job = waiting.pop(0)
                         running[slot] = (job, _start(job, command(job), _cores(slot, num_at_once)))
                         console.print(f"{job}: started; it writes to {job.log}", markup=False)
-                if wished_to_stop.is_set() and not told:
+                if stop_requested.is_set() and not told:
                     told = True
                     for _, process in running.values():
                         process.terminate()
@@ -122,7 +122,7 @@ def run_jobs(
             for _, process in running.values():
                 process.kill()
                 process.wait()
-    if wished_to_stop.is_set():
+    if stop_requested.is_set():
         raise Interrupted(
             "stopped; what was going on has a checkpoint. The same command goes on with it"
         )

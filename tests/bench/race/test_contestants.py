@@ -88,7 +88,7 @@ def test_every_peer_does_the_same_work(
     shapes: Path, shapes_raw: Path, name: str, jitter: bool
 ) -> None:
     """Same shape, type and range; and over an epoch nearly the same mean and deviation as
-    torchvision's own, so the same crops, normalisation and jitter."""
+    torchvision's own, so the same crops, normalization and jitter."""
     peer = importlib.import_module(f"slipform.bench.peers.{name}")
     reference = importlib.import_module("slipform.bench.peers.torch_dataloader")
     for folder in (shapes, shapes_raw):
@@ -108,7 +108,7 @@ def test_every_peer_does_the_same_work(
                 for batch in islice(batches, 4):  # 240 images: an epoch
                     check_batch(batch, work)
                     images.append(batch[0].clone())
-            # torchvision clamps colours to 0..1 and ours does not
+            # torchvision clamps colors to 0..1 and ours does not
             # (slipform.pipelines.plan.augmentation says so): the rest must agree.
             mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in work.mean_std)
             every = torch.cat(images).clamp(-mean / std, (1 - mean) / std)
@@ -123,8 +123,8 @@ def test_an_output_that_is_not_owed_is_refused(shapes: Path) -> None:
     for images, says in [
         (torch.randn(2, 3, 224, 223), "instead of"),
         (torch.randn(2, 3, 224, 224).double(), "float64"),
-        (255 * torch.rand(2, 3, 224, 224), "no normalised images"),
-        (torch.zeros(2, 3, 224, 224), "no normalised images"),
+        (255 * torch.rand(2, 3, 224, 224), "no normalized images"),
+        (torch.zeros(2, 3, 224, 224), "no normalized images"),
     ]:
         with pytest.raises(ValueError, match=says):
             check_batch((images, labels), work)

@@ -19,7 +19,7 @@ from slipform.bench.result.report import (
     readme_section,
     write_section,
 )
-from slipform.bench.result.result import Figure, Result, Row, write_result
+from slipform.bench.result.result import Estimate, Result, Row, write_result
 from slipform.bench.result.tables import number
 from slipform.pipelines.errors import ConfigError
 
@@ -44,7 +44,7 @@ QUIET = [
 ]
 
 
-def spread(value: float) -> Figure:
+def spread(value: float) -> Estimate:
     return figure([value * factor for factor in (0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03)])
 
 

@@ -9,13 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from slipform.bench.result.environment import stamp
-from slipform.bench.result.result import Figure, Result, Row, read_result, write_result
+from slipform.bench.result.result import Estimate, Result, Row, read_result, write_result
 from slipform.pipelines.errors import DatasetError
 
 
 @pytest.fixture
 def result() -> Result:
-    rate = Figure(median=100.0, low=90.0, high=110.0, repeats=11)
+    rate = Estimate(median=100.0, low=90.0, high=110.0, repeats=11)
     row = Row(
         suite="loaders",
         case={"loader": "ffcv", "color_jitter": True},
@@ -81,11 +81,11 @@ def test_what_is_no_result_at_all_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_figures_cannot_be_changed_or_infinite() -> None:
-    figure = Figure(median=1.0, low=1.0, high=1.0, repeats=1)
+    figure = Estimate(median=1.0, low=1.0, high=1.0, repeats=1)
     with pytest.raises(ValidationError):
         figure.median = 2.0  # type: ignore[misc]
     with pytest.raises(ValidationError):
-        Figure(median=1.0, low=1.0, high=float("inf"), repeats=1)
+        Estimate(median=1.0, low=1.0, high=float("inf"), repeats=1)
 
 
 def test_the_stamp_says_what_this_machine_is() -> None:

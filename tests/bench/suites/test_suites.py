@@ -40,7 +40,7 @@ def test_required_multiples() -> None:
     assert loaders.shortfalls(race(1.6)) == []
     assert loaders.shortfalls(race(1.4)) == ["streaming: 1.40 times ffcv, at least 1.5 is required"]
     assert loaders.shortfalls(race(3.9, jitter=True)) == [
-        "streaming with colour jitter: 3.90 times ffcv, at least 4.0 is required"
+        "streaming with color jitter: 3.90 times ffcv, at least 4.0 is required"
     ]
     assert "no multiple" in loaders.shortfalls(race(None))[0]
     fast = Row(

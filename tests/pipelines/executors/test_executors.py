@@ -19,7 +19,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
 
-LEVEL = 255 / 2  # normalised with "half", this many levels make one unit
+LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
 SPECS: dict[str, dict[str, Any]] = {
     "center": {"image_size": 40, "resize": 46},

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 
-LEVEL = 255 / 2  # normalised with "half", this many levels make one unit
+LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
 SPECS: dict[str, dict[str, Any]] = {
     "center": {"image_size": 64, "resize": 72},
@@ -63,7 +63,7 @@ BATCH = 4
 
 
 def _jpeg(image: np.ndarray, number: int) -> bytes:
-    """Baseline, progressive, with full and with halved colour, and grayscale in turn."""
+    """Baseline, progressive, with full and with halved color, and grayscale in turn."""
     picture = Image.fromarray(image)
     buffer = io.BytesIO()
     options: dict[str, Any] = {
@@ -135,7 +135,7 @@ def test_the_pixels_of_the_cpu(
     ] * np.abs(want)
     if (
         executor == "dali" and stored == "jpegs"
-    ):  # the GPU's decoder rounds and enlarges colour its own way
+    ):  # the GPU's decoder rounds and enlarges color its own way
         assert off.mean() <= 1
         assert (off <= 4).mean() >= 0.999
     else:

@@ -1,4 +1,4 @@
-"""The colour map: what torchvision's functions do to a colour, and factors distributed as
+"""The color map: what torchvision's functions do to a color, and factors distributed as
 ColorJitter draws them."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _apply(color: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     return rgb * 255 @ color[:, :3].T + color[:, 3]
 
 
-# Colours that no adjustment below drives out of 0..1, where torchvision would clamp.
+# Colors that no adjustment below drives out of 0..1, where torchvision would clamp.
 RGB = np.random.default_rng(0).uniform(0.35, 0.6, (7, 3))
 
 
@@ -89,7 +89,7 @@ def test_hue_turns_about_the_grey_axis() -> None:
     np.testing.assert_allclose(
         linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (NUM, 1, 1)), atol=1e-5
     )
-    np.testing.assert_allclose(linear.sum(2), 1, atol=1e-5)  # grey stays
+    np.testing.assert_allclose(linear.sum(2), 1, atol=1e-5)  # gray stays
     turns = np.arctan2(
         (linear[:, 1, 0] - linear[:, 0, 1]) * np.sqrt(3) / 2,
         (np.trace(linear, axis1=1, axis2=2) - 1) / 2,
@@ -176,7 +176,7 @@ def test_evaluation_has_nothing_random() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"crop": "centre"}, 'Did you mean "center"'),
+        ({"crop": "center"}, 'Did you mean "center"'),
         ({"flip": "horisontal"}, 'Did you mean "horizontal"'),
         ({"border": "mirror"}, "Allowed: edge, reflect, zero"),
         ({"normalize": "imagnet"}, 'Did you mean "imagenet"'),

@@ -94,7 +94,7 @@ def test_processes_mix_differently(shapes: Path) -> None:
     for rank in range(2):
         spec = Augmentation(image_size=8, mixup=1.0)
         with Loader(
-            shapes, augment=spec, batch_size=10, rank=rank, world=2, executor="resident"
+            shapes, augment=spec, batch_size=10, rank=rank, world_size=2, executor="resident"
         ) as loader:
             weights += [float(batch.mix.weight[0]) for batch in loader if batch.mix]
     assert len(set(weights)) == 24

@@ -58,7 +58,7 @@ def test_uniform_and_independent_along_every_counter(running: str) -> None:
     assert u.max() < 1
     for column in u.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
-    cells = np.histogram2d(u[:-1, 0], u[1:, 0], bins=8, range=[[0, 1], [0, 1]])[0]  # neighbours
+    cells = np.histogram2d(u[:-1, 0], u[1:, 0], bins=8, range=[[0, 1], [0, 1]])[0]  # neighbors
     assert stats.chisquare(cells.ravel()).pvalue > 1e-4
     assert np.abs(np.corrcoef(u.T) - np.eye(4)).max() < 0.03  # 4.2 standard errors
 

@@ -1,5 +1,5 @@
 """The Plan's numbers: distributed as torchvision.transforms.v2 draws them, each sample's its own,
-never its neighbours'."""
+never its neighbors'."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_rotation_zoom_shear_and_translation() -> None:
     np.testing.assert_allclose(unrotated[:, 1, 0], 0, atol=1e-4)
     middle = np.einsum(
         "nij,nj->ni", forward, 32 - plan.geometry[:, :2, 2].astype(np.float64)
-    )  # where the centre goes
+    )  # where the center goes
     _alike(angle, theirs["angle"])
     _alike(zoom, theirs["scale"])
     _alike(np.rad2deg(np.arctan(unrotated[:, 0, 1])), theirs["shear"][:, 0])
@@ -276,7 +276,7 @@ def test_perspective_stays_finite_and_in_sight(distortion: float, size: int) -> 
     plan = _draw(20_000, image_size=size, perspective=distortion, perspective_probability=1.0)
     assert np.isfinite(plan.geometry).all()
     if distortion < 1:  # beyond, a quadrilateral may fold over itself
-        # The crop's own centre is seen: where it goes in the output, the depth is positive.
+        # The crop's own center is seen: where it goes in the output, the depth is positive.
         g = plan.geometry.astype(np.float64)
         box = _draw(1, image_size=size).geometry[0].astype(np.float64)
         middle = np.linalg.solve(g, np.tile(box @ (size / 2, size / 2, 1), (len(g), 1))[..., None])[
@@ -311,7 +311,7 @@ def test_random_erasing_boxes() -> None:
     at=st.integers(0, 5),
     epoch=st.integers(0, 99),
 )
-def test_a_sample_does_not_depend_on_its_neighbours(
+def test_a_sample_does_not_depend_on_its_neighbors(
     index: int, others: list[int], at: int, epoch: int
 ) -> None:
     spec = Augmentation(

@@ -1,7 +1,7 @@
 """The render kernel by itself, against plain float64, at every size from 1 x 1 on, with forbidden
 memory on both sides of what it may read and write: one byte beyond ends the process.
 
-Images and output lie at the end (or the beginning) of pages whose neighbours may not be touched.
+Images and output lie at the end (or the beginning) of pages whose neighbors may not be touched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, rend
 from slipform.pipelines.rendering.taps import BORDERS
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-LEVEL = 255 / 2  # normalised with "half", this many make one unit
+LEVEL = 255 / 2  # normalized with "half", this many make one unit
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,7 +94,7 @@ def _compare(
     assert np.isfinite(got).all()
     gain = (
         np.abs(plan.color[:, :, :3]).sum(2).max() * LEVEL
-    )  # a colour map may enlarge what rounding left
+    )  # a color map may enlarge what rounding left
     for i, image in enumerate(images):
         want, known = reference.picture(image, plan, i)
         # float32 coordinates: half an ulp of a position, on a step of 255 levels
@@ -196,8 +196,8 @@ def test_whole_pixels_are_moved_exactly(
     mode = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
     padded = np.pad(image, ((room, room), (room, room), (0, 0)), mode=mode)
     want = padded[top + room : top + room + size, left + room : left + room + size][::dy, ::dx]
-    normalised = torch.from_numpy(want.astype(np.float32) / LEVEL - 1).to(dtype).float().numpy()
-    assert np.abs(_render([image], plan, dtype, at_end)[0] - normalised).max() <= {
+    normalized = torch.from_numpy(want.astype(np.float32) / LEVEL - 1).to(dtype).float().numpy()
+    assert np.abs(_render([image], plan, dtype, at_end)[0] - normalized).max() <= {
         torch.float32: 1e-6
     }.get(dtype, 2**-8)
 
@@ -287,7 +287,7 @@ def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
 
 
 def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
-    """CIFAR's case: every output is a stored pixel through the colour map, to the last bit but one
+    """CIFAR's case: every output is a stored pixel through the color map, to the last bit but one
     of float32."""
     images = [folders.noise(32, 32, k) for k in range(50)]
     plan = _plan(images, image_size=32, resize=0, crop="random", padding=4, flip="both")

@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 import torch
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
-from slipform.pipelines.executors.contract import Job, Settings
+from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 from slipform.pipelines.beton import Beton
@@ -47,7 +47,7 @@ for name, text in {specs}.items():
         settings = Settings(spec, 3, dtype, torch.device("cpu"), threads=1)
         plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 3, 1)
         for executor in (ResidentExecutor(beton, settings), ResidentGpuExecutor(beton, settings)):
-            executor.submit(Job(indices, plan))
+            executor.submit(BatchRequest(indices, plan))
             file = f"{{sys.argv[2]}}/{{name}}-{{dtype}}-{{type(executor).__name__}}.pt"
             torch.save(executor.collect().images.float(), file)
             executor.close()

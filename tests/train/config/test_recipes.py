@@ -108,14 +108,14 @@ def _reported(source: dict[str, Any], id: str, number: int, run: dict[str, Any])
     augment = frozenset(settings.pop("augment", ()))
     early_stop = settings.pop("early_stop", False)
     own = _OPTIONS_OF.get(settings["model"], ())
-    unread = {
+    pending = {
         key for key in _OPTIONS if key not in own
     }  # a study's base may hold options of its other nets
     if settings["optimizer"] != "sgd":
-        unread |= {"momentum"}
+        pending |= {"momentum"}
     if early_stop:
-        unread |= {"epochs"}  # the report's run went beyond its own number
-    stated = {_NAMES[key]: value for key, value in settings.items() if key not in unread}
+        pending |= {"epochs"}  # the report's run went beyond its own number
+    stated = {_NAMES[key]: value for key, value in settings.items() if key not in pending}
     return Reported(id, number, stated, augment, early_stop, prep, printed)
 
 

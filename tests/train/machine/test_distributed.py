@@ -27,7 +27,7 @@ SETS = [
     "augment.crop=random",
     "train.precision=fp32",
     "data.threads=1",
-    "data.loader=host",
+    "data.executor=host",
     "optimizer.lr=0.02",
     "loss.label_smoothing=0.0",
 ]

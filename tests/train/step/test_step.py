@@ -84,7 +84,7 @@ def test_averaged_weights_follow_their_formula(small: Small) -> None:
 
 def test_bfloat16_learns_nearly_what_float32_learns(small: Small) -> None:
     exact, rough = _state(small()), _state(small("train.precision=bf16"))
-    assert rough.rules.precision is torch.bfloat16
+    assert rough.functions.precision is torch.bfloat16
     for step in range(5):
         a, _ = train_step(exact, _batch(seed=step))
         b, _ = train_step(rough, _batch(seed=step))
@@ -123,8 +123,8 @@ def test_compiled_is_eager(small: Small) -> None:
         _state(small("model.options.width=4")),
         _state(small("model.options.width=4", "train.compile=on")),
     )
-    assert compiled.rules.compiled
-    assert not eager.rules.compiled
+    assert compiled.functions.compiled
+    assert not eager.functions.compiled
     for step in range(3):
         train_step(eager, _batch(seed=step))
         train_step(compiled, _batch(seed=step))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from slipform.models.fast import BatchNorm
 from slipform.train.machine.distributed import Process
-from slipform.train.step.sync_batch_norm import SyncBatchNorm, synchronise
+from slipform.train.step.sync_batch_norm import SyncBatchNorm, synchronize
 
 WORLD = 2
 MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -66,12 +66,12 @@ def _work(rank: int, folder: str) -> None:
     found: dict[str, Any] = {}
     for name in MAKE:
         norm, inputs, gradients = _case(name)
-        synchronise(norm)
+        synchronize(norm)
         assert type(norm) is SyncBatchNorm
         found[name] = _train(norm, inputs.chunk(WORLD, 1)[rank], gradients.chunk(WORLD, 1)[rank])
     norm, inputs, _ = _case("2d")
     mine = inputs.chunk(WORLD, 1)[rank][0]
-    synchronise(norm)
+    synchronize(norm)
     found["bfloat16"] = norm(mine.bfloat16().to(memory_format=torch.channels_last))
     found["copied"] = copy.deepcopy(norm).eval()(mine), norm.eval()(mine)
 

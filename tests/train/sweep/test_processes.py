@@ -20,7 +20,7 @@ augment = { image_size = 32, resize = 40, crop = "random" }
 model = { name = "tiny", options = { width = 8 } }
 optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
 train = { epochs = 2, batch_size = 40, precision = "fp32", log_every_steps = 4 }
-data = { threads = 1, loader = "host" }
+data = { threads = 1, executor = "host" }
 """
 
 

@@ -1,0 +1,57 @@
+"""Runs written by version 0.1, before the packages got their present names, still resume and load.
+
+tests/train/before holds a dataset and two finished runs of that version with one checkpoint from
+the middle of an epoch each.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slipform.train.config.resolve import check, read_config
+from slipform.train.run.checkpoint import load_newest
+from slipform.train.run.loop import fit
+
+BEFORE = Path(__file__).parents[1] / "before"
+
+
+def _lines(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_a_run_of_version_0_1_resumes_in_the_middle_of_an_epoch(name: str, tmp_path: Path) -> None:
+    """The losses after the checkpoint are those that version 0.1 wrote; another processor adds in
+    another order, hence the tolerance."""
+    run = tmp_path / name
+    shutil.copytree(BEFORE / name, run)
+    (run / "summary.json").unlink()
+    saved = load_newest(run, lambda message: pytest.fail(message))
+    assert saved is not None
+    step = saved["state"]["step"]
+    summary = fit(
+        read_config(run / "config.toml"),
+        BEFORE / "data",
+        run,
+        device="cpu",
+        resume=True,
+        quiet=True,
+    )
+    expected, found = _lines(BEFORE / name), _lines(run)
+    assert [(x["kind"], x["step"]) for x in found] == [(x["kind"], x["step"]) for x in expected]
+    keys = ("loss", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    for before, now in zip(expected, found, strict=True):
+        for key in (key for key in keys if before.get(key) is not None):
+            assert now[key] == pytest.approx(before[key], rel=1e-3), (before, now)
+    assert 0 < step < summary["steps"] == expected[-1]["step"]
+
+
+def test_settings_of_version_0_1_have_their_present_names() -> None:
+    """data.loader was renamed to data.executor."""
+    assert read_config(BEFORE / "sgd" / "config.toml").data.executor == "resident"
+    assert check({"data": {"loader": "dali"}}).data.executor == "dali"
