@@ -23,6 +23,7 @@ from slipform.bench.result.result import Row, Settings
 from slipform.bench.suites.loaders import OURS, Say
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors import NAMES
+from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.manifest import read_manifest
 
 EFFORT = Effort(rounds=7, seconds=1.0, search=False, openings=1)
@@ -37,23 +38,12 @@ def choices(work: Work) -> dict[str, list[Any]]:
     """
     first = "dali" if work.device.startswith("cuda") else "host"
     executors = [first, *(name for name in NAMES if name != first)]
-    if Beton(work.beton).resident_bytes() > free_bytes(work.device) / 2:
+    if Beton(work.beton).resident_bytes() > free_memory_bytes(work.device) / 2:
         executors.remove("resident")
     threads = sorted(
         {max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores}
     )
     return {"executor": executors, "threads": [0, *threads], "prefetch": [2, 1, 4, 8]}
-
-
-def free_bytes(device: str) -> int:
-    """Memory that resident pixels could take."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def tune(work: Work, budget_seconds: float, effort: Effort, say: Say) -> tuple[Settings, list[Row]]:

@@ -8,7 +8,6 @@ it already handed out).
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.errors import ConfigError, SampleError
 from slipform.pipelines.executors import choose
 from slipform.pipelines.executors.contract import BatchRequest, Settings
+from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -93,7 +93,7 @@ class Loader:
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
-        threads = threads or int(tuned.get("threads", 0)) or len(os.sched_getaffinity(0))
+        threads = threads or int(tuned.get("threads", 0)) or num_cores()
         depth = prefetch or int(tuned.get("prefetch", 2))
         settings = Settings(self.augment, batch_size, dtype, self.device, threads, depth, on_bad)
         self._executor = choose(executor, self._beton, settings, tuned)

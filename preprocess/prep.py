@@ -25,6 +25,7 @@ import cv2
 from PIL import Image
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 from slipform.preprocess.atomic_folder import replacing
 from slipform.preprocess.encode import KEEP, Chunk, Encoding, PixelSums, Rejected, encode_chunk
@@ -67,7 +68,7 @@ def prepare(
             f"no image is left for train: {source.split_rule}. Choose other fractions, or complete"
             " the lists."
         )
-    threads = workers or len(os.sched_getaffinity(0))
+    threads = workers or num_cores()
     rejected: list[tuple[str, Rejected]] = []
     splits: dict[str, SplitInfo] = {}
     converted: Counter[str] = Counter()

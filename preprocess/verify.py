@@ -7,7 +7,6 @@ class.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from slipform.pipelines.beton import JPG, Beton, crc32_path
 from slipform.pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.preprocess.convert import check_size, decode_jpeg
 from slipform.preprocess.jpeg import read_header
@@ -31,7 +31,7 @@ def find_faults(
 ) -> Iterator[str]:
     """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample
     (CRC-32, undecodable)."""
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(workers or num_cores()) as pool:
         for split, info in manifest.splits.items():
             path = folder / info.file
             try:

@@ -21,6 +21,9 @@ MAY_IMPORT = {
     "pipelines": (),
     "models": ("slipform.pipelines.errors",),
     "preprocess": (
+        "slipform.pipelines.files",
+        "slipform.pipelines.machine",
+        "slipform.pipelines.decoding.any_image",
         "slipform.pipelines.manifest",
         "slipform.pipelines.beton",
         "slipform.pipelines.errors",

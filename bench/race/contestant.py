@@ -23,11 +23,11 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from slipform.bench.memory import peak_memory, reset_peak, resident_now
 from slipform.bench.race.measure import Effort, synchronize
 from slipform.bench.race.work import Peer, Work
 from slipform.bench.race.worker import Died, end, fork_again, isolated
 from slipform.bench.result.result import Settings, Status
+from slipform.pipelines.machine import peak_memory, reset_peak, resident_now
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,8 @@ class Contestant:
         return self._ask("measure", TURN_SECONDS)
 
     def memory(self) -> dict[str, float]:
-        """Its peak memory so far (slipform.bench.memory), and above_imports_bytes: what of it the
-        libraries alone do not take."""
+        """Its peak memory so far (see slipform.pipelines.machine), and above_imports_bytes: what of
+        it the libraries alone do not take."""
         return self._ask("memory", TURN_SECONDS)
 
     def __enter__(self) -> Contestant:

@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 
 from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.manifest import read_manifest
-from slipform.pipelines.profile import cache_folder
 
 
 def image_files(folder: Path, split: str) -> Path:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from slipform.bench.result.result import Environment
-from slipform.pipelines.profile import cpu_name
+from slipform.pipelines.machine import num_cores, processor_name
 
 PACKAGES = (
     *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
@@ -30,8 +30,8 @@ def stamp() -> Environment:
     import psutil
 
     gpu, gpu_memory_bytes, driver = _gpu()
-    cores = len(os.sched_getaffinity(0))
-    cpu = cpu_name()
+    cores = num_cores()
+    cpu = processor_name()
     return Environment(
         machine=f"{gpu or cpu}, {cores} cores",
         cpu=cpu,

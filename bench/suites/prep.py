@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipform.bench.memory import resident_bytes
 from slipform.bench.race.images import image_files
 from slipform.bench.race.measure import Effort, figure, interleave, ratio
 from slipform.bench.race.work import stored_as
 from slipform.bench.race.worker import Died, Workplace
 from slipform.bench.result.result import Row, Settings
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.machine import resident_bytes
 from slipform.pipelines.manifest import read_manifest
 
 FULL, QUICK = Effort(rounds=7), Effort(rounds=3)

@@ -24,13 +24,13 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipform.bench.memory import peak_memory, reset_peak
 from slipform.bench.race.contestant import cpu_seconds
 from slipform.bench.race.images import image_files
 from slipform.bench.race.measure import Effort, figure, interleave, ratio, synchronize
 from slipform.bench.race.work import Work, is_small, usual_work
 from slipform.bench.race.worker import Died, isolated
 from slipform.bench.result.result import Estimate, Row, Settings, Status
+from slipform.pipelines.machine import peak_memory, reset_peak
 from slipform.pipelines.manifest import read_manifest
 
 if TYPE_CHECKING:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import unknown
+from slipform.pipelines.machine import free_memory_bytes
 
 if TYPE_CHECKING:
-    import torch
-
     from slipform.pipelines.executors.contract import Executor, Settings
 
 NAMES = ("dali", "host", "resident")
@@ -28,7 +25,7 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
     dali on a GPU, host on a CPU.
     """
     if name == "auto":
-        fits = beton.resident_bytes() <= MEMORY_SHARE * _free_bytes(settings.device)
+        fits = beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(str(settings.device))
         streaming = "dali" if settings.device.type == "cuda" else "host"
         if tuned.get("executor") in ("dali", "host"):
             streaming = tuned["executor"]
@@ -50,11 +47,3 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
 
         return ResidentExecutor(beton, settings)
     raise unknown("executor", name, (*NAMES, "auto"))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)

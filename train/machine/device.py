@@ -6,11 +6,10 @@ In: a device and the [train] section. Out: decisions, each with its measurement.
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 
 import torch
 
+from slipform.pipelines import machine
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.sections import Compile, Precision, TrainConfig
 
@@ -72,21 +71,4 @@ def peak_memory_bytes(device: torch.device) -> int:
     process' resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    status = Path("/proc/self/status").read_text(
-        encoding="utf-8"
-    )  # ru_maxrss would count what the parent had when it forked
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
-
-
-def machine_name(device: torch.device) -> str:
-    """The GPU's name or the processor's, and how many cores this process may use: "NVIDIA H200, 16
-    cores"."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-            platform.machine(),
-        )
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+    return machine.peak_resident_bytes()

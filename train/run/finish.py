@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from slipform.models import freeze
+from slipform.pipelines.machine import machine_name
 from slipform.train.figures import records as plots_records
 from slipform.train.figures import result as plots
-from slipform.train.machine.device import machine_name, peak_memory_bytes
+from slipform.train.machine.device import peak_memory_bytes
 from slipform.train.run import checkpoint
 from slipform.train.run.open import Run
 from slipform.train.run.record import SUMMARY, write_json
@@ -53,7 +54,7 @@ def finish(run: Run) -> dict[str, Any]:
         "model": run.config.model.name,
         "dataset": run.manifest.dataset,
         "device": str(process.device),
-        "machine": machine_name(process.device),
+        "machine": machine_name(str(process.device)),
         "torch": torch.__version__,
         "processes": process.world_size,
         "precision": str(state.functions.precision).removeprefix("torch."),
