@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slipform.models.registry import net
+from slipform.models.spec import net
 from slipform.pipelines.errors import ConfigError
 
 KERNEL_SIZE = 2

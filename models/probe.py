@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.models.torchvision_nets import SMALL_INPUT
 from slipform.pipelines.errors import ConfigError, SlipformError
 

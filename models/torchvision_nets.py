@@ -1,7 +1,7 @@
 """torchvision's classification models: builders by name, with a stem for small images where there
 is one.
 
-In: a name of torchvision.models. Out: a builder as `slipform.models.registry.net` wants it: images
+In: a name of torchvision.models. Out: a builder as `slipform.models.spec.net` describes it: images
 [N, 3, S, S] -> logits [N, classes]. Sources of the nets: torchvision's documentation,
 https://docs.pytorch.org/vision/stable/models.html
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from slipform.models.registry import Net
+from slipform.models.spec import Net
 from slipform.pipelines.errors import ConfigError
 
 SMALL_INPUT = ("resnet", "resnext", "wide_resnet", "alexnet", "vgg")

@@ -14,7 +14,8 @@ import torchvision
 from slipform.models import torchvision_nets as backbones
 from slipform.models.freeze import count
 from slipform.models.heads import head_name
-from slipform.models.registry import ModelConfig, build, find, names
+from slipform.models.registry import build, find, names
+from slipform.models.spec import REGISTERED, ModelConfig, register_model
 from slipform.pipelines.errors import ConfigError
 
 DOZEN = [
@@ -29,7 +30,7 @@ DOZEN = [
     ),
     *("regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "vit_b_32"),
 ]
-OWN = ("cnn", "conv", "custom", "fast", "fc", "fc10", "mlp_sigmoid", "tiny")
+OWN = ("cnn", "conv", "conv_blocks", "fast", "fc", "fc10", "mlp_sigmoid", "tiny")
 
 
 @pytest.mark.parametrize(
@@ -232,10 +233,46 @@ def test_options_reach_the_net() -> None:
 
 def test_settings_are_checked_without_torch() -> None:
     code = (
-        "import sys, slipform.models.registry as r; r.ModelConfig(name='resnet18');"
+        "import sys, slipform.models.spec as s; s.ModelConfig(name='resnet18');"
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_old_names_of_nets_are_accepted() -> None:
+    assert ModelConfig("custom") == ModelConfig("conv_blocks")
+
+
+def test_a_net_of_the_user_is_built_by_its_name_with_checked_options() -> None:
+    def mine(*, num_classes: int, image_size: int, width: int = 4, note="") -> torch.nn.Module:  # type: ignore[no-untyped-def]
+        return torch.nn.Sequential(
+            torch.nn.Flatten(),
+            torch.nn.Linear(3 * image_size**2, width),
+            torch.nn.Linear(width, num_classes),
+        )
+
+    try:
+        assert register_model(mine) is mine
+        register_model(mine)  # a notebook's cell runs twice
+        config = ModelConfig("mine", options={"width": "7", "note": 3})
+        assert count(build(config, num_classes=2, image_size=8)).total == 192 * 7 + 7 + 7 * 2 + 2
+        with pytest.raises(ConfigError, match=r"model\.options\.width = 'x'"):
+            build(ModelConfig("mine", options={"width": "x"}), num_classes=2, image_size=8)
+    finally:
+        del REGISTERED["mine"]
+
+
+def test_builders_that_do_not_fit_are_refused() -> None:
+    def tiny(*, num_classes: int, image_size: int) -> torch.nn.Module: ...
+    def other(*, num_classes: int) -> torch.nn.Module: ...
+    def unreadable(*, num_classes: int, image_size: int, x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ConfigError, match=r'slipform.models.tiny has registered a net "tiny"'):
+        register_model(tiny)
+    with pytest.raises(ConfigError, match="must take num_classes and image_size"):
+        register_model(other)
+    with pytest.raises(ConfigError, match="'Missing' is not defined"):
+        register_model(unreadable)
 
 
 def test_the_same_seed_gives_the_same_net_and_no_options_are_shared() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.plan.augmentation import Augmentation
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

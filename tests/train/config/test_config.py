@@ -110,7 +110,7 @@ def test_any_settings_survive_toml(
         ("train.batch_size=0", ["train.batch_size = 0", "greater than or equal to 1", "'auto'"]),
         ("augment.color_jitter.bright=3", ["augment.color_jitter.bright", '"brightness"']),
         ("augment.color_jitter.hue=0.9", ["augment.color_jitter.hue", "0.5"]),
-        ("augment.crop=center", ["augment.crop", '"center"']),
+        ("augment.crop=centre", ["augment.crop", '"center"']),
         ("epochs=3", ['"epochs"', '"train.epochs"']),
         ("model.head=linaer", ['"linaer"', '"linear"']),
         ("augment.scale=[1]", ["augment.scale"]),

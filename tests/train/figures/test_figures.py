@@ -22,7 +22,7 @@ IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     [
         "cnn",
         "conv",
-        "custom",
+        "conv_blocks",
         "fast",
         "tiny",
         "resnet18",

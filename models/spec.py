@@ -1,0 +1,118 @@
+"""What a net is to the rest of the program: `ModelConfig` (the settings), `Net` (a builder), `net`.
+
+In: settings from a recipe, or a function that builds a net. Out: checked settings; the function,
+registered under its name. This module imports neither torch nor any other module of this folder, so
+that settings can be checked quickly and every file with nets can import it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from slipform.pipelines.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
+
+HEADS = ("linear", "mlp")
+_OLD_NAMES = {"custom": "conv_blocks"}  # recipes and run folders may still hold these
+Builder = Callable[..., "nn.Module"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The [model] section of a recipe.
+
+    Args:
+        name: A net of torchvision or one that `net` registered; see `registry.names`.
+        weights: "none", "imagenet", an entry of torchvision such as "IMAGENET1K_V1", or the path of
+            a file or of a run folder.
+        head: "linear" (one layer) or "mlp" (512 hidden units, dropout 0.5).
+        small_input: Give ResNets, AlexNet and VGG a stem for images of about 32 px.
+        freeze: Layers that do not learn: dotted names, "head", "all_but_head", "none". A list, or
+            one string with commas.
+        train_layers: The other way round: only these layers learn.
+        options: Keyword arguments of the net's builder, such as width = 32.
+
+    Raises:
+        ConfigError: An unknown head, or both freeze and train_layers.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (pydantic reads it; it is no field)
+
+    name: str = "alexnet"
+    weights: str = "none"
+    head: str = "linear"
+    small_input: bool = False
+    freeze: str | tuple[str, ...] = ()
+    train_layers: str | tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", _OLD_NAMES.get(self.name, self.name))
+        if self.head not in HEADS:
+            raise unknown("model.head", self.head, HEADS)
+        if self.freeze and self.train_layers:
+            raise ConfigError(
+                "model.freeze and model.train_layers say the same thing in two ways: give one of"
+                " them"
+            )
+
+
+@dataclass(frozen=True)
+class Net:
+    """How a net is built.
+
+    Args:
+        build: Called as build(num_classes=..., image_size=..., **options); returns a module from
+            images [N, 3, S, S] to logits [N, num_classes].
+        options: The name and type of each option.
+    """
+
+    build: Builder
+    options: Mapping[str, Any]
+
+
+REGISTERED: dict[str, Net] = {}
+
+
+def net(builder: Builder) -> Builder:
+    """Register a function that builds a net, under the function's name. Use it as a decorator.
+
+    A registered net hides one of torchvision with the same name.
+
+    Args:
+        builder: A function `(*, num_classes: int, image_size: int, **options) -> nn.Module`. Its
+            other keyword arguments become the net's options; their annotations are checked.
+
+    Returns:
+        The function itself.
+
+    Raises:
+        ConfigError: The function lacks num_classes or image_size, its annotations cannot be
+            evaluated, or another module has registered a net of that name.
+    """
+    name, parameters = builder.__name__, inspect.signature(builder).parameters
+    given = {"num_classes", "image_size"}
+    if not given <= parameters.keys():
+        raise ConfigError(f'the builder of net "{name}" must take num_classes and image_size')
+    before = REGISTERED.get(name)
+    if before is not None and before.build.__module__ != builder.__module__:
+        raise ConfigError(
+            f'{before.build.__module__} has registered a net "{name}" already: take another name'
+        )
+    try:
+        hints = typing.get_type_hints(builder)
+    except NameError as error:
+        raise ConfigError(f'the annotations of net "{name}" cannot be read: {error}') from error
+    REGISTERED[name] = Net(builder, {k: hints.get(k, Any) for k in parameters if k not in given})
+    return builder
+
+
+register_model = net
