@@ -134,7 +134,7 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "slipform.train.cli", *arguments],
+            [sys.executable, "-P", "-m", "slipform.train.cli", *arguments],
             env={**os.environ, SWEEP: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,0 +1,95 @@
+"""The command `slipform`: one subcommand for each thing that it does.
+
+In: the command line. Out: what the subcommand gives. A subcommand's module is imported only when it
+runs or shows its own help, so that `slipform --help` imports click and nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from slipform.pipelines.errors import Group
+
+# name: (where its click command is, its line in `slipform --help`)
+COMMANDS = {
+    "prep": (
+        "slipform.preprocess.cli:main",
+        "Write a dataset once into .beton files, checked and whole.",
+    ),
+    "train": (
+        "slipform.train.cli:train",
+        "Train a model on a dataset folder, or run a sweep of models.",
+    ),
+    "validate": (
+        "slipform.train.cli:validate",
+        "Measure how good a trained model is on a split of a dataset.",
+    ),
+    "predict": (
+        "slipform.train.cli:predict",
+        "Classify image files with a trained model.",
+    ),
+    "export": (
+        "slipform.train.cli:export",
+        "Write a trained model as safetensors, ONNX or torch.export.",
+    ),
+    "bench": (
+        "slipform.bench.cli:main",
+        "Measure the speed of this machine, beside other loaders.",
+    ),
+    "doctor": (
+        "slipform.doctor.cli:doctor",
+        "Show what this machine has, what is missing, and how to mend it.",
+    ),
+}
+
+
+class _LazyGroup(Group):
+    """A click group that knows its subcommands by name and imports one when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        try:
+            click.echo(f"slipform {version('slipform')}")
+        except PackageNotFoundError:
+            click.echo("slipform, not installed: run `pip install -e .` in its folder")
+        ctx.exit()
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def main() -> None:
+    """Train image classifiers at the speed of the machine.
+
+    \b
+    slipform prep shapes --out data/shapes
+    slipform train data/shapes --out runs/first
+    slipform predict runs/first photo.jpg
+
+    prep, train, validate, predict and bench are commands of their own, too.
+    """

@@ -1,0 +1,71 @@
+"""Folders: the cache, the disk, and what `bench tune` found.
+
+In: nothing but the system. Out: `Finding`s; a check never raises: what goes wrong is its finding.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipform.doctor.finding import GIB, Finding, State, gib
+from slipform.pipelines.machine import cache_folder
+
+MIN_FREE_DISK = 2 * GIB
+
+
+def folders() -> Iterator[Finding]:
+    """The cache folder, who may write in it, its size; free disk space here."""
+    cache = cache_folder()
+    yield _cache(cache)
+    free = shutil.disk_usage(Path.cwd()).free
+    enough = free >= MIN_FREE_DISK
+    yield Finding(
+        "Folders",
+        "free disk, this folder",
+        gib(free),
+        free,
+        "ok" if enough else "optional",
+        "" if enough else "delete files, or give another folder with --out",
+    )
+    profiles = cache / "tune.json"
+    names: list[str] = []
+    try:
+        names = sorted(json.loads(profiles.read_text(encoding="utf-8"))["profiles"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        text = f"{profiles} is damaged: it is ignored"
+        yield Finding("Folders", "tune profiles", text, [], "optional", f"rm {profiles}")
+        return
+    text = "; ".join(names) if names else "none; `bench tune DATA` finds the quickest settings"
+    yield Finding("Folders", "tune profiles", text, names)
+
+
+def _cache(cache: Path) -> Finding:
+    if not cache.exists():
+        parent = next(folder for folder in cache.parents if folder.exists())
+        writable = os.access(parent, os.W_OK | os.X_OK)
+        state: State = "ok" if writable else "optional"
+        text = f"{cache}, not made yet" if writable else f"{cache} cannot be made"
+        value = {"path": str(cache), "writable": writable, "private": True, "bytes": 0}
+        mend = "" if writable else "export XDG_CACHE_HOME=/a/folder/of/yours"
+        return Finding("Folders", "cache", text, value, state, mend)
+    about = cache.stat()
+    writable = os.access(cache, os.W_OK | os.X_OK)
+    others = stat.S_IWGRP | stat.S_IWOTH
+    private = about.st_uid == os.getuid() and not about.st_mode & others
+    size = sum(path.lstat().st_size for path in cache.rglob("*") if path.is_file())
+    value = {"path": str(cache), "writable": writable, "private": private, "bytes": size}
+    text = f"{cache}, {size / 2**20:.1f} MiB"
+    if not writable:
+        text, mend = f"{text}, not writable", "export XDG_CACHE_HOME=/a/folder/of/yours"
+    elif not private:
+        text, mend = f"{text}, others may write in it", f"chmod go-w {cache}"
+    else:
+        return Finding("Folders", "cache", text, value)
+    return Finding("Folders", "cache", text, value, "optional", mend)

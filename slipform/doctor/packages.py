@@ -1,0 +1,141 @@
+"""Packages and compilers: what is installed and loads.
+
+In: nothing but the system. Out: `Finding`s; a check never raises: what goes wrong is its finding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import getpass
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from slipform.doctor.finding import Finding, State
+
+
+def packages() -> Iterator[Finding]:
+    """Every package that pyproject.toml asks for: its version; those of training are imported."""
+    try:
+        requirements = metadata.requires("slipform") or []
+    except metadata.PackageNotFoundError:
+        yield Finding(
+            "Packages",
+            "slipform",
+            "not installed",
+            None,
+            "needed",
+            "pip install -e . in its folder",
+        )
+        return
+    version = metadata.version("slipform")
+    yield Finding("Packages", "slipform", version, version)
+    seen = set()
+    for text in requirements:
+        name, _, marker = (part.strip() for part in text.partition(";"))
+        name = re.split(r"[\s\[<>=!~]", name)[0]
+        extra = next(iter(re.findall(r"extra == ['\"](\w+)['\"]", marker)), "")
+        if name in seen or extra in ("dev", "cuda130"):
+            continue
+        seen.add(name)
+        yield _package(name, text.partition(";")[0].strip(), extra)
+
+
+def _package(name: str, requirement: str, extra: str) -> Finding:
+    section = "Packages" if not extra else "Optional packages"
+    missing: State = "optional" if extra else "needed"
+    mend = f'pip install "{f"slipform[{extra}]" if extra else requirement}"'
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Finding(section, name, "not installed", None, missing, mend)
+    try:
+        _load(name)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "libopencv" in reason or "libturbojpeg" in reason:
+            mend = "apt-get install libopencv-dev libturbojpeg0-dev"
+        elif "lib" in reason and ".so" in reason:
+            mend = f"apt-get install the package that has {reason.split(':')[0]}"
+        return Finding(section, name, f"{version} does not load: {reason}", version, missing, mend)
+    return Finding(section, name, version, version)
+
+
+_IMPORTS = {
+    "numba": "numba",
+    "numpy": "numpy",
+    "nvidia-dali-cuda120": "nvidia.dali",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL.Image",
+    "pydantic": "pydantic",
+    "safetensors": "safetensors.torch",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+
+
+def _load(name: str) -> None:
+    """Import a package that training needs; of ffcv only the library, since its import is slow."""
+    if module := _IMPORTS.get(name):
+        importlib.import_module(module)
+    elif name == "ffcv" and (spec := importlib.util.find_spec("ffcv")):
+        for folder in spec.submodule_search_locations or ():
+            for library in Path(folder).glob("_libffcv*.so"):
+                ctypes.CDLL(str(library))
+
+
+def compiler() -> Iterator[Finding]:
+    """What torch.compile needs on a processor."""
+    found = shutil.which(os.environ.get("CXX", "g++"))
+    yield Finding(
+        "Compiling",
+        "C++ compiler",
+        found or "none: torch.compile does not work on the processor",
+        found,
+        "ok" if found else "optional",
+        "" if found else "apt-get install g++",
+    )
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    yield Finding(
+        "Compiling",
+        "Python.h",
+        str(header) if header.exists() else "missing: torch.compile may not work",
+        header.exists(),
+        "ok" if header.exists() else "optional",
+        "" if header.exists() else f"apt-get install python{version}-dev",
+    )
+    try:
+        getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        yield Finding(
+            "Compiling",
+            "user name",
+            "unknown: torch.compile finds no cache folder",
+            None,
+            "optional",
+            "export TORCHINDUCTOR_CACHE_DIR=/tmp/torchinductor",
+        )
+    yield _kernels()
+
+
+def _kernels() -> Finding:
+    """Whether numba's compiled code is on the disk already."""
+    try:
+        from slipform.pipelines.plan.kernels import draw
+        from slipform.pipelines.rendering.render import render
+
+        folder = str(draw._cache._cache_path)
+        done = all(kernel._cache._cache_file._load_index() for kernel in (draw, render))
+    except Exception as error:
+        text = f"not usable: {error}"
+        return Finding("Compiling", "our kernels", text, None, "needed", "pip install numba")
+    state = "compiled, in" if done else "compiled at first use (about a minute), then kept in"
+    return Finding("Compiling", "our kernels", f"{state} {folder}", done)

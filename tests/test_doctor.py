@@ -1,0 +1,144 @@
+"""`slipform doctor`: right where all is there, a line that mends it where something is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from slipform.doctor import cli, folders, machine, packages, precision
+from slipform.doctor.finding import Finding
+
+SPEEDS = {name: {"float32": 2e9, "bfloat16": 1e9} for name in ("matmul", "convolution")}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure nothing."""
+    monkeypatch.setattr(precision, "measure", lambda device: SPEEDS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_this_machine_trains() -> None:
+    found = CliRunner().invoke(cli.doctor, ["--json"], catch_exceptions=False)
+    report = json.loads(found.output)
+    assert found.exit_code == 0
+    assert report["training_works"] is True
+    values = {finding["name"]: finding["value"] for finding in report["findings"]}
+    for name in ("torch", "numba", "nvidia-dali-cuda120", "opencv-python-headless", "slipform"):
+        assert values[name] == metadata.version(name)
+    assert values["cores"] == len(os.sched_getaffinity(0))
+    assert values["matmul on cpu"] == SPEEDS["matmul"]
+    assert all(finding["mend"] for finding in report["findings"] if finding["state"] != "ok")
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_missing_is_named_with_the_line_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(name: str) -> None:
+        if name == "opencv-python-headless":
+            raise ImportError("libGL.so.1: cannot open shared object file")
+
+    def version(name: str) -> str:
+        if name in ("safetensors", "onnx"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(packages, "_load", load)
+    monkeypatch.setattr(packages.metadata, "version", version)
+    found = CliRunner().invoke(cli.doctor, catch_exceptions=False)
+    assert found.exit_code == 1
+    assert 'pip install "safetensors>=' in found.output
+    assert 'pip install "slipform[export]"' in found.output
+    assert "libGL.so.1" in found.output
+    assert "Missing: opencv-python-headless, safetensors." in found.output
+    assert "Traceback" not in found.output
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_failing_training_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(device: str) -> Any:
+        raise RuntimeError("Illegal instruction")
+
+    monkeypatch.setattr(precision, "measure", measure)
+    found = CliRunner().invoke(cli.doctor, catch_exceptions=False)
+    assert found.exit_code == 1
+    assert "a training step fails: Illegal instruction" in found.output
+
+
+def test_a_driver_without_a_torch_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(machine, "_nvidia", lambda: (["NVIDIA H100"], "580.1"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    states = {finding.name: (finding.state, finding.mend) for finding in machine.gpu()}
+    state, mend = states["CUDA of torch"]
+    assert state == "optional"
+    assert mend
+
+
+def _folder(name: str) -> Finding:
+    return next(finding for finding in folders.folders() if finding.name == name)
+
+
+def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "slipform"
+    assert _folder("cache").state == "ok"
+    cache.mkdir(mode=0o700)
+    (cache / "kernel").write_bytes(bytes(1000))
+    assert _folder("cache").value == {
+        "path": str(cache),
+        "writable": True,
+        "private": True,
+        "bytes": 1000,
+    }
+    cache.chmod(0o777)
+    assert (_folder("cache").state, _folder("cache").mend) == ("optional", f"chmod go-w {cache}")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"profiles": 3}', "[" * 100_000, "null"])
+def test_a_damaged_profile_is_named(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "slipform").mkdir()
+    profile = tmp_path / "slipform/tune.json"
+    profile.write_text(content, encoding="utf-8")
+    assert _folder("tune profiles").mend == f"rm {profile}"
+
+
+@pytest.mark.parametrize(
+    "home",
+    [
+        None,
+        pytest.param("/proc", marks=pytest.mark.slow),
+        pytest.param("/does/not/exist", marks=pytest.mark.slow),
+    ],
+)
+def test_without_a_home_folder(home: str | None, tmp_path: Path) -> None:
+    """A container's user: no home folder, or one that cannot be written. All is real here."""
+    environment = {key: value for key, value in os.environ.items() if "HOME" not in key}
+    if home:
+        environment["HOME"] = home
+    command = [sys.executable, "-P", "-m", "slipform", "doctor", "--json"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["training_works"] is True
+
+
+def test_speeds_are_measured() -> None:
+    for figures in precision.measure("cpu").values():
+        assert set(figures) == {"float32", "bfloat16"}
+        assert all(1e6 < value < 1e16 for value in figures.values())
