@@ -99,24 +99,20 @@ def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path)
     """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg)
     get the same classes."""
     from slipform.pipelines.beton import Beton
-    from slipform.train.inference.classifier import load_trained, open_split
-    from slipform.train.step.step import predict_logits
+    from slipform.train.inference.classifier import Classifier
 
     beton = Beton(shapes / "test.beton")
     for i in range(len(beton)):
         (tmp_path / f"{i:03d}.jpg").write_bytes(bytes(beton.bytes_of(i)))
     result = _run("predict", run, tmp_path, "--json", "--top", 6)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    trained = load_trained(run, "cpu")
-    with (
-        torch.inference_mode(),
-        open_split(trained.config, "test", trained.state, trained.process, len(beton)) as loader,
-    ):
-        shares = predict_logits(trained.state, next(iter(loader)).images).softmax(1)
+    classifier = Classifier.load(run, "cpu")
+    with torch.inference_mode(), classifier.open_split() as loader:
+        shares = classifier.model(next(iter(loader)).images[: len(beton)]).softmax(1)
     assert [Path(row["file"]).name for row in rows] == [f"{i:03d}.jpg" for i in range(len(beton))]
     for row, expected in zip(rows, shares, strict=True):
         given = {x["class"]: x["probability"] for x in row["classes"]}
-        assert [given[name] for name in trained.classes] == pytest.approx(
+        assert [given[name] for name in classifier.classes] == pytest.approx(
             expected.tolist(), abs=0.02
         )
         assert sum(given.values()) == pytest.approx(1.0, abs=1e-5)

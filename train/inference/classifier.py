@@ -1,89 +1,307 @@
-"""A trained model, loaded from its run folder, to be validated, asked or exported.
+"""A trained model, ready to be used: `Classifier`.
 
-In: a run folder. Out: a `Trained`: the best epoch's weights in the model of that run.
+In: a run folder. Out: its best epoch's model with its classes and the size and normalization of its
+images; predictions, logits, evaluations, exported files. There is no optimizer and no TrainState.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipform.pipelines.errors import ConfigError
+import torch
+from torch import Tensor, nn
+
+from slipform.models import registry
+from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.resolve import RunConfig
+from slipform.train.inference.export import export_model
+from slipform.train.inference.predict import BATCH_SIZE, Image, as_list, read_batches
+from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import run_config
-from slipform.train.step.build import build_state
-from slipform.train.step.evaluate import evaluate, open_split
+from slipform.train.step.evaluate import count, open_split
+from slipform.train.step.loss import make_loss
 from slipform.train.step.metrics import Evaluation
-from slipform.train.step.state import TrainState
-
-BATCH_SIZE = 64
+from slipform.train.step.state import StepFunctions
+from slipform.train.step.step import predict_logits
 
 
 @dataclass(frozen=True)
-class Trained:
-    """state.evaluated has the best weights and is in evaluation mode."""
+class Prediction:
+    """What the model says about one image.
 
-    folder: Path
-    config: RunConfig
-    manifest: Manifest
-    process: Process
-    state: TrainState
+    index: The image's position among those given. path: Its file, or None for an image in memory.
+    classes: (name, probability), the most probable first; empty where `error` says why the image
+    could not be read.
+    """
+
+    index: int
+    path: Path | None
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+class Classifier:
+    """The best epoch of a run.
+
+    Attributes:
+        model: The net, on `device`, in evaluation mode: normalized images [N, 3, S, S] -> logits
+            [N, C].
+        classes: The C names, in the order of the logits.
+        spec: Size, crop and normalization of the images, with `normalize` as numbers.
+        config: The run's settings.
+        manifest: The run's own copy of its dataset's manifest.
+        folder: The run folder.
+        device: Where the model computes.
+
+    Example:
+        ```python
+        classifier = Classifier.load("runs/first")
+        for prediction in classifier.predict(["cat.jpg", "dog.png"], top=1):
+            print(prediction.path, prediction.classes[0])
+        ```
+    """
+
+    def __init__(
+        self, model: nn.Module, config: RunConfig, manifest: Manifest, folder: Path, device: str
+    ) -> None:
+        self.device = pick_device(device, 0)
+        model = model.to(self.device).eval().requires_grad_(False)
+        if config.train.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        self.model = model
+        self.config, self.manifest, self.folder = config, manifest, folder
+        self.spec: Augmentation = config.augment.evaluation().resolved(manifest.mean, manifest.std)
+        self._functions = StepFunctions(
+            forward=model,
+            evaluate=model,
+            loss=make_loss(config.loss),
+            precision=pick_precision(config.train.precision, self.device),
+            device=self.device,
+            flip_test=config.train.flip_test,
+        )
+
+    @staticmethod
+    def load(run: Path | str, device: str = "auto") -> Classifier:
+        """Load the best epoch of a run.
+
+        Args:
+            run: The run folder.
+            device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+
+        Returns:
+            The classifier; its precision is the run's.
+
+        Raises:
+            SlipformError: `run` is no run folder, or has no whole best.safetensors.
+
+        Example:
+            `classifier = Classifier.load("runs/first", device="cpu")`
+        """
+        run = Path(run)
+        config, manifest = run_config(run), read_manifest(run)
+        weights = checkpoint.load_best(run)
+        model = registry.build(
+            replace(config.model, weights="none"),
+            num_classes=manifest.num_classes,
+            image_size=config.augment.image_size,
+        )
+        checkpoint.copy_weights(model, weights, run)
+        return Classifier(model, config, manifest, run, device)
 
     @property
     def classes(self) -> list[str]:
         return self.manifest.classes
 
+    def predict(self, images: Image | Sequence[Image], top: int = 3) -> list[Prediction]:
+        """The most probable classes of images.
 
-def load_trained(run: Path, device: str) -> Trained:
-    """Raises SlipformError where `run` is no run folder or has no whole best.safetensors."""
-    config = run_config(run)
-    manifest = read_manifest(run)
-    weights = checkpoint.load_best(run)
-    plain = config.model_copy(
-        update={
-            "model": _without_weights(config),
-            # One model is enough, and compiling costs more than it saves here.
-            "train": config.train.model_copy(
-                update={"ema": 0.0, "compile": "off", "unfreeze_at_epoch": 1}
-            ),
-        }
-    )
-    process = Process(pick_device(device, 0))
-    state = build_state(plain, num_classes=manifest.num_classes, process=process)
-    state.model.load_state_dict(weights)
-    state.model.eval()
-    return Trained(run, config, manifest, process, state)
+        Args:
+            images: One image or many: paths of files of any format, PIL images, or arrays uint8
+                [H, W, 3] (RGB) or [H, W] (gray); an array [N, H, W, 3] is N images.
+            top: How many classes to give for each image, at least 1.
 
+        Returns:
+            One Prediction for each image, in order. An image that cannot be read has `error` set
+            and no classes.
 
-def _without_weights(config: RunConfig) -> object:
-    from dataclasses import replace
+        Example:
+            ```python
+            (prediction,) = classifier.predict("cat.jpg")
+            name, probability = prediction.classes[0]
+            ```
+        """
+        return list(self.predictions(as_list(images), top))
 
-    return replace(config.model, weights="none")
+    def predictions(self, images: Sequence[Image], top: int = 3) -> Iterator[Prediction]:
+        """As `predict`, one at a time: for many images, whose results are wanted as they come."""
+        if top < 1:
+            raise ConfigError(f"top = {top}: give 1 or more")
+        top = min(top, len(self.classes))
+        for part in read_batches(images, self.spec, self._functions.precision, self.device):
+            rows: list[tuple[tuple[str, float], ...]] = []
+            if part.tensor is not None:
+                shares, places = self._logits(part.tensor).softmax(1).topk(top, dim=1)
+                for names, values in zip(places.tolist(), shares.tolist(), strict=True):
+                    named = [self.classes[name] for name in names]
+                    rows.append(tuple(zip(named, values, strict=True)))
+            read = iter(rows)
+            for index, error in part.errors:
+                image = images[index]
+                path = Path(image) if isinstance(image, str | Path) else None
+                yield Prediction(index, path, () if error else next(read), error)
 
+    def logits(self, images: Image | Sequence[Image]) -> Tensor:
+        """The net's output for images.
 
-def validate_trained(trained: Trained, data: Path | None, split: str) -> tuple[Evaluation, Loader]:
-    """The result on a split of `data`, or of the run's own dataset; and the loader, which the
-    caller closes.
+        Args:
+            images: As for `predict`.
 
-    Images are normalized with the mean and deviation that training used.
-    """
-    folder = data or Path(trained.config.data.folder)
-    other = read_manifest(folder)
-    other.split(split)
-    if other.classes != trained.classes:
-        raise ConfigError(
-            f"{folder} has other classes ({len(other.classes)}) than {trained.folder}"
-            f" ({len(trained.classes)})"
+        Returns:
+            float32 [N, C] on the CPU. softmax(1) gives probabilities.
+
+        Raises:
+            SlipformError: An image cannot be read.
+        """
+        found = []
+        for part in read_batches(
+            as_list(images), self.spec, self._functions.precision, self.device
+        ):
+            for index, error in part.errors:
+                if error:
+                    raise SlipformError(f"image {index}: {error}")
+            if part.tensor is not None:
+                found.append(self._logits(part.tensor).cpu())
+        return torch.cat(found) if found else torch.empty(0, len(self.classes))
+
+    def evaluate(self, data: Path | str | None = None, split: str = "test") -> Evaluation:
+        """How good the model is on a split of a dataset.
+
+        Images are normalized with the mean and deviation that training used. The dataset's classes
+        may be some of the model's, in any order: they are matched by name.
+
+        Args:
+            data: A folder that prep wrote. Default: the dataset of the run.
+            split: "train", "val" or "test".
+
+        Returns:
+            Loss (mean cross entropy), top-1, top-5 and confusion [C, C] over the model's classes.
+
+        Raises:
+            ConfigError: The dataset has a class that the model does not know.
+            DatasetError: There is no such dataset or split.
+
+        Example:
+            `print(classifier.evaluate("data/shapes", split="val").top1)`
+        """
+        with self.open_split(data, split) as loader:
+            places = self._places(loader.manifest, Path(data) if data else None)
+            batches: Iterator[Batch] | Loader = loader
+            if loader.manifest.classes != self.classes:
+                batches = _relabeled(loader, torch.tensor(places, device=self.device))
+            return count(self._functions, batches, Process(self.device), len(self.classes))
+
+    def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
+        """A loader over a split, in stored order, as the model takes its images. Close it."""
+        folder = Path(data) if data is not None else Path(self.config.data.folder)
+        manifest = read_manifest(folder)
+        manifest.split(split)
+        self._places(manifest, folder)
+        config = self.config.model_copy(
+            update={
+                "data": self.config.data.model_copy(update={"folder": str(folder)}),
+                "augment": self.config.augment.resolved(self.manifest.mean, self.manifest.std),
+            }
         )
-    config = trained.config.model_copy(
-        update={
-            "data": trained.config.data.model_copy(update={"folder": str(folder)}),
-            "augment": trained.config.augment.resolved(trained.manifest.mean, trained.manifest.std),
+        return open_split(config, split, self._functions, Process(self.device), BATCH_SIZE)
+
+    def export(self, format: str, out: Path | str | None = None) -> Path:
+        """Write the model as a file for other programs, and compare the file with the model.
+
+        Args:
+            format: "safetensors", "onnx" or "torch-export". Images go in normalized, float32
+                [N, 3, S, S], with any N.
+            out: The file, or a folder for model.safetensors, model.onnx or model.pt2. Default: the
+                run folder.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            SlipformError: A package is missing, the place cannot be written, or the file gives
+                other logits than the model. Nothing is written then.
+
+        Example:
+            `path = classifier.export("onnx", "model.onnx")`
+        """
+        return self.export_checked(format, out)[0]
+
+    def export_checked(self, format: str, out: Path | str | None = None) -> tuple[Path, float]:
+        """As `export`; also returns the largest difference of a logit between file and model."""
+        metadata = {
+            "model": self.config.model.name,
+            "classes": json.dumps(self.classes, ensure_ascii=False),
+            "image_size": str(self.spec.image_size),
+            "resize": str(self.spec.resize),
+            "normalize": json.dumps(self.spec.normalize),
         }
-    )
-    loader = open_split(config, split, trained.state, trained.process, BATCH_SIZE)
-    return evaluate(trained.state, loader, trained.process), loader
+        folder = Path(out) if out is not None else self.folder
+        return export_model(self.model, self.spec.image_size, metadata, format, folder)
+
+    @torch.inference_mode()
+    def _logits(self, images: Tensor) -> Tensor:
+        return predict_logits(self._functions, images)
+
+    def _places(self, manifest: Manifest, folder: Path | None) -> list[int]:
+        """For each class of `manifest`, its position among the model's classes."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        foreign = [name for name in manifest.classes if name not in place]
+        if foreign:
+            raise ConfigError(
+                f"{folder or self.config.data.folder} has {len(foreign)} of"
+                f" {manifest.num_classes} classes that the run {self.folder} does not know:"
+                f" {', '.join(map(repr, foreign[:5]))}{', ...' if len(foreign) > 5 else ''}. Its"
+                f" classes: {', '.join(map(repr, self.classes[:5]))}"
+                f"{', ...' if len(self.classes) > 5 else ''}."
+            )
+        return [place[name] for name in manifest.classes]
+
+
+def evaluate(
+    run: Path | str, data: Path | str | None = None, split: str = "test", device: str = "auto"
+) -> Evaluation:
+    """How good the best epoch of a run is on a split: `Classifier.load` and its `evaluate`.
+
+    Args:
+        run: The run folder.
+        data: A folder that prep wrote. Default: the dataset of the run.
+        split: "train", "val" or "test".
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Loss, top-1, top-5 and the confusion matrix.
+
+    Raises:
+        SlipformError: As `Classifier.load` and `Classifier.evaluate`.
+
+    Example:
+        `print(evaluate("runs/first").top1)`
+    """
+    return Classifier.load(run, device).evaluate(data, split)
+
+
+def _relabeled(batches: Loader, places: Tensor) -> Iterator[Batch]:
+    """The batches with labels of the dataset turned into those of the model."""
+    for batch in batches:
+        labels = torch.where(
+            batch.labels == IGNORED_LABEL, batch.labels, places[batch.labels.clamp(min=0)]
+        )
+        yield replace(batch, labels=labels)

@@ -1,12 +1,13 @@
 """A trained model as a file for other programs, read back and compared before anyone relies on it.
 
-In: a Trained on the CPU, a format. Out: model.safetensors, model.onnx (batch size free) or
-model.pt2 (torch.export, batch size free), and how far its logits are from the model's. Images go in
-normalized, float32 [N, 3, S, S].
+In: a model, the size of its images, what else one needs to use it, a format. Out:
+model.safetensors, model.onnx or model.pt2 (torch.export), and how far its logits are from the
+model's. Images go in normalized, float32 [N, 3, S, S], with any N.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import warnings
@@ -15,72 +16,71 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from slipform.pipelines.errors import SlipformError
-from slipform.train.inference.classifier import Trained
+from slipform.pipelines.errors import SlipformError, unknown
+from slipform.pipelines.files import replacing
 
-_NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
+NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
 TOLERANCE = 1e-3  # of the largest logit: other kernels add in another order, and nothing more
 
 
-def export_model(trained: Trained, kind: str, out: Path) -> tuple[Path, float]:
-    """Write the file (`out`, or a name in the folder `out`); returns it and the largest difference
-    of a logit.
+def export_model(
+    model: nn.Module, image_size: int, metadata: dict[str, str], format: str, out: Path
+) -> tuple[Path, float]:
+    """Write the file whole or not at all.
 
-    Raises SlipformError where the file gives other logits than the model; it is then removed.
+    Args:
+        model: In evaluation mode, on any device; it is not changed.
+        image_size: S of its images [N, 3, S, S].
+        metadata: Kept in the file: names of classes, normalization.
+        format: One of NAMES.
+        out: The file, or an existing folder, in which it gets the format's name.
+
+    Returns:
+        The file's path, and the largest difference of a logit between file and model.
+
+    Raises:
+        SlipformError: There is no such format, a package is missing, the place cannot be written,
+            or the file gives other logits than the model.
     """
-    model = trained.state.evaluated.to(memory_format=torch.contiguous_format).eval()
-    path = out / _NAMES[kind] if out.is_dir() else out
-    size = trained.config.augment.image_size
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    write = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[kind]
-    temporary = path.with_name("writing-" + path.name)
-    with torch.no_grad():
+    if format not in NAMES:
+        raise unknown("format", format, NAMES)
+    path = out / NAMES[format] if out.is_dir() else out
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    write = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[format]
+    with torch.no_grad(), replacing(path) as temporary:
         expected = model(images)
-        again = write(trained, model, images, temporary)
-    difference = float((again - expected).abs().max())
-    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        temporary.unlink()
-        raise SlipformError(
-            f"the exported {kind} model gives other logits (off by {difference:.2g}): nothing was"
-            " written"
-        )
-    temporary.replace(path)
+        again = write(model, images, metadata, temporary)
+        difference = float((again - expected).abs().max())
+        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+            raise SlipformError(
+                f"the exported {format} model gives other logits (off by {difference:.2g}):"
+                " nothing was written"
+            )
     return path, difference
 
 
-def _metadata(trained: Trained) -> dict[str, str]:
-    """What one needs to use the model: names of classes, size and normalization of the images."""
-    spec = trained.config.augment.evaluation().resolved(trained.manifest.mean, trained.manifest.std)
-    return {
-        "model": trained.config.model.name,
-        "classes": json.dumps(trained.classes, ensure_ascii=False),
-        "image_size": str(spec.image_size),
-        "resize": str(spec.resize),
-        "normalize": json.dumps(spec.normalize),
-    }
-
-
-def _safetensors(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Tensor:
+def _safetensors(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
     from safetensors.torch import load_file, save_file
 
     save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-        path,
-        _metadata(trained),
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata
     )
     result: Tensor = torch.func.functional_call(model, load_file(path), (images,))
     return result
 
 
-def _torch_export(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Tensor:
+def _torch_export(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(_metadata(trained))})
-    result: Tensor = torch.export.load(path).module()(images)
+    with open(path, "wb") as file:
+        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
+    with open(path, "rb") as file:
+        result: Tensor = torch.export.load(file).module()(images)
     return result
 
 
-def _onnx(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Tensor:
+def _onnx(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
     missing = [
         name
         for name in ("onnx", "onnxscript", "onnxruntime")
@@ -99,7 +99,7 @@ def _onnx(trained: Trained, model: nn.Module, images: Tensor, path: Path) -> Ten
             input_names=["images"], output_names=["logits"], verbose=False,
         )  # fmt: skip
     assert program is not None
-    program.model.metadata_props.update(_metadata(trained))
+    program.model.metadata_props.update(metadata)
     program.save(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slipform.pipelines.errors import SlipformError
 
@@ -143,6 +143,19 @@ def load_best(run: Path) -> dict[str, Tensor]:
         raise SlipformError(
             f"{run / BEST} is damaged ({error}). Go on with: train --resume {run}"
         ) from error
+
+
+def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> None:
+    """Copy the tensors of best.safetensors into a run's model. Raises SlipformError where they are
+    not that model's."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise SlipformError(
+            f"{run / BEST} holds other weights than the run's model has ({first}). The folder's"
+            " files are of different runs; train again with --overwrite."
+        ) from None
 
 
 @contextmanager

@@ -29,7 +29,9 @@ def finish(run: Run) -> dict[str, Any]:
     process.broadcast(state.evaluated.state_dict().values())
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
-        with open_split(run.config, "test", state, process, run.train.order.batch_size) as loader:
+        with open_split(
+            run.config, "test", state.functions, process, run.train.order.batch_size
+        ) as loader:
             began = time.perf_counter()
             test = evaluate(state, loader, process)
             test_seconds = time.perf_counter() - began

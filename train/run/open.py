@@ -107,7 +107,11 @@ def open_run(
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
     has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
-    val = open_split(config, "val", state, process, loader.order.batch_size) if has_val else None
+    val = (
+        open_split(config, "val", state.functions, process, loader.order.batch_size)
+        if has_val
+        else None
+    )
     if val is None:
         messages.append(
             "this dataset has no val split: nothing is selected, the last epoch is the one tested"

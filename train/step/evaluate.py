@@ -7,11 +7,14 @@ process.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
 from slipform.train.config.sections import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.metrics import Evaluation, Totals
-from slipform.train.step.state import TrainState
+from slipform.train.step.state import StepFunctions, TrainState
 from slipform.train.step.step import eval_step
 
 
@@ -21,16 +24,36 @@ def evaluate(state: TrainState, loader: Loader, process: Process) -> Evaluation:
     # last one.
     process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
-    totals = Totals.zeros(loader.manifest.num_classes, process.device)
-    for batch in loader:
-        eval_step(state, batch, totals)
+    return count(state.functions, loader, process, loader.manifest.num_classes)
+
+
+def count(
+    functions: StepFunctions,
+    batches: Iterable[Batch],
+    process: Process,
+    num_classes: int,
+    each: Callable[[], object] = lambda: None,
+) -> Evaluation:
+    """The result over all batches of all processes; the model is in evaluation mode already.
+
+    Args:
+        functions: `evaluate` gives the logits, with `precision` and `flip_test`.
+        batches: Batches on the device; labels are in 0..num_classes - 1, or -100 (not counted).
+        process: This process.
+        num_classes: Classes of the model.
+        each: Called after every batch.
+    """
+    totals = Totals.zeros(num_classes, process.device)
+    for batch in batches:
+        eval_step(functions, batch, totals)
+        each()
     process.all_reduce(totals.confusion)
     process.all_reduce(totals.sums)
     return totals.result()
 
 
 def open_split(
-    config: RunConfig, split: str, state: TrainState, process: Process, batch_size: int
+    config: RunConfig, split: str, functions: StepFunctions, process: Process, batch_size: int
 ) -> Loader:
     """A loader over a split in its stored order, as this run's configuration has it."""
     return Loader(
@@ -41,7 +64,7 @@ def open_split(
         training=False,
         executor=config.data.executor,
         device=process.device,
-        dtype=state.functions.precision,
+        dtype=functions.precision,
         rank=process.rank,
         world_size=process.world_size,
         threads=config.data.threads,

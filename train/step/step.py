@@ -1,4 +1,4 @@
-"""One step: `train_step(state, batch)` learns from a batch, `eval_step(state, batch, totals)`
+"""One step: `train_step(state, batch)` learns from a batch, `eval_step(functions, batch, totals)`
 counts right answers on one.
 
 In: a TrainState and a Batch on its device. Out: the loss and the number of right answers, as
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slipform.models import freeze
 from slipform.pipelines.batch import Batch
 from slipform.train.step.metrics import Totals
-from slipform.train.step.state import TrainState
+from slipform.train.step.state import StepFunctions, TrainState
 
 
 def train_step(
@@ -91,15 +91,15 @@ def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 @torch.inference_mode()
-def eval_step(state: TrainState, batch: Batch, totals: Totals) -> None:
+def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
     """Adds a batch to the totals. The caller has put the model into evaluation mode."""
-    totals.add(predict_logits(state, batch.images), batch.labels)
+    totals.add(predict_logits(functions, batch.images), batch.labels)
 
 
-def predict_logits(state: TrainState, images: Tensor) -> Tensor:
+def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
     """float32 [N, C]. With flip_test, the mean over each image and its mirror image."""
-    with state.functions.autocast():
-        logits = state.functions.evaluate(images).float()
-        if state.functions.flip_test:
-            logits = (logits + state.functions.evaluate(images.flip(3)).float()) / 2
+    with functions.autocast():
+        logits = functions.evaluate(images).float()
+        if functions.flip_test:
+            logits = (logits + functions.evaluate(images.flip(3)).float()) / 2
     return logits

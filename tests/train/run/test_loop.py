@@ -299,15 +299,13 @@ def test_layers_learn_from_the_epoch_they_are_unfrozen(
 
 @pytest.mark.usefixtures("no_figures")
 def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path: Path) -> None:
-    from slipform.train.inference.classifier import load_trained, validate_trained
+    from slipform.train.inference.classifier import Classifier
 
     fit(small("train.epochs=1"), shapes, tmp_path, quiet=True)
-    result, loader = validate_trained(
-        load_trained(tmp_path, "cpu"), None, "train"
-    )  # 240 images: 64 does not divide them
-    with loader:
-        assert result.num_images == 240
-        assert result.confusion.sum(1).tolist() == loader.manifest.split("train").counts
+    classifier = Classifier.load(tmp_path, "cpu")
+    result = classifier.evaluate(split="train")  # 240 images: 64 does not divide them
+    assert result.num_images == 240
+    assert result.confusion.sum(1).tolist() == classifier.manifest.split("train").counts
 
 
 def test_the_largest_batch_that_fits() -> None:

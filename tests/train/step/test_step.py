@@ -111,9 +111,9 @@ def test_evaluation_with_mirrored_images(small: Small) -> None:
     state.model.eval()
     images = _batch().images
     expected = (state.model(images) + state.model(images.flip(3))) / 2
-    torch.testing.assert_close(predict_logits(state, images), expected)
+    torch.testing.assert_close(predict_logits(state.functions, images), expected)
     totals = Totals.zeros(6, torch.device("cpu"))
-    eval_step(state, _batch(), totals)
+    eval_step(state.functions, _batch(), totals)
     assert totals.result().num_images == 24
 
 

@@ -1,0 +1,163 @@
+"""A trained model in the hands of a library user."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.train.config.resolve import RunConfig
+from slipform.train.inference import predict
+from slipform.train.inference.classifier import Classifier, evaluate
+from slipform.train.run.loop import fit
+
+Small = Callable[..., RunConfig]
+COLORS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (210, 30, 20)}
+
+
+def prep_colors(root: Path, **names: str) -> Path:
+    """A dataset of ten plain noisy images a class; green="leaf" renames a class."""
+    from slipform.preprocess.cli import main
+
+    for color, name in names.items():
+        (root / "source" / name).mkdir(parents=True)
+        for number in range(10):
+            random = np.random.default_rng(number)
+            pixels = np.clip(random.normal(0, 40, (40, 48, 3)) + COLORS[color], 0, 255)
+            image = PIL.Image.fromarray(pixels.astype(np.uint8))
+            image.save(root / "source" / name / f"{number}.png")
+    arguments = ["images", "--source", str(root / "source"), "--out", str(root / "data")]
+    arguments += ["--val-fraction", "0.2", "--test-fraction", "0.2", "--seed", "0"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return root / "data"
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prep_colors(tmp_path_factory.mktemp("colors"), blue="blue", green="green", red="red")
+
+
+@pytest.fixture(scope="module")
+def run(colors: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    fit(small("train.epochs=3", "train.batch_size=4"), colors, out, device="cpu", quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> Classifier:
+    return Classifier.load(run, "cpu")
+
+
+def test_has_no_optimizer_and_no_gradients(run: Path) -> None:
+    def num_optimizers() -> int:
+        gc.collect()
+        return sum(issubclass(type(thing), torch.optim.Optimizer) for thing in gc.get_objects())
+
+    before = num_optimizers()
+    classifier = Classifier.load(run, "cpu")
+    assert num_optimizers() == before
+    assert not any(parameter.requires_grad for parameter in classifier.model.parameters())
+    assert not classifier.model.training
+
+
+def test_paths_pictures_and_arrays_give_the_same(
+    classifier: Classifier, colors: Path, tmp_path: Path
+) -> None:
+    files = sorted((colors.parent / "source").rglob("*.png"))
+    arrays = [np.asarray(PIL.Image.open(file)) for file in files]
+    by_path = classifier.logits(files)
+    assert by_path.shape == (30, 3)
+    assert by_path.dtype == torch.float32
+    torch.testing.assert_close(classifier.logits([str(file) for file in files]), by_path)
+    torch.testing.assert_close(classifier.logits([PIL.Image.open(f) for f in files]), by_path)
+    torch.testing.assert_close(classifier.logits(arrays), by_path)
+    torch.testing.assert_close(classifier.logits(np.stack(arrays)), by_path)
+    one = classifier.predict(files[7])
+    shares = by_path[7].softmax(0)
+    assert [name for name, _ in one[0].classes] == [
+        classifier.classes[i] for i in shares.argsort(descending=True)
+    ]
+    assert [share for _, share in one[0].classes] == pytest.approx(
+        sorted(shares.tolist(), reverse=True), abs=1e-6
+    )
+    assert one[0].path == files[7]
+
+
+def test_a_batch_of_large_images_is_split_and_nothing_else_changes(
+    classifier: Classifier, colors: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[predict.Image] = [*sorted((colors.parent / "source").rglob("*.png"))]
+    files.insert(4, colors / "dataset.json")  # no image
+    expected = classifier.predict(files)
+    assert expected[4].error
+    assert not expected[4].classes
+    sizes = []
+    render = predict._render
+    monkeypatch.setattr(predict, "_BATCH_BYTES", 3 * 40 * 48 * 3)
+
+    def noted(pictures: list[predict.Pixels], *args: object) -> torch.Tensor:
+        sizes.append(len(pictures))
+        return render(pictures, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict, "_render", noted)
+    found = classifier.predict(files)
+    assert sizes == [3] * 10
+    for one, other in zip(found, expected, strict=True):
+        assert (one.index, one.path, one.error) == (other.index, other.path, other.error)
+        assert dict(one.classes) == pytest.approx(dict(other.classes), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 5), np.uint8), np.zeros((0, 4), np.uint8)],
+)
+def test_an_array_that_is_no_image(classifier: Classifier, image: np.ndarray) -> None:
+    assert "uint8 [H, W, 3]" in classifier.predict([image])[0].error
+    with pytest.raises(SlipformError, match="image 0: "):
+        classifier.logits([image])
+    with pytest.raises(ConfigError, match="top = 0"):
+        classifier.predict([image], top=0)
+
+
+def test_evaluates_some_of_its_classes_by_name(
+    classifier: Classifier, colors: Path, tmp_path: Path
+) -> None:
+    """green and red alone: their rows of the confusion matrix are those of the whole dataset."""
+    some = prep_colors(tmp_path, green="green", red="red")
+    files = {name: sorted((some.parent / "source" / name).iterdir()) for name in ("green", "red")}
+    expected = torch.zeros(3, 3, dtype=torch.int64)
+    for name, paths in files.items():
+        for place in classifier.logits(paths).argmax(1).tolist():
+            expected[classifier.classes.index(name), place] += 1
+    found = [classifier.evaluate(some, split) for split in ("train", "val", "test")]
+    assert torch.equal(sum(part.confusion for part in found), expected)
+    assert found[0].num_images == 12
+
+
+def test_refuses_classes_that_it_does_not_know(classifier: Classifier, tmp_path: Path) -> None:
+    other = prep_colors(tmp_path, green="leaf", red="red")
+    with pytest.raises(ConfigError, match=r"1 of 2 classes that the run .* does not know: 'leaf'"):
+        classifier.evaluate(other)
+
+
+def test_evaluate_is_the_classifier_s(run: Path, classifier: Classifier) -> None:
+    one, other = evaluate(run, split="val", device="cpu"), classifier.evaluate(split="val")
+    assert (one.top1, one.loss) == (other.top1, other.loss)
+
+
+def test_export_leaves_the_model_as_it_is(classifier: Classifier, tmp_path: Path) -> None:
+    before = {name: tensor.stride() for name, tensor in classifier.model.state_dict().items()}
+    path = classifier.export("safetensors", tmp_path)
+    assert path == tmp_path / "model.safetensors"
+    assert {n: t.stride() for n, t in classifier.model.state_dict().items()} == before
+    with pytest.raises(ConfigError, match='"onnx"'):
+        classifier.export("onxx", tmp_path)

@@ -1,0 +1,32 @@
+"""The command `export`: a run's model as a file for other programs.
+
+In: a command line. Out: the file, and a line that says how it was checked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from slipform.pipelines.errors import Command
+from slipform.train.commands.options import FOLDER
+
+
+@click.command(cls=Command)
+@click.argument("run", type=FOLDER)
+@click.option(
+    "--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file to write, or a folder. Default: model.* in RUN.",
+)
+def export(run: Path, kind: str, out: Path | None) -> None:
+    """Write the best epoch of RUN as a file for other programs, checked against the model's own
+    output."""
+    from slipform.train.inference.classifier import Classifier
+
+    path, difference = Classifier.load(run, "cpu").export_checked(kind, out)
+    click.echo(f"{path}: its logits differ from the model's by at most {difference:.1e}")

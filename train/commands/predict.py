@@ -1,0 +1,59 @@
+"""The command `predict`: what a run says about image files.
+
+In: a command line. Out: a line, or a JSON object, for each image.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from slipform.pipelines.errors import Command
+from slipform.train.commands.options import FOLDER, device_option
+
+
+@click.command(cls=Command)
+@click.argument("run", type=FOLDER)
+@click.argument(
+    "paths",
+    type=click.Path(exists=True, path_type=Path),
+    nargs=-1,
+    required=True,
+    metavar="IMAGE|FOLDER...",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Classes shown for each image.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@device_option
+def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
+    """What the best epoch of RUN sees in images of any format; folders are searched for images."""
+    from slipform.pipelines.errors import SlipformError
+    from slipform.train.inference.classifier import Classifier
+    from slipform.train.inference.predict import find_images
+
+    classifier = Classifier.load(run, device)
+    files = find_images(paths)
+    failed = 0
+    for prediction in classifier.predictions(files, top):
+        if prediction.error:
+            failed += 1
+            click.echo(f"{prediction.path}: {prediction.error}", err=True)
+        elif as_json:
+            classes = [{"class": name, "probability": share} for name, share in prediction.classes]
+            click.echo(
+                json.dumps({"file": str(prediction.path), "classes": classes}, ensure_ascii=False)
+            )
+        else:
+            click.echo(
+                f"{prediction.path}  "
+                + "  ".join(f"{name} {share:.3f}" for name, share in prediction.classes)
+            )
+    if failed:
+        raise SlipformError(f"{failed} of {len(files)} files could not be read as images")

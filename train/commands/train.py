@@ -1,0 +1,186 @@
+"""The command `train`: one run, or all runs of a sweep.
+
+In: a command line. Out: run folders, tables. Several processes:
+torchrun --nproc-per-node N -m slipform.train.cli DATA ...
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from slipform.pipelines.errors import Command
+from slipform.train.commands.options import FOLDER, device_option
+
+
+@click.command(cls=Command)
+@click.argument("data", type=FOLDER, required=False)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help=(
+        "A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with"
+        " --all NAME:RUN,RUN some. Default: fits the dataset."
+    ),
+)
+@click.option(
+    "--set",
+    "sets",
+    metavar="A.B=C",
+    multiple=True,
+    help="Change one setting, such as train.epochs=1. May be repeated.",
+)
+@click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
+@click.option("--resume", type=FOLDER, metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="All runs of a sweep, and a table of them. Again: goes on with what is left.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="With --all: runs at once. Default: 1."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    metavar="K",
+    help="With --all: K seeds of every run. Default: 1.",
+)
+@device_option
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def train(
+    data: Path | None,
+    recipe: str | None,
+    sets: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    overwrite: bool,
+    every: bool,
+    jobs: int | None,
+    seeds: int | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train on the dataset folder DATA, which prep has written.
+
+    \b
+    train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
+    train --resume runs/first
+    train data/mnist --recipe mnist/convolutional --all --out runs/mnist
+    """
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.config.resolve import load_recipe, load_runs, resolve
+    from slipform.train.run.folder import free_name, run_config
+
+    if every:
+        if data is None or recipe is None or resume is not None:
+            raise click.UsageError(
+                "--all takes DATA and --recipe, and no --resume: the same command goes on with what"
+                " is left."
+            )
+        _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
+        return
+    if jobs or seeds:
+        raise click.UsageError("--jobs and --seeds belong to --all.")
+    if resume is not None:
+        if recipe or out or overwrite:
+            raise click.UsageError(
+                "--resume goes on with what is in the folder: leave --recipe, --out and --overwrite"
+                " out."
+            )
+        data = data or Path(run_config(resume).data.folder)
+        config = resolve(load_recipe(resume / "config.toml"), sets)
+        out = resume
+    elif data is None:
+        raise click.UsageError(
+            "Missing argument 'DATA': a folder that prep has written (or give --resume RUN)."
+        )
+    else:
+        manifest = read_manifest(data)
+        loaded, runs = load_runs(recipe) if recipe else (None, ())
+        if loaded and loaded.runs and len(runs) != 1:
+            names = ", ".join(run.name for run in loaded.runs)
+            raise click.UsageError(
+                f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN."
+                f" Runs: {names}."
+            )
+        config = resolve(loaded, sets, manifest, *runs)
+        out = out or free_name(
+            Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
+        )
+        from slipform.train.sweep.sweep import data_differences
+
+        if loaded and (different := data_differences(loaded, manifest)):
+            click.echo(different, err=True)
+
+    from slipform.train.machine.interrupt import end_with_sweep
+    from slipform.train.run.loop import fit
+
+    end_with_sweep()
+    summary = fit(
+        config,
+        data,
+        out,
+        device=device,
+        resume=resume is not None,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if not _is_main():
+        return
+    if summary["test_accuracy"] is not None:
+        click.echo(f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
+    waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
+    click.echo(
+        f"{summary['images_per_second']:.0f} images/s in training, {waiting},"
+        f" {summary['seconds']:.0f} s in all"
+    )
+    click.echo(f"curves: {out / 'figures' / 'curves.png'}")
+
+
+def _sweep(
+    data: Path,
+    recipe: str,
+    sets: tuple[str, ...],
+    out: Path | None,
+    overwrite: bool,
+    num_at_once: int,
+    num_seeds: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError(
+            "--all starts processes of its own: start it without torchrun, with --jobs N."
+        )
+    from slipform.train.config.resolve import load_runs
+    from slipform.train.sweep.sweep import run_sweep
+
+    loaded, only = load_runs(recipe)
+    table = run_sweep(
+        loaded,
+        data,
+        out or Path("runs") / _run_name(loaded.name),
+        sets,
+        only=only,
+        num_at_once=num_at_once,
+        num_seeds=num_seeds,
+        device=device,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    click.echo(table.read_text(encoding="utf-8"))
+    click.echo(f"table: {table}")
+
+
+def _run_name(recipe: str) -> str:
+    return recipe.removesuffix(".toml").strip("/").replace("/", "-").replace(":", "-")
+
+
+def _is_main() -> bool:
+    """Whether this process prints; torchrun numbers them."""
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,66 @@
+"""The command `validate`: how good a run is on a split.
+
+In: a command line. Out: a table or a JSON object, and figures where asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slipform.pipelines.errors import Command
+from slipform.train.commands.options import FOLDER, device_option
+
+
+@click.command(cls=Command)
+@click.argument("run", type=FOLDER)
+@click.argument("data", type=FOLDER, required=False)
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option(
+    "--figures",
+    type=FOLDER,
+    metavar="DIR",
+    help="Draw curves, per-class accuracy, confusion and first layer there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@device_option
+def validate(
+    run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str
+) -> None:
+    """How good the best epoch of RUN is on a split of its own dataset, or of DATA."""
+    from slipform.train.inference.classifier import Classifier
+
+    classifier = Classifier.load(run, device)
+    result = classifier.evaluate(data, split)
+    if figures is not None:
+        from slipform.train.figures import result as plots
+
+        with classifier.open_split(data, split) as loader:
+            image = next(iter(loader)).images[:1].clone()
+        plots.curves(run, figures)
+        plots.all_of_result(figures, classifier.model, image, result, classifier.classes)
+    values: dict[str, Any] = {
+        "split": split,
+        "images": result.num_images,
+        "top1": result.top1,
+        "top5": result.top5,
+        "loss": result.loss,
+    }
+    per_class = dict(zip(classifier.classes, result.per_class, strict=True))
+    if as_json:
+        # nan is not equal to itself
+        clean = {name: None if share != share else share for name, share in per_class.items()}
+        click.echo(json.dumps({**values, "per_class": clean}, ensure_ascii=False))
+        return
+    width = max(map(len, per_class))
+    for name, share in per_class.items():
+        click.echo(
+            f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images"
+        )
+    click.echo(
+        f"{split}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f},"
+        f" {result.num_images} images"
+    )
