@@ -1,0 +1,118 @@
+"""The public API: `import slipform` is light, every name is there, typed, documented, and its
+example runs."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import slipform
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ast.parse((ROOT / "slipform/__init__.py").read_text(encoding="utf-8"))
+ERRORS = [name for name in slipform.__all__ if name.endswith("Error") or name == "Interrupted"]
+NAMES = [name for name in slipform.__all__ if name not in ERRORS]
+# Their docstrings have no example yet.
+NOT_YET = {
+    *("Augmentation", "Batch", "Beton", "Loader", "Manifest", "Plan"),
+    *("RunConfig", "fit", "load_recipe"),
+}
+
+
+def run(code: str, *, folder: Path = ROOT) -> str:
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_it_imports_nothing_else() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import slipform; dir(slipform)\n"
+        "after = set(sys.modules) - before\n"
+        "print({name for name in after if 'slipform.' in name or 'torch' in name or 'numpy' in name"
+        " or 'click' in name})"
+    )
+    assert run(code) == "set()\n"
+
+
+def test_every_name_is_there() -> None:
+    assert slipform.__all__ == sorted(slipform.__all__)
+    assert set(slipform.__all__) <= set(dir(slipform))
+    for name in slipform.__all__:
+        assert getattr(slipform, name) is getattr(slipform, name)
+    assert slipform.__version__
+    with pytest.raises(AttributeError, match="no attribute 'Laoder'"):
+        getattr(slipform, "Laoder")  # noqa: B009
+
+
+def test_types_and_interpreter_are_told_the_same() -> None:
+    """mypy reads the imports below TYPE_CHECKING, the interpreter the table."""
+    for_types = {
+        (alias.asname or alias.name): (node.module, alias.name)
+        for node in ast.walk(SOURCE)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("slipform.")
+        for alias in node.names
+    }
+    assert sorted(for_types) == slipform.__all__
+    for name, (module, original) in for_types.items():
+        assert getattr(slipform, name) is getattr(sys.modules[module or ""], original)
+
+
+def test_every_public_class_of_errors_is_a_slipform_error() -> None:
+    for name in ERRORS:
+        assert issubclass(getattr(slipform, name), slipform.SlipformError)
+
+
+def example(value: Any) -> str:
+    """The runnable example in a docstring: `>>>` lines or ```python blocks."""
+    text = inspect.getdoc(value) or ""
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    lines = [found.source for found in doctest.DocTestParser().get_examples(text)]
+    return "\n".join([*blocks, "".join(lines)]).strip()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_YET])
+def test_a_name_is_documented(name: str) -> None:
+    value = getattr(slipform, name)
+    text = inspect.getdoc(value) or ""
+    assert re.search(r"^(Args|Attributes):$", text, re.MULTILINE), f"{name} has no Args section"
+    assert example(value), f"{name} has no example"
+    documented = set(re.findall(r"^ {2,4}\*{0,2}(\w+)(?:,| \(|:)", text, re.MULTILINE))
+    documented |= {
+        word
+        for line in re.findall(r"^ {2,4}(\w+(?:, \w+)+):", text, re.MULTILINE)
+        for word in line.split(", ")
+    }
+    if inspect.isfunction(value) or "Args:" in text:
+        missing = set(inspect.signature(value).parameters) - documented - {"self", "_"}
+        assert not missing, f"{name} does not explain {missing}"
+
+
+@pytest.fixture
+def example_folder(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the examples assume it: data/shapes is a dataset."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/shapes").symlink_to(shapes)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("example_folder")
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_runs(name: str) -> None:
+    """What an example prints is compared where it says so (`>>>`)."""
+    value = getattr(slipform, name)
+    text = inspect.getdoc(value) or ""
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, f"example of {name}", "exec"), {})
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
