@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from slipform.models.heads import limit_head
 from slipform.models.spec import Net
 from slipform.pipelines.errors import ConfigError
 
@@ -35,10 +36,17 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str, *, small_input: bool) -> Net:
-    """The builder of a torchvision model; its options are those of _OPTIONS that the model's class
-    knows.
+    """The builder of a torchvision model.
 
-    Raises ConfigError where small_input is asked for and the model has no such stem.
+    Args:
+        name: One of `names()`.
+        small_input: Give it a stem for images of about 32 px.
+
+    Returns:
+        The builder. Its options are those of _OPTIONS that the model's class has.
+
+    Raises:
+        ConfigError: small_input is asked for and the model has no such stem.
     """
     if small_input and not name.startswith(SMALL_INPUT):
         allowed = ", ".join(f"{prefix}*" for prefix in SMALL_INPUT)
@@ -69,19 +77,23 @@ def find(name: str, *, small_input: bool) -> Net:
         model: nn.Module = function(weights=None, num_classes=num_classes, **given, **options)
         if small_input:
             shrink_stem(model)
+        limit_head(model)
         return model
 
     return Net(build, {key: kind for key, kind in _OPTIONS.items() if key in settings})
 
 
 def shrink_stem(model: nn.Module) -> None:
-    """Changes a ResNet, AlexNet or VGG in place so that it suits images of about 32 px.
+    """Change a ResNet, AlexNet or VGG in place so that it suits images of about 32 px.
 
     ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet:
     the first convolution's stride goes from 4 to 1 with "same" padding, so that the three max pools
     leave 3x3; all weights keep their shapes. VGG: the last feature map, 1x1 at 32 px, goes to the
     classifier as it is and not repeated 7x7 times: the first linear layer has 512 inputs in place
     of 25,088.
+
+    Args:
+        model: A net of torchvision whose name starts with one of SMALL_INPUT.
     """
     import torchvision
 

@@ -1,0 +1,115 @@
+"""A new head starts near chance: the first loss of every net is about ln(classes), and a pretrained
+body can be fine-tuned from it.
+
+The first loss is taken without chance: the labels are all classes in equal shares, and the loss is
+averaged over six heads whose weights have the sizes of the built one and random signs.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from slipform.models import torchvision_nets
+from slipform.models.heads import head_name
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
+
+CLASSES = 10
+OWN = ("cnn", "conv", "conv_blocks", "fast", "fc", "fc10", "mlp_sigmoid", "tiny")
+QUICK = {
+    *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"),
+    *("mobilenet_v3_small", "regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),
+    *("swin_t", "vit_b_32", *OWN),
+}
+SIZES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 84}
+NETS = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in (*OWN, *torchvision_nets.names())
+]
+
+
+def _images(size: int, count: int = 8) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def first_loss(model: nn.Module, images: torch.Tensor) -> float:
+    """The mean loss of the first step, over labels of all classes and signs of the head."""
+    head = model.get_submodule(head_name(model))
+    parts = list(head) if isinstance(head, nn.Sequential) else [head]
+    last = parts[-1].weight
+    built, generator, losses = last.clone(), torch.Generator().manual_seed(2), []
+    for _ in range(6):
+        last.copy_(built * (torch.randint(2, built.shape, generator=generator) * 2 - 1))
+        logits = model(images)
+        losses.append((logits.logsumexp(1) - logits.mean(1)).mean())
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_first_loss_is_that_of_chance(name: str) -> None:
+    size = SIZES.get(name, 64)
+    options = {"hidden": 256} if name in ("conv", "mlp_sigmoid") else {}  # quicker
+    torch.manual_seed(0)
+    model = build(ModelConfig(name, options=options), num_classes=CLASSES, image_size=size)
+    assert first_loss(model, _images(size)) == pytest.approx(math.log(CLASSES), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "mnasnet0_5", "resnet18", "squeezenet1_1"])
+def test_the_first_loss_of_an_mlp_head_is_that_of_chance(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(ModelConfig(name, head="mlp"), num_classes=CLASSES, image_size=64)
+    assert first_loss(model, _images(64)) == pytest.approx(math.log(CLASSES), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_b0", "inception_v3", "mnasnet0_5", "resnet18", "squeezenet1_1"]
+)
+def test_a_new_head_on_loaded_weights_starts_at_chance_too(name: str, tmp_path: Path) -> None:
+    size = SIZES.get(name, 64)
+    body = build(ModelConfig(name), num_classes=1000, image_size=size)
+    save_file(body.state_dict(), tmp_path / "body.safetensors")
+    config = ModelConfig(name, weights=str(tmp_path / "body.safetensors"))
+    torch.manual_seed(0)
+    model = build(config, num_classes=CLASSES, image_size=size)
+    assert first_loss(model, _images(size)) == pytest.approx(math.log(CLASSES), rel=0.1)
+
+
+def _fine_tuned(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Training accuracy after twenty steps of the head alone."""
+    model.eval()
+    head = model.get_submodule(head_name(model))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9)
+    with torch.no_grad():
+        features = model.layers(images).mean((2, 3))
+    for _ in range(20):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(head(features), labels).backward()
+        optimizer.step()
+    return float((head(features).argmax(1) == labels).float().mean())
+
+
+def test_fine_tuning_succeeds_from_a_new_head_and_fails_from_a_large_one() -> None:
+    """Four colors under noise, MNASNet with the statistics of these images and random filters."""
+    labels = torch.arange(64) % 4
+    colors = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])[labels]
+    images = _images(64, 64) + colors[:, :, None, None]
+    torch.manual_seed(0)
+    model = build(ModelConfig("mnasnet0_5"), num_classes=4, image_size=64).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over the passes
+    with torch.no_grad():
+        for _ in range(3):
+            model(images)
+    assert _fine_tuned(model, images, labels) > 0.9
+    head = model.get_submodule(head_name(model))
+    nn.init.kaiming_uniform_(head.weight, mode="fan_out", nonlinearity="sigmoid")  # MNASNet's rule
+    nn.init.zeros_(head.bias)
+    assert _fine_tuned(model, images, labels) < 0.7
