@@ -2,48 +2,92 @@
 position.
 
 In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e
-holds is a pure function of (seed, e, k); the loader's only state is its position (epoch, samples of
-it already handed out).
+holds is a pure function of (seed, e, k). The loader's only state is its position: epoch, and
+samples of it already handed out.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
 from slipform.pipelines.beton import JPG, Beton
-from slipform.pipelines.errors import ConfigError, SampleError
+from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.executors.contract import BatchRequest, Settings
+from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
-from slipform.pipelines.plan.plan import draw, draw_mix
+from slipform.pipelines.plan.plan import draw_mix
+from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.upload import upload
 
+__all__ = ["Loader"]
+
+
+class _Progress(NamedTuple):
+    """What has been handed out. One value, so that it changes in one step."""
+
+    epoch: int = 0
+    seen: int = 0
+    num_bad: int = 0
+    num_images: int = 0
+
 
 class Loader:
-    """Iterating gives one epoch, from the position on; the next iteration gives the next epoch,
-    already being prepared.
+    """Batches of one split of a dataset.
 
-    folder, split: what to read. augment: what to do with it; with training=False its
-    `evaluation()`, in stored order, the last batch padded (labels -100, indices -1). batch_size:
-    per process; rank, world_size: which part of the global batch is ours. executor: "auto", "dali",
-    "host" or "resident". threads, prefetch (batches made ahead): 0 takes what `bench tune` found
-    here, else the processors this process may use, and 2. on_bad: "error", or "skip", which gives
-    unreadable samples the label -100 and counts them. block: 0, or, for data larger than memory,
-    how many neighbors on the disk stay near each other in the shuffled order (see EpochOrder).
+    A training loader goes on where it is: a loop over it gives the rest of the present epoch, the
+    next loop the next epoch, which is already being prepared; after `break` a new loop takes the
+    batches that are left. `set_epoch` goes to the beginning of an epoch.
+    An evaluation loader (`training=False`) begins at the beginning in every loop.
+
+    Only one loop over a loader runs at a time: a new one ends the one before. After an exception in
+    a loop, Ctrl-C among them, the loader goes on with the next batch that it has not handed out.
+    A loader belongs to the process that built it: it cannot be pickled or used after a fork.
+
+    Args:
+        folder: A dataset folder that `prep` wrote.
+        split: Which of its splits: "train", "val", "test".
+        augment: What is done to the images; default `Augmentation()`. Missing mean and standard
+            deviation are the dataset's.
+        batch_size: Images per batch and process.
+        training: True: shuffled, the last partial batch of an epoch is dropped. False:
+            `augment.evaluation()`, stored order, the last batch is padded (label -100, index -1).
+        seed: Of the order and of all random augmentation, 0 or more.
+        executor: "auto", or how the pixels are made: "dali", "host" or "resident".
+        device: Where the batches go.
+        dtype: Of the images: torch.float32, bfloat16 or float16.
+        rank: Number of this process, 0..world_size - 1. It takes its part of each global batch.
+        world_size: Number of processes.
+        threads: Threads that decode and render. 0: what `bench tune` found here, else one per core.
+        prefetch: Batches made ahead. 0: what `bench tune` found here, else 2.
+        on_bad: "error": a sample that cannot be read raises SampleError. "skip": its image is
+            black, its label -100, and it is counted in `num_bad`.
+        block: 0 shuffles everything. For data larger than memory: how many neighbors on the disk
+            stay near each other in the shuffled order (see `EpochOrder`).
+        reuse_buffers: False: each batch has memory of its own. True: faster; `images` of a batch
+            are overwritten after the next batch was asked for.
+
+    Attributes:
+        dataset: The manifest's name of the dataset.
+        manifest: The folder's Manifest.
+        split, augment, training, seed, device, batch_size: As given; `augment` with all defaults
+            filled in.
+        global_batch_size: Images per batch over all processes.
+
+    Raises:
+        DatasetError: The folder is no dataset, damaged, or has no such split.
+        ConfigError: An argument is not allowed, or does not fit the dataset.
     """
 
     def __init__(
@@ -64,23 +108,24 @@ class Loader:
         prefetch: int = 0,
         on_bad: str = "error",
         block: int = 0,
+        reuse_buffers: bool = False,
     ) -> None:
         if on_bad not in ("error", "skip"):
             raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
-        if min(seed, prefetch, block) < 0:
+        if min(seed, threads, prefetch, block) < 0:
             raise ConfigError(
-                f"seed = {seed}, prefetch = {prefetch}, block = {block}: give 0 or more"
+                f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}: give"
+                " 0 or more"
             )
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
-        self.device = torch.device(device)
+        self.device, self.dataset = torch.device(device), self.manifest.dataset
         self._beton = Beton(Path(folder) / self.manifest.split(split).file)
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
             self.manifest.mean, self.manifest.std
         )
-        self.block = block if training else 0
-        self.order = EpochOrder(
+        self._order = EpochOrder(
             len(self._beton),
             batch_size,
             seed,
@@ -88,169 +133,235 @@ class Loader:
             drop_last=training,
             rank=rank,
             world_size=world_size,
-            block=self.block,
+            block=block if training else 0,
         )
+        self.batch_size, self.global_batch_size = batch_size, self._order.global_batch_size
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
         threads = threads or int(tuned.get("threads", 0)) or num_cores()
         depth = prefetch or int(tuned.get("prefetch", 2))
-        settings = Settings(self.augment, batch_size, dtype, self.device, threads, depth, on_bad)
-        self._executor = choose(executor, self._beton, settings, tuned)
-        self.epoch, self.seen = 0, 0
-        self.num_bad = 0
-        self._error: SampleError | None = (
-            None  # ends the loader; its position stays before the batch that has the sample
+        settings = Settings(
+            self.augment, batch_size, dtype, self.device, threads, depth, on_bad, reuse_buffers
         )
-        self._ahead: deque[tuple[int, int, np.ndarray, BatchRequest]] = deque()
-        self._cursor = (0, 0)  # position of the next job to submit
-        self._ordered, self._ordering = (
-            -1,
-            Thread(),
-        )  # the last epoch whose order was asked for, and who works on it
-        self._plan_seconds = self._wait_seconds = 0.0
-        self._num_images = 0
+        self._executor = choose(executor, self._beton, settings, tuned)
+        self._ahead = Prefetcher(self._executor, self._beton, self.augment, self._order)
+        self._done = _Progress()
+        self._loop = 0  # number of the loop that runs
+        self._process: int | None = os.getpid()  # None: closed
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch, from 0."""
+        return self._done.epoch
+
+    @property
+    def seen(self) -> int:
+        """Samples of this epoch that were handed out, over all processes."""
+        return self._done.seen
+
+    @property
+    def num_bad(self) -> int:
+        """Samples that could not be read, counted each time they came up."""
+        return self._done.num_bad
 
     @property
     def num_samples(self) -> int:
+        """Samples of the split."""
         return len(self._beton)
 
     @property
+    def num_classes(self) -> int:
+        """Classes of the dataset."""
+        return self.manifest.num_classes
+
+    @property
     def executor_name(self) -> str:
+        """How the pixels are made: "dali", "host" or "resident"."""
         return self._executor.name
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of one epoch over all processes, without padding and what is dropped."""
+        whole = len(self) * self.global_batch_size
+        return whole if self.training else self.num_samples
+
+    @property
+    def remaining_batches(self) -> int:
+        """Batches that are left of this epoch on this process."""
+        left = self.num_samples - self.seen
+        whole, rest = divmod(left, self.global_batch_size)
+        return whole if self.training or not rest else whole + 1
 
     def __len__(self) -> int:
         """Batches of an epoch on this process."""
-        return self.order.num_batches
+        return self._order.num_batches
+
+    def __repr__(self) -> str:
+        return (
+            f'Loader("{self.dataset}", "{self.split}": {self.num_samples} samples,'
+            f" {self.num_classes} classes, {len(self)} batches of {self.batch_size};"
+            f" executor={self.executor_name}, device={self.device}, epoch={self.epoch},"
+            f" seen={self.seen})"
+        )
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = self.epoch
-        if not len(self):
-            self.epoch += 1
-        while self.epoch == epoch and len(self):
-            batch = self._next()
-            # Moved before the batch is handed out: a state saved after training on it counts it as
-            # seen.
-            self.epoch, self.seen = self.order.after(epoch, self.seen)
-            yield batch
-
-    def _submit_ahead(self) -> None:
-        """Keep `depth` jobs under way; in training also those of the next epoch, so that it begins
-        without a pause."""
-        while len(self._ahead) < self._executor.depth:
-            epoch, seen = self._cursor
-            if epoch > self.epoch and not self.training:
-                return
-            began = time.perf_counter()
-            indices = self.order.batch(epoch, seen)
-            valid = np.where(indices < 0, 0, indices)
-            plan = draw(
-                self.augment,
-                valid,
-                self._beton.heights[valid],
-                self._beton.widths[valid],
-                self.seed,
-                epoch,
-            )
-            job = BatchRequest(valid, plan)
-            self._plan_seconds += time.perf_counter() - began
-            self._executor.submit(job)
-            self._ahead.append((epoch, seen, indices, job))
-            self._cursor = self.order.after(epoch, seen)
-            if self.training and epoch >= self._ordered:
-                self._order_epoch(epoch + 1)
-
-    def _order_epoch(self, epoch: int) -> None:
-        """Shuffle an epoch in the background (a million samples take 0.1 s), so that it begins
-        without a pause."""
-        self._ordered = epoch
-        self._ordering = Thread(target=self.order.samples, args=(epoch,), name="slipform-order")
-        self._ordering.start()
+        """Begin a loop: the rest of the epoch where training, else the whole split."""
+        self._check_usable()
+        if not self.training:
+            self._done = self._done._replace(seen=0)
+        self._loop += 1
+        return _Loop(self)
 
     def _next(self) -> Batch:
-        if self._error is not None:
-            raise self._error
-        try:
-            self._submit_ahead()
-            began = time.perf_counter()
-            epoch, seen, indices, job = self._ahead.popleft()
-            rendered = self._executor.collect()
-        except SampleError as error:
-            self._error = error
-            raise
-        self._wait_seconds += time.perf_counter() - began
-        self._num_images += len(indices)
-        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[job.indices])
-        if bad := [
-            i for i in rendered.bad if indices[i] >= 0
-        ]:  # padding stands on sample 0, good or bad
+        """The batch at the position. The last statement but one moves the position: an exception
+        before it leaves the batch to the next call."""
+        epoch, seen, num_bad, num_images = self._done
+        indices, request, rendered = self._ahead.take((epoch, seen))
+        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[request.indices])
+        # Padding stands on sample 0, whether that can be read or not.
+        if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
-            self.num_bad += len(bad)
         batch = Batch(rendered.images, upload(labels, self.device), torch.from_numpy(indices))
-        plan = draw_mix(
-            self.augment,
-            len(batch),
-            self.seed,
-            epoch,
-            seen // self.order.batch_size + self.order.rank,
-        )
-        return mix(batch, plan) if plan else batch
+        number = seen // self.batch_size + self._order.rank
+        if plan := draw_mix(self.augment, len(batch), self.seed, epoch, number):
+            batch = mix(batch, plan)
+        position = self._order.after(epoch, seen)
+        # Before the batch is handed out: a state saved after training on it counts it as seen.
+        self._done = _Progress(*position, num_bad + len(bad), num_images + len(indices))
+        return batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch. Ends a loop that is running.
+
+        Not needed between epochs: the loader counts them itself. The same epoch number gives the
+        same batches.
+
+        Args:
+            epoch: From 0.
+
+        Raises:
+            ConfigError: epoch is negative.
+        """
+        if epoch < 0:
+            raise ConfigError(f"epoch = {epoch}: give 0 or more")
+        self._go_to(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and what it means something for: plain ints and strings."""
+        """The position, and what it holds for.
+
+        Returns:
+            Plain ints and strings: epoch, seen, seed, num_samples, split, block.
+        """
         return {
             "epoch": self.epoch,
             "seen": self.seen,
             "seed": self.seed,
             "num_samples": self.num_samples,
             "split": self.split,
-            "block": self.block,
+            "block": self._order.block,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position, whatever executor, batch size or number of processes saved it.
+        """Go to a saved position. Ends a loop that is running.
 
-        Where the new global batch does not divide what was seen, the epoch goes on at that very
-        sample all the same. Raises ConfigError where the state belongs to another dataset or order
-        of its samples.
+        Another executor, batch size or number of processes may have saved it. Where the new global
+        batch does not divide what was seen, the epoch goes on at that very sample all the same.
+
+        Args:
+            state: What `state_dict` returned.
+
+        Raises:
+            ConfigError: The state belongs to another dataset or order of its samples, or this is an
+                evaluation loader, which always begins at the beginning.
         """
+        own = self.state_dict()
         for key in ("num_samples", "seed", "split", "block"):
-            if state.get(key, 0) != getattr(
-                self, key
-            ):  # positions saved before there was `block` have none
+            saved = state.get(key, 0)  # positions saved before there was `block` have none
+            if saved != own[key]:
                 raise ConfigError(
-                    f"the saved position belongs to {key} = {state.get(key, 0)}, this loader has"
-                    f" {getattr(self, key)}: resume with the same one, or start a new run"
+                    f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
+                    " resume with the same one, or start a new run"
                 )
-        self._drain()
-        self.epoch, self.seen = self.order.next_position(int(state["epoch"]), int(state["seen"]))
-        self._cursor = (self.epoch, self.seen)
+        if not self.training:
+            raise ConfigError(
+                "an evaluation loader always begins at the beginning: it has no position to load"
+            )
+        self._go_to(*self._order.next_position(int(state["epoch"]), int(state["seen"])))
+
+    def _go_to(self, epoch: int, seen: int) -> None:
+        self._check_usable()
+        self._loop += 1
+        self._done = self._done._replace(epoch=epoch, seen=seen)
 
     def stats(self) -> dict[str, float]:
-        """Since the start: seconds of planning, of the consumer's waiting and of the executor's
-        stages; images; bad samples."""
+        """Figures since the start.
+
+        Returns:
+            Seconds of planning, of the consumer's waiting and of the executor's stages; images;
+            samples that could not be read.
+        """
         return {
-            "plan_seconds": self._plan_seconds,
-            "wait_seconds": self._wait_seconds,
-            "num_images": float(self._num_images),
+            "plan_seconds": self._ahead.plan_seconds,
+            "wait_seconds": self._ahead.wait_seconds,
+            "num_images": float(self._done.num_images),
             "num_bad": float(self.num_bad),
             **self._executor.stats(),
         }
 
-    def _drain(self) -> None:
-        while self._ahead:
-            self._ahead.popleft()
-            self._executor.collect()
-
     def close(self) -> None:
         """End the threads; may be called twice."""
-        if self._ordering.ident is not None:
-            self._ordering.join()
-        self._executor.close()
-        self._ahead.clear()
+        inherited = self._process not in (None, os.getpid())  # its threads are in the parent
+        self._process = None
+        if not inherited:
+            self._ahead.close()
 
     def __enter__(self) -> Loader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise SlipformError(
+            "a Loader cannot be pickled or copied: it has threads and mapped files. Build one in"
+            " each process, with rank and world_size, and hand over state_dict() for the position."
+        )
+
+    def _check_usable(self) -> None:
+        if self._process == os.getpid():
+            return
+        if self._process is None:
+            raise SlipformError("this Loader is closed. Build a new one.")
+        raise SlipformError(
+            "this Loader belongs to the process that built it; its threads do not exist after a"
+            ' fork. Build a Loader in a process started with "spawn".'
+        )
+
+
+class _Loop:
+    """The iterator of one loop over a Loader."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader, self._number, self._epoch = loader, loader._loop, loader.epoch
+        self._ended = False
+
+    def __iter__(self) -> _Loop:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._ended:
+            raise StopIteration
+        loader = self._loader
+        loader._check_usable()
+        if loader._loop != self._number:
+            raise SlipformError(
+                "this loop over the Loader has ended: another one began, or the position was"
+                " changed. Begin a new loop, or build a second Loader."
+            )
+        if not len(loader):
+            loader._done = _Progress(self._epoch + 1)
+        if loader.epoch != self._epoch:
+            self._ended = True
+            raise StopIteration
+        return loader._next()

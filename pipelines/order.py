@@ -91,7 +91,7 @@ class EpochOrder:
         start = seen + self.rank * self.batch_size
         part = self.samples(epoch)[start : start + self.batch_size]
         if len(part) == self.batch_size:
-            return part
+            return part.copy()  # the order itself is shared by all that ask for it
         return np.concatenate([part, np.full(self.batch_size - len(part), -1)])
 
 

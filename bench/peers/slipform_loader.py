@@ -41,6 +41,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         dtype=getattr(torch, work.dtype),
         threads=int(settings["threads"] or 0),
         prefetch=int(settings["prefetch"] or 2),
+        reuse_buffers=True,
     )
     with loader:
         yield WithStages(

@@ -176,6 +176,7 @@ def _measure(point: Point, effort: Effort) -> Outcome:
                 executor=point.executor,
                 device=process.device,
                 dtype=precision,
+                reuse_buffers=True,
             )
         )
         fixed = _kept(next(iter(loader)))

@@ -17,8 +17,18 @@ from slipform.pipelines.plan.plan import Plan
 
 @dataclass(frozen=True)
 class Settings:
-    """What every executor is built with. spec: resolved; depth: jobs under way at once; on_bad:
-    "error" or "skip"."""
+    """What every executor is built with.
+
+    Attributes:
+        spec: The resolved augmentation.
+        batch_size: The most samples of one request.
+        dtype: Of the images: float32, bfloat16 or float16.
+        device: Where the images go.
+        threads: Threads that decode and render.
+        depth: Requests under way at once.
+        on_bad: "error" raises for a sample that cannot be read, "skip" reports it.
+        reuse_buffers: True: images are valid until the next `collect`. False: for good.
+    """
 
     spec: Augmentation
     batch_size: int
@@ -27,6 +37,7 @@ class Settings:
     threads: int
     depth: int = 2
     on_bad: str = "error"
+    reuse_buffers: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,26 +62,31 @@ class Rendered:
 
 
 class Executor(Protocol):
-    """Plan -> pixels. Jobs are worked on in the background and come back in the order they were
-    submitted.
+    """Plan -> pixels, in the background. Requests come back in the order they were submitted.
 
-    Images that `collect` returned stay valid until the next `collect`; at most `depth` jobs may be
-    under way.
+    At most `depth` requests may be under way.
     """
 
     name: str
     depth: int
 
     def submit(self, job: BatchRequest) -> None:
-        """Begin a job; returns at once."""
+        """Begin a request; returns at once."""
 
     def collect(self) -> Rendered:
-        """Wait for the oldest job. Raises SampleError where on_bad is "error" and a sample cannot
-        be read."""
+        """Wait for the oldest request.
+
+        Raises:
+            SampleError: on_bad is "error" and a sample cannot be read.
+        """
+
+    def reset(self) -> None:
+        """Drop all requests under way and be as new, whatever state an exception in `submit`,
+        `collect` or `reset` left behind."""
 
     def stats(self) -> dict[str, float]:
         """Seconds of work per stage since the start: {"decode_seconds": ..., "augment_seconds":
         ...}."""
 
     def close(self) -> None:
-        """End threads and free memory; jobs under way are dropped. May be called twice."""
+        """End threads and free memory; requests under way are dropped. May be called twice."""

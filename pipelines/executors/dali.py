@@ -263,6 +263,10 @@ class DaliExecutor:
         for job in jobs:
             self.submit(job)
 
+    def reset(self) -> None:
+        self._jobs.clear()
+        self._graph = self._primed(self._build())
+
     def stats(self) -> dict[str, float]:
         return dict(self._seconds)
 

@@ -54,6 +54,9 @@ class HostExecutor:
         self._beton.release_pages()
         return self._pool.collect()
 
+    def reset(self) -> None:
+        self._pool.reset()
+
     def stats(self) -> dict[str, float]:
         return {**self._seconds, "augment_seconds": self._pool.seconds}
 

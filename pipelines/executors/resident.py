@@ -48,6 +48,9 @@ class ResidentExecutor:
     def collect(self) -> Rendered:
         return self._pool.collect()
 
+    def reset(self) -> None:
+        self._pool.reset()
+
     def stats(self) -> dict[str, float]:
         return {"load_seconds": self._load_seconds, "augment_seconds": self._pool.seconds}
 

@@ -100,7 +100,17 @@ class ResidentGpuExecutor:
         slot, count, bad = self._jobs.popleft()
         if self._side is not None:
             self._side.hand_out(slot)
-        return Rendered(self._ring[slot][:count].permute(0, 3, 1, 2), bad)
+        images = self._ring[slot]
+        if not self._settings.reuse_buffers:
+            self._ring[slot] = torch.empty_like(images)
+        return Rendered(images[:count].permute(0, 3, 1, 2), bad)
+
+    def reset(self) -> None:
+        self._jobs.clear()
+        if self._side is not None:
+            self._side.reset()
+        if not self._settings.reuse_buffers:  # a buffer may have been handed out
+            self._ring = [torch.empty_like(buffer) for buffer in self._ring]
 
     def stats(self) -> dict[str, float]:
         return {"load_seconds": self._load_seconds}

@@ -68,7 +68,8 @@ class _Batch:
 
 class RenderPool:
     """`num_threads` threads and `num_buffers` outputs of [batch_size, S, S, 3], used in turn; on a
-    GPU also pinned twins of them.
+    GPU also pinned twins of them. Without `settings.reuse_buffers` an output that was handed out
+    is replaced by a new one.
 
     A thread that reads a part renders it, too: the pixels are still in its cache, no thread waits
     for another, and there is never more than one part for each thread. Reused buffers stay in the
@@ -90,12 +91,16 @@ class RenderPool:
         self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size = KINDS[dtype], settings.spec.image_size
         self._num_threads = num_threads or settings.threads
-        self._threads = ThreadPoolExecutor(self._num_threads, thread_name_prefix="slipform-render")
+        self._reuse_buffers = settings.reuse_buffers
+        self._threads = self._start_threads()
         self._batches: deque[_Batch] = deque()  # begun, not yet collected
         self._waiting: deque[_Batch] = deque()  # those of them without a buffer
         self._next, self._num_free = 0, num_buffers
         self._handed_out = self._closed = False
         self.seconds = 0.0
+
+    def _start_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._num_threads, thread_name_prefix="slipform-render")
 
     def begin(self, plan: Plan, pictures: Pictures) -> None:
         """Start a batch whose pixels are there: here and now where it is so small that waking
@@ -139,11 +144,13 @@ class RenderPool:
         if self._handed_out:
             self._handed_out = False
             if self._waiting:
-                self._waiting.popleft().has_buffer.set()
+                self._waiting[0].has_buffer.set()
+                self._waiting.popleft()
             else:
                 self._num_free += 1
-        batch = self._batches.popleft()
+        batch = self._batches[0]
         self.seconds += batch.seconds + sum(part.result() for part in batch.parts)
+        self._batches.popleft()
         self._handed_out = True
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
@@ -202,19 +209,39 @@ class RenderPool:
         return render_some
 
     def _on_device(self, batch: _Batch) -> Tensor:
-        images = self._buffers[batch.slot][: batch.size]
+        outputs = self._buffers
         if self._side is not None:
-            copy = self._copies[batch.slot][: batch.size]
+            outputs = self._copies
+            pinned = self._buffers[batch.slot][: batch.size]
             with self._side.fill(batch.slot):
-                copy.copy_(images, non_blocking=True)
+                outputs[batch.slot][: batch.size].copy_(pinned, non_blocking=True)
             self._side.hand_out(batch.slot)
-            images = copy
-        return images.permute(0, 3, 1, 2)
+        images = outputs[batch.slot]
+        if not self._reuse_buffers:
+            outputs[batch.slot] = torch.empty_like(images)
+        return images[: batch.size].permute(0, 3, 1, 2)
+
+    def reset(self) -> None:
+        """Drop what is under way and be as new, whatever an exception left behind."""
+        self._end_threads()
+        self._waiting.clear()
+        self._batches.clear()
+        self._next, self._num_free = 0, len(self._buffers)
+        self._handed_out = False
+        if self._side is not None:
+            self._side.reset()
+        if not self._reuse_buffers:  # the consumer may have one of them
+            outputs = self._buffers if self._side is None else self._copies
+            outputs[:] = [torch.empty_like(buffer) for buffer in outputs]
+        self._threads, self._closed = self._start_threads(), False
 
     def close(self) -> None:
         """Drop what is under way and end the threads; may be called twice."""
-        self._closed = True
-        while self._waiting:
-            self._waiting.popleft().has_buffer.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._end_threads()
         self._batches.clear()
+
+    def _end_threads(self) -> None:
+        self._closed = True
+        for batch in (*self._waiting, *self._batches):
+            batch.has_buffer.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)

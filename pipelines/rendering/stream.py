@@ -47,3 +47,11 @@ class SideStream:
             self._free[self._handed_out].record(current)
         self._handed_out = slot
         current.wait_event(self._filled[slot])
+
+    def reset(self) -> None:
+        """All slots become free once the consumer's current stream has done what it was given."""
+        current = torch.cuda.current_stream(self.stream.device)
+        current.wait_stream(self.stream)
+        for event in self._free:
+            event.record(current)
+        self._handed_out = None

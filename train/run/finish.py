@@ -30,7 +30,7 @@ def finish(run: Run) -> dict[str, Any]:
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_split(
-            run.config, "test", state.functions, process, run.train.order.batch_size
+            run.config, "test", state.functions, process, run.train.batch_size
         ) as loader:
             began = time.perf_counter()
             test = evaluate(state, loader, process)

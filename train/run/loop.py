@@ -84,7 +84,7 @@ def _train_epoch(run: Run) -> None:
     config, state, loader = run.config.train, run.state, run.train
     if loader.epoch != state.epoch:
         return
-    num_left = (loader.num_samples - loader.seen) // loader.order.global_batch_size
+    num_left = loader.remaining_batches
     done = len(loader) - num_left
     run.recorder.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
     set_train_mode(state)
@@ -212,7 +212,7 @@ def _end_epoch(run: Run) -> None:
 
 def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
     state, running = run.state, run.state.running
-    images = running.batches * run.train.order.global_batch_size
+    images = running.batches * run.train.global_batch_size
     return {
         "epoch": state.epoch,
         "train_loss": running.loss / max(running.batches, 1),

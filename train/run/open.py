@@ -108,9 +108,7 @@ def open_run(
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
     has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
     val = (
-        open_split(config, "val", state.functions, process, loader.order.batch_size)
-        if has_val
-        else None
+        open_split(config, "val", state.functions, process, loader.batch_size) if has_val else None
     )
     if val is None:
         messages.append(
@@ -156,6 +154,7 @@ def _train_loader(config: RunConfig, process: Process) -> Loader:
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
         block=config.data.block,
+        reuse_buffers=True,
     )
 
 

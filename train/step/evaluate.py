@@ -70,4 +70,5 @@ def open_split(
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
+        reuse_buffers=True,
     )

@@ -1,0 +1,117 @@
+"""Batches under way: `Prefetcher` keeps an executor busy ahead of the consumer.
+
+In: the position (epoch, samples seen) of a batch. Out: its indices and pixels. The position decides
+what comes out, never what happened before: after an exception, or at a position other than the
+expected one, everything under way is dropped and made anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from threading import Thread
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.contract import BatchRequest, Executor, Rendered
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import draw
+
+Position = tuple[int, int]  # epoch, samples of it seen in the global order
+
+
+class _UnderWay(NamedTuple):
+    position: Position
+    indices: npt.NDArray[np.int64]  # -1 for padding
+    request: BatchRequest
+
+
+class Prefetcher:
+    """Submits batches in order to `executor` and collects them.
+
+    With `order.shuffle` the next epoch follows without a pause; without, nothing beyond the epoch
+    of the batch that was asked for is begun.
+    """
+
+    def __init__(
+        self, executor: Executor, beton: Beton, augment: Augmentation, order: EpochOrder
+    ) -> None:
+        self._executor, self._beton, self._augment, self._order = executor, beton, augment, order
+        self._under_way: deque[_UnderWay] = deque()
+        self._cursor: Position = (0, 0)  # of the next batch to submit
+        self._interrupted = False  # an exception left `take`: the executor may be in any state
+        # The last epoch whose order was asked for, and the thread that works on it.
+        self._ordered, self._ordering = -1, Thread()
+        self.plan_seconds = self.wait_seconds = 0.0
+
+    def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
+        """Wait for the batch at `position`.
+
+        Returns:
+            Its indices (int64 [N], -1 for padding), the request that was made for it, its pixels.
+
+        Raises:
+            SampleError: A sample of this batch, or of one begun ahead, cannot be read.
+        """
+        expected = self._under_way[0].position if self._under_way else self._cursor
+        if self._interrupted or expected != position:
+            self._restart(position)
+        self._interrupted = True
+        self._submit_ahead(position[0])
+        began = time.perf_counter()
+        _, indices, request = self._under_way[0]
+        rendered = self._executor.collect()
+        self._under_way.popleft()
+        self.wait_seconds += time.perf_counter() - began
+        self._interrupted = False
+        return indices, request, rendered
+
+    def _restart(self, position: Position) -> None:
+        """Drop everything under way. An exception in here leads to another restart."""
+        if self._interrupted:
+            self._executor.reset()
+        self._interrupted = True
+        try:
+            while self._under_way:
+                self._executor.collect()
+                self._under_way.popleft()
+        except Exception:  # of a batch that nobody wants any more
+            self._executor.reset()
+        self._under_way.clear()
+        self._cursor = position
+
+    def _submit_ahead(self, epoch_wanted: int) -> None:
+        order = self._order
+        while len(self._under_way) < self._executor.depth:
+            epoch, seen = self._cursor
+            if epoch > epoch_wanted and not order.shuffle:
+                return
+            began = time.perf_counter()
+            indices = order.batch(epoch, seen)
+            valid = np.where(indices < 0, 0, indices)
+            heights, widths = self._beton.heights[valid], self._beton.widths[valid]
+            plan = draw(self._augment, valid, heights, widths, order.seed, epoch)
+            request = BatchRequest(valid, plan)
+            self.plan_seconds += time.perf_counter() - began
+            self._executor.submit(request)
+            self._under_way.append(_UnderWay((epoch, seen), indices, request))
+            self._cursor = order.after(epoch, seen)
+            if order.shuffle and epoch >= self._ordered:
+                self._order_epoch(epoch + 1)
+
+    def _order_epoch(self, epoch: int) -> None:
+        """Shuffle an epoch in the background: a million samples take 0.1 s."""
+        self._ordered = epoch
+        self._ordering = Thread(target=self._order.samples, args=(epoch,), name="slipform-order")
+        self._ordering.start()
+
+    def close(self) -> None:
+        """End the threads; may be called twice."""
+        if self._ordering.ident is not None:
+            self._ordering.join()
+        self._executor.close()
+        self._under_way.clear()
