@@ -157,12 +157,10 @@ class RenderPool:
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
         pictures = source(at)  # before there may be a buffer, so that something is ready then
         batch.bad.extend([at.start + i for i in pictures.bad])
-        return self._render(
-            batch,
-            self._renderer(pictures, plan.part(at), self._buffers[batch.slot][at]),
-            0,
-            at.stop - at.start,
-        )
+        batch.has_buffer.wait()
+        buffer = self._buffers[batch.slot][at]
+        render_some = self._renderer(pictures, plan.part(at), buffer)
+        return self._render(batch, render_some, 0, at.stop - at.start)
 
     def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:
         """Seconds it took, as soon as the batch has its buffer."""

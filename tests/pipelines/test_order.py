@@ -158,7 +158,7 @@ def test_neighbors_stay_near_each_other(shapes: Path) -> None:
         assert sorted(order) == list(range(240))
         position = {sample: at for at, sample in enumerate(order)}
         windows = [
-            {position[first + k] // (5 * loader.order.window) for k in range(5)}
+            {position[first + k] // (5 * loader._order.window) for k in range(5)}
             for first in range(0, 240, 5)
         ]
         assert all(len(window) == 1 for window in windows)

@@ -176,7 +176,7 @@ def test_evaluation_has_nothing_random() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"crop": "center"}, 'Did you mean "center"'),
+        ({"crop": "centre"}, 'Did you mean "center"'),
         ({"flip": "horisontal"}, 'Did you mean "horizontal"'),
         ({"border": "mirror"}, "Allowed: edge, reflect, zero"),
         ({"normalize": "imagnet"}, 'Did you mean "imagenet"'),
