@@ -82,7 +82,7 @@ def test_resident_is_tried_only_where_it_fits(
     }
     needed = Beton(shapes_raw / "train.beton").resident_bytes()
     assert needed == 240 * 32 * 32 * 3
-    monkeypatch.setattr(tune, "free_bytes", lambda device: 2 * needed - 1)
+    monkeypatch.setattr(tune, "free_memory_bytes", lambda device: 2 * needed - 1)
     assert tune.choices(work)["executor"] == ["host", "dali"]
     assert (
         profile_key(work.stored, work.augment.image_size, work.device)
