@@ -11,6 +11,7 @@ import time
 from collections import deque
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,8 +20,8 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
-from slipform.pipelines.rendering.taps import BORDERS, reduced_size
-from slipform.pipelines.upload import upload
+from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
+from slipform.pipelines.upload import upload_together
 
 
 class ResidentGpuExecutor:
@@ -59,42 +60,42 @@ class ResidentGpuExecutor:
         self._jobs.append((slot, len(job), np.flatnonzero(self._bad[job.indices]).tolist()))
 
     def _render(self, job: BatchRequest, out: Tensor) -> None:
-        import triton
+        from slipform.pipelines.rendering import triton as kernel
 
-        from slipform.pipelines.rendering import triton as triton_render
-
-        plan, beton, count = job.plan, self._beton, len(job)
-        erase = np.zeros((count, 4), np.int32) if plan.erase is None else plan.erase
-        reduced = np.zeros((count, 2), np.int32)
-        if not plan.axis_aligned:
-            sizes = zip(
-                plan.geometry, beton.heights[job.indices], beton.widths[job.indices], strict=True
-            )
-            reduced = np.array(
-                [reduced_size(g, plan.image_size, h, w) for g, h, w in sizes], np.int32
-            )
-        numbers = self._upload(plan.geometry.reshape(count, 9), plan.color.reshape(count, 12))
-        boxes = self._upload(plan.clip, erase, reduced)
-        at = self._upload(job.indices.reshape(-1, 1))[:, 0]
-        triton_render.render[(count, triton.cdiv(plan.image_size**2, triton_render.BLOCK))](
+        plan = job.plan
+        numbers = upload_together([job.indices, *self._numbers(job)], self._settings.device)
+        rows, columns = kernel.tile(plan.image_size)
+        kernel.render[(kernel.num_programs(len(job), plan.image_size),)](
             self._pixels,
-            self._offsets[at],
-            self._sizes[at],
-            numbers[:, :9].contiguous(),
-            numbers[:, 9:].contiguous(),
-            boxes[:, :8].contiguous(),
-            boxes[:, 8:].contiguous(),
+            self._offsets,
+            self._sizes,
+            *numbers,
             out,
-            plan.image_size,
+            SIZE=plan.image_size,
             BORDER=BORDERS[plan.border],
             ALIGNED=plan.axis_aligned,
             ERASE=plan.erase is not None,
-            BLOCK=triton_render.BLOCK,
+            BY=rows,
+            BX=columns,
+            **kernel.options(plan.axis_aligned),
         )
 
-    def _upload(self, *columns: np.ndarray) -> Tensor:
-        """Columns side by side, in one transfer."""
-        return upload(np.concatenate(columns, axis=1), self._settings.device)
+    def _numbers(self, job: BatchRequest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+        """The Plan as the kernel reads it: float32 [N, 21] and int32 [N, 10]."""
+        plan, beton, count = job.plan, self._beton, len(job)
+        floats = np.empty((count, 21), np.float32)
+        floats[:, :9], floats[:, 9:] = (
+            plan.geometry.reshape(count, 9),
+            plan.color.reshape(count, 12),
+        )
+        ints = np.zeros((count, 10), np.int32)
+        ints[:, :4] = plan.clip
+        if plan.erase is not None:
+            ints[:, 4:8] = plan.erase
+        if not plan.axis_aligned:
+            heights, widths = beton.heights[job.indices], beton.widths[job.indices]
+            ints[:, 8:] = reduced_sizes(plan.geometry, plan.image_size, heights, widths)
+        return floats, ints
 
     def collect(self) -> Rendered:
         slot, count, bad = self._jobs.popleft()
@@ -118,4 +119,4 @@ class ResidentGpuExecutor:
     def close(self) -> None:
         self._jobs.clear()
         self._ring.clear()
-        self._pixels = self._pixels[:0]
+        self._pixels = torch.empty(0, dtype=torch.uint8, device=self._settings.device)

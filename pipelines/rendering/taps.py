@@ -84,3 +84,12 @@ def reduced_size(matrix, size, height, width):
     return max(1, int(np.rint(height / max(1.0, scale_y)))), max(
         1, int(np.rint(width / max(1.0, scale_x)))
     )
+
+
+@kernel
+def reduced_sizes(geometry, size, heights, widths):
+    """`reduced_size` of each sample: geometry [N, 3, 3], heights, widths [N] -> int32 [N, 2]."""
+    sizes = np.empty((len(geometry), 2), np.int32)
+    for i in range(len(geometry)):
+        sizes[i] = reduced_size(geometry[i], size, heights[i], widths[i])
+    return sizes

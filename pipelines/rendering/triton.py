@@ -1,10 +1,14 @@
 """Stored pixels in a GPU's memory -> the net's input, in one Triton kernel: resample or warp,
-color, round.
+color, erase, round.
 
 In: uint8 pixels of many images in one buffer, and a Plan's numbers on the device. Out: [N, S, S, 3]
 in float32, bfloat16 or float16. It computes what `render` does on a CPU, in the words of
-`slipform.pipelines.plan.plan`; each thread makes one output pixel. Where a warp reduces, the four
-taps of the reduced image are themselves averaged from stored pixels, on the fly.
+`slipform.pipelines.plan.plan`. A program makes one tile of one output image, and programs that
+follow each other make neighboring tiles, so that stored pixels come from the cache.
+
+Values along one axis are row or column vectors ([1, BX], [BY, 1]), so an axis-aligned sample has
+its weights computed once for each row and column and not for each pixel. Positions are clamped to
+the image, so loads need no mask. Positions inside an image have 32 bits (`MAX_IMAGE_BYTES`).
 """
 
 from __future__ import annotations
@@ -12,7 +16,30 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-BLOCK = 256
+MAX_IMAGE_BYTES = 2**31 - 1
+NUM_FLOATS = 21  # of a sample: geometry 3 x 3, color 3 x 4
+NUM_INTS = 10  # of a sample: clip, erase (both x0, y0, x1, y1), reduced height and width
+
+
+def options(aligned: bool) -> dict[str, int]:
+    """What the kernel is compiled with. A warp's positions are matrices, so it takes twice the
+    threads for a tile, else registers run out.
+
+    Every Triton accepts enable_fp_fusion; without it 3.9 warns, and later versions compile slower
+    code.
+    """
+    return {"num_warps": 4 if aligned else 8, "enable_fp_fusion": True}
+
+
+def tile(size: int) -> tuple[int, int]:
+    """(rows, columns) of the tiles for outputs of size x size: powers of two."""
+    return min(16, triton.next_power_of_2(size)), min(32, triton.next_power_of_2(size))
+
+
+def num_programs(count: int, size: int) -> int:
+    """The grid for `count` outputs of size x size."""
+    rows, columns = tile(size)
+    return count * triton.cdiv(size, rows) * triton.cdiv(size, columns)
 
 
 @triton.jit
@@ -20,119 +47,180 @@ def render(
     pixels,
     offsets,
     sizes,
-    geometry,
-    color,
-    boxes,
-    reduced,
+    indices,
+    floats,
+    ints,
     out,
-    size,
+    SIZE: tl.constexpr,
     BORDER: tl.constexpr,
     ALIGNED: tl.constexpr,
     ERASE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BY: tl.constexpr,
+    BX: tl.constexpr,
 ):
-    """Grid (N, pixels of the output / BLOCK).
+    """Grid (`num_programs`,).
 
-    offsets int64 [N]; sizes int32 [N, 2] (height, width); geometry float32 [N, 9]; color float32
-    [N, 12]; boxes int32 [N, 8] (clip, erase); reduced int32 [N, 2] (height, width of the reduced
-    image, for warps); BORDER as in `taps`.
+    Of all stored images: offsets int64 [M] into pixels; sizes int32 [M, 2] (height, width). Of the
+    batch: indices int64 [N] of stored images; floats float32 [N, NUM_FLOATS]; ints int32 [N,
+    NUM_INTS]. BORDER as in `taps`; BY, BX: `tile`.
     """
-    n = tl.program_id(0)
-    p = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    live = p < size * size
-    base = pixels + tl.load(offsets + n)
-    height, width = tl.load(sizes + 2 * n), tl.load(sizes + 2 * n + 1)
-    g, u, v = geometry + 9 * n, (p % size) + 0.5, (p // size) + 0.5
-    x = tl.load(g) * u + tl.load(g + 1) * v + tl.load(g + 2)
-    y = tl.load(g + 3) * u + tl.load(g + 4) * v + tl.load(g + 5)
+    ACROSS: tl.constexpr = (SIZE + BX - 1) // BX
+    TILES: tl.constexpr = ACROSS * ((SIZE + BY - 1) // BY)
+    n = tl.program_id(0) // TILES
+    tile_y = tl.program_id(0) % TILES // ACROSS
+    tile_x = tl.program_id(0) % TILES % ACROSS
+    column = (tile_x * BX + tl.arange(0, BX))[None, :]
+    row = (tile_y * BY + tl.arange(0, BY))[:, None]
+    index = tl.load(indices + n)
+    image = pixels + tl.load(offsets + index)
+    height, width = tl.load(sizes + 2 * index), tl.load(sizes + 2 * index + 1)
+    g, box = floats + 21 * n, ints + 10 * n
     if ALIGNED:
-        step_x, step_y = tl.load(g), tl.load(g + 4)
-        left, top = tl.load(boxes + 8 * n), tl.load(boxes + 8 * n + 1)
-        right, bottom = tl.load(boxes + 8 * n + 2), tl.load(boxes + 8 * n + 3)
-        seen = live
-        if BORDER == 0:
-            seen = live & (x >= left) & (x < right) & (y >= top) & (y < bottom)
-        x = _fold(x, tl.abs(step_x), left, right, BORDER)
-        y = _fold(y, tl.abs(step_y), top, bottom, BORDER)
-        red, green, blue = _average(
-            base, width, x, y, step_x, step_y, left, top, right, bottom, seen
-        )
+        red, green, blue = _aligned(image, width, g, box, column + 0.5, row + 0.5, BORDER)
     else:
-        depth = tl.load(g + 6) * u + tl.load(g + 7) * v + tl.load(g + 8)
-        small_height, small_width = tl.load(reduced + 2 * n), tl.load(reduced + 2 * n + 1)
-        step_x, step_y = width / small_width.to(tl.float32), height / small_height.to(tl.float32)
-        x, y = x / depth / step_x - 0.5, y / depth / step_y - 0.5
-        x = tl.where(depth > 0, tl.minimum(tl.maximum(x, -1e6), 1e6), -1e6)
-        y = tl.minimum(tl.maximum(y, -1e6), 1e6)
-        i, j = tl.floor(x), tl.floor(y)
-        fx, fy = x - i, y - j
-        red, green, blue = fx * 0, fx * 0, fx * 0
-        for tap in tl.static_range(4):
-            at_x, seen_x = _outside(i.to(tl.int32) + tap % 2, small_width, BORDER)
-            at_y, seen_y = _outside(j.to(tl.int32) + tap // 2, small_height, BORDER)
-            weight = (fx if tap % 2 == 1 else 1 - fx) * (fy if tap // 2 == 1 else 1 - fy)
-            r, gr, b = _average(
-                base,
-                width,
-                (at_x + 0.5) * step_x,
-                (at_y + 0.5) * step_y,
-                step_x,
-                step_y,
-                0,
-                0,
-                width,
-                height,
-                live & seen_x & seen_y,
-            )
-            red += weight * r
-            green += weight * gr
-            blue += weight * b
-    erased = p < 0
+        red, green, blue = _warped(image, height, width, g, box, column + 0.5, row + 0.5, BORDER)
+    c = g + 9
+    first = tl.load(c) * red + tl.load(c + 1) * green + tl.load(c + 2) * blue + tl.load(c + 3)
+    second = tl.load(c + 4) * red + tl.load(c + 5) * green + tl.load(c + 6) * blue + tl.load(c + 7)
+    third = tl.load(c + 8) * red + tl.load(c + 9) * green + tl.load(c + 10) * blue + tl.load(c + 11)
     if ERASE:
-        column, row = p % size, p // size
-        erased = (column >= tl.load(boxes + 8 * n + 4)) & (row >= tl.load(boxes + 8 * n + 5))
-        erased &= (column < tl.load(boxes + 8 * n + 6)) & (row < tl.load(boxes + 8 * n + 7))
-    for channel in tl.static_range(3):
-        m = color + 12 * n + 4 * channel
-        value = tl.load(m) * red + tl.load(m + 1) * green + tl.load(m + 2) * blue + tl.load(m + 3)
-        value = tl.where(erased, 0.0, value)
-        tl.store(
-            out + (n.to(tl.int64) * size * size + p) * 3 + channel,
-            value.to(out.dtype.element_ty),
-            mask=live,
-        )
+        kept = (column < tl.load(box + 4)) | (column >= tl.load(box + 6))
+        kept = kept | (row < tl.load(box + 5)) | (row >= tl.load(box + 7))
+        first, second = tl.where(kept, first, 0.0), tl.where(kept, second, 0.0)
+        third = tl.where(kept, third, 0.0)
+    _store(out + n.to(tl.int64) * (SIZE * SIZE * 3), first, second, third, tile_x, row, SIZE, BX)
 
 
 @triton.jit
-def _average(base, width, x, y, step_x, step_y, left, top, right, bottom, seen):
-    """The triangle-weighted mean (r, g, b) of stored pixels about (x, y), of those in left..right
-    and top..bottom; else 0."""
-    support_x, support_y = tl.maximum(tl.abs(step_x), 1.0), tl.maximum(tl.abs(step_y), 1.0)
-    taps_x, taps_y = (
-        tl.ceil(2 * support_x).to(tl.int32) + 1,
-        tl.ceil(2 * support_y).to(tl.int32) + 1,
-    )
-    first_x, first_y = (
-        tl.floor(x - support_x + 0.5).to(tl.int32),
-        tl.floor(y - support_y + 0.5).to(tl.int32),
-    )
-    red, green, blue, total = x * 0, x * 0, x * 0, x * 0
+def _aligned(image, width, g, box, u, v, BORDER: tl.constexpr):
+    """(r, g, b) [BY, BX] of a box of the image, for output centers u [1, BX], v [BY, 1]."""
+    step_x, start_x, step_y, start_y = tl.load(g), tl.load(g + 2), tl.load(g + 4), tl.load(g + 5)
+    left, top, right, bottom = tl.load(box), tl.load(box + 1), tl.load(box + 2), tl.load(box + 3)
+    x, y = start_x + u * step_x, start_y + v * step_y
+    wide, high = tl.abs(step_x), tl.abs(step_y)
+    inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    x, y = _fold(x, wide, left, right, BORDER), _fold(y, high, top, bottom, BORDER)
+    whole = (wide == 1) & (high == 1)
+    whole = whole & (start_x == tl.floor(start_x)) & (start_y == tl.floor(start_y))
+    wide, high = tl.maximum(wide, 1.0), tl.maximum(high, 1.0)
+    # The same sum three times, so that the common numbers of taps are known to the compiler.
+    if whole:  # moved by whole pixels
+        red, green, blue = _average(image, width, x, y, 1.0, 1.0, left, top, right, bottom, 1, 1)
+    elif (wide == 1) & (high == 1):  # not reduced
+        red, green, blue = _average(image, width, x, y, 1.0, 1.0, left, top, right, bottom, 2, 2)
+    else:
+        taps_x, taps_y = _num_taps(wide), _num_taps(high)
+        red, green, blue = _average(
+            image, width, x, y, wide, high, left, top, right, bottom, taps_x, taps_y
+        )
+    if BORDER == 0:
+        red, green = tl.where(inside, red, 0.0), tl.where(inside, green, 0.0)
+        blue = tl.where(inside, blue, 0.0)
+    return red, green, blue
+
+
+@triton.jit
+def _warped(image, height, width, g, box, u, v, BORDER: tl.constexpr):
+    """(r, g, b) [BY, BX] of any homography: bilinear in the reduced image, whose pixels are
+    averaged from stored ones on the fly."""
+    depth = tl.load(g + 6) * u + tl.load(g + 7) * v + tl.load(g + 8)
+    small_height, small_width = tl.load(box + 8), tl.load(box + 9)
+    step_x, step_y = width / small_width.to(tl.float32), height / small_height.to(tl.float32)
+    x = (tl.load(g) * u + tl.load(g + 1) * v + tl.load(g + 2)) / depth / step_x - 0.5
+    y = (tl.load(g + 3) * u + tl.load(g + 4) * v + tl.load(g + 5)) / depth / step_y - 0.5
+    x = tl.where(depth > 0, tl.minimum(tl.maximum(x, -1e6), 1e6), -1e6)
+    y = tl.minimum(tl.maximum(y, -1e6), 1e6)
+    i, j = tl.floor(x), tl.floor(y)
+    part_x, part_y = x - i, y - j
+    red, green, blue = x * 0, x * 0, x * 0
+    for tap in range(4):
+        at_x, inside_x = _outside(i.to(tl.int32) + tap % 2, small_width, BORDER)
+        at_y, inside_y = _outside(j.to(tl.int32) + tap // 2, small_height, BORDER)
+        weight = tl.where(tap % 2 == 1, part_x, 1 - part_x)
+        weight *= tl.where(tap // 2 == 1, part_y, 1 - part_y)
+        weight = tl.where(inside_x & inside_y, weight, 0.0)
+        from_x, from_y = (at_x + 0.5) * step_x, (at_y + 0.5) * step_y
+        if (step_x == 1) & (step_y == 1):
+            r, gr, b = _average(image, width, from_x, from_y, 1.0, 1.0, 0, 0, width, height, 1, 1)
+        else:
+            taps_x, taps_y = _num_taps(step_x), _num_taps(step_y)
+            r, gr, b = _average(
+                image, width, from_x, from_y, step_x, step_y, 0, 0, width, height, taps_x, taps_y
+            )
+        red += weight * r
+        green += weight * gr
+        blue += weight * b
+    return red, green, blue
+
+
+@triton.jit
+def _num_taps(support):
+    """Pixels whose centers may lie inside an open interval of 2 * support: no more than this."""
+    return tl.ceil(2 * support).to(tl.int32)
+
+
+@triton.jit
+def _average(image, width, x, y, wide, high, left, top, right, bottom, taps_x, taps_y):
+    """The triangle-weighted mean (r, g, b) of the stored pixels about (x, y) that lie in
+    left..right and top..bottom; half-widths wide, high >= 1. 0 where there are none."""
+    per_x, per_y = 1.0 / wide, 1.0 / high
+    first_x = tl.floor(x - wide + 0.5).to(tl.int32)
+    first_y = tl.floor(y - high + 0.5).to(tl.int32)
+    red, green, blue = x * 0 + y * 0, x * 0 + y * 0, x * 0 + y * 0
+    total_x, total_y = x * 0, y * 0
     for ky in range(taps_y):
         row = first_y + ky
-        weight_y = 1 - tl.abs(row + 0.5 - y) / support_y
+        weight_y = tl.maximum(1.0 - tl.abs(row + 0.5 - y) * per_y, 0.0)
+        weight_y = tl.where((row >= top) & (row < bottom), weight_y, 0.0)
+        total_y += weight_y
+        at_row = tl.minimum(tl.maximum(row, top), bottom - 1) * (3 * width)
+        line_red, line_green, line_blue = red * 0, red * 0, red * 0
+        line_total = x * 0
         for kx in range(taps_x):
             column = first_x + kx
-            weight = (1 - tl.abs(column + 0.5 - x) / support_x) * weight_y
-            used = seen & (column >= left) & (column < right) & (row >= top) & (row < bottom)
-            used &= (weight_y > 0) & (weight > 0)
-            at = base + (row.to(tl.int64) * width + column) * 3
-            weight = tl.where(used, weight, 0.0)
-            red += weight * tl.load(at, mask=used, other=0)
-            green += weight * tl.load(at + 1, mask=used, other=0)
-            blue += weight * tl.load(at + 2, mask=used, other=0)
-            total += weight
-    total = tl.maximum(total, 1e-12)
-    return red / total, green / total, blue / total
+            weight_x = tl.maximum(1.0 - tl.abs(column + 0.5 - x) * per_x, 0.0)
+            weight_x = tl.where((column >= left) & (column < right), weight_x, 0.0)
+            line_total += weight_x
+            at = image + (at_row + 3 * tl.minimum(tl.maximum(column, left), right - 1))
+            line_red += weight_x * tl.load(at)
+            line_green += weight_x * tl.load(at + 1)
+            line_blue += weight_x * tl.load(at + 2)
+        total_x = line_total
+        red += weight_y * line_red
+        green += weight_y * line_green
+        blue += weight_y * line_blue
+    share = 1.0 / tl.maximum(total_x * total_y, 1e-12)
+    return red * share, green * share, blue * share
+
+
+@triton.jit
+def _store(out, first, second, third, tile_x, row, SIZE: tl.constexpr, BX: tl.constexpr):
+    """Write a tile of one image [SIZE, SIZE, 3]; two pixels of 16 bits leave as three words."""
+    kind: tl.constexpr = out.dtype.element_ty
+    if kind.primitive_bitwidth == 16 and SIZE % 2 == 0:
+        first_even, first_odd = _pairs(first, kind)
+        second_even, second_odd = _pairs(second, kind)
+        third_even, third_odd = _pairs(third, kind)
+        pair = (tile_x * (BX // 2) + tl.arange(0, BX // 2))[None, :]
+        words = out.to(tl.pointer_type(tl.uint32)) + (row * (SIZE // 2) + pair) * 3
+        there = (row < SIZE) & (pair < SIZE // 2)
+        tl.store(words, first_even | (second_even << 16), mask=there)
+        tl.store(words + 1, third_even | (first_odd << 16), mask=there)
+        tl.store(words + 2, second_odd | (third_odd << 16), mask=there)
+    else:
+        column = (tile_x * BX + tl.arange(0, BX))[None, :]
+        at = out + (row * SIZE + column) * 3
+        there = (row < SIZE) & (column < SIZE)
+        tl.store(at, first.to(kind), mask=there)
+        tl.store(at + 1, second.to(kind), mask=there)
+        tl.store(at + 2, third.to(kind), mask=there)
+
+
+@triton.jit
+def _pairs(values, kind: tl.constexpr):
+    """[BY, BX] -> the bits of its even and of its odd columns, uint32 [BY, BX / 2] each."""
+    bits = values.to(kind).to(tl.uint16, bitcast=True).to(tl.uint32)
+    return tl.split(tl.reshape(bits, (bits.shape[0], bits.shape[1] // 2, 2)))
 
 
 @triton.jit

@@ -1,0 +1,71 @@
+"""Runs `resident` as on a GPU, by Triton's interpreter, beside `resident` for CPU cores.
+
+In: a folder for results, and the cases as JSON {name: [Augmentation's arguments, dtype]}. Out: per
+case an .npz: `host`, `gpu` float32 [2 N, 3, S, S] in levels of 255, and in `after_close` the
+bytes that the closed executor keeps. A process of its own, as TRITON_INTERPRET is read at import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import torch
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.contract import BatchRequest, Settings
+from slipform.pipelines.executors.resident import ResidentExecutor
+from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.plan import draw
+
+SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120)]
+LEVELS = 127.5  # of 255 in one unit of the normalization "half"
+
+
+def main(out: Path, cases: dict[str, tuple[dict[str, object], str]]) -> None:
+    torch.set_num_threads(1)
+    path = Path(__file__).parents[1] / "pipelines/folders.py"
+    spec = importlib.util.spec_from_file_location("folders", path)
+    assert spec
+    assert spec.loader
+    folders = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(folders)
+    images = [folders.noise(height, width, k) for k, (height, width) in enumerate(SIZES)]
+    beton = Beton(Path(folders.write_folder(out / "raw", images)) / "train.beton")
+    for name, (options, dtype) in cases.items():
+        np.savez(out / f"{name}.npz", **_both(beton, options, getattr(torch, dtype)))
+
+
+def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[str, np.ndarray]:
+    jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
+    spec = Augmentation(normalize="half", color_jitter=jitter, **options).resolved([], [])  # type: ignore[arg-type]
+    indices = np.random.default_rng(0).permutation(len(beton))
+    settings = Settings(spec, len(beton), dtype, torch.device("cpu"), threads=1)
+    found: dict[str, list[np.ndarray]] = {"host": [], "gpu": []}
+    kept = 0
+    for kind, executor in (
+        ("host", ResidentExecutor(beton, settings)),
+        ("gpu", ResidentGpuExecutor(beton, settings)),
+    ):
+        for epoch in (0, 1):
+            plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 5, epoch)
+            executor.submit(BatchRequest(indices, plan))
+            found[kind].append(executor.collect().images.float().numpy() * LEVELS)
+        executor.close()
+        if isinstance(executor, ResidentGpuExecutor):
+            kept = executor._pixels.untyped_storage().nbytes() + sum(map(len, executor._ring))
+    return {
+        **{kind: np.concatenate(batches) for kind, batches in found.items()},
+        "after_close": np.array(kept),
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

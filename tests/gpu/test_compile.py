@@ -1,0 +1,98 @@
+"""The kernel compiled for an A100 and an H100 without either: it compiles without a warning, fits
+into the registers, spills nothing, and needs no more instructions than counted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEYS = ("arch", "dtype", "border", "aligned", "erase", "size")
+QUICK = [(90, "bf16", 0, True, False, 224), (90, "bf16", 1, False, True, 224)]
+ALL = [
+    *QUICK,
+    *((80, "bf16", border, aligned, True, 224) for border in (0, 2) for aligned in (True, False)),
+    *(
+        (90, dtype, 1, aligned, False, 96)
+        for dtype in ("fp16", "fp32")
+        for aligned in (True, False)
+    ),
+    (90, "bf16", 1, True, False, 32),
+    (90, "bf16", 0, True, False, 33),  # an odd size: pixels leave one by one
+    (80, "fp16", 2, False, False, 1),
+]
+PIXELS = {True: 4, False: 2}  # that a thread makes, by `aligned`
+# By `aligned`: registers, and instructions of the innermost loop for each tap and pixel.
+LIMITS = {True: (80, 20), False: (96, 32)}
+OLDER_LIMITS = {True: (80, 30), False: (120, 42)}
+
+
+def _compile(cases: list[tuple[Any, ...]], python: str = sys.executable) -> list[dict[str, Any]]:
+    """`compiled.py` in a process of its own, every warning an error: the launcher's options matter
+    there."""
+    script = Path(__file__).with_name("compiled.py")
+    arguments = json.dumps([dict(zip(KEYS, case, strict=True)) for case in cases])
+    command = [python, "-W", "error", str(script), arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _check(
+    case: tuple[Any, ...], found: dict[str, Any], limits: dict[bool, tuple[int, int]] = LIMITS
+) -> None:
+    _, dtype, _, aligned, _, size = case
+    names = Counter(found["names"])
+    registers, per_tap = limits[aligned]
+    assert found["registers"] <= registers
+    assert found["stack"] == 0
+    assert found["shared"] <= 4096
+    assert not [name for name in names if name.startswith(("LDL", "STL"))]
+    if size < 32:
+        return
+    pixels = PIXELS[aligned]
+    # Three bytes a tap and pixel. Aligned: one tap (whole pixels), a row of two (not reduced), one
+    # in a loop (reduced); a third tap in a row would show here. Warped: one, and one in a loop.
+    taps = 4 if aligned else 2
+    assert names["LDG.E.U8"] == 3 * taps * pixels
+    inner = min(len(loop) for loop in found["loops"])
+    assert inner <= per_tap * pixels
+    if aligned:
+        row = min(len(loop) for loop in found["loops"] if _bytes(loop) == 6 * pixels)
+        assert row <= 50 * pixels
+    packed = dtype != "fp32" and size % 2 == 0
+    stores = sum(count for name, count in names.items() if name.startswith("STG"))
+    assert stores == (3 * pixels // 2 if packed else 3 * pixels)
+
+
+def _bytes(loop: list[str]) -> int:
+    return sum(name == "LDG.E.U8" for name in loop)
+
+
+def test_two_kernels_fit() -> None:
+    for case, found in zip(QUICK, _compile(QUICK), strict=True):
+        _check(case, found)
+
+
+@pytest.mark.slow
+def test_every_kernel_fits() -> None:
+    for case, found in zip(ALL, _compile(ALL), strict=True):
+        _check(case, found)
+
+
+@pytest.mark.slow
+def test_an_older_triton_compiles_them(tmp_path: Path) -> None:
+    """Triton 3.6, which comes with torch 2.11, in a venv of its own: somewhat slower code."""
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+    install = [python, "-m", "pip", "install", "-q", "triton==3.6.0", "setuptools"]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"Triton 3.6 cannot be installed here: {done.stderr.strip()[-200:]}")
+    for case, found in zip(ALL, _compile(ALL, str(python)), strict=True):
+        _check(case, found, OLDER_LIMITS)

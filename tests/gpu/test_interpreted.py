@@ -1,0 +1,91 @@
+"""The GPU's kernel, run on the CPU by Triton's interpreter, against the kernel for CPU cores: same
+Plan, same pixels, for every family of specs, borders, odd sizes and dtypes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BORDERS = ("zero", "reflect", "edge")
+BOX = {"image_size": 17, "crop": "random_resized", "flip": "both", "jitter": [0.4, 0.4, 0.4, 0.1]}
+WARP = {"image_size": 19, "resize": 24, "rotation": 40.0, "perspective": 0.4, "zoom": [0.5, 1.5]}
+SPECS: dict[str, dict[str, object]] = {
+    "box": {**BOX, "grayscale": 0.5},
+    "small_box": {"image_size": 31, "crop": "random_resized", "scale": [0.05, 0.2], "erase": 0.9},
+    "reduced": {"image_size": 5, "resize": 7},
+    "squeezed": {"image_size": 33, "crop": "none"},
+    "one_pixel": {"image_size": 1, "resize": 2},
+    **{
+        f"{name}_{border}": {**options, "border": border}
+        for border in BORDERS
+        for name, options in {
+            # of stored sizes, so moved by whole pixels
+            "moved": {
+                "image_size": 32,
+                "resize": 0,
+                "crop": "random",
+                "padding": 6,
+                "flip": "both",
+            },
+            "padded": {
+                "image_size": 32,
+                "resize": 40,
+                "crop": "random",
+                "padding": 9,
+                "erase": 0.5,
+            },
+            "beyond": {"image_size": 30, "resize": 20},
+            "warp": {**WARP, "shear": 10.0, "flip": "both"},
+            "far_warp": {
+                "image_size": 18,
+                "crop": "none",
+                "rotation": 90.0,
+                "translate": [0.3, 0.3],
+            },
+        }.items()
+    },
+}
+HALF = ("box", "moved_zero", "padded_reflect", "warp_edge")  # also in 16 bits
+LAST_PLACE = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+CASES = {
+    f"{name}-{dtype}": (options, dtype)
+    for name, options in SPECS.items()
+    for dtype in LAST_PLACE
+    if dtype == "float32" or name in HALF
+}
+QUICK = ("padded_reflect-float32", "moved_zero-bfloat16", "warp_zero-float32")
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("interpreted")
+    selected = [getattr(item, "callspec", None) for item in request.session.items]
+    names = [call.params["case"] for call in selected if call and "case" in call.params]
+    cases = {name: case for name, case in CASES.items() if name in names}
+    script = Path(__file__).with_name("interpreted.py")
+    command = [sys.executable, "-P", str(script), str(out), json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
+)
+def test_the_pixels_of_the_cpu(results: Path, case: str) -> None:
+    options, dtype = CASES[case]
+    found = np.load(results / f"{case}.npz")
+    host, gpu = found["host"], found["gpu"]
+    assert host.shape == (18, 3, options["image_size"], options["image_size"])
+    assert np.ptp(host) > 50
+    # Both round once; where they differ before by 0.005 levels, that may be to neighbors.
+    assert (np.abs(gpu - host) <= 0.005 + LAST_PLACE[dtype] * np.abs(host)).all()
+
+
+def test_closing_frees_the_memory(results: Path) -> None:
+    assert all(np.load(path)["after_close"] == 0 for path in results.glob("*.npz"))

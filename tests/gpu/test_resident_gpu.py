@@ -1,0 +1,141 @@
+"""What `resident` on a GPU does around its kernel: the launch, and the calls in Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors import resident_gpu
+from slipform.pipelines.executors.contract import BatchRequest, Settings
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.upload import upload_together
+
+
+class Launches:
+    """Stands in for the kernel: `kernel[grid](...)` is written down."""
+
+    def __init__(self) -> None:
+        self.grids: list[tuple[int, ...]] = []
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.grids.append(grid)
+        return lambda *_, **__: None
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Launches:
+    from slipform.pipelines.rendering import triton
+
+    launches = Launches()
+    monkeypatch.setattr(triton, "render", launches)
+    return launches
+
+
+def _executor(beton: Beton, batch: int, **options: Any) -> resident_gpu.ResidentGpuExecutor:
+    spec = Augmentation(normalize="half", **options).resolved([], [])
+    settings = Settings(spec, batch, torch.float32, torch.device("cpu"), threads=1)
+    return resident_gpu.ResidentGpuExecutor(beton, settings)
+
+
+def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int) -> int:
+    """Python and C calls of one batch."""
+    indices = np.arange(count) % len(beton)
+    spec = executor._settings.spec
+    plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 0, 1)
+    executor.submit(BatchRequest(indices, plan))  # compiled
+    executor.collect()
+    calls = 0
+
+    def count_it(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count_it)
+    try:
+        executor.submit(BatchRequest(indices, plan))
+    finally:
+        sys.setprofile(None)
+    executor.collect()
+    return calls
+
+
+@pytest.mark.parametrize("options", [{"crop": "random_resized"}, {"rotation": 30.0}])
+def test_a_large_batch_takes_no_more_calls(
+    folders: ModuleType, tmp_path: Path, kernel: Launches, options: dict[str, Any]
+) -> None:
+    images = [folders.noise(20 + k, 30, k) for k in range(4)]
+    beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")
+    executor = _executor(beton, 64, image_size=8, **options)
+    few = _calls(executor, beton, 2)
+    assert _calls(executor, beton, 64) == few
+    assert few <= 200
+    executor.close()
+
+
+def test_one_dimension_of_the_grid_takes_every_size(
+    folders: ModuleType, tmp_path: Path, kernel: Launches
+) -> None:
+    """CUDA has at most 65,535 programs in the second and third."""
+    beton = Beton(
+        Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)])) / "train.beton"
+    )
+    executor = _executor(beton, 1, image_size=4096)
+    _calls(executor, beton, 1)
+    assert set(kernel.grids) == {(256 * 128,)}
+
+
+def test_arrays_that_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    def upload(values: np.ndarray, _: torch.device) -> torch.Tensor:
+        sent.append(values.nbytes)
+        return torch.from_numpy(values)
+
+    monkeypatch.setattr("slipform.pipelines.upload.upload", upload)
+    floats = np.arange(6, dtype=np.float32).reshape(2, 3)
+    arrays = [np.arange(5), floats, np.arange(3, dtype=np.int32).reshape(3, 1)]
+    found = upload_together(arrays, torch.device("cuda"))
+    assert sent == [48 + 32 + 16]
+    for tensor, array in zip(found, arrays, strict=True):
+        assert tensor.data_ptr() % 16 == 0
+        np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+OFFSET = 8_765_432_101
+FAR = f"""
+import mmap, os
+os.environ["TRITON_INTERPRET"] = "1"
+import numpy as np, torch
+from slipform.pipelines.rendering import triton as kernel
+# Only the pages that are written take memory; 0x4000 is MAP_NORESERVE. The interpreter copies
+# tensors whole, so it is given the first bytes.
+space = mmap.mmap(-1, {OFFSET} + 192, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+pixels = np.frombuffer(space, np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+pixels[{OFFSET}:] = image.ravel()
+floats = np.zeros((1, 21), np.float32)
+floats[0, [0, 4, 8, 9, 14, 19]] = 1
+ints = np.array([[0, 0, 8, 8, 0, 0, 0, 0, 0, 0]], np.int32)
+out, tensor = torch.empty(1, 8, 8, 3), torch.from_numpy
+rows, columns = kernel.tile(8)
+kernel.render[(kernel.num_programs(1, 8),)](
+    tensor(pixels[:16]), tensor(np.array([{OFFSET}])), tensor(np.array([[8, 8]], np.int32)),
+    tensor(np.array([0])), tensor(floats), tensor(ints), out,
+    SIZE=8, BORDER=0, ALIGNED=True, ERASE=False, BY=rows, BX=columns,
+)
+np.testing.assert_array_equal(out[0].numpy(), image)
+"""
+
+
+def test_pixels_beyond_32_bits() -> None:
+    done = subprocess.run([sys.executable, "-c", FAR], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
