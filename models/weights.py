@@ -1,52 +1,53 @@
-"""Weights from elsewhere: torchvision's ImageNet files, safetensors, state dicts, run folders of
-ours.
+"""Weights of others into a net: torchvision's ImageNet files, state dicts, run folders of ours.
 
 In: a net and the name of a source. Out: the net with every tensor that fits copied in, and a
-LoadReport of the rest. Nothing untrusted is unpickled: .pth files are read with weights_only=True.
+`LoadReport` of the rest. Names may carry a common prefix ("module.", "model.", "backbone."), which
+is found by comparing them with the net's names.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
+import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from slipform.pipelines.errors import ConfigError, unknown
+from slipform.models.heads import head_name
+from slipform.models.imagenet import read_imagenet
+from slipform.models.state_files import StateFile, read_state
+from slipform.pipelines.errors import ConfigError
 
-RUN_WEIGHTS = "best.safetensors"  # inside a run folder
-_WRAPPERS = (
-    "module.",
-    "_orig_mod.",
-)  # what DistributedDataParallel and torch.compile put before names
-_NESTED = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-)  # where training scripts keep the state dict in a larger file
+__all__ = ["LoadReport", "copy_state", "load_weights", "log_report"]
 
-
-class Unavailable(ConfigError):
-    """Weights that are on the network only, and it cannot be reached."""
+_MIN_SHARE = 0.5  # of the tensors below the head: with fewer the file is that of another net
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors of a source. Shapes as text: "[1000, 512]"."""
+    """What became of the tensors of a source.
+
+    Args:
+        source: The file, or the entry of torchvision.
+        loaded: Names of the net's tensors that were loaded.
+        mismatched: (name, shape in the source, shape in the net) of tensors left as initialized.
+        missing: In the net, not in the source: left as initialized.
+        unexpected: In the source, not in the net: not used. Names as the source has them.
+        prefix: What the names of the source begin with and the net's do not.
+        unused: Other parts of the file that hold tensors too.
+    """
 
     source: str
     loaded: tuple[str, ...]
-    mismatched: tuple[
-        tuple[str, str, str], ...
-    ]  # name, shape in the source, shape in the net: left as initialized
-    missing: tuple[str, ...]  # in the net, not in the source: left as initialized
-    unexpected: tuple[str, ...]  # in the source, not in the net: not used
+    mismatched: tuple[tuple[str, str, str], ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    prefix: str = ""
+    unused: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -56,6 +57,8 @@ class LoadReport:
     def __str__(self) -> str:
         num_all = len(self.loaded) + len(self.mismatched) + len(self.missing)
         parts = [f"{self.source}: {len(self.loaded)} of {num_all} tensors loaded"]
+        if self.prefix:
+            parts[0] += f' (their names begin with "{self.prefix}")'
         parts += [
             f"{name} is {given} there and {wanted} here, newly initialized"
             for name, given, wanted in self.mismatched
@@ -64,173 +67,146 @@ class LoadReport:
             parts.append(f"not there, newly initialized: {_some(self.missing)}")
         if self.unexpected:
             parts.append(f"there, not used: {_some(self.unexpected)}")
+        if self.unused:
+            parts.append(f"other parts of the file, not used: {_some(self.unused)}")
         return "; ".join(parts)
 
 
 def log_report(report: LoadReport) -> None:
-    """The report as one line of the log."""
+    """Write the report as one line of the log."""
     logging.getLogger(__name__).info("%s", report)
 
 
 def load_weights(model: nn.Module, source: str, name: str) -> LoadReport:
-    """Copies into `model`, in place, what fits of a source; `name` is the model's name.
+    """Copy what fits of a source into a net, in place.
 
-    source: "imagenet" (torchvision's default), an entry of torchvision's enum ("IMAGENET1K_V1"), a
-    file (.safetensors, or a state dict), or a run folder of ours. Raises ConfigError where it
-    cannot be read or where nothing of it fits.
+    Args:
+        model: The plain net, neither compiled nor wrapped.
+        source: "imagenet" (torchvision's default), an entry of torchvision's enum
+            ("IMAGENET1K_V1"), a file (.safetensors, or of torch.save), or a run folder of ours.
+        name: The net's name in the registry.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        ConfigError: The source cannot be read, fewer than half of the tensors below the head fit,
+            or some of those that fit are infinite or not a number. The net is then as it was.
     """
     path = Path(source).expanduser()
-    if source != "imagenet" and path.exists():
-        shown, state = str(path), read_state(path)
-    else:
-        shown, state = _imagenet(source, name)
-    if "encoder.pos_embedding" in state:
-        state = _resized_positions(model, state)
-    report = copy_state(model, state, shown)
-    if not report.loaded:
-        raise ConfigError(
-            f'nothing in {shown} fits "{name}": are these the weights of another net?'
-        )
-    return report
+    is_path = source != "imagenet" and os.path.lexists(path)
+    found = read_state(path) if is_path else read_imagenet(source, name)
+    tensors = found.tensors
+    if any(key.endswith("encoder.pos_embedding") for key in tensors):
+        tensors = _resized_positions(model, tensors)
+    _check_share(model, tensors, found, name)
+    return copy_state(model, tensors, found.name, found.unused)
 
 
 @torch.no_grad()
-def copy_state(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> LoadReport:
-    """Copies every tensor whose name and shape fit, wrappers' prefixes aside.
+def copy_state(
+    model: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    source: str,
+    unused: tuple[str, ...] = (),
+) -> LoadReport:
+    """Copy every tensor whose name, without the common prefix, and shape fit.
 
-    Done by hand and not by load_state_dict: that needs all shapes to fit, and MNASNet's insists on
-    a version number which safetensors do not keep.
+    load_state_dict is not used: it needs all shapes to fit, and MNASNet's insists on a version
+    number which safetensors do not keep.
+
+    Args:
+        model: The plain net.
+        state: Tensors by name.
+        source: What the report calls them.
+        unused: Passed on to the report.
+
+    Raises:
+        ConfigError: A tensor that fits holds infinite values or such that are not a number.
     """
-    given = {_plain(name): tensor for name, tensor in state.items()}
     wanted = model.state_dict()
-    both = wanted.keys() & given.keys()
-    fitting = [name for name in wanted if name in both and wanted[name].shape == given[name].shape]
-    for name in fitting:
-        wanted[name].copy_(given[name])
+    names = _matched(wanted, state)
+    fitting = {key: n for key, n in names.items() if wanted[key].shape == state[n].shape}
+    broken = [name for name in fitting.values() if not _is_finite(state[name])]
+    if broken:
+        raise ConfigError(
+            f"{source} holds values that are infinite or not a number, in {_some(tuple(broken))}:"
+            " these weights are of a training that diverged, or the file is damaged. Take an"
+            " earlier or another one."
+        )
+    for key, name in fitting.items():
+        wanted[key].copy_(state[name])
+    used = set(names.values())
     return LoadReport(
         source=source,
         loaded=tuple(fitting),
         mismatched=tuple(
-            (name, str(list(given[name].shape)), str(list(wanted[name].shape)))
-            for name in wanted
-            if name in both and wanted[name].shape != given[name].shape
+            (key, str(list(state[name].shape)), str(list(wanted[key].shape)))
+            for key, name in names.items()
+            if key not in fitting
         ),
-        missing=tuple(name for name in wanted if name not in both),
-        unexpected=tuple(sorted(given.keys() - both)),
+        missing=tuple(key for key in wanted if key not in names),
+        unexpected=tuple(sorted(state.keys() - used)),
+        prefix=next((n.removesuffix(key) for key, n in names.items()), ""),
+        unused=unused,
     )
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file or run folder by name. Raises ConfigError for anything that is not only
-    tensors."""
-    import pickle
+def _matched(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:
+    """Name in the net -> name in the source, in the net's order, for the best common prefix.
 
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.is_dir():
-        if not (path / RUN_WEIGHTS).is_file():
-            raise ConfigError(
-                f"{path} has no {RUN_WEIGHTS}: give a run folder whose training got past one epoch,"
-                " or a file"
-            )
-        path = path / RUN_WEIGHTS
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ConfigError(
-            f"{path} is damaged or holds more than tensors, and is not opened, since that could run"
-            " code. Save only the state dict: safetensors.torch.save_file(model.state_dict(), ...)"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged or no file of weights: {error}") from error
-    for key in _NESTED:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
-    ):
-        raise ConfigError(f"{path} is no state dict: it must map names to tensors")
-    return state
-
-
-def _imagenet(source: str, name: str) -> tuple[str, dict[str, torch.Tensor]]:
-    entry, path = fetch_imagenet(source, name)
-    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is
-    # denselayer1.norm1.
-    renamed = {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): v
-        for key, v in read_state(path).items()
-    }
-    return f"{entry} ({path.name})", renamed
-
-
-def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
-    """torchvision's weights for a model: the entry's name, and the file in torch's cache, fetched
-    where it is not there yet.
-
-    Its checksum is in its name. Raises Unavailable where it cannot be fetched, ConfigError where
-    there are no such weights.
+    The best prefix is the one under which most of the net's names are found. Of equal ones the
+    first in the source is taken; the tensors of the others are then reported as not used.
     """
-    import torchvision
+    counts: Counter[str] = Counter({"": sum(name in wanted for name in state)})
+    for name in state:
+        parts = name.split(".")
+        for i in range(1, len(parts)):
+            if ".".join(parts[i:]) in wanted:
+                counts[".".join(parts[:i]) + "."] += 1
+    prefix = counts.most_common(1)[0][0]
+    return {key: prefix + key for key in wanted if prefix + key in state}
 
-    if name not in torchvision.models.list_models(module=torchvision.models):
+
+def _check_share(
+    model: nn.Module, tensors: Mapping[str, torch.Tensor], found: StateFile, name: str
+) -> None:
+    wanted, head = model.state_dict(), head_name(model)
+    body = [key for key in wanted if not key.startswith(f"{head}.")]
+    names = _matched(wanted, tensors)
+    fitting = [k for k in body if k in names and wanted[k].shape == tensors[names[k]].shape]
+    if len(fitting) < _MIN_SHARE * len(body):
         raise ConfigError(
-            f'model.weights = "{source}": no such file or folder, and "{name}" has no ImageNet'
-            " weights"
+            f'{found.name} does not fit "{name}": only {len(fitting)} of the {len(body)} tensors'
+            f" below the head are there in the right shape. It has {_some(tuple(tensors))}; the net"
+            f" wants {_some(tuple(body))}. Are these the weights of another net?"
         )
-    entries = torchvision.models.get_model_weights(name)
-    if source != "imagenet" and source not in entries.__members__:
-        raise unknown(
-            "model.weights (a file, a run folder or)",
-            source,
-            ["none", "imagenet", *entries.__members__],
-        )
-    entry = entries.DEFAULT if source == "imagenet" else entries[source]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
-    if not path.is_file():
-        _download(entry.url, path)
-    expected = path.stem.rpartition("-")[2]
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(expected):
-        raise ConfigError(
-            f"{path} is damaged: its SHA-256 begins {found[: len(expected)]}, not {expected}."
-            f" Delete it; it is fetched again, or put there the file from {entry.url}"
-        )
-    return str(entry), path
 
 
-def _resized_positions(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A vision transformer's state dict with its position embeddings interpolated (bicubic) to the
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _resized_positions(
+    model: nn.Module, state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """A vision transformer's tensors with its position embeddings interpolated (bicubic) to the
     net's image size."""
     from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
     if not isinstance(model, VisionTransformer):
-        return state
-    return interpolate_embeddings(model.image_size, model.patch_size, dict(state))
-
-
-def _download(url: str, path: Path) -> None:
-    """Fetches url to path, which appears only when complete and with the right checksum."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+        return dict(state)
+    found = next(name for name in state if name.endswith("encoder.pos_embedding"))
     try:
-        torch.hub.download_url_to_file(
-            url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
+        resized = interpolate_embeddings(
+            model.image_size, model.patch_size, {"encoder.pos_embedding": state[found]}
         )
-    except (OSError, RuntimeError) as error:
-        raise Unavailable(
-            f"the weights cannot be fetched from {url} ({error}). Without network, put the file"
-            f" {path.name} into {path.parent}"
-        ) from error
-
-
-def _plain(name: str) -> str:
-    for prefix in _WRAPPERS * 2:
-        name = name.removeprefix(prefix)
-    return name
+    except (
+        ValueError,
+        RuntimeError,
+    ):  # not of the form [1, 1 + n * n, width]: `copy_state` reports its shape
+        return dict(state)
+    return {**state, found: resized["encoder.pos_embedding"]}
 
 
 def _some(names: tuple[str, ...]) -> str:

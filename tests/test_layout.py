@@ -17,7 +17,7 @@ FORBIDDEN = ("util", "common", "helper", "manager", "factory")
 # folder -> prefixes of our modules that it may import beside its own
 MAY_IMPORT = {
     "pipelines": (),
-    "models": ("slipform.pipelines.errors",),
+    "models": ("slipform.pipelines.errors", "slipform.pipelines.files"),
     "preprocess": (
         "slipform.pipelines.files",
         "slipform.pipelines.machine",

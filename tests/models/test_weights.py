@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slipform.models.registry import ModelConfig, build
-from slipform.models.weights import LoadReport, copy_state, load_weights, log_report, read_state
+from slipform.models.state_files import read_state
+from slipform.models.weights import LoadReport, copy_state, load_weights, log_report
 from slipform.pipelines.errors import ConfigError
 
 
@@ -59,7 +60,10 @@ def test_round_trip(tmp_path: Path, how: str, prefix: str) -> None:
     assert same(trained, loaded)
     assert reports[0].complete
     assert set(reports[0].loaded) == set(trained.state_dict())
-    assert str(reports[0]) == f"{path}: 26 of 26 tensors loaded"
+    nested = ' ("state_dict")' if how == "nested" else ""
+    shown = f' (their names begin with "{prefix}")' if prefix else ""
+    file = path / "best.safetensors" if how == "run" else path
+    assert str(reports[0]) == f"{file}{nested}: 26 of 26 tensors loaded{shown}"
 
 
 def test_other_number_of_classes_gets_a_new_head_and_says_so(
@@ -101,7 +105,9 @@ def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
     path = write(
         build(ModelConfig("fc10"), num_classes=5, image_size=28).state_dict(), tmp_path, "pth"
     )
-    with pytest.raises(ConfigError, match=r'nothing in .* fits "resnet18"'):
+    with pytest.raises(
+        ConfigError, match=r'does not fit "resnet18": only 0 of the 120 tensors below the head'
+    ):
         build(ModelConfig("resnet18", weights=str(path)), num_classes=5, image_size=32)
 
 
@@ -248,12 +254,11 @@ def test_positions_of_a_vision_transformer_follow_the_image_size(tmp_path: Path)
     """A smooth map of positions stays that map on a finer grid; equal corners, as align_corners
     means."""
     ramp = torch.arange(4.0).repeat(4, 1).reshape(1, 16, 1).expand(1, 16, 768)
-    state = {"encoder.pos_embedding": torch.cat((torch.full((1, 1, 768), 9.0), ramp), 1)}
-    torch.save(state, tmp_path / "vit.pth")
+    state = build(ModelConfig("vit_b_32"), num_classes=5, image_size=128).state_dict()
+    state["encoder.pos_embedding"] = torch.cat((torch.full((1, 1, 768), 9.0), ramp), 1)
+    torch.save({f"model.{name}": tensor for name, tensor in state.items()}, tmp_path / "vit.pth")
     larger = build(ModelConfig("vit_b_32"), num_classes=5, image_size=224)
-    assert load_weights(larger, str(tmp_path / "vit.pth"), "vit_b_32").loaded == (
-        "encoder.pos_embedding",
-    )
+    assert load_weights(larger, str(tmp_path / "vit.pth"), "vit_b_32").complete
     positions = larger.encoder.pos_embedding
     assert positions.shape == (1, 50, 768)
     assert torch.equal(positions[0, 0], torch.full((768,), 9.0))
@@ -267,5 +272,5 @@ def test_mnasnet_loads_from_safetensors(tmp_path: Path) -> None:
     trained = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     model = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     save_file(trained.state_dict(), tmp_path / "best.safetensors")
-    assert copy_state(model, read_state(tmp_path), "run").complete
+    assert copy_state(model, read_state(tmp_path).tensors, "run").complete
     assert same(model, trained)

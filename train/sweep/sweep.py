@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipform.models.weights import Unavailable, fetch_imagenet
+from slipform.models.imagenet import Unavailable, fetch_imagenet
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.resolve import Recipe, SweepRun, resolve

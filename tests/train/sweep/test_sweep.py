@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from slipform.models.weights import Unavailable
+from slipform.models.imagenet import Unavailable
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli

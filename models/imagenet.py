@@ -1,0 +1,113 @@
+"""torchvision's ImageNet weights: `fetch_imagenet` finds them in torch's cache or fetches them.
+
+In: a model's name and "imagenet" or an entry of torchvision's enum. Out: a checked file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipform.models.state_files import StateFile, read_state
+from slipform.pipelines.errors import ConfigError, unknown
+
+__all__ = ["Unavailable", "cached_imagenet", "fetch_imagenet", "read_imagenet"]
+
+
+class Unavailable(ConfigError):
+    """Weights that are on the network only, and it cannot be reached."""
+
+
+def read_imagenet(source: str, name: str) -> StateFile:
+    """The tensors of torchvision's ImageNet weights for a model.
+
+    Args:
+        source: "imagenet" (torchvision's default) or an entry such as "IMAGENET1K_V1".
+        name: The model's name.
+
+    Raises:
+        Unavailable: They are not in the cache and cannot be fetched.
+        ConfigError: There are no such weights, or the file is damaged.
+    """
+    entry, path = fetch_imagenet(source, name)
+    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is
+    # denselayer1.norm1.
+    renamed = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): tensor
+        for key, tensor in read_state(path).tensors.items()
+    }
+    return StateFile(f"{entry} ({path.name})", renamed)
+
+
+def cached_imagenet(name: str) -> bool:
+    """Whether torchvision's default weights for a model are in torch's cache already."""
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        return False
+    return _path(torchvision.models.get_model_weights(name).DEFAULT).is_file()
+
+
+def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
+    """Find torchvision's weights for a model, and fetch them where they are not cached yet.
+
+    Args:
+        source: "imagenet" (torchvision's default) or an entry such as "IMAGENET1K_V1".
+        name: The model's name.
+
+    Returns:
+        The entry's name, and the file in torch's cache. Its checksum, part of its name, is right.
+
+    Raises:
+        Unavailable: The file cannot be fetched.
+        ConfigError: There are no such weights, or the cached file is damaged.
+    """
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ConfigError(
+            f'model.weights = "{source}": no such file or folder, and "{name}" has no ImageNet'
+            " weights"
+        )
+    entries = torchvision.models.get_model_weights(name)
+    if source != "imagenet" and source not in entries.__members__:
+        raise unknown(
+            "model.weights (a file, a run folder or)",
+            source,
+            ["none", "imagenet", *entries.__members__],
+        )
+    entry = entries.DEFAULT if source == "imagenet" else entries[source]
+    path = _path(entry)
+    if not path.is_file():
+        _download(entry.url, path)
+    expected = path.stem.rpartition("-")[2]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise ConfigError(
+            f"{path} is damaged: its SHA-256 begins {found[: len(expected)]}, not {expected}."
+            f" Delete it; it is fetched again, or put there the file from {entry.url}"
+        )
+    return str(entry), path
+
+
+def _path(entry: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+
+
+def _download(url: str, path: Path) -> None:
+    """Fetch url to path, which appears only when complete and with the right checksum."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
+        )
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(
+            f"the weights cannot be fetched from {url} ({error}). Without network, put the file"
+            f" {path.name} into {path.parent}"
+        ) from error

@@ -1,0 +1,128 @@
+"""Files of weights -> tensors by name: safetensors, state dicts, checkpoints of other programs.
+
+In: a file or a run folder. Out: a `StateFile`: its tensors, and what else in the file was left
+alone. Nothing is unpickled but tensors and plain containers (torch.load with weights_only=True).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.files import open_regular
+
+__all__ = ["RUN_WEIGHTS", "StateFile", "read_state"]
+
+RUN_WEIGHTS = "best.safetensors"  # inside a run folder
+# Where training programs keep the state dict in a larger file, the preferred one first. Averaged
+# weights are the ones that those programs evaluate: timm's state_dict_ema, model_ema of
+# torchvision's references.
+_NESTED = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict",
+    "model_state_dict",
+    "model",
+)
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """The tensors of a file.
+
+    Args:
+        name: The file, and which part of it the tensors are from: 'x.pth ("model_ema")'.
+        tensors: By the names in the file.
+        unused: Other parts of the file that hold tensors too.
+    """
+
+    name: str
+    tensors: dict[str, torch.Tensor]
+    unused: tuple[str, ...] = ()
+
+
+def read_state(path: Path) -> StateFile:
+    """Read the tensors of a file or of a run folder.
+
+    Args:
+        path: A .safetensors file, a file of torch.save (a state dict, or a checkpoint that has one
+            under a usual key), or a run folder of ours.
+
+    Returns:
+        The tensors, on the CPU.
+
+    Raises:
+        ConfigError: There is no such file, it is damaged, it is no regular file, or it holds
+            something that is not a tensor where tensors are expected.
+    """
+    if path.is_dir():
+        if not (path / RUN_WEIGHTS).is_file():
+            raise ConfigError(
+                f"{path} has no {RUN_WEIGHTS}: give a run folder whose training got past one epoch,"
+                " or a file"
+            )
+        path = path / RUN_WEIGHTS
+    content = _read(path)
+    used: list[str] = []
+    unused: list[str] = []
+    while isinstance(content, Mapping):
+        parts = [key for key in _NESTED if isinstance(content.get(key), Mapping)]
+        if not parts:
+            break
+        used.append(parts[0])
+        unused += [".".join([*used[:-1], part]) for part in parts[1:]]
+        content = content[parts[0]]
+    tensors = _tensors(content, path)
+    name = f'{path} ("{".".join(used)}")' if used else str(path)
+    return StateFile(name, tensors, tuple(unused))
+
+
+def _read(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        with open_regular(path, ConfigError) as file:
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"{path} is damaged or holds more than tensors, and is not opened, since that could run"
+            " code. Save only the state dict: safetensors.torch.save_file(model.state_dict(), ...)"
+        ) from error
+    except SlipformError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is damaged or no file of weights: {error}") from error
+    except Exception as error:  # torch raises a dozen kinds for damaged files
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{path} is damaged or no file of weights: {first}") from error
+
+
+def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The state dict itself, each tensor dense. Raises ConfigError for anything else."""
+    if not isinstance(content, Mapping) or not content:
+        raise ConfigError(f"{path} is no state dict: it must map names to tensors")
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ConfigError(
+                f"{path} is no state dict: it must map names to tensors, and {name!r} is"
+                f" {type(value).__name__}"
+            )
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            raise ConfigError(
+                f"{path}: {name} is a sparse, quantized or empty tensor: save it dense"
+            )
+        tensors[name] = value
+    return tensors

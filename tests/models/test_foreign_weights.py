@@ -1,0 +1,181 @@
+"""Weights written by other programs: loaded, or refused with the reason; nothing in silence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from slipform.models.imagenet import cached_imagenet
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
+from slipform.models.state_files import read_state
+from slipform.models.weights import LoadReport, load_weights
+from slipform.pipelines.errors import ConfigError, SlipformError
+
+
+def tiny(seed: int, num_classes: int = 5) -> nn.Module:
+    torch.manual_seed(seed)
+    config = ModelConfig("tiny", options={"width": 4})
+    return build(config, num_classes=num_classes, image_size=32)
+
+
+def prefixed(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def load(content: object, folder: Path) -> tuple[nn.Module, LoadReport]:
+    torch.save(content, folder / "weights.pth")
+    model = tiny(1)
+    return model, load_weights(model, str(folder / "weights.pth"), "tiny")
+
+
+def assert_same(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+GOOD, OTHER = tiny(2).state_dict(), tiny(3).state_dict()
+AVERAGED = {**prefixed(GOOD, "module."), "n_averaged": torch.tensor(7)}
+FILES: dict[str, tuple[object, str]] = {
+    "lightning": (
+        {"epoch": 3, "state_dict": prefixed(GOOD, "model."), "hyper_parameters": {"lr": 0.1}},
+        "model.",
+    ),
+    "lightning, compiled": ({"state_dict": prefixed(GOOD, "net._orig_mod.")}, "net._orig_mod."),
+    "torchvision's references": (
+        {"model": OTHER, "model_ema": AVERAGED, "optimizer": {"state": {}}, "epoch": 9},
+        "module.",
+    ),
+    "torchvision's references without averages": ({"model": GOOD, "args": None}, ""),
+    "timm": ({"arch": "tiny", "state_dict": OTHER, "state_dict_ema": GOOD}, ""),
+    "a wrapper's attribute": (prefixed(GOOD, "resnet."), "resnet."),
+    "a wrapper with a loss of its own": (
+        {**prefixed(GOOD, "backbone.body."), "loss.weight": torch.ones(3)},
+        "backbone.body.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_checkpoints_of_other_programs_are_loaded(name: str, tmp_path: Path) -> None:
+    content, prefix = FILES[name]
+    model, report = load(content, tmp_path)
+    assert_same(model, GOOD)
+    assert report.complete
+    assert report.prefix == prefix
+
+
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+    _, report = load(FILES["torchvision's references"][0], tmp_path)
+    assert '("model_ema"): 26 of 26 tensors loaded (their names begin with "module.")' in str(
+        report
+    )
+    assert "there, not used: n_averaged" in str(report)
+    assert "other parts of the file, not used: model" in str(report)
+    both = prefixed(GOOD, "student.") | prefixed(OTHER, "teacher.")
+    model, report = load(both, tmp_path)
+    assert_same(model, GOOD)
+    assert "there, not used: teacher." in str(report)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_the_net_stays(
+    value: float, tmp_path: Path
+) -> None:
+    broken = {name: tensor.clone() for name, tensor in GOOD.items()}
+    broken["features.3.weight"][0, 0, 0, 0] = value
+    torch.save(broken, tmp_path / "weights.pth")
+    model = tiny(1)
+    with pytest.raises(ConfigError, match=r"infinite or not a number, in features\.3\.weight"):
+        load_weights(model, str(tmp_path / "weights.pth"), "tiny")
+    assert_same(model, tiny(1).state_dict())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_file_of_which_little_fits_is_refused(share: float, tmp_path: Path) -> None:
+    names = list(GOOD)
+    kept = {name: GOOD[name] for name in names[: int(share * len(names))]}
+    foreign = {f"stem.{i}.weight": torch.ones(2) for i in range(30)}
+    with pytest.raises(ConfigError, match=r'does not fit "tiny": only \d+ of the 24 tensors'):
+        load(kept | foreign, tmp_path)
+    wrong_shapes = {name: torch.zeros(7, 7, 7) for name in names}
+    with pytest.raises(ConfigError, match="only 0 of the 24 tensors"):
+        load(wrong_shapes, tmp_path)
+
+
+def test_a_body_without_its_head_is_enough(tmp_path: Path) -> None:
+    body = {name: tensor for name, tensor in GOOD.items() if name.startswith("features.")}
+    _, report = load(body, tmp_path)
+    assert report.missing == ("classifier.0.weight", "classifier.0.bias")
+
+
+def test_paths_that_are_no_regular_files_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "zero.pth").symlink_to("/dev/zero")
+    (tmp_path / "dead.pth").symlink_to(tmp_path / "gone.pth")
+    for name, word in {
+        "pipe.pth": "FIFO",
+        "pipe.safetensors": "FIFO",
+        "zero.pth": "device",
+        "dead.pth": "does not exist",
+    }.items():
+        with pytest.raises(ConfigError, match=word):
+            load_weights(tiny(1), str(tmp_path / name), "tiny")
+
+
+def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
+    for number, content in enumerate(
+        [
+            {"a": torch.eye(3).to_sparse()},
+            {"a": [1, 2]},
+            {3: torch.ones(2)},
+            {},
+            [torch.ones(2)],
+            {"state_dict": {"model": {"state_dict": {}}}},
+        ]
+    ):
+        torch.save(content, tmp_path / f"{number}.pth")
+        with pytest.raises(ConfigError):
+            read_state(tmp_path / f"{number}.pth")
+
+
+@settings(max_examples=150, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
+@pytest.mark.parametrize("how", ["zip", "legacy", "safetensors"])
+def test_a_damaged_file_gives_tensors_or_an_error_of_ours(
+    how: str, position: float, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("damaged")
+    path = folder / ("x.safetensors" if how == "safetensors" else "x.pth")
+    state = {"a": torch.ones(3, 2), "b": torch.zeros(2)}
+    if how == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=how == "zip")
+    data = bytearray(path.read_bytes())
+    place = int(position * len(data))
+    data[place] = value
+    path.write_bytes(data[:place] if cut else data)
+    with contextlib.suppress(SlipformError):
+        read_state(path)
+
+
+def test_cached_imagenet_looks_only_at_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert not cached_imagenet("resnet18")
+    assert not cached_imagenet("tiny")
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").touch()
+    assert cached_imagenet("resnet18")
