@@ -1,11 +1,19 @@
-"""The command `bench`: its commands are in bench/commands. torch is imported only once there is
-something to measure."""
+"""The command `bench`: every file of bench/suites and bench/commands is one of its subcommands.
+
+In: the command line. Out: what the subcommand prints. The list in `bench --help` is made of the
+first line of each file; a file is imported only when its subcommand is asked for.
+"""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
 import click
 
-from slipform.bench.commands import measuring, showing
+from slipform.bench import commands, suites
 from slipform.pipelines.errors import Group
 
 EXAMPLES = """\b
@@ -19,17 +27,47 @@ Examples:
 """
 
 
-@click.group(cls=Group, epilog=EXAMPLES, context_settings={"max_content_width": 110})
+class DiscoveredGroup(Group):
+    """A group whose commands are the files of two folders."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, sorted."""
+        return sorted(_files())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the file of that name; None where there is none."""
+        if cmd_name not in _files():
+            return None
+        module, _ = _files()[cmd_name]
+        command = importlib.import_module(module).command
+        assert isinstance(command, click.Command)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        lines = []
+        for name, (_, path) in sorted(_files().items()):
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            lines.append((name, (docstring or "").partition("\n")[0]))
+        with formatter.section("Commands"):
+            formatter.write_dl(lines)
+
+
+def _files() -> dict[str, tuple[str, Path]]:
+    """Name -> module and file of every command."""
+    return {
+        found.name: (f"{package.__name__}.{found.name}", Path(folder, f"{found.name}.py"))
+        for package in (suites, commands)
+        for folder in package.__path__
+        for found in pkgutil.iter_modules([folder])
+    }
+
+
+@click.group(cls=DiscoveredGroup, epilog=EXAMPLES, context_settings={"max_content_width": 110})
 def main() -> None:
     """Measure preparing, loading and training on this machine, beside the peers, with the spread of
     every number."""
-
-
-for command in (
-    *(measuring.prep, measuring.loaders, measuring.train, measuring.accuracy, measuring.tune),
-    *(showing.compare, showing.report),
-):
-    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.peers import endless, grid
 from slipform.bench.result.result import Settings
+from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slipform.bench.race.work import Work, endless, grid
+from slipform.bench.peers import endless, grid
 from slipform.bench.result.result import Settings
+from slipform.bench.work import Work
 from slipform.pipelines.executors import NAMES
 
 

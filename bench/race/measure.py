@@ -1,53 +1,35 @@
-"""How a number comes about: repeats, their median and its interval, and ratios between contestants.
+"""The statistics of repeats: median, interval, ratios, and which of several settings is fastest.
 
-In: measurements in base units. Out: `Estimate`.
-
-Contestants are measured in turns (A B A B ...), a round at a time, because a machine drifts (clock,
-heat, neighbors): what slows one round slows both, and a ratio is formed within each round before
-its median is taken. A repeat is a fixed span of time after a warm-up, on a clock that is read only
-when the device has finished (`synchronize`).
+In: measurements in base units. Out: `Estimate`, or a choice.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from slipform.bench.result.result import Estimate
 
-
-@dataclass(frozen=True)
-class Effort:
-    """How long to measure. rounds: repeats of each contestant; seconds: the timed span of one,
-    after warmup_seconds; min_batches: timed at least, and thrown away before, however slow: more
-    than a loader's queue holds. search_seconds: the span in which one setting is tried; search:
-    whether other settings than the usual ones are tried. openings: how often the time to the first
-    batch is measured.
-    """
-
-    rounds: int = 11
-    seconds: float = 2.0
-    warmup_seconds: float = 0.5
-    search_seconds: float = 1.0
-    search: bool = True
-    min_batches: int = 8
-    openings: int = 3
+CONFIDENCE = 0.95
 
 
-FULL = Effort()
-QUICK = Effort(rounds=5, seconds=0.5, warmup_seconds=0.2, search=False, min_batches=4, openings=1)
-
-
-def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The distribution-free interval of the median: two order statistics of the sorted values.
 
     The k-th smallest and k-th largest of n values enclose the median unless fewer than k values
-    fall on one side of it; each falls there with probability 1/2, so the interval misses with 2
-    P(Binomial(n, 1/2) < k). k is the largest that keeps this within 1 - confidence (Conover,
-    Practical Nonparametric Statistics, 3.2). It assumes nothing about the noise. Fewer than six
-    values cannot reach 95 %: smallest and largest are given then (five: 93.75 %, three: 75 %).
+    fall on one side of it. Each falls there with probability 1/2, so the interval misses with
+    probability 2 P(Binomial(n, 1/2) < k). k is the largest that keeps this within 1 - confidence
+    (Conover, Practical Nonparametric Statistics, 3.2). Nothing is assumed about the noise.
+
+    Args:
+        values: At least one.
+        confidence: The least probability that the interval holds the true median. n values reach
+            at most 1 - 0.5 ** (n - 1): where that is less, the whole range is given (five values:
+            93.75 %, three: 75 %).
+
+    Returns:
+        The lower and the upper end.
     """
     ordered = sorted(values)
     n = len(ordered)
@@ -59,9 +41,17 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return ordered[k - 1], ordered[n - k]
 
 
-def figure(values: Sequence[float]) -> Estimate:
-    """The median of `values` (at least one, finite) with its 95 % interval."""
-    low, high = interval(values)
+def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """The median with its interval.
+
+    Args:
+        values: At least one, finite.
+        confidence: As for `interval`.
+
+    Returns:
+        Median, low, high, repeats.
+    """
+    low, high = interval(values, confidence)
     return Estimate(
         median=float(statistics.median(values)),
         low=float(low),
@@ -70,34 +60,63 @@ def figure(values: Sequence[float]) -> Estimate:
     )
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """The median of ours / theirs, formed round by round. Both were measured in the same rounds."""
-    assert len(ours) == len(theirs)
-    return figure([a / b for a, b in zip(ours, theirs, strict=True)])
+def ratio(
+    ours: Sequence[float], theirs: Sequence[float], confidence: float = CONFIDENCE
+) -> Estimate:
+    """The median of ours / theirs, formed within each round.
 
+    A machine drifts (clock, heat, neighbors): what slows one round slows both parts of its ratio.
 
-def interleave(
-    contestants: Mapping[str, Callable[[], dict[str, float]]],
-    rounds: int,
-    on_round: Callable[[int], None] = lambda number: None,
-) -> dict[str, dict[str, list[float]]]:
-    """Run every contestant once a round, `rounds` times. Every second round runs in the opposite
-    order, so that none is always the one after the same neighbor. Returns contestant ->
-    measurement name -> one value a round.
+    Args:
+        ours: One measurement a round.
+        theirs: Those of the same rounds, in the same order.
+        confidence: As for `interval`.
+
+    Returns:
+        The estimate of the ratio.
+
+    Raises:
+        ValueError: The two were not measured in the same number of rounds.
     """
-    values: dict[str, dict[str, list[float]]] = {name: {} for name in contestants}
-    for number in range(rounds):
-        names = list(contestants) if number % 2 == 0 else list(contestants)[::-1]
-        for name in names:
-            for key, value in contestants[name]().items():
-                values[name].setdefault(key, []).append(value)
-        on_round(number + 1)
-    return values
+    pairs = zip(ours, theirs, strict=True)
+    return estimate([a / b for a, b in pairs], confidence)
 
 
-def synchronize(device: str) -> None:
-    """Wait until the device has done what was asked of it; a CPU always has."""
-    if device.startswith("cuda"):
-        import torch
+def rounds_needed(settings: int) -> int:
+    """How many rounds `fastest` needs before it can replace the usual setting.
 
-        torch.cuda.synchronize(device)
+    Args:
+        settings: The number of settings to choose from, the usual one among them.
+
+    Returns:
+        The smallest number of rounds whose interval reaches the confidence.
+    """
+    return 1 + math.ceil(-math.log2((1 - CONFIDENCE) / max(1, settings - 1)))
+
+
+def fastest(rates: Sequence[Sequence[float]], margin: float = 0.0) -> int:
+    """The setting to take of several that were measured in the same rounds.
+
+    The first is the usual one. Another replaces it only where the interval of the ratio between
+    the two lies above 1 + margin. The confidence of the interval is raised for the number of
+    comparisons (Bonferroni), so noise alone replaces the usual setting in less than 1 of 20
+    searches. Nothing is replaced after fewer rounds than `rounds_needed`. Of several settings that
+    qualify, the one with the largest median ratio wins.
+
+    Args:
+        rates: For each setting its images per second, one value a round.
+        margin: The gain that is not enough, as a share. It covers drift where the settings did not
+            take turns.
+
+    Returns:
+        The number of the setting.
+    """
+    if len(rates[0]) < rounds_needed(len(rates)):
+        return 0
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(rates) - 1)
+    chosen, largest = 0, 1.0
+    for number, values in enumerate(rates[1:], 1):
+        gain = ratio(values, rates[0], confidence)
+        if gain.low > 1 + margin and gain.median > largest:
+            chosen, largest = number, gain.median
+    return chosen

@@ -2,17 +2,16 @@
 accuracy --against SCRIPT`.
 
 In: his script, fetched by the user from github.com/KellerJordan/cifar10-airbench, and a CIFAR-10
-dataset folder. Out: a row.
+dataset folder. Out: accuracy and seconds of each run.
 
-The script runs as it is, in a process of its own, on our images: they are put where it looks for
-what it has downloaded. It prints a line for each epoch; its own clock counts whitening, training
-and the test with mirrored and shifted images, and its first run, which warms the compiler up, is
-left out, as he does.
+The script runs unchanged, in a process of its own, on our images: they are written to the path of
+its own download. It prints a line for each epoch. Its own clock counts whitening, training and the
+test with mirrored and shifted images. Its first run warms the compiler up and is left out, as he
+does.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -21,9 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from slipform.bench.race.measure import figure
-from slipform.bench.result.result import Row, Settings
-from slipform.bench.suites.epoch_to_accuracy import summary
+from slipform.bench.race.worker import CallFailed
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.manifest import read_manifest
@@ -32,8 +29,15 @@ _WARM_UP = "warmup"
 
 
 def check(script: Path, data: Path) -> None:
-    """Raises SlipformError where the script is no file or the dataset is none that it can train
-    on."""
+    """Check before anything trains that the script can run.
+
+    Args:
+        script: The file.
+        data: The dataset folder.
+
+    Raises:
+        SlipformError: The script is no file, or the dataset is not CIFAR-10's pixels.
+    """
     if not script.is_file():
         raise SlipformError(
             f"--against {script} is no file. Give airbench94_muon.py of"
@@ -49,21 +53,27 @@ def check(script: Path, data: Path) -> None:
 
 
 def run(
-    script: Path, data: Path, seeds: int, target: float, device: str, say: Callable[[str], None]
-) -> Row:
-    """Its first `seeds` runs after the warm-up. It takes its seeds from the clock: they cannot be
-    chosen."""
-    case: Settings = {
-        "data": read_manifest(data).dataset,
-        "recipe": script.name,
-        "target": target,
-        "device": device,
-    }
-    case["settings"] = ""
+    script: Path, data: Path, seeds: int, device: str, say: Callable[[str], None]
+) -> list[dict[str, float]]:
+    """Measure the script's first runs after the warm-up.
+
+    Args:
+        script: The file; it takes its seeds from the clock, so they cannot be chosen.
+        data: A CIFAR-10 dataset folder.
+        seeds: The number of runs.
+        device: "cpu" or "cuda".
+        say: Gets a line about each run.
+
+    Returns:
+        For each run accuracy and train_seconds, and start_up_seconds for the first.
+
+    Raises:
+        CallFailed: The device is a CPU, or the script ended too early.
+    """
     if device == "cpu":
-        return Row(
-            suite="accuracy", case=case, status="not possible", note="it runs on NVIDIA GPUs only"
-        )
+        raise CallFailed("it runs on NVIDIA GPUs only", "not possible")
+    runs: list[dict[str, float]] = []
+    start_up = 0.0
     with (
         tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch,
         open(Path(scratch, "errors"), "w+") as errors,
@@ -79,47 +89,35 @@ def run(
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         assert process.stdout is not None
-        found: list[tuple[float, float]] = []
-        start_up = 0.0
         try:
             for name, accuracy, seconds in finished_runs(process.stdout):
                 if name == _WARM_UP:
                     start_up = time.perf_counter() - began - seconds
                     continue
-                found.append((accuracy, seconds))
+                runs.append({"accuracy": accuracy, "train_seconds": seconds})
                 say(f"{script.name}, run {name}: accuracy {accuracy:.4f} after {seconds:.2f} s")
-                if len(found) == seeds:
+                if len(runs) == seeds:
                     break
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
-        if len(found) < seeds:
+        if len(runs) < seeds:
             errors.seek(0)
-            last = errors.read().strip().splitlines()[-1:] or ["it said nothing"]
-            return Row(
-                suite="accuracy",
-                case=case,
-                status="failed",
-                note=f"ended after {len(found)} runs: {last[0]}",
-            )
-    accuracies = [accuracy for accuracy, _ in found]
-    figures = {
-        "accuracy": figure(accuracies),
-        "train_seconds": figure([seconds for _, seconds in found]),
-        "start_up_seconds": figure([start_up]),
-    }
-    if reached := [seconds for accuracy, seconds in found if accuracy >= target]:
-        figures["seconds_to_target"] = figure(reached)
-    settings = summary(accuracies, len(reached)) | {
-        "sha256": hashlib.sha256(script.read_bytes()).hexdigest()[:16]
-    }
-    return Row(suite="accuracy", case=case, settings=settings, figures=figures)
+            last = errors.read().strip().splitlines()[-1:] or ["it printed no error"]
+            raise CallFailed(f"ended after {len(runs)} runs: {last[0]}")
+    runs[0]["start_up_seconds"] = start_up
+    return runs
 
 
 def write_images(data: Path, folder: Path) -> None:
-    """train.pt and test.pt: {"images": uint8 [N, 32, 32, 3], "labels": int64 [N], "classes":
-    names}."""
+    """Write train.pt and test.pt as the script reads them.
+
+    Args:
+        data: A dataset folder of raw images.
+        folder: The new folder. Each file holds {"images": uint8 [N, 32, 32, 3], "labels": int64
+            [N], "classes": names}.
+    """
     import numpy as np
     import torch
 
@@ -136,8 +134,14 @@ def write_images(data: Path, folder: Path) -> None:
 
 
 def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
-    """(run, test accuracy, seconds) for each run in the table that the script prints; its name
-    stands in its first line only."""
+    """The runs in the table that the script prints.
+
+    Args:
+        lines: The table. The name of a run is in its first line only.
+
+    Yields:
+        (name of the run, test accuracy, seconds).
+    """
     name = ""
     for line in lines:
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]

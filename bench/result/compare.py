@@ -4,9 +4,10 @@ In: two results. Out: one line for each figure that both have, and a verdict.
 
 The change of a figure is B / A. Both medians have an interval, so the change has one: from low_B /
 high_A to high_B / low_A (the widest that the two allow: its coverage is above 90 %). A figure got
-worse where this whole interval lies on the bad side of 1. Ratios formed within one run
-(multiple_of_*, *_ratio) are always judged: both their parts were measured on the same machine at
-the same time. Absolute figures are judged where both results come from the same machine.
+worse where this whole interval lies on the bad side of 1. Which side that is, and whether a figure
+is judged at all, is in slipform.bench.result.quantities. Ratios formed within one run are always
+judged: both their parts were measured on the same machine at the same time. Absolute figures are
+judged where both results come from the same machine.
 """
 
 from __future__ import annotations
@@ -14,25 +15,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate, Result, Row
-from slipform.bench.result.tables import figure_text, label, markdown
+from slipform.bench.result.tables import markdown
 from slipform.pipelines.errors import SlipformError
 
-# Figures to judge, and whether more of it is better. The rest (CPU use, waiting) explains.
-_MORE = ("images_per_second", "_ratio", "accuracy")
-_LESS = (
-    "_seconds",
-    "allocated_bytes",
-    "reserved_bytes",
-    "device_used_bytes",
-    "resident_bytes",
-    "above_imports_bytes",
-)
+FEWEST_REPEATS = 3  # of a figure that was measured less often there is no spread to judge by
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one row in both results. change: B / A as low, median, high."""
+    """One figure of one row in both results.
+
+    Args:
+        key: The row's.
+        name: The figure's.
+        before: The estimate of A.
+        after: The estimate of B.
+        change: B / A: low, median, high.
+        worse: Whether B is worse beyond the interval and the tolerance.
+        better: Whether B is better beyond the interval.
+    """
 
     key: tuple[str, ...]
     name: str
@@ -43,55 +46,55 @@ class Change:
     better: bool
 
 
-def is_ratio(name: str) -> bool:
-    """A pure number formed within one run."""
-    return name.startswith("multiple_of_") or name.endswith("_ratio")
-
-
-def more_is_better(name: str) -> bool | None:
-    """None: it explains, it is not judged."""
-    if name.startswith("multiple_of_") or name.endswith(_MORE):
-        return True
-    return False if name.endswith(_LESS) else None
-
-
 def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Change]:
-    """Every judged figure that both results have. tolerance: the share by which a figure may get
-    worse beyond its interval."""
+    """Every judged figure that both results have.
+
+    Args:
+        before: A.
+        after: B.
+        tolerance: The share by which a figure may get worse beyond its interval.
+
+    Returns:
+        A change for each figure.
+
+    Raises:
+        SlipformError: There is no figure that both have and that may be judged.
+    """
     same_machine = before.environment.machine == after.environment.machine
     theirs = {row.key: row.figures for row in after.rows}
     found = []
     for row in before.rows:
         for name, a in row.figures.items():
-            b, more = theirs.get(row.key, {}).get(name), more_is_better(name)
-            if (
-                b is None
-                or more is None
-                or not (same_machine or is_ratio(name))
-                or min(a.low, b.low) <= 0
-            ):
+            b, meaning = theirs.get(row.key, {}).get(name), quantity(name)
+            if b is None or meaning.better is None or min(a.low, b.low) <= 0:
                 continue
-            if min(a.repeats, b.repeats) < 3:  # measured once or twice: no spread to judge by
+            if not (same_machine or meaning.within_run):
+                continue
+            if min(a.repeats, b.repeats) < FEWEST_REPEATS:
                 continue
             low, middle, high = b.low / a.high, b.median / a.median, b.high / a.low
+            more = meaning.better == "higher"
             worse = high < 1 - tolerance if more else low > 1 + tolerance
             better = low > 1 if more else high < 1
             found.append(Change(row.key, name, a, b, (low, middle, high), worse, better))
     if not found:
+        other = " (on different machines only ratios formed within a run are compared)"
         raise SlipformError(
-            "the two results have nothing in common to compare"
-            + (
-                ""
-                if same_machine
-                else " (on different machines only ratios formed within a run are compared)"
-            )
+            "the two results have nothing in common to compare" + ("" if same_machine else other)
         )
     return found
 
 
 def lost(before: Result, after: Result) -> list[tuple[Row, str]]:
-    """Rows that had figures before and have none now, with the reason; a row that is not there at
-    all was not measured."""
+    """Rows that had figures before and have none now.
+
+    Args:
+        before: A.
+        after: B. A row that is not in it at all was not measured, and is not lost.
+
+    Returns:
+        The rows of A, each with the reason that B gives.
+    """
     rows = {row.key: row for row in after.rows}
     gone = []
     for row in before.rows:
@@ -115,12 +118,16 @@ def text(found: Sequence[Change]) -> str:
     lines = []
     for change in order:
         low, middle, high = change.change
+        meaning = quantity(change.name)
         verdict = "WORSE" if change.worse else "better" if change.better else "within its interval"
         lines.append(
             [
-                *(", ".join(part.partition("=")[2] for part in change.key[1:]), label(change.name)),
-                *(figure_text(change.name, change.before), figure_text(change.name, change.after)),
-                *(f"{middle:.3f} ({low:.3f} to {high:.3f})", verdict),
+                ", ".join(part.partition("=")[2] for part in change.key[1:]),
+                meaning.heading,
+                meaning.text(change.before),
+                meaning.text(change.after),
+                f"{middle:.3f} ({low:.3f} to {high:.3f})",
+                verdict,
             ]
         )
     return markdown(["case", "figure", "A", "B", "B / A", "verdict"], lines)

@@ -53,9 +53,10 @@ def stamp() -> Environment:
 
 def command_line() -> str:
     """What was typed, with the program's name instead of its path."""
-    return shlex.join(
-        ["bench" if Path(sys.argv[0]).name in ("bench", "cli.py") else sys.argv[0], *sys.argv[1:]]
-    )
+    program = Path(sys.argv[0]).name
+    ours = program in ("bench", "cli.py", "slipform", "__main__.py")
+    name = {"cli.py": "bench", "__main__.py": "slipform"}.get(program, program)
+    return shlex.join([name if ours else sys.argv[0], *sys.argv[1:]])
 
 
 def _gpu() -> tuple[str, int, str]:

@@ -1,82 +1,41 @@
-"""The report's figures, as SVG text.
+"""The figures of the report, as SVG text.
 
-In: rows of one suite. Out: SVG, the same bytes for the same rows (so that committed figures change
-only with their numbers).
+In: rows of one suite with status "ok". Out: SVG, the same bytes for the same rows, so that
+committed figures change only with their numbers.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OURS, PEERS = "#1f6f8b", "#b9b4a7"  # concrete, and what it is measured against
+OURS, PEERS, WAITING = "#1f6f8b", "#b9b4a7", "#c8553d"
 _MEMORY = ("device_used_bytes", "reserved_bytes", "allocated_bytes", "resident_bytes")
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    import matplotlib as mpl
-
-    look = {
-        "svg.hashsalt": "slipform",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with mpl.rc_context(look):
-        yield
-
-
-def _svg(figure: Any) -> str:
-    """The figure as SVG text without date and XML prologue."""
-    file = io.StringIO()
-    figure.savefig(
-        file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}
-    )
-    text = file.getvalue()
-    return re.sub(r"[ \t]+$", "", text[text.index("<svg") :], flags=re.MULTILINE)
-
-
-def _canvas(columns: int, width: float, height: float) -> tuple[Any, list[Axes]]:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure as Canvas
-
-    figure = Canvas(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
-
-
-def _errors(figures: Sequence[Estimate]) -> list[list[float]]:
-    """How far each interval reaches below and above its median."""
-    return [[f.median - f.low for f in figures], [f.high - f.median for f in figures]]
 
 
 def loader_bars(rows: Sequence[Row]) -> str:
     """Images per second of every loader, one panel for each kind of work, with intervals."""
-    races = sorted(
-        {
-            (str(row.case["data"]), str(row.case["input"]), bool(row.case["color_jitter"]))
-            for row in rows
-        }
-    )
-    with _drawing():
-        figure, axes = _canvas(len(races), 3.2 * len(races) + 1, 2.8)
+
+    def race_of(row: Row) -> tuple[str, str, bool]:
+        return str(row.case["data"]), str(row.case["input"]), bool(row.case["color_jitter"])
+
+    races = sorted({race_of(row) for row in rows})
+    with _canvas("Images per second of each loader", len(races), 3.2 * len(races) + 1, 3.0) as (
+        figure,
+        axes,
+    ):
         for axis, race in zip(axes, races, strict=True):
             data, kind, jittered = race
-            shown = [
-                r
-                for r in rows
-                if (r.case["data"], r.case["input"], r.case["color_jitter"]) == race
-                and r.status == "ok"
-            ]
+            shown = [row for row in rows if race_of(row) == race]
             shown.sort(key=lambda row: row.figures["images_per_second"].median)
             names = [str(row.case["loader"]) for row in shown]
             rates = [row.figures["images_per_second"] for row in shown]
@@ -90,47 +49,136 @@ def loader_bars(rows: Sequence[Row]) -> str:
             )
             axis.set_title(f"{data}, {kind}{', color jitter' if jittered else ''}")
             axis.set_xlabel("images/s")
+            axis.xaxis.set_major_locator(_few_ticks())
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         return _svg(figure)
 
 
+def train_lines(rows: Sequence[Row]) -> str:
+    """Images per second (line: end to end, dotted: the step alone) and peak memory against batch
+    size, one line for each backbone."""
+    memory = next(
+        (name for name in _MEMORY if any(name in row.figures for row in rows)), "resident_bytes"
+    )
+    title = "Training: images per second and peak memory"
+    with _canvas(title, 2, 9, 4.0) as (figure, (rates, bytes_)):
+        _lines(rates, rows, "end_to_end_images_per_second", "o-", 1.0)
+        _lines(rates, rows, "step_images_per_second", "x:", 1.0, " (step alone)")
+        rates.set_ylabel("images/s")
+        _lines(bytes_, rows, memory, "o-", 2.0**30)
+        bytes_.set_ylabel(f"{quantity(memory).heading}, GiB")
+        for axis in (rates, bytes_):
+            axis.set_ylim(bottom=0)
+        _legend(figure, rates, 4)
+        return _svg(figure)
+
+
+def time_bars(rows: Sequence[Row]) -> str:
+    """Where the time of 1,000 images goes: the step alone, waiting for data, the rest (cores or bus
+    shared with the loader)."""
+    names = [f"{_series(row)}, {row.case['batch_size']}" for row in rows]
+    step = [1000 / row.figures["step_images_per_second"].median for row in rows]
+    total = [1000 / row.figures["end_to_end_images_per_second"].median for row in rows]
+    wait = [
+        row.figures["wait_share"].median * seconds for row, seconds in zip(rows, total, strict=True)
+    ]
+    rest = [max(0.0, t - s - w) for t, s, w in zip(total, step, wait, strict=True)]
+    title = "Where the time of 1,000 images goes"
+    with _canvas(title, 1, 8, 0.28 * len(rows) + 1.7) as (figure, (axis,)):
+        left = [0.0] * len(rows)
+        for values, text, color in (
+            (step, "step alone", OURS),
+            (wait, "waiting for data", WAITING),
+            (rest, "the rest", PEERS),
+        ):
+            axis.barh(names, values, left=left, label=text, color=color)
+            left = [a + b for a, b in zip(left, values, strict=True)]
+        axis.invert_yaxis()
+        axis.set_xlabel("seconds")
+        axis.set_ylabel("net, batch size")
+        _legend(figure, axis, 3)
+        return _svg(figure)
+
+
+@contextmanager
+def _canvas(
+    title: str, columns: int, width: float, height: float
+) -> Iterator[tuple[Any, list[Axes]]]:
+    """A figure with its title and a row of axes, under the report's style."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure as Canvas
+
+    style = {
+        "svg.hashsalt": "slipform",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with mpl.rc_context(style):
+        figure = Canvas(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.suptitle(title, fontsize=11)
+        yield figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _svg(figure: Any) -> str:
+    """The figure as SVG text without date and XML prologue."""
+    file = io.StringIO()
+    figure.savefig(
+        file, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}
+    )
+    text = file.getvalue()
+    return re.sub(r"[ \t]+$", "", text[text.index("<svg") :], flags=re.MULTILINE)
+
+
+def _legend(figure: Any, axis: Axes, columns: int) -> None:
+    """One legend below the axes, so that it covers nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False
+    )
+
+
+def _few_ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=4)
+
+
+def _errors(figures: Sequence[Estimate]) -> list[list[float]]:
+    """How far each interval reaches below and above its median."""
+    return [[f.median - f.low for f in figures], [f.high - f.median for f in figures]]
+
+
 def _lines(
-    axis: Axes,
-    rows: Sequence[Row],
-    value: Callable[[Row], Estimate | None],
-    style: str,
-    scale: float,
-    suffix: str = "",
+    axis: Axes, rows: Sequence[Row], name: str, style: str, scale: float, suffix: str = ""
 ) -> None:
     """One line for each backbone over the batch size."""
     import matplotlib as mpl
 
-    for number, name in enumerate(dict.fromkeys(_series(row) for row in rows)):
-        points = sorted(
-            ((int(str(r.case["batch_size"])), value(r)) for r in rows if _series(r) == name),
-            key=lambda point: point[0],
+    def size_of(row: Row) -> int:
+        return int(str(row.case["batch_size"]))
+
+    for number, series in enumerate(dict.fromkeys(_series(row) for row in rows)):
+        shown = [row for row in rows if _series(row) == series and name in row.figures]
+        shown.sort(key=size_of)
+        if not shown:
+            continue
+        figures = [row.figures[name] for row in shown]
+        axis.errorbar(
+            [size_of(row) for row in shown],
+            [figure.median / scale for figure in figures],
+            yerr=[[error / scale for error in side] for side in _errors(figures)],
+            fmt=style,
+            color=mpl.color_sequences["tab10"][number % 10],
+            label=series + suffix,
+            capsize=2,
+            lw=1.2,
+            ms=4,
         )
-        found = [(size, figure) for size, figure in points if figure is not None]
-        if found:
-            figures = [figure for _, figure in found]
-            heights, errors = (
-                [f.median / scale for f in figures],
-                [[e / scale for e in side] for side in _errors(figures)],
-            )
-            color = mpl.color_sequences["tab10"][number % 10]
-            sizes = [size for size, _ in found]
-            axis.errorbar(
-                sizes,
-                heights,
-                yerr=errors,
-                fmt=style,
-                color=color,
-                label=name + suffix,
-                capsize=2,
-                lw=1.2,
-                ms=4,
-            )
     axis.set_xscale("log", base=2)
-    axis.set_xticks(sorted({int(str(row.case["batch_size"])) for row in rows}))
+    axis.set_xticks(sorted({size_of(row) for row in rows}))
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
     axis.set_xlabel("batch size")
 
@@ -141,85 +189,3 @@ def _series(row: Row) -> str:
         for name in ("model", "precision", "compile")
         if row.case[name] != "auto"
     )
-
-
-def train_lines(rows: Sequence[Row]) -> str:
-    """Images per second (line: end to end, dotted: the step alone) and peak memory against batch
-    size, per backbone."""
-    good = [row for row in rows if row.status == "ok"]
-    memory = next(
-        (name for name in _MEMORY if any(name in row.figures for row in good)), "resident_bytes"
-    )
-    with _drawing():
-        figure, (rates, bytes_) = _canvas(2, 9, 3.2)
-        _lines(rates, good, lambda row: row.figures.get("end_to_end_images_per_second"), "o-", 1.0)
-        _lines(
-            rates,
-            good,
-            lambda row: row.figures.get("step_images_per_second"),
-            "x:",
-            1.0,
-            " (step alone)",
-        )
-        rates.set_ylabel("images/s")
-        rates.set_ylim(bottom=0)
-        rates.legend(fontsize=7, frameon=False)
-        _lines(bytes_, good, lambda row: row.figures.get(memory), "o-", 2.0**30)
-        bytes_.set_ylabel(f"{memory.removesuffix('_bytes').replace('_', ' ')} memory, GiB")
-        bytes_.set_ylim(bottom=0)
-        return _svg(figure)
-
-
-def time_bars(rows: Sequence[Row]) -> str:
-    """Where the time of 1,000 images goes: the step alone, waiting for data, the rest (cores or bus
-    shared with the loader)."""
-    good = [row for row in rows if row.status == "ok"]
-    names = [f"{_series(row)}, {row.case['batch_size']}" for row in good]
-    step = [1000 / row.figures["step_images_per_second"].median for row in good]
-    total = [1000 / row.figures["end_to_end_images_per_second"].median for row in good]
-    wait = [
-        row.figures["wait_share"].median * seconds for row, seconds in zip(good, total, strict=True)
-    ]
-    rest = [max(0.0, t - s - w) for t, s, w in zip(total, step, wait, strict=True)]
-    with _drawing():
-        figure, (axis,) = _canvas(1, 8, 0.28 * len(good) + 1.2)
-        left = [0.0] * len(good)
-        for values, text, color in (
-            (step, "step alone", OURS),
-            (wait, "waiting for data", "#c8553d"),
-            (rest, "the rest", PEERS),
-        ):
-            axis.barh(names, values, left=left, label=text, color=color)
-            left = [a + b for a, b in zip(left, values, strict=True)]
-        axis.invert_yaxis()
-        axis.set_xlabel("seconds for 1,000 images")
-        axis.legend(
-            fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3
-        )
-        return _svg(figure)
-
-
-PLOTS: dict[str, tuple[tuple[str, Callable[[Sequence[Row]], str], str], ...]] = {
-    "loaders": (
-        (
-            "loaders",
-            loader_bars,
-            "Images per second of each loader; bars are medians, whiskers their 95 % intervals.",
-        ),
-    ),
-    "train": (
-        (
-            "train",
-            train_lines,
-            "Images per second and peak memory against batch size, for each backbone.",
-        ),
-        ("time", time_bars, "Where the time of 1,000 images goes."),
-    ),
-}
-
-
-def plots(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """(name, SVG, description) of every figure of these rows' suite."""
-    if not any(row.status == "ok" for row in rows):
-        return []
-    return [(name, draw(rows), alt) for name, draw, alt in PLOTS.get(rows[0].suite, ())]

@@ -1,8 +1,8 @@
 """`bench report`: results as a page and as the README's results section.
 
-In: result files. Out: one self-contained HTML file (figures inside it, nothing fetched), and
-Markdown between two markers of a README, made from committed results only: what git does not hold
-unchanged is left out and named.
+In: result files, and the layout of each suite. Out: one self-contained HTML file (figures inside
+it, nothing fetched), and Markdown between two markers of a README, made from committed results
+only: what git does not hold unchanged is left out and named.
 """
 
 from __future__ import annotations
@@ -11,32 +11,28 @@ import base64
 import html
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from slipform.bench.result.plots import plots
+from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Result, Row, read_result
 from slipform.bench.result.tables import STAGES, cells, constants, markdown, stage_cells, table
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.files import write_whole
+
+Layouts = Mapping[str, Layout]
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-TITLES = {
-    "loaders": "Loaders: ours and the peers, same images, same work, same output",
-    "train": "Training: the step alone, the loader alone, end to end",
-    "prep": "Preparing a dataset",
-    "accuracy": "Seconds to accuracy",
-    "tune": "Loader settings tried on this machine",
-}
 METHOD = (
     "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
-    " six repeats the smallest and largest). Contestants run in processes of their own and take"
-    " turns; a multiple is formed within each round."
+    " six repeats the smallest and largest). Contestants run in processes of their own and"
+    " take turns; a multiple is formed within each round."
 )
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>Slipform: measured</title>
+<title>Slipform: benchmark results</title>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; color: #222;
         max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }}
@@ -51,7 +47,8 @@ code {{ background: #f3f1ec; padding: 0 .25rem; }}
 </style>
 </head>
 <body>
-<h1>Slipform: measured</h1>
+<h1>Slipform: benchmark results</h1>
+{findings}
 <p class="method">{method}</p>
 {sections}
 </body>
@@ -59,21 +56,35 @@ code {{ background: #f3f1ec; padding: 0 .25rem; }}
 """
 
 
-def read_results(paths: Sequence[Path]) -> list[tuple[Path, Result]]:
-    """All files, sorted by suite and name, checked."""
+def read_results(paths: Sequence[Path], layouts: Layouts) -> list[tuple[Path, Result]]:
+    """Read and check result files.
+
+    Args:
+        paths: The files.
+        layouts: The suites, in the order of the report.
+
+    Returns:
+        Path and result, sorted by suite and name.
+
+    Raises:
+        DatasetError: A file is no result.
+    """
     found = [(path, read_result(path)) for path in sorted(paths)]
-    order = list(TITLES)
-    return sorted(
-        found, key=lambda pair: order.index(pair[1].rows[0].suite) if pair[1].rows else len(order)
-    )
+    order = {name: number for number, name in enumerate(layouts)}
+
+    def rank(pair: tuple[Path, Result]) -> int:
+        rows = pair[1].rows
+        return order.get(rows[0].suite, len(order)) if rows else len(order)
+
+    return sorted(found, key=rank)
 
 
-def by_suite(result: Result) -> list[list[Row]]:
-    """The rows, one list for each suite."""
+def by_suite(result: Result, layouts: Layouts) -> list[tuple[Layout, list[Row]]]:
+    """The rows of each suite with its layout; a suite that is not known any more shows all."""
     groups: dict[str, list[Row]] = {}
     for row in result.rows:
         groups.setdefault(row.suite, []).append(row)
-    return list(groups.values())
+    return [(layouts.get(name, Layout(name)), rows) for name, rows in groups.items()]
 
 
 def stamp_text(result: Result) -> str:
@@ -88,26 +99,41 @@ def stamp_text(result: Result) -> str:
     )
 
 
-def page(results: Sequence[tuple[Path, Result]]) -> str:
-    """The whole HTML file."""
-    sections = []
+def page(results: Sequence[tuple[Path, Result]], layouts: Layouts) -> str:
+    """The whole HTML file.
+
+    Args:
+        results: As `read_results` gives them.
+        layouts: Of every suite.
+
+    Returns:
+        The page: what the results say, then a section for each of them.
+    """
+    sections, findings = [], list[str]()
     for path, result in results:
-        for rows in by_suite(result):
+        for layout, rows in by_suite(result, layouts):
+            findings += layout.findings([row for row in rows if row.status == "ok"])
             sections += [
-                f"<h2>{html.escape(TITLES[rows[0].suite])}</h2>",
+                f"<h2>{html.escape(layout.title)}</h2>",
                 f'<p class="stamp">{html.escape(stamp_text(result))}<br>',
                 f"<code>{html.escape(result.command)}</code> ({html.escape(path.name)})</p>",
                 f"<p>{html.escape(constants(rows))}</p>",
-                _html_table(*cells(rows)),
+                _html_table(*cells(rows, layout)),
             ]
             if stages := stage_cells(rows):
                 sections += [f"<p>{html.escape(STAGES)}</p>", _html_table(*stages)]
-            for _, svg, alt in plots(rows):
+            for _, svg, description in layout.plots(rows):
                 data = base64.b64encode(svg.encode()).decode()
                 sections.append(
-                    f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(alt)}">'
+                    f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(description)}">'
                 )
-    return _PAGE.format(method=html.escape(METHOD), sections="\n".join(sections))
+    return _PAGE.format(
+        method=html.escape(METHOD),
+        findings="".join(["<ul>", *(f"<li>{html.escape(one)}</li>" for one in findings), "</ul>"])
+        if findings
+        else "",
+        sections="\n".join(sections),
+    )
 
 
 def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -119,30 +145,49 @@ def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
-def readme_section(results: Sequence[tuple[Path, Result]], figures: Path, readme: Path) -> str:
-    """The Markdown of all results; their figures go to the folder `figures` and are shown by a path
-    relative to the README."""
+def readme_section(
+    results: Sequence[tuple[Path, Result]], figures: Path, readme: Path, layouts: Layouts
+) -> str:
+    """The Markdown of all results.
+
+    Args:
+        results: As `read_results` gives them.
+        figures: The folder for the figures; it is made.
+        readme: The file that will hold the section: figures are shown by a path relative to it.
+        layouts: Of every suite.
+
+    Returns:
+        The section without the markers.
+    """
     parts = [METHOD]
     for path, result in results:
-        for number, rows in enumerate(by_suite(result)):
+        for number, (layout, rows) in enumerate(by_suite(result, layouts)):
             parts += [
-                f"### {TITLES[rows[0].suite]}",
+                f"### {layout.title}",
                 f"{stamp_text(result)}. `{result.command}`",
                 constants(rows) + ".",
-                table(rows),
+                table(rows, layout),
             ]
             if stages := stage_cells(rows):
                 parts += [STAGES, markdown(*stages)]
-            for name, svg, alt in plots(rows):
+            for name, svg, description in layout.plots(rows):
                 file = figures / f"{path.stem}-{number}-{name}.svg"
-                write_text(file, svg)
-                parts.append(f"![{alt}]({os.path.relpath(file, readme.parent)})")
+                figures.mkdir(parents=True, exist_ok=True)
+                write_whole(file, svg)
+                parts.append(f"![{description}]({os.path.relpath(file, readme.parent)})")
     return "\n\n".join(part for part in parts if part != ".")
 
 
 def write_section(readme: Path, section: str) -> None:
-    """Replace what stands between the two markers of `readme`. Raises ConfigError where they are
-    missing."""
+    """Replace what is between the two markers of a file.
+
+    Args:
+        readme: The file.
+        section: The new text between the markers.
+
+    Raises:
+        ConfigError: The markers are missing, or not once each and in this order.
+    """
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ConfigError(
@@ -151,11 +196,21 @@ def write_section(readme: Path, section: str) -> None:
         )
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    write_text(readme, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
+    write_whole(readme, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
 
 
 def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Those that git holds exactly as they are here, and the others."""
+    """Divide files by whether git holds them exactly as they are here.
+
+    Args:
+        paths: Files.
+
+    Returns:
+        The committed ones, and the others.
+
+    Raises:
+        SlipformError: git is not installed.
+    """
     inside: list[Path] = []
     outside: list[Path] = []
     for path in paths:
@@ -180,11 +235,3 @@ def _git(path: Path, *arguments: str) -> bool:
         raise SlipformError(
             "git is not installed: which results are committed cannot be told. Install it."
         ) from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

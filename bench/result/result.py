@@ -1,24 +1,24 @@
-"""What a benchmark says: `Result`, one JSON file with the machine, the command and the rows.
+"""`Result`: one JSON file with the machine, the command and the rows of one benchmark.
 
 In: figures. Out: frozen values, checked when read: a file with an unknown key, a missing spread or
-a median outside its own interval is refused. Figures are in base units: images_per_second,
-*_seconds, *_bytes, *_cores, *_share (0..1), *_ratio and multiple_of_* (pure numbers).
+a median outside its own interval is refused. Figures are in base units, which the ends of their
+names say: images_per_second, *_seconds, *_bytes, *_cores, *_share (0..1), *_ratio and multiple_of_*
+(pure numbers).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import write_whole
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
-Suite = Literal["prep", "loaders", "train", "accuracy", "tune"]
 Status = Literal["ok", "out of memory", "not installed", "not possible", "failed"]
 
 
@@ -47,12 +47,17 @@ class Estimate(_Strict):
 class Row(_Strict):
     """One contestant under one condition.
 
-    case: what was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it
-    identifies the row. settings: what was chosen for it, e.g. {"threads": 2}. status "ok", or why
-    there are no figures, with the reason in `note`.
+    Args:
+        suite: The name of a file in bench/suites.
+        case: What was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it
+            identifies the row.
+        settings: What was chosen for it, e.g. {"threads": 2}.
+        figures: What was measured, by name (see slipform.bench.result.quantities).
+        status: "ok", or why there are no figures.
+        note: The reason.
     """
 
-    suite: Suite
+    suite: str = Field(min_length=1)
     case: dict[str, Value]
     settings: Settings = {}
     figures: dict[str, Estimate] = {}
@@ -61,14 +66,15 @@ class Row(_Strict):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What two files' rows are matched by."""
+        """What rows of two files are matched by."""
         return (self.suite, *(f"{name}={self.case[name]}" for name in sorted(self.case)))
 
 
 class Environment(_Strict):
     """Where and when: enough to repeat the run, or to see why it cannot be compared."""
 
-    machine: str  # one short name: "AMD EPYC, 2 cores" or "NVIDIA H200, 16 cores"
+    # One short name: "AMD EPYC, 2 cores" or "NVIDIA H200, 16 cores".
+    machine: str
     cpu: str
     cores: int
     memory_bytes: int
@@ -81,9 +87,8 @@ class Environment(_Strict):
     threads: dict[str, int]
     commit: str
     date: str
-    load_average: (
-        float  # of the minute before: above the idle machine's, the figures were disturbed
-    )
+    # Of the minute before. Above that of the idle machine, the figures were disturbed.
+    load_average: float
 
 
 class Result(_Strict):
@@ -95,20 +100,29 @@ class Result(_Strict):
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write `path` whole or not at all (temporary name, fsync, rename)."""
+    """Write a result whole or not at all.
+
+    Args:
+        path: The JSON file; its folder is made.
+        result: The result.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(
-            json.dumps(result.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    content = json.dumps(result.model_dump(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(path, content + "\n")
 
 
 def read_result(path: Path) -> Result:
-    """Read and check one file. Raises DatasetError that says what is wrong with it."""
+    """Read and check one file.
+
+    Args:
+        path: A JSON file that bench wrote.
+
+    Returns:
+        The result.
+
+    Raises:
+        DatasetError: It is no result; the message says what is wrong with it.
+    """
     if not path.is_file():
         raise DatasetError(
             f"{path} is no file. Give a result that bench wrote, for example one of"

@@ -1,204 +1,121 @@
 """Rows as text: one table that reads well in a terminal and is Markdown.
 
-In: rows of one suite. Out: lines. A figure is written as its median and, in brackets, its interval.
+In: rows of one suite and its layout. Out: lines. A figure is written as its median and, in
+brackets, its interval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipform.bench.result.result import Estimate, Row, Value
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.quantities import PER_IMAGE, case_heading, case_text, quantity
+from slipform.bench.result.result import Row
 
-# The columns of each suite's table, in this order; what a file holds beyond them stays in the file.
-FIGURES = {
-    "loaders": [
-        *(
-            "images_per_second",
-            "multiple_of_ffcv",
-            "cpu_cores",
-            "first_batch_seconds",
-            "resident_bytes",
-        ),
-        *("above_imports_bytes", "device_used_bytes"),
-    ],
-    "train": [
-        *(
-            "step_images_per_second",
-            "loader_images_per_second",
-            "end_to_end_images_per_second",
-            "end_to_end_ratio",
-            "wait_share",
-        ),
-        *(
-            "torch_images_per_second",
-            "multiple_of_torch",
-            "first_batch_seconds",
-            "compile_seconds",
-            "resident_bytes",
-        ),
-        *("allocated_bytes", "reserved_bytes", "device_used_bytes"),
-    ],
-    "prep": ["images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"],
-    "accuracy": [
-        *(
-            "accuracy",
-            "seconds_to_target",
-            "start_up_seconds",
-            "test_seconds",
-            "process_seconds",
-            "data_wait_seconds",
-        ),
-    ],
-    "tune": ["images_per_second", "gain_ratio", "cpu_cores"],
-}
+Cells = tuple[list[str], list[list[str]]]
+
 STAGES = (
-    "The stages of our loaders: seconds of work on an image, threads added up; wait is the"
-    " consumer's."
+    "The stages of our loaders: seconds of work on an image, threads added up. wait: the time that"
+    " the consumer of the batches waited."
 )
-PER_IMAGE = "_seconds_per_image"
-LABELS = {
-    "images_per_second": "images/s",
-    "step_images_per_second": "(a) step alone, images/s",
-    "loader_images_per_second": "(b) loader alone, images/s",
-    "end_to_end_images_per_second": "(c) end to end, images/s",
-    "end_to_end_ratio": "c / a",
-    "torch_images_per_second": "fed by torch DataLoader, images/s",
-    "wait_share": "waiting for data",
-    "gain_ratio": "multiple of the usual",
-    "resident_bytes": "resident memory",
-    "above_imports_bytes": "of it above imports",
-    "device_used_bytes": "device memory used",
-    "allocated_bytes": "allocated",
-    "reserved_bytes": "reserved",
-}
-
-
-def label(name: str) -> str:
-    """A figure's or a case's name as a heading."""
-    return LABELS.get(name) or (
-        name.removesuffix("_seconds") + ", s" if name.endswith("_seconds") else name
-    ).replace("_", " ")
-
-
-def number(name: str, value: float) -> str:
-    """One value in the unit that its name says."""
-    if name.endswith(PER_IMAGE):
-        return f"{1e6 * value:.3g}"
-    if name.endswith("_bytes"):
-        return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-    if name == "accuracy":
-        return f"{100 * value:.2f} %"
-    if name.endswith("_share"):
-        return f"{100 * value:.1f} %"
-    if name.endswith("images_per_second"):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def figure_text(name: str, figure: Estimate | None) -> str:
-    """ "2,451 (2,400 to 2,480)"; the median alone where it was measured once."""
-    if figure is None:
-        return ""
-    if figure.repeats == 1:
-        return number(name, figure.median)
-    return (
-        f"{number(name, figure.median)} ({number(name, figure.low)} to {number(name, figure.high)})"
-    )
-
-
-def case_text(value: Value) -> str:
-    return (
-        {True: "yes", False: "no", None: ""}[value]
-        if value is None or isinstance(value, bool)
-        else str(value)
-    )
-
-
-def settings_text(row: Row) -> str:
-    return " ".join(f"{name}={case_text(value)}" for name, value in row.settings.items())
+_ALWAYS = ("loader", "model", "way")  # what identifies a row is shown even if there is only one
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
+    """A Markdown table with aligned columns.
+
+    Args:
+        header: The headings.
+        lines: The cells of each line, as many as headings.
+
+    Returns:
+        The table without a newline at its end.
+    """
     cells = [
         [cell.replace("|", "/").replace("\n", " ") for cell in line] for line in [header, *lines]
     ]
     widths = [max(3, *(len(line[i]) for line in cells)) for i in range(len(header))]
 
     def join(line: Sequence[str]) -> str:
-        return (
-            "| "
-            + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            + " |"
-        )
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        return f"| {' | '.join(padded)} |"
 
     return "\n".join(
-        [
-            join(cells[0]),
-            "| " + " | ".join("-" * width for width in widths) + " |",
-            *map(join, cells[1:]),
-        ]
+        [join(cells[0]), join(["-" * width for width in widths]), *map(join, cells[1:])]
     )
 
 
-def cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines for the rows of one suite: what was varied, the figures, the settings; a row
-    without figures says why."""
-    suite = rows[0].suite
-    cases = [
-        name
-        for name in rows[0].case
-        if len({str(row.case.get(name)) for row in rows}) > 1 or name in ("loader", "model")
-    ]
-    shown = [name for name in FIGURES[suite] if any(name in row.figures for row in rows)]
+def cells(rows: Sequence[Row], layout: Layout) -> Cells:
+    """The table of one suite's rows.
+
+    Args:
+        rows: At least one.
+        layout: The suite's.
+
+    Returns:
+        Header and lines: what was varied, the figures, the settings. A row without figures has the
+        reason instead.
+    """
+    cases = _varied(rows)
+    columns = layout.columns or tuple(dict.fromkeys(n for row in rows for n in row.figures))
+    shown = [name for name in columns if any(name in row.figures for row in rows)]
     lines = []
     for row in rows:
-        figures = [figure_text(name, row.figures.get(name)) for name in shown]
+        figures = [quantity(name).text(row.figures.get(name)) for name in shown]
+        remark = " ".join(f"{name}={case_text(value)}" for name, value in row.settings.items())
         if row.status != "ok":
             figures = [row.status, *[""] * (len(shown) - 1)] if shown else []
-        remark = settings_text(row) if row.status == "ok" else row.note
+            remark = row.note
         lines.append([*(case_text(row.case.get(name)) for name in cases), *figures, remark])
-    return [*map(label, cases), *map(label, shown), "settings"], lines
+    headings = [*map(case_heading, cases), *(quantity(name).heading for name in shown)]
+    return [*headings, "settings"], lines
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], layout: Layout) -> str:
     """The rows of one suite as Markdown."""
-    return markdown(*cells(rows))
+    return markdown(*cells(rows, layout))
 
 
-def stage_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]] | None:
-    """How long each stage of our loaders works on an image (threads add up); None where nothing
-    tells."""
+def stage_cells(rows: Sequence[Row]) -> Cells | None:
+    """How long each stage of our loaders works on an image.
+
+    Args:
+        rows: Of one suite.
+
+    Returns:
+        Header and lines as for `cells`; None where no row says it.
+    """
     telling = [row for row in rows if any(name.endswith(PER_IMAGE) for name in row.figures)]
     if not telling:
         return None
-    cases = [
-        name
-        for name in telling[0].case
-        if len({str(row.case.get(name)) for row in telling}) > 1 or name == "loader"
-    ]
+    cases = _varied(telling)
     stages = list(
         dict.fromkeys(name for row in telling for name in row.figures if name.endswith(PER_IMAGE))
     )
     lines = [
         [
             *(case_text(row.case.get(name)) for name in cases),
-            *(figure_text(name, row.figures.get(name)) for name in stages),
+            *(quantity(name).text(row.figures.get(name)) for name in stages),
         ]
         for row in telling
     ]
-    return [
-        *map(label, cases),
-        *(f"{label(name.removesuffix(PER_IMAGE))}, µs an image" for name in stages),
-    ], lines
+    return [*map(case_heading, cases), *(quantity(name).heading for name in stages)], lines
 
 
 def constants(rows: Sequence[Row]) -> str:
-    """What all rows have in common, as one line: "batch_size 128, image_size 224, dtype
-    float32"."""
-    same = [name for name in rows[0].case if len({str(row.case.get(name)) for row in rows}) == 1]
+    """What all rows have in common: "batch size 128, image size 224, dtype float32"."""
+    varied = _varied(rows)
     return ", ".join(
-        f"{label(name)} {case_text(rows[0].case[name])}"
-        for name in same
-        if name not in ("loader", "model") and rows[0].case[name] != ""
+        f"{case_heading(name)} {case_text(value)}"
+        for name, value in rows[0].case.items()
+        if name not in varied and value != ""
     )
+
+
+def _varied(rows: Sequence[Row]) -> list[str]:
+    """The parts of the case that a line needs."""
+    return [
+        name
+        for name in rows[0].case
+        if name in _ALWAYS or len({str(row.case.get(name)) for row in rows}) > 1
+    ]

@@ -1,36 +1,44 @@
-"""`bench loaders`: ours and the peers on the same images, with the same work and the same output,
-in one race.
+"""Race our executors and the peers on the same images.
 
 In: dataset folders. Out: a row for each loader and kind of work: images/s, the multiple of ffcv
-formed round by round, CPU use, memory, time to the first batch.
+formed within each round, processor use, memory, time to the first batch.
 
-streaming: the JPEG beton (peers without betons read the same JPEGs as files). resident: the same
-images as raw pixels with shorter sides of at most 256 px. small: a set of small raw images
-(CIFAR-10), random crop with padding 4.
+- streaming: the JPEG beton; peers without betons read the same JPEGs as files.
+- resident: the same images as raw pixels with shorter sides of at most 256 px.
+- small: a set of small raw images (CIFAR-10), random crop with padding 4.
 """
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slipform.bench.race.contestant import Contestant
-from slipform.bench.race.images import image_files, raw_copy
-from slipform.bench.race.measure import Effort, figure, interleave, ratio
-from slipform.bench.race.work import Work, is_small, usual_work
-from slipform.bench.result.result import Row, Settings
-from slipform.pipelines.errors import SlipformError, unknown
-from slipform.pipelines.manifest import read_manifest
-from slipform.pipelines.plan.augmentation import ColorJitter
+import click
 
-OURS = "slipform_loader"
-EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
-JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # no hue: ffcv has none
-# (input, with color jitter) -> our best executor is at least so many times as fast as ffcv's
-# Loader, on a CPU
+from slipform.bench.options import (
+    check_names,
+    data_arguments,
+    device_name,
+    device_option,
+    dtype_option,
+    out_option,
+    quick_option,
+    typed,
+)
+from slipform.bench.result.layout import Figure, Layout
+from slipform.bench.result.plots import loader_bars
+from slipform.bench.result.quantities import quantity
+from slipform.bench.result.result import Row
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
+
+if TYPE_CHECKING:
+    from slipform.bench.race.loading import Conditions
+    from slipform.bench.race.race import Effort
+
+# (input, with color jitter) -> on a CPU, our best executor is at least so many times as fast as
+# ffcv's Loader.
 REQUIRED = {
     ("streaming", False): 1.5,
     ("streaming", True): 4.0,
@@ -40,170 +48,164 @@ REQUIRED = {
     ("small", True): 10.0,
 }
 
-Say = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Race:
-    """One kind of work; `input` is its name in the table."""
-
-    data: str
-    input: str
-    color_jitter: bool
-    work: Work
-
-
-def peer_names() -> list[str]:
-    """The modules in bench/peers that are not ours."""
-    from slipform.bench import peers
-
-    return sorted(
-        module.name for module in pkgutil.iter_modules(peers.__path__) if module.name != OURS
-    )
-
-
-def chosen_peers(text: str) -> list[str]:
-    """ "ffcv,torch" -> the modules whose names begin so; "all"; "none". Raises ConfigError for one
-    that is none."""
-    if text in ("all", "none"):
-        return peer_names() if text == "all" else []
+def findings(rows: Sequence[Row]) -> list[str]:
+    """Our fastest executor and the fastest peer of each kind of work, a sentence each."""
     found = []
-    for word in text.split(","):
-        matching = [name for name in peer_names() if name.startswith(word.strip())]
-        if not matching:
-            raise unknown("peer", word.strip(), ["all", "none", *peer_names()])
-        found += matching
+    for data, kind, jittered in dict.fromkeys(
+        (row.case["data"], row.case["input"], row.case["color_jitter"]) for row in rows
+    ):
+        race = [
+            row
+            for row in rows
+            if (row.case["data"], row.case["input"], row.case["color_jitter"])
+            == (data, kind, jittered)
+        ]
+        race.sort(key=lambda row: -row.figures["images_per_second"].median)
+        ours = [row for row in race if str(row.case["loader"]).startswith("slipform")]
+        theirs = [row for row in race if row not in ours]
+        if not ours or not theirs:
+            continue
+        what = f"{data}, {kind}{', color jitter' if jittered else ''}"
+        peer = str(theirs[0].case["loader"])
+        multiple = ours[0].figures.get(f"multiple_of_{peer.removesuffix('_loader')}")
+        times = f": {quantity('multiple_of_').text(multiple)} times as fast" if multiple else ""
+        rates = [
+            quantity("images_per_second").number(row.figures["images_per_second"].median)
+            for row in (ours[0], theirs[0])
+        ]
+        found.append(
+            f"{what}: {ours[0].case['loader']} loads {rates[0]} images/s, the fastest peer ({peer})"
+            f" {rates[1]}{times}."
+        )
     return found
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What the caller chooses. batch_size 0: 128, and 512 for small images. inputs and jitter:
-    which races to run."""
+LAYOUT = Layout(
+    title="Loaders: ours and the peers, same images, same work, same output",
+    rank=1,
+    columns=(
+        "images_per_second",
+        "multiple_of_ffcv",
+        "cpu_cores",
+        "first_batch_seconds",
+        "resident_bytes",
+        "above_imports_bytes",
+        "device_used_bytes",
+    ),
+    figures=(
+        Figure(
+            "loaders",
+            loader_bars,
+            "Images per second of each loader; bars are medians, whiskers their 95 % intervals.",
+        ),
+    ),
+    findings=findings,
+)
 
-    cores: int
-    batch_size: int = 0
-    device: str = "cpu"
-    dtype: str = "float32"
-    inputs: tuple[str, ...] = tuple(EXECUTORS)
-    jitter: tuple[bool, ...] = (False, True)
 
+@click.command(cls=Command)
+@data_arguments
+@click.option(
+    "--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512."
+)
+@click.option(
+    "--input",
+    "inputs",
+    default="streaming,resident,small",
+    show_default=True,
+    help="Which races to run.",
+)
+@click.option(
+    "--jitter",
+    type=click.Choice(["both", "with", "without"]),
+    default=None,
+    help="With color jitter? [both; --quick: without]",
+)
+@dtype_option
+@device_option
+@click.option(
+    "--peers",
+    default=None,
+    help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.",
+)
+@click.option(
+    "--require",
+    is_flag=True,
+    help="Exit 1 where we are below the multiples of ffcv that are promised.",
+)
+@quick_option
+@out_option
+def command(
+    data: tuple[Path, ...],
+    batch_size: int,
+    inputs: str,
+    jitter: str | None,
+    dtype: str,
+    device: str,
+    peers: str | None,
+    require: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Race our executors and the peers on the images of the dataset folders DATA.
 
-def races(folder: Path, conditions: Conditions) -> list[Race]:
-    """What can be raced with this dataset under these conditions."""
-    work = usual_work(
-        folder,
-        batch_size=conditions.batch_size,
-        cores=conditions.cores,
-        device=conditions.device,
-        dtype=conditions.dtype,
-    )
-    found = {("small" if is_small(folder) else "resident"): lambda: work}
-    if work.stored == "jpeg":
-        found = {
-            "streaming": lambda: replace(work, files=str(image_files(folder, "train"))),
-            "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
-        }
-    return [
-        Race(
-            read_manifest(folder).dataset,
-            name,
-            jittered,
-            replace(made, augment=replace(made.augment, color_jitter=JITTER)) if jittered else made,
-        )
-        for name in found
-        if name in conditions.inputs
-        for made in [found[name]()]
-        for jittered in conditions.jitter
+    A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a
+    raw dataset of small images such as CIFAR-10 is raced as such (small).
+
+    \b
+    Example: bench loaders data/caltech101 data/cifar10 --require
+    """
+    from slipform.bench.peers import chosen_peers
+    from slipform.bench.race.loading import EXECUTORS, Conditions
+    from slipform.bench.race.race import FULL, QUICK
+    from slipform.bench.result.environment import stamp
+
+    chosen = [name.strip() for name in inputs.split(",")]
+    check_names("--input", chosen, EXECUTORS)
+    named = chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
+    if quick and "--input" not in typed():
+        chosen = ["streaming", "small"]
+    environment = stamp()
+    jitters = {"both": (False, True), "with": (True,), "without": (False,)}[
+        jitter or ("without" if quick else "both")
     ]
+    conditions = Conditions(
+        environment.cores, batch_size, device_name(device), dtype, tuple(chosen), jitters
+    )
+    rows = run(data, conditions, named, QUICK if quick else FULL)
+    finish("loaders", rows, out, environment)
+    if require and (lacking := shortfalls(rows)):
+        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
 
 
-def run_race(
-    race: Race, peers: list[str], executors: Iterable[str], effort: Effort, say: Say
+def run(
+    folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort
 ) -> list[Row]:
-    """All contestants in turns, each in its own process; one that cannot take part, or dies, is a
-    row that says why."""
-    entries: dict[str, tuple[str, Settings]] = {
-        f"slipform {name}": (OURS, {"executor": name}) for name in executors
-    }
-    entries |= {name: (name, {}) for name in peers}
-    failures: dict[str, str] = {}
-    with ExitStack() as stack:
-        contestants: dict[str, Contestant] = {}
-        for name, (module, fixed) in entries.items():
-            contestants[name] = stack.enter_context(Contestant(module, race.work, effort, fixed))
-            opening = contestants[name].opening
-            say(
-                f"{race.input}{' with color jitter' if race.color_jitter else ''}: {name}:"
-                f" {opening.status}; {opening.note}"
-            )
+    """Every race that the folders allow.
 
-        def turn(name: str) -> Callable[[], dict[str, float]]:
-            def measure() -> dict[str, float]:
-                if name in failures:
-                    return {}
-                try:
-                    return contestants[name].measure()
-                except (RuntimeError, OSError) as error:
-                    failures[name] = str(error)
-                    return {}
+    Args:
+        folders: Dataset folders.
+        conditions: What is raced.
+        peers: Modules of bench/peers.
+        effort: How long each is measured.
 
-            return measure
+    Returns:
+        The rows of all races.
 
-        running = [name for name, one in contestants.items() if one.opening.status == "ok"]
-        values = interleave({name: turn(name) for name in running}, effort.rounds)
-        memory = {name: contestants[name].memory() for name in running if name not in failures}
-    rates = {
-        name: found["images_per_second"] for name, found in values.items() if name not in failures
-    }
-    rows = []
-    for name, (module, fixed) in entries.items():
-        opening = contestants[name].opening
-        work = race.work
-        case: Settings = {
-            "data": race.data,
-            "input": race.input,
-            "color_jitter": race.color_jitter,
-            "loader": name,
-            "batch_size": work.batch_size,
-            "image_size": work.augment.image_size,
-            "dtype": work.dtype,
-            "device": work.device,
-        }
-        if name not in rates:
-            status = "failed" if name in failures else opening.status
-            rows.append(
-                Row(
-                    suite="loaders",
-                    case=case,
-                    settings=fixed,
-                    status=status,
-                    note=failures.get(name, opening.note),
-                )
-            )
-            continue
-        figures = {key: figure(found) for key, found in values[name].items()}
-        for peer in rates:
-            if (
-                peer != name
-                and (peer == "ffcv_loader" or module == OURS)
-                and not peer.startswith("slipform")
-            ):
-                figures[f"multiple_of_{peer.removesuffix('_loader')}"] = ratio(
-                    rates[name], rates[peer]
-                )
-        figures["first_batch_seconds"] = figure(opening.first_batch_seconds)
-        figures |= {key: figure([value]) for key, value in memory[name].items()}
-        rows.append(
-            Row(
-                suite="loaders",
-                case=case,
-                settings=opening.settings,
-                figures=figures,
-                note=opening.note,
-            )
+    Raises:
+        SlipformError: The folders hold no images for these races.
+    """
+    from slipform.bench.race.loading import EXECUTORS, races, run_race
+
+    found = [race for folder in folders for race in races(folder, conditions)]
+    if not found:
+        raise SlipformError(
+            f"nothing to race: these folders hold no images for {', '.join(conditions.inputs)}"
         )
-    return rows
+    return [
+        row for race in found for row in run_race(race, peers, EXECUTORS[race.input], effort, say)
+    ]
 
 
 def shortfalls(rows: list[Row]) -> list[str]:
@@ -219,7 +221,7 @@ def shortfalls(rows: list[Row]) -> list[str]:
             if row.case["input"] == name
             and row.case["color_jitter"] == jittered
             and "executor" in row.settings
-            if "multiple_of_ffcv" in row.figures
+            and "multiple_of_ffcv" in row.figures
         ]
         wanted = REQUIRED[name, jittered]
         what = f"{name}{' with color jitter' if jittered else ''}"
@@ -228,18 +230,3 @@ def shortfalls(rows: list[Row]) -> list[str]:
         elif max(ours) < wanted:
             found.append(f"{what}: {max(ours):.2f} times ffcv, at least {wanted} is required")
     return found
-
-
-def run(
-    folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort, say: Say
-) -> list[Row]:
-    """Every race that the folders allow."""
-    found = [race for folder in folders for race in races(folder, conditions)]
-    if not found:
-        raise SlipformError(
-            f"nothing to race: these folders hold no images for {', '.join(conditions.inputs)}"
-        )
-    rows: list[Row] = []
-    for race in found:
-        rows += run_race(race, peers, EXECUTORS[race.input], effort, say)
-    return rows

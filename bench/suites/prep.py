@@ -1,225 +1,126 @@
-"""`bench prep`: our writer and ffcv's DatasetWriter on the same images with the same number of
-workers.
+"""Write the images of dataset folders again, with our writer and with ffcv's.
 
-In: a dataset folder, whose images are the source: its JPEGs as single files, its raw pixels as one
-array in memory. Out: a row for each way of writing, images/s and the multiple of ffcv.
-
-ffcv re-encodes every JPEG (its field has no other way) at quality 90, its default; ours keeps the
-bytes, with and without decoding every image to check it. Ours also hashes, computes a CRC for each
-sample and flushes to the disk; ffcv does not.
+In: dataset folders. Out: a row for each way of writing: images/s, the multiple of ffcv, processor
+use, memory. What is written is in slipform.bench.race.writing.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import shutil
-import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from slipform.bench.race.images import image_files
-from slipform.bench.race.measure import Effort, figure, interleave, ratio
-from slipform.bench.race.work import stored_as
-from slipform.bench.race.worker import Died, Workplace
+import click
+
+from slipform.bench.options import data_arguments, out_option, quick_option
+from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
-from slipform.pipelines.beton import Beton
-from slipform.pipelines.machine import resident_bytes
-from slipform.pipelines.manifest import read_manifest
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
 
-FULL, QUICK = Effort(rounds=7), Effort(rounds=3)
+LAYOUT = Layout(
+    title="Preparing a dataset",
+    rank=3,
+    columns=("images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"),
+)
+# Our ways are at least so many times as fast as ffcv's writer.
 REQUIRED = {"slipform keep, no check": 10.0, "slipform keep": 1.5, "slipform raw": 3.0}
-CALL_SECONDS = 600.0  # ffcv's writer polls for ever when a worker dies
+CALL_SECONDS = 600.0  # ffcv's writer waits without end when one of its workers dies
 
 
-@dataclass(frozen=True)
-class Task:
-    """Write the train split of `folder` again. files: its JPEGs ("" where it is raw)."""
+@click.command(cls=Command)
+@data_arguments
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help="Threads of ours, processes of ffcv; 0: one for each core.",
+)
+@click.option("--no-peer", is_flag=True, help="Without ffcv.")
+@click.option(
+    "--require",
+    is_flag=True,
+    help="Exit 1 where we are below the multiples of ffcv that are promised.",
+)
+@quick_option
+@out_option
+def command(
+    data: tuple[Path, ...],
+    workers: int,
+    no_peer: bool,
+    require: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Write the images of the dataset folders DATA again, with our writer and with ffcv's.
 
-    folder: str
-    files: str
-    workers: int
+    \b
+    Example: bench prep data/caltech101 data/cifar10 --require
+    """
+    from slipform.bench.result.environment import stamp
 
-
-def ways(stored: str) -> dict[str, Callable[[Task, Path], None]]:
-    """Every way of writing images that are stored as `stored`."""
-    if stored == "jpeg":
-        return {
-            "slipform keep, no check": _ours_unchecked,
-            "slipform keep": _ours,
-            "ffcv jpg quality 90": _ffcv,
-        }
-    return {"slipform raw": _ours, "ffcv raw": _ffcv}
-
-
-def write_once(way: str, task: Task) -> dict[str, float]:
-    """One repeat: images_per_second, and cpu_cores: CPU seconds of this process and its ended
-    workers for each second."""
-    write = ways("jpeg" if task.files else "raw")[way]
-    split = read_manifest(Path(task.folder)).split("train")
-    scratch = Path(tempfile.mkdtemp(prefix="slipform-bench-"))
-    try:
-        cpu, start = _cpu_seconds(), time.perf_counter()
-        write(task, scratch / "out")
-        elapsed = time.perf_counter() - start
-        return {
-            "images_per_second": split.num_samples / elapsed,
-            "cpu_cores": (_cpu_seconds() - cpu) / elapsed,
-        }
-    finally:
-        shutil.rmtree(scratch)
-
-
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
-
-
-def _ours(task: Task, out: Path) -> None:
-    _prepare(task, out, check=True)
+    environment = stamp()
+    rounds = 3 if quick else 7
+    rows = [
+        row
+        for folder in data
+        for row in run(folder, workers or environment.cores, not no_peer, rounds)
+    ]
+    finish("prep", rows, out, environment)
+    if require and (lacking := shortfalls(rows)):
+        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
 
 
-def _ours_unchecked(task: Task, out: Path) -> None:
-    _prepare(task, out, check=False)
+def run(folder: Path, workers: int, peers: bool, rounds: int) -> list[Row]:
+    """Measure every way of writing, each in a process of its own.
 
+    Args:
+        folder: The dataset folder whose train split is written again.
+        workers: Threads of ours, processes of ffcv.
+        peers: Whether ffcv takes part.
+        rounds: Repeats. One more write before them is thrown away (imports, file cache).
 
-def _prepare(task: Task, out: Path, *, check: bool) -> None:
-    from slipform.preprocess.encode import Encoding
-    from slipform.preprocess.prep import prepare
-    from slipform.preprocess.source import Arrays, Files, SampleSource
+    Returns:
+        A row for each way.
+    """
+    from slipform.bench.images import image_files
+    from slipform.bench.race.measure import estimate
+    from slipform.bench.race.race import race
+    from slipform.bench.race.worker import CallFailed, Worker
+    from slipform.bench.race.writing import Task, Writing, ways
+    from slipform.bench.work import stored_as
+    from slipform.pipelines.manifest import read_manifest
 
-    manifest, beton = read_manifest(Path(task.folder)), _beton(task)
-    samples = (
-        Files(Path(task.files), _paths(beton), beton.labels)
-        if task.files
-        else Arrays(_pixels(task), beton.labels, "bench")
-    )
-    source = SampleSource(manifest.dataset, manifest.classes, {"train": samples}, "as given")
-    prepare(
-        source, out, Encoding("keep" if task.files else "raw", check=check), workers=task.workers
-    )
-
-
-def _ffcv(task: Task, out: Path) -> None:
-    os.environ["TQDM_DISABLE"] = "1"
-    from ffcv.fields import IntField, RGBImageField
-    from ffcv.writer import DatasetWriter
-
-    image = (
-        RGBImageField(write_mode="jpg", jpeg_quality=90)
-        if task.files
-        else RGBImageField(write_mode="raw")
-    )
-    out.mkdir()
-    writer = DatasetWriter(
-        str(out / "train.beton"), {"image": image, "label": IntField()}, num_workers=task.workers
-    )
-    writer.from_indexed_dataset(_Indexed(task))
-
-
-class _Indexed:
-    """The same images as ffcv wants them: index -> (uint8 [H, W, 3], label)."""
-
-    def __init__(self, task: Task) -> None:
-        beton = _beton(task)
-        self._labels = beton.labels
-        self._paths = (
-            [os.path.join(task.files, path) for path in _paths(beton)] if task.files else []
-        )
-        self._pixels = None if task.files else _pixels(task)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        if self._pixels is not None:
-            return self._pixels[index], int(self._labels[index])
-        import numpy as np
-        from PIL import Image
-
-        with Image.open(self._paths[index]) as image:
-            return np.asarray(image.convert("RGB")), int(self._labels[index])
-
-
-def _beton(task: Task) -> Beton:
-    return Beton(Path(task.folder) / read_manifest(Path(task.folder)).split("train").file)
-
-
-def _paths(beton: Beton) -> list[str]:
-    """As slipform.bench.race.images.image_files names them."""
-    return [f"{label:04d}/{index:07d}.jpg" for index, label in enumerate(beton.labels)]
-
-
-_PIXELS: dict[
-    str, Any
-] = {}  # read once in each process: the source, not part of what is timed from the second repeat on
-
-
-def _pixels(task: Task) -> Any:
-    if task.folder not in _PIXELS:
-        import numpy as np
-
-        beton = _beton(task)
-        _PIXELS[task.folder] = np.stack([beton.raw(index) for index in range(len(beton))])
-    return _PIXELS[task.folder]
-
-
-def run(
-    folder: Path, workers: int, peers: bool, effort: Effort, say: Callable[[str], None]
-) -> list[Row]:
-    """Every way in turns, each in a process of its own; the first write of each is thrown away
-    (imports, file cache)."""
     stored = stored_as(folder)
     task = Task(str(folder), str(image_files(folder, "train")) if stored == "jpeg" else "", workers)
     names = [way for way in ways(stored) if peers or not way.startswith("ffcv")]
-    dead: dict[str, str] = {}
     with ExitStack() as stack:
-        places = {way: stack.enter_context(Workplace()) for way in names}
+        workers_of = {way: stack.enter_context(Worker()) for way in names}
 
-        def turn(way: str) -> Callable[[], dict[str, float]]:
-            def write() -> dict[str, float]:
-                found = (
-                    {}
-                    if way in dead
-                    else places[way].call(write_once, way, task, seconds=CALL_SECONDS)
-                )
-                if isinstance(found, Died):
-                    dead[way] = found.note
-                    found = {}
-                return dict(found)
-
-            return write
+        def measure(way: str) -> dict[str, float]:
+            return dict(workers_of[way].call(Writing.measure, seconds=CALL_SECONDS))
 
         for way in names:
-            turn(way)()
-            say(f"{way}: {dead.get(way, 'ready')}")
-        values = interleave({way: turn(way) for way in names if way not in dead}, effort.rounds)
-        memory = {way: places[way].call(resident_bytes) for way in values if way not in dead}
+            workers_of[way].keep(Writing, way, task)
+        found = race({way: partial(measure, way) for way in names}, rounds, warmup_rounds=1)
+        memory = {}
+        for way in list(found.values):
+            try:
+                memory[way] = workers_of[way].call(Writing.memory)
+            except CallFailed as failure:
+                found.drop(way, failure)
+    peer = next((way for way in found.values if way.startswith("ffcv")), None)
     rows = []
     for way in names:
-        case: Settings = {"data": read_manifest(folder).dataset, "way": way, "workers": workers}
-        if way in dead:
-            missing = "ModuleNotFoundError" in dead[way]
-            rows.append(
-                Row(
-                    suite="prep",
-                    case=case,
-                    status="not installed" if missing else "failed",
-                    note=dead[way],
-                )
-            )
+        dataset = read_manifest(folder).dataset
+        case: Settings = {"data": dataset, "way": way, "workers": workers}
+        if reason := found.failures.get(way):
+            say(f"{way}: {reason.status}: {reason.note}")
+            rows.append(Row(suite="prep", case=case, status=reason.status, note=reason.note))
             continue
-        figures = {name: figure(found) for name, found in values[way].items()}
-        figures["resident_bytes"] = figure([float(memory[way])])
-        peer = next((name for name in values if name.startswith("ffcv") and name not in dead), None)
+        figures = found.estimates(way) | {"resident_bytes": estimate([memory[way]])}
         if peer is not None and peer != way:
-            figures["multiple_of_ffcv"] = ratio(
-                values[way]["images_per_second"], values[peer]["images_per_second"]
-            )
+            figures["multiple_of_ffcv"] = found.ratio(way, peer)
         rows.append(Row(suite="prep", case=case, figures=figures))
     return rows
 

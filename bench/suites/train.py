@@ -1,288 +1,210 @@
-"""`bench train`: does the step ever wait for data? For each backbone, batch size, precision and
-compile mode:
+"""Measure training: the step alone, the loader alone, both, and memory.
+
+For each net, batch size, precision and compile mode:
 
 (a) the step on a batch that is already there, (b) the loader alone, (c) both, and beside them a
 torch DataLoader that feeds the same step. In: points. Out: a row for each, with c / a, the share of
-(c) spent waiting in next(loader), peak memory, compile time and time to first batch. The step is
-slipform.train.step.step.train_step on a state made by slipform.train.step.build.build_state: what
-`train` runs.
+(c) spent waiting for the loader, peak memory, compile time and time to the first batch. Each point
+has a process of its own; see slipform.bench.race.training.
 
-Each point has a process of its own. Within it the measurements take turns, so c / a is formed from
-neighbors in time. On a CPU loader and step share the cores, so c / a below 1 is work, not waiting.
-On a GPU the host runs ahead of the device: what a full queue of the device costs is not waiting for
-data, so c / a is the measure there, and the waiting share its bound.
+On a CPU loader and step share the cores, so c / a below 1 is work, not waiting. On a GPU the host
+runs ahead of the device: time in which the device's queue is full counts as waiting although the
+data is there, so c / a is the measure there, and the waiting share is its bound.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from itertools import repeat
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from slipform.bench.race.contestant import cpu_seconds
-from slipform.bench.race.images import image_files
-from slipform.bench.race.measure import Effort, figure, interleave, ratio, synchronize
-from slipform.bench.race.work import Work, is_small, usual_work
-from slipform.bench.race.worker import Died, isolated
-from slipform.bench.result.result import Estimate, Row, Settings, Status
-from slipform.pipelines.machine import peak_memory, reset_peak
-from slipform.pipelines.manifest import read_manifest
+import click
+
+from slipform.bench.options import (
+    check_names,
+    device_name,
+    device_option,
+    numbers,
+    out_option,
+    quick_option,
+)
+from slipform.bench.result.layout import Figure, Layout
+from slipform.bench.result.plots import time_bars, train_lines
+from slipform.bench.result.quantities import quantity
+from slipform.bench.result.result import Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
-    from slipform.pipelines.batch import Batch
-
-BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
-MODELS = (*BACKBONES, "tiny", "cnn")
-SMALL_MODELS = ("tiny", "cnn", "fast")
-FULL = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
-QUICK = Effort(rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
+    from slipform.bench.race.race import Effort
+    from slipform.bench.race.training import Point
 
 
-@dataclass(frozen=True)
-class Point:
-    """One condition. precision and compile as in the [train] section of a recipe; peer: feed the
-    step from torch too."""
-
-    data: str
-    model: str
-    batch_size: int
-    precision: str = "auto"
-    compile: str = "auto"
-    executor: str = "auto"
-    device: str = "cpu"
-    cores: int = 1
-    peer: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a point's process says."""
-
-    status: Status = "ok"
-    note: str = ""
-    settings: Settings = field(default_factory=dict)
-    figures: dict[str, Estimate] = field(default_factory=dict)
+def findings(rows: Sequence[Row]) -> list[str]:
+    """How near end-to-end training comes to the step alone, in a sentence."""
+    ratios = sorted(row.figures["end_to_end_ratio"].median for row in rows)
+    if not ratios:
+        return []
+    data = ", ".join(dict.fromkeys(str(row.case["data"]) for row in rows))
+    text = quantity("end_to_end_ratio").number
+    spread = text(ratios[0]) if len(ratios) == 1 else f"{text(ratios[0])} to {text(ratios[-1])}"
+    wait = max(row.figures["wait_share"].median for row in rows)
+    return [
+        f"{data}: end-to-end training runs at {spread} times the rate of the step alone; waiting"
+        f" for data takes at most {quantity('wait_share').number(wait)} of the time."
+    ]
 
 
-def feed(
-    batches: Iterator[Batch], step: Callable[[Batch], Any], device: str, effort: Effort
-) -> dict[str, float]:
-    """Run `step` on batches for effort.seconds, at least effort.min_batches, after a warm-up that
-    empties the loader's queue.
-
-    images_per_second, and wait_share: the share of that time which next(batches) took.
-    """
-    _feed_for(batches, step, effort.min_batches, effort.warmup_seconds)
-    synchronize(device)
-    start = time.perf_counter()
-    images, waited = _feed_for(batches, step, effort.min_batches, effort.seconds)
-    synchronize(device)
-    elapsed = time.perf_counter() - start
-    return {"images_per_second": images / elapsed, "wait_share": waited / elapsed}
-
-
-def _feed_for(
-    batches: Iterator[Batch], step: Callable[[Batch], Any], at_least: int, seconds: float
-) -> tuple[int, float]:
-    """Returns images trained on and seconds spent in next(batches)."""
-    images, taken, waited = 0, 0, 0.0
-    end = time.perf_counter() + seconds
-    while taken < at_least or time.perf_counter() < end:
-        began = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - began
-        step(batch)
-        images += len(batch)
-        taken += 1
-    return images, waited
-
-
-def measure_point(point: Point, effort: Effort) -> Outcome:
-    """Everything about one point, in this process. Running out of memory is an outcome."""
-    import torch
-
-    try:
-        return _measure(point, effort)
-    except torch.OutOfMemoryError as error:
-        return Outcome("out of memory", str(error).splitlines()[0])
-    except RuntimeError as error:
-        if "allocate memory" in str(error):  # torch's allocator on a CPU has no class of its own
-            return Outcome("out of memory", str(error).splitlines()[0])
-        raise
-
-
-def run_config(point: Point, work: Work) -> Any:
-    """The run that `train` would do: SGD with momentum, cross entropy."""
-    from slipform.models.registry import ModelConfig
-    from slipform.train.config.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
-
-    own_stem = point.model in BACKBONES and is_small(Path(point.data))
-    return RunConfig(
-        data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
-        augment=work.augment,
-        model=ModelConfig(name=point.model, small_input=own_stem),
-        optimizer=OptimizerConfig(lr=0.001, momentum=0.9),
-        train=TrainConfig(
-            batch_size=point.batch_size,
-            precision=point.precision,  # type: ignore[arg-type]
-            compile=point.compile,  # type: ignore[arg-type]
+LAYOUT = Layout(
+    title="Training: the step alone, the loader alone, end to end",
+    rank=2,
+    columns=(
+        "step_images_per_second",
+        "loader_images_per_second",
+        "end_to_end_images_per_second",
+        "end_to_end_ratio",
+        "wait_share",
+        "torch_images_per_second",
+        "multiple_of_torch",
+        "first_batch_seconds",
+        "compile_seconds",
+        "resident_bytes",
+        "allocated_bytes",
+        "reserved_bytes",
+        "device_used_bytes",
+    ),
+    figures=(
+        Figure(
+            "train",
+            train_lines,
+            "Images per second and peak memory against batch size, for each backbone.",
         ),
+        Figure("time", time_bars, "Where the time of 1,000 images goes."),
+    ),
+    findings=findings,
+)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--data",
+    "folders",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A dataset folder. May be repeated.",
+)
+@click.option(
+    "--models",
+    default=None,
+    help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]",
+)
+@click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
+@click.option(
+    "--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16."
+)
+@click.option(
+    "--compile",
+    "compiling",
+    default="auto",
+    show_default=True,
+    help="Some of auto, on, off, graphs.",
+)
+@click.option(
+    "--executor",
+    "--loader",
+    "executor",
+    default="auto",
+    show_default=True,
+    help="auto, dali, host or resident. --loader is its old name.",
+)
+@device_option
+@click.option(
+    "--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well."
+)
+@quick_option
+@out_option
+def command(
+    folders: tuple[Path, ...],
+    models: str | None,
+    batch_sizes: str | None,
+    precision: str,
+    compiling: str,
+    executor: str,
+    device: str,
+    no_peer: bool,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Measure training: the step alone, the loader alone, both, and memory; each point in a process
+    of its own.
+
+    \b
+    Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
+    """
+    from slipform.bench.race.race import Effort
+    from slipform.bench.race.training import MODELS, SMALL_MODELS, Point
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.work import is_small
+    from slipform.models.registry import ModelConfig, find
+
+    precisions, compiles = precision.split(","), compiling.split(",")
+    check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
+    check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
+    check_names("--executor", [executor], ("auto", "dali", "host", "resident"))
+    device = device_name(device)
+    sizes = numbers(
+        batch_sizes
+        or ("16" if quick else "16,64" if device == "cpu" else "32,64,128,256,512,1024"),
+        "--batch-sizes",
     )
+    large = "alexnet,resnet18" if quick else ",".join(MODELS)
+    names = {
+        data: (models or (",".join(SMALL_MODELS) if is_small(data) else large)).split(",")
+        for data in folders
+    }
+    for name in itertools.chain(*names.values()):
+        find(ModelConfig(name=name))
+    environment = stamp()
+    points = [
+        Point(str(data), name, size, number, mode, executor, device, environment.cores, not no_peer)
+        for data in folders
+        for name in names[data]
+        for size in sizes
+        for number in precisions
+        for mode in compiles
+    ]
+    effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
+    if quick:
+        effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
+    rows = run(points, effort)
+    finish("train", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no point could be measured")
 
 
-def _measure(point: Point, effort: Effort) -> Outcome:
-    import torch
+def run(points: list[Point], effort: Effort) -> list[Row]:
+    """Measure every point in a process of its own.
 
-    from slipform.bench.peers import torch_dataloader
-    from slipform.pipelines.batch import Batch
-    from slipform.pipelines.loader import Loader
-    from slipform.train.machine.device import pick_precision, set_up
-    from slipform.train.machine.distributed import join
-    from slipform.train.step.build import build_state
-    from slipform.train.step.step import set_train_mode, train_step
+    Args:
+        points: The conditions.
+        effort: Rounds, span and warm-up.
 
-    with ExitStack() as stack:
-        process = stack.enter_context(join(point.device))
-        precision = pick_precision(point.precision, process.device)  # type: ignore[arg-type]
-        dtype = str(precision).removeprefix("torch.")
-        data, device = Path(point.data), str(process.device)
-        work = usual_work(
-            data, batch_size=point.batch_size, cores=point.cores, device=device, dtype=dtype
-        )
-        if work.stored == "jpeg":
-            work = replace(work, files=str(image_files(data, "train")))
-        config = run_config(point, work)
-        set_up(config.train, process.device)
-        peer = None
-        # first: its workers are forks, which should happen before this process has threads of its
-        # own
-        if point.peer:
-            chosen = torch_dataloader.candidates(work)[0]
-            peer = stack.enter_context(torch_dataloader.batches(work, chosen))
-            next(peer)
-            _settle()
+    Returns:
+        One row for each point; what went wrong in its process is in the row.
+    """
+    from slipform.bench.race.training import measure_point
+    from slipform.bench.race.worker import CallFailed, isolated
+    from slipform.pipelines.manifest import read_manifest
 
-        began = time.perf_counter()
-        loader = stack.enter_context(
-            Loader(
-                data,
-                augment=work.augment,
-                batch_size=point.batch_size,
-                executor=point.executor,
-                device=process.device,
-                dtype=precision,
-                reuse_buffers=True,
-            )
-        )
-        fixed = _kept(next(iter(loader)))
-        synchronize(device)
-        first_batch_seconds = time.perf_counter() - began
-
-        reset_peak(device)
-        classes = loader.manifest.num_classes
-        state = build_state(
-            config, num_classes=classes, process=process, first_images=lambda: fixed.images
-        )
-        set_train_mode(state)
-        step_seconds = []
-        for _ in range(3):
-            began = time.perf_counter()
-            train_step(state, fixed)
-            synchronize(device)
-            step_seconds.append(time.perf_counter() - began)
-
-        ours = _endless(loader)
-        turns = {
-            "step": lambda: feed(
-                repeat(fixed), lambda batch: train_step(state, batch), device, effort
-            ),
-            "loader": lambda: feed(
-                ours,
-                lambda batch: None,
-                device,
-                replace(effort, min_batches=max(8, effort.min_batches)),
-            ),
-            "end_to_end": lambda: feed(
-                ours, lambda batch: train_step(state, batch), device, effort
-            ),
-        }
-        feed(ours, lambda batch: train_step(state, batch), device, replace(effort, seconds=0.0))
-        memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn
-        if peer is not None:
-            indices = torch.arange(point.batch_size)
-            theirs = (
-                Batch(images.contiguous(memory_format=torch.channels_last), labels, indices)
-                for images, labels in peer
-            )
-            turns["torch"] = lambda: feed(
-                theirs, lambda batch: train_step(state, batch), device, effort
-            )
-        values = interleave(turns, effort.rounds)
-
-        parameters = sum(parameter.numel() for parameter in state.model.parameters())
-        settings: Settings = {
-            "executor": loader.executor_name,
-            "precision": dtype,
-            "compiled": state.functions.compiled,
-            "parameters": parameters,
-            "torch_threads": torch.get_num_threads(),
-        }
-        figures = _figures(values) | {name: figure([value]) for name, value in memory.items()}
-        figures["first_batch_seconds"] = figure([first_batch_seconds])
-        if state.functions.compiled:
-            figures["compile_seconds"] = figure(
-                [step_seconds[0] - statistics.median(step_seconds[1:])]
-            )
-    return Outcome(settings=settings, figures=figures)
-
-
-def _figures(values: dict[str, dict[str, list[float]]]) -> dict[str, Estimate]:
-    rates = {name: found["images_per_second"] for name, found in values.items()}
-    figures = {f"{name}_images_per_second": figure(found) for name, found in rates.items()}
-    figures["end_to_end_ratio"] = ratio(rates["end_to_end"], rates["step"])
-    figures["wait_share"] = figure(values["end_to_end"]["wait_share"])
-    if "torch" in rates:
-        figures["multiple_of_torch"] = ratio(rates["end_to_end"], rates["torch"])
-        figures["torch_wait_share"] = figure(values["torch"]["wait_share"])
-    return figures
-
-
-def _kept(batch: Batch) -> Batch:
-    """A copy that stays valid when the loader goes on."""
-    return replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
-
-
-def _endless(loader: Any) -> Iterator[Batch]:
-    while True:
-        yield from loader
-
-
-def _settle() -> None:
-    """Wait until the DataLoader's workers have filled their queue and rest, so that they do not
-    compute while we measure."""
-    for _ in range(100):
-        before = cpu_seconds()
-        time.sleep(0.2)
-        if cpu_seconds() - before < 0.02:
-            return
-
-
-def run(points: list[Point], effort: Effort, say: Callable[[str], None]) -> list[Row]:
-    """One row for each point; what went wrong in its process is in the row."""
     rows = []
     for number, point in enumerate(points, 1):
         say(
             f"{number} of {len(points)}: {point.model}, batch size {point.batch_size},"
             f" {point.precision}, compile {point.compile}"
         )
-        outcome = isolated(measure_point, point, effort)
-        if isinstance(outcome, Died):
-            outcome = Outcome("out of memory" if outcome.out_of_memory else "failed", outcome.note)
         case: Settings = {
             "data": read_manifest(Path(point.data)).dataset,
             "model": point.model,
@@ -292,13 +214,13 @@ def run(points: list[Point], effort: Effort, say: Callable[[str], None]) -> list
             "loader": point.executor,
             "device": point.device,
         }
-        found = {
-            "settings": outcome.settings,
-            "figures": outcome.figures,
-            "status": outcome.status,
-            "note": outcome.note,
-        }
-        rows.append(Row(suite="train", case=case, **found))
-        if outcome.status != "ok":
-            say(f"  {outcome.status}: {outcome.note}")
+        try:
+            outcome = isolated(measure_point, point, effort)
+        except CallFailed as failure:
+            say(f"  {failure.status}: {failure.note}")
+            rows.append(Row(suite="train", case=case, status=failure.status, note=failure.note))
+            continue
+        rows.append(
+            Row(suite="train", case=case, settings=outcome.settings, figures=outcome.figures)
+        )
     return rows

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from slipform.bench.cli import main
 from slipform.bench.race import speed_run
+from slipform.bench.suites.accuracy import run_against
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.manifest import read_manifest
 
@@ -68,8 +69,7 @@ def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
 def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "stand_in.py"
     script.write_text(SCRIPT)
-    said: list[str] = []
-    row = speed_run.run(script, shapes_raw, 2, 0.94, "cuda", said.append)
+    row = run_against(script, shapes_raw, 2, 0.94, "cuda")
     assert row.status == "ok", row.note
     assert row.settings | {"sha256": ""} == {
         "seeds": 2,
@@ -78,23 +78,21 @@ def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
         "standard_deviation": 0.00064,
         "sha256": "",
     }
+    assert len(str(row.settings["sha256"])) == 16
     assert row.figures["seconds_to_target"].median == 2.6
     assert row.figures["train_seconds"].median == pytest.approx(2.65)
-    assert len(said) == 2
+    assert row.figures["start_up_seconds"].repeats == 1
 
 
 def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "weak.py"
     script.write_text(SCRIPT)
-    row = speed_run.run(script, shapes_raw, 2, 0.94, "cuda", lambda text: None)
+    row = run_against(script, shapes_raw, 2, 0.94, "cuda")
     assert (row.status, row.note) == (
         "failed",
         "ended after 0 runs: RuntimeError: no CUDA GPUs are available",
     )
-    assert (
-        speed_run.run(script, shapes_raw, 2, 0.94, "cpu", lambda text: None).status
-        == "not possible"
-    )
+    assert run_against(script, shapes_raw, 2, 0.94, "cpu").status == "not possible"
 
 
 def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:

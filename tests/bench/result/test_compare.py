@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from click.testing import Result as Outcome
 
 from slipform.bench.cli import main
-from slipform.bench.race.measure import figure, ratio
+from slipform.bench.race.measure import estimate, ratio
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.result import Result, Row, write_result
 
@@ -17,7 +17,7 @@ def result(seed: int, *, slower: float = 1.0, machine: str = "one", ratios: bool
     """Ours at 4,000 images/s and ffcv at 2,000, each with 2 % of noise; ours slowed by a factor."""
     noise = np.random.default_rng(seed).normal(1, 0.02, size=(2, 11))
     ours, theirs = 4000 / slower * noise[0], 2000 * noise[1]
-    figures = {"images_per_second": figure(ours.tolist())}
+    figures = {"images_per_second": estimate(ours.tolist())}
     if ratios:
         figures["multiple_of_ffcv"] = ratio(ours.tolist(), theirs.tolist())
     rows = [
@@ -25,7 +25,7 @@ def result(seed: int, *, slower: float = 1.0, machine: str = "one", ratios: bool
         Row(
             suite="loaders",
             case={"loader": "ffcv"},
-            figures={"images_per_second": figure(theirs.tolist())},
+            figures={"images_per_second": estimate(theirs.tolist())},
         ),
     ]
     return Result(
@@ -73,7 +73,7 @@ def test_a_quicker_result_passes_and_is_shown(tmp_path: Path) -> None:
 
 def test_more_seconds_and_more_device_memory_are_worse(tmp_path: Path) -> None:
     def with_figure(name: str, values: list[float]) -> Result:
-        rows = [Row(suite="train", case={"model": "alexnet"}, figures={name: figure(values)})]
+        rows = [Row(suite="train", case={"model": "alexnet"}, figures={name: estimate(values)})]
         return result(0).model_copy(update={"rows": rows})
 
     for name in ("first_batch_seconds", "device_used_bytes"):

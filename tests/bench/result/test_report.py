@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from slipform.bench.cli import main
-from slipform.bench.race.measure import figure
+from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.report import (
     BEGIN,
@@ -20,7 +20,7 @@ from slipform.bench.result.report import (
     write_section,
 )
 from slipform.bench.result.result import Estimate, Result, Row, write_result
-from slipform.bench.result.tables import number
+from slipform.bench.suites import layouts
 from slipform.pipelines.errors import ConfigError
 
 BROWSER = next(
@@ -44,8 +44,11 @@ QUIET = [
 ]
 
 
+LAYOUTS = layouts()
+
+
 def spread(value: float) -> Estimate:
-    return figure([value * factor for factor in (0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03)])
+    return estimate([value * factor for factor in (0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03)])
 
 
 def loader_row(name: str, rate: float, *, jitter: bool) -> Row:
@@ -67,7 +70,7 @@ def train_row(model: str, batch_size: int, rate: float) -> Row:
         "end_to_end_images_per_second": spread(0.9 * rate),
         "end_to_end_ratio": spread(0.9),
         "wait_share": spread(0.05),
-        "resident_bytes": figure([2.0**30 + 2.0**23 * batch_size]),
+        "resident_bytes": estimate([2.0**30 + 2.0**23 * batch_size]),
     }
     case = {
         "data": "caltech101",
@@ -113,25 +116,12 @@ def files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("images_per_second", 2451.3, "2,451"),
-        ("step_images_per_second", 3.6213, "3.62"),  # VGG-16 on two cores
-        ("resident_bytes", 1.5 * 2**30, "1.50 GiB"),
-        ("wait_share", 0.0512, "5.1 %"),
-    ],
-)
-def test_numbers_keep_three_digits_or_the_whole_images(name: str, value: float, text: str) -> None:
-    assert number(name, value) == text
-
-
 def test_the_page_renders_in_a_browser_without_missing_images(
     files: list[Path], tmp_path: Path
 ) -> None:
     if BROWSER is None:
         pytest.skip("no Chromium here")
-    html = page(read_results(files))
+    html = page(read_results(files, LAYOUTS), LAYOUTS)
     assert not re.search(r'(src|href)="(?!data:)', html)  # nothing is fetched
     probe = """<script>addEventListener("load", () => {
         const large = i => i.complete && i.naturalWidth > 100 && i.naturalHeight > 50 && i.alt;
@@ -171,7 +161,7 @@ def test_the_section_stands_between_the_markers_and_nothing_else_changes(
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\n## After\n")
-    section = readme_section(read_results(files), tmp_path / "figures", readme)
+    section = readme_section(read_results(files, LAYOUTS), tmp_path / "figures", readme, LAYOUTS)
     write_section(readme, section)
     text = readme.read_text()
     assert text.startswith(f"# Title\n{BEGIN}\n")
@@ -190,7 +180,9 @@ def test_the_section_stands_between_the_markers_and_nothing_else_changes(
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(files: list[Path], tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        readme_section(read_results(files), tmp_path / folder, tmp_path / "README.md")
+        readme_section(
+            read_results(files, LAYOUTS), tmp_path / folder, tmp_path / "README.md", LAYOUTS
+        )
     first, second = (
         [file.read_bytes() for file in sorted((tmp_path / folder).iterdir())]
         for folder in ("a", "b")
@@ -218,7 +210,7 @@ def test_only_committed_results_reach_the_readme(
 
     readme, out = tmp_path / "README.md", tmp_path / "page.html"
     readme.write_text(f"{BEGIN}\n{END}\n")
-    monkeypatch.setattr("slipform.bench.commands.showing.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("slipform.bench.commands.report.RESULTS", tmp_path / "results")
     git("init")
     run = CliRunner()
     none = run.invoke(main, ["report", "--out", str(out), "--readme", str(readme)])

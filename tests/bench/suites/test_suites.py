@@ -5,21 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from slipform.bench import tune
-from slipform.bench.race.measure import figure
-from slipform.bench.race.work import usual_work
+from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.result import Row
-from slipform.bench.result.tables import figure_text, markdown, number, table
-from slipform.bench.suites import loaders, prep
-from slipform.bench.suites.epoch_to_accuracy import from_epochs
+from slipform.bench.suites import loaders, prep, tune
+from slipform.bench.suites.accuracy import from_epochs
+from slipform.bench.work import usual_work
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.profile import profile_key
 
 
 def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
     case = {"input": "streaming", "color_jitter": jitter, "loader": "slipform host"}
-    figures = {"multiple_of_ffcv": figure([multiple])} if multiple is not None else {}
+    figures = {"multiple_of_ffcv": estimate([multiple])} if multiple is not None else {}
     return [
         Row(suite="loaders", case=case, settings={"executor": "host"}, figures=figures),
         Row(
@@ -31,7 +29,7 @@ def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
         Row(
             suite="loaders",
             case=case | {"loader": "timm_loader"},
-            figures={"multiple_of_ffcv": figure([99.0])},
+            figures={"multiple_of_ffcv": estimate([99.0])},
         ),  # not ours
     ]
 
@@ -44,7 +42,7 @@ def test_required_multiples() -> None:
     ]
     assert "no multiple" in loaders.shortfalls(race(None))[0]
     fast = Row(
-        suite="prep", case={"way": "slipform raw"}, figures={"multiple_of_ffcv": figure([3.1])}
+        suite="prep", case={"way": "slipform raw"}, figures={"multiple_of_ffcv": estimate([3.1])}
     )
     assert prep.shortfalls([fast]) == []
     assert len(prep.shortfalls([fast.model_copy(update={"figures": {}})])) == 1
@@ -82,42 +80,11 @@ def test_resident_is_tried_only_where_it_fits(
     }
     needed = Beton(shapes_raw / "train.beton").resident_bytes()
     assert needed == 240 * 32 * 32 * 3
-    monkeypatch.setattr(tune, "free_memory_bytes", lambda device: 2 * needed - 1)
+    monkeypatch.setattr(
+        "slipform.pipelines.machine.free_memory_bytes", lambda device: 2 * needed - 1
+    )
     assert tune.choices(work)["executor"] == ["host", "dali"]
     assert (
         profile_key(work.stored, work.augment.image_size, work.device)
         == f"{stamp().machine}; raw; 32 px; cpu"
     )
-
-
-def test_numbers_in_their_units() -> None:
-    assert number("images_per_second", 12345.6) == "12,346"
-    assert number("resident_bytes", 3 * 2**29) == "1.50 GiB"
-    assert number("resident_bytes", 2**20) == "1 MiB"
-    assert number("wait_share", 0.0123) == "1.2 %"
-    assert number("first_batch_seconds", 1.2345) == "1.23"
-    assert figure_text("images_per_second", figure([10.0])) == "10"
-    assert figure_text("images_per_second", figure([9.0, 10.0, 11.0])) == "10 (9 to 11)"
-
-
-def test_a_table_shows_what_varies_and_why_a_row_is_empty() -> None:
-    rows = [
-        Row(
-            suite="loaders",
-            case={"loader": "a", "batch_size": 8},
-            figures={"images_per_second": figure([1.0])},
-        ),
-        Row(
-            suite="loaders",
-            case={"loader": "b|c", "batch_size": 8},
-            status="failed",
-            note="it\ndied",
-        ),
-    ]
-    assert table(rows).splitlines() == [
-        "| loader | images/s | settings |",
-        "| ------ | -------- | -------- |",
-        "| a      | 1        |          |",
-        "| b/c    | failed   | it died  |",
-    ]
-    assert markdown(["x"], [["long"]]) == "| x    |\n| ---- |\n| long |"

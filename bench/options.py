@@ -1,7 +1,6 @@
 """Options that several commands have, and what their values may be.
 
-In: words of the command line. Out: values, or click's errors and a SlipformError that name what is
-allowed.
+In: what was typed. Out: values, or click's errors and a SlipformError that name what is allowed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path
 quick_option = click.option(
     "--quick",
     is_flag=True,
-    help="A minute's look: short repeats, usual settings instead of a search.",
+    help="In a minute: short repeats, usual settings instead of a search.",
 )
 out_option = click.option(
     "--out",
@@ -28,14 +27,26 @@ out_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu or cuda."
 )
-peers_option = click.option(
-    "--peers",
-    default=None,
-    help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.",
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
 )
 
 
 def device_name(name: str) -> str:
+    """The device to measure on.
+
+    Args:
+        name: "auto", "cpu" or "cuda".
+
+    Returns:
+        "cuda" or "cpu".
+
+    Raises:
+        SlipformError: This machine has no such device.
+    """
     import torch
 
     if name == "auto":
@@ -49,6 +60,18 @@ def device_name(name: str) -> str:
 
 
 def numbers(text: str, option: str) -> list[int]:
+    """Whole numbers above 0.
+
+    Args:
+        text: "16,64".
+        option: Its name, for the message.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        click.BadParameter: It is something else.
+    """
     try:
         found = [int(word) for word in text.split(",")]
     except ValueError:
@@ -62,7 +85,7 @@ def numbers(text: str, option: str) -> list[int]:
 
 
 def typed() -> set[str]:
-    """The options that stand on the command line."""
+    """The options that were given on the command line, not by default."""
     context = click.get_current_context()
     return {
         name
@@ -74,6 +97,16 @@ def typed() -> set[str]:
 
 
 def check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Check that only allowed names were given.
+
+    Args:
+        option: The option's name, for the message.
+        given: The names.
+        allowed: All that may be given.
+
+    Raises:
+        click.BadParameter: One of them is not allowed.
+    """
     for name in given:
         if name not in set(allowed):
             raise click.BadParameter(

@@ -1,9 +1,8 @@
-"""The images of a dataset folder for those who do not read betons: each stored JPEG as a file of
-its own, byte for byte.
+"""The images of a dataset folder in other forms: single JPEG files, byte for byte, for peers that
+do not read betons, and raw pixels.
 
-In: a dataset folder. Out: a folder of class folders (the layout that torchvision's ImageFolder,
-DALI's file reader and timm read), kept under the cache folder and named by the beton's SHA-256, so
-that it is made once and never goes stale.
+In: a dataset folder. Out: a folder in the cache folder, named by the beton's SHA-256, so that it is
+made once and is never out of date.
 """
 
 from __future__ import annotations
@@ -18,8 +17,18 @@ from slipform.pipelines.manifest import read_manifest
 
 
 def image_files(folder: Path, split: str) -> Path:
-    """Write each JPEG of the split as CLASS/INDEX.jpg, once. Class folders are numbered: sorting
-    them gives the labels."""
+    """Write each JPEG of a split as CLASS/INDEX.jpg, once.
+
+    torchvision's ImageFolder, DALI's file reader and timm read this layout. Class folders are
+    numbered, so that sorting them gives the labels.
+
+    Args:
+        folder: The dataset folder.
+        split: Its split; all samples are JPEGs.
+
+    Returns:
+        The folder of the class folders.
+    """
     manifest = read_manifest(folder)
     target = cache_folder() / "images" / manifest.split(split).sha256[:20]
     if target.is_dir():
@@ -35,14 +44,21 @@ def image_files(folder: Path, split: str) -> Path:
         )
     try:
         building.rename(target)
-    except OSError:  # another run was faster
-        shutil.rmtree(building)
+    except OSError:
+        shutil.rmtree(building)  # another run was faster
     return target
 
 
 def raw_copy(folder: Path, shorter_side: int) -> Path:
-    """The train split as raw pixels, shorter sides at most `shorter_side`: a dataset folder in the
-    cache, written once."""
+    """The train split as raw pixels, written once.
+
+    Args:
+        folder: The dataset folder; its train split holds JPEGs.
+        shorter_side: The largest shorter side of an image, in pixels.
+
+    Returns:
+        A dataset folder in the cache folder.
+    """
     from slipform.preprocess.encode import Encoding
     from slipform.preprocess.prep import prepare
     from slipform.preprocess.source import Files, SampleSource

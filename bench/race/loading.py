@@ -1,0 +1,178 @@
+"""The races of the loaders: which loaders do which kind of work on a dataset folder.
+
+In: a dataset folder and conditions. Out: rows. The kinds of work are in
+slipform.bench.suites.loaders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slipform.bench.images import image_files, raw_copy
+from slipform.bench.peers import OURS
+from slipform.bench.race.contestant import Contestant, Opening
+from slipform.bench.race.measure import estimate
+from slipform.bench.race.race import Effort, Rounds
+from slipform.bench.race.race import race as run_rounds
+from slipform.bench.race.worker import CallFailed
+from slipform.bench.result.result import Row, Settings
+from slipform.bench.work import Work, is_small, usual_work
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.plan.augmentation import ColorJitter
+
+Say = Callable[[str], None]
+EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
+JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # no hue: ffcv has none
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the caller chooses.
+
+    Args:
+        cores: How many cores a process may use.
+        batch_size: 0: 128, for small images 512.
+        device: "cpu" or "cuda".
+        dtype: The images' type.
+        inputs: Which kinds of work are raced.
+        jitter: Without color jitter, with it, or both.
+    """
+
+    cores: int
+    batch_size: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    inputs: tuple[str, ...] = tuple(EXECUTORS)
+    jitter: tuple[bool, ...] = (False, True)
+
+
+@dataclass(frozen=True)
+class Race:
+    """One kind of work; `input` is its name in the table."""
+
+    data: str
+    input: str
+    color_jitter: bool
+    work: Work
+
+    def case(self, loader: str) -> Settings:
+        """The case of a loader's row."""
+        work = self.work
+        return {
+            "data": self.data,
+            "input": self.input,
+            "color_jitter": self.color_jitter,
+            "loader": loader,
+            "batch_size": work.batch_size,
+            "image_size": work.augment.image_size,
+            "dtype": work.dtype,
+            "device": work.device,
+        }
+
+
+def races(folder: Path, conditions: Conditions) -> list[Race]:
+    """What can be raced with a dataset folder under these conditions."""
+
+    work = usual_work(
+        folder,
+        batch_size=conditions.batch_size,
+        cores=conditions.cores,
+        device=conditions.device,
+        dtype=conditions.dtype,
+    )
+    makers: dict[str, Callable[[], Work]] = {
+        "small" if is_small(folder) else "resident": lambda: work
+    }
+    if work.stored == "jpeg":
+        makers = {
+            "streaming": lambda: replace(work, files=str(image_files(folder, "train"))),
+            "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
+        }
+    dataset, found = read_manifest(folder).dataset, []
+    for name in makers:
+        if name in conditions.inputs:
+            plain = makers[name]()
+            jittered = replace(plain, augment=replace(plain.augment, color_jitter=JITTER))
+            found += [
+                Race(dataset, name, jitter, jittered if jitter else plain)
+                for jitter in conditions.jitter
+            ]
+    return found
+
+
+def run_race(
+    race: Race, peers: list[str], executors: Iterable[str], effort: Effort, say: Say
+) -> list[Row]:
+    """Race all loaders, each in its own process.
+
+    Args:
+        race: The work.
+        peers: Modules of bench/peers.
+        executors: Ours.
+        effort: How long each is measured.
+        say: Gets a line about each loader that opened.
+
+    Returns:
+        A row for each loader. One that cannot take part, or dies, has the reason in its row.
+    """
+
+    entries: dict[str, tuple[str, Settings]] = {
+        f"slipform {name}": (OURS, {"executor": name}) for name in executors
+    }
+    entries |= {name: (name, {}) for name in peers}
+    memory: dict[str, dict[str, float]] = {}
+    what = f"{race.input}{' with color jitter' if race.color_jitter else ''}"
+    with ExitStack() as stack:
+        contestants: dict[str, Contestant] = {}
+        for name, (module, fixed) in entries.items():
+            contestants[name] = stack.enter_context(Contestant(module, race.work, effort, fixed))
+            opening = contestants[name].opening
+            say(f"{what}: {name}: {opening.status}; {opening.note}")
+        running = {
+            name: one.measure for name, one in contestants.items() if one.opening.status == "ok"
+        }
+        found = run_rounds(running, effort.rounds)
+        for name in list(found.values):
+            try:
+                memory[name] = contestants[name].memory()
+            except CallFailed as failure:
+                found.drop(name, failure)
+    rows = []
+    for name, (_, fixed) in entries.items():
+        opening = contestants[name].opening
+        if name in found.values:
+            rows.append(_row(race, name, opening, found, memory[name]))
+            continue
+        reason = found.failures.get(name) or opening
+        rows.append(
+            Row(
+                suite="loaders",
+                case=race.case(name),
+                settings=fixed,
+                status=reason.status,
+                note=reason.note,
+            )
+        )
+    return rows
+
+
+def _row(race: Race, name: str, opening: Opening, found: Rounds, memory: dict[str, float]) -> Row:
+    """The row of a loader that was measured: ours beside every peer, a peer beside ffcv."""
+
+    figures = found.estimates(name)
+    ours = name.startswith("slipform")
+    for peer in found.values:
+        if peer != name and not peer.startswith("slipform") and (ours or peer == "ffcv_loader"):
+            figures[f"multiple_of_{peer.removesuffix('_loader')}"] = found.ratio(name, peer)
+    figures["first_batch_seconds"] = estimate(opening.first_batch_seconds)
+    figures |= {key: estimate([value]) for key, value in memory.items()}
+    return Row(
+        suite="loaders",
+        case=race.case(name),
+        settings=opening.settings,
+        figures=figures,
+        note=opening.note,
+    )

@@ -1,0 +1,252 @@
+"""Training under one condition: the step on a batch that is already there, the loader alone, both
+together, and a torch DataLoader that feeds the same step.
+
+In: a `Point`. Out: an `Outcome`. The step is slipform.train.step.step.train_step on a state made by
+slipform.train.step.build.build_state: what `train` runs. The four are contestants of one race
+within this process, so that the ratio of two of them is formed from neighbors in time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipform.bench.images import image_files
+from slipform.bench.race.measure import estimate
+from slipform.bench.race.race import Effort, Rounds, cpu_seconds, race, synchronize, timed
+from slipform.bench.result.result import Estimate, Settings
+from slipform.bench.work import Work, is_small, usual_work
+from slipform.pipelines.machine import peak_memory, reset_peak
+
+if TYPE_CHECKING:
+    from slipform.pipelines.batch import Batch
+
+BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
+MODELS = (*BACKBONES, "tiny", "cnn")
+SMALL_MODELS = ("tiny", "cnn", "fast")
+_RATES = ("step", "loader", "end_to_end", "torch")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One condition.
+
+    Args:
+        data: The dataset folder.
+        model: A name of the registry.
+        batch_size: Images in each batch.
+        precision: As in the [train] section of a recipe.
+        compile: As in the [train] section of a recipe.
+        executor: As in the [data] section of a recipe.
+        device: "cpu" or "cuda".
+        cores: How many cores the process may use.
+        peer: Whether a torch DataLoader feeds the step as well.
+    """
+
+    data: str
+    model: str
+    batch_size: int
+    precision: str = "auto"
+    compile: str = "auto"
+    executor: str = "auto"
+    device: str = "cpu"
+    cores: int = 1
+    peer: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured at a point: what "auto" chose, and the figures."""
+
+    settings: Settings = field(default_factory=dict)
+    figures: dict[str, Estimate] = field(default_factory=dict)
+
+
+def run_config(point: Point, work: Work) -> Any:
+    """The run that `train` would do.
+
+    Args:
+        point: The condition.
+        work: What the loader does to the images.
+
+    Returns:
+        A RunConfig: SGD with momentum, cross entropy.
+    """
+    from slipform.models.registry import ModelConfig
+    from slipform.train.config.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
+
+    own_stem = point.model in BACKBONES and is_small(Path(point.data))
+    return RunConfig(
+        data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
+        augment=work.augment,
+        model=ModelConfig(name=point.model, small_input=own_stem),
+        optimizer=OptimizerConfig(lr=0.001, momentum=0.9),
+        train=TrainConfig(
+            batch_size=point.batch_size,
+            precision=point.precision,  # type: ignore[arg-type]
+            compile=point.compile,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def measure_point(point: Point, effort: Effort) -> Outcome:
+    """Measure everything about one point in this process.
+
+    Args:
+        point: The condition.
+        effort: Rounds, span and warm-up.
+
+    Returns:
+        What was chosen and measured.
+
+    Raises:
+        torch.OutOfMemoryError: The device's memory is too small.
+    """
+    import torch
+
+    from slipform.pipelines.loader import Loader
+    from slipform.train.machine.device import pick_precision, set_up
+    from slipform.train.machine.distributed import join
+    from slipform.train.step.build import build_state
+    from slipform.train.step.step import set_train_mode, train_step
+
+    with ExitStack() as stack:
+        process = stack.enter_context(join(point.device))
+        precision = pick_precision(point.precision, process.device)  # type: ignore[arg-type]
+        dtype, device = str(precision).removeprefix("torch."), str(process.device)
+        work = _work(point, device, dtype)
+        config = run_config(point, work)
+        set_up(config.train, process.device)
+        # First, because its workers are forks: this process must not have threads of its own yet.
+        theirs = _open_torch(stack, work) if point.peer else None
+
+        began = time.perf_counter()
+        loader = stack.enter_context(
+            Loader(
+                Path(point.data),
+                augment=work.augment,
+                batch_size=point.batch_size,
+                executor=point.executor,
+                device=process.device,
+                dtype=precision,
+                reuse_buffers=True,
+            )
+        )
+        fixed = _copy(next(iter(loader)))
+        synchronize(device)
+        first_batch_seconds = time.perf_counter() - began
+
+        reset_peak(device)
+        classes = loader.manifest.num_classes
+        state = build_state(
+            config, num_classes=classes, process=process, first_images=lambda: fixed.images
+        )
+        set_train_mode(state)
+
+        def step(batch: Batch) -> None:
+            train_step(state, batch)
+
+        step_seconds = [_seconds(lambda: step(fixed), device) for _ in range(3)]
+        ours = _endless(loader)
+        longer = replace(effort, min_batches=max(8, effort.min_batches))
+        contestants = {
+            "step": lambda: timed(repeat(fixed), device, effort, step),
+            "loader": lambda: timed(ours, device, longer, lambda batch: None),
+            "end_to_end": lambda: timed(ours, device, effort, step),
+        }
+        timed(ours, device, replace(effort, seconds=0.0), step)
+        memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn
+        if theirs is not None:
+            contestants["torch"] = lambda: timed(theirs, device, effort, step)
+        rounds = race(contestants, effort.rounds)
+
+        settings: Settings = {
+            "executor": loader.executor_name,
+            "precision": dtype,
+            "compiled": state.functions.compiled,
+            "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+            "torch_threads": torch.get_num_threads(),
+        }
+        once = memory | {"first_batch_seconds": first_batch_seconds}
+        if state.functions.compiled:
+            once["compile_seconds"] = step_seconds[0] - statistics.median(step_seconds[1:])
+    figures = figures_of(rounds) | {name: estimate([value]) for name, value in once.items()}
+    return Outcome(settings, figures)
+
+
+def figures_of(rounds: Rounds) -> dict[str, Estimate]:
+    """Rates, the ratios between them and the shares of waiting.
+
+    Args:
+        rounds: Of the contestants "step", "loader", "end_to_end" and perhaps "torch".
+
+    Returns:
+        The figures of a row.
+    """
+    figures = {
+        f"{name}_images_per_second": rounds.estimates(name)["images_per_second"]
+        for name in _RATES
+        if name in rounds.values
+    }
+    figures["end_to_end_ratio"] = rounds.ratio("end_to_end", "step")
+    figures["wait_share"] = rounds.estimates("end_to_end")["wait_share"]
+    if "torch" in rounds.values:
+        figures["multiple_of_torch"] = rounds.ratio("end_to_end", "torch")
+        figures["torch_wait_share"] = rounds.estimates("torch")["wait_share"]
+    return figures
+
+
+def _work(point: Point, device: str, dtype: str) -> Work:
+    data = Path(point.data)
+    work = usual_work(
+        data, batch_size=point.batch_size, cores=point.cores, device=device, dtype=dtype
+    )
+    if work.stored == "raw":
+        return work
+    return replace(work, files=str(image_files(data, "train")))
+
+
+def _open_torch(stack: ExitStack, work: Work) -> Iterator[Batch]:
+    """The batches of a torch DataLoader whose workers have filled their queue and are idle."""
+    import torch
+
+    from slipform.bench.peers import torch_dataloader
+    from slipform.pipelines.batch import Batch
+
+    chosen = torch_dataloader.candidates(work)[0]
+    peer = stack.enter_context(torch_dataloader.batches(work, chosen))
+    next(peer)
+    for _ in range(100):
+        before = cpu_seconds()
+        time.sleep(0.2)
+        if cpu_seconds() - before < 0.02:
+            break
+    indices = torch.arange(work.batch_size)
+    return (
+        Batch(images.contiguous(memory_format=torch.channels_last), labels, indices)
+        for images, labels in peer
+    )
+
+
+def _seconds(call: Any, device: str) -> float:
+    """How long one call takes until the device has finished."""
+    began = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - began
+
+
+def _copy(batch: Batch) -> Batch:
+    """A copy that stays valid when the loader goes on."""
+    return replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
+
+
+def _endless(loader: Any) -> Iterator[Batch]:
+    while True:
+        yield from loader

@@ -1,0 +1,288 @@
+"""Train to a given accuracy, several times, and measure the seconds.
+
+In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through
+slipform.train.run.loop.fit in a process of its own.
+
+- seconds_to_target: training time (loading included, validation not) up to the end of the first
+  epoch whose validation accuracy is at least the target. Without a val split, as in public speed
+  runs, the test accuracy after the last epoch counts, and this is the whole training time.
+- start_up_seconds: what the first epoch took beyond the median of the others: compilation and
+  warm-up.
+- test_seconds: the pass over the test split. Public speed runs count seconds_to_target -
+  start_up_seconds + test_seconds.
+- process_seconds: from the start of the process to the summary, imports, validation and test
+  included.
+- accuracy: of the test split at the end, with the weights of the best epoch (of the last one
+  without a val split).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slipform.bench.options import (
+    data_argument,
+    device_name,
+    device_option,
+    out_option,
+    quick_option,
+)
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.result import Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
+
+LAYOUT = Layout(
+    title="Seconds to accuracy",
+    rank=4,
+    columns=(
+        "accuracy",
+        "seconds_to_target",
+        "start_up_seconds",
+        "test_seconds",
+        "process_seconds",
+        "data_wait_seconds",
+    ),
+)
+CALL_SECONDS = 24 * 3600.0
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option("--recipe", default="", help="As for train. [the dataset's defaults]")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
+@click.option(
+    "--target",
+    type=click.FloatRange(0, 1),
+    default=0.94,
+    show_default=True,
+    help="Accuracy of val or test to reach.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=None,
+    help="Runs, each with a seed of its own. [5; --quick: 2]",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="A speed run to time as well: airbench94_muon.py, on a GPU.",
+)
+@device_option
+@quick_option
+@out_option
+def command(
+    data: Path,
+    recipe: str,
+    sets: tuple[str, ...],
+    target: float,
+    seeds: int | None,
+    against: Path | None,
+    device: str,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Train to a given accuracy, several times, and say how many seconds it took.
+
+    \b
+    Examples: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
+              bench accuracy data/cifar10-all --recipe cifar10/fast --seeds 20 --against
+              airbench94_muon.py
+    """
+    from slipform.bench.race import speed_run
+    from slipform.bench.result.environment import stamp
+    from slipform.train.config.resolve import load_recipe
+
+    if recipe:
+        load_recipe(recipe)
+    if against:
+        speed_run.check(against, data)
+    environment = stamp()
+    seeds, device = seeds or (2 if quick else 5), device_name(device)
+    rows = [run(data, recipe, sets, seeds, target, device)]
+    if against:
+        rows.append(run_against(against, data, seeds, target, device))
+    finish("accuracy", rows, out, environment)
+    if rows[0].status != "ok":
+        raise SlipformError(f"{rows[0].status}: {rows[0].note}")
+
+
+def run(
+    data: Path, recipe: str, sets: tuple[str, ...], seeds: int, target: float, device: str
+) -> Row:
+    """Train with every seed, one after the other.
+
+    Args:
+        data: The dataset folder.
+        recipe: A recipe's name or path; "": the dataset's defaults.
+        sets: "key=value" beyond the recipe.
+        seeds: The number of runs; their seeds are 0, 1, ...
+        target: The accuracy to reach.
+        device: "cpu" or "cuda".
+
+    Returns:
+        One row over all seeds.
+    """
+    from slipform.bench.race.worker import CallFailed, isolated
+
+    case = _case(data, recipe, target, device, " ".join(sets))
+    runs: list[dict[str, float]] = []
+    for seed in range(seeds):
+        try:
+            found = isolated(
+                train_once, str(data), recipe, sets, seed, device, target, seconds=CALL_SECONDS
+            )
+        except CallFailed as failure:
+            return Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
+        runs.append(found)
+        seconds = found.get("seconds_to_target")
+        reached = "target not reached" if seconds is None else f"target after {seconds:.1f} s"
+        say(f"seed {seed}: accuracy {found['accuracy']:.4f}, {reached}")
+    return _row(case, runs)
+
+
+def run_against(script: Path, data: Path, seeds: int, target: float, device: str) -> Row:
+    """Measure a public speed run on the same images.
+
+    Args:
+        script: See slipform.bench.race.speed_run.
+        data: A CIFAR-10 dataset folder.
+        seeds: The number of runs.
+        target: The accuracy to reach.
+        device: "cpu" or "cuda".
+
+    Returns:
+        One row over all runs.
+    """
+    from slipform.bench.race import speed_run
+    from slipform.bench.race.worker import CallFailed
+
+    case = _case(data, script.name, target, device, "")
+    try:
+        runs = speed_run.run(script, data, seeds, device, say)
+    except CallFailed as failure:
+        return Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
+    for found in runs:
+        if found["accuracy"] >= target:
+            found["seconds_to_target"] = found["train_seconds"]
+    return _row(case, runs, sha256=hashlib.sha256(script.read_bytes()).hexdigest()[:16])
+
+
+def train_once(
+    data: str, recipe: str, sets: tuple[str, ...], seed: int, device: str, target: float
+) -> dict[str, float]:
+    """One run, in this process.
+
+    Args:
+        data: The dataset folder.
+        recipe: As for `run`.
+        sets: As for `run`.
+        seed: train.seed.
+        device: "cpu" or "cuda".
+        target: The accuracy to reach.
+
+    Returns:
+        Measurements by name; seconds_to_target is missing where the target was not reached.
+
+    Raises:
+        SlipformError: The dataset has neither a test nor a val split.
+    """
+    import psutil
+
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.config.resolve import load_recipe, resolve
+    from slipform.train.run.loop import fit
+    from slipform.train.run.record import read_metrics
+
+    config = resolve(
+        load_recipe(recipe) if recipe else None,
+        [*sets, f"train.seed={seed}"],
+        read_manifest(Path(data)),
+    )
+    with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:
+        folder = Path(scratch) / "run"
+        end = fit(config, Path(data), folder, device=device, quiet=True)
+        epochs = read_metrics(folder, "epoch")
+    process_seconds = time.time() - psutil.Process().create_time()
+    accuracy = end["test_accuracy"] if end["test_accuracy"] is not None else end["val_accuracy"]
+    if accuracy is None:
+        raise SlipformError(
+            f"{data} has neither a test nor a val split: there is no accuracy to measure"
+        )
+    found = from_epochs(epochs, target, accuracy)
+    found["process_seconds"] = process_seconds
+    found["data_wait_seconds"] = end["data_wait_share"] * found["train_seconds"]
+    found["images_per_second"] = end["images_per_second"]
+    if end["test_seconds"] is not None:
+        found["test_seconds"] = end["test_seconds"]
+    found["accuracy"] = accuracy
+    return found
+
+
+def from_epochs(epochs: list[dict[str, Any]], target: float, accuracy: float) -> dict[str, float]:
+    """Seconds from the epoch lines of a run.
+
+    Args:
+        epochs: Each with train_seconds and val_accuracy.
+        target: The accuracy to reach.
+        accuracy: At the end; it counts where there is no val split.
+
+    Returns:
+        train_seconds; start_up_seconds of several epochs; seconds_to_target where it was reached.
+    """
+    lengths = [line["train_seconds"] for line in epochs]
+    ends = list(itertools.accumulate(lengths))
+    found = {"train_seconds": ends[-1]}
+    if len(lengths) > 1:
+        found["start_up_seconds"] = max(0.0, lengths[0] - statistics.median(lengths[1:]))
+    for line, end in zip(epochs, ends, strict=True):
+        if line["val_accuracy"] is not None and line["val_accuracy"] >= target:
+            found["seconds_to_target"] = end
+            break
+    if epochs[-1]["val_accuracy"] is None and accuracy >= target:
+        found["seconds_to_target"] = ends[-1]
+    return found
+
+
+def _case(data: Path, recipe: str, target: float, device: str, settings: str) -> Settings:
+    from slipform.pipelines.manifest import read_manifest
+
+    dataset = read_manifest(data).dataset
+    return {
+        "data": dataset,
+        "recipe": recipe,
+        "target": target,
+        "device": device,
+        "settings": settings,
+    }
+
+
+def _row(case: Settings, runs: list[dict[str, float]], **settings: str) -> Row:
+    """Estimates over all runs that have the figure, and what a row says beside its medians."""
+    from slipform.bench.race.measure import estimate
+
+    names = dict.fromkeys(name for found in runs for name in found)
+    figures = {name: estimate([found[name] for found in runs if name in found]) for name in names}
+    accuracies = [found["accuracy"] for found in runs]
+    deviation = round(statistics.stdev(accuracies), 5) if len(runs) > 1 else None
+    return Row(
+        suite="accuracy",
+        case=case,
+        settings={
+            "seeds": len(runs),
+            "reached_target": sum("seconds_to_target" in found for found in runs),
+            "mean_accuracy": round(statistics.fmean(accuracies), 5),
+            "standard_deviation": deviation,
+            **settings,
+        },
+        figures=figures,
+    )

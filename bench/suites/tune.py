@@ -1,0 +1,192 @@
+"""Find the loader's best settings on this machine, for executor = "auto".
+
+In: a dataset folder, a time budget. Out: a row for each setting that was tried, and the best
+settings in the profile file.
+
+One choice after the other is varied and the best so far kept: executor, threads, queue. Within a
+choice all values race in processes of their own, and a value replaces the usual one only where it
+is faster beyond the noise of the race (slipform.bench.race.measure.fastest): a tie keeps what is
+usual.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slipform.bench.options import (
+    data_argument,
+    device_name,
+    device_option,
+    dtype_option,
+    out_option,
+    quick_option,
+)
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.result import Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
+
+if TYPE_CHECKING:
+    from slipform.bench.race.race import Effort
+    from slipform.bench.work import Work
+
+LAYOUT = Layout(
+    title="Loader settings tried on this machine",
+    rank=5,
+    columns=("images_per_second", "gain_ratio", "cpu_cores"),
+)
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    default=180,
+    show_default=True,
+    help="No further choice is tried after this time.",
+)
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    help="The profile file. [~/.cache/slipform/tune.json]",
+)
+@dtype_option
+@device_option
+@quick_option
+@out_option
+def command(
+    data: Path,
+    seconds: int,
+    profile: Path | None,
+    dtype: str,
+    device: str,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Find the loader's best settings for the dataset folder DATA on this machine and keep them for
+    executor = "auto".
+
+    \b
+    Example: bench tune data/caltech101
+    """
+    from slipform.bench.race.race import Effort
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.work import usual_work
+    from slipform.pipelines.profile import profile_key, profile_path, write_profile
+
+    environment = stamp()
+    work = usual_work(
+        data, batch_size=0, cores=environment.cores, device=device_name(device), dtype=dtype
+    )
+    effort = Effort(rounds=6, seconds=1.0, search=False, openings=1)
+    if quick:
+        effort = replace(effort, seconds=0.25, warmup_seconds=0.1, min_batches=4)
+    best, rows = tune(work, seconds, effort)
+    finish("tune", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no setting could be measured, so no profile was written")
+    path = profile or profile_path()
+    key = profile_key(work.stored, work.augment.image_size, work.device)
+    write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
+    chosen = ", ".join(f"{name} = {value}" for name, value in best.items())
+    click.echo(f"best: {chosen}; written to {path}")
+
+
+def choices(work: Work) -> dict[str, list[Any]]:
+    """What is tried.
+
+    Args:
+        work: What the loader does.
+
+    Returns:
+        The values of each choice, the usual one first. threads = 0: as many as there are cores.
+        resident is left out where its pixels would take more than half of the free memory.
+    """
+    from slipform.pipelines import machine
+    from slipform.pipelines.beton import Beton
+    from slipform.pipelines.executors import NAMES
+
+    first = "dali" if work.device.startswith("cuda") else "host"
+    executors = [first, *(name for name in NAMES if name != first)]
+    if Beton(work.beton).resident_bytes() > machine.free_memory_bytes(work.device) / 2:
+        executors.remove("resident")
+    threads = {max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores}
+    return {"executor": executors, "threads": [0, *sorted(threads)], "prefetch": [2, 1, 4, 8]}
+
+
+def tune(work: Work, budget_seconds: float, effort: Effort) -> tuple[Settings, list[Row]]:
+    """Race the values of one choice after the other.
+
+    Args:
+        work: What the loader does.
+        budget_seconds: A choice is left out when this time is over.
+        effort: Span and warm-up; the rounds are raised to what a choice needs.
+
+    Returns:
+        The best settings, and a row for each that was tried.
+    """
+    table = choices(work)
+    best: Settings = {name: values[0] for name, values in table.items()}
+    rows: list[Row] = []
+    end = time.monotonic() + budget_seconds
+    for name, values in table.items():
+        if time.monotonic() > end:
+            say(f"the {budget_seconds:.0f} seconds are over: {name} stays {best[name]}")
+            continue
+        found, best = _race(work, name, [best | {name: value} for value in values], effort)
+        rows += found
+        say(f"{name}: {best[name]}")
+    return best, rows
+
+
+def _race(
+    work: Work, choice: str, tried: list[Settings], effort: Effort
+) -> tuple[list[Row], Settings]:
+    """Race all values of one choice; returns their rows and the settings to go on with."""
+    from slipform.bench.peers import OURS
+    from slipform.bench.race.contestant import Contestant
+    from slipform.bench.race.measure import fastest, rounds_needed
+    from slipform.bench.race.race import race
+    from slipform.pipelines.manifest import read_manifest
+
+    names = [f"{choice} = {settings[choice]}" for settings in tried]
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(Contestant(OURS, work, effort, settings))
+            for name, settings in zip(names, tried, strict=True)
+        }
+        running = {name: one.measure for name, one in opened.items() if one.opening.status == "ok"}
+        found = race(running, max(effort.rounds, rounds_needed(len(tried))))
+    rows = []
+    for name, settings in zip(names, tried, strict=True):
+        dataset = read_manifest(Path(work.folder)).dataset
+        case: Settings = {"data": dataset, "choice": choice, "value": settings[choice]}
+        if name in found.values:
+            figures = found.estimates(name)
+            if names[0] in found.values and name != names[0]:
+                figures["gain_ratio"] = found.ratio(name, names[0])
+            rows.append(Row(suite="tune", case=case, settings=settings, figures=figures))
+            continue
+        failure = found.failures.get(name) or opened[name].opening
+        say(f"{name}: {failure.status}: {failure.note}")
+        rows.append(
+            Row(
+                suite="tune",
+                case=case,
+                settings=settings,
+                status=failure.status,
+                note=failure.note,
+            )
+        )
+    finished = [number for number, name in enumerate(names) if name in found.values]
+    if not finished:
+        return rows, tried[0]
+    rates = [found.values[names[number]]["images_per_second"] for number in finished]
+    return rows, tried[finished[fastest(rates)]]

@@ -1,0 +1,57 @@
+"""A contestant is a process that can be measured, and that may die; its settings are searched."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slipform.bench.race.contestant import Contestant, Opening, chosen_settings
+from slipform.bench.race.race import QUICK
+from slipform.bench.race.worker import CallFailed
+from slipform.bench.work import Work, usual_work
+
+
+def work_on(folder: Path) -> Work:
+    return usual_work(folder, batch_size=60, cores=2, device="cpu", dtype="float32")
+
+
+def test_the_search_keeps_the_usual_setting_where_another_is_no_faster() -> None:
+    """The rule is fastest's; here the 3 % that drift may be, and what is said."""
+    two, four, eight = ({"prefetch": n} for n in (2, 4, 8))
+    usual = [5800.0 + n for n in range(9)]
+    rates = [usual, [1.02 * rate for rate in usual], [0.9 * rate for rate in usual]]
+    assert chosen_settings([two, four, eight], rates) == (
+        two,
+        "tried (images/s): prefetch=2: 5804; prefetch=4: 5920; prefetch=8: 5224",
+    )
+    rates[1] = [1.05 * rate for rate in usual]
+    assert chosen_settings([two, four, eight], rates)[0] == four
+    assert chosen_settings([two], [usual])[0] == two
+
+
+def test_a_contestant_is_measured_and_its_death_is_told(shapes_raw: Path) -> None:
+    effort = replace(QUICK, search=True, search_seconds=0.05)
+    with Contestant(
+        "slipform_loader", work_on(shapes_raw), effort, {"executor": "resident"}
+    ) as one:
+        assert one.opening.status == "ok", one.opening.note
+        assert one.opening.note.startswith("tried (images/s): executor=resident threads=")
+        assert one.opening.note.count("executor=resident") == 2
+        assert one.opening.settings["executor"] == "resident"
+        assert one.opening.first_batch_seconds[0] > 0
+        assert one.measure()["images_per_second"] > 0
+        memory = one.memory()
+        assert memory["resident_bytes"] > 50 * 2**20
+        assert 0 < memory["above_imports_bytes"] < memory["resident_bytes"]
+        os.kill(one.pid, signal.SIGKILL)
+        with pytest.raises(CallFailed, match="status -9"):
+            one.measure()
+
+
+def test_what_is_not_installed_is_told(shapes_raw: Path) -> None:
+    with Contestant("no_such_peer", work_on(shapes_raw), QUICK) as one:
+        assert one.opening == Opening(
+            status="not installed", note="No module named 'slipform.bench.peers.no_such_peer'"
+        )

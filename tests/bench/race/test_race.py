@@ -1,0 +1,147 @@
+"""The race: order of the turns, warm-up, ratios within each round, contestants that fail, spans of
+time on a clock of the test."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from slipform.bench.race import race as racing
+from slipform.bench.race.race import Effort, cpu_seconds, race, timed
+from slipform.bench.race.worker import CallFailed
+
+
+def test_contestants_take_turns_in_changing_order() -> None:
+    calls: list[str] = []
+
+    def turn(name: str) -> dict[str, float]:
+        calls.append(name)
+        return {"x": float(len(calls))}
+
+    found = race({"A": lambda: turn("A"), "B": lambda: turn("B")}, rounds=3)
+    assert calls == ["A", "B", "B", "A", "A", "B"]
+    assert found.values == {"A": {"x": [1, 4, 5]}, "B": {"x": [2, 3, 6]}}
+
+
+def test_warm_up_rounds_do_not_count() -> None:
+    numbers = iter(range(10))
+    found = race({"A": lambda: {"x": float(next(numbers))}}, rounds=2, warmup_rounds=3)
+    assert found.values == {"A": {"x": [3, 4]}}
+
+
+def test_ratios_are_formed_within_each_round() -> None:
+    """A machine that slows by half each round: ratios of medians would be far from 3."""
+    speed = {"ours": 3000.0, "theirs": 1000.0}
+    turns = {"ours": 0, "theirs": 0}
+
+    def turn(name: str) -> dict[str, float]:
+        turns[name] += 1
+        return {"images_per_second": speed[name] * 0.5 ** turns[name]}
+
+    found = race({name: (lambda name=name: turn(name)) for name in speed}, rounds=7)  # type: ignore[misc]
+    estimate = found.ratio("ours", "theirs")
+    assert (estimate.low, estimate.median, estimate.high, estimate.repeats) == (3.0, 3.0, 3.0, 7)
+
+
+def test_one_that_fails_is_out_and_the_others_go_on() -> None:
+    calls = []
+
+    def fails() -> dict[str, float]:
+        calls.append("fails")
+        if len(calls) == 2:
+            raise CallFailed("it died", "out of memory")
+        return {"x": 1.0}
+
+    found = race({"fails": fails, "runs": lambda: {"x": 2.0}}, rounds=4)
+    assert found.values == {"runs": {"x": [2.0] * 4}}
+    assert found.failures["fails"].status == "out of memory"
+    assert len(calls) == 2
+
+
+class Clock:
+    """A clock that moves only when the test says so, in place of the module's `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(racing, "time", found)
+    return found
+
+
+def batches_of(
+    size: int, clock: Clock, seconds: float
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    while True:
+        clock.now += seconds
+        yield torch.zeros(size), torch.zeros(size)
+
+
+def test_a_span_counts_images_for_seconds(clock: Clock) -> None:
+    effort = Effort(seconds=8.0, warmup_seconds=1.0, min_batches=2)
+    found = timed(batches_of(5, clock, 0.5), "cpu", effort)
+    assert found["images_per_second"] == 10.0
+    assert "wait_share" not in found
+    assert clock.now == 9.0  # 2 batches of warm-up, 16 of the span
+
+
+def test_a_slow_loader_still_gives_the_least_number_of_batches(clock: Clock) -> None:
+    effort = Effort(seconds=1.0, warmup_seconds=0.0, min_batches=3)
+    assert timed(batches_of(4, clock, 16.0), "cpu", effort)["images_per_second"] == 0.25
+    assert clock.now == 6 * 16.0
+
+
+@pytest.mark.parametrize(("wait", "work", "share"), [(0.75, 0.25, 0.75), (0.0, 1.0, 0.0)])
+def test_waiting_is_the_time_in_next(clock: Clock, wait: float, work: float, share: float) -> None:
+    def step(batch: object) -> None:
+        clock.now += work
+
+    effort = Effort(seconds=32.0, warmup_seconds=0.0, min_batches=1)
+    found = timed(batches_of(8, clock, wait), "cpu", effort, step)
+    assert found["wait_share"] == share
+    assert found["images_per_second"] == 8.0
+
+
+def test_stages_are_those_of_the_span(clock: Clock) -> None:
+    class WithStages:
+        def __init__(self) -> None:
+            self.taken = 0
+
+        def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
+            clock.now += 1.0
+            self.taken += 1
+            return torch.zeros(4), torch.zeros(4)
+
+        def __iter__(self) -> "WithStages":
+            return self
+
+        def stats(self) -> dict[str, float]:
+            return {"decode_seconds": 2.0 * self.taken, "images": 4.0 * self.taken}
+
+    effort = Effort(seconds=8.0, warmup_seconds=2.0, min_batches=1)
+    found = timed(WithStages(), "cpu", effort)
+    assert found["decode_seconds_per_image"] == 0.5
+    assert "images_per_image" not in found
+
+
+def test_processor_time_of_ended_children_counts() -> None:
+    """The children's own account of their time, so that a busy machine changes nothing."""
+    import subprocess
+    import sys
+
+    before = cpu_seconds()
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(time.process_time())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # The kernel counts in ticks of 10 ms, user and system each.
+    assert cpu_seconds() - before >= float(out.stdout) - 0.02
+
+
+def test_a_full_effort_reaches_95_percent() -> None:
+    """Six repeats are the fewest that do (see slipform.bench.race.measure.interval)."""
+    assert Effort().rounds >= 6

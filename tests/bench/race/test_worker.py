@@ -1,0 +1,103 @@
+"""Calls in other processes: values, kept objects, and every way to fail."""
+
+import math
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from slipform.bench.race.worker import CallFailed, NotPossible, Worker, isolated
+from slipform.pipelines.errors import ConfigError
+
+
+class Counter:
+    """An object that lives in the process."""
+
+    def __init__(self, start: int) -> None:
+        self.value = start
+
+    def add(self, number: int) -> int:
+        self.value += number
+        return self.value
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    path.write_text("open")
+    yield path
+    path.write_text("closed")
+
+
+def read(path: Path) -> str:
+    return path.read_text()
+
+
+def raise_of(kind: str) -> None:
+    if kind == "import":
+        raise ImportError("No module named 'nothing'")
+    if kind == "impossible":
+        raise NotPossible("no counterpart")
+    if kind == "memory":
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore lines")
+    if kind == "mistake":
+        raise ConfigError("give a smaller batch")
+    raise ValueError("first line\nsecond line")
+
+
+def test_calls_return_values_and_survive_exceptions() -> None:
+    with Worker() as worker:
+        assert worker.call(math.factorial, 5) == 120
+        with pytest.raises(CallFailed, match="ValueError: "):
+            worker.call(math.sqrt, -1)
+        assert worker.call(multiprocessing.get_start_method) == "fork"
+        assert worker.call(os.getpid) == worker.pid != os.getpid()
+        with pytest.raises(CallFailed, match="pickle"):
+            worker.call(opened, Path("nowhere"))  # a context manager stays in its process
+        assert worker.call(math.factorial, 3) == 6
+
+
+def test_a_kept_object_is_the_first_argument_and_is_closed_at_the_end(tmp_path: Path) -> None:
+    with Worker() as worker:
+        worker.keep(Counter, 10)
+        assert [worker.call(Counter.add, 1), worker.call(Counter.add, 2)] == [11, 13]
+    with Worker() as worker:
+        worker.keep(opened, tmp_path / "state")
+        assert worker.call(read) == "open"
+    assert (tmp_path / "state").read_text() == "closed"
+
+
+def test_the_reason_of_a_failure() -> None:
+    with Worker() as worker:
+        for kind, status, note in (
+            ("import", "not installed", "No module named 'nothing'"),
+            ("impossible", "not possible", "no counterpart"),
+            ("memory", "out of memory", "DefaultCPUAllocator: can't allocate memory"),
+            ("mistake", "failed", "give a smaller batch"),
+            ("value", "failed", "ValueError: first line (test_worker.py:"),
+        ):
+            with pytest.raises(CallFailed) as found:
+                worker.call(raise_of, kind)
+            assert found.value.status == status
+            assert found.value.note.startswith(note)
+
+
+def test_a_killed_process_is_out_of_memory() -> None:
+    with pytest.raises(CallFailed, match="status -9") as found:
+        isolated(signal.raise_signal, signal.SIGKILL)
+    assert found.value.status == "out of memory"
+    with pytest.raises(CallFailed, match="status 3") as found:
+        isolated(os._exit, 3)
+    assert found.value.status == "failed"
+
+
+def test_a_late_answer_is_never_taken_for_the_next_one() -> None:
+    with Worker() as worker:
+        with pytest.raises(CallFailed, match="no answer"):
+            worker.call(time.sleep, 600, seconds=0.5)
+        with pytest.raises(CallFailed, match="its process ended"):
+            worker.call(math.factorial, 5)
