@@ -24,8 +24,9 @@ ROOMS = ("pipelines", "preprocess", "models", "train", "bench")
 BUILD = """
 import sys
 from setuptools import build_meta
-build_meta.build_sdist(sys.argv[1])
-build_meta.build_wheel(sys.argv[1])
+folder = sys.argv[1]  # setuptools puts words of its own there
+build_meta.build_sdist(folder)
+build_meta.build_wheel(folder)
 """
 RECIPE = """
 [augment]
