@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish, not an accident: the loop finishes its step, writes a checkpoint
+"""SIGTERM and Ctrl-C as a request, not an accident: the loop finishes its step, writes a checkpoint
 and ends.
 
 In: nothing. Out: an Event that is set by the first signal; the second one ends the process at once.
