@@ -1,7 +1,8 @@
 """The commands `train`, `validate`, `predict` and `export`; as a program it is `train`.
 
 In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so
-that --help is quick. Several processes: torchrun --nproc-per-node N --no-python slipform train DATA ...
+that --help is quick. Several processes:
+torchrun --nproc-per-node N --no-python slipform train DATA ...
 """
 
 from __future__ import annotations
