@@ -60,7 +60,7 @@ def raw_copy(folder: Path, shorter_side: int) -> Path:
         A dataset folder in the cache folder.
     """
     from slipform.preprocess.encode import Encoding
-    from slipform.preprocess.prep import prepare
+    from slipform.preprocess.build import build_dataset
     from slipform.preprocess.source import Files, SampleSource
 
     manifest = read_manifest(folder)
@@ -76,5 +76,5 @@ def raw_copy(folder: Path, shorter_side: int) -> Path:
         splits={"train": Files(root, paths, beton.labels)},
         split_rule="the train split only",
     )
-    prepare(source, target, Encoding("raw", shorter_side=shorter_side))
+    build_dataset(source, target, Encoding("raw", shorter_side=shorter_side))
     return target

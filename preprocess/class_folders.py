@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.source import Files
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def image_folders(root: Path) -> list[str]:
@@ -41,13 +40,13 @@ def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
             for folder, _, files in os.walk(root / name)
             for file in files
             if (deep or folder == str(root / name))
-            and file.lower().endswith(SUFFIXES)
+            and file.lower().endswith(ENDINGS)
             and not file.startswith(".")
         )
         paths += found
         counts.append(len(found))
     if not paths:
-        raise DatasetError(f"{root} holds no images in its folders ({', '.join(SUFFIXES)}).")
+        raise DatasetError(f"{root} holds no images in its folders ({', '.join(ENDINGS)}).")
     return Files(root, paths, np.repeat(np.arange(len(classes), dtype=np.int64), counts))
 
 

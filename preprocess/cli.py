@@ -19,6 +19,13 @@ from slipform.preprocess.registry import Dataset, discover
 _FOLDER = click.Path(path_type=Path)
 
 
+class OnBad(click.Choice[str]):
+    """ "error" or "skip"; "fail", the old word for "error", is understood."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert("error" if value == "fail" else value, param, ctx)
+
+
 class _DatasetGroup(Group):
     """Finds the datasets' subcommands when they are asked for."""
 
@@ -84,16 +91,28 @@ def _command(dataset: Dataset) -> click.Command:
         ),
         click.Option(
             ["--on-bad"],
-            type=click.Choice(["fail", "skip"]),
-            default="fail",
+            type=OnBad(["error", "skip"]),
+            default="error",
             show_default=True,
             help=(
-                "fail: list all unusable images and write nothing; skip: leave them out and name"
+                "error: list all unusable images and write nothing; skip: leave them out and name"
                 " them in rejected.csv."
             ),
         ),
         click.Option(
-            ["--workers"],
+            ["--strict"],
+            is_flag=True,
+            help="Also JPEGs with damage that decoders pass over are unusable.",
+        ),
+        click.Option(
+            ["--bits"],
+            type=click.IntRange(8, 16),
+            default=16,
+            show_default=True,
+            help="How many bits of 16-bit PNG and TIFF files carry the image.",
+        ),
+        click.Option(
+            ["--threads", "--workers"],
             type=click.IntRange(0, 1024),
             default=0,
             help="Threads; 0, the default: one per core. The files are the same with any number.",
@@ -137,16 +156,20 @@ def _run(
     max_side: int | None,
     no_check: bool,
     on_bad: str,
-    workers: int,
+    strict: bool,
+    bits: int,
+    threads: int,
     source: Path | None = None,
     download: Path | None = None,
     **options: Any,
 ) -> None:
+    from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding
-    from slipform.preprocess.prep import prepare
     from slipform.preprocess.progress import progress_bar
 
-    how = Encoding(encoding, quality, shorter_side, max_side, check=not no_check)
+    how = Encoding(
+        encoding, quality, shorter_side, max_side, check=not no_check, bits=bits, strict=strict
+    )
     if dataset.takes_source and (source is None) == (download is None):
         raise click.UsageError(
             "give --source, the folder or archive with the raw data"
@@ -155,7 +178,9 @@ def _run(
     with _opened(dataset, source, download) as folder:
         samples = dataset.read(folder, **options)
         with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
-            manifest = prepare(samples, out, how, workers=workers, on_bad=on_bad, progress=progress)
+            manifest = build_dataset(
+                samples, out, how, threads=threads, on_bad=on_bad, progress=progress
+            )
     for name, info in manifest.splits.items():
         click.echo(f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB")
     if manifest.converted:
@@ -200,12 +225,13 @@ def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Ite
 @main.command()
 @click.argument("folder", type=_FOLDER)
 @click.option(
+    "--threads",
     "--workers",
     type=click.IntRange(0, 1024),
     default=0,
     help="Threads; 0, the default: one per core.",
 )
-def verify(folder: Path, workers: int) -> None:
+def verify(folder: Path, threads: int) -> None:
     """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
     from slipform.pipelines.manifest import read_manifest
     from slipform.preprocess.progress import progress_bar
@@ -215,7 +241,7 @@ def verify(folder: Path, workers: int) -> None:
     total = sum(info.num_samples for info in manifest.splits.values())
     faults = 0
     with progress_bar(total) as progress:
-        for fault in find_faults(folder, manifest, workers, progress):
+        for fault in find_faults(folder, manifest, threads, progress):
             click.echo(fault)
             faults += 1
     if faults:

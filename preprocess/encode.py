@@ -18,19 +18,31 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import JPG, RAW
-from slipform.preprocess.convert import check_size, decode_any, decode_jpeg, encode_jpeg, resize
-from slipform.preprocess.jpeg import is_jpeg, read_header
-from slipform.preprocess.source import Arrays, Pixels, Samples
+from slipform.pipelines.decoding.any_image import (
+    DecodedImage,
+    Pixels,
+    check_size,
+    decode,
+    resize,
+)
+from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
+from slipform.preprocess.source import Arrays, Samples
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How samples are stored.
 
-    mode "keep": JPEG bytes unchanged where they can be, other image files as JPEG, arrays as raw
-    pixels. "jpeg": everything encoded anew at `quality`. "raw": pixels. shorter_side and max_side
-    reduce larger images (None: no limit), in pixels. check: decode in full also what is kept as it
-    is.
+    Attributes:
+        mode: "keep": JPEG bytes unchanged where they can be, other image files as JPEG, arrays as
+            raw pixels. "jpeg": everything encoded anew. "raw": pixels.
+        quality: Of what is encoded as JPEG, 1 to 100.
+        shorter_side: Larger images are reduced so that their shorter side has so many pixels; None:
+            no limit.
+        max_side: The same for the longer side.
+        check: Decode in full also what is kept as it is.
+        bits: How many bits of 16-bit PNG and TIFF files carry the image, 8 to 16.
+        strict: Refuse JPEGs with damage that their decoder only warns about.
     """
 
     mode: str = "keep"
@@ -38,6 +50,8 @@ class Encoding:
     shorter_side: int | None = None
     max_side: int | None = None
     check: bool = True
+    bits: int = 16
+    strict: bool = False
 
     def fits(self, width: int, height: int) -> bool:
         """Whether no resizing is asked for an image of this size."""
@@ -89,7 +103,7 @@ class PixelSums:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A sample that cannot be stored: its position in the split, its label, and why."""
+    """A sample that cannot be stored, or is damaged: its position in the split, its label, why."""
 
     index: int
     label: int
@@ -113,6 +127,7 @@ class Chunk:
     pixel_sums: PixelSums
     converted: Counter[str]
     rejected: list[Rejected]
+    damaged: list[Rejected]
 
 
 class Stored(NamedTuple):
@@ -125,6 +140,7 @@ class Stored(NamedTuple):
     mode: int
     pixels: Pixels | None
     converted: tuple[str, ...] = ()
+    damage: str = ""
 
 
 def encode_chunk(
@@ -141,25 +157,24 @@ def encode_chunk(
         return _block(samples, start, stop, sum_every)
     parts: list[Stored] = []
     labels: list[int] = []
-    sums, rejected = PixelSums(), []
+    sums, rejected, damaged = PixelSums(), [], []
     for index in range(start, stop):
         if cancelled():
             break
         summed = sum_every > 0 and index % sum_every == 0
-        content = samples.read(index)
+        label = int(samples.labels[index])
         try:
-            stored = encode(content, encoding, encoding.check or summed)
+            stored = encode(samples.read(index), encoding, encoding.check or summed)
         except ValueError as error:
-            rejected.append(
-                Rejected(index, int(samples.labels[index]), samples.name(index), str(error))
-            )
+            rejected.append(Rejected(index, label, samples.name(index), str(error)))
             continue
+        if stored.damage:
+            damaged.append(Rejected(index, label, samples.name(index), stored.damage))
         if summed and stored.pixels is not None:
             sums.add_pixels(stored.pixels)
-        parts.append(
-            stored._replace(pixels=None) if stored.pixels is not None else stored
-        )  # bytes only: pixels are many times as large
-        labels.append(int(samples.labels[index]))
+        # Bytes only: pixels are many times as large.
+        parts.append(stored._replace(pixels=None) if stored.pixels is not None else stored)
+        labels.append(label)
     return Chunk(
         data=b"".join(part.data for part in parts),
         labels=np.array(labels, np.int64),
@@ -172,46 +187,60 @@ def encode_chunk(
         pixel_sums=sums,
         converted=Counter(reason for part in parts for reason in part.converted),
         rejected=rejected,
+        damaged=damaged,
     )
 
 
-def encode(content: bytes | Pixels, encoding: Encoding, decode: bool) -> Stored:
-    """One sample. decode: also where its bytes are kept. Raises ValueError for what is no sound
-    image."""
+def encode(content: bytes | Pixels, encoding: Encoding, check: bool) -> Stored:
+    """One sample as it is stored.
+
+    Args:
+        content: The bytes of an image file, or pixels uint8 [H, W] or [H, W, 3].
+        encoding: How.
+        check: Decode also where the bytes are kept.
+
+    Returns:
+        Its bytes, size and mode.
+
+    Raises:
+        ValueError: It is no sound image.
+    """
     changed: list[str] = []
+    damage = ""
     if not isinstance(content, bytes):
         pixels = content
-    elif not is_jpeg(content):
-        pixels, changed = decode_any(content)
     else:
-        header = read_header(content)
-        check_size(header.width, header.height)
-        keep = (
-            encoding.mode == "keep"
-            and not header.convert
-            and encoding.fits(header.width, header.height)
-        )
-        if keep and not decode:
-            return Stored(content, header.width, header.height, JPG, None)
-        pixels, changed = decode_any(content) if header.convert else (decode_jpeg(content), [])
-        changed += [reason for reason in header.convert if reason not in changed]
+        keep = False
+        if encoding.mode == "keep" and is_jpeg(content):
+            header = read_header(content)
+            check_size(header.width, header.height)
+            keep = not header.convert and encoding.fits(header.width, header.height)
+            if keep and not check:
+                return Stored(content, header.width, header.height, JPG, None)
+        decoded = decode(content, encoding.bits)
+        pixels, changed, damage = decoded.pixels, [*decoded.converted], decoded.damage
+        if damage and encoding.strict:
+            raise ValueError(f"damaged JPEG: {damage}")
         if keep:
-            if pixels.shape[:2] != (header.height, header.width):
-                raise ValueError(
-                    f"broken JPEG: it does not hold the {header.width} x {header.height} px of its"
-                    " header"
-                )
-            return Stored(content, header.width, header.height, JPG, pixels)
+            return Stored(content, header.width, header.height, JPG, pixels, (), damage)
     if not encoding.fits(pixels.shape[1], pixels.shape[0]):
         pixels = resize(pixels, encoding.shorter_side, encoding.max_side)
         changed.append("resized")
     height, width = pixels.shape[:2]
     if encoding.mode == "raw" or (encoding.mode == "keep" and not isinstance(content, bytes)):
-        rgb = np.ascontiguousarray(
-            pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-        )
-        return Stored(rgb.data.cast("B"), width, height, RAW, pixels, tuple(changed))
-    return Stored(encode_jpeg(pixels, encoding.quality), width, height, JPG, pixels, tuple(changed))
+        data: bytes | memoryview = DecodedImage(pixels).rgb.data.cast("B")
+        mode = RAW
+    else:
+        data, mode = encode_jpeg(pixels, encoding.quality), JPG
+    return Stored(data, width, height, mode, pixels, tuple(changed), damage)
+
+
+def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """JPEG bytes, 4:2:0 like a camera's; gray pixels as a gray JPEG."""
+    ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done, "OpenCV encodes every 8-bit image"
+    return data.tobytes()
 
 
 def _block(samples: Arrays, start: int, stop: int, sum_every: int) -> Chunk:
@@ -235,4 +264,5 @@ def _block(samples: Arrays, start: int, stop: int, sum_every: int) -> Chunk:
         pixel_sums=sums,
         converted=Counter(),
         rejected=[],
+        damaged=[],
     )

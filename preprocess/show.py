@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.decoding.any_image import Pixels, decode
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest
-from slipform.preprocess.convert import decode_jpeg
-from slipform.preprocess.source import Pixels
 
 GRID_ROWS, GRID_COLUMNS = 4, 8
 
@@ -112,8 +111,6 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
 
 
 def _pixels(beton: Beton, index: int) -> Pixels:
-    return (
-        beton.raw(index)
-        if beton.modes[index] == RAW
-        else decode_jpeg(beton.bytes_of(index).tobytes())
-    )
+    if beton.modes[index] == RAW:
+        return beton.raw(index)
+    return decode(beton.bytes_of(index).tobytes()).pixels

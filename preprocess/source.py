@@ -1,6 +1,6 @@
 """What a dataset file gives: per split, samples that can be read one by one, in a fixed order.
 
-In: nothing. Out: `SampleSource`, which `prep.prepare` turns into a dataset folder, and the three
+In: nothing. Out: `SampleSource`, which `build_dataset` turns into a dataset folder, and the three
 kinds of samples there are: files on disk (`Files`), arrays in memory (`Arrays`), images made on the
 fly (`Generated`). Nothing is read here before it is asked for, and nothing is kept: memory does not
 grow with the size of the images.
@@ -8,7 +8,6 @@ grow with the size of the images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from slipform.pipelines.decoding.image_file import read_bytes
 
 Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
@@ -47,16 +48,7 @@ class Files:
         return self.paths[index]
 
     def read(self, index: int) -> bytes:
-        # Five system calls; open() makes eight, which shows where nothing is decoded.
-        file = os.open(f"{self.root}/{self.paths[index]}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size = os.fstat(file).st_size
-            data = os.read(file, size + 1)  # one byte more would show that the file has grown
-            while len(data) != size and (more := os.read(file, 1 << 20)):
-                data += more
-            return data
-        finally:
-            os.close(file)
+        return read_bytes(f"{self.root}/{self.paths[index]}")
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Files:
         """These files only."""

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from slipform.pipelines.beton import JPG, Beton, crc32_path
+from slipform.pipelines.decoding.any_image import decode
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
-from slipform.preprocess.convert import check_size, decode_jpeg
-from slipform.preprocess.jpeg import read_header
 
 _AT_ONCE = 256  # samples handed to the threads together
 
@@ -26,12 +25,12 @@ _AT_ONCE = 256  # samples handed to the threads together
 def find_faults(
     folder: Path,
     manifest: Manifest,
-    workers: int = 0,
+    threads: int = 0,
     progress: Callable[[int], None] = lambda num: None,
 ) -> Iterator[str]:
     """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample
     (CRC-32, undecodable)."""
-    with ThreadPoolExecutor(workers or num_cores()) as pool:
+    with ThreadPoolExecutor(threads or num_cores()) as pool:
         for split, info in manifest.splits.items():
             path = folder / info.file
             try:
@@ -80,10 +79,8 @@ def _sample_fault(beton: Beton, index: int) -> str | None:
     try:
         beton.check_crc32(index)
         if beton.modes[index] == JPG:
-            data = beton.bytes_of(index).tobytes()
-            header = read_header(data)
-            check_size(header.width, header.height)
-            if decode_jpeg(data).shape[:2] != (beton.heights[index], beton.widths[index]):
+            pixels = decode(beton.bytes_of(index).tobytes()).pixels
+            if pixels.shape[:2] != (beton.heights[index], beton.widths[index]):
                 return "its size is not the one in the table"
     except SampleError as error:
         return error.message

@@ -19,6 +19,8 @@ MAY_IMPORT = {
         "slipform.pipelines.files",
         "slipform.pipelines.machine",
         "slipform.pipelines.decoding.any_image",
+        "slipform.pipelines.decoding.image_file",
+        "slipform.pipelines.decoding.jpeg_file",
         "slipform.pipelines.manifest",
         "slipform.pipelines.beton",
         "slipform.pipelines.errors",

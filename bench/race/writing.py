@@ -94,7 +94,7 @@ class Writing:
 
     def _ours(self, out: Path, *, check: bool = True) -> None:
         from slipform.preprocess.encode import Encoding
-        from slipform.preprocess.prep import prepare
+        from slipform.preprocess.build import build_dataset
         from slipform.preprocess.source import Arrays, Files, SampleSource
 
         task, labels = self._task, self.beton.labels
@@ -106,7 +106,7 @@ class Writing:
         )
         source = SampleSource(manifest.dataset, manifest.classes, {"train": samples}, "as given")
         encoding = Encoding("keep" if task.files else "raw", check=check)
-        prepare(source, out, encoding, workers=task.workers)
+        build_dataset(source, out, encoding, threads=task.workers)
 
     def _ours_unchecked(self, out: Path) -> None:
         self._ours(out, check=False)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 
+from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import DatasetError
-from slipform.preprocess.class_folders import SUFFIXES, image_folders, list_images
+from slipform.preprocess.class_folders import image_folders, list_images
 from slipform.preprocess.registry import Dataset
 from slipform.preprocess.source import Files, SampleSource
 from slipform.preprocess.splits import describe, divide, val_options
@@ -107,7 +108,7 @@ DATASETS = (
         example="prep images --source my/photos --out data/photos --shorter-side 256",
         read=read,
         files=(
-            f"one folder of images ({', '.join(SUFFIXES)}) per class, or train/, val/, test/ with"
+            f"one folder of images ({', '.join(ENDINGS)}) per class, or train/, val/, test/ with"
             " such folders"
         ),
         options=(

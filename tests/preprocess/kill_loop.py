@@ -1,5 +1,5 @@
-"""Run by test_safety.py in a process of its own, which forks a `prepare` for each round and kills
-it at a random moment.
+"""Run by test_safety.py in a process of its own, which forks a prep for each round and kills it
+at a random moment.
 
 In: a folder and a number of rounds. Out: one line per round: which dataset, old or new, the folder
 held afterwards. A fork, not a new interpreter, so that the random moment falls into the writing and
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
-from slipform.preprocess.prep import prepare
 from slipform.preprocess.source import Arrays, SampleSource
 from slipform.preprocess.verify import find_faults
 
@@ -40,24 +40,24 @@ def main() -> None:
     out, rounds = Path(sys.argv[1]) / "data", int(sys.argv[2])
     chance = random.Random(0)
     begin = time.perf_counter()
-    prepare(dataset(0), out, Encoding("raw"), workers=2)
+    build_dataset(dataset(0), out, Encoding("raw"), threads=2)
     seconds = time.perf_counter() - begin
     version = 0
     for number in range(1, rounds + 1):
         child = os.fork()
         if child == 0:
-            prepare(dataset(number), out, Encoding("raw"), workers=2)
+            build_dataset(dataset(number), out, Encoding("raw"), threads=2)
             os._exit(0)
         time.sleep(chance.uniform(0, 1.5 * seconds))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         manifest = read_manifest(out)
-        faults = list(find_faults(out, manifest, workers=1))
+        faults = list(find_faults(out, manifest, threads=1))
         assert not faults, faults
         assert manifest.dataset in (f"version-{version}", f"version-{number}"), manifest.dataset
         print("new" if manifest.dataset == f"version-{number}" else "old", flush=True)  # noqa: T201
         version = int(manifest.dataset.split("-")[1])
-    prepare(dataset(rounds + 1), out, Encoding("raw"), workers=2)
+    build_dataset(dataset(rounds + 1), out, Encoding("raw"), threads=2)
     assert os.listdir(out.parent) == ["data"], os.listdir(out.parent)
 
 

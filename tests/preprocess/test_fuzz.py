@@ -24,12 +24,12 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.archive import unpack
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.datasets.caltech101 import read_list
 from slipform.preprocess.datasets.cifar import read_cifar10
 from slipform.preprocess.datasets.mnist import read_idx
 from slipform.preprocess.encode import Encoding, encode
 from slipform.preprocess.pickles import read_pickle
-from slipform.preprocess.prep import prepare
 from slipform.preprocess.source import Generated, SampleSource
 
 BOUNDED = settings(
@@ -84,7 +84,7 @@ def test_images(kind: str) -> None:
     @BOUNDED
     def check(data: bytes) -> None:
         try:
-            stored = encode(data, Encoding(), decode=True)
+            stored = encode(data, Encoding(), check=True)
         except ValueError:
             return
         pixels = np.asarray(
@@ -294,11 +294,11 @@ def test_what_is_accepted_is_whole(contents: list[bytes]) -> None:
     contents.append(FILES["jpeg"])
     samples = Generated(contents.__getitem__, np.zeros(len(contents), np.int64), "made")
     with tempfile.TemporaryDirectory() as name:
-        manifest = prepare(
+        manifest = build_dataset(
             SampleSource("made", ["a"], {"train": samples}, ""),
             Path(name) / "out",
             on_bad="skip",
-            workers=2,
+            threads=2,
         )
         assert read_manifest(Path(name) / "out") == manifest
         beton = Beton(Path(name) / "out/train.beton")

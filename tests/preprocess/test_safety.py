@@ -18,9 +18,9 @@ from click.testing import CliRunner
 
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.cli import main
 from slipform.preprocess.encode import Encoding
-from slipform.preprocess.prep import prepare
 from slipform.preprocess.source import Arrays, Files, Generated, SampleSource
 from slipform.preprocess.verify import find_faults
 
@@ -45,7 +45,7 @@ def generated(make: Callable[[int], bytes | np.ndarray], num: int = 2000) -> Sam
 def old(tmp_path: Path) -> Iterator[Path]:
     """A folder with a dataset; afterwards that dataset must still be there, whole and alone."""
     out = tmp_path / "data"
-    prepare(dataset("old", 300), out)
+    build_dataset(dataset("old", 300), out)
     yield out
     manifest = read_manifest(out)
     assert manifest.dataset == "old"
@@ -81,7 +81,7 @@ def test_a_vanished_file_is_an_error_at_once(
     (raw / "60.jpg").unlink()
     begin = time.monotonic()
     with pytest.raises(FileNotFoundError, match=r"60\.jpg"):
-        prepare(SampleSource("made", ["a"], {"train": files}, ""), old)
+        build_dataset(SampleSource("made", ["a"], {"train": files}, ""), old)
     assert time.monotonic() - begin < 5
 
 
@@ -98,19 +98,19 @@ def test_a_failing_worker_stops_the_others(old: Path, error: type[BaseException]
 
     begin = time.monotonic()
     with pytest.raises(error):
-        prepare(generated(make), old, workers=2)
+        build_dataset(generated(make), old, threads=2)
     assert time.monotonic() - begin < 5
     assert len(calls) < 1000
 
 
 def test_a_crash_of_a_decoder_ends_the_run_and_the_next_one_cleans_up(tmp_path: Path) -> None:
-    prepare(dataset("old", 300), tmp_path / "data")
+    build_dataset(dataset("old", 300), tmp_path / "data")
     script = (
         "import os, sys\nfrom pathlib import Path; import numpy as np\nfrom"
-        " slipform.preprocess.prep import prepare; from slipform.preprocess.source import"
+        " slipform.preprocess.build import build_dataset; from slipform.preprocess.source import"
         " Generated, SampleSource\nmake = lambda i: os.kill(os.getpid(), 11) if i == 500 else"
         " np.zeros((20, 20, 3), np.uint8)\nsamples = Generated(make, np.zeros(2000, np.int64),"
-        " 'made')\nprepare(SampleSource('made', ['a'], {'train': samples}, ''),"
+        " 'made')\nbuild_dataset(SampleSource('made', ['a'], {'train': samples}, ''),"
         " Path(sys.argv[1]))\n"
     )
     done = subprocess.run(
@@ -119,7 +119,7 @@ def test_a_crash_of_a_decoder_ends_the_run_and_the_next_one_cleans_up(tmp_path: 
     assert done.returncode == -signal.SIGSEGV
     assert read_manifest(tmp_path / "data").dataset == "old"
     assert ".data.prep" in os.listdir(tmp_path)
-    prepare(dataset("new", 300), tmp_path / "data")
+    build_dataset(dataset("new", 300), tmp_path / "data")
     assert os.listdir(tmp_path) == ["data"]
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_grow_is_an_error(old: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
         with pytest.raises(OSError, match="too large"):
-            prepare(dataset(), old, Encoding("raw"))
+            build_dataset(dataset(), old, Encoding("raw"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -141,7 +141,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     ).returncode:
         pytest.skip("mounting a tmpfs is not permitted here")
     try:
-        prepare(dataset("old", 300), disk / "data")
+        build_dataset(dataset("old", 300), disk / "data")
         begin = time.monotonic()
         sizes = ["--num-train", "3000", "--min-size", "64", "--max-size", "64", "--encoding", "raw"]
         result = CliRunner().invoke(main, ["shapes", "--out", str(disk / "data"), *sizes])
@@ -160,7 +160,7 @@ def test_two_runs_to_one_folder(old: Path) -> None:
 
     with replacing(old) as folder:
         with pytest.raises(DatasetError, match="another prep"):
-            prepare(dataset(), old)
+            build_dataset(dataset(), old)
         for path in old.iterdir():  # leave the same dataset behind
             (folder / path.name).write_bytes(path.read_bytes())
 
@@ -169,16 +169,16 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.txt").write_text("years of work")
     with pytest.raises(DatasetError, match=r"thesis\.txt"):
-        prepare(dataset(), tmp_path / "home")
+        build_dataset(dataset(), tmp_path / "home")
     assert (tmp_path / "home/thesis.txt").read_text() == "years of work"
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="is a file"):
-        prepare(dataset(), tmp_path / "file")
+        build_dataset(dataset(), tmp_path / "file")
 
 
 def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    prepare(dataset("first"), tmp_path / "data")
-    prepare(dataset("second", 100), tmp_path / "data")
+    build_dataset(dataset("first"), tmp_path / "data")
+    build_dataset(dataset("second", 100), tmp_path / "data")
     assert read_manifest(tmp_path / "data").dataset == "second"
     assert os.listdir(tmp_path) == ["data"]
 
@@ -208,14 +208,14 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; import cv2; import numpy as np\n"
-        "from slipform.preprocess.prep import prepare; from slipform.preprocess.source import"
-        " Generated, SampleSource\n"
+        "from slipform.preprocess.build import build_dataset\n"
+        "from slipform.preprocess.source import Generated, SampleSource\n"
         "jpeg = lambda i: cv2.imencode('.jpg', np.full((64, 48 + i % 40, 3), i % 251,"
         " np.uint8))[1].tobytes()\n"
         "labels = np.arange(200000, dtype=np.int64) % 10\n"
         "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels,"
         " 'made')}, '')\n"
-        "prepare(source, Path(sys.argv[1]), workers=2)\n"
+        "build_dataset(source, Path(sys.argv[1]), threads=2)\n"
         # VmHWM; ru_maxrss would count what the parent had when it forked
         "print(int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) // 1000)\n"
     )

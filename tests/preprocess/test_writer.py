@@ -18,8 +18,8 @@ from PIL import Image
 from slipform.pipelines.beton import HEADER, JPG, RAW, Beton
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Chunk, Encoding, PixelSums
-from slipform.preprocess.prep import prepare
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
 
@@ -39,6 +39,7 @@ def chunk(parts: list[bytes]) -> Chunk:
         num,
         PixelSums(),
         Counter(),
+        [],
         [],
     )
 
@@ -102,7 +103,7 @@ def source(num: int = 300) -> SampleSource:
 def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None:
     folders = [tmp_path / str(workers) for workers in (1, 2, 5)]
     for folder, workers in zip(folders, (1, 2, 5), strict=True):
-        prepare(source(), folder, Encoding(mode), workers=workers)
+        build_dataset(source(), folder, Encoding(mode), threads=workers)
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
         "dataset.json",
@@ -116,7 +117,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None
 
 
 def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
-    manifest = prepare(source(), tmp_path / "out")
+    manifest = build_dataset(source(), tmp_path / "out")
     assert read_manifest(tmp_path / "out") == manifest
     beton = Beton(tmp_path / "out" / "train.beton")
     info = manifest.splits["train"]
@@ -141,8 +142,8 @@ def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
 
 def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> None:
     exact, estimated = (
-        prepare(source(800), tmp_path / "a"),
-        prepare(source(800), tmp_path / "b", Encoding(check=False)),
+        build_dataset(source(800), tmp_path / "a"),
+        build_dataset(source(800), tmp_path / "b", Encoding(check=False)),
     )
     assert exact.options["statistics"] == "all pixels of train"
     assert estimated.options["statistics"] == "every 7th image of train"
@@ -161,7 +162,7 @@ def test_arrays_in_bulk_equal_arrays_one_by_one(tmp_path: Path, layout: str) -> 
     arrays = Arrays(images, labels, "made")
     assert arrays.size == (10, 12)
     odd = arrays.subset(np.arange(1, 5000, 2)).subset(np.arange(0, 2500, 5))
-    manifest = prepare(
+    manifest = build_dataset(
         SampleSource("made", list("abc"), {"train": arrays, "test": odd}, ""),
         tmp_path / "out",
         Encoding("raw"),
@@ -186,10 +187,10 @@ def bad_source() -> SampleSource:
 
 
 def test_bad_samples_fail_with_a_full_list_and_write_nothing(tmp_path: Path) -> None:
-    prepare(source(50), tmp_path / "out")
+    build_dataset(source(50), tmp_path / "out")
     before = (tmp_path / "out/dataset.json").read_bytes()
     with pytest.raises(DatasetError) as error:
-        prepare(bad_source(), tmp_path / "out")
+        build_dataset(bad_source(), tmp_path / "out")
     assert "2 samples" in error.value.message
     assert "made:3" in error.value.message
     assert "made:77" in error.value.message
@@ -198,7 +199,7 @@ def test_bad_samples_fail_with_a_full_list_and_write_nothing(tmp_path: Path) -> 
 
 
 def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
-    manifest = prepare(bad_source(), tmp_path / "out", on_bad="skip")
+    manifest = build_dataset(bad_source(), tmp_path / "out", on_bad="skip")
     assert manifest.rejected == 2
     beton = Beton(tmp_path / "out/train.beton")
     np.testing.assert_array_equal(beton.labels, np.delete(np.arange(100) % 4, [3, 77]))

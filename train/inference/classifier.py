@@ -22,7 +22,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.resolve import RunConfig
 from slipform.train.inference.export import export_model
-from slipform.train.inference.predict import BATCH_SIZE, Image, as_list, read_batches
+from slipform.train.inference.predict import BATCH_SIZE, Image, ImageBatch, as_list, read_batches
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run import checkpoint
@@ -146,7 +146,7 @@ class Classifier:
         if top < 1:
             raise ConfigError(f"top = {top}: give 1 or more")
         top = min(top, len(self.classes))
-        for part in read_batches(images, self.spec, self._functions.precision, self.device):
+        for part in self._batches(images):
             rows: list[tuple[tuple[str, float], ...]] = []
             if part.tensor is not None:
                 shares, places = self._logits(part.tensor).softmax(1).topk(top, dim=1)
@@ -158,6 +158,10 @@ class Classifier:
                 image = images[index]
                 path = Path(image) if isinstance(image, str | Path) else None
                 yield Prediction(index, path, () if error else next(read), error)
+
+    def _batches(self, images: Sequence[Image]) -> Iterator[ImageBatch]:
+        precision, options = self._functions.precision, self.manifest.options
+        return read_batches(images, self.spec, precision, self.device, options)
 
     def logits(self, images: Image | Sequence[Image]) -> Tensor:
         """The net's output for images.
@@ -172,9 +176,7 @@ class Classifier:
             SlipformError: An image cannot be read.
         """
         found = []
-        for part in read_batches(
-            as_list(images), self.spec, self._functions.precision, self.device
-        ):
+        for part in self._batches(as_list(images)):
             for index, error in part.errors:
                 if error:
                     raise SlipformError(f"image {index}: {error}")

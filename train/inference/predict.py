@@ -6,7 +6,7 @@ loader's own resampling code. A batch holds few large images or many small ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import torch
-from PIL import ImageOps
 from torch import Tensor
 
+from slipform.pipelines.decoding.any_image import (
+    DecodedImage,
+    decode,
+    from_pillow,
+    quiet_decoders,
+    resize,
+)
+from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -44,18 +51,26 @@ class ImageBatch:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those with an image's ending in the folders named, sorted. Raises
-    SlipformError for none."""
-    endings = PIL.Image.registered_extensions()
+    """The files named, and those with an image's ending in the folders named, sorted.
+
+    Args:
+        paths: Files and folders; folders are searched at any depth.
+
+    Returns:
+        Image files. Those named by themselves are not looked at yet.
+
+    Raises:
+        SlipformError: A folder holds no file with an ending of `image_file.ENDINGS`.
+    """
     found: list[Path] = []
     for path in paths:
         inside = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
             if path.is_dir()
             else [path]
         )
         if not inside:
-            raise SlipformError(f"{path} holds no images")
+            raise SlipformError(f"{path} holds no images ({', '.join(ENDINGS)})")
         found += inside
     return found
 
@@ -67,27 +82,44 @@ def as_list(images: Image | Sequence[Image]) -> Sequence[Image]:
     return [images] if isinstance(images, str | Path | PIL.Image.Image) else images
 
 
-def read_pixels(image: Path | PIL.Image.Image) -> Pixels:
-    """uint8 [H, W, 3] as a viewer shows it: upright, first frame, transparency over white, 16 bits
-    reduced to 8."""
-    if isinstance(image, Path):
-        with PIL.Image.open(image) as file:
-            image = ImageOps.exif_transpose(file)
-    if image.mode in ("I", "I;16", "I;16B", "F"):
-        values = np.asarray(image, np.float64)
-        image = PIL.Image.fromarray(
-            np.clip(values / 257 if values.max(initial=0) > 255 else values, 0, 255)
-            .round()
-            .astype(np.uint8)
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    return np.ascontiguousarray(image.convert("RGB"), np.uint8)
+def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> Pixels:
+    """An image as prep would store it, before any JPEG encoding.
+
+    Args:
+        image: A file of any format that prep reads, or what Pillow made of one.
+        options: Those of the dataset's manifest; "bits", "shorter_side" and "max_side" matter.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        ValueError: It is no regular file, or no sound image.
+        OSError: It does not exist, or the disk fails.
+    """
+    bits = _option(options, "bits") or 16
+    with quiet_decoders():
+        if isinstance(image, Path):
+            pixels = decode(read_bytes(image), bits).pixels
+        else:
+            pixels = from_pillow(image, bits).pixels
+    reduced = resize(pixels, _option(options, "shorter_side"), _option(options, "max_side"))
+    return DecodedImage(reduced).rgb
+
+
+def _option(options: Mapping[str, Any], name: str) -> int | None:
+    """A whole number that prep was given; None where it was not given."""
+    value = options.get(name)
+    if value is None or (type(value) is int and 1 <= value <= 65_535):
+        return value
+    raise SlipformError(f'the dataset says {name} = "{value}", which is no size. Run prep again.')
 
 
 def read_batches(
-    images: Sequence[Image], spec: Augmentation, dtype: torch.dtype, device: torch.device
+    images: Sequence[Image],
+    spec: Augmentation,
+    dtype: torch.dtype,
+    device: torch.device,
+    options: Mapping[str, Any],
 ) -> Iterator[ImageBatch]:
     """The images in order, in batches whose decoded pixels are bounded in bytes.
 
@@ -96,6 +128,7 @@ def read_batches(
         spec: What evaluation does to an image, resolved.
         dtype: Of the tensors.
         device: Of the tensors.
+        options: Those of the dataset's manifest, which say how prep read its files.
     """
     settings = Settings(spec, BATCH_SIZE, dtype, device, threads=torch.get_num_threads())
     pool = RenderPool(settings, 2)
@@ -103,7 +136,7 @@ def read_batches(
         errors: list[tuple[int, str]] = []
         read: list[Pixels] = []
         for index, image in enumerate(images):
-            pixels, error = _try_to_read(image)
+            pixels, error = _try_to_read(image, options)
             errors.append((index, error))
             if pixels is not None:
                 read.append(pixels)
@@ -115,7 +148,7 @@ def read_batches(
         pool.close()
 
 
-def _try_to_read(image: Image) -> tuple[Pixels | None, str]:
+def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[Pixels | None, str]:
     """The pixels, or why there are none."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -126,8 +159,8 @@ def _try_to_read(image: Image) -> tuple[Pixels | None, str]:
             return None, f"{image.dtype} {list(image.shape)}: give uint8 [H, W, 3] or [H, W]"
         return np.ascontiguousarray(image), ""
     try:
-        return read_pixels(Path(image) if isinstance(image, str) else image), ""
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for damaged files
+        return read_pixels(Path(image) if isinstance(image, str) else image, options), ""
+    except (ValueError, OSError) as error:
         return None, f"cannot be read as an image ({error})"
 
 

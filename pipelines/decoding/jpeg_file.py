@@ -15,6 +15,7 @@ _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END = 0xDA, 0xD9
 _APP1 = 0xE1
+ORIENTATION_TAG = 0x0112  # of EXIF
 _SEGMENT = struct.Struct(">BBH").unpack_from  # 0xFF, marker, length
 
 
@@ -64,14 +65,14 @@ def read_header(data: bytes) -> JpegHeader:
 
 
 def _orientation(segment: bytes) -> int:
-    """EXIF's tag 0x0112, 1..8; 1, upright, where the tags are missing or unreadable, as viewers
+    """EXIF's orientation, 1..8; 1, upright, where the tags are missing or unreadable, as viewers
     have it."""
     from PIL import Image
 
     try:
         exif = Image.Exif()
         exif.load(segment)
-        value = exif.get(0x0112, 1)
+        value = exif.get(ORIENTATION_TAG, 1)
     except Exception:  # whatever Pillow makes of damaged tags
         return 1
     return value if value in range(1, 9) else 1

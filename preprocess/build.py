@@ -1,4 +1,4 @@
-"""`prepare`: a SampleSource becomes a dataset folder. The flow of the whole package, in one place.
+"""`build_dataset`: a SampleSource becomes a dataset folder. The flow of the package, in one place.
 
     source.splits --chunks--> threads: read, check, convert, encode, CRC --in order--> a writer per
     split --> folder exchanged
@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import os
 import threading
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from PIL import Image
 
+from slipform.pipelines.decoding.any_image import quiet_decoders
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
@@ -47,19 +46,19 @@ STATISTICS_SAMPLES = (
 Progress = Callable[[int], None]
 
 
-def prepare(
+def build_dataset(
     source: SampleSource,
     out: Path,
     encoding: Encoding = KEEP,
     *,
-    workers: int = 0,
-    on_bad: str = "fail",
+    threads: int = 0,
+    on_bad: str = "error",
     progress: Progress = lambda num_samples: None,
 ) -> Manifest:
     """Write `source` to the folder `out`, replacing a dataset that is there, whole or not at all.
     Returns its manifest.
 
-    workers: threads, 0 for one per core. on_bad: "fail" lists all unusable samples and writes
+    threads: 0 for one per core. on_bad: "error" lists all unusable samples and writes
     nothing, "skip" leaves them out and names them in rejected.csv. progress(n): n more samples are
     done. Raises DatasetError, OSError (full disk, vanished file).
     """
@@ -68,7 +67,7 @@ def prepare(
             f"no image is left for train: {source.split_rule}. Choose other fractions, or complete"
             " the lists."
         )
-    threads = workers or num_cores()
+    threads = threads or num_cores()
     rejected: list[tuple[str, Rejected]] = []
     splits: dict[str, SplitInfo] = {}
     converted: Counter[str] = Counter()
@@ -100,7 +99,7 @@ def prepare(
                 writer.seal
             )  # flushing and hashing, while the next split is read
         hashes = {split: future.result() for split, future in sealed.items()}
-        if rejected and on_bad == "fail":
+        if rejected and on_bad == "error":
             raise DatasetError(_listing(rejected))
         if rejected:
             _write_rejected(folder / "rejected.csv", rejected)
@@ -186,14 +185,11 @@ def _chunks(
 
 @contextmanager
 def _decoders_for_threads() -> Iterator[None]:
-    """One thread per OpenCV call, as the samples run in parallel; Pillow's warnings unsaid, except
-    that of bombs: an error."""
+    """One thread per OpenCV call, as the samples run in parallel."""
     cv2_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with quiet_decoders():
             yield
     finally:
         cv2.setNumThreads(cv2_threads)
@@ -204,6 +200,8 @@ def _noted(encoding: Encoding) -> dict[str, Any]:
     noted: dict[str, Any] = {"encoding": encoding.mode, "checked": encoding.check}
     if encoding.mode != "raw":
         noted["quality"] = encoding.quality
+    if encoding.bits != 16:
+        noted["bits"] = encoding.bits
     return noted | {
         name: side
         for name in ("shorter_side", "max_side")
