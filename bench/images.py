@@ -59,8 +59,8 @@ def raw_copy(folder: Path, shorter_side: int) -> Path:
     Returns:
         A dataset folder in the cache folder.
     """
-    from slipform.preprocess.encode import Encoding
     from slipform.preprocess.build import build_dataset
+    from slipform.preprocess.encode import Encoding
     from slipform.preprocess.source import Files, SampleSource
 
     manifest = read_manifest(folder)

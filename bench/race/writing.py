@@ -93,8 +93,8 @@ class Writing:
         return np.stack([self.beton.raw(index) for index in range(len(self.beton))])
 
     def _ours(self, out: Path, *, check: bool = True) -> None:
-        from slipform.preprocess.encode import Encoding
         from slipform.preprocess.build import build_dataset
+        from slipform.preprocess.encode import Encoding
         from slipform.preprocess.source import Arrays, Files, SampleSource
 
         task, labels = self._task, self.beton.labels
