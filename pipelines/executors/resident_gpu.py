@@ -118,5 +118,7 @@ class ResidentGpuExecutor:
 
     def close(self) -> None:
         self._jobs.clear()
+        if self._side is not None:
+            self._side.close()
         self._ring.clear()
         self._pixels = torch.empty(0, dtype=torch.uint8, device=self._settings.device)

@@ -19,10 +19,16 @@ class SideStream:
     Work enqueued on a slot waits only for what the consumer had enqueued when it asked for the
     batch after the one that lay there (a batch is valid until then). The consumer waits only for
     its own slot, not for the batches made ahead behind it.
+
+    Slots and whatever else is filled or read on the side stream must have been allocated on the
+    stream that is current here, and `close` must be called there before they are freed: torch gives
+    a freed block to later work on the stream that it was allocated on.
     """
 
     def __init__(self, device: torch.device, num_slots: int) -> None:
         self.stream = torch.cuda.Stream(device)
+        # A block that the allocator used before may still be in use there.
+        self.stream.wait_stream(torch.cuda.current_stream(device))
         self._free = [torch.cuda.Event() for _ in range(num_slots)]
         self._filled = [torch.cuda.Event() for _ in range(num_slots)]
         self._handed_out: int | None = None
@@ -55,3 +61,8 @@ class SideStream:
         for event in self._free:
             event.record(current)
         self._handed_out = None
+
+    def close(self) -> None:
+        """What the current stream does from here on comes after all work on the side stream, so
+        that the slots may be freed. May be called twice."""
+        torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)

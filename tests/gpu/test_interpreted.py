@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.timeout(3000)  # all cases take 5 minutes of a free core
+
 BORDERS = ("zero", "reflect", "edge")
 BOX = {"image_size": 17, "crop": "random_resized", "flip": "both", "jitter": [0.4, 0.4, 0.4, 0.1]}
 WARP = {"image_size": 19, "resize": 24, "rotation": 40.0, "perspective": 0.4, "zoom": [0.5, 1.5]}

@@ -98,12 +98,12 @@ def join(device: str) -> Iterator[Process]:
     An error of the others' connection becomes a SlipformError that says what to do.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if world_size == 1:
-        yield Process(pick_device(device, 0))
-        return
-    chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
+    chosen = pick_device(device, int(os.environ["LOCAL_RANK"]) if world_size > 1 else 0)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    if world_size == 1:
+        yield Process(chosen)
+        return
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield Process(chosen, dist.get_rank(), world_size)
