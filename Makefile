@@ -1,6 +1,8 @@
 # setup: the environment · demo: raw images to a trained model in minutes · test: what CI runs · format: tidy the code
 .PHONY: setup demo test format
 BIN := .venv/bin
+# Real datasets for the tests that need them: a folder with caltech101, cifar10 and mnist.
+export SLIPFORM_TEST_DATA ?= $(wildcard ../shared/data)
 
 setup:
 	@PYTHON="$(PYTHON)" .ci/setup

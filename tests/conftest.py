@@ -3,12 +3,14 @@ has them."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+REAL_DATA = "SLIPFORM_TEST_DATA"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,10 +21,28 @@ def _one_thread_for_torch() -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real Caltech-101, CIFAR-10 and MNIST; skips where they are missing."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real data at {SHARED_DATA}")
-    return SHARED_DATA
+    """The folder with the real Caltech-101, CIFAR-10 and MNIST; skips where none is named."""
+    folder = os.environ.get(REAL_DATA)
+    if not folder:
+        pytest.skip(f"needs real data: set {REAL_DATA} to a folder with caltech101, cifar10, mnist")
+    path = Path(folder)
+    assert path.is_dir(), f"{REAL_DATA}={folder} is no folder"
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line per reason: how many tests were skipped, so that none vanishes unseen."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        where = report.longrepr
+        reason = where[2] if isinstance(where, tuple) else str(where)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    if deselected := len(terminalreporter.stats.get("deselected", [])):
+        reasons["not chosen by -m or -k"] = deselected
+    if reasons:
+        terminalreporter.section("not run")
+        for reason, number in reasons.most_common():
+            terminalreporter.write_line(f"{number:5} {reason}")
 
 
 def _prep_shapes(out: Path, *options: str) -> Path:
