@@ -79,14 +79,15 @@ def run_config(point: Point, work: Work) -> Any:
         A RunConfig: SGD with momentum, cross entropy.
     """
     from slipform.models.registry import ModelConfig
-    from slipform.train.config.sections import DataConfig, OptimizerConfig, RunConfig, TrainConfig
+    from slipform.train.config.run_config import RunConfig
+    from slipform.train.config.sections import DataConfig, Sgd, TrainConfig
 
     own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
         data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
         augment=work.augment,
         model=ModelConfig(name=point.model, small_input=own_stem),
-        optimizer=OptimizerConfig(lr=0.001, momentum=0.9),
+        optimizer=Sgd(lr=0.001, momentum=0.9),
         train=TrainConfig(
             batch_size=point.batch_size,
             precision=point.precision,  # type: ignore[arg-type]

@@ -73,7 +73,8 @@ def train(
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     """
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.resolve import load_recipe, load_runs, resolve
+    from slipform.train.config.recipe import load_runs, run_recipe
+    from slipform.train.config.resolve import resolve
     from slipform.train.run.folder import free_name, run_config
 
     if every:
@@ -93,7 +94,7 @@ def train(
                 " out."
             )
         data = data or Path(run_config(resume).data.folder)
-        config = resolve(load_recipe(resume / "config.toml"), sets)
+        config = resolve(run_recipe(resume / "config.toml"), sets)
         out = resume
     elif data is None:
         raise click.UsageError(

@@ -1,0 +1,1 @@
+"""The configuration of a run: sections, recipes, `--set`, TOML. See `resolve.resolve`."""

@@ -217,12 +217,8 @@ class Classifier:
         manifest = read_manifest(folder)
         manifest.split(split)
         self._places(manifest, folder)
-        config = self.config.model_copy(
-            update={
-                "data": self.config.data.model_copy(update={"folder": str(folder)}),
-                "augment": self.config.augment.resolved(self.manifest.mean, self.manifest.std),
-            }
-        )
+        augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
+        config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
         return open_split(config, split, self._functions, Process(self.device), BATCH_SIZE)
 
     def export(self, format: str, out: Path | str | None = None) -> Path:

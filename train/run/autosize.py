@@ -14,7 +14,7 @@ import torch
 from slipform.pipelines.batch import SyntheticLoader
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest
-from slipform.train.config.sections import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.step import train_step

@@ -15,7 +15,7 @@ import torch
 from slipform.models import freeze
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
-from slipform.train.config.resolve import RunConfig, ignored
+from slipform.train.config.resolve import RunConfig
 from slipform.train.machine.device import pick_precision, set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.run import checkpoint, folder
@@ -81,14 +81,12 @@ def open_run(
     """Open everything; where `resume`, go on from the newest whole checkpoint in `out`."""
     set_up(config.train, process.device)
     manifest = read_manifest(data)
-    config = config.model_copy(
-        update={"data": config.data.model_copy(update={"folder": str(data.resolve())})}
-    )
+    config = config.replace("data.folder", str(data.resolve()))
     config = _with_batch_size(config, manifest, process)
     if process.is_main:
         folder.check(out, resume=resume, overwrite=overwrite)
     process.broadcast_object(None)  # all have opened the data and the folder is theirs
-    messages = ignored(config)
+    messages: list[str] = []
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
     loader = _train_loader(config, process)
@@ -174,9 +172,7 @@ def _with_batch_size(config: RunConfig, manifest: Manifest, process: Process) ->
     found = process.broadcast_object(
         find_batch_size(config, manifest, process) if process.is_main else None
     )
-    return config.model_copy(
-        update={"train": config.train.model_copy(update={"batch_size": found})}
-    )
+    return config.replace("train.batch_size", found)
 
 
 def _headline(

@@ -7,7 +7,6 @@ changed.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,8 @@ import torch
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
-from slipform.train.config.resolve import RunConfig, check, to_toml
+from slipform.train.config.recipe import parse_config
+from slipform.train.config.resolve import RunConfig, to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.step.state import TrainState
 
@@ -61,9 +61,9 @@ def restore(
             f"the checkpoint has version {saved['version']}, this program reads {VERSION}: start"
             " again with --overwrite"
         )
-    changes = differences(check(tomllib.loads(saved["config"])), config)
+    changes = differences(parse_config(saved["config"], "the checkpoint"), config)
     for name, (before, now) in changes.items():
-        if name.startswith(_FIXED):
+        if name in _FIXED or name.partition(".")[0] in _FIXED:
             raise ConfigError(
                 f"{name} was {before}, now it is {now}: a run cannot go on with that. Start a new"
                 " one; its model.weights may name this run's folder."
@@ -83,9 +83,15 @@ def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]
     found = {}
     for section, values in new.items():
         if isinstance(values, dict):
+            before_section = old[section]
             for name, value in values.items():
-                if old[section][name] != value and (section, name) != ("data", "folder"):
-                    found[f"{section}.{name}"] = (old[section][name], value)
+                # Another optimizer, schedule or loss has settings that the one before has not.
+                if (
+                    name in before_section
+                    and before_section[name] != value
+                    and (section, name) != ("data", "folder")
+                ):
+                    found[f"{section}.{name}"] = (before_section[name], value)
     return found
 
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from slipform.models import freeze, registry
 from slipform.models.weights import LoadReport
 from slipform.pipelines.errors import ConfigError
-from slipform.train.config.sections import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_compile, pick_precision
 from slipform.train.machine.distributed import Process
 from slipform.train.step.loss import make_loss

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
-from slipform.train.config.sections import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.metrics import Evaluation, Totals
 from slipform.train.step.state import StepFunctions, TrainState

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL, Mix
-from slipform.train.config.sections import LossConfig
+from slipform.train.config.sections import CrossEntropy, LossConfig
 
 LossFunction = Callable[[Tensor, Tensor, Mix | None], Tensor]
 _PerSample = Callable[[Tensor, Tensor], Tensor]
@@ -24,7 +24,7 @@ _PerSample = Callable[[Tensor, Tensor], Tensor]
 def make_loss(config: LossConfig) -> LossFunction:
     """The loss of a configuration."""
     per_sample: _PerSample
-    if config.name == "cross_entropy":
+    if isinstance(config, CrossEntropy):
         per_sample = partial(
             F.cross_entropy,
             reduction="none",

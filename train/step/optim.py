@@ -19,7 +19,15 @@ from torch.optim import Optimizer
 
 from slipform.models.freeze import parameter_groups
 from slipform.pipelines.errors import ConfigError
-from slipform.train.config.sections import OptimizerConfig
+from slipform.train.config.sections import (
+    Adam,
+    AdamW,
+    Asgd,
+    Muon,
+    OptimizerConfig,
+    RmsProp,
+    Sgd,
+)
 
 Group = dict[str, Any]
 
@@ -28,7 +36,9 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimize
     """The optimizers of a configuration. Each group's "initial_lr" is what `set_learning_rate`
     multiplies."""
     optimizers = (
-        _muon(config, model) if config.name == "muon" else (_one(config, _groups(config, model)),)
+        _muon(config, model)
+        if isinstance(config, Muon)
+        else (_one(config, _groups(config, model)),)
     )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -51,37 +61,33 @@ def _groups(config: OptimizerConfig, model: nn.Module) -> list[Group]:
 def _one(config: OptimizerConfig, groups: list[Group]) -> Optimizer:
     # fused: one pass over the memory in place of several. AlexNet's SGD step on 2 cores (AVX2): 35
     # ms, 50 to 97 ms without.
-    match config.name:
-        case "sgd":
+    match config:
+        case Sgd():
             return _with_momentum(
                 torch.optim.SGD(
                     groups, momentum=config.momentum, nesterov=config.nesterov, fused=True
                 )
             )
-        case "asgd":
+        case Asgd():
             return torch.optim.ASGD(groups)
-        case "adam":
+        case Adam():
             return torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
-        case "adamw":
+        case AdamW():
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
-        case "rmsprop":
+        case RmsProp():
             return torch.optim.RMSprop(
                 groups, alpha=config.alpha, eps=config.eps, momentum=config.momentum
             )
-        case "muon":
+        case Muon():
             raise AssertionError("muon is more than one optimizer")
 
 
-def _muon(config: OptimizerConfig, model: nn.Module) -> tuple[Optimizer, ...]:
+def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:
     if not hasattr(torch.optim, "Muon"):
         raise ConfigError(
             f'optimizer.name = "muon" needs torch 2.9 or newer; this is {torch.__version__}'
         )
-    others: dict[str, Any] = {"name": config.rest, "momentum": config.rest_momentum}
-    others["nesterov"] = config.nesterov and config.rest_momentum > 0
-    if config.rest_lr is not None:
-        others |= {"lr": config.rest_lr, "body_lr": None}
-    rest_config = config.model_copy(update=others)
+    rest_config = config.rest_config()
 
     def part(config: OptimizerConfig, hidden: bool) -> list[Group]:
         chosen = []

@@ -15,7 +15,15 @@ from __future__ import annotations
 import bisect
 import math
 
-from slipform.train.config.sections import ScheduleConfig
+from slipform.train.config.sections import (
+    Constant,
+    Cosine,
+    Linear,
+    MultiStep,
+    OneCycle,
+    ScheduleConfig,
+    Step,
+)
 
 
 def factor(config: ScheduleConfig, position: float, epochs: int) -> float:
@@ -32,18 +40,18 @@ def factor(config: ScheduleConfig, position: float, epochs: int) -> float:
 
 def _curve(config: ScheduleConfig, position: float, done: float) -> float:
     """Without warm-up; `done` is the share of the curve that lies behind, 0 to 1."""
-    match config.name:
-        case "constant":
+    match config:
+        case Constant():
             return 1.0
-        case "step":
+        case Step():
             return config.gamma ** (int(position) // config.step_size)
-        case "multistep":
+        case MultiStep():
             return config.gamma ** bisect.bisect_right(sorted(config.milestones), int(position))
-        case "linear":
+        case Linear():
             return 1.0 + (config.final_factor - 1.0) * done
-        case "cosine":  # Loshchilov and Hutter, 2017, without restarts
+        case Cosine():  # Loshchilov and Hutter, 2017, without restarts
             return _cosine(1.0, config.final_factor, done)
-        case "one_cycle":  # Smith and Topin, 2018; cosine pieces, as torch's OneCycleLR has them
+        case OneCycle():  # Smith and Topin, 2018; cosine pieces, as torch's OneCycleLR has them
             start = 1.0 / config.start_divisor
             if done < config.rise:
                 return _cosine(start, 1.0, done / config.rise)

@@ -143,9 +143,7 @@ def make_jobs(
         for run in recipe.runs:
             config = resolve(recipe, sets, manifest, run)
             seed = config.train.seed + offset
-            config = config.model_copy(
-                update={"train": config.train.model_copy(update={"seed": seed})}
-            )
+            config = config.replace("train.seed", seed)
             jobs.append(Job(run, config, out / run.name / f"seed-{seed}"))
     return jobs
 

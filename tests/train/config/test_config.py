@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipform.pipelines.errors import ConfigError
@@ -15,7 +15,6 @@ from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.train.config.resolve import (
     Recipe,
     dataset_defaults,
-    ignored,
     load_recipe,
     read_config,
     recipe_names,
@@ -72,6 +71,7 @@ def test_the_report_s_alexnet() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     description=st.text(),
     lr=st.floats(0, 1e9),
@@ -98,31 +98,6 @@ def test_any_settings_survive_toml(
     path.write_text(to_toml(config), encoding="utf-8")
     assert read_config(path) == config
     assert config.augment.normalize == (mean, (1.0, 2.0, 3.0))
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ("train.epoch=3", ['"train.epoch"', '"epochs"']),
-        ("optimizr.lr=3", ['"optimizr"', '"optimizer"']),
-        ("optimizer.name=sdg", ["optimizer.name", "'sdg'", '"sgd"']),
-        ("train.epochs=two", ["train.epochs", "'two'", "integer"]),
-        ("train.batch_size=0", ["train.batch_size = 0", "greater than or equal to 1", "'auto'"]),
-        ("augment.color_jitter.bright=3", ["augment.color_jitter.bright", '"brightness"']),
-        ("augment.color_jitter.hue=0.9", ["augment.color_jitter.hue", "0.5"]),
-        ("augment.crop=centre", ["augment.crop", '"center"']),
-        ("epochs=3", ['"epochs"', '"train.epochs"']),
-        ("model.head=linaer", ['"linaer"', '"linear"']),
-        ("augment.scale=[1]", ["augment.scale"]),
-        ("train.deterministic=1", ["train.deterministic", "boolean"]),
-        ("=3", ["--set =3", "SECTION.KEY=VALUE"]),
-    ],
-)
-def test_a_wrong_setting_names_the_right_one(setting: str, words: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        resolve(None, [setting])
-    for word in words:
-        assert word in caught.value.message
 
 
 def test_settings_win_over_the_sweep_s_run_and_that_over_the_recipe(tmp_path: Path) -> None:
@@ -221,16 +196,6 @@ def test_defaults_fit_the_dataset(
     )
     assert config.train.batch_size == 10
     assert dataset_defaults(_manifest(dataset, size, 10**6))["train"]["batch_size"] == 128
-
-
-def test_settings_without_effect_are_named() -> None:
-    assert ignored(
-        resolve(None, ["optimizer.name=adam", "optimizer.momentum=0.9", "schedule.gamma=0.5"])
-    ) == [
-        'optimizer.momentum = 0.9 is not used by "adam"',
-        'schedule.gamma = 0.5 is not used by "constant"',
-    ]
-    assert ignored(resolve(load_recipe("caltech101/alexnet-scratch"))) == []
 
 
 def test_differences_between_two_configurations() -> None:

@@ -272,9 +272,7 @@ def test_a_run_trains_two_steps(
     recipe, ours = _ours(run)
     config = resolve(recipe, ["train.batch_size=2", "train.precision=fp32"], run=ours)
     if config.model.weights != "none":
-        config = config.model_copy(
-            update={"model": replace(config.model, weights=imagenet(config.model.name))}
-        )
+        config = config.replace("model.weights", imagenet(config.model.name))
     reports: list[LoadReport] = []
     state = build_state(
         config, num_classes=2, process=Process(torch.device("cpu")), on_load=reports.append

@@ -188,6 +188,18 @@ def test_a_finished_run_is_tested_again_and_can_be_lengthened(
     _assert_same(tmp_path / "whole", run)
 
 
+def test_the_rate_of_muon_s_rest_may_change(
+    shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """optimizer.rest may not, and the name of one is the beginning of the other's."""
+    muon, run = "optimizer.name=muon", tmp_path / "run"
+    fit(small(muon, "train.epochs=1"), shapes, run, quiet=True)
+    fit(small(muon, "train.epochs=2", "optimizer.rest_lr=0.01"), shapes, run, resume=True)
+    assert "optimizer.rest_lr was None, is now 0.01" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"optimizer\.rest was adamw"):
+        fit(small(muon, "train.epochs=2", "optimizer.rest=sgd"), shapes, run, resume=True)
+
+
 def test_who_may_write_into_a_run_folder(shapes: Path, small: Small, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ConfigError, match="no run folder"):

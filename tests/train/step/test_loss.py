@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import Mix
-from slipform.train.config.sections import LossConfig
+from slipform.train.config.sections import VARIANTS, CrossEntropy, MultiMargin
 from slipform.train.step.loss import make_loss
 
 N, C = 16, 7
@@ -28,7 +28,7 @@ def _data(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
 def test_cross_entropy(smoothing: float, dtype: torch.dtype) -> None:
     logits, labels = _data(dtype)
     expected = F.cross_entropy(logits.double(), labels, label_smoothing=smoothing)
-    loss = make_loss(LossConfig(label_smoothing=smoothing))(logits, labels, None)
+    loss = make_loss(CrossEntropy(label_smoothing=smoothing))(logits, labels, None)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
@@ -39,15 +39,15 @@ def test_multi_margin(settings: dict[str, Any]) -> None:
     expected = F.multi_margin_loss(
         logits.double(), labels, p=settings.get("power", 1), margin=settings.get("margin", 1.0)
     )
-    assert float(
-        make_loss(LossConfig(name="multi_margin", **settings))(logits, labels, None)
-    ) == pytest.approx(float(expected), rel=1e-6)
+    assert float(make_loss(MultiMargin(**settings))(logits, labels, None)) == pytest.approx(
+        float(expected), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "multi_margin"])
 def test_masked_samples_do_not_count(name: str) -> None:
     logits, labels = _data()
-    loss = make_loss(LossConfig(name=name))  # type: ignore[arg-type]
+    loss = make_loss(VARIANTS["loss"][name]())
     some = labels.clone()
     some[10:] = -100
     expected = float(loss(logits[:10], labels[:10], None))
@@ -65,5 +65,5 @@ def test_mixed_labels_are_soft_targets(smoothing: float) -> None:
     partners, weight = labels.roll(1), torch.linspace(0, 1, N)
     target = weight[:, None] * F.one_hot(labels, C) + (1 - weight[:, None]) * F.one_hot(partners, C)
     expected = F.cross_entropy(logits.double(), target.double(), label_smoothing=smoothing)
-    loss = make_loss(LossConfig(label_smoothing=smoothing))(logits, labels, Mix(partners, weight))
+    loss = make_loss(CrossEntropy(label_smoothing=smoothing))(logits, labels, Mix(partners, weight))
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, unfold
 
-from slipform.train.config.sections import OptimizerConfig
+from slipform.train.config.sections import VARIANTS, Muon, Sgd
 from slipform.train.step.optim import load_moments, make_optimizers, set_learning_rate
 
 LR, DECAY = 0.05, 0.01
@@ -61,7 +61,7 @@ def test_takes_torch_s_steps(name: str) -> None:
     ours, theirs = _net(), _net()
     _train(
         ours,
-        make_optimizers(OptimizerConfig(name=name, lr=LR, weight_decay=DECAY, **settings), ours),
+        make_optimizers(VARIANTS["optimizer"][name](lr=LR, weight_decay=DECAY, **settings), ours),
     )  # type: ignore[arg-type]
     _train(theirs, reference(theirs.parameters()))
     assert not torch.equal(ours[2].weight, _net()[2].weight)
@@ -92,7 +92,7 @@ def test_muon_takes_hidden_weights_and_adamw_the_rest(
     """Against torch.optim.Muon on the same net with its convolution written as a matrix."""
     ours, theirs = _net().float().to(memory_format=memory_format), _Flat()
     ours[0].weight.requires_grad_(not frozen_at_first)
-    config = OptimizerConfig(name="muon", lr=LR, weight_decay=DECAY, momentum=0.9, nesterov=True)
+    config = Muon(lr=LR, weight_decay=DECAY, momentum=0.9, nesterov=True)
     made = make_optimizers(config, ours)
     ours.requires_grad_(True)
     hidden = [theirs.matrix, theirs.rest[1].weight]
@@ -119,8 +119,8 @@ def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
     """Against torch's Muon and SGD on the same net, its hidden weights scaled by hand before each
     step."""
     ours, theirs = _net().float().to(memory_format=torch.channels_last), _Flat()
-    config = OptimizerConfig(
-        name="muon", lr=0.2, momentum=0.6, nesterov=True, unit_filters=True, newton_schulz_steps=3,
+    config = Muon(
+        lr=0.2, momentum=0.6, nesterov=True, unit_filters=True, newton_schulz_steps=3,
         rest="sgd", rest_lr=0.01, rest_momentum=0.85, head_lr=0.03, weight_decay=DECAY,
     )  # fmt: skip
     made = make_optimizers(config, ours)
@@ -155,7 +155,7 @@ def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
 
 def test_muon_sees_a_gradient_before_the_step_as_scalers_need() -> None:
     model = _net().float()
-    muon = make_optimizers(OptimizerConfig(name="muon", lr=LR), model)[0]
+    muon = make_optimizers(Muon(lr=LR), model)[0]
     model(torch.ones(2, 3, 8, 8)).sum().backward()
     matrix = muon.param_groups[0]["params"][0]
     matrix.grad.mul_(0.5)
@@ -164,7 +164,7 @@ def test_muon_sees_a_gradient_before_the_step_as_scalers_need() -> None:
 
 def test_rates_of_head_and_body_follow_the_factor() -> None:
     model = _net()
-    optimizers = make_optimizers(OptimizerConfig(lr=1.0, head_lr=0.5, body_lr=0.1), model)
+    optimizers = make_optimizers(Sgd(lr=1.0, head_lr=0.5, body_lr=0.1), model)
     set_learning_rate(optimizers, 0.5)
     rates = {group["name"]: group["lr"] for group in optimizers[0].param_groups}
     assert rates == {"body": 0.05, "head": 0.25}
@@ -178,12 +178,12 @@ def test_frozen_parameters_stay_whatever_the_decay() -> None:
     model = _net()
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
-    _train(model, make_optimizers(OptimizerConfig(lr=LR, weight_decay=0.5), model))
+    _train(model, make_optimizers(Sgd(lr=LR, weight_decay=0.5), model))
     assert torch.equal(model[0].weight, before)
 
 
 def test_a_resumed_optimizer_keeps_momentum_and_takes_the_new_settings() -> None:
-    config = OptimizerConfig(lr=LR, momentum=0.9)
+    config = Sgd(lr=LR, momentum=0.9)
     model = _net()
     before = make_optimizers(config, model)[0]
     _train(model, [before])

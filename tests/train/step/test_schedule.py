@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedules
 
-from slipform.train.config.sections import ScheduleConfig
+from slipform.train.config.sections import VARIANTS, OneCycle
 from slipform.train.step.schedule import factor
 
 STEPS, EPOCHS = 7, 12  # steps in an epoch: odd, so that no fraction is exact
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[torch.optim.Optimizer], Any], b
 @pytest.mark.parametrize("name", CASES)
 def test_as_torch_has_it(name: str) -> None:
     settings, make, per_epoch = CASES[name]
-    config = ScheduleConfig(name=name, **settings)  # type: ignore[arg-type]
+    config = VARIANTS["schedule"][name](**settings)
     ours = [LR * factor(config, step / STEPS, EPOCHS) for step in range(TOTAL)]
     assert ours == pytest.approx(_torch_rates(make, per_epoch), rel=1e-9, abs=1e-12)
 
@@ -63,7 +63,7 @@ def test_one_cycle_as_torch_has_it() -> None:
     """torch's cycle reaches its end at the last step, and its top one step before pct_start; ours
     where the share says. So torch is asked for a cycle one step longer, and for its top one step
     later."""
-    config = ScheduleConfig(name="one_cycle", rise=0.25)
+    config = OneCycle(rise=0.25)
     later = (config.rise * TOTAL + 1) / (TOTAL + 1)
     theirs = _torch_rates(
         lambda o: torch_schedules.OneCycleLR(
@@ -78,9 +78,8 @@ def test_one_cycle_as_torch_has_it() -> None:
 
 @pytest.mark.parametrize("name", [*CASES, "one_cycle"])
 def test_warm_up_rises_linearly_and_then_the_curve_follows(name: str) -> None:
-    config = ScheduleConfig(
-        name=name, warmup_epochs=1.5, warmup_factor=0.1, step_size=100, milestones=(100,)
-    )  # type: ignore[arg-type]
+    late = {"step": {"step_size": 100}, "multistep": {"milestones": (100,)}}.get(name, {})
+    config = VARIANTS["schedule"][name](warmup_epochs=1.5, warmup_factor=0.1, **late)
     start = factor(config, 1.5, EPOCHS)
     rates = [factor(config, p, EPOCHS) / start for p in (0.0, 0.5, 1.0, 1.5)]
     assert rates == pytest.approx([0.1, 0.4, 0.7, 1.0])

@@ -1,0 +1,134 @@
+"""What is wrong with a setting, in one line: where, what was given, what is allowed.
+
+In: pydantic's ValidationError and the class that was validated. Out: the text of a ConfigError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from slipform.pipelines.errors import ConfigError, nearest
+from slipform.train.config.sections import VARIANTS
+
+__all__ = ["explain"]
+
+_CUTOFF = 0.6  # of difflib's ratio: "epoch" is near "epochs", "image_size" is not near "optimizer"
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """The first complaint of pydantic in this program's words.
+
+    Args:
+        error: What pydantic raised.
+        root: The class that was validated.
+    """
+    complaints = error.errors()
+    first = complaints[0]
+    own = first.get("ctx", {}).get("error")
+    if isinstance(own, ConfigError):
+        return own.message
+    path, owner = _place(first["loc"], root)
+    where = ".".join(path)
+    given = first["input"]
+    match first["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return _unknown(path, owner, root)
+        case "union_tag_invalid":
+            allowed = VARIANTS[where]
+            name = str(first["ctx"]["tag"])
+            return (
+                f"{where}.name = {name!r}: give {_listed(map(repr, allowed))}."
+                f"{nearest(name, allowed)}"
+            )
+        case "literal_error":
+            allowed = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+            expected = first["ctx"]["expected"]
+            return f"{where} = {given!r}: give {expected}.{nearest(str(given), allowed)}"
+        case "json_invalid":
+            return f"the settings hold text that is no Unicode: {first['msg']}"
+    choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
+    texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
+    shown = repr(given)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return f"{where} = {shown}: {', or '.join(texts)}"
+
+
+def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:
+    """The text for a key that its table does not have."""
+    key, names = path[-1], list(_fields(owner))
+    section = f"section [{'.'.join(path[:-1])}]" if path[:-1] else "the top of a recipe"
+    if len(path) == 2 and path[0] in VARIANTS:
+        kinds = VARIANTS[path[0]]
+        name = next(name for name, kind in kinds.items() if kind is owner)
+        section = f'section [{path[0]}] with name = "{name}"'
+        readers = [other for other, kind in kinds.items() if key in kind.model_fields]
+        if readers:
+            return (
+                f'"{name}" does not read the setting "{".".join(path)}": it is of'
+                f" {_listed(map(json.dumps, readers))}. Leave it out, or take another"
+                f" {path[0]}.name. {section} has: {', '.join(names)}."
+            )
+    elsewhere = [
+        f"{part}.{name}"
+        for part, kind in _fields(root).items()
+        for one in (VARIANTS[part].values() if part in VARIANTS else [kind])
+        for name in _fields(one)
+        if name != "name"
+    ]
+    same = [dotted for dotted in elsewhere if dotted.rpartition(".")[2] == key]
+    near = same[0] if same else _nearest([*names, *elsewhere], key)
+    hint = f' Did you mean "{near}"?' if near else ""
+    return f'unknown setting "{".".join(path)}".{hint} {section} has: {", ".join(names)}.'
+
+
+def _nearest(names: Iterable[str], key: str) -> str:
+    """The name whose last part is most like `key`; "" where none is near."""
+    best, found = _CUTOFF, ""
+    for name in names:
+        ratio = difflib.SequenceMatcher(None, name.rpartition(".")[2], key).ratio()
+        if ratio > best:
+            best, found = ratio, name
+    return found
+
+
+def _place(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[list[str], Any]:
+    """Names of settings down to an error, and the class that has, or lacks, the last of them.
+
+    Left out are positions in lists, and pydantic's names for the parts of a union.
+    """
+    path: list[str] = []
+    owner: Any = root  # the class that the next name is looked up in
+    last: Any = root
+    for part in loc:
+        if not isinstance(part, str):
+            continue
+        if len(path) == 1 and path[0] in VARIANTS and owner is None:
+            owner = VARIANTS[path[0]].get(part)
+        elif _fields(owner):
+            path.append(part)
+            last, owner = owner, _fields(owner).get(part)
+            if len(path) == 1 and part in VARIANTS:
+                owner = None
+    return path, last
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Field name -> its class, for a pydantic model or a dataclass; empty for anything else."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return dict(typing.get_type_hints(kind))
+    return {}
+
+
+def _listed(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last

@@ -1,0 +1,102 @@
+"""Settings as nested dictionaries, laid over each other before they are checked.
+
+In: tables as TOML gives them. Out: one table. Nothing here raises: `run_config` checks the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipform.train.config.sections import VARIANTS
+
+__all__ = [
+    "Settings",
+    "current",
+    "laid_over",
+    "merged",
+    "nested",
+    "with_names",
+    "without_other_variants",
+]
+
+Settings = dict[str, Any]
+
+
+def nested(dotted: str, value: Any) -> Settings:
+    """nested("optimizer.lr", 1) -> {"optimizer": {"lr": 1}}."""
+    for key in reversed(dotted.split(".")):
+        value = {key: value}
+    return value
+
+
+def merged(below: Settings, above: Settings) -> Settings:
+    """`above` laid over `below`, table by table; neither is changed."""
+    result = dict(below)
+    for key, value in above.items():
+        both_tables = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both_tables else value
+    return result
+
+
+def laid_over(below: Settings, above: Settings) -> Settings:
+    """As `merged`, but a new name of a net, optimizer, schedule or loss drops what it cannot read.
+
+    Args:
+        below: The settings so far.
+        above: Settings that win. Nothing of them is dropped.
+    """
+    below, above = current(below), current(above)
+    for section in ("model", *VARIANTS):
+        old, new = below.get(section), above.get(section)
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            continue
+        name = new.get("name")
+        if name is None or name == old.get("name", _default_name(section)):
+            continue
+        if section == "model":
+            kept = {k: v for k, v in old.items() if k not in ("options", "small_input")}
+        else:
+            kind = VARIANTS[section].get(str(name))
+            kept = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+        below = {**below, section: kept}
+    return merged(below, above)
+
+
+def current(settings: Settings) -> Settings:
+    """Settings under today's names: data.loader is data.executor."""
+    data = settings.get("data")
+    if not isinstance(data, dict) or "loader" not in data or "executor" in data:
+        return settings
+    return {**settings, "data": {"executor" if k == "loader" else k: v for k, v in data.items()}}
+
+
+def without_other_variants(settings: Settings) -> Settings:
+    """Settings of an old run folder, without those of optimizers, schedules and losses not chosen.
+
+    Version 0.1 wrote every setting of a section, whatever its name reads.
+    """
+    result = dict(settings)
+    for section, kinds in VARIANTS.items():
+        table = settings.get(section)
+        if not isinstance(table, dict):
+            continue
+        kind = kinds.get(str(table.get("name", _default_name(section))))
+        if kind is not None:
+            others = {key for other in kinds.values() for key in other.model_fields}
+            others -= kind.model_fields.keys()
+            result[section] = {k: v for k, v in table.items() if k not in others}
+    return result
+
+
+def with_names(settings: Settings) -> Settings:
+    """Every table of variants gets its default name where it has none."""
+    result = dict(settings)
+    for section in VARIANTS:
+        table = settings.get(section)
+        if isinstance(table, dict) and "name" not in table:
+            result[section] = {"name": _default_name(section), **table}
+    return result
+
+
+def _default_name(section: str) -> str | None:
+    return next(iter(VARIANTS[section])) if section in VARIANTS else None
