@@ -49,9 +49,9 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
                 f"{nearest(name, allowed)}"
             )
         case "literal_error":
-            allowed = re.findall(r"'([^']*)'", first["ctx"]["expected"])
             expected = first["ctx"]["expected"]
-            return f"{where} = {given!r}: give {expected}.{nearest(str(given), allowed)}"
+            hint = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            return f"{where} = {given!r}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings hold text that is no Unicode: {first['msg']}"
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
