@@ -65,6 +65,27 @@ def unknown(
     return error(f'there is no {kind} "{name}".{nearest(name, names)} Allowed: {listed}.')
 
 
+def printable(text: str) -> str:
+    """Text of a stranger as one line that a terminal shows and does not obey.
+
+    Args:
+        text: A name of a file or class, with any characters.
+
+    Returns:
+        The text; control characters, line breaks and bytes that were not UTF-8 are escaped as \\xNN
+        or \\uNNNN.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python keeps a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 class _ReportsInterrupt:
     """Mixin for click commands: Ctrl-C ends with 130 and a word, a full disk or a missing
     permission without a traceback."""

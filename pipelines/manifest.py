@@ -7,13 +7,13 @@ dataset.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipform.pipelines.errors import DatasetError, nearest
+from slipform.pipelines.files import write_whole
 
 FILE_NAME = "dataset.json"
 VERSION = 1
@@ -37,6 +37,7 @@ class SplitInfo(_Strict):
     min_width: int
     max_height: int
     max_width: int
+    names_sha256: str = ""  # of the file with the samples' names; "" in datasets without one
 
 
 class Manifest(_Strict):
@@ -55,6 +56,8 @@ class Manifest(_Strict):
         str, int
     ] = {}  # reason -> images that could not stay as they were: {"cmyk": 3, "exif rotation": 1}
     rejected: int = 0
+    damaged: int = 0  # stored, although their decoder warns; report.txt names them
+    account: list[str] = []  # what prep said before it wrote
 
     @property
     def num_classes(self) -> int:
@@ -97,11 +100,6 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `folder`/dataset.json whole or not at all (temporary name, fsync, rename)."""
-    path = Path(folder) / FILE_NAME
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write `folder`/dataset.json whole or not at all."""
+    text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
+    write_whole(Path(folder) / FILE_NAME, text + "\n")

@@ -17,18 +17,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import sync_folder
 from slipform.pipelines.manifest import FILE_NAME
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
-_OURS = (".beton", ".crc32.npy", FILE_NAME, "rejected.csv")
+_OURS = (".beton", ".crc32.npy", ".names.txt", FILE_NAME, "rejected.csv", "report.txt")
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` when the block ends well, and disappears when it
-    raises."""
-    out = Path(os.path.abspath(out))
+    """An empty folder that becomes `out` when the block ends well, and disappears when it raises.
+
+    Args:
+        out: The folder to write or to replace. A link stays: the folder it points to is replaced.
+
+    Yields:
+        A hidden folder beside it.
+
+    Raises:
+        DatasetError: `out` is a file, a mount point or not ours, or another prep writes to it.
+        OSError: What the disk said.
+    """
+    out = Path(os.path.realpath(out))
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.prep")
@@ -36,11 +47,11 @@ def replacing(out: Path) -> Iterator[Path]:
     lock = os.open(lock_path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         _lock(lock, lock_path, out)
-        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-        building.mkdir()
         try:
+            shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+            building.mkdir()
             yield building
-            _flush(building)
+            sync_folder(building)  # the files in it were flushed by whoever wrote them
             _put_in_place(building, out)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -70,9 +81,8 @@ def _check_replaceable(out: Path) -> None:
 
 def _lock(lock: int, path: Path, out: Path) -> None:
     try:
-        fcntl.flock(
-            lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # let go by the kernel when the process ends, however it ends
+        # The kernel drops the lock when the process ends, however it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:
             # another run ended, and removed the file, between our opening and our locking it
             raise BlockingIOError
@@ -82,21 +92,12 @@ def _lock(lock: int, path: Path, out: Path) -> None:
         ) from None
 
 
-def _flush(folder: Path) -> None:
-    """Make the names in a folder durable; the files in it were flushed by whoever wrote them."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _put_in_place(building: Path, out: Path) -> None:
     if out.exists():
         _exchange(building, out)
     else:
         os.rename(building, out)
-    _flush(out.parent)
+    sync_folder(out.parent)
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -11,37 +11,36 @@ and leaves the old dataset as it was.
 from __future__ import annotations
 
 import csv
-import os
+import io
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from slipform.pipelines.decoding.any_image import quiet_decoders
-from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import write_whole
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
+from slipform.pipelines.sample_names import write_names
+from slipform.preprocess.account import REPORT, account, named, report
 from slipform.preprocess.atomic_folder import replacing
 from slipform.preprocess.encode import KEEP, Chunk, Encoding, PixelSums, Rejected, encode_chunk
 from slipform.preprocess.source import Arrays, Samples, SampleSource
 from slipform.preprocess.writer import BetonWriter
 
-CHUNK_BYTES = (
-    1 << 20
-    # what a thread hands over at once; two chunks a thread are in flight, which stays small on any
-    # machine
-)
-CHUNK_SAMPLES = (
-    64  # at most so many that take time each: the progress bar moves, and Ctrl-C is quick
-)
-STATISTICS_SAMPLES = (
-    128  # without decoding everything, mean and std come from about this many images: to about 0.02
-)
+# What a thread hands over at once; two chunks a thread are in flight, which stays small on any
+# machine.
+CHUNK_BYTES = 1 << 20
+CHUNK_SAMPLES = 64  # at most so many that take time each: the bar moves, and Ctrl-C is quick
+# Without decoding everything, mean and std come from about this many images: to about 0.02.
+STATISTICS_SAMPLES = 128
 
 Progress = Callable[[int], None]
 
@@ -55,61 +54,76 @@ def build_dataset(
     on_bad: str = "error",
     progress: Progress = lambda num_samples: None,
 ) -> Manifest:
-    """Write `source` to the folder `out`, replacing a dataset that is there, whole or not at all.
-    Returns its manifest.
+    """Write a dataset folder, whole or not at all; a dataset that is there is replaced.
 
-    threads: 0 for one per core. on_bad: "error" lists all unusable samples and writes
-    nothing, "skip" leaves them out and names them in rejected.csv. progress(n): n more samples are
-    done. Raises DatasetError, OSError (full disk, vanished file).
+    Args:
+        source: What to write.
+        out: The folder. Where it is a link, the folder it points to is replaced.
+        encoding: How samples are stored.
+        threads: 0: one per core. The files are the same with any number.
+        on_bad: "error": list all unusable samples and write nothing. "skip": leave them out and
+            name them in rejected.csv and report.txt.
+        progress: Called with the number of samples that were done since the last call.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        DatasetError: No training image, unusable samples, an empty split, or `out` is no dataset.
+        OSError: The disk is full or fails, or a file vanished.
     """
     if "train" not in source.splits:
         raise DatasetError(
             f"no image is left for train: {source.split_rule}. Choose other fractions, or complete"
             " the lists."
         )
+    lines = account(source, encoding)
     threads = threads or num_cores()
-    rejected: list[tuple[str, Rejected]] = []
+    written = _Written()
     splits: dict[str, SplitInfo] = {}
-    converted: Counter[str] = Counter()
-    sums = PixelSums()
     every = _statistics_step(source, encoding)
     with replacing(out) as folder, _decoders_for_threads(), ThreadPoolExecutor(1) as background:
         sealed: dict[str, Future[str]] = {}
         for split, samples in source.splits.items():
             writer = BetonWriter(folder / f"{split}.beton", len(samples.labels))
+            names: list[str] = []
             try:
                 # Closed at once when writing fails: its threads stop before the error goes on.
                 with closing(
                     _chunks(samples, encoding, every if split == "train" else 0, threads)
                 ) as chunks:
                     for chunk in chunks:
-                        rejected += [(split, sample) for sample in chunk.rejected]
-                        converted += chunk.converted
-                        sums.add(chunk.pixel_sums)
-                        if (
-                            on_bad == "skip" or not rejected
-                        ):  # after the first bad one there is only the list to complete
+                        written.add(split, chunk)
+                        # After the first bad one there is only the list to complete.
+                        if on_bad == "skip" or not written.rejected:
                             writer.append(chunk)
+                            names += chunk.names
                         progress(chunk.num_read)
-                splits[split] = writer.finish(len(source.classes))
+                splits[split] = writer.finish(len(source.classes)).model_copy(
+                    update={"names_sha256": write_names(folder / f"{split}.beton", names)}
+                )
             except BaseException:
                 writer.close()
                 raise
-            sealed[split] = background.submit(
-                writer.seal
-            )  # flushing and hashing, while the next split is read
+            # Flushing and hashing, while the next split is read.
+            sealed[split] = background.submit(writer.seal)
         hashes = {split: future.result() for split, future in sealed.items()}
-        if rejected and on_bad == "error":
-            raise DatasetError(_listing(rejected))
-        if rejected:
-            _write_rejected(folder / "rejected.csv", rejected)
+        if written.rejected and on_bad == "error":
+            raise DatasetError(
+                f"{len(written.rejected)} samples cannot be used; nothing was written. Repair them,"
+                " or leave them out with --on-bad skip:\n" + "\n".join(named(written.rejected))
+            )
+        if written.rejected:
+            _write_rejected(folder / "rejected.csv", written.rejected)
         for split, info in splits.items():
             if info.num_samples == 0:
                 raise DatasetError(
                     f"the split {split} would be empty: none of its"
                     f" {len(source.splits[split].labels)} samples can be used."
                 )
-        mean, std = sums.mean_std()
+        text = report(lines, source.listing, written.rejected, written.damaged)
+        write_whole(folder / REPORT, text)
+        mean, std = written.sums.mean_std()
         manifest = Manifest(
             dataset=source.dataset,
             options={
@@ -127,11 +141,29 @@ def build_dataset(
             mean=mean,
             std=std,
             split_rule=source.split_rule,
-            converted=dict(sorted(converted.items())),
-            rejected=len(rejected),
+            converted=dict(sorted(written.converted.items())),
+            rejected=len(written.rejected),
+            damaged=len(written.damaged),
+            account=lines,
         )
         write_manifest(folder, manifest)
     return manifest
+
+
+@dataclass
+class _Written:
+    """What the chunks told beside their bytes."""
+
+    rejected: list[tuple[str, Rejected]] = field(default_factory=list)
+    damaged: list[tuple[str, Rejected]] = field(default_factory=list)
+    converted: Counter[str] = field(default_factory=Counter)
+    sums: PixelSums = field(default_factory=PixelSums)
+
+    def add(self, split: str, chunk: Chunk) -> None:
+        self.rejected += [(split, sample) for sample in chunk.rejected]
+        self.damaged += [(split, sample) for sample in chunk.damaged]
+        self.converted += chunk.converted
+        self.sums.add(chunk.pixel_sums)
 
 
 def _statistics_step(source: SampleSource, encoding: Encoding) -> int:
@@ -209,21 +241,12 @@ def _noted(encoding: Encoding) -> dict[str, Any]:
     }
 
 
-def _listing(rejected: list[tuple[str, Rejected]]) -> str:
-    lines = [f"  {split} {sample.name}: {sample.reason}" for split, sample in rejected]
-    return (
-        f"{len(rejected)} samples cannot be used; nothing was written. Repair them, or leave them"
-        " out with --on-bad skip:\n" + "\n".join(lines)
-    )
-
-
 def _write_rejected(path: Path, rejected: list[tuple[str, Rejected]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["split", "index_in_source", "label", "name", "reason"])
-        rows.writerows(
-            (split, sample.index, sample.label, sample.name, sample.reason)
-            for split, sample in rejected
-        )
-        file.flush()
-        os.fsync(file.fileno())
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["split", "index_in_source", "label", "name", "reason"])
+    rows.writerows(
+        (split, sample.index, sample.label, printable(sample.name), printable(sample.reason))
+        for split, sample in rejected
+    )
+    write_whole(path, text.getvalue())

@@ -1,53 +1,113 @@
 """Folders of images, one folder per class.
 
-In: a folder. Out: its class names, sorted, and `Files` in a fixed order: by class, then by name.
+In: a folder. Out: the names of its class folders, sorted, and `Files` in a fixed order: by class,
+then by name. What is passed over is noted in a `Listing`, with the reason.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.decoding.image_file import ENDINGS, looks_like_image, read_head
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.preprocess.listing import Listing
 from slipform.preprocess.source import Files
 
+# Made by systems, network drives and archivers; never classes, whatever lies in them.
+SYSTEM_FOLDERS = {
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "@recycle",
+    "$recycle.bin",
+    "lost+found",
+    "system volume information",
+    "__pycache__",
+}
+_USUAL_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,4}")
 
-def image_folders(root: Path) -> list[str]:
-    """Names of the folders in `root`, sorted, without hidden ones. Raises DatasetError where there
-    is none."""
-    names = sorted(
-        entry.name
-        for entry in os.scandir(root)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+
+def image_folders(root: Path, listing: Listing | None = None) -> list[str]:
+    """Names of the folders in `root`, sorted, without hidden ones and those of systems.
+
+    Args:
+        root: A folder.
+        listing: Where the folders passed over are noted.
+
+    Returns:
+        Names as the file system gives them.
+
+    Raises:
+        DatasetError: There is none.
+    """
+    listing = listing if listing is not None else Listing()
+    names = []
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        if entry.is_dir():
+            if reason := _no_class(entry.name):
+                listing.leave_out(f"{entry.name}/", reason)
+            else:
+                names.append(entry.name)
     if not names:
         raise DatasetError(f"{root} holds no folders; expected one folder of images per class.")
     return names
 
 
-def list_images(root: Path, classes: Sequence[str], deep: bool = True) -> Files:
-    """Images in the folders `classes` of `root`, at any depth or right in them; not hidden files,
-    not other suffixes."""
+def list_images(
+    root: Path,
+    folders: Sequence[str | Sequence[str]],
+    deep: bool = True,
+    listing: Listing | None = None,
+) -> Files:
+    """The images of classes, each in one folder or several.
+
+    Args:
+        root: A folder.
+        folders: Per class its folder below `root`, or several.
+        deep: Images at any depth; else only those right in the folders.
+        listing: Where files passed over and links followed are noted.
+
+    Returns:
+        The files; labels are positions in `folders`.
+
+    Raises:
+        DatasetError: There is no image in any of them.
+    """
+    listing = listing if listing is not None else Listing()
     paths: list[str] = []
     counts: list[int] = []
-    for name in classes:
-        found = sorted(
-            os.path.relpath(os.path.join(folder, file), root)
-            for folder, _, files in os.walk(root / name)
-            for file in files
-            if (deep or folder == str(root / name))
-            and file.lower().endswith(ENDINGS)
-            and not file.startswith(".")
-        )
+    for names in folders:
+        several = [names] if isinstance(names, str) else names
+        found = sorted(path for name in several for path in _images(root, name, deep, listing))
         paths += found
         counts.append(len(found))
     if not paths:
         raise DatasetError(f"{root} holds no images in its folders ({', '.join(ENDINGS)}).")
-    return Files(root, paths, np.repeat(np.arange(len(classes), dtype=np.int64), counts))
+    return Files(root, paths, np.repeat(np.arange(len(folders), dtype=np.int64), counts))
+
+
+def holds_image(root: Path, folder: str) -> bool:
+    """Whether there is an image in `folder` of `root`, at any depth."""
+    return next(_images(root, folder, True, Listing()), None) is not None
+
+
+def leave_out_folder(root: Path, folder: str, reason: str, listing: Listing) -> None:
+    """Note that a folder of `root` is passed over, and each file in it."""
+    inside = Listing()
+    listing.leave_out(f"{folder}/", reason)
+    for path in sorted(_images(root, folder, True, inside)):
+        listing.leave_out(path, f"in a {reason}" if reason.startswith("folder") else reason)
+    listing.left_out += inside.left_out
+
+
+def readable(name: str) -> str:
+    """A name of the file system as text: bytes that are not UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def locate(source: Path, name: str, depth: int = 3) -> Path | None:
@@ -67,3 +127,55 @@ def locate(source: Path, name: str, depth: int = 3) -> Path | None:
         if len(level) > 2000:  # a folder of classes, not of archives
             return None
     return None
+
+
+def _no_class(name: str) -> str:
+    """Why a folder of this name is never looked at; "" for others."""
+    if name.lower() in SYSTEM_FOLDERS:
+        return "folder of a system, not of a class"
+    return "hidden folder" if name.startswith(".") else ""
+
+
+def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[str]:
+    """Paths below `root`, in no order. Linked folders are followed, each once."""
+    waiting, seen = [folder], set()
+    while waiting:
+        folder = waiting.pop()
+        status = os.stat(root / folder)
+        if (place := (status.st_dev, status.st_ino)) in seen:
+            listing.leave_out(f"{folder}/", "linked folder that was read already")
+            continue
+        seen.add(place)
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                path = f"{folder}/{entry.name}"
+                if not entry.is_dir():
+                    if reason := _no_image(entry):
+                        listing.leave_out(path, reason)
+                    else:
+                        listing.used[_ending(entry.name) or "no ending"] += 1
+                        yield path
+                elif reason := _no_class(entry.name):
+                    listing.leave_out(f"{path}/", reason)
+                elif not deep:
+                    listing.leave_out(f"{path}/", "folder in a folder of images")
+                else:
+                    if entry.is_symlink():
+                        listing.linked.append(path)
+                    waiting.append(path)
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _no_image(entry: os.DirEntry[str]) -> str:
+    """Why a file is no image; "" for one. Those without a usual ending are looked into."""
+    if entry.name.startswith("."):
+        return "hidden file"
+    ending = _ending(entry.name)
+    if ending in ENDINGS:
+        return ""
+    if _USUAL_ENDING.fullmatch(ending):
+        return f"no image by its ending ({printable(ending)})"
+    return "" if looks_like_image(read_head(entry.path)) else "no image by its content"

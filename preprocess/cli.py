@@ -6,8 +6,6 @@ command runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +110,11 @@ def _command(dataset: Dataset) -> click.Command:
             help="How many bits of 16-bit PNG and TIFF files carry the image.",
         ),
         click.Option(
+            ["--dry-run"],
+            is_flag=True,
+            help="Say what was found and would be written, and stop.",
+        ),
+        click.Option(
             ["--threads", "--workers"],
             type=click.IntRange(0, 1024),
             default=0,
@@ -154,72 +157,38 @@ def _run(
     quality: int,
     shorter_side: int | None,
     max_side: int | None,
-    no_check: bool,
-    on_bad: str,
-    strict: bool,
     bits: int,
+    no_check: bool,
+    strict: bool,
+    on_bad: str,
     threads: int,
+    dry_run: bool,
     source: Path | None = None,
     download: Path | None = None,
     **options: Any,
 ) -> None:
+    from slipform.preprocess.account import account, closing_words
     from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding
+    from slipform.preprocess.prep import opened
     from slipform.preprocess.progress import progress_bar
 
-    how = Encoding(
-        encoding, quality, shorter_side, max_side, check=not no_check, bits=bits, strict=strict
-    )
     if dataset.takes_source and (source is None) == (download is None):
         raise click.UsageError(
             "give --source, the folder or archive with the raw data"
             + (", or --download DIR to fetch it." if dataset.torchvision else ".")
         )
-    with _opened(dataset, source, download) as folder:
-        samples = dataset.read(folder, **options)
+    how = Encoding(encoding, quality, shorter_side, max_side, not no_check, bits, strict)
+    with opened(dataset, source, download, options) as samples:
+        click.echo("\n".join(account(samples, how)))
+        if dry_run:
+            click.echo("dry run: nothing was written")
+            return
         with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
             manifest = build_dataset(
                 samples, out, how, threads=threads, on_bad=on_bad, progress=progress
             )
-    for name, info in manifest.splits.items():
-        click.echo(f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB")
-    if manifest.converted:
-        click.echo(
-            "converted: "
-            + ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
-        )
-    if manifest.rejected:
-        click.echo(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
-    click.echo(f"{len(manifest.classes)} classes -> {out}")
-
-
-@contextmanager
-def _opened(dataset: Dataset, source: Path | None, download: Path | None) -> Iterator[Path | None]:
-    """The folder of the raw data: given, unpacked, or fetched; None for generated datasets."""
-    from slipform.preprocess.archive import unpacked
-
-    if download is not None:
-        try:
-            download.mkdir(parents=True, exist_ok=True)
-            dataset.download(download)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # no network (URLError), or a file whose checksum differs
-            raise DatasetError(
-                f"the download failed ({error}). Put into {download}: {dataset.files}. Then use"
-                f" --source {download}"
-            ) from None
-        source = download
-    if source is None:
-        yield None
-    elif not source.exists():
-        raise DatasetError(
-            f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
-        )
-    else:
-        with unpacked(source) as folder:
-            yield folder
+    click.echo("\n".join(closing_words(manifest, out)))
 
 
 @main.command()
@@ -262,9 +231,10 @@ def show(folder: Path, figure: Path | None) -> None:
     from slipform.preprocess.show import draw_figure, print_tables
 
     manifest = read_manifest(folder)
+    if figure:  # before the tables: whoever reads those may stop reading early (`| head`)
+        draw_figure(folder, manifest, figure)
     print_tables(folder, manifest)
     if figure:
-        draw_figure(folder, manifest, figure)
         click.echo(f"figure: {figure}")
 
 

@@ -118,6 +118,7 @@ class Chunk:
 
     data: bytes | memoryview
     labels: npt.NDArray[np.int64]
+    names: list[str]
     sizes: list[int]
     crc32: list[int]
     widths: list[int]
@@ -157,6 +158,7 @@ def encode_chunk(
         return _block(samples, start, stop, sum_every)
     parts: list[Stored] = []
     labels: list[int] = []
+    names: list[str] = []
     sums, rejected, damaged = PixelSums(), [], []
     for index in range(start, stop):
         if cancelled():
@@ -175,9 +177,11 @@ def encode_chunk(
         # Bytes only: pixels are many times as large.
         parts.append(stored._replace(pixels=None) if stored.pixels is not None else stored)
         labels.append(label)
+        names.append(samples.name(index))
     return Chunk(
         data=b"".join(part.data for part in parts),
         labels=np.array(labels, np.int64),
+        names=names,
         sizes=[len(part.data) for part in parts],
         crc32=[zlib.crc32(part.data) for part in parts],
         widths=[part.width for part in parts],
@@ -255,6 +259,7 @@ def _block(samples: Arrays, start: int, stop: int, sum_every: int) -> Chunk:
     return Chunk(
         data=data,
         labels=samples.labels[start:stop],
+        names=[samples.name(index) for index in range(start, stop)],
         sizes=[size] * num,
         crc32=[zlib.crc32(data[at : at + size]) for at in range(0, num * size, size)],
         widths=[width] * num,

@@ -12,11 +12,12 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from slipform.pipelines.beton import RAW, Beton
 from slipform.pipelines.decoding.any_image import Pixels, decode
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, printable
 from slipform.pipelines.manifest import Manifest
 
 GRID_ROWS, GRID_COLUMNS = 4, 8
@@ -34,7 +35,7 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         "height",
         "stored as",
         "images per class",
-        title=f"{manifest.dataset}: {folder}",
+        title=escape(printable(f"{manifest.dataset}: {folder}")),
     )
     for name, info in manifest.splits.items():
         modes = ", ".join(f"{number:,} {mode}" for mode, number in info.modes.items() if number)
@@ -55,10 +56,12 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
     classes = Table("label", "class", *manifest.splits, title=f"{manifest.num_classes} classes")
     for label, name in enumerate(manifest.classes):
         classes.add_row(
-            str(label), name, *(str(info.counts[label]) for info in manifest.splits.values())
+            str(label),
+            escape(printable(name)),
+            *(str(info.counts[label]) for info in manifest.splits.values()),
         )
     console.print(splits, classes)
-    console.print(f"split: {manifest.split_rule}", highlight=False)
+    console.print(f"split: {printable(manifest.split_rule)}", highlight=False, markup=False)
     console.print(
         "mean "
         + ", ".join(f"{m:.4f}" for m in manifest.mean)
@@ -99,7 +102,8 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         cells, np.unique(np.linspace(0, len(beton) - 1, len(cells)).astype(int)), strict=False
     ):
         cell.imshow(_pixels(beton, int(index)), cmap="gray", vmin=0, vmax=255)
-        cell.set_title(manifest.classes[beton.labels[index]], fontsize=7)
+        name = printable(manifest.classes[beton.labels[index]])
+        cell.set_title(name, fontsize=7, parse_math=False)
     for axes, (name, info) in zip(
         counts.subplots(num_splits, 1, squeeze=False)[:, 0], manifest.splits.items(), strict=True
     ):

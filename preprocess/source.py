@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.decoding.image_file import read_bytes
+from slipform.preprocess.listing import Listing
 
 Labels = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
@@ -122,11 +123,20 @@ class Generated:
 
 @dataclass(frozen=True)
 class SampleSource:
-    """A dataset before it is written. `classes` name the labels 0..C-1; `options` are noted in the
-    manifest."""
+    """A dataset before it is written.
+
+    Attributes:
+        dataset: Its name.
+        classes: Names of the labels 0..C-1.
+        splits: Samples by split, in the order in which they are written.
+        split_rule: How the samples were divided, in words.
+        options: What was asked for, noted in the manifest.
+        listing: What was found below the source folder.
+    """
 
     dataset: str
     classes: Sequence[str]
     splits: Mapping[str, Samples]
     split_rule: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    listing: Listing = field(default_factory=Listing)

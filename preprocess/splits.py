@@ -6,11 +6,13 @@ everywhere (numpy's PCG64).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 import numpy as np
 import numpy.typing as npt
 
-from slipform.preprocess.source import Labels
+from slipform.preprocess.source import Arrays, Files, Labels, Samples
 
 Indices = npt.NDArray[np.int64]
 RULES = ("stratified", "odd_indices", "fraction")
@@ -66,16 +68,45 @@ def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[Indic
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
-def describe(rule: str, fraction: float, seed: int) -> str:
-    """The rule in words, for the manifest."""
+def with_val(
+    train: Files | Arrays,
+    others: Mapping[str, Samples],
+    *,
+    val_split: str,
+    val_fraction: float,
+    seed: int,
+) -> tuple[dict[str, Samples], str]:
+    """Take val from train: the one way in which all datasets do it.
+
+    Args:
+        train: All samples of train.
+        others: The other splits, such as test.
+        val_split: One of RULES.
+        val_fraction: Part of train that becomes val.
+        seed: For the random choice.
+
+    Returns:
+        The splits that have samples, in the order train, val, test; the rule in words.
+    """
+    staying, taken = divide(train.labels, val_split, val_fraction, seed)
+    splits: dict[str, Samples] = {
+        "train": train.subset(staying),
+        "val": train.subset(taken),
+        **others,
+    }
+    rule = describe("val", val_split, val_fraction, seed, len(taken))
+    return {name: samples for name, samples in splits.items() if len(samples.labels)}, rule
+
+
+def describe(split: str, rule: str, fraction: float, seed: int, num_taken: int) -> str:
+    """What `divide` did, in words, for the manifest."""
+    if num_taken == 0:
+        why = f" ({fraction:g} of every class is less than one image)" if fraction else ""
+        return f"no {split}{why}"
     if rule == "odd_indices":
-        return "val: images of train at odd positions"
-    if fraction == 0:
-        return "no val"
-    return (
-        f"val: {fraction:g} of {'every class of ' if rule == 'stratified' else ''}train, at random"
-        f" (seed {seed})"
-    )
+        return f"{split}: images of train at odd positions"
+    per_class = "every class of " if rule == "stratified" else ""
+    return f"{split}: {fraction:g} of {per_class}train, at random (seed {seed})"
 
 
 def per_class(labels: Labels, number: int, seed: int) -> tuple[Indices, Indices]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from slipform.pipelines.beton import JPG, Beton, crc32_path
 from slipform.pipelines.decoding.any_image import decode
-from slipform.pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
 
@@ -51,7 +51,7 @@ def find_faults(
                         name = (
                             manifest.classes[label] if label < manifest.num_classes else "no class"
                         )
-                        yield f"{split} sample {index} (class {label}, {name}): {fault}"
+                        yield f"{split} sample {index} (class {label}, {printable(name)}): {fault}"
                 progress(len(indices))
 
 

@@ -22,6 +22,7 @@ MAY_IMPORT = {
         "slipform.pipelines.decoding.image_file",
         "slipform.pipelines.decoding.jpeg_file",
         "slipform.pipelines.manifest",
+        "slipform.pipelines.sample_names",
         "slipform.pipelines.beton",
         "slipform.pipelines.errors",
     ),
@@ -35,7 +36,7 @@ ROOMS = {
     "pipelines": (
         ("errors",),
         ("files", "machine"),
-        ("manifest", "beton", "kernel", "batch", "profile", "upload"),
+        ("manifest", "sample_names", "beton", "kernel", "batch", "profile", "upload"),
         ("plan", "order"),
         ("decoding",),
         ("dataset",),

@@ -20,13 +20,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from slipform.pipelines.decoding.image_file import FORMATS
+from slipform.pipelines.decoding.image_file import FORMATS, looks_like_image, read_head
 from slipform.pipelines.decoding.jpeg_file import ORIENTATION_TAG, is_jpeg, read_header
 from slipform.pipelines.decoding.sixteen_bit import (
     from_wide,
@@ -143,6 +144,17 @@ def from_pillow(image: Image.Image, bits: int = 16) -> DecodedImage:
         return DecodedImage(_eight_bit(image, bits, changed), tuple(changed))
     except Exception as error:  # as in _by_pillow
         raise ValueError(f"undecodable image: {error}") from None
+
+
+def read_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of an image file, from its header; None where it cannot be told."""
+    try:
+        if not looks_like_image(read_head(path)):
+            return None
+        with quiet_decoders(), Image.open(path, formats=tuple(FORMATS)) as image:
+            return image.size
+    except Exception:  # as in _by_pillow
+        return None
 
 
 def resize(pixels: Pixels, shorter_side: int | None, max_side: int | None) -> Pixels:

@@ -15,9 +15,10 @@ import numpy as np
 
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.class_folders import image_folders, list_images, locate
+from slipform.preprocess.listing import Listing
 from slipform.preprocess.registry import Dataset
 from slipform.preprocess.source import Files, SampleSource
-from slipform.preprocess.splits import describe, divide, per_class, val_options
+from slipform.preprocess.splits import per_class, val_options, with_val
 
 FOLDER = "101_ObjectCategories"
 BACKGROUND = "BACKGROUND_Google"
@@ -39,7 +40,8 @@ def read(
     """Train and test by the lists or at random, val taken from train. Labels in the order of the
     sorted class names."""
     root = find_root(source)
-    classes = [name for name in image_folders(root) if name != BACKGROUND]
+    listing = Listing(f"{FOLDER}, one folder per class")
+    classes = [name for name in image_folders(root, listing) if name != BACKGROUND]
     if split == "auto":
         split = "lists" if (root.parent / "train.txt").is_file() else "random"
     if split == "lists":
@@ -51,22 +53,24 @@ def read(
             )
         rule = "train.txt and test.txt without the background class"
     else:
-        every = list_images(root, classes, deep=False)
+        every = list_images(root, classes, deep=False, listing=listing)
         chosen, rest = per_class(every.labels, per_class_train, seed)
         train, test = every.subset(chosen), every.subset(rest)
         rule = (
             f"{per_class_train} images of every class for train, the rest for test, at random (seed"
             f" {seed})"
         )
-    staying, val = divide(train.labels, val_split, val_fraction, seed)
-    splits = {"train": train.subset(staying), "val": train.subset(val), "test": test}
+    splits, val_rule = with_val(
+        train, {"test": test}, val_split=val_split, val_fraction=val_fraction, seed=seed
+    )
     return SampleSource(
         dataset="caltech101",
         classes=classes,
-        splits={name: files for name, files in splits.items() if len(files.labels)},
-        split_rule=f"{rule}; {describe(val_split, val_fraction, seed)}",
+        splits=splits,
+        split_rule=f"{rule}; {val_rule}",
         options=({"per_class": per_class_train} if split == "random" else {})
         | {"split": split, "val_split": val_split, "val_fraction": val_fraction, "seed": seed},
+        listing=listing,
     )
 
 

@@ -13,9 +13,10 @@ import click
 
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.class_folders import image_folders, list_images, locate
+from slipform.preprocess.listing import Listing
 from slipform.preprocess.registry import Dataset
 from slipform.preprocess.source import SampleSource
-from slipform.preprocess.splits import describe, divide, per_class, val_options
+from slipform.preprocess.splits import per_class, val_options, with_val
 
 FOLDER = "256_ObjectCategories"
 FILES = (
@@ -32,27 +33,33 @@ def read(
     root = source if source.name == FOLDER else locate(source, FOLDER)
     if root is None:
         raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
-    classes = [name for name in image_folders(root) if not name.endswith(".clutter")]
-    every = list_images(root, classes, deep=False)
+    listing = Listing(f"{FOLDER}, one folder per class")
+    classes = [name for name in image_folders(root, listing) if not name.endswith(".clutter")]
+    every = list_images(root, classes, deep=False, listing=listing)
     chosen, rest = per_class(every.labels, per_class_train, seed)
     train = every.subset(chosen)
-    staying, val = divide(train.labels, val_split, val_fraction, seed)
-    splits = {"train": train.subset(staying), "val": train.subset(val), "test": every.subset(rest)}
+    splits, val_rule = with_val(
+        train,
+        {"test": every.subset(rest)},
+        val_split=val_split,
+        val_fraction=val_fraction,
+        seed=seed,
+    )
     return SampleSource(
         dataset="caltech256",
         classes=classes,
-        splits={name: files for name, files in splits.items() if len(files.labels)},
+        splits=splits,
         split_rule=(
             f"{per_class_train} images of every class for train, the rest for test, at random (seed"
-            f" {seed}); "
-        )
-        + describe(val_split, val_fraction, seed),
+            f" {seed}); {val_rule}"
+        ),
         options={
             "per_class": per_class_train,
             "val_split": val_split,
             "val_fraction": val_fraction,
             "seed": seed,
         },
+        listing=listing,
     )
 
 

@@ -19,7 +19,7 @@ from slipform.preprocess.class_folders import locate
 from slipform.preprocess.pickles import ArrayState, read_pickle
 from slipform.preprocess.registry import Dataset
 from slipform.preprocess.source import Arrays, SampleSource
-from slipform.preprocess.splits import describe, divide, val_options
+from slipform.preprocess.splits import val_options, with_val
 
 ROW = 3 * 32 * 32
 TRAIN_10 = [f"data_batch_{number}" for number in range(1, 6)]
@@ -166,16 +166,12 @@ def _source(
     val: dict[str, Any],
     options: dict[str, Any],
 ) -> SampleSource:
-    staying, taken = divide(train.labels, val["val_split"], val["val_fraction"], val["seed"])
-    splits = {"train": train.subset(staying), "val": train.subset(taken), "test": test}
+    splits, val_rule = with_val(train, {"test": test}, **val)
     return SampleSource(
         dataset=name,
         classes=classes,
-        splits={split: arrays for split, arrays in splits.items() if len(arrays.labels)},
-        split_rule=(
-            "official train and test;"
-            f" {describe(val['val_split'], val['val_fraction'], val['seed'])}"
-        ),
+        splits=splits,
+        split_rule=f"official train and test; {val_rule}",
         options=val | options,
     )
 

@@ -12,90 +12,85 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.class_folders import image_folders, list_images
+from slipform.preprocess.layout import SPLIT_NAMES, understand
+from slipform.preprocess.listing import Listing
 from slipform.preprocess.registry import Dataset
-from slipform.preprocess.source import Files, SampleSource
-from slipform.preprocess.splits import describe, divide, val_options
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+from slipform.preprocess.source import Files, Samples, SampleSource
+from slipform.preprocess.splits import describe, divide, val_options, with_val
 
 
 def read(
-    source: Path, *, test_fraction: float, val_split: str, val_fraction: float, seed: int
+    source: Path,
+    *,
+    layout: str,
+    test_fraction: float,
+    val_split: str,
+    val_fraction: float,
+    seed: int,
 ) -> SampleSource:
-    """Splits as folders where the source has a folder train/, else taken from all images."""
-    root = _single_folder(source)
-    given: dict[str, str] = {}
-    for folder in image_folders(root):
-        if (split := SPLIT_FOLDERS.get(folder.lower())) is not None:
-            if split in given:
-                raise DatasetError(
-                    f"{root} holds two folders for the split {split}: {given[split]} and {folder}."
-                )
-            given[split] = folder
-    rules = []
-    if "train" not in given:
-        classes = image_folders(root)
-        train, splits = list_images(root, classes), {}
-    else:
-        classes = sorted(
-            {name for folder in given.values() for name in image_folders(root / folder)}
-        )
-        splits = {split: _below(root, folder, classes) for split, folder in given.items()}
-        train = splits.pop("train")
-        rules.append("by folders " + ", ".join(sorted(given.values())))
-    if "test" not in splits and test_fraction:
+    """Splits as folders where the source has them, else taken from all images."""
+    listing = Listing()
+    root = _single_folder(source, listing)
+    found = understand(root, layout, listing)
+    given: dict[str, Files] = {}
+    for split, folders in found.splits.items():
+        given[split] = list_images(root, folders, listing=listing)
+    train = given.pop("train") if "train" in given else given.pop("")
+    rules = [f"by folders {', '.join(sorted(found.splits))}"] if "train" in found.splits else []
+    if "test" not in given and test_fraction:
         staying, taken = divide(train.labels, "stratified", test_fraction, seed)
-        train, splits["test"] = train.subset(staying), train.subset(taken)
-        rules.append(f"test: {test_fraction:g} of every class, at random (seed {seed})")
-    if "val" not in splits:
-        staying, taken = divide(train.labels, val_split, val_fraction, seed)
-        train, splits["val"] = train.subset(staying), train.subset(taken)
-        rules.append(describe(val_split, val_fraction, seed))
-    ordered = {name: (splits | {"train": train}).get(name) for name in ("train", "val", "test")}
+        rules.append(describe("test", "stratified", test_fraction, seed, len(taken)))
+        train, given["test"] = train.subset(staying), train.subset(taken)
+    splits: dict[str, Samples]
+    if "val" in given:
+        splits = {"train": train, "val": given.pop("val"), **given}
+    else:
+        splits, rule = with_val(
+            train, given, val_split=val_split, val_fraction=val_fraction, seed=seed
+        )
+        rules.append(rule)
     return SampleSource(
         dataset="images",
-        classes=classes,
-        splits={
-            name: files
-            for name, files in ordered.items()
-            if files is not None and len(files.labels)
-        },
+        classes=found.classes,
+        splits={name: samples for name, samples in splits.items() if len(samples.labels)},
         split_rule="; ".join(rules),
         options={
+            "layout": layout,
             "test_fraction": test_fraction,
             "val_split": val_split,
             "val_fraction": val_fraction,
             "seed": seed,
         },
+        listing=listing,
     )
 
 
-def _single_folder(source: Path) -> Path:
-    """Through folders that hold one folder and nothing else, as many archives have them, to the
-    folder that matters."""
-    while (
-        len(entries := [path for path in source.iterdir() if not path.name.startswith(".")]) == 1
-        and entries[0].is_dir()
-    ):
-        if not any(child.is_dir() for child in entries[0].iterdir()):
-            break
-        source = entries[0]
-    return source
+def _single_folder(source: Path, listing: Listing) -> Path:
+    """Through folders that hold one folder of folders, as many archives have them, to the folder
+    that matters."""
+    while True:
+        inside = Listing()
+        folders = image_folders(source, inside)
+        if (
+            len(folders) > 1
+            or folders[0].lower() in SPLIT_NAMES
+            or not _has_folders(source / folders[0])
+        ):
+            for entry in sorted(source.iterdir()):
+                if not entry.is_dir():
+                    listing.leave_out(entry.name, "file beside the folders")
+            return source
+        for path, reason in inside.left_out:
+            listing.leave_out(path, reason)
+        for entry in sorted(source.iterdir()):
+            if not entry.is_dir():
+                listing.leave_out(entry.name, "file beside the folder of all images")
+        source = source / folders[0]
 
 
-def _below(root: Path, folder: str, classes: list[str]) -> Files:
-    files = list_images(root / folder, classes)
-    return Files(root, [f"{folder}/{path}" for path in files.paths], files.labels)
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())
 
 
 DATASETS = (
@@ -112,6 +107,16 @@ DATASETS = (
             " such folders"
         ),
         options=(
+            click.Option(
+                ["--layout"],
+                type=click.Choice(["auto", "classes", "splits"]),
+                default="auto",
+                show_default=True,
+                help=(
+                    "classes: every folder is a class; splits: train/, val/ and test/ hold the"
+                    " classes; auto: the one that is meant, or an error where both could be."
+                ),
+            ),
             click.Option(
                 ["--test-fraction"],
                 type=click.FloatRange(0, 0.99),

@@ -19,7 +19,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.class_folders import locate
 from slipform.preprocess.registry import Dataset
 from slipform.preprocess.source import Arrays, SampleSource
-from slipform.preprocess.splits import describe, divide, val_options
+from slipform.preprocess.splits import val_options, with_val
 
 DIGITS = tuple("0123456789")
 FASHION = (
@@ -51,13 +51,14 @@ def read(
 ) -> SampleSource:
     """Train and test as they are given, val taken from train."""
     train, test = _images(source, "train", len(classes)), _images(source, "t10k", len(classes))
-    staying, val = divide(train.labels, val_split, val_fraction, seed)
-    splits = {"train": train.subset(staying), "val": train.subset(val), "test": test}
+    splits, val_rule = with_val(
+        train, {"test": test}, val_split=val_split, val_fraction=val_fraction, seed=seed
+    )
     return SampleSource(
         dataset=name,
         classes=classes,
-        splits={split: arrays for split, arrays in splits.items() if len(arrays.labels)},
-        split_rule=f"official train and test; {describe(val_split, val_fraction, seed)}",
+        splits=splits,
+        split_rule=f"official train and test; {val_rule}",
         options={"val_split": val_split, "val_fraction": val_fraction, "seed": seed},
     )
 

@@ -116,6 +116,8 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
         "--source",
         str(tmp_path / "raw"),
         *fractions,
+        "--layout",
+        "classes",
         "--out",
         str(tmp_path / "data"),
     ]

@@ -31,6 +31,7 @@ def chunk(parts: list[bytes]) -> Chunk:
     return Chunk(
         b"".join(parts),
         np.zeros(num, np.int64),
+        [""] * num,
         sizes,
         crc32,
         [9] * num,
@@ -107,10 +108,13 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None
     names = sorted(path.name for path in folders[0].iterdir())
     assert names == [
         "dataset.json",
+        "report.txt",
         "test.beton",
         "test.crc32.npy",
+        "test.names.txt",
         "train.beton",
         "train.crc32.npy",
+        "train.names.txt",
     ]
     for name in names:
         assert len({(folder / name).read_bytes() for folder in folders}) == 1, name

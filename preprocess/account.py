@@ -1,0 +1,155 @@
+"""The account: what prep understood, before it writes anything.
+
+In: a SampleSource and the Encoding. Out: lines for the terminal and for dataset.json; afterwards
+the text of report.txt, which also names every file that was passed over, refused or damaged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from slipform.pipelines.decoding.any_image import read_size
+from slipform.pipelines.errors import printable
+from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.encode import Encoding, Rejected
+from slipform.preprocess.listing import Listing
+from slipform.preprocess.source import Files, SampleSource
+
+LARGE_PIXELS = 2_000_000
+_LOOKED_AT = 15  # headers of images, for their size
+_SHOWN = 8  # names in one line
+_DAMAGED = "damaged, but stored"
+REPORT = "report.txt"
+
+
+def account(source: SampleSource, encoding: Encoding) -> list[str]:
+    """What will be written, one line each.
+
+    Args:
+        source: The dataset, as it was listed.
+        encoding: How its samples will be stored.
+
+    Returns:
+        Lines without control characters. Those that begin with "warning" ask for attention.
+    """
+    lines = [f"layout: {source.listing.layout}"] if source.listing.layout else []
+    lines.append(f"classes: {len(source.classes):,} ({_some(source.classes)})")
+    lines += _files(source.listing)
+    sizes = ", ".join(f"{name} {len(s.labels):,}" for name, s in source.splits.items())
+    lines.append(f"splits: {sizes} images ({printable(source.split_rule)})")
+    missing = [name for name in ("val", "test") if name not in source.splits]
+    if missing:
+        lines.append(f"warning: the splits have no image: {', '.join(missing)}")
+    lines += [f"note: {printable(note)}" for note in source.listing.notes]
+    if "train" in source.splits:
+        learned = set(source.splits["train"].labels.tolist())
+        never = [name for label, name in enumerate(source.classes) if label not in learned]
+        if never:
+            lines.append(f"warning: {len(never)} classes have no training image: {_some(never)}")
+    if len(source.classes) == 1:
+        lines.append("warning: there is one class only; a net has nothing to tell apart")
+    if large := _large(source, encoding):
+        lines.append(large)
+    return lines
+
+
+def report(
+    lines: Iterable[str],
+    listing: Listing,
+    rejected: Sequence[tuple[str, Rejected]],
+    damaged: Sequence[tuple[str, Rejected]],
+) -> str:
+    """The text of report.txt: the account, then every file passed over, refused or damaged."""
+    text = [*lines]
+    if listing.left_out:
+        text += ["", "left out:"]
+        text += [f"  {printable(path)}: {reason}" for path, reason in sorted(listing.left_out)]
+    for title, samples in (("refused", rejected), (_DAMAGED, damaged)):
+        if samples:
+            text += ["", f"{title}:", *named(samples)]
+    return "\n".join(text) + "\n"
+
+
+def closing_words(manifest: Manifest, out: Path) -> list[str]:
+    """What was written, one line each.
+
+    Args:
+        manifest: Of the dataset.
+        out: Its folder.
+    """
+    lines = [
+        f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB"
+        for name, info in manifest.splits.items()
+    ]
+    if manifest.converted:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
+        lines.append(f"converted: {reasons}")
+    lines += [
+        f"warning: {number:,} images use only {bits} of their 16 bits and become dark. If they were"
+        f" recorded with {bits} bits, run prep again with --bits {bits}"
+        for bits in (8, 10, 12)
+        if (number := manifest.converted.get(f"only {bits} of 16 bits used"))
+    ]
+    if manifest.rejected:
+        lines.append(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
+    if manifest.damaged:
+        lines.append(
+            f"warning: {manifest.damaged:,} JPEGs are damaged, but decoders pass over it; they are"
+            " stored. --strict refuses them:"
+        )
+        lines += _damaged(out)
+    lines.append(f"{len(manifest.classes)} classes -> {printable(str(out))}")
+    return lines
+
+
+def _damaged(out: Path) -> list[str]:
+    """The first damaged samples, from report.txt."""
+    _, _, rest = (out / REPORT).read_text(encoding="utf-8").partition(f"\n{_DAMAGED}:\n")
+    found = rest.splitlines()
+    more = [f"  and {len(found) - _SHOWN:,} more, listed in {out / REPORT}"]
+    return found[:_SHOWN] + (more if len(found) > _SHOWN else [])
+
+
+def named(samples: Sequence[tuple[str, Rejected]]) -> list[str]:
+    """A line for each sample: its split, name, and what is wrong with it."""
+    return [f"  {split} {printable(s.name)}: {printable(s.reason)}" for split, s in samples]
+
+
+def _files(listing: Listing) -> list[str]:
+    if not listing.used:
+        return []
+    kinds = ", ".join(f"{number:,} {ending}" for ending, number in listing.used.most_common())
+    lines = [f"files: {listing.used.total():,} images ({printable(kinds)})"]
+    if listing.linked:
+        lines.append(
+            f"links: {len(listing.linked):,} linked folders followed: {_some(listing.linked)}"
+        )
+    reasons = Counter(reason for _, reason in listing.left_out)
+    for reason, number in reasons.most_common():
+        paths = [path for path, why in listing.left_out if why == reason]
+        lines.append(f"left out: {number:,} x {reason}: {_some(paths)}")
+    return lines
+
+
+def _large(source: SampleSource, encoding: Encoding) -> str:
+    """A word on photos that would be many times faster to read if they were reduced."""
+    train = source.splits.get("train")
+    if not isinstance(train, Files) or encoding.shorter_side or encoding.max_side:
+        return ""
+    step = -(-len(train.paths) // _LOOKED_AT)
+    paths = [f"{train.root}/{path}" for path in train.paths[::step]]
+    pixels = [size[0] * size[1] for path in paths if (size := read_size(path))]
+    if not pixels or (typical := median(pixels)) < LARGE_PIXELS:
+        return ""
+    return (
+        f"note: the images are large, about {typical / 1e6:.0f} megapixels. --shorter-side 512"
+        " makes reading them in training many times faster"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
