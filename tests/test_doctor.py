@@ -53,7 +53,7 @@ def test_what_is_missing_is_named_with_the_line_that_mends_it(
         return "1.0"
 
     monkeypatch.setattr(packages, "_load", load)
-    monkeypatch.setattr(packages.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     found = CliRunner().invoke(cli.doctor, catch_exceptions=False)
     assert found.exit_code == 1
     assert 'pip install "safetensors>=' in found.output

@@ -50,7 +50,8 @@ class Work:
 
 class Stream:
     def __init__(self, device: Any = None) -> None:
-        self.device, self.last, self.awaited = GPU, Work([]), []
+        self.device, self.last = GPU, Work([])
+        self.awaited: list[Any] = []
 
     def enqueue(self) -> Work:
         self.last, self.awaited = Work([self.last, *self.awaited]), []

@@ -263,8 +263,12 @@ def test_a_net_of_the_user_is_built_by_its_name_with_checked_options() -> None:
 
 
 def test_builders_that_do_not_fit_are_refused() -> None:
-    def tiny(*, num_classes: int, image_size: int) -> torch.nn.Module: ...
-    def other(*, num_classes: int) -> torch.nn.Module: ...
+    def tiny(*, num_classes: int, image_size: int) -> torch.nn.Module:
+        raise NotImplementedError
+
+    def other(*, num_classes: int) -> torch.nn.Module:
+        raise NotImplementedError
+
     def unreadable(*, num_classes: int, image_size: int, x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     with pytest.raises(ConfigError, match=r'slipform.models.tiny has registered a net "tiny"'):

@@ -47,7 +47,7 @@ def test_mapped_pages_are_let_go_and_views_stay_valid(folders: ModuleType, tmp_p
 
     def mapped_kib() -> int:
         parts = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1:]
-        return sum(int(re.search(r"Rss:\s+(\d+)", part).group(1)) for part in parts)  # type: ignore[union-attr]
+        return sum(int(re.findall(r"Rss:\s+(\d+)", part)[0]) for part in parts)
 
     beton = Beton(path)
     views = [beton.raw(i) for i in range(8)]

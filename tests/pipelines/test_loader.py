@@ -137,7 +137,7 @@ def test_a_position_loads_into_any_number_of_processes(
 def test_breaking_off_and_going_on(shapes: Path, whole: Any) -> None:
     """The next loop over the same loader takes the rest of the epoch."""
     with _loader(shapes, "host") as loader:
-        found = {}
+        found: dict[int, int] = {}
         for k, batch in enumerate(loader):
             found |= dict(zip(batch.indices.tolist(), batch.labels.tolist(), strict=True))
             if k == 3:

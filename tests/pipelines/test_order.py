@@ -49,9 +49,9 @@ def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
     block=st.sampled_from([0, 1, 7, 64, 500]),
     window=st.integers(1, 5),
 )
-def test_shards_interleave_to_the_order_of_one_process(
+def test_shards_interleave_to_the_order_of_one_process(  # type: ignore[no-untyped-def]
     num, size, epoch, world_size, shuffle, drop, block, window
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     options = {"seed": 3, "shuffle": shuffle, "drop_last": drop, "block": block, "window": window}
     if drop and num < size * world_size:
         with pytest.raises(ConfigError, match="larger than the split"):

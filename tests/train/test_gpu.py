@@ -93,7 +93,7 @@ def test_the_step_does_not_wait_for_the_device(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two lines of the log nothing asks the device for an answer."""
-    original = loop.train_step
+    original = loop.train_step  # type: ignore[attr-defined]
 
     def step(*arguments: Any, **options: Any) -> Any:
         torch.cuda.set_sync_debug_mode("error")

@@ -287,8 +287,8 @@ def test_torchvisions_resized_crop(raw: Path, executor: str) -> None:
         for batch in loader:
             for index, image in zip(batch.indices.numpy(), batch.images, strict=True):
                 stored = loader._beton.raw(index)
-                sides = [np.array([side], np.int32) for side in stored.shape[:2]]
-                plan = draw(loader.augment, np.array([index]), *sides, 1, 0)
+                height, width = (np.array([side], np.int32) for side in stored.shape[:2])
+                plan = draw(loader.augment, np.array([index]), height, width, 1, 0)
                 x0, y0, x1, y1 = (int(v) for v in plan.clip[0])
                 pixels = torch.from_numpy(stored.copy()).permute(2, 0, 1).float()
                 want = (

@@ -3,6 +3,8 @@ ColorJitter draws them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -135,7 +137,8 @@ def test_the_four_are_independent_and_come_in_their_order() -> None:
 @pytest.mark.parametrize("normalize", ["half", "imagenet", ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))])
 def test_normalize(normalize: object) -> None:
     spec = Augmentation(normalize=normalize).resolved([0, 0, 0], [1, 1, 1])  # type: ignore[arg-type]
-    mean, std = MEAN_STD[normalize] if isinstance(normalize, str) else normalize  # type: ignore[misc]
+    numbers: Any = MEAN_STD[normalize] if isinstance(normalize, str) else normalize
+    mean, std = numbers
     color = _colors(1, normalize=spec.normalize)[0]
     np.testing.assert_allclose(
         _apply(color, RGB), _numpy(F.normalize(_torch(RGB), list(mean), list(std))), atol=1e-5

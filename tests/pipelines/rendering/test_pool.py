@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,11 +80,12 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: Modu
     with _pool(num_threads=3) as pool:
         for seed in range(5):
             plan, source = _batch(folders, seed)
-            pool.begin_reading(
-                plan,
-                lambda at, seed=seed, source=source: (sources.append(seed), source(at))[1],
-                COUNT,
-            )
+
+            def read(at: int, seed: int = seed, source: Any = source) -> Any:
+                sources.append(seed)
+                return source(at)
+
+            pool.begin_reading(plan, read, COUNT)
         for seed in range(5):
             images = pool.collect().images
             time.sleep(0.05)  # time enough to write where nobody may

@@ -151,7 +151,9 @@ def _consistent(options: dict[str, Any]) -> dict[str, Any]:
     seed=0,
     at_end=True,
 )
-def test_boxes_of_every_size(reference, folders, height, width, options, seed, at_end) -> None:  # type: ignore[no-untyped-def]
+def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
+    reference, folders, height, width, options, seed, at_end
+) -> None:
     images = [folders.noise(height, width, k) for k in range(2)]
     plan = _plan(images, seed, **_consistent(options))
     if (
@@ -173,9 +175,9 @@ def test_boxes_of_every_size(reference, folders, height, width, options, seed, a
     at_end=st.booleans(),
 )
 @settings(max_examples=200)
-def test_whole_pixels_are_moved_exactly(
+def test_whole_pixels_are_moved_exactly(  # type: ignore[no-untyped-def]
     folders, side, size, padding, border, flip, dtype, seed, at_end
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is
     blended with another."""
     image = folders.noise(side, side + 3)
@@ -193,7 +195,7 @@ def test_whole_pixels_are_moved_exactly(
     assert {abs(dx), abs(dy)} == {1}
     left, top = x if dx > 0 else x - size, y if dy > 0 else y - size
     room = padding + size
-    mode = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
+    mode: Any = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
     padded = np.pad(image, ((room, room), (room, room), (0, 0)), mode=mode)
     want = padded[top + room : top + room + size, left + room : left + room + size][::dy, ::dx]
     normalized = torch.from_numpy(want.astype(np.float32) / LEVEL - 1).to(dtype).float().numpy()
@@ -211,9 +213,9 @@ def test_whole_pixels_are_moved_exactly(
     at_end=st.booleans(),
 )
 @settings(max_examples=120)
-def test_warps_of_every_size(
+def test_warps_of_every_size(  # type: ignore[no-untyped-def]
     reference, folders, height, width, options, warp, seed, at_end
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     images = [folders.noise(height, width)]
     plan = _plan(images, seed, **_consistent(options) | warp)
     assume(not plan.axis_aligned)
@@ -281,9 +283,9 @@ def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
         FLOAT32,
     )
     render(*arguments, out, np.empty(0, np.uint16), 1, 3)
-    out = out.reshape(4, 5, 5, 3)
-    assert (out[[0, 3]] == 7).all()
-    np.testing.assert_array_equal(out[1:3], whole[1:3])
+    rendered = out.reshape(4, 5, 5, 3)
+    assert (rendered[[0, 3]] == 7).all()
+    np.testing.assert_array_equal(rendered[1:3], whole[1:3])
 
 
 def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:

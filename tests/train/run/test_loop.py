@@ -194,7 +194,7 @@ def test_cuda_graphs_need_a_gpu(shapes: Path, small: Small, tmp_path: Path) -> N
 def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
     how: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, run = loop.train_step, tmp_path / "run"
+    original, run = loop.train_step, tmp_path / "run"  # type: ignore[attr-defined]
 
     def poisoned(state: Any, *args: Any, **kwargs: Any) -> Any:
         loss, correct = original(state, *args, **kwargs)
@@ -224,7 +224,7 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
 
 def _with_accuracies(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     """Validation reports these, one after the other."""
-    original, coming = loop.evaluate, iter(accuracies)
+    original, coming = loop.evaluate, iter(accuracies)  # type: ignore[attr-defined]
 
     def told(*args: Any) -> Any:
         import dataclasses

@@ -39,7 +39,7 @@ class Killed(BaseException):
 
 def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
     """Do `what` once, just after the training of that step."""
-    original = loop.train_step
+    original = loop.train_step  # type: ignore[attr-defined]
 
     def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(state, *args, **kwargs)

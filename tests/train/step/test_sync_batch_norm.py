@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 
 from slipform.models.fast import BatchNorm
 from slipform.train.machine.distributed import Process
@@ -84,7 +86,7 @@ def _work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(_work, (str(folder),), nprocs=WORLD)  # type: ignore[no-untyped-call]
+    start_processes(_work, (str(folder),), nprocs=WORLD, start_method="spawn")
     return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(WORLD)]
 
 
@@ -111,7 +113,7 @@ def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, An
             reference.double(),
             rtol=2e-5,
             atol=2e-5,
-            msg=lambda text, key=key: f"{key}: {text}",
+            msg=partial("{}: {}".format, key),
         )
 
 
