@@ -59,10 +59,9 @@ def _assert_same(a: nn.Module, b: nn.Module) -> None:
 def test_takes_torch_s_steps(name: str) -> None:
     settings, reference = REFERENCES[name]
     ours, theirs = _net(), _net()
-    _train(
-        ours,
-        make_optimizers(VARIANTS["optimizer"][name](lr=LR, weight_decay=DECAY, **settings), ours),
-    )  # type: ignore[arg-type]
+    section: Any = VARIANTS["optimizer"][name]
+    config = section(lr=LR, weight_decay=DECAY, **settings)
+    _train(ours, make_optimizers(config, ours))
     _train(theirs, reference(theirs.parameters()))
     assert not torch.equal(ours[2].weight, _net()[2].weight)
     _assert_same(ours, theirs)

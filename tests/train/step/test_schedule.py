@@ -79,7 +79,8 @@ def test_one_cycle_as_torch_has_it() -> None:
 @pytest.mark.parametrize("name", [*CASES, "one_cycle"])
 def test_warm_up_rises_linearly_and_then_the_curve_follows(name: str) -> None:
     late = {"step": {"step_size": 100}, "multistep": {"milestones": (100,)}}.get(name, {})
-    config = VARIANTS["schedule"][name](warmup_epochs=1.5, warmup_factor=0.1, **late)
+    section: Any = VARIANTS["schedule"][name]
+    config = section(warmup_epochs=1.5, warmup_factor=0.1, **late)
     start = factor(config, 1.5, EPOCHS)
     rates = [factor(config, p, EPOCHS) / start for p in (0.0, 0.5, 1.0, 1.5)]
     assert rates == pytest.approx([0.1, 0.4, 0.7, 1.0])
