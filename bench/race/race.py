@@ -119,7 +119,7 @@ def timed(
     """Take batches for a span of time, after a warm-up that empties the loader's queue.
 
     Args:
-        batches: Endless; each is (images, labels) or has `labels`. They may have a `stats()` that
+        batches: Endless; each unpacks as images and labels. They may have a `stats()` that
             tells how many seconds each stage of the loader has worked so far.
         device: What is waited for before the clock is read.
         effort: Warm-up, span and least number of batches.
@@ -158,7 +158,8 @@ def _take(
         waited += time.perf_counter() - began
         if step is not None:
             step(batch)
-        images += len(batch[1] if isinstance(batch, (tuple, list)) else batch.labels)
+        _, labels = batch
+        images += len(labels)
         taken += 1
     return images, waited
 

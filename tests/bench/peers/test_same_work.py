@@ -1,0 +1,215 @@
+"""Every peer does the same work: boxes, flips and color factors are recovered from its output, and
+their distributions compared with torchvision's rules, by bounds that hold for any seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from slipform.bench.images import image_files
+from slipform.bench.peers import load_peer, peer_names
+from slipform.bench.race.loading import JITTER
+from slipform.bench.work import Work, usual_work
+from slipform.pipelines.plan.augmentation import Augmentation
+from tests.bench.peers import encoded
+from tests.bench.peers.encoded import Gradient, Numbers
+
+WIDE = Gradient(width=128, height=96)  # boxes are larger and smaller than what comes out, 48 px
+SMALL = Gradient(width=32, height=32)
+PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
+BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
+SLOW = ("ffcv_loader", "timm_loader")  # their imports alone take 14 and 4 s
+PEERS = [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in ["slipform_loader", *peer_names()]
+]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    # torchvision's advice to move to TorchCodec
+    pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning"),
+    # ffcv's compiled code, when it is collected
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+Prepared = Callable[[Gradient, str], Path]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Dataset folders of gradients, made once: as JPEGs or raw."""
+    from slipform.preprocess.cli import main
+
+    made: dict[tuple[Gradient, str], Path] = {}
+
+    def prepare(gradient: Gradient, stored: str) -> Path:
+        if (gradient, stored) not in made:
+            folder = tmp_path_factory.mktemp("gradient")
+            source = gradient.write(folder / "images", "jpg" if stored == "jpeg" else "png")
+            options = ["--test-fraction", "0", "--val-fraction", "0"]
+            if stored == "raw":
+                options += ["--encoding", "raw"]
+            paths = ["--source", str(source), "--out", str(folder / "data")]
+            found = CliRunner().invoke(main, ["images", *paths, *options])
+            assert found.exit_code == 0, found.output
+            made[gradient, stored] = folder / "data"
+        return made[gradient, stored]
+
+    return prepare
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def work_on(folder: Path, augment: Augmentation) -> Work:
+    work = usual_work(folder, batch_size=encoded.NUM_IMAGES, cores=2, device="cpu", dtype="float32")
+    files = str(image_files(folder, "train")) if work.stored == "jpeg" else ""
+    return replace(work, augment=augment, files=files)
+
+
+def output(name: str, work: Work) -> Numbers:
+    """What a peer gives in BATCHES epochs, in 0..255; skips where it is not here or cannot."""
+    try:
+        peer = load_peer(name)
+        reason = peer.reason_not(work)
+    except ImportError as error:
+        pytest.skip(f"{name} is not installed: {error}")
+    if reason:
+        pytest.skip(reason)
+    settings = peer.candidates(work)[0]
+    if name == "slipform_loader":
+        settings |= {"executor": "host" if work.stored == "jpeg" else "resident"}
+    with ExitStack() as stack:
+        batches = stack.enter_context(peer.batches(work, settings))
+        images = []
+        for _ in range(BATCHES):
+            batch = next(batches)
+            work.check(batch)
+            images.append(encoded.colors(batch[0].numpy(), work))
+    return np.concatenate(images)
+
+
+RESIZED = Augmentation(
+    image_size=48, crop="random_resized", flip="horizontal", normalize="imagenet"
+)
+PADDED = Augmentation(
+    image_size=32, resize=0, crop="random", padding=4, flip="horizontal", normalize="imagenet"
+)
+WHOLE = replace(RESIZED, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip="none", color_jitter=JITTER)
+
+
+@pytest.mark.parametrize("stored", ["jpeg", "raw"])
+@pytest.mark.parametrize("name", PEERS)
+def test_the_same_crops_and_flips(prepared: Prepared, name: str, stored: str) -> None:
+    work = work_on(prepared(WIDE, stored), RESIZED)
+    seen = encoded.boxes(output(name, work), WIDE, margin=4)
+    assert encoded.differences(seen, work, WIDE) == []
+
+
+def padded_differences(seen: encoded.Seen, work: Work) -> list[str]:
+    """The 32 px are there in full size; the box begins at each of -4 ... 4 with probability 1/9."""
+    result = []
+    if max(np.abs(seen.width - 32).max(), np.abs(seen.height - 32).max()) > 0.5:
+        result.append("size")
+    positions = np.repeat(np.arange(-4.0, 5.0), 10_000)
+    for name, values in (("left", seen.left), ("top", seen.top)):
+        gap = encoded.distance(values, positions, tolerance=0.3)
+        if gap > encoded.bound(len(values)):
+            result.append(f"{name}: {gap:.3f} away")
+    return result + encoded.flips(seen, work) + encoded.repetition(seen)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_same_shifts_of_small_images(prepared: Prepared, name: str) -> None:
+    work = work_on(prepared(SMALL, "raw"), PADDED)
+    seen = encoded.boxes(output(name, work), SMALL, margin=8)
+    assert padded_differences(seen, work) == []
+
+
+def color_differences(found: Numbers) -> list[str]:
+    """Brightness and contrast are multiplied, and saturation is a factor of its own, each uniform
+    in 0.6 ... 1.4."""
+    product, saturation = encoded.factors(found, PALE, margin=2)
+    generator = np.random.default_rng(0)
+    first, second, third = generator.uniform(0.6, 1.4, size=(3, 100_000))
+    result = []
+    for name, values, reference in (
+        ("brightness * contrast", product, first * second),
+        ("saturation", saturation, third),
+    ):
+        gap = encoded.distance(values, reference, tolerance=0.03)
+        if gap > encoded.bound(len(values)):
+            result.append(f"{name}: {gap:.3f} away")
+    return result
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_same_color_factors(prepared: Prepared, name: str) -> None:
+    work = work_on(prepared(PALE, "jpeg"), WHOLE)
+    assert color_differences(output(name, work)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (replace(RESIZED, flip="none"), "flipped"),
+        (replace(RESIZED, flip_probability=0.65), "flipped"),
+        (replace(RESIZED, scale=(0.35, 1.0)), "area"),
+        (replace(RESIZED, scale=(0.08, 0.6)), "area"),
+        (replace(RESIZED, ratio=(1.0, 1.0)), "ratio"),
+        (replace(RESIZED, ratio=(0.5, 2.0)), "ratio"),
+        (replace(RESIZED, crop="center", resize=96), "center x"),
+        (replace(RESIZED, crop="random", resize=96), "area"),
+    ],
+)
+def test_wrong_work_is_noticed(prepared: Prepared, wrong: Augmentation, named: str) -> None:
+    """Our loader, whose seed is fixed, with one setting that is not the one that was asked for."""
+    folder = prepared(WIDE, "raw")
+    seen = encoded.boxes(output("slipform_loader", work_on(folder, wrong)), WIDE, margin=4)
+    found = encoded.differences(seen, work_on(folder, RESIZED), WIDE)
+    assert any(text.startswith(named) for text in found), found
+
+
+def test_the_same_box_in_every_epoch_is_noticed(prepared: Prepared) -> None:
+    folder = prepared(WIDE, "raw")
+    seen = encoded.boxes(output("slipform_loader", work_on(folder, RESIZED)), WIDE, margin=4)
+    first = {number: index for index, number in enumerate(seen.number)}
+    order = [first[number] for number in seen.number]
+    frozen = replace(seen, left=seen.left[order], top=seen.top[order])
+    assert len(encoded.repetition(frozen)) == encoded.NUM_IMAGES
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(PADDED, padding=2),
+        replace(PADDED, padding=0),
+        replace(PADDED, flip="none"),
+        replace(PADDED, crop="center", padding=0),
+    ],
+)
+def test_wrong_shifts_are_noticed(prepared: Prepared, wrong: Augmentation) -> None:
+    folder = prepared(SMALL, "raw")
+    seen = encoded.boxes(output("slipform_loader", work_on(folder, wrong)), SMALL, margin=8)
+    assert padded_differences(seen, work_on(folder, PADDED)) != []
+
+
+@pytest.mark.parametrize(
+    "jitter",
+    [
+        replace(JITTER, saturation=0.2),
+        replace(JITTER, saturation=0.0),
+        replace(JITTER, brightness=0.0),
+        replace(JITTER, contrast=0.0),
+        replace(JITTER, brightness=0.8),
+    ],
+)
+def test_wrong_color_factors_are_noticed(prepared: Prepared, jitter: object) -> None:
+    wrong = replace(WHOLE, color_jitter=jitter)  # type: ignore[arg-type]
+    assert color_differences(output("slipform_loader", work_on(prepared(PALE, "jpeg"), wrong)))
