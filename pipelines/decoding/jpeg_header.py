@@ -50,6 +50,17 @@ def header_size(data):  # type: ignore[no-untyped-def]
     return 0, 0
 
 
+@kernel
+def declare_at_least(data, offsets, sizes, widths, heights):  # type: ignore[no-untyped-def]
+    """Of JPEG streams data[offset : offset + size]: bool [N], whether each one's image is at least
+    width x height."""
+    declared = np.empty(len(offsets), np.bool_)
+    for i in range(len(offsets)):
+        height, width = header_size(data[offsets[i] : offsets[i] + sizes[i]])
+        declared[i] = height >= heights[i] and width >= widths[i]
+    return declared
+
+
 def declares_at_least(jpeg: npt.NDArray[np.uint8], width: int, height: int) -> bool:
     """True where the stream's image is at least width x height."""
     found = header_size(jpeg)

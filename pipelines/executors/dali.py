@@ -1,10 +1,9 @@
 """The `dali` executor: one DALI graph decodes, resizes, warps and colors; on a GPU (`mixed`
 decoding) or on CPU cores.
 
-In: jobs. Out: batches on the device, handed to torch without a copy. The Plan's numbers are
-arguments of DALI's operators: an axis-aligned sample is one `resize` with a region of interest (its
-ends swapped for a flip), which equals the Plan's triangle filter; anything else is `resize` to the
-reduced size and `warp_perspective`; the color map is `coord_transform`.
+In: requests. Out: batches on the device, handed to torch without a copy. `dali_graph` is the graph,
+`dali_border` puts the edges right. The calling thread does nothing image by image but to say where
+each one's bytes lie, and, in the first epoch, to check them.
 """
 
 from __future__ import annotations
@@ -22,19 +21,12 @@ from torch.utils.dlpack import from_dlpack
 from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.decoding.jpeg_header import declares_at_least
+from slipform.pipelines.decoding.jpeg_header import declare_at_least
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
-from slipform.pipelines.executors.dali_border import (
-    erase_boxes,
-    fill_outside,
-    lost_weight,
-    paddings,
-    restore_edges,
-)
+from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, restore_edges
+from slipform.pipelines.executors.dali_graph import build_graph, plan_inputs
 from slipform.pipelines.plan.plan import draw
-from slipform.pipelines.rendering.region import regions_needed, relative
-from slipform.pipelines.rendering.taps import reduced_size
 
 
 class DaliExecutor:
@@ -58,91 +50,21 @@ class DaliExecutor:
         self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
-        self._graph = self._primed(self._build())
-        self._jobs: deque[tuple[BatchRequest, list[int]]] = deque()
+        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
+        self._jobs: deque[tuple[BatchRequest, list[int], list[Any]]] = deque()
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
-
-    def _build(self) -> Any:
-        from nvidia.dali import fn, pipeline_def, types
-
-        s = self._settings
-        gpu = s.device.type == "cuda"
-        size, border = s.spec.image_size, s.spec.border
-
-        @pipeline_def(
-            batch_size=s.batch_size,
-            num_threads=s.threads,
-            device_id=(s.device.index or 0) if gpu else None,
-            exec_dynamic=True,
-            prefetch_queue_depth=s.depth,
-        )
-        def graph() -> Any:
-            def numbers(name: str, ndim: int, dtype: Any = types.FLOAT) -> Any:
-                return fn.external_source(name=name, dtype=dtype, ndim=ndim)
-
-            start, shape = numbers("start", 1, types.INT32), numbers("shape", 1, types.INT32)
-            if not self._jpg:
-                images = fn.external_source(name="images", dtype=types.UINT8, ndim=3, layout="HWC")
-                images = images.gpu() if gpu else images
-                images = fn.slice(images, start, shape, axis_names="WH")
-            elif gpu:
-                # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole,
-                # then cut.
-                jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
-                images = fn.decoders.image(jpegs, device="mixed", output_type=types.RGB)
-                images = fn.slice(images, start, shape, axis_names="WH")
-            else:
-                jpegs = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
-                images = fn.decoders.image_slice(
-                    jpegs, start, shape, axis_names="WH", output_type=types.RGB
-                )
-            triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
-            # Black about the region, where the filter reads beyond it: DALI would repeat the edge,
-            # the Plan leaves it out.
-            images = fn.slice(
-                images, numbers("frame", 1, types.INT32), numbers("framed", 1, types.INT32),
-                axis_names="WH", out_of_bounds_policy="pad", fill_values=0,
-            )  # fmt: skip
-            from_to = {"roi_start": numbers("from", 1), "roi_end": numbers("to", 1)}
-            if s.spec.axis_aligned:
-                images = fn.resize(images, size=[size, size], **from_to, **triangle)
-            else:
-                images = fn.resize(images, size=numbers("reduced", 1), **from_to, **triangle)
-                images = images * numbers("gain_y", 3) * numbers("gain_x", 3)
-                images = fn.experimental.warp_perspective(
-                    images,
-                    numbers("matrix", 2).gpu() if gpu else numbers("matrix", 2),
-                    size=[size, size],
-                    inverse_map=True,
-                    pixel_origin="corner",
-                    interp_type=types.INTERP_LINEAR,
-                    **({"border_mode": "replicate"} if border == "edge" else {"fill_value": 0}),
-                )
-            return fn.coord_transform(images, M=numbers("mix", 2), T=numbers("offset", 1))
-
-        pipeline = graph()
-        pipeline.build()
-        return pipeline
 
     def submit(self, job: BatchRequest) -> None:
         began = time.perf_counter()
         bad = self._first_read.bad(job.indices)
         if self._jpg:
-            beton = self._beton
-            sides = zip(
-                job.indices, beton.widths[job.indices], beton.heights[job.indices], strict=True
-            )
-            headless = [
-                i
-                for i, (index, width, height) in enumerate(sides)
-                if not declares_at_least(beton.bytes_of(index), width, height)
-            ]
-            bad += self._first_read.undecodable(job.indices, [i for i in headless if i not in bad])
-        bad = sorted(
-            {*bad, *(i for i, index in enumerate(job.indices) if int(index) in self._broken)}
-        )
-        self._jobs.append((job, bad))
-        self._feed(self._graph, job, bad)
+            headless = set(np.flatnonzero(~self._declared(job.indices)).tolist()) - set(bad)
+            bad += self._first_read.undecodable(job.indices, sorted(headless))
+        if self._broken:
+            bad += np.flatnonzero(np.isin(job.indices, list(self._broken))).tolist()
+        bad = sorted(set(bad))
+        images = self._feed(self._graph, job, bad)
+        self._jobs.append((job, bad, images))
         self._graph.schedule_run()
         self._seconds["read_seconds"] += time.perf_counter() - began
 
@@ -166,62 +88,43 @@ class DaliExecutor:
                 graph.outputs()
         return graph
 
-    def _feed(self, graph: Any, job: BatchRequest, bad: list[int]) -> None:
-        beton, plan = self._beton, job.plan
-
-        def feed(name: str, rows: npt.NDArray[Any]) -> None:
-            graph.feed_input(name, list(np.ascontiguousarray(rows)))
-
-        heights, widths = beton.heights[job.indices].copy(), beton.widths[job.indices].copy()
-        images = [beton.bytes_of(i) if self._jpg else beton.raw(i) for i in job.indices]
+    def _feed(self, graph: Any, job: BatchRequest, bad: list[int]) -> list[Any]:
+        """Hand a batch to DALI. Returns its images, to be kept until they are decoded."""
+        data, indices = self._beton.data, job.indices
+        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
+        starts, sizes = self._beton.offsets[indices].tolist(), self._beton.sizes[indices].tolist()
+        images = [data[start : start + n] for start, n in zip(starts, sizes, strict=True)]
+        if not self._jpg:
+            shapes = zip(images, heights.tolist(), widths.tolist(), strict=True)
+            images = [pixels.reshape(height, width, 3) for pixels, height, width in shapes]
         for i in bad:
             images[i] = _black(self._jpg, int(heights[i]), int(widths[i]))
         graph.feed_input("images", images)
-        regions = regions_needed(plan, heights, widths)
-        shape = regions[:, 2:] - regions[:, :2]
-        feed("start", regions[:, :2])
-        feed("shape", shape)
-        geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
-        if plan.axis_aligned:
-            start, step, count = (
-                geometry[:, [0, 1], 2],
-                geometry[:, [0, 1], [0, 1]],
-                np.full((len(plan), 2), plan.image_size),
-            )
-        else:
-            reduced = [
-                reduced_size(geometry[i], plan.image_size, shape[i, 1], shape[i, 0])
-                for i in range(len(plan))
-            ]
-            count = np.array(reduced)[:, ::-1]
-            start, step = np.zeros((len(plan), 2), np.float32), (shape / count).astype(np.float32)
-            scale = np.concatenate([1 / step, np.ones((len(plan), 1), np.float32)], axis=1)
-            feed("reduced", np.array(reduced, np.float32))
-            feed("matrix", geometry * scale[:, :, None])
-            for axis, name, view in ((0, "gain_x", (1, -1, 1)), (1, "gain_y", (-1, 1, 1))):
-                gains = [
-                    _gains(int(n), int(end))
-                    for n, end in zip(count[:, axis], shape[:, axis], strict=True)
-                ]
-                graph.feed_input(name, [gain.reshape(view) for gain in gains])
-        frame = paddings(step)
-        feed("frame", -frame)
-        feed("framed", shape + 2 * frame)
-        first = start + frame
-        feed("from", first[:, ::-1].astype(np.float32))
-        feed("to", (first + step * count)[:, ::-1].astype(np.float32))
-        feed("mix", plan.color[:, :, :3])
-        feed("offset", plan.color[:, :, 3])
+        for name, rows in plan_inputs(job.plan, heights, widths).items():
+            graph.feed_input(name, rows)
+        return images
+
+    def _declared(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each JPEG's own header says that it is as large as the beton says."""
+        beton = self._beton
+        return declare_at_least(
+            beton.data, beton.offsets[indices], beton.sizes[indices],
+            beton.widths[indices], beton.heights[indices],
+        )  # fmt: skip
 
     def collect(self) -> Rendered:
         began = time.perf_counter()
         try:
             output = self._output()
-        except (RuntimeError, IndexError, ValueError) as error:
+        except RuntimeError as error:
+            if "decoders" not in str(
+                error
+            ):  # the operator's name; all else is not the images' fault
+                raise
             self._recover(error)
             output = self._output()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
-        job, bad = self._jobs.popleft()
+        job, bad, _ = self._jobs.popleft()
         images = from_dlpack(output.as_tensor())
         if job.plan.axis_aligned:
             images = fill_outside(restore_edges(images, job.plan), job.plan)
@@ -242,7 +145,7 @@ class DaliExecutor:
         under way without it."""
         found: set[int] = set()
         if self._jpg:
-            for job, _ in self._jobs:
+            for job, *_ in self._jobs:
                 jpegs = [self._beton.bytes_of(i) for i in job.indices]
                 whole = np.zeros((len(job), 4), np.int32)
                 whole[:, 2], whole[:, 3] = (
@@ -257,15 +160,15 @@ class DaliExecutor:
         if not found - self._broken:
             raise error
         self._broken |= found
-        self._graph = self._primed(self._build())
-        jobs = [job for job, _ in self._jobs]
+        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
+        jobs = [job for job, *_ in self._jobs]
         self._jobs.clear()
         for job in jobs:
             self.submit(job)
 
     def reset(self) -> None:
         self._jobs.clear()
-        self._graph = self._primed(self._build())
+        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
 
     def stats(self) -> dict[str, float]:
         return dict(self._seconds)
@@ -273,14 +176,6 @@ class DaliExecutor:
     def close(self) -> None:
         self._jobs.clear()
         self._graph = None
-
-
-def _gains(count: int, length: int) -> npt.NDArray[np.float32]:
-    """float32 [count]: `lost_weight` of a whole axis of `length` pixels resized to `count`."""
-    step = np.full(count, length / count)
-    return lost_weight((np.arange(count) + 0.5) * step, step, 0 * step, 0 * step + length).astype(
-        np.float32
-    )
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:

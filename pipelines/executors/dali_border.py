@@ -1,11 +1,11 @@
 """The edges of the image, what lies outside it, and erased boxes, put right on finished batches;
-torch, on any device.
+numba for the numbers, torch for the pixels, on any device.
 
 In: images [N, S, S, 3] and their Plan. Out: the same. DALI's resize knows no borders: it repeats
 edge pixels; as `edge` and `reflect` repeat and mirror output pixels
 (`slipform.pipelines.plan.plan`), they are a gather, and `zero` is one color. Where it reduces, its
 filter reads beyond the edge: it is given black there (`paddings`), and the weight that this lost is
-made good here.
+made good here. A batch of which nothing lies outside costs a comparison for each image.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.plan import Plan
-from slipform.pipelines.upload import upload
+from slipform.pipelines.rendering.taps import BORDERS, REFLECT
+from slipform.pipelines.upload import upload, upload_together
 
 Float64 = npt.NDArray[np.float64]
 Int32 = npt.NDArray[np.int32]
@@ -30,89 +32,138 @@ def paddings(step: npt.NDArray[np.floating[Any]]) -> Int32:
     return np.where(np.abs(step) > 1, np.ceil(np.abs(step)) + 1, 0).astype(np.int32)
 
 
-def lost_weight(centers: Float64, step: Float64, low: Float64, high: Float64) -> Float64:
-    """For outputs about `centers` (all float64 [M], stored pixels): what their weights must be
-    multiplied by, pixels outside low..high being black: 1 over the share of a triangle's weights
-    that lies inside. Where nothing is reduced, 1."""
-    support = np.abs(step)
-    gains = np.ones(len(centers))
-    inside = (centers >= low) & (centers < high)
-    at = np.flatnonzero(
-        (support > 1) & inside & ((centers - support < low) | (centers + support > high))
-    )
-    if len(at):
-        centers, support = centers[at, None], support[at, None]
-        pixels = (
-            np.floor(centers - support + 0.5) + np.arange(int(np.ceil(2 * support.max())) + 1) + 0.5
-        )
-        weights = np.maximum(0.0, 1.0 - np.abs(pixels - centers) / support)
-        exist = (pixels > low[at, None]) & (pixels < high[at, None])
-        gains[at] = weights.sum(1) / (weights * exist).sum(1)
+@kernel
+def _lost_weight(center, step, low, high):  # type: ignore[no-untyped-def]
+    """What the weights of an output at `center` (stored pixels) must be multiplied by, pixels
+    outside low..high being black: 1 over the share of a triangle's weights that lies inside."""
+    support = abs(step)
+    if support <= 1 or center < low or center >= high:
+        return 1.0
+    if center - support >= low and center + support <= high:
+        return 1.0
+    first = np.floor(center - support + 0.5) + 0.5
+    total = inside = 0.0
+    for k in range(int(np.ceil(2 * support)) + 1):
+        weight = max(0.0, 1.0 - abs(first + k - center) / support)
+        total += weight
+        if low < first + k < high:
+            inside += weight
+    return total / inside
+
+
+@kernel
+def whole_axis_gains(counts, lengths):  # type: ignore[no-untyped-def]
+    """float32 [N, largest count]: the lost weight for each output of a whole axis of lengths[i]
+    pixels resized to counts[i]; 1 behind them."""
+    gains = np.ones((len(counts), counts.max()), np.float32)
+    for i in range(len(counts)):
+        step = lengths[i] / counts[i]
+        for k in range(counts[i]):
+            gains[i, k] = _lost_weight((k + 0.5) * step, step, 0.0, float(lengths[i]))
     return gains
+
+
+@kernel
+def _edge_gains(start, step, low, high, size):  # type: ignore[no-untyped-def]
+    """(sample int64, line int64, gain float32) of the output lines along an axis that lost
+    weight."""
+    samples = np.empty(len(start) * size, np.int64)
+    lines = np.empty(len(start) * size, np.int64)
+    gains = np.empty(len(start) * size, np.float32)
+    found = 0
+    for i in range(len(start)):
+        if abs(step[i]) <= 1:
+            continue
+        for k in range(size):
+            gain = _lost_weight(start[i] + (k + 0.5) * step[i], step[i], low[i], high[i])
+            if gain != 1:
+                samples[found], lines[found], gains[found] = i, k, gain
+                found += 1
+    return samples[:found], lines[:found], gains[:found]
+
+
+@kernel
+def _sources(start, step, low, high, size, border):  # type: ignore[no-untyped-def]
+    """int64 [N, S]: the output position along an axis that each output position repeats; bool [N,
+    S]: it lies inside."""
+    positions = np.empty((len(start), size), np.int64)
+    inside = np.empty((len(start), size), np.bool_)
+    for i in range(len(start)):
+        inner_low, inner_high = low[i] + 0.5 * abs(step[i]), high[i] - 0.5 * abs(step[i])
+        for k in range(size):
+            center = start[i] + (k + 0.5) * step[i]
+            inside[i, k] = low[i] <= center < high[i]
+            positions[i, k] = k
+            if inside[i, k]:
+                continue
+            if border == REFLECT:
+                period = max(2 * (inner_high - inner_low), 1e-6)
+                phase = (center - inner_low) % period
+                folded = inner_low + min(phase, period - phase)
+            else:
+                folded = min(max(center, inner_low), max(inner_high, inner_low))
+            at = int(np.rint((folded - start[i]) / step[i] - 0.5))
+            positions[i, k] = min(max(at, 0), size - 1)
+    return positions, inside
+
+
+def _axis(plan: Plan, axis: int) -> tuple[Float64, Float64, Int32, Int32]:
+    """start, step, low, high of all samples along an axis (0: x), in stored pixels."""
+    geometry = plan.geometry.astype(np.float64)
+    start, step = geometry[:, axis, 2].copy(), geometry[:, axis, axis].copy()
+    return start, step, plan.clip[:, axis].copy(), plan.clip[:, axis + 2].copy()
+
+
+def _some_outside(plan: Plan, axis: int) -> bool:
+    """Whether any output center lies outside `clip`: the first or the last one then does."""
+    start, step, low, high = _axis(plan, axis)
+    first, last = start + 0.5 * step, start + (plan.image_size - 0.5) * step
+    return bool((np.minimum(first, last) < low).any() or (np.maximum(first, last) >= high).any())
 
 
 def restore_edges(images: Tensor, plan: Plan) -> Tensor:
     """images [N, S, S, 3] of an axis-aligned plan, reduced with black beyond the edges: the weight
     lost there, in place."""
     for axis in range(2):
-        step = np.repeat(plan.geometry[:, axis, axis].astype(np.float64), plan.image_size)
-        low, high = (
-            np.repeat(plan.clip[:, k].astype(np.float64), plan.image_size) for k in (axis, axis + 2)
-        )
-        sample, line = np.divmod(np.arange(len(step)), plan.image_size)
-        gains = lost_weight(plan.geometry[sample, axis, 2] + (line + 0.5) * step, step, low, high)
-        found = np.flatnonzero(gains != 1)
-        if not len(found):
+        start, step, low, high = _axis(plan, axis)
+        if (np.abs(step) <= 1).all():
             continue
-        sample, line = sample[found], line[found]
-        at = tuple(upload(v, images.device) for v in (sample, line))
-        gain = upload(gains[found].astype(np.float32), images.device)[:, None, None]
-        black = upload(plan.color[sample, None, :, 3].copy(), images.device)
+        sample, line, gain = _edge_gains(start, step, low, high, plan.image_size)
+        if not len(sample):
+            continue
+        at_sample, at_line, gains, black = upload_together(
+            [sample, line, gain[:, None, None], plan.color[sample, None, :, 3]], images.device
+        )
+        at = (at_sample, at_line)
         lines = images if axis else images.transpose(1, 2)
-        lines[at] = black + (lines[at] - black) * gain
+        lines[at] = black + (lines[at] - black) * gains
     return images
 
 
 def fill_outside(images: Tensor, plan: Plan) -> Tensor:
     """images [N, S, S, 3] of an axis-aligned plan: pixels whose center lies outside `clip` take the
     border."""
-    columns, inside_x = _sources(plan, 0)
-    rows, inside_y = _sources(plan, 1)
-    if inside_x.all() and inside_y.all():
+    if not _some_outside(plan, 0) and not _some_outside(plan, 1):
         return images
+    border, size = BORDERS[plan.border], plan.image_size
+    columns, inside_x = _sources(*_axis(plan, 0), size, border)
+    rows, inside_y = _sources(*_axis(plan, 1), size, border)
     if plan.border == "zero":
-        inside = upload(inside_y[:, :, None, None] & inside_x[:, None, :, None], images.device)
-        black = upload(plan.color[:, None, None, :, 3].copy(), images.device).to(images.dtype)
-        return torch.where(inside, images, black)
+        x, y, black = upload_together(
+            [inside_x, inside_y, plan.color[:, None, None, :, 3].copy()], images.device
+        )
+        inside = y[:, :, None, None] & x[:, None, :, None]
+        return torch.where(inside, images, black.to(images.dtype))
+    x, y = upload_together([columns, rows], images.device)
     batch = torch.arange(len(plan), device=images.device)[:, None, None]
-    y, x = (upload(v, images.device) for v in (rows, columns))
     return images[batch, y[:, :, None], x[:, None, :]]
-
-
-def _sources(plan: Plan, axis: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """int64 [N, S]: the output position along an axis that each output position repeats; bool [N,
-    S]: it lies inside."""
-    size = plan.image_size
-    step = plan.geometry[:, axis, axis].astype(np.float64)[:, None]
-    start = plan.geometry[:, axis, 2].astype(np.float64)[:, None]
-    low, high = plan.clip[:, axis, None], plan.clip[:, axis + 2, None]
-    centers = start + (np.arange(size) + 0.5) * step
-    inside = (centers >= low) & (centers < high)
-    inner_low, inner_high = low + 0.5 * abs(step), high - 0.5 * abs(step)
-    if plan.border == "reflect":
-        period = np.maximum(2 * (inner_high - inner_low), 1e-6)
-        phase = (centers - inner_low) % period
-        folded = inner_low + np.minimum(phase, period - phase)
-    else:
-        folded = np.clip(centers, inner_low, np.maximum(inner_high, inner_low))
-    positions = np.where(inside, np.arange(size), np.rint((folded - start) / step - 0.5))
-    return np.clip(positions, 0, size - 1).astype(np.int64), inside
 
 
 def erase_boxes(images: Tensor, plan: Plan) -> Tensor:
     """images [N, S, S, 3] with the plan's boxes set to 0, in place."""
-    if plan.erase is not None:
-        for i in np.flatnonzero(plan.erase[:, 2] > plan.erase[:, 0]):
-            x0, y0, x1, y1 = plan.erase[i]
-            images[i, y0:y1, x0:x1] = 0
-    return images
+    if plan.erase is None or not (plan.erase[:, 2] > plan.erase[:, 0]).any():
+        return images
+    x0, y0, x1, y1 = upload(plan.erase, images.device)[:, :, None].unbind(1)
+    at = torch.arange(plan.image_size, device=images.device)
+    rows, columns = (at >= y0) & (at < y1), (at >= x0) & (at < x1)
+    return images.masked_fill_(rows[:, :, None, None] & columns[:, None, :, None], 0)

@@ -1,0 +1,148 @@
+"""The DALI graph of the `dali` executor, and the numbers that it takes.
+
+In: settings, a Plan. Out: a DALI pipeline, and its inputs by name: whole arrays [N, ...], as DALI
+takes lists of N arrays 15 times slower. An axis-aligned sample is one `resize` with a region of
+interest (its ends swapped for a flip), which equals the Plan's triangle filter; anything else is
+`resize` to the reduced size and `warp_perspective`; the color map is `coord_transform`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.contract import Settings
+from slipform.pipelines.executors.dali_border import paddings, whole_axis_gains
+from slipform.pipelines.plan.plan import Plan
+from slipform.pipelines.rendering.region import regions_needed, relative
+from slipform.pipelines.rendering.taps import reduced_sizes
+
+Inputs = dict[str, npt.NDArray[Any]]
+_MAX_PREALLOCATED_BYTES = 1 << 30  # of decoded pixels, for the hardware decoder
+
+
+def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
+    """The pipeline; its inputs are "images" (uint8 [bytes] JPEGs, or [H, W, 3]) and those of
+    `plan_inputs`, its output float32 [N, S, S, 3]."""
+    from nvidia.dali import fn, pipeline_def, types
+
+    gpu = settings.device.type == "cuda"
+    size, border = settings.spec.image_size, settings.spec.border
+
+    @pipeline_def(
+        batch_size=settings.batch_size,
+        num_threads=settings.threads,
+        device_id=(settings.device.index or 0) if gpu else None,
+        exec_dynamic=True,
+        prefetch_queue_depth=settings.depth,
+    )
+    def graph() -> Any:
+        def numbers(name: str, ndim: int, dtype: Any = types.FLOAT) -> Any:
+            return fn.external_source(name=name, dtype=dtype, ndim=ndim)
+
+        start, shape = numbers("start", 1, types.INT32), numbers("shape", 1, types.INT32)
+        if jpeg:
+            # The bytes stay where they are mapped.
+            images = fn.external_source(name="images", dtype=types.UINT8, ndim=1, no_copy=True)
+        else:
+            # What goes to a GPU is copied, into pinned memory.
+            images = fn.external_source(
+                name="images", dtype=types.UINT8, ndim=3, layout="HWC", no_copy=not gpu
+            )
+        if jpeg and not gpu:
+            images = fn.decoders.image_slice(
+                images, start, shape, axis_names="WH", output_type=types.RGB
+            )
+        else:
+            # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole, then
+            # cut.
+            if jpeg:
+                images = fn.decoders.image(
+                    images,
+                    device="mixed",
+                    output_type=types.RGB,
+                    **_decoder_options(settings, beton),
+                )
+            elif gpu:
+                images = images.gpu()
+            images = fn.slice(images, start, shape, axis_names="WH")
+        triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
+        # Black about the region, where the filter reads beyond it: DALI would repeat the edge, the
+        # Plan leaves it out.
+        images = fn.slice(
+            images, numbers("frame", 1, types.INT32), numbers("framed", 1, types.INT32),
+            axis_names="WH", out_of_bounds_policy="pad", fill_values=0,
+        )  # fmt: skip
+        from_to = {"roi_start": numbers("from", 1), "roi_end": numbers("to", 1)}
+        if settings.spec.axis_aligned:
+            images = fn.resize(images, size=[size, size], **from_to, **triangle)
+        else:
+            images = fn.resize(images, size=numbers("reduced", 1), **from_to, **triangle)
+            for axis, view in (("y", [-1, 1, 1]), ("x", [1, -1, 1])):
+                gain, count = numbers(f"gain_{axis}", 1), numbers(f"count_{axis}", 1, types.INT32)
+                gain = fn.slice(gain, start=[0], shape=count, axes=[0])
+                images = images * fn.reshape(gain, shape=view)
+            matrix = numbers("matrix", 2)
+            images = fn.experimental.warp_perspective(
+                images,
+                matrix.gpu() if gpu else matrix,
+                size=[size, size],
+                inverse_map=True,
+                pixel_origin="corner",
+                interp_type=types.INTERP_LINEAR,
+                **({"border_mode": "replicate"} if border == "edge" else {"fill_value": 0}),
+            )
+        return fn.coord_transform(images, M=numbers("mix", 2), T=numbers("offset", 1))
+
+    pipeline = graph()
+    pipeline.build()
+    return pipeline
+
+
+def _decoder_options(settings: Settings, beton: Beton) -> dict[str, Any]:
+    """Of the GPU's decoder. hw_decoder_load = 1: a JPEG's format alone decides who decodes it. At
+    any other share the first images of a batch go to the hardware, and as its pixels differ, a
+    sample's would depend on its position. Color is enlarged as on a CPU. Without hints memory
+    grows, and the GPU waits, whenever a larger image comes."""
+    options = {"hw_decoder_load": 1.0, "jpeg_fancy_upsampling": True, "affine": False}
+    if len(beton):
+        width, height = int(beton.widths.max()), int(beton.heights.max())
+        if settings.batch_size * width * height * 3 <= _MAX_PREALLOCATED_BYTES:
+            options |= {"preallocate_width_hint": width, "preallocate_height_hint": height}
+    return options
+
+
+def plan_inputs(
+    plan: Plan, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]
+) -> Inputs:
+    """All inputs of the graph but "images", for stored images of these sizes."""
+    regions = regions_needed(plan, heights, widths)
+    shape = regions[:, 2:] - regions[:, :2]
+    geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
+    inputs: Inputs = {"start": regions[:, :2], "shape": shape}
+    if plan.axis_aligned:
+        start, step = geometry[:, [0, 1], 2], geometry[:, [0, 1], [0, 1]]
+        count = np.full((len(plan), 2), plan.image_size)
+    else:
+        reduced = reduced_sizes(geometry, plan.image_size, shape[:, 1], shape[:, 0])
+        count = reduced[:, ::-1].astype(np.int64)
+        start, step = np.zeros((len(plan), 2), np.float32), (shape / count).astype(np.float32)
+        scale = np.concatenate([1 / step, np.ones((len(plan), 1), np.float32)], axis=1)
+        inputs |= {"reduced": reduced.astype(np.float32), "matrix": geometry * scale[:, :, None]}
+        for axis, name in enumerate("xy"):
+            inputs[f"count_{name}"] = count[:, axis, None].astype(np.int32)
+            inputs[f"gain_{name}"] = whole_axis_gains(count[:, axis], shape[:, axis])
+    frame = paddings(step)
+    first = start + frame
+    inputs |= {
+        "frame": -frame,
+        "framed": shape + 2 * frame,
+        "from": first[:, ::-1].astype(np.float32),
+        "to": (first + step * count)[:, ::-1].astype(np.float32),
+        "mix": plan.color[:, :, :3],
+        "offset": plan.color[:, :, 3],
+    }
+    return {name: np.ascontiguousarray(rows) for name, rows in inputs.items()}
