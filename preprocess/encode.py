@@ -26,6 +26,7 @@ from slipform.pipelines.decoding.any_image import (
     resize,
 )
 from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
+from slipform.pipelines.errors import ConfigError, unknown
 from slipform.preprocess.source import Arrays, Samples
 
 
@@ -43,6 +44,9 @@ class Encoding:
         check: Decode in full also what is kept as it is.
         bits: How many bits of 16-bit PNG and TIFF files carry the image, 8 to 16.
         strict: Refuse JPEGs with damage that their decoder only warns about.
+
+    Raises:
+        ConfigError: A value that is not allowed.
     """
 
     mode: str = "keep"
@@ -52,6 +56,19 @@ class Encoding:
     check: bool = True
     bits: int = 16
     strict: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in (modes := ("keep", "jpeg", "raw")):
+            raise unknown("encoding", self.mode, modes)
+        for name, least, most in (
+            ("quality", 1, 100),
+            ("shorter_side", 1, 65_535),
+            ("max_side", 1, 65_535),
+            ("bits", 8, 16),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{name} = {value}: give {least} to {most}.")
 
     def fits(self, width: int, height: int) -> bool:
         """Whether no resizing is asked for an image of this size."""

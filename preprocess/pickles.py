@@ -9,13 +9,14 @@ to any memo index a file names.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError, printable
 
 
 class ArrayState:
@@ -62,7 +63,33 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
+# A batch file builds some ten tuples, lists and dictionaries. More could be nested so deep that
+# hashing or freeing them overflows the stack.
+_MOST_CONTAINERS = 1000
+_CONTAINERS = (
+    pickle.TUPLE
+    + pickle.TUPLE1
+    + pickle.TUPLE2
+    + pickle.TUPLE3
+    + pickle.LIST
+    + pickle.DICT
+    + pickle.EMPTY_TUPLE
+    + pickle.EMPTY_LIST
+    + pickle.EMPTY_DICT
+    + pickle.EMPTY_SET
+    + pickle.FROZENSET
+    + pickle.REDUCE
+    + pickle.BUILD
+    + pickle.NEWOBJ
+    + pickle.NEWOBJ_EX
+    + pickle.OBJ
+    + pickle.INST
+)
+
+
 class _Unpickler(pickle._Unpickler):
+    containers = 0
+
     def find_class(self, module_name: str, global_name: str) -> Any:
         try:
             return _ADMITTED[module_name, global_name]
@@ -72,17 +99,43 @@ class _Unpickler(pickle._Unpickler):
             ) from None
 
 
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def counted(self: Any) -> None:
+        self.containers += 1
+        if self.containers > _MOST_CONTAINERS:
+            raise pickle.UnpicklingError("it nests more than any such file does")
+        load(self)
+
+    return counted
+
+
+_Unpickler.dispatch = {
+    code: _counted(load) if code in _CONTAINERS else load
+    for code, load in pickle._Unpickler.dispatch.items()
+}
+
+
 def read_pickle(path: Path) -> dict[bytes, Any]:
-    """The dictionary in a file, keys as bytes. Raises DatasetError for anything else."""
+    """The dictionary in a file.
+
+    Args:
+        path: A regular file.
+
+    Returns:
+        Its entries, keys as bytes; arrays are `ArrayState`.
+
+    Raises:
+        DatasetError: It holds anything else.
+    """
     try:
         with open(path, "rb") as file:
             content = _Unpickler(file, encoding="bytes").load()
     except OSError:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
+        reason = printable(str(error)) or type(error).__name__
         raise DatasetError(
-            f"{path} is no batch file that can be trusted: {error or type(error).__name__}."
-            " Download it again."
+            f"{path} is no batch file that can be trusted: {reason}. Download it again."
         ) from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no dictionary. Download it again.")

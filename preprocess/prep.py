@@ -136,11 +136,11 @@ def _checked(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise unknown(f"option of {dataset.name}", name, known)
-    values = {}
-    for name, option in known.items():
-        value = given.get(name, option.default)
+    command = click.Command(dataset.name, params=list(dataset.options))
+    values = dict(command.make_context(dataset.name, []).params)
+    for name, value in given.items():
         try:
-            values[name] = option.type.convert(value, option, None)
+            values[name] = known[name].type.convert(value, known[name], None)
         except click.BadParameter as error:
             raise ConfigError(f"{name}: {error.message}") from None
     return values

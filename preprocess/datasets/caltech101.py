@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import open_regular
 from slipform.preprocess.class_folders import image_folders, list_images, locate
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.registry import Dataset
@@ -49,7 +50,8 @@ def read(
         test = read_list(root, root.parent / "test.txt", classes)
         if both := set(train.paths) & set(test.paths):
             raise DatasetError(
-                f"{len(both)} images are in train.txt and in test.txt, {min(both)} for one."
+                f"{len(both)} images are in train.txt and in test.txt, for one"
+                f" {printable(min(both))}."
             )
         rule = "train.txt and test.txt without the background class"
     else:
@@ -88,8 +90,9 @@ def read_list(root: Path, path: Path, classes: list[str]) -> Files:
     """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming
     every line that is no image."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+        with open_regular(path, DatasetError) as file:
+            lines = file.read().decode("utf-8").split("\n")
+    except (DatasetError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path} cannot be read as a list of images ({error}). --split random needs no lists."
         ) from None
@@ -99,7 +102,7 @@ def read_list(root: Path, path: Path, classes: list[str]) -> Files:
         line.strip() for line in lines if line.strip() and not line.startswith(f"{BACKGROUND}/")
     ]
     if missing := [line for line in paths if line not in present]:
-        shown = "\n  ".join(missing[:20]) + (
+        shown = "\n  ".join(map(printable, missing[:20])) + (
             f"\n  and {len(missing) - 20} more" if len(missing) > 20 else ""
         )
         raise DatasetError(

@@ -4,6 +4,7 @@ shapes."""
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
+from slipform.preprocess.prep import prepare
 from slipform.preprocess.registry import discover
 
 SMALL = ["--num-train", "60", "--num-val", "0", "--num-test", "20"]
@@ -142,6 +145,54 @@ def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "png" in result.output
     assert "prep never finished" in run("show", str(tmp_path)).output
+
+
+def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: Path) -> None:
+    """As in `prep show DATA --figure F | head -1`."""
+    figure = tmp_path / "f.png"
+    command = [sys.executable, "-m", "slipform.preprocess.cli", "show", str(shapes)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*command, "--figure", str(figure)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+    )
+    os.close(writing)
+    assert figure.stat().st_size > 1000
+    assert "Traceback" not in done.stderr
+
+
+def test_old_words_of_options_are_understood(shapes: Path, tmp_path: Path) -> None:
+    old = ["--on-bad", "fail", "--workers", "1"]
+    assert run("shapes", "--out", str(tmp_path / "a"), *SMALL, *old).exit_code == 0
+    assert run("verify", str(tmp_path / "a"), "--workers", "1").exit_code == 0
+
+
+def test_prepare_is_the_command_as_a_function(tmp_path: Path) -> None:
+    sizes = {"num_train": 60, "num_val": 0, "num_test": 20}
+    manifest = prepare("shapes", out=tmp_path / "a", **sizes, encoding="raw", threads=1)
+    assert run("shapes", "--out", str(tmp_path / "b"), *SMALL, "--encoding", "raw").exit_code == 0
+    assert manifest == read_manifest(tmp_path / "a") == read_manifest(tmp_path / "b")
+    for options, words in (
+        ({"num_trian": 5}, "num_train"),
+        ({"num_train": 0}, "num_train"),
+        ({"encoding": "tiff"}, "keep"),
+        ({"quality": 101}, "quality"),
+        ({"bits": 7}, "bits"),
+        ({"on_bad": "fial"}, "error"),
+        ({"shorter_side": 0}, "shorter_side"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            prepare("shapes", out=tmp_path / "c", **options)
+    with pytest.raises(ConfigError, match="shapes"):
+        prepare("shape", out=tmp_path / "c")
+    with pytest.raises(ConfigError, match="--source"):
+        prepare("mnist", out=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_shapes_are_the_same_for_the_same_seed(tmp_path: Path) -> None:

@@ -183,6 +183,33 @@ def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["data"]
 
 
+def test_a_link_as_out_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk/data")  # what it points to is not there yet
+    for name, num in (("first", 300), ("second", 100), ("third", 200)):
+        build_dataset(dataset(name, num), tmp_path / "data")
+        assert (tmp_path / "data").is_symlink()
+        assert read_manifest(tmp_path / "disk/data").dataset == name
+        assert sorted(os.listdir(tmp_path)) == ["data", "disk"]
+        assert os.listdir(tmp_path / "disk") == ["data"]
+
+
+def test_a_folder_that_cannot_be_made_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.mkdir
+
+    def mkdir(path: Path, *arguments: int, **options: bool) -> None:
+        if path.name == ".data.prep":
+            raise OSError(28, "No space left on device", str(path))
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(OSError, match="No space"):
+        build_dataset(dataset(), tmp_path / "data")
+    assert os.listdir(tmp_path) == []
+
+
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -1,0 +1,161 @@
+"""Small files made to cost much: they are refused, with little memory, by an error that says so."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.archive import unpack, unpacked
+from slipform.preprocess.datasets.mnist import read_idx
+from slipform.preprocess.pickles import read_pickle
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def in_a_process(code: str, *arguments: object, limit_bytes: int = 2 << 30) -> str:
+    """What a process prints that may take so much address space beside its imports."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=ENVIRONMENT,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    return done.stdout
+
+
+def nested(depth: int) -> dict[str, bytes]:
+    """Pickles nested so deep that hashing, comparing or freeing the result overflows the stack."""
+    return {
+        "key of tuples": b"\x80\x02}" + b")" + b"\x85" * depth + b"K\x01s.",
+        "lists": b"\x80\x02}U\x04data" + b"]" * depth + b"a" * (depth - 1) + b"s.",
+        "tuples": b"\x80\x02}U\x04data)" + b"\x85" * depth + b"s.",
+        "reduced": b"\x80\x02}U\x04data"
+        + b"c_codecs\nencode\n" * 1
+        + b")"
+        + b"\x85" * depth
+        + b"R"
+        + b"s.",
+        "calls": b"\x80\x02}U\x04data"
+        + b"cnumpy\ndtype\n" * depth
+        + b")"
+        + b"R\x85" * depth
+        + b"s.",
+    }
+
+
+@pytest.mark.parametrize("kind", nested(1))
+def test_deeply_nested_pickles(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "meta").write_bytes(nested(500_000)[kind])
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from slipform.preprocess.pickles import read_pickle\n"
+        "from slipform.pipelines.errors import DatasetError\n"
+        "try: read_pickle(Path(sys.argv[1]))\n"
+        "except DatasetError as error: print(error.message)\n"
+    )
+    assert "trusted" in in_a_process(code, tmp_path / "meta")
+
+
+def test_pickles_of_the_real_shape_are_read(tmp_path: Path) -> None:
+    batch = {b"labels": list(range(10)) * 1000, b"filenames": [f"{i}.png" for i in range(10_000)]}
+    (tmp_path / "batch").write_bytes(pickle.dumps(batch, protocol=2))
+    assert read_pickle(tmp_path / "batch")[b"labels"] == batch[b"labels"]
+
+
+def tar_with_a_header_of(size: int, kind: bytes) -> bytes:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_tars_with_huge_headers(tmp_path: Path, kind: bytes, first: bool) -> None:
+    path = tmp_path / "x.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        if not first:
+            info = tarfile.TarInfo("a.txt")
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.write(tar_with_a_header_of(1 << 30, kind))
+        for _ in range(16):  # of the 1,024 that it declares
+            file.write(bytes(1 << 20))
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetError, match="header of 1,073,741,824 bytes"):
+        unpack(path, tmp_path / "in")
+
+
+def test_sparse_tars_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(
+        tar_with_a_header_of(512, tarfile.GNUTYPE_SPARSE) + bytes(2048)
+    )
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetError, match="sparse"):
+        unpack(tmp_path / "x.tar", tmp_path / "in")
+
+
+def test_a_gzip_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "x-idx3-ubyte.gz"
+    header = bytes([0, 0, 8, 3]) + (1 << 30).to_bytes(4, "big") + b"\0\0\0\1" * 2
+    path.write_bytes(gzip.compress(header + bytes(1 << 20)))
+    with pytest.raises(DatasetError, match="absurd"):
+        read_idx(path, 3)
+
+
+def test_a_fifo_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(DatasetError, match="regular file"), unpacked(tmp_path / "x.tar"):
+        pass
+
+
+def test_what_a_killed_process_unpacked_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"), io.BytesIO())
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from slipform.preprocess.archive import unpacked\n"
+        "with unpacked(Path(sys.argv[1])): print('ready', flush=True); time.sleep(100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "x.tar")],
+        env=ENVIRONMENT | {"TMPDIR": str(tmp_path / "temporary")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with unpacked(tmp_path / "x.tar") as folder:  # the other one is alive: both stay
+            assert len(os.listdir(tmp_path / "temporary")) == 2
+            assert os.listdir(folder) == ["a.txt"]
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    assert len(os.listdir(tmp_path / "temporary")) == 1
+    with unpacked(tmp_path / "x.tar"):
+        assert len(os.listdir(tmp_path / "temporary")) == 1
+    assert os.listdir(tmp_path / "temporary") == []
