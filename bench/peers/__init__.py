@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, cast
 
 from slipform.bench.result.result import Settings, Value
@@ -114,3 +115,13 @@ def endless(
             raise ConfigError(
                 "the split holds fewer images than one batch: give a smaller --batch-size"
             )
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Silence what torch and torchvision advise about settings that are meant: more workers than
+    cores are tried on purpose, and torchvision's decoder is what is measured."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        warnings.filterwarnings("ignore", message="The image decoding")
+        yield

@@ -20,7 +20,8 @@ from slipform.bench.work import Work
 
 def reason_not(work: Work) -> str:
     try:
-        importlib.import_module("spdl.io.lib")._libspdl.make_demuxer  # noqa: B018 (binds FFmpeg when first looked at)
+        # It looks for FFmpeg's libraries when one of its functions is first looked up.
+        getattr(importlib.import_module("spdl.io.lib")._libspdl, "make_demuxer")  # noqa: B009
         importlib.import_module("torchvision.transforms.v2")
     except RuntimeError as error:
         raise ImportError(f"SPDL finds no FFmpeg libraries ({str(error)[:80]}...)") from error
@@ -43,7 +44,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     from slipform.pipelines.beton import Beton
 
-    torch.set_num_threads(1)  # its pipeline's threads are the parallelizm
+    torch.set_num_threads(1)  # its pipeline's threads are the parallelism
     beton, generator = Beton(work.beton), np.random.default_rng(1)
     paths = sorted(
         Path(work.files).glob("*/*.jpg"), key=lambda path: path.name

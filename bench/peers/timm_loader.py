@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from slipform.bench.peers import endless, grid
+from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
@@ -38,22 +38,23 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     augment, jitter = work.augment, work.augment.color_jitter
     mean, std = work.mean_std
-    loader = create_loader(
-        ImageDataset(work.files),
-        input_size=(3, augment.image_size, augment.image_size),
-        batch_size=work.batch_size,
-        is_training=True,
-        scale=augment.scale,
-        ratio=augment.ratio,
-        hflip=augment.flip_probability if augment.flip == "horizontal" else 0.0,
-        color_jitter=(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue),
-        interpolation="bilinear",
-        mean=tuple(mean),
-        std=tuple(std),
-        num_workers=int(settings["workers"] or 0),
-        pin_memory=work.device.startswith("cuda"),
-        img_dtype=getattr(torch, work.dtype),
-        device=torch.device(work.device),
-        use_prefetcher=True,
-    )
-    yield endless(lambda: iter(loader))
+    with without_advice():
+        loader = create_loader(
+            ImageDataset(work.files),
+            input_size=(3, augment.image_size, augment.image_size),
+            batch_size=work.batch_size,
+            is_training=True,
+            scale=augment.scale,
+            ratio=augment.ratio,
+            hflip=augment.flip_probability if augment.flip == "horizontal" else 0.0,
+            color_jitter=(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue),
+            interpolation="bilinear",
+            mean=tuple(mean),
+            std=tuple(std),
+            num_workers=int(settings["workers"] or 0),
+            pin_memory=work.device.startswith("cuda"),
+            img_dtype=getattr(torch, work.dtype),
+            device=torch.device(work.device),
+            use_prefetcher=True,
+        )
+        yield endless(lambda: iter(loader))

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from slipform.bench.peers import endless, grid
+from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
@@ -42,28 +42,30 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     on_gpu, decode = work.device.startswith("cuda"), str(settings["decode"])
     dataset: Any = RawImages(work) if work.stored == "raw" else ImageFiles(work, decode)
-    loader: Any = DataLoader(
-        dataset,
-        batch_size=work.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=int(settings["workers"] or 0),
-        prefetch_factor=int(settings["prefetch"] or 2),
-        persistent_workers=True,
-        pin_memory=on_gpu and decode != "cuda",
-        collate_fn=_as_lists if decode == "cuda" else None,
-    )
+    with without_advice():
+        loader: Any = DataLoader(
+            dataset,
+            batch_size=work.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=int(settings["workers"] or 0),
+            prefetch_factor=int(settings["prefetch"] or 2),
+            persistent_workers=True,
+            pin_memory=on_gpu and decode != "cuda",
+            collate_fn=_as_lists if decode == "cuda" else None,
+        )
     dtype, device = getattr(torch, work.dtype), torch.device(work.device)
     finish = (
         _on_gpu(work)
         if decode == "cuda"
         else lambda images: images.to(device, dtype, non_blocking=True)
     )
-    yield endless(
-        lambda: (
-            (finish(images), labels.to(device, non_blocking=True)) for images, labels in loader
+    with without_advice():
+        yield endless(
+            lambda: (
+                (finish(images), labels.to(device, non_blocking=True)) for images, labels in loader
+            )
         )
-    )
 
 
 class ImageFiles:

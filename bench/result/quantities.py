@@ -28,12 +28,14 @@ class Quantity:
         better: The direction that is better; None where it explains and is not judged.
         within_run: Whether it is a ratio of two measurements of the same rounds: comparable
             between machines.
+        decimals: How many digits follow the point; None: as `digits` has it.
     """
 
     heading: str
     unit: Unit
     better: Literal["higher", "lower"] | None = None
     within_run: bool = False
+    decimals: int | None = None
 
     def text(self, estimate: Estimate | None) -> str:
         """ "2,451 (2,400 to 2,480)", "160 (155 to 171) ms"; the median alone where it was measured
@@ -41,8 +43,9 @@ class Quantity:
         if estimate is None:
             return ""
         scale, sign = self.scale(estimate.median)
+        write = self._digits
         median, low, high = (
-            digits(value / scale) for value in (estimate.median, estimate.low, estimate.high)
+            write(value / scale) for value in (estimate.median, estimate.low, estimate.high)
         )
         spread = "" if estimate.repeats == 1 else f" ({low} to {high})"
         return f"{median}{spread}{sign and ' '}{sign}"
@@ -50,7 +53,10 @@ class Quantity:
     def number(self, value: float) -> str:
         """One value with its unit."""
         scale, sign = self.scale(value)
-        return f"{digits(value / scale)}{sign and ' '}{sign}"
+        return f"{self._digits(value / scale)}{sign and ' '}{sign}"
+
+    def _digits(self, value: float) -> str:
+        return digits(value) if self.decimals is None else f"{value:,.{self.decimals}f}"
 
     def scale(self, value: float) -> tuple[float, str]:
         """What to divide by, and the sign of the unit then, so that a value like this reads well.
@@ -100,7 +106,7 @@ QUANTITIES: dict[str, Quantity] = {
     "cpu_cores": Quantity("cores used", "cores"),
     "wait_share": Quantity("waiting for data", "share"),
     "torch_wait_share": Quantity("waiting for torch DataLoader", "share"),
-    "accuracy": Quantity("accuracy", "share", "higher"),
+    "accuracy": Quantity("accuracy", "share", "higher", decimals=2),
     "seconds_to_target": _seconds("to target"),
     "train_seconds": _seconds("training"),
     "start_up_seconds": _seconds("start-up"),

@@ -31,8 +31,6 @@ PEERS = [
 ]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
-    # torchvision's advice to move to TorchCodec
-    pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning"),
     # ffcv's compiled code, when it is collected
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -26,7 +26,7 @@ RESULTS = Path(__file__).resolve().parents[3] / "bench" / "results"
         ("resident_bytes", 3 * 2**29, "1.50 GiB"),
         ("resident_bytes", 2**20, "1.00 MiB"),
         ("wait_share", 0.0123, "1.23 %"),
-        ("accuracy", 0.9401, "94.0 %"),
+        ("accuracy", 0.9401, "94.01 %"),
         ("first_batch_seconds", 1.2345, "1.23 s"),
         ("first_batch_seconds", 0.0701, "70.1 ms"),
         ("train_seconds", 1279.7, "1,280 s"),
