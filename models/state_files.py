@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from slipform.models.weight_file import read_weights
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import open_regular
 
@@ -85,25 +86,20 @@ def read_state(path: Path) -> StateFile:
 
 
 def _read(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
+        if path.suffix == ".safetensors":
+            return read_weights(path)[0]
         with open_regular(path, ConfigError) as file:
-            if path.suffix == ".safetensors":
-                return load_file(path)
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"{path} is damaged or holds more than tensors, and is not opened, since that could run"
             " code. Save only the state dict: safetensors.torch.save_file(model.state_dict(), ...)"
         ) from error
-    except SlipformError:
-        raise
+    except SlipformError as error:
+        raise ConfigError(error.message) from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise ConfigError(f"{path} is damaged or no file of weights: {error}") from error
     except Exception as error:  # torch raises a dozen kinds for damaged files
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path} is damaged or no file of weights: {first}") from error

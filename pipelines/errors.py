@@ -95,6 +95,8 @@ class _ReportsInterrupt:
             return super().invoke(ctx)  # type: ignore[misc]
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
+        except BrokenPipeError:  # nobody reads the output any more: click ends quietly
+            raise
         except OSError as error:
             raise SlipformError(
                 f"{error.strerror or error}: {error.filename or 'while reading or writing'}"

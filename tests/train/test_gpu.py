@@ -12,7 +12,8 @@ import torch
 
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.train.config.resolve import RunConfig
-from slipform.train.run import checkpoint, loop
+from slipform.train.run import loop
+from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics
 
@@ -85,7 +86,7 @@ def test_stopped_and_resumed_bit_for_bit(
     monkeypatch.setattr(loop, "_after_step", original)
     fit(config, shapes, tmp_path / "parts", device="cuda", resume=True, quiet=True)
     assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
-    a, b = (checkpoint.load_best(tmp_path / name) for name in ("whole", "parts"))
+    a, b = (load_best(tmp_path / name) for name in ("whole", "parts"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -36,6 +36,11 @@ from slipform.train.commands.options import FOLDER, device_option
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Go on with the run in this folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
 @click.option(
+    "--other-data",
+    is_flag=True,
+    help="With --resume: go on although DATA is not the dataset of the run.",
+)
+@click.option(
     "--all",
     "every",
     is_flag=True,
@@ -59,6 +64,7 @@ def train(
     out: Path | None,
     resume: Path | None,
     overwrite: bool,
+    other_data: bool,
     every: bool,
     jobs: int | None,
     seeds: int | None,
@@ -85,6 +91,8 @@ def train(
             )
         _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
         return
+    if other_data and resume is None:
+        raise click.UsageError("--other-data belongs to --resume.")
     if jobs or seeds:
         raise click.UsageError("--jobs and --seeds belong to --all.")
     if resume is not None:
@@ -129,6 +137,7 @@ def train(
         device=device,
         resume=resume is not None,
         overwrite=overwrite,
+        other_data=other_data,
         quiet=quiet,
     )
     if not _is_main():
@@ -136,9 +145,10 @@ def train(
     if summary["test_accuracy"] is not None:
         click.echo(f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
+    click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}")
     click.echo(
-        f"{summary['images_per_second']:.0f} images/s in training, {waiting},"
-        f" {summary['seconds']:.0f} s in all"
+        f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s in all since"
+        " this command was started"
     )
     click.echo(f"curves: {out / 'figures' / 'curves.png'}")
 
@@ -180,6 +190,15 @@ def _sweep(
 
 def _run_name(recipe: str) -> str:
     return recipe.removesuffix(".toml").strip("/").replace("/", "-").replace(":", "-")
+
+
+def _process_seconds() -> float:
+    """Since this process was started, imports included."""
+    import time
+
+    import psutil
+
+    return time.time() - psutil.Process().create_time()
 
 
 def _is_main() -> bool:

@@ -25,7 +25,7 @@ from slipform.train.inference.export import export_model
 from slipform.train.inference.predict import BATCH_SIZE, Image, ImageBatch, as_list, read_batches
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
-from slipform.train.run import checkpoint
+from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.folder import run_config
 from slipform.train.step.evaluate import count, open_split
 from slipform.train.step.loss import make_loss
@@ -108,13 +108,13 @@ class Classifier:
         """
         run = Path(run)
         config, manifest = run_config(run), read_manifest(run)
-        weights = checkpoint.load_best(run)
+        weights = load_best(run, manifest.classes)
         model = registry.build(
             replace(config.model, weights="none"),
             num_classes=manifest.num_classes,
             image_size=config.augment.image_size,
         )
-        checkpoint.copy_weights(model, weights, run)
+        copy_weights(model, weights, run)
         return Classifier(model, config, manifest, run, device)
 
     @property

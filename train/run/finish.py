@@ -9,23 +9,27 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from slipform.models import freeze
 from slipform.pipelines.machine import machine_name
 from slipform.train.figures import records as plots_records
 from slipform.train.figures import result as plots
 from slipform.train.machine.device import peak_memory_bytes
-from slipform.train.run import checkpoint
+from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.open import Run
-from slipform.train.run.record import SUMMARY, write_json
+from slipform.train.run.record import write_summary
 from slipform.train.step.evaluate import evaluate, open_split
+from slipform.train.step.metrics import Evaluation
 
 
 def finish(run: Run) -> dict[str, Any]:
     """Test, write and return the summary. Seconds and images count all parts of a resumed run."""
     state, process = run.state, run.process
+    run.check_data()
     if process.is_main:
-        state.evaluated.load_state_dict(checkpoint.load_best(run.folder))
+        best = load_best(run.folder, run.manifest.classes)
+        copy_weights(state.evaluated, best, run.folder)
     process.broadcast(state.evaluated.state_dict().values())
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
@@ -48,6 +52,7 @@ def finish(run: Run) -> dict[str, Any]:
         "epochs": state.epoch,
         "steps": state.step,
         "seconds": clock.seconds,
+        "train_seconds": clock.train_seconds,
         "images_per_second": clock.images_per_second,
         "data_wait_share": clock.wait_share,
         "peak_memory_bytes": peak_memory_bytes(process.device),
@@ -65,13 +70,20 @@ def finish(run: Run) -> dict[str, Any]:
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
-        write_json(
-            run.folder / SUMMARY, summary
-        )  # before any figure: a result is not lost for want of a picture
+        # Before any figure: a result is not lost for want of a picture.
+        write_summary(run.folder, summary)
+        _draw(run, image, test)
+    return summary
+
+
+def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:
+    """The figures. Whatever goes wrong with one, the run is finished."""
+    try:
         if test is not None:
             plots.all_of_result(
-                run.folder / plots.FOLDER, state.evaluated, image, test, run.manifest.classes
+                run.folder / plots.FOLDER, run.state.evaluated, image, test, run.manifest.classes
             )
         plots.curves(run.folder)
         plots_records.all_of_records(run.folder)
-    return summary
+    except Exception as error:  # of the disk, of matplotlib, of damaged records
+        run.recorder.say(f"figures could not be drawn: {type(error).__name__}: {error}")

@@ -1,72 +1,114 @@
 """The run folder: what lies there, and who may write to it.
 
-In: a path. Out: the folder made, or a clear word why not; `config.toml` and a copy of
+In: a path. Out: the folder made and locked, or a clear word why not; `config.toml` and a copy of
 `dataset.json`, so that the run's classes and settings are known without its data.
 """
 
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.files import locked, open_regular, remove_orphans, write_whole
 from slipform.pipelines.manifest import Manifest, write_manifest
 from slipform.train.config.resolve import RunConfig, read_config, to_toml
-from slipform.train.run.checkpoint import BEST, FOLDER
+from slipform.train.run.best import BEST
+from slipform.train.run.checkpoint import FOLDER
 from slipform.train.run.record import METRICS, SUMMARY
 
 CONFIG = "config.toml"
 FIGURES = "figures"
+LOCK = ".lock"
 
 
-def check(run: Path, *, resume: bool, overwrite: bool) -> None:
-    """Raises ConfigError where a run in this folder would mix two runs, or where there is none to
+def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
+    """Lock an existing folder until `held` closes. Raises SlipformError where another process
+    trains there, where a run in this folder would mix two runs, or where there is none to
     resume."""
-    exists = (run / CONFIG).is_file()
-    if resume and not exists:
+    if resume and not (run / CONFIG).exists():
         raise ConfigError(
             f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume."
         )
-    if exists and not resume and not overwrite:
+    if run.is_dir():
+        _lock(run, held)
+    if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
             f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite)"
             " or take another --out."
         )
 
 
-def prepare(run: Path, config: RunConfig, manifest: Manifest, *, resume: bool) -> None:
+def prepare(
+    run: Path, held: ExitStack, config: RunConfig, manifest: Manifest, *, resume: bool
+) -> None:
     """Make the folder, once everything else of the run has been found right: a mistake leaves what
     was there."""
+    if not run.is_dir():
+        run.mkdir(parents=True, exist_ok=True)
+        check(run, held, resume=False, overwrite=False)  # another train may have been faster
     if not resume:
         _clear(run)
-    run.mkdir(parents=True, exist_ok=True)
     write_manifest(run, manifest)
-    temporary = run / f"{CONFIG}.tmp"
-    temporary.write_text(to_toml(config), encoding="utf-8")
-    temporary.replace(run / CONFIG)
+    write_whole(run / CONFIG, to_toml(config))
+
+
+def _lock(run: Path, held: ExitStack) -> None:
+    """Hold the folder; nobody else writes there now, so what killed processes left can go."""
+    held.enter_context(locked(run / LOCK, "another train or export"))
+    for folder in (run, run / FOLDER, run / FIGURES):
+        remove_orphans(folder)
 
 
 def _clear(run: Path) -> None:
-    """Remove what a run writes, and nothing else."""
+    """Remove what a run writes, and nothing else. Settings go first: without them the folder is no
+    run, whenever this is cut short."""
+    for path in (
+        run / CONFIG,
+        run / METRICS,
+        run / SUMMARY,
+        run / BEST,
+        *run.glob("events.out.tfevents.*"),
+    ):
+        path.unlink(missing_ok=True)
     for name in (FOLDER, FIGURES):
         shutil.rmtree(run / name, ignore_errors=True)
-    for path in (run / METRICS, run / SUMMARY, run / BEST, *run.glob("events.out.tfevents.*")):
-        path.unlink(missing_ok=True)
 
 
 def run_config(run: Path) -> RunConfig:
-    """The configuration that a run folder was made with."""
-    if not (run / CONFIG).is_file():
+    """The configuration that a run folder was made with. Raises SlipformError where there is none,
+    or where it is not whole: settings that are missing would silently be the defaults."""
+    path = run / CONFIG
+    if not path.exists():
         raise SlipformError(
             f"{run} is no run folder: it has no {CONFIG}. Give a folder that train has written,"
             " such as runs/first."
         )
-    return read_config(run / CONFIG)
+    with open_regular(path):  # a FIFO would block
+        pass
+    try:
+        config = read_config(path)
+    except SlipformError as error:
+        raise SlipformError(f"{error.message} {_ADVICE}") from error
+    missing = sorted(set(RunConfig.model_fields) - config.model_fields_set)
+    if missing:
+        raise SlipformError(f"{path} is damaged: it has no {', '.join(missing)}. {_ADVICE}")
+    return config
+
+
+_ADVICE = (
+    "Put back a copy of this file, or the config.toml of a run with the same settings; else train"
+    " again with --overwrite."
+)
 
 
 def free_name(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ...: the first that is not there yet."""
+    """parent/name, or parent/name-2, -3, ...: the first that is not there yet. No name leads out
+    of `parent`."""
     plain = name.strip("/").replace("/", "-")
+    if not plain.strip("."):
+        plain = "run"
     number = 1
     while (parent / (plain if number == 1 else f"{plain}-{number}")).exists():
         number += 1

@@ -21,6 +21,7 @@ from slipform.pipelines.loader import Loader
 from slipform.train.config.resolve import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
+from slipform.train.run.checkpoint import checkpoints
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.step.build import unfreeze
@@ -44,6 +45,7 @@ def fit(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    other_data: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train as `config` says on the dataset in `data`, write to the run folder `out`, return the
@@ -61,6 +63,7 @@ def fit(
             stop_requested,
             resume=resume,
             overwrite=overwrite,
+            other_data=other_data,
             quiet=quiet,
         )
         try:
@@ -86,7 +89,7 @@ def _train_epoch(run: Run) -> None:
         return
     num_left = loader.remaining_batches
     done = len(loader) - num_left
-    run.recorder.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
+    run.recorder.progress.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
     set_train_mode(state)
     for number, batch in enumerate(_timed(loader, state.clock, state.running)):
         place = number % config.accumulate
@@ -108,7 +111,12 @@ def _train_epoch(run: Run) -> None:
         state.pending.correct.append(correct)
         for span in (state.clock, state.running):
             span.images += len(batch) * run.process.world_size
-        run.recorder.batch(state.running)
+        running = state.running
+        run.recorder.progress.step(
+            running.images - len(batch) * run.process.world_size,
+            running.train_seconds,
+            running.wait_share,
+        )
         if update:
             _after_step(run, batch, last)
 
@@ -182,7 +190,7 @@ def _read_losses(run: Run) -> None:
 def _end_epoch(run: Run) -> None:
     """Validate, record, keep the best, go back to it where that is due, write a checkpoint."""
     config, state = run.config.train, run.state
-    result = evaluate(state, run.val, run.process) if run.val is not None else None
+    result = _validate(run, run.val) if run.val is not None else None
     if result is not None and not math.isfinite(result.loss):
         raise _diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
@@ -206,8 +214,14 @@ def _end_epoch(run: Run) -> None:
         )
         state.restart_from(state.best_weights)
     _save(run)
+    run.check_data()
     if state.epoch < config.epochs and run.agreed_stop.any(run.stop_requested.is_set()):
         _stop(run)
+
+
+def _validate(run: Run, loader: Loader) -> Evaluation:
+    run.recorder.progress.begin_validation(len(loader))
+    return evaluate(run.state, loader, run.process, run.recorder.progress.step)
 
 
 def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
@@ -269,8 +283,9 @@ def _stop(run: Run) -> None:
 
 def _diverged(run: Run, what: str) -> Diverged:
     run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
+    saved = checkpoints(run.folder)
+    last = f"The checkpoint {saved[0]} is from before" if saved else "There is no checkpoint yet"
     return Diverged(
-        f"training diverged: {what}. The last checkpoint in {run.folder} is from before. Try a"
-        f" lower optimizer.lr (it is {run.config.optimizer.lr}), schedule.warmup_epochs or"
-        " train.clip_norm."
+        f"training diverged: {what}. {last}. Try a lower optimizer.lr (it is"
+        f" {run.config.optimizer.lr}), schedule.warmup_epochs or train.clip_norm."
     )

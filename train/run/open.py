@@ -6,21 +6,25 @@ In: a configuration, a dataset folder, a run folder. Out: a `Run`, which the loo
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
 import torch
+from torch import Tensor
 
 from slipform.models import freeze
+from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.resolve import RunConfig
 from slipform.train.machine.device import pick_precision, set_up
 from slipform.train.machine.distributed import Agreement, Process
-from slipform.train.run import checkpoint, folder
+from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
-from slipform.train.run.record import Recorder
+from slipform.train.run.identity import check_dataset, differences
+from slipform.train.run.record import Recorder, read_summary
 from slipform.train.step.build import build_state
 from slipform.train.step.evaluate import open_split
 from slipform.train.step.state import TrainState
@@ -40,6 +44,7 @@ class Run:
     recorder: Recorder
     stop_requested: Event
     agreed_stop: Agreement  # of stop_requested, over the processes
+    held: ExitStack  # the folder's lock
 
     def save(self) -> None:
         """A checkpoint of this moment. Every process calls it; the main one writes."""
@@ -49,8 +54,8 @@ class Run:
                 self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints
             )
 
-    def save_best(self) -> None:
-        """The evaluated weights, with what one needs to use them elsewhere."""
+    def save_best(self, weights: dict[str, Tensor] | None = None) -> None:
+        """The evaluated weights, or those given, with what one needs to use them elsewhere."""
         metadata = {
             "epoch": str(self.state.best.epoch),
             "val_accuracy": str(self.state.best.accuracy),
@@ -58,13 +63,30 @@ class Run:
             "classes": json.dumps(self.manifest.classes, ensure_ascii=False),
         }
         if self.process.is_main:
-            checkpoint.save_best(self.folder, self.state.evaluated.state_dict(), metadata)
+            best.save_best(self.folder, weights or self.state.evaluated.state_dict(), metadata)
+
+    def check_data(self) -> None:
+        """Raises DatasetError where another dataset has taken the place of the one that this run
+        has open. A folder that is gone is no other dataset."""
+        folder = Path(self.config.data.folder)
+        try:
+            found = differences(self.manifest, read_manifest(folder))
+        except DatasetError:
+            return
+        if found:
+            raise DatasetError(
+                f"the dataset in {folder} was replaced while this run trained on it:"
+                f" {'; '.join(found)}. The run's checkpoint is of the old one. Put that back and go"
+                f" on with: train --resume {self.folder}; or, to go on with the new one, add"
+                " --other-data"
+            )
 
     def close(self) -> None:
         self.recorder.close()
         self.train.close()
         if self.val is not None:
             self.val.close()
+        self.held.close()
 
 
 def open_run(
@@ -76,31 +98,65 @@ def open_run(
     *,
     resume: bool,
     overwrite: bool,
+    other_data: bool,
     quiet: bool,
 ) -> Run:
-    """Open everything; where `resume`, go on from the newest whole checkpoint in `out`."""
+    """Open everything; where `resume`, go on from the newest whole checkpoint in `out`.
+
+    The folder is locked until the run is closed. Raises SlipformError where another process trains
+    there, and where `data` is not the dataset of the run and `other_data` is not set.
+    """
+    with ExitStack() as held:
+        return _open(
+            config, data, out, process, stop_requested, held,
+            resume=resume, overwrite=overwrite, other_data=other_data, quiet=quiet,
+        )  # fmt: skip
+
+
+def _open(
+    config: RunConfig,
+    data: Path,
+    out: Path,
+    process: Process,
+    stop_requested: Event,
+    held: ExitStack,
+    *,
+    resume: bool,
+    overwrite: bool,
+    other_data: bool,
+    quiet: bool,
+) -> Run:
     set_up(config.train, process.device)
     manifest = read_manifest(data)
     config = config.replace("data.folder", str(data.resolve()))
     config = _with_batch_size(config, manifest, process)
-    if process.is_main:
-        folder.check(out, resume=resume, overwrite=overwrite)
-    process.broadcast_object(None)  # all have opened the data and the folder is theirs
     messages: list[str] = []
+    if process.is_main:
+        folder.check(out, held, resume=resume, overwrite=overwrite)
+    process.broadcast_object(None)  # all have opened the data and the folder is theirs
+    if resume:
+        messages += check_dataset(out, data, manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
     loader = _train_loader(config, process)
+    # A checkpoint has all weights: what they once began from may be gone.
+    begun = config if saved is None else _without_weights(config)
     state = build_state(
-        config,
+        begun,
         num_classes=manifest.num_classes,
         process=process,
-        first_images=lambda: _first_images(loader),
+        first_images=(lambda: _first_images(loader)) if saved is None else None,
         on_load=lambda report: messages.append(str(report)),
     )
     if saved is not None:
         resuming.restore(saved, config, state, loader, process, messages.append)
         messages.append(
             f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
+        )
+    elif resume and read_summary(out) is not None:
+        raise ConfigError(
+            f"{out} is finished and its checkpoints were removed, as a sweep does: it cannot go on."
+            " Train again with --overwrite, or name the folder as model.weights of a new run."
         )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
@@ -114,14 +170,15 @@ def open_run(
         )
 
     if process.is_main:
-        folder.prepare(out, config, manifest, resume=resume)
+        folder.prepare(out, held, config, manifest, resume=resume)
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
     )
     for message in messages:
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
-    return Run(
+    recorder.settings(config)
+    run = Run(
         config,
         out,
         manifest,
@@ -132,7 +189,24 @@ def open_run(
         recorder,
         stop_requested,
         process.agreement(),
+        held.pop_all(),
     )
+    if saved is not None:
+        _recover_best(run)
+    return run
+
+
+def _without_weights(config: RunConfig) -> RunConfig:
+    return config.model_copy(update={"model": replace(config.model, weights="none")})
+
+
+def _recover_best(run: Run) -> None:
+    """The main process looks after best.safetensors; all learn which epoch is the best."""
+    state, process = run.state, run.process
+    if process.is_main and state.best.epoch:
+        at_end = (run.train.epoch, run.train.seen) == (state.epoch, 0)
+        state.best = best.recover(run.folder, state, at_end, run.save_best, run.recorder.say)
+    state.best = process.broadcast_object(state.best)
 
 
 def _train_loader(config: RunConfig, process: Process) -> Loader:

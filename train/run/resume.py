@@ -7,12 +7,13 @@ changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.train.config.recipe import parse_config
 from slipform.train.config.resolve import RunConfig, to_toml
@@ -56,12 +57,14 @@ def restore(
 ) -> None:
     """Go on where `saved` was written. Raises ConfigError where the configuration changed in what
     cannot change."""
-    if saved["version"] != VERSION:
+    if saved.get("version") != VERSION:
         raise ConfigError(
-            f"the checkpoint has version {saved['version']}, this program reads {VERSION}: start"
-            " again with --overwrite"
+            f"the checkpoint has version {saved.get('version')}, this program reads {VERSION}:"
+            " start again with --overwrite"
         )
-    changes = differences(parse_config(saved["config"], "the checkpoint"), config)
+    with _checked():
+        before = parse_config(saved["config"], "the checkpoint")
+    changes = differences(before, config)
     for name, (before, now) in changes.items():
         if name in _FIXED or name.partition(".")[0] in _FIXED:
             raise ConfigError(
@@ -69,12 +72,30 @@ def restore(
                 " one; its model.weights may name this run's folder."
             )
         say(f"changed: {name} was {before}, is now {now}")
-    state.load_state_dict(saved["state"])
-    loader.load_state_dict(saved["loader"])
-    if len(saved["random"]) != process.world_size:
-        say(f"changed: {process.world_size} processes, {len(saved['random'])} before")
-    if process.rank < len(saved["random"]):  # a process more than before keeps its new seed
-        _set_random_state(saved["random"][process.rank], process)
+    with _checked():
+        state.load_state_dict(saved["state"])
+        loader.load_state_dict(saved["loader"])
+        random = saved["random"]
+        if process.rank < len(random):  # a process more than before keeps its new seed
+            _set_random_state(random[process.rank], process)
+    if len(random) != process.world_size:
+        say(f"changed: {process.world_size} processes, {len(random)} before")
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Inside, a checkpoint that is whole but not of this run ends in a ConfigError."""
+    try:
+        yield
+    except SlipformError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        raise ConfigError(
+            f"the checkpoint is not of this run, or of another version of this program"
+            f" ({type(error).__name__}: {first[0] if first else ''}). Remove it to go back to the"
+            " one before it, or start again with --overwrite."
+        ) from error
 
 
 def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:

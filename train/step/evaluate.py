@@ -18,13 +18,19 @@ from slipform.train.step.state import StepFunctions, TrainState
 from slipform.train.step.step import eval_step
 
 
-def evaluate(state: TrainState, loader: Loader, process: Process) -> Evaluation:
-    """One pass over the loader's split. Leaves the evaluated model in evaluation mode."""
+def evaluate(
+    state: TrainState,
+    loader: Loader,
+    process: Process,
+    each: Callable[[], object] = lambda: None,
+) -> Evaluation:
+    """One pass over the loader's split; `each` is called after every batch. Leaves the evaluated
+    model in evaluation mode."""
     # DDP shares BatchNorm's statistics before each forward pass of training, so not those of the
     # last one.
     process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
-    return count(state.functions, loader, process, loader.manifest.num_classes)
+    return count(state.functions, loader, process, loader.manifest.num_classes, each)
 
 
 def count(

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slipform.pipelines.errors import Interrupted
 from slipform.train.config.resolve import RunConfig, SweepRun
 from slipform.train.machine.interrupt import SWEEP, watched
-from slipform.train.run.record import METRICS, SUMMARY, read_metrics
+from slipform.train.run.record import METRICS, read_metrics, read_summary
 
 _POLL_SECONDS = 0.2
 
@@ -43,7 +43,7 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        return (self.folder / SUMMARY).is_file()
+        return read_summary(self.folder) is not None
 
     @property
     def has_diverged(self) -> bool:

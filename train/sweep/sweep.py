@@ -20,14 +20,16 @@ from rich.console import Console
 
 from slipform.models.imagenet import Unavailable, fetch_imagenet
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
+from slipform.pipelines.files import locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.resolve import Recipe, SweepRun, resolve
 from slipform.train.run import checkpoint
-from slipform.train.run.folder import CONFIG, run_config
-from slipform.train.run.record import METRICS, SUMMARY
+from slipform.train.run.folder import CONFIG, LOCK, run_config
+from slipform.train.run.identity import differences as data_changes
+from slipform.train.run.record import METRICS, SUMMARY, read_summary
 from slipform.train.run.resume import differences
 from slipform.train.sweep.jobs import Job, run_jobs
-from slipform.train.sweep.table import Row, read_summary, write_tables
+from slipform.train.sweep.table import Row, write_tables
 
 NO_WEIGHTS = "weights not available here"
 
@@ -54,12 +56,36 @@ def run_sweep(
     """
     manifest = read_manifest(data)
     jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / LOCK, "another sweep"):
+        remove_orphans(out)
+        return _run_locked(
+            recipe, data, out, sets, manifest, jobs, only=only, num_at_once=num_at_once,
+            num_seeds=num_seeds, device=device, overwrite=overwrite, quiet=quiet,
+        )  # fmt: skip
+
+
+def _run_locked(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    sets: Sequence[str],
+    manifest: Manifest,
+    jobs: Sequence[Job],
+    *,
+    only: Sequence[SweepRun],
+    num_at_once: int,
+    num_seeds: int,
+    device: str,
+    overwrite: bool,
+    quiet: bool,
+) -> Path:
     for job in jobs:
         if overwrite:
             for name in (SUMMARY, METRICS):
                 (job.folder / name).unlink(missing_ok=True)
         else:
-            _check_unchanged(job)
+            _check_unchanged(job, manifest)
     many = [
         f"--{name} {number}"
         for name, number in (("seeds", num_seeds), ("jobs", num_at_once))
@@ -138,6 +164,9 @@ def make_jobs(
     is soon complete."""
     if not recipe.runs:
         raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Leave --all out.")
+    for run in recipe.runs:
+        if not run.name.strip("."):  # it becomes a folder
+            raise ConfigError(f'{recipe.name}: a run is named "{run.name}": give it another name')
     jobs = []
     for offset in range(num_seeds):
         for run in recipe.runs:
@@ -170,11 +199,16 @@ def prep_command(recipe: Recipe) -> str:
     return " ".join(f"prep {recipe.prep['dataset']} --source DIR --out DIR {options}".split())
 
 
-def _check_unchanged(job: Job) -> None:
-    """Raises ConfigError where the folder's run has other settings than are asked for now; [data]
-    changes no result."""
+def _check_unchanged(job: Job, manifest: Manifest) -> None:
+    """Raises ConfigError where the folder's run has other settings than are asked for now, [data]
+    aside, or was trained on another dataset."""
     if not (job.folder / CONFIG).is_file():
         return
+    if found := data_changes(read_manifest(job.folder), manifest):
+        raise ConfigError(
+            f"{job.folder} was trained on another dataset: {'; '.join(found)}. Take another --out,"
+            " or --overwrite"
+        )
     changes = {
         name: pair
         for name, pair in differences(run_config(job.folder), job.config).items()
@@ -196,7 +230,8 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
     for job in jobs:
         model = job.config.model
         if (
-            model.weights != "none"
+            not checkpoint.checkpoints(job.folder)  # they have all weights
+            and model.weights != "none"
             and not Path(model.weights).expanduser().exists()
             and (model.weights, model.name) not in asked
         ):
@@ -213,7 +248,7 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
     return {
         job.folder: NO_WEIGHTS
         for job in unavailable
-        if not job.is_finished and not job.has_diverged
+        if not job.is_finished and not job.has_diverged and not checkpoint.checkpoints(job.folder)
     }
 
 

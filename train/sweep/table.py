@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from slipform.pipelines.files import write_whole
 from slipform.train.config.resolve import RunConfig, SweepRun
 from slipform.train.figures import sweep as plots_sweep
-from slipform.train.run.record import SUMMARY, read_metrics
+from slipform.train.run.record import read_metrics, read_summary
 
 TABLE = "table.md"
 _NOT_MEASURED = (
@@ -46,12 +46,6 @@ class Row:
     notes: Mapping[Path, str]
 
 
-def read_summary(run: Path) -> dict[str, Any]:
-    """summary.json; empty where the run is not finished."""
-    path = run / SUMMARY
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
     """Writes the files, curves.png only where there are any; returns the path of table.md.
     `heading` opens it."""
@@ -64,7 +58,7 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     )
     writer.writeheader()
     writer.writerows(table)
-    _write(out / "table.csv", text.getvalue())
+    write_whole(out / "table.csv", text.getvalue())
     finished = [
         summary for row in rows for folder in row.folders if (summary := read_summary(folder))
     ]
@@ -76,7 +70,7 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
         *_markdown(rows, table),
         *(["", f"![curves]({figure.name})"] if figure else []),
     ]
-    _write(out / TABLE, "\n".join(lines) + "\n")
+    write_whole(out / TABLE, "\n".join(lines) + "\n")
     return out / TABLE
 
 
@@ -109,20 +103,25 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
 
 
 def _measured(run: Path, key: str) -> float:
-    """What a report calls `key`, of a finished run. "loss" is taken to be the training loss at the
-    end."""
-    summary, epochs = read_summary(run), read_metrics(run, "epoch")
+    """What a report calls `key`, of a finished run; nan where its records are damaged. "loss" is
+    taken to be the training loss at the end."""
+    summary, steps, epochs = read_summary(run) or {}, read_metrics(run, "step"), _epochs(run)
     match key:
         case "loss":
-            return float(epochs[-1]["train_loss"])
+            value = list(epochs.values())[-1]["train_loss"] if epochs else None
         case "first_loss":
-            return float(read_metrics(run, "step")[0]["loss"])
+            value = steps[0]["loss"] if steps else None
         case "stopped_at_epoch":
-            return float(summary["epochs"])
+            value = summary.get("epochs")
         case "trainable_parameters":
-            return float(summary[key])
-    best = epochs[summary["best_epoch"] - 1]  # val_loss, train_loss, train_accuracy
-    return float("nan") if best.get(key) is None else float(best[key])
+            value = summary.get(key)
+        case _:  # val_loss, train_loss, train_accuracy
+            value = epochs.get(summary.get("best_epoch"), {}).get(key)
+    return float("nan") if value is None else float(value)
+
+
+def _epochs(run: Path) -> dict[Any, dict[str, Any]]:
+    return {values["epoch"]: values for values in read_metrics(run, "epoch")}
 
 
 def _note(row: Row, num_finished: int) -> str:
@@ -248,9 +247,3 @@ def _text(value: Any) -> str:
         if isinstance(value, float)
         else str(value)
     )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

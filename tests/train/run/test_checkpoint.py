@@ -15,6 +15,7 @@ import torch
 
 from slipform.pipelines.errors import SlipformError
 from slipform.train.run import checkpoint
+from slipform.train.run.best import BEST, load_best, save_best
 
 
 def _content(step: int) -> dict[str, Any]:
@@ -81,14 +82,14 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_ones(tmp_path: Path) -> None:
     old = checkpoint.save(tmp_path, 1, _content(1), keep=1)
-    checkpoint.save_best(tmp_path, {"w": torch.ones(10)}, {})
+    save_best(tmp_path, {"w": torch.ones(10)}, {})
     with _disk_with(2000):
-        with pytest.raises(SlipformError, match="disk full"):
+        with pytest.raises(SlipformError, match=r"File too large"):
             checkpoint.save(tmp_path, 2, _content(2), keep=1)
-        with pytest.raises(SlipformError, match="disk full"):
-            checkpoint.save_best(tmp_path, {"w": torch.ones(1000)}, {})
+        with pytest.raises(SlipformError, match=r"File too large"):
+            save_best(tmp_path, {"w": torch.ones(1000)}, {})
     assert checkpoint.checkpoints(tmp_path) == [old]
-    assert torch.equal(checkpoint.load_best(tmp_path)["w"], torch.ones(10))
+    assert torch.equal(load_best(tmp_path)["w"], torch.ones(10))
     assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "checkpoints"]
     assert os.listdir(tmp_path / "checkpoints") == [old.name]
     loaded = checkpoint.load_newest(tmp_path, pytest.fail)
@@ -120,13 +121,13 @@ def test_the_best_weights_keep_values_and_metadata(tmp_path: Path) -> None:
         "conv": torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last),
         "n": torch.tensor(3),
     }
-    checkpoint.save_best(tmp_path, weights, {"epoch": "3"})
-    loaded = checkpoint.load_best(tmp_path)
+    save_best(tmp_path, weights, {"epoch": "3"})
+    loaded = load_best(tmp_path)
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
-    with safe_open(tmp_path / checkpoint.BEST, "pt") as file:
-        assert file.metadata() == {"epoch": "3"}
-    (tmp_path / checkpoint.BEST).write_bytes(b"damaged")
+    with safe_open(tmp_path / BEST, "pt") as file:
+        assert file.metadata().keys() == {"epoch", "crc32"}
+    (tmp_path / BEST).write_bytes(b"damaged")
     with pytest.raises(SlipformError, match="damaged"):
-        checkpoint.load_best(tmp_path)
+        load_best(tmp_path)
     with pytest.raises(SlipformError, match="no best"):
-        checkpoint.load_best(tmp_path / "elsewhere")
+        load_best(tmp_path / "elsewhere")

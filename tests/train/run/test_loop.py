@@ -18,6 +18,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.resolve import RunConfig, load_recipe, resolve
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.autosize import largest_power_of_two
+from slipform.train.run.best import load_best
 from slipform.train.run.loop import Diverged, fit
 from slipform.train.run.record import read_metrics
 
@@ -247,7 +248,7 @@ def test_stops_early_and_tests_the_best_epoch(
     )
     assert (summary["epochs"], summary["best_epoch"], summary["val_accuracy"]) == (4, 2, 0.5)
     saved = torch.load(checkpoint.checkpoints(tmp_path)[2], weights_only=True)
-    best = checkpoint.load_best(tmp_path)
+    best = load_best(tmp_path)
     assert saved["state"]["epoch"] == 2
     assert all(torch.equal(best[name], tensor) for name, tensor in saved["state"]["model"].items())
 

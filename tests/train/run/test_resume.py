@@ -15,6 +15,7 @@ from torch import Tensor
 from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.train.config.resolve import RunConfig
 from slipform.train.run import checkpoint, loop
+from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics
 
@@ -76,7 +77,7 @@ def _records(run: Path) -> tuple[list[Any], list[Any], dict[str, Tensor], Any]:
     ]
     saved = checkpoint.load_newest(run, pytest.fail)
     assert saved is not None
-    return steps, epochs, checkpoint.load_best(run), saved
+    return steps, epochs, load_best(run), saved
 
 
 def _assert_same(a: Path, b: Path) -> None:

@@ -1,0 +1,130 @@
+"""Weights in a safetensors file with a checksum of its own.
+
+In: tensors by name and a few texts. Out: a file that any program for safetensors reads. Its
+metadata has "crc32", the CRC-32 of everything else in it; `read_weights` compares it. Files of
+other programs have none, and load without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.files import open_regular, replacing
+
+_CHECKSUM = "crc32"
+_METADATA = "__metadata__"
+_CHUNK_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: On any device, of any strides: safetensors keeps none, so channels_last weights
+            come back contiguous.
+        metadata: Texts that go with them.
+
+    Raises:
+        OSError: What the disk said; `path` is then as it was.
+    """
+    header: dict[str, Any] = {_METADATA: dict(metadata)}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        shape = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+        header[name] = {**shape, "data_offsets": [begin, end]}
+    crc = _header_crc32(header)
+    for tensor in tensors.values():
+        crc = zlib.crc32(_bytes(tensor), crc)
+    header[_METADATA][_CHECKSUM] = f"{crc:08x}"
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the data begins at a multiple of 8
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(_bytes(tensor))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file, whoever wrote it.
+
+    It is read into memory, not mapped: a mapped file that is cut short later kills the process.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its tensors on the CPU, all in one buffer, and its metadata.
+
+    Raises:
+        SlipformError: It is missing, no safetensors file, or not what its checksum says.
+    """
+    with open_regular(path) as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        size = file.read(8)
+        header_bytes = struct.unpack("<Q", size)[0] if len(size) == 8 else 0
+        if not 2 <= header_bytes <= min(num_bytes - 8, _MAX_HEADER_BYTES):
+            raise SlipformError(f"{path} is damaged: it is no safetensors file")
+        text = file.read(header_bytes)
+        data = torch.empty(num_bytes - 8 - header_bytes, dtype=torch.uint8)
+        num_read = file.readinto(data.numpy().data) if len(data) else 0  # type: ignore[attr-defined]
+    try:
+        header = json.loads(text)
+        metadata = {str(key): str(value) for key, value in header.pop(_METADATA, {}).items()}
+        checksum = metadata.pop(_CHECKSUM, None)
+        tensors = {str(name): _tensor(data, entry) for name, entry in header.items()}
+    except (AttributeError, KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        raise SlipformError(f"{path} is damaged: its header is not whole ({error})") from None
+    if num_read != len(data):
+        raise SlipformError(f"{path} is damaged: it was cut short while it was read")
+    if checksum is not None:
+        crc = zlib.crc32(data.numpy().data, _header_crc32({**header, _METADATA: metadata}))
+        if f"{crc:08x}" != checksum:
+            raise SlipformError(f"{path} is damaged (its checksum is wrong)")
+    return tensors, metadata
+
+
+def _tensor(data: Tensor, entry: dict[str, Any]) -> Tensor:
+    """The tensor of a header's entry, a view of `data` where its place allows it."""
+    begin, end = entry["data_offsets"]
+    dtype = {name: dtype for dtype, name in _DTYPES.items()}[entry["dtype"]]
+    if not 0 <= begin <= end <= len(data):
+        raise ValueError(f"bytes {begin} to {end} of {len(data)}")
+    part = data[begin:end]
+    if begin % dtype.itemsize:
+        part = part.clone()
+    return part.view(dtype).reshape(entry["shape"])
+
+
+def _header_crc32(header: Mapping[str, Any]) -> int:
+    """Of the header in one fixed spelling, without the checksum."""
+    return zlib.crc32(json.dumps(header, sort_keys=True).encode())
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The tensor's numbers in row-major order, as a buffer of bytes."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,0 +1,143 @@
+"""A run goes on with its own dataset, and says what differs in another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
+from slipform.train.config.resolve import RunConfig
+from slipform.train.run import loop
+from slipform.train.run.identity import differences
+from slipform.train.run.loop import fit
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+Small = Callable[..., RunConfig]
+
+
+def _changed(manifest: Manifest, how: str) -> Manifest:
+    classes = list(manifest.classes)
+    train = manifest.splits["train"]
+    match how:
+        case "renamed":
+            return manifest.model_copy(update={"classes": ["cat", *classes[1:]]})
+        case "exchanged":
+            return manifest.model_copy(update={"classes": [classes[1], classes[0], *classes[2:]]})
+        case "removed":
+            return manifest.model_copy(update={"classes": classes[1:]})
+        case "images":
+            train = train.model_copy(update={"sha256": "0" * 64})
+        case "fewer":
+            train = train.model_copy(update={"num_samples": train.num_samples - 1})
+        case "split":
+            splits = {"train": train, "test": manifest.splits["test"]}
+            return manifest.model_copy(update={"splits": splits})
+    return manifest.model_copy(update={"splits": {**manifest.splits, "train": train}})
+
+
+WORDS = {
+    "renamed": r'other classes: "cross" is now "cat"',
+    "exchanged": "the classes are in another order",
+    "removed": "the run has 6 classes, the data 5",
+    "images": r"train has other images \(another SHA-256\)",
+    "fewer": "train had 240 images, now 239",
+    "split": "val is missing now",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("identity") / "run"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("how", WORDS)
+def test_resume_refuses_another_dataset_and_changes_nothing(
+    how: str, run: Path, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    write_manifest(data, _changed(read_manifest(shapes), how))
+    before = (run / "dataset.json").read_bytes()
+    with pytest.raises(ConfigError, match=WORDS[how]):
+        fit(small("train.epochs=2"), data, run, resume=True, quiet=True)
+    assert (run / "dataset.json").read_bytes() == before
+    shutil.move(data, tmp_path / "moved")  # where it lies does not count
+    write_manifest(tmp_path / "moved", read_manifest(shapes))
+    fit(small("train.epochs=2"), tmp_path / "moved", run, resume=True, device="cpu", quiet=True)
+
+
+@pytest.mark.parametrize("how", ["renamed", "images"])
+def test_other_data_is_allowed_by_name_and_said(
+    how: str,
+    run: Path,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    write_manifest(data, _changed(read_manifest(shapes), how))
+    config = small("train.epochs=2")
+    fit(config, data, run, resume=True, other_data=True, device="cpu")
+    assert "since --other-data is given" in capsys.readouterr().err
+    assert not differences(read_manifest(run), read_manifest(data))
+
+
+def test_another_number_of_classes_is_never_allowed(
+    run: Path, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    write_manifest(data, _changed(read_manifest(shapes), "removed"))
+    with pytest.raises(ConfigError, match=r"the run has 6 classes, the data 5.*number of classes"):
+        fit(small("train.epochs=2"), data, run, resume=True, other_data=True, quiet=True)
+
+
+def test_data_that_are_exchanged_while_a_run_trains_are_noticed(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    original = loop.train_step
+
+    def step(state: Any, *args: Any, **kwargs: Any) -> Any:
+        write_manifest(data, _changed(read_manifest(shapes), "images"))
+        return original(state, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(DatasetError, match=r"was replaced while.*other images.*--resume"):
+        fit(small("train.epochs=5"), data, run, device="cpu", quiet=True)
+    monkeypatch.undo()
+    write_manifest(data, read_manifest(shapes))
+    summary = fit(small("train.epochs=2"), data, run, resume=True, device="cpu", quiet=True)
+    assert summary["epochs"] == 2
+
+
+def test_resume_needs_no_weights_to_begin_from(
+    shapes: Path, small: Small, tmp_path: Path, finished: Path
+) -> None:
+    """The run that model.weights named has moved; the checkpoint has all weights."""
+    start = tmp_path / "start"
+    shutil.copytree(finished, start)
+    config, run = small("train.epochs=1", f"model.weights={start}"), tmp_path / "run"
+    fit(config, shapes, run, device="cpu", quiet=True)
+    shutil.rmtree(start)
+    longer = small("train.epochs=2", f"model.weights={start}")
+    assert fit(longer, shapes, run, resume=True, device="cpu", quiet=True)["epochs"] == 2
+    offline = small("train.epochs=2", f"model.weights={tmp_path / 'elsewhere'}")
+    with pytest.raises(ConfigError, match=r"model\.weights was"):
+        fit(offline, shapes, run, resume=True, device="cpu", quiet=True)

@@ -1,0 +1,111 @@
+"""TensorBoard's event file of a run.
+
+In: numbers, images, settings. Out: events.out.tfevents.*. Nothing here ends a run: after the first
+failed write the file is left as it is, and one message says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+_FLUSH_SECONDS = 30.0
+
+
+class Board:
+    """A new event file in `folder`.
+
+    after_step: The last step of a resumed run; what older files have beyond it is hidden. say: Is
+    told when the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, after_step: int, say: Callable[[str], None]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._say, self._event = say, Event
+        self._records: Any = None
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+        self._path = folder / name
+        self._flushed = time.monotonic()
+        self._file: BinaryIO | None = None
+        try:
+            self._file = open(self._path, "ab")  # noqa: SIM115 (open as long as the run)
+            self._records = RecordWriter(self._file)
+        except OSError as error:
+            self._give_up(error)
+        self._write(file_version="brain.Event:2")
+        if after_step:
+            self._write(step=after_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        from torch.utils.tensorboard.summary import scalar
+
+        self._write(summary=scalar(name, value), step=step)
+
+    def image(self, name: str, image: Tensor, step: int) -> None:
+        """image: float [3, H, W] in 0..1."""
+        from torch.utils.tensorboard.summary import image as summary
+
+        self._write(summary=summary(name, image.numpy(), dataformats="CHW"), step=step)
+
+    def histogram(self, name: str, values: npt.NDArray[Any], step: int) -> None:
+        from torch.utils.tensorboard.summary import histogram
+
+        self._write(summary=histogram(name, values, _edges()), step=step)
+
+    def settings(self, values: dict[str, Any], metric: str) -> None:
+        """The run's settings, for the tab HPARAMS; `metric` is the scalar shown beside them."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in values.items()}
+        for summary in hparams(plain, {metric: 0.0}):
+            self._write(summary=summary)
+
+    def flush(self) -> None:
+        self._try(lambda: self._records.flush())
+
+    def close(self) -> None:
+        self._try(lambda: self._records.close())
+        self._records = None
+
+    def _write(self, **content: Any) -> None:
+        event = self._event(wall_time=time.time(), **content)
+        self._try(lambda: self._records.write(event.SerializeToString()))
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+            self._flushed = time.monotonic()
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self._records is None:
+            return
+        try:
+            action()
+        except (OSError, ValueError) as error:  # ValueError: the file was closed by a failed write
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._records = None
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # it tries to write what is left, and closes
+                self._file.close()
+        reason = getattr(error, "strerror", None) or error
+        self._say(
+            f"TensorBoard's file {self._path} cannot be written ({reason}): training goes on"
+            " without it"
+        )
+
+
+def _edges() -> npt.NDArray[np.float64]:
+    """TensorBoard's own bins: each a tenth wider than the one before, from 1e-12 to 1e20."""
+    rising = 1e-12 * 1.1 ** np.arange(775)
+    return np.concatenate([-rising[::-1], [0.0], rising])

@@ -1,0 +1,62 @@
+"""Whether a dataset is the one that a run was trained on.
+
+In: two manifests. Out: how they differ, in words. Classes count by name and order, splits by the
+SHA-256 of their betons; where the folder lies does not count.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipform.pipelines.errors import ConfigError, printable
+from slipform.pipelines.manifest import Manifest, read_manifest
+
+
+def differences(own: Manifest, given: Manifest) -> list[str]:
+    """What `given` has that the run's `own` dataset has not, and the other way round; empty where
+    they are the same."""
+    found = []
+    if own.classes != given.classes:
+        found.append(_of_classes(own.classes, given.classes))
+    for name in dict.fromkeys((*own.splits, *given.splits)):
+        if name not in given.splits or name not in own.splits:
+            found.append(f"{name} is missing {'now' if name in own.splits else 'in the run'}")
+            continue
+        before, now = own.splits[name], given.splits[name]
+        if before.num_samples != now.num_samples:
+            found.append(f"{name} had {before.num_samples} images, now {now.num_samples}")
+        elif before.sha256 != now.sha256:
+            found.append(f"{name} has other images (another SHA-256)")
+    return found
+
+
+def _of_classes(own: list[str], given: list[str]) -> str:
+    if len(own) != len(given):
+        return f"the run has {len(own)} classes, the data {len(given)}"
+    if sorted(own) == sorted(given):
+        return "the classes are in another order"
+    changed = [(a, b) for a, b in zip(own, given, strict=True) if a != b]
+    listed = ", ".join(f'"{printable(a)}" is now "{printable(b)}"' for a, b in changed[:5])
+    return f"other classes: {listed}{', ...' if len(changed) > 5 else ''}"
+
+
+def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -> list[str]:
+    """What to say about the data of a resumed run. Raises ConfigError where they are not its
+    own."""
+    own = read_manifest(out)
+    found = differences(own, manifest)
+    if not found:
+        return []
+    told = f"{data} is not the dataset that {out} was trained on: {'; '.join(found)}"
+    if own.num_classes != manifest.num_classes:
+        raise ConfigError(
+            f"{told}. A run cannot go on with another number of classes: start a new one; its"
+            f" model.weights may be {out}."
+        )
+    if not other_data:
+        raise ConfigError(
+            f"{told}. Give the run's own dataset as DATA, start a new run, or go on with this one"
+            " and --other-data: the weights stay, and classes, images and results are those of"
+            " this dataset from now on."
+        )
+    return [f"{told}. Going on with it, and with its classes, since --other-data is given"]

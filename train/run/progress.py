@@ -1,0 +1,168 @@
+"""What a person sees of a run: messages, and on a terminal one line that moves.
+
+In: counts of steps and the time that they took. Out: text on stderr. A log, which is no terminal,
+gets the messages only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO, cast
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+_MIN_BAR, _MAX_BAR = 6, 40
+_MIN_SECONDS = 0.2  # of training, before a rate or a time left is shown
+
+
+class _Lossy:
+    """A text file whose failed writes are nobody's trouble: the terminal is gone, or the reader of
+    the pipe."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def open_console(quiet: bool) -> Console:
+    """On stderr. A terminal breaks lines between words; a log has them unbroken."""
+    file = cast(TextIO, _Lossy(sys.stderr))
+    console = Console(file=file, quiet=quiet, highlight=False)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
+class ProgressLine:
+    """The line of a run: epoch, bar, steps, time left, loss, speed, share of waiting.
+
+    begin_epoch and begin_validation open a part, `step` counts in it. clock: seconds, for tests.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._live = Live(self, console=console, transient=True, refresh_per_second=4)
+        self.shown = console.is_terminal and not console.quiet
+        self._name, self._done, self._total = "", 0, 0
+        self._epoch, self._epochs = 0, 0
+        self._began = 0.0
+        self._first = 0  # steps of this part that an earlier process did
+        self._steps, self._step_seconds = 0, 0.0  # of all training in this process
+        self._validations, self._validation_seconds = 0, 0.0
+        self._steps_per_epoch = 0
+        self._validates = False
+        self._loss: float | None = None
+        self._rate, self._wait = 0.0, 0.0
+
+    def begin_epoch(self, epoch: int, epochs: int, done: int, num_steps: int) -> None:
+        """Training of epoch number `epoch`, counted from 1; `done` of its steps are behind."""
+        self._end_part()
+        self._epoch, self._epochs, self._steps_per_epoch = epoch, epochs, num_steps
+        self._begin(f"epoch {epoch}/{epochs}", done, num_steps)
+
+    def begin_validation(self, num_batches: int) -> None:
+        self._end_part()
+        self._validates = True
+        self._begin(f"validating {self._epoch}/{self._epochs}", 0, num_batches)
+
+    def step(self, images: int = 0, seconds: float = 0.0, wait_share: float = 0.0) -> None:
+        """One more. images and seconds: of this epoch's training so far; 0 leaves the speed."""
+        self._done += 1
+        if seconds > _MIN_SECONDS:
+            self._rate, self._wait = images / seconds, wait_share
+
+    def loss(self, value: float) -> None:
+        self._loss = value
+
+    def close(self) -> None:
+        if self._live.is_started:
+            self._live.stop()
+
+    def _begin(self, name: str, done: int, total: int) -> None:
+        self._name, self._done, self._total, self._first = name, done, total, done
+        self._began = self._clock()
+        if self.shown and not self._live.is_started:
+            self._live.start()
+
+    def _end_part(self) -> None:
+        seconds = self._clock() - self._began
+        if self._name.startswith("epoch"):
+            self._steps += self._done - self._first
+            self._step_seconds += seconds
+        elif self._name:
+            self._validations += 1
+            self._validation_seconds += seconds
+        self._name = ""
+
+    def seconds_left(self) -> float | None:
+        """Of the whole run; None where nothing is known yet."""
+        now = self._clock() - self._began
+        done, left = self._done - self._first, self._total - self._done
+        trains = self._name.startswith("epoch")
+        steps = self._steps + (done if trains else 0)
+        step_seconds = self._step_seconds + (now if trains else 0.0)
+        if not steps or step_seconds < _MIN_SECONDS:
+            return None
+        step = step_seconds / steps
+        validation = self._validation_seconds / self._validations if self._validations else 0.0
+        later = self._epochs - self._epoch
+        seconds = later * (self._steps_per_epoch * step + validation)
+        if trains:
+            return seconds + left * step + validation
+        return seconds + (max(validation - now, 0.0) if validation else now / max(done, 1) * left)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self.line(options.max_width - 1), no_wrap=True, overflow="crop")
+
+    def line(self, width: int) -> str:
+        """The line in at most `width` characters: what does not fit is left out, whole."""
+        left = self.seconds_left()
+        pieces = [
+            # (place in the line, text), the most important first
+            (0, self._name),
+            (2, f"{self._done}/{self._total}"),
+            (3, f"{_duration(left)} left" if left is not None else ""),
+            (4, f"loss {self._loss:.4g}" if self._loss is not None else ""),
+            (5, f"{self._rate:,.0f} images/s" if self._rate else ""),
+            (6, f"{self._wait:.0%} waiting for data" if self._rate else ""),
+        ]
+        chosen: list[tuple[int, str]] = []
+        for place, text in pieces:
+            used = sum(len(other) + 2 for _, other in chosen)
+            if text and used + len(text) <= width:
+                chosen.append((place, text))
+        room = width - sum(len(text) + 2 for _, text in chosen)
+        if room >= _MIN_BAR:
+            chosen.append((1, _bar(min(room, _MAX_BAR), self._done, self._total)))
+        return "  ".join(text for _, text in sorted(chosen))
+
+
+def _bar(width: int, done: int, total: int) -> str:
+    filled = min(width, width * done // max(total, 1))
+    return "━" * filled + "─" * (width - filled)
+
+
+def _duration(seconds: float) -> str:
+    """ "0:07", "12:30", "3:05:00", "4 days 3 h"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02}"
+    return f"{minutes}:{whole % 60:02}"
