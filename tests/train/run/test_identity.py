@@ -15,6 +15,7 @@ from slipform.train.config.resolve import RunConfig
 from slipform.train.run import loop
 from slipform.train.run.identity import differences
 from slipform.train.run.loop import fit
+from slipform.train.step.step import train_step
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -112,7 +113,7 @@ def test_data_that_are_exchanged_while_a_run_trains_are_noticed(
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(shapes, data)
-    original = loop.train_step
+    original = train_step
 
     def step(state: Any, *args: Any, **kwargs: Any) -> Any:
         write_manifest(data, _changed(read_manifest(shapes), "images"))
