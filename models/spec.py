@@ -42,6 +42,11 @@ class ModelConfig:
 
     Raises:
         ConfigError: An unknown head, or both freeze and train_layers.
+
+    Example:
+        >>> import slipform as sf
+        >>> sf.ModelConfig("tiny", options={"width": 8}).head
+        'linear'
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (pydantic reads it; it is no field)
@@ -97,6 +102,19 @@ def net(builder: Builder) -> Builder:
     Raises:
         ConfigError: The function lacks num_classes or image_size, its annotations cannot be
             evaluated, or another module has registered a net of that name.
+
+    Example:
+        ```python
+        from torch import nn
+
+        import slipform as sf
+
+        @sf.register_model
+        def pooled(*, num_classes: int, image_size: int) -> nn.Module:
+            return nn.Sequential(nn.AvgPool2d(image_size), nn.Flatten(), nn.Linear(3, num_classes))
+
+        config = sf.RunConfig().replace("model.name", "pooled")
+        ```
     """
     name, parameters = builder.__name__, inspect.signature(builder).parameters
     given = {"num_classes", "image_size"}

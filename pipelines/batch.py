@@ -49,6 +49,16 @@ class Batch:
 
     From a loader with `reuse_buffers=True`, `images` is valid until the next batch is asked for.
     Otherwise a batch has memory of its own.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        with sf.Loader("data/shapes", "val", batch_size=16, training=False) as loader:
+            for batch in loader:
+                images, labels = batch
+                assert len(images) == len(labels) == len(batch.indices) == 16
+        ```
     """
 
     images: Tensor

@@ -47,10 +47,25 @@ JPG, RAW = 0, 1  # ffcv's IMAGE_MODES
 
 
 class Beton:
-    """One beton, open for reading.
+    """One beton, open for reading: FFCV's file of one split.
 
-    labels int64 [N]; heights, widths int32 [N] in pixels; modes uint8 [N] (JPG or RAW); offsets,
-    sizes int64 [N] in bytes.
+    Args:
+        path: The file.
+
+    Attributes:
+        labels: Class numbers, int64 [N].
+        heights, widths: Of the stored images, int32 [N], in pixels.
+        modes: How each is stored, uint8 [N]: JPG (0) or RAW (1).
+        offsets, sizes: Where its bytes lie in the file, int64 [N], in bytes.
+
+    Raises:
+        DatasetError: The file does not exist, is truncated, or is no beton.
+
+    Example:
+        >>> import slipform as sf
+        >>> beton = sf.Beton("data/shapes/test.beton")
+        >>> len(beton), int(beton.labels[0]), beton.bytes_of(0)[:2].tobytes()
+        (60, 0, b'\\xff\\xd8')
     """
 
     def __init__(self, path: Path | str) -> None:

@@ -88,6 +88,17 @@ class Loader:
     Raises:
         DatasetError: The folder is no dataset, damaged, or has no such split.
         ConfigError: An argument is not allowed, or does not fit the dataset.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        augment = sf.Augmentation(image_size=64, crop="random_resized", flip="horizontal")
+        with sf.Loader("data/shapes", "train", augment, batch_size=32) as loader:
+            for epoch in range(2):
+                for images, labels in loader:
+                    assert images.shape == (32, 3, 64, 64)
+        ```
     """
 
     def __init__(

@@ -41,8 +41,27 @@ class SplitInfo(_Strict):
 
 
 class Manifest(_Strict):
-    """A dataset folder. `mean` and `std` are per channel (R, G, B) over all pixels of the train
-    split, in 0..1."""
+    """What `prep` says about a dataset folder; `read_manifest` reads it.
+
+    Attributes:
+        version: Of the format, 1.
+        dataset: Its name, "caltech101".
+        options: What prep was told, by the names of its options.
+        classes: The names; a label is a position in this list.
+        splits: SplitInfo by name, "train", "val" and "test".
+        mean, std: Per channel (R, G, B) over all pixels of the train split, in 0..1.
+        split_rule: How the splits were made, in words.
+        converted: Reason -> images that could not stay as they were: {"cmyk": 3}.
+        rejected: Images left out.
+        damaged: Images kept although their decoder warns.
+        account: The lines that prep printed before it wrote.
+
+    Example:
+        >>> import slipform as sf
+        >>> manifest = sf.read_manifest("data/shapes")
+        >>> manifest.num_classes, manifest.split("train").num_samples
+        (6, 240)
+    """
 
     version: int = VERSION
     dataset: str
@@ -73,9 +92,20 @@ class Manifest(_Strict):
         return self.splits[name]
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check `folder`/dataset.json. Raises DatasetError where `prep` never finished writing
-    there."""
+def read_manifest(folder: Path | str) -> Manifest:
+    """Read and check `folder`/dataset.json.
+
+    Args:
+        folder: A dataset folder that `prep` wrote.
+
+    Raises:
+        DatasetError: `prep` never finished writing there, or the file is damaged.
+
+    Example:
+        >>> import slipform as sf
+        >>> sf.read_manifest("data/shapes").classes[0]
+        'cross'
+    """
     path = Path(folder) / FILE_NAME
     if not Path(folder).is_dir():
         raise DatasetError(

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from slipform.models.spec import ModelConfig, register_model
     from slipform.pipelines.batch import Batch
     from slipform.pipelines.beton import Beton
     from slipform.pipelines.errors import (
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
         SlipformError,
     )
     from slipform.pipelines.loader import Loader
-    from slipform.pipelines.manifest import Manifest
+    from slipform.pipelines.manifest import Manifest, read_manifest
     from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.plan.plan import Plan
-    from slipform.train.config.resolve import RunConfig, load_recipe
+    from slipform.train.config.recipe import Recipe, load_recipe
+    from slipform.train.config.resolve import resolve
+    from slipform.train.config.run_config import RunConfig
+    from slipform.train.inference.classifier import Classifier, Prediction, evaluate
     from slipform.train.run.loop import fit
+    from slipform.train.step.metrics import Evaluation
 
     __version__: str
 
@@ -40,21 +45,31 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Beton",
+    "Classifier",
     "ConfigError",
     "DatasetError",
+    "Evaluation",
     "Interrupted",
     "Loader",
     "Manifest",
+    "ModelConfig",
     "Plan",
+    "Prediction",
+    "Recipe",
     "RunConfig",
     "SampleError",
     "SlipformError",
+    "evaluate",
     "fit",
     "load_recipe",
+    "read_manifest",
+    "register_model",
+    "resolve",
 ]
 
 # module: the public names that it gives; the same as above, for the interpreter
 _HOMES = {
+    "models.spec": ("ModelConfig", "register_model"),
     "pipelines.batch": ("Batch",),
     "pipelines.beton": ("Beton",),
     "pipelines.errors": (
@@ -65,11 +80,15 @@ _HOMES = {
         "SlipformError",
     ),
     "pipelines.loader": ("Loader",),
-    "pipelines.manifest": ("Manifest",),
+    "pipelines.manifest": ("Manifest", "read_manifest"),
     "pipelines.plan.augmentation": ("Augmentation",),
     "pipelines.plan.plan": ("Plan",),
-    "train.config.resolve": ("RunConfig", "load_recipe"),
+    "train.config.recipe": ("Recipe", "load_recipe"),
+    "train.config.resolve": ("resolve",),
+    "train.config.run_config": ("RunConfig",),
+    "train.inference.classifier": ("Classifier", "Prediction", "evaluate"),
     "train.run.loop": ("fit",),
+    "train.step.metrics": ("Evaluation",),
 }
 
 

@@ -59,7 +59,41 @@ class ColorJitter:
 class Augmentation:
     """The spec of a pipeline from stored pixels to the net's input, image_size x image_size.
 
-    Lengths are in pixels, angles in degrees, fractions in 0..1.
+    Lengths are in pixels, angles in degrees, fractions in 0..1. The table of section [augment] of a
+    recipe has the same names.
+
+    Args:
+        image_size: Side of the output, 1 to 4096. Default 224.
+        resize: Shorter side before a center or random crop; 0 keeps the stored size. Default 256.
+        crop: "center", "random", "random_resized", or "none", which squeezes the whole image.
+        padding: Pixels added on each side after the resize, before a random crop.
+        border: What lies outside the image: "zero" (black), "reflect" or "edge".
+        scale: random_resized: lowest and highest share of the area.
+        ratio: random_resized: lowest and highest width / height.
+        flip: "none", "horizontal", "vertical", "both"; "alternating" mirrors each image in every
+            other epoch (Keller Jordan, airbench, 2024).
+        flip_probability: Of a flip, per direction. Default 0.5.
+        rotation: Uniform in [-rotation, rotation] about the crop's center.
+        perspective: Distortion scale, as torchvision's RandomPerspective.
+        perspective_probability: Of a distortion. Default 0.5.
+        translate: Largest share of width and height, as torchvision's RandomAffine.
+        zoom: Lowest and highest factor, as RandomAffine's scale.
+        shear: Uniform in [-shear, shear], along x.
+        color_jitter: A ColorJitter(brightness, contrast, saturation, hue).
+        grayscale: Probability of a gray image.
+        normalize: "half", "imagenet", "dataset", or (mean, std), three numbers each in 0..1.
+        mixup: Alpha of the Beta distribution (Zhang et al., 2018); 0 is off.
+        cutmix: Alpha (Yun et al., 2019); with both set, each batch takes one of them at random.
+        erase: Probability of erasing a box (Zhong et al., 2020).
+
+    Raises:
+        ConfigError: A value is not allowed.
+
+    Example:
+        >>> import slipform as sf
+        >>> spec = sf.Augmentation(image_size=64, resize=72, crop="random", flip="horizontal")
+        >>> spec.evaluation().flip
+        'none'
     """
 
     __pydantic_config__ = _STRICT

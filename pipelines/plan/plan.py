@@ -51,9 +51,31 @@ class MixPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One batch's augmentation. geometry float32 [N, 3, 3]; color float32 [N, 3, 4]; clip int32 [N,
-    4] (x0, y0, x1, y1 in stored pixels); erase int32 [N, 4] boxes in output pixels, empty where x0
-    == x1, or None where the spec erases nothing."""
+    """The augmentation of one batch, as numbers. The module says what executors do with them.
+
+    Attributes:
+        geometry: float32 [N, 3, 3], from a pixel of the output to a point of the stored image.
+        color: float32 [N, 3, 4], from (R, G, B, 1), 0..255, to normalized RGB.
+        clip: int32 [N, 4], the box of the stored image that is used: x0, y0, x1, y1 in pixels.
+        image_size: Side of the output in pixels.
+        border: What lies outside: "zero", "edge" or "reflect".
+        axis_aligned: No sample is rotated or sheared.
+        erase: int32 [N, 4], boxes of output pixels, empty where x0 == x1; None: nothing is erased.
+        mix: MixUp or CutMix of the batch; None without.
+
+    Example:
+        ```python
+        import numpy as np
+
+        import slipform as sf
+        from slipform.pipelines.plan.plan import draw
+
+        spec = sf.Augmentation(image_size=64, crop="random_resized")
+        samples, sides = np.arange(4), np.full(4, 96, np.int32)
+        plan = draw(spec, samples, sides, sides, seed=0, epoch=3)
+        assert plan.geometry.shape == (4, 3, 3)
+        ```
+    """
 
     geometry: Float32
     color: Float32

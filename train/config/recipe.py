@@ -62,6 +62,12 @@ class Recipe:
         runs: Empty where it is no sweep.
         study: What a report calls it.
         prep: The dataset that it is for, and options of prep that matter: {"dataset": "mnist"}.
+
+    Example:
+        >>> import slipform as sf
+        >>> recipe = sf.load_recipe("mnist/convolutional")
+        >>> recipe.prep["dataset"], len(recipe.runs) > 1
+        ('mnist', True)
     """
 
     name: str
@@ -86,6 +92,11 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
     Raises:
         ConfigError: There is none, or it is no valid TOML.
+
+    Example:
+        >>> import slipform as sf
+        >>> sf.load_recipe("shapes/demo").base["model"]
+        {'name': 'tiny'}
     """
     text = str(name_or_path)
     path = Path(text) if text.endswith(".toml") else RECIPES / f"{text}.toml"

@@ -56,6 +56,12 @@ def resolve(
 
     Raises:
         ConfigError: A setting is unknown or does not fit.
+
+    Example:
+        >>> import slipform as sf
+        >>> config = sf.resolve(sf.load_recipe("shapes/demo"), ["train.epochs=1"])
+        >>> config.model.name, config.train.epochs
+        ('tiny', 1)
     """
     settings = recipe.base if recipe else dataset_defaults(manifest) if manifest else {}
     if run:

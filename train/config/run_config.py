@@ -35,9 +35,23 @@ __all__ = ["RunConfig", "check"]
 class RunConfig(Section):
     """A whole run: one attribute for each table of a recipe.
 
+    Attributes:
+        description: In words.
+        data: How the dataset is read.
+        augment: An Augmentation.
+        model: A ModelConfig.
+        optimizer, schedule, loss: One class for each choice, with its settings.
+        train: The loop: epochs, batch_size, precision, seed and so on.
+
     Raises:
         pydantic.ValidationError: A section has the wrong class. `check` and `replace` raise
             ConfigError instead.
+
+    Example:
+        >>> import slipform as sf
+        >>> config = sf.RunConfig().replace("optimizer", {"name": "adamw", "lr": 0.001})
+        >>> config.replace("train.seed", 3).train.seed
+        3
     """
 
     description: str = ""

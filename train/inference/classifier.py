@@ -38,9 +38,19 @@ from slipform.train.step.step import predict_logits
 class Prediction:
     """What the model says about one image.
 
-    index: The image's position among those given. path: Its file, or None for an image in memory.
-    classes: (name, probability), the most probable first; empty where `error` says why the image
-    could not be read.
+    Attributes:
+        index: The image's position among those given.
+        path: Its file, or None for an image in memory.
+        classes: (name, probability), the most probable first; empty after an error.
+        error: Why the image could not be read; empty otherwise.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        (prediction,) = sf.Classifier.load("runs/first", device="cpu").predict("cat.jpg", top=2)
+        (name, probability), second = prediction.classes
+        ```
     """
 
     index: int
@@ -64,7 +74,9 @@ class Classifier:
 
     Example:
         ```python
-        classifier = Classifier.load("runs/first")
+        import slipform as sf
+
+        classifier = sf.Classifier.load("runs/first")
         for prediction in classifier.predict(["cat.jpg", "dog.png"], top=1):
             print(prediction.path, prediction.classes[0])
         ```
@@ -291,7 +303,11 @@ def evaluate(
         SlipformError: As `Classifier.load` and `Classifier.evaluate`.
 
     Example:
-        `print(evaluate("runs/first").top1)`
+        ```python
+        import slipform as sf
+
+        print(sf.evaluate("runs/first").top1)
+        ```
     """
     return Classifier.load(run, device).evaluate(data, split)
 

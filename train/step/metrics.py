@@ -18,10 +18,25 @@ from slipform.pipelines.batch import IGNORED_LABEL
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split's result. Shares in 0..1; `confusion` int64 [C, C], on the CPU: rows are true
-    classes, columns predicted ones."""
+    """How good a model is on a split; `evaluate` gives it.
 
-    loss: float  # mean cross entropy, whatever was minimized, so that runs can be compared
+    Attributes:
+        loss: Mean cross entropy, whatever was minimized, so that runs can be compared.
+        top1, top5: Shares of the images in 0..1 whose label is the most probable class, or among
+            the five most probable.
+        confusion: int64 [C, C] on the CPU: rows are true classes, columns predicted ones.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        result = sf.evaluate("runs/first", split="val")
+        assert 0 <= result.top1 <= result.top5 <= 1
+        assert result.confusion.sum() == result.num_images
+        ```
+    """
+
+    loss: float
     top1: float
     top5: float
     confusion: Tensor
