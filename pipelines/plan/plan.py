@@ -70,7 +70,8 @@ class Plan:
         import slipform as sf
         from slipform.pipelines.plan.plan import draw
 
-        spec = sf.Augmentation(image_size=64, crop="random_resized")
+        half = ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
+        spec = sf.Augmentation(image_size=64, crop="random_resized").resolved(*half)
         samples, sides = np.arange(4), np.full(4, 96, np.int32)
         plan = draw(spec, samples, sides, sides, seed=0, epoch=3)
         assert plan.geometry.shape == (4, 3, 3)
