@@ -88,6 +88,14 @@ class Block(nn.Module):
         return x
 
 
+class GlobalMaxPool(nn.Module):
+    """[N, C, S, S] -> [N, C, 1, 1]. Unlike nn.AdaptiveMaxPool2d's its gradient is deterministic on
+    GPUs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.max_pool2d(x, x.shape[-2:])
+
+
 class Scale(nn.Module):
     """x times a constant."""
 
@@ -128,7 +136,7 @@ def fast(
             whiten=Whitening(),
             activation=nn.GELU(),
             features=nn.Sequential(*blocks),
-            pool=nn.AdaptiveMaxPool2d(1),
+            pool=GlobalMaxPool(),
             flatten=nn.Flatten(),
             classifier=nn.Linear(widths[-1], num_classes, bias=False),
             scale=Scale(scale),

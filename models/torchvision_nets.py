@@ -12,7 +12,7 @@ import inspect
 from functools import cache
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from slipform.models.heads import limit_head
 from slipform.models.spec import Net
@@ -77,10 +77,22 @@ def find(name: str, *, small_input: bool) -> Net:
         model: nn.Module = function(weights=None, num_classes=num_classes, **given, **options)
         if small_input:
             shrink_stem(model)
+        elif isinstance(model, (torchvision.models.AlexNet, torchvision.models.VGG)):
+            model.avgpool = AveragePool(model.avgpool.output_size)
         limit_head(model)
         return model
 
     return Net(build, {key: kind for key, kind in _OPTIONS.items() if key in settings})
+
+
+class AveragePool(nn.AdaptiveAvgPool2d):
+    """nn.AdaptiveAvgPool2d, which is left out where nothing is to be averaged, as at the size that
+    AlexNet and VGG are made for: its gradient is not deterministic on GPUs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] == self.output_size:
+            return x
+        return super().forward(x)
 
 
 def shrink_stem(model: nn.Module) -> None:

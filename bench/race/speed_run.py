@@ -144,7 +144,8 @@ def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
     """
     name = ""
     for line in lines:
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        # A script may print something else on the line before: "Mean accuracy: 0.94\r| 1 | eval".
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")][-6:]
         if len(cells) != 6 or cells[0] == "run":
             continue
         name = cells[0] or name

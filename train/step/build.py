@@ -10,6 +10,7 @@ import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,12 +21,20 @@ from slipform.models import freeze, registry
 from slipform.models.weights import LoadReport
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.deterministic import check_deterministic
 from slipform.train.machine.device import pick_compile, pick_precision
 from slipform.train.machine.distributed import Process
 from slipform.train.step.loss import make_loss
 from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
 from slipform.train.step.sync_batch_norm import synchronize
+
+# torch 2.15 renames the argument and warns of the old name.
+_SYNC_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
 
 
 def build_state(
@@ -42,6 +51,8 @@ def build_state(
     model = registry.build(
         config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load
     )
+    if config.train.deterministic and process.device.type == "cuda":
+        check_deterministic(model, config.augment.image_size)
     model = model.to(process.device)
     if config.train.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -79,7 +90,10 @@ def make_functions(
             config.train.sync_batch_norm
         )  # BatchNorm's statistics: then every process has computed the same
         wrapped = DistributedDataParallel(
-            model, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=not shared
+            model,
+            device_ids=devices,
+            gradient_as_bucket_view=True,
+            **{_SYNC_BUFFERS: not shared},  # type: ignore[arg-type]
         )
     forward: Forward = wrapped
     evaluate: Forward = evaluated

@@ -50,6 +50,14 @@ def test_runs_out_of_its_table() -> None:
     ]
 
 
+def test_runs_that_begin_behind_other_words() -> None:
+    """hiverge's record prints the mean so far, and a carriage return, before each run's row."""
+    first, *rows = (line for line in TABLE.splitlines() if "eval" in line)
+    lines = [first, *(f"Mean accuracy: 0.9402 (2 runs)\r{row}" for row in rows)]
+    found = [accuracy for _, accuracy, _ in speed_run.finished_runs(lines)]
+    assert found == [0.1003, 0.9404, 0.9395]
+
+
 def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
     import torch
 
