@@ -83,6 +83,33 @@ def understand(root: Path, layout: str, listing: Listing) -> Layout:
     )
 
 
+def single_folder(source: Path, listing: Listing) -> Path:
+    """Through folders that hold one folder of folders, as many archives have them, to the folder
+    that matters."""
+    while True:
+        inside = Listing()
+        folders = image_folders(source, inside)
+        if (
+            len(folders) > 1
+            or folders[0].lower() in SPLIT_NAMES
+            or not _has_folders(source / folders[0])
+        ):
+            for entry in sorted(source.iterdir()):
+                if not entry.is_dir():
+                    listing.leave_out(entry.name, "file beside the folders")
+            return source
+        for path, reason in inside.left_out:
+            listing.leave_out(path, reason)
+        for entry in sorted(source.iterdir()):
+            if not entry.is_dir():
+                listing.leave_out(entry.name, "file beside the folder of all images")
+        source = source / folders[0]
+
+
+def _has_folders(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())
+
+
 def _decide(root: Path, folders: list[str], named: list[str]) -> str:
     """ "classes" or "splits", where only one of them can be meant."""
     if not named:

@@ -1,9 +1,9 @@
 """The datasets there are: one `Dataset` per subcommand of `prep`, found by listing the folder
 preprocess/datasets.
 
-To add a dataset, add one file there that defines DATASETS, a tuple of `Dataset`. It should import
-only what is light (numpy, click) at its top: every file is imported for `prep --help`, which
-answers within half a second.
+To add a dataset, add one file there that defines DATASETS, a tuple of `Dataset`. At its
+top it imports only what is light (click, this module); what it needs to read files is imported in
+its functions, as every such file is imported for `prep --help`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from slipform.preprocess.source import SampleSource
+if TYPE_CHECKING:
+    from slipform.preprocess.source import SampleSource
+
+RULES = ("stratified", "odd_indices", "fraction")
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,33 @@ def discover() -> dict[str, Dataset]:
         ).DATASETS:
             found[dataset.name] = dataset
     return found
+
+
+def val_options(default_fraction: float) -> tuple[click.Option, ...]:
+    """--val-split, --val-fraction and --seed, for datasets whose val split is taken from train."""
+    return (
+        click.Option(
+            ["--val-split"],
+            type=click.Choice(RULES),
+            default="stratified",
+            show_default=True,
+            help=(
+                "How val is taken from train: a fraction of every class; every second image; a"
+                " fraction of all."
+            ),
+        ),
+        click.Option(
+            ["--val-fraction"],
+            type=click.FloatRange(0, 0.99),
+            default=default_fraction,
+            show_default=True,
+            help="Part of train that becomes val; 0: no val.",
+        ),
+        click.Option(
+            ["--seed"],
+            type=int,
+            default=0,
+            show_default=True,
+            help="For the random choice of the split.",
+        ),
+    )

@@ -8,44 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import click
 import numpy as np
 import numpy.typing as npt
 
 from slipform.preprocess.source import Arrays, Files, Labels, Samples
 
 Indices = npt.NDArray[np.int64]
-RULES = ("stratified", "odd_indices", "fraction")
-
-
-def val_options(default_fraction: float) -> tuple[click.Option, ...]:
-    """--val-split, --val-fraction and --seed, for datasets whose val split is taken from train."""
-    return (
-        click.Option(
-            ["--val-split"],
-            type=click.Choice(RULES),
-            default="stratified",
-            show_default=True,
-            help=(
-                "How val is taken from train: a fraction of every class; every second image; a"
-                " fraction of all."
-            ),
-        ),
-        click.Option(
-            ["--val-fraction"],
-            type=click.FloatRange(0, 0.99),
-            default=default_fraction,
-            show_default=True,
-            help="Part of train that becomes val; 0: no val.",
-        ),
-        click.Option(
-            ["--seed"],
-            type=int,
-            default=0,
-            show_default=True,
-            help="For the random choice of the split.",
-        ),
-    )
 
 
 def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[Indices, Indices]:
@@ -81,7 +49,7 @@ def with_val(
     Args:
         train: All samples of train.
         others: The other splits, such as test.
-        val_split: One of RULES.
+        val_split: One of `registry.RULES`.
         val_fraction: Part of train that becomes val.
         seed: For the random choice.
 

@@ -64,8 +64,6 @@ STILL_LONG = {
     "tests/pipelines/plan/test_plan.py",
     "tests/pipelines/rendering/test_render.py",
     "tests/pipelines/test_loader.py",
-    "tests/preprocess/test_datasets.py",
-    "tests/preprocess/test_fuzz.py",
     "tests/train/config/test_recipes.py",
     "tests/train/run/test_loop.py",
     "tests/train/sweep/test_sweep.py",

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.class_folders import image_folders, list_images, locate
-from slipform.preprocess.listing import Listing
-from slipform.preprocess.registry import Dataset
-from slipform.preprocess.source import Files, SampleSource
-from slipform.preprocess.splits import per_class, val_options, with_val
+from slipform.preprocess.registry import Dataset, val_options
+
+if TYPE_CHECKING:
+    from slipform.preprocess.source import Files, SampleSource
 
 FOLDER = "101_ObjectCategories"
 BACKGROUND = "BACKGROUND_Google"
@@ -40,6 +39,11 @@ def read(
 ) -> SampleSource:
     """Train and test by the lists or at random, val taken from train. Labels in the order of the
     sorted class names."""
+    from slipform.preprocess.class_folders import image_folders, list_images
+    from slipform.preprocess.listing import Listing
+    from slipform.preprocess.source import SampleSource
+    from slipform.preprocess.splits import per_class, with_val
+
     root = find_root(source)
     listing = Listing(f"{FOLDER}, one folder per class")
     classes = [name for name in image_folders(root, listing) if name != BACKGROUND]
@@ -79,6 +83,8 @@ def read(
 def find_root(source: Path) -> Path:
     """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked
     archives do."""
+    from slipform.preprocess.class_folders import locate
+
     if source.name == FOLDER or (source / "accordion").is_dir():
         return source
     if root := locate(source, FOLDER):
@@ -89,6 +95,10 @@ def find_root(source: Path) -> Path:
 def read_list(root: Path, path: Path, classes: list[str]) -> Files:
     """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming
     every line that is no image."""
+    import numpy as np
+
+    from slipform.preprocess.source import Files
+
     try:
         with open_regular(path, DatasetError) as file:
             lines = file.read().decode("utf-8").split("\n")

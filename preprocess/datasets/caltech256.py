@@ -8,15 +8,15 @@ Perona 2007; data.caltech.edu/records/nyy15-4j048.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipform.pipelines.errors import DatasetError
-from slipform.preprocess.class_folders import image_folders, list_images, locate
-from slipform.preprocess.listing import Listing
-from slipform.preprocess.registry import Dataset
-from slipform.preprocess.source import SampleSource
-from slipform.preprocess.splits import per_class, val_options, with_val
+from slipform.preprocess.registry import Dataset, val_options
+
+if TYPE_CHECKING:
+    from slipform.preprocess.source import SampleSource
 
 FOLDER = "256_ObjectCategories"
 FILES = (
@@ -30,6 +30,11 @@ def read(
 ) -> SampleSource:
     """`per_class_train` images of every class for train, of which val is taken; the rest for
     test."""
+    from slipform.preprocess.class_folders import image_folders, list_images, locate
+    from slipform.preprocess.listing import Listing
+    from slipform.preprocess.source import SampleSource
+    from slipform.preprocess.splits import per_class, with_val
+
     root = source if source.name == FOLDER else locate(source, FOLDER)
     if root is None:
         raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")

@@ -8,16 +8,15 @@ the sorted class names.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.preprocess.class_folders import image_folders, list_images
-from slipform.preprocess.layout import SPLIT_NAMES, understand
-from slipform.preprocess.listing import Listing
-from slipform.preprocess.registry import Dataset
-from slipform.preprocess.source import Files, Samples, SampleSource
-from slipform.preprocess.splits import describe, divide, val_options, with_val
+from slipform.preprocess.registry import Dataset, val_options
+
+if TYPE_CHECKING:
+    from slipform.preprocess.source import Files, Samples, SampleSource
 
 
 def read(
@@ -30,8 +29,14 @@ def read(
     seed: int,
 ) -> SampleSource:
     """Splits as folders where the source has them, else taken from all images."""
+    from slipform.preprocess.class_folders import list_images
+    from slipform.preprocess.layout import single_folder, understand
+    from slipform.preprocess.listing import Listing
+    from slipform.preprocess.source import SampleSource
+    from slipform.preprocess.splits import describe, divide, with_val
+
     listing = Listing()
-    root = _single_folder(source, listing)
+    root = single_folder(source, listing)
     found = understand(root, layout, listing)
     given: dict[str, Files] = {}
     for split, folders in found.splits.items():
@@ -64,33 +69,6 @@ def read(
         },
         listing=listing,
     )
-
-
-def _single_folder(source: Path, listing: Listing) -> Path:
-    """Through folders that hold one folder of folders, as many archives have them, to the folder
-    that matters."""
-    while True:
-        inside = Listing()
-        folders = image_folders(source, inside)
-        if (
-            len(folders) > 1
-            or folders[0].lower() in SPLIT_NAMES
-            or not _has_folders(source / folders[0])
-        ):
-            for entry in sorted(source.iterdir()):
-                if not entry.is_dir():
-                    listing.leave_out(entry.name, "file beside the folders")
-            return source
-        for path, reason in inside.left_out:
-            listing.leave_out(path, reason)
-        for entry in sorted(source.iterdir()):
-            if not entry.is_dir():
-                listing.leave_out(entry.name, "file beside the folder of all images")
-        source = source / folders[0]
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(entry.is_dir() for entry in folder.iterdir())
 
 
 DATASETS = (

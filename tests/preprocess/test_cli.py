@@ -32,7 +32,7 @@ def run(*arguments: str) -> Result:
 def test_help_lists_every_dataset_and_imports_nothing_heavy() -> None:
     script = (
         "import sys; from slipform.preprocess.cli import main\nmain(['--help'],"
-        " standalone_mode=False)\nprint([name for name in ('torch', 'cv2', 'numba', 'PIL',"
+        " standalone_mode=False)\nprint([name for name in ('torch', 'cv2', 'numpy', 'PIL',"
         " 'matplotlib', 'rich', 'pydantic') if name in sys.modules])\n"
     )
     done = subprocess.run(

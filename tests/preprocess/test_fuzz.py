@@ -8,50 +8,27 @@ import io
 import os
 import pickle
 import struct
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
-from slipform.preprocess.archive import unpack
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.datasets.caltech101 import read_list
 from slipform.preprocess.datasets.cifar import read_cifar10
-from slipform.preprocess.datasets.mnist import read_idx
 from slipform.preprocess.encode import Encoding, encode
+from slipform.preprocess.idx import read_idx
 from slipform.preprocess.pickles import read_pickle
 from slipform.preprocess.source import Generated, SampleSource
-
-BOUNDED = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-
-
-def mutations(data: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes with some changed, inserted, cut out, or the end cut off."""
-
-    def change(edits: list[tuple[int, int, bytes]], end: int) -> bytes:
-        result = bytearray(data)
-        for position, removed, added in edits:
-            result[position : position + removed] = added
-        return bytes(result[:end])
-
-    # Half of the edits go to the first 200 bytes, where headers are.
-    position = st.integers(0, min(200, len(data))) | st.integers(0, len(data))
-    edit = st.tuples(position, st.integers(0, 4), st.binary(max_size=4))
-    return st.builds(
-        change, st.lists(edit, max_size=4), st.just(1 << 30) | st.integers(0, len(data))
-    )
+from tests.preprocess.mutations import BOUNDED, checked_file, mutations
 
 
 def saved(kind: str, **options: object) -> bytes:
@@ -98,18 +75,6 @@ def test_images(kind: str) -> None:
             )
 
     check()
-
-
-def checked_file(data: bytes, read: Callable[[Path], object], name: str) -> object:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(data)
-        try:
-            return read(path)
-        except DatasetError as error:
-            message = error.message
-        assert name in message or folder in message
-        return None
 
 
 IDX = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 3) + bytes(range(60))
@@ -187,77 +152,6 @@ def test_a_pickle_with_a_huge_memo_takes_no_memory(tmp_path: Path) -> None:
         b"\x80\x02}r\xff\xff\xff\x7f."
     )  # LONG_BINPUT: 2^31 entries, 16 GB in C's unpickler
     assert read_pickle(tmp_path / "meta") == {}
-
-
-def tar_with(*members: tuple[str, dict[str, object]]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, attributes in members:
-            info = tarfile.TarInfo(name)
-            info.size = 5
-            for key, value in attributes.items():
-                setattr(info, key, value)
-            tar.addfile(info, io.BytesIO(b"hello" if info.isreg() else b""))
-    return file.getvalue()
-
-
-HOSTILE_TARS = {
-    "above": tar_with(("../evil", {})),
-    "absolute": tar_with(("/tmp/slipform-evil", {})),
-    "link": tar_with(
-        ("a", {"type": tarfile.SYMTYPE, "linkname": "../..", "size": 0}), ("a/evil", {})
-    ),
-    "hard link": tar_with(
-        ("a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd", "size": 0})
-    ),
-    "device": tar_with(("a", {"type": tarfile.CHRTYPE, "size": 0})),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE_TARS)
-def test_tars_cannot_write_elsewhere(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "evil.tar").write_bytes(HOSTILE_TARS[kind])
-    with pytest.raises(DatasetError, match="Do not trust it"):
-        unpack(tmp_path / "evil.tar", tmp_path / "in")
-    assert sorted(os.listdir(tmp_path)) == ["evil.tar", "in"]
-    assert not Path("/tmp/slipform-evil").exists()
-
-
-@pytest.mark.parametrize("name", ["../evil", "/tmp/slipform-evil", "a/../../evil", "..\\evil"])
-def test_zips_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
-    (tmp_path / "in").mkdir()
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as zipped:
-        zipped.writestr(name, b"hello")
-    with pytest.raises(DatasetError, match="outside its folder"):
-        unpack(tmp_path / "evil.zip", tmp_path / "in")
-    assert sorted(os.listdir(tmp_path)) == ["evil.zip", "in"]
-
-
-def archive(kind: str) -> bytes:
-    file = io.BytesIO()
-    if kind == "zip":
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
-            zipped.writestr("a/b.txt", b"hello" * 20)
-        return file.getvalue()
-    plain = tar_with(("a/b.txt", {}))
-    return gzip.compress(plain) if kind == "tar.gz" else plain
-
-
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
-def test_damaged_archives(kind: str) -> None:
-    @given(mutations(archive(kind)))
-    @BOUNDED
-    def check(data: bytes) -> None:
-        def read(path: Path) -> object:
-            (path.parent / "in").mkdir()
-            unpack(path, path.parent / "in")
-            assert sorted(os.listdir(path.parent)) == ["in", path.name]
-            return True
-
-        checked_file(data, read, f"x.{kind}")
-
-    check()
 
 
 @given(

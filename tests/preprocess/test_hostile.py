@@ -18,7 +18,7 @@ import pytest
 
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.archive import unpack, unpacked
-from slipform.preprocess.datasets.mnist import read_idx
+from slipform.preprocess.idx import read_idx
 from slipform.preprocess.pickles import read_pickle
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,88 @@
+"""Damaged and hostile archives: nothing is written elsewhere, and the only error is a clear one."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.archive import unpack
+from tests.preprocess.mutations import BOUNDED, checked_file, mutations
+
+
+def tar_with(*members: tuple[str, dict[str, object]]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, attributes in members:
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(b"hello" if info.isreg() else b""))
+    return file.getvalue()
+
+
+HOSTILE_TARS = {
+    "above": tar_with(("../evil", {})),
+    "absolute": tar_with(("/tmp/slipform-evil", {})),
+    "link": tar_with(
+        ("a", {"type": tarfile.SYMTYPE, "linkname": "../..", "size": 0}), ("a/evil", {})
+    ),
+    "hard link": tar_with(
+        ("a", {"type": tarfile.LNKTYPE, "linkname": "../../etc/passwd", "size": 0})
+    ),
+    "device": tar_with(("a", {"type": tarfile.CHRTYPE, "size": 0})),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_TARS)
+def test_tars_cannot_write_elsewhere(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "evil.tar").write_bytes(HOSTILE_TARS[kind])
+    with pytest.raises(DatasetError, match="Do not trust it"):
+        unpack(tmp_path / "evil.tar", tmp_path / "in")
+    assert sorted(os.listdir(tmp_path)) == ["evil.tar", "in"]
+    assert not Path("/tmp/slipform-evil").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/slipform-evil", "a/../../evil", "..\\evil"])
+def test_zips_cannot_write_elsewhere(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as zipped:
+        zipped.writestr(name, b"hello")
+    with pytest.raises(DatasetError, match="outside its folder"):
+        unpack(tmp_path / "evil.zip", tmp_path / "in")
+    assert sorted(os.listdir(tmp_path)) == ["evil.zip", "in"]
+
+
+def archive(kind: str) -> bytes:
+    file = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.writestr("a/b.txt", b"hello" * 20)
+        return file.getvalue()
+    plain = tar_with(("a/b.txt", {}))
+    return gzip.compress(plain) if kind == "tar.gz" else plain
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_damaged_archives(kind: str) -> None:
+    @given(mutations(archive(kind)))
+    @BOUNDED
+    def check(data: bytes) -> None:
+        def read(path: Path) -> object:
+            (path.parent / "in").mkdir()
+            unpack(path, path.parent / "in")
+            assert sorted(os.listdir(path.parent)) == ["in", path.name]
+            return True
+
+        checked_file(data, read, f"x.{kind}")
+
+    check()
