@@ -7,10 +7,11 @@ which says why there is none.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -40,6 +41,24 @@ class CallFailed(SlipformError):
         self.status: Status = status
 
 
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes started now do not import from the working folder, as with `python -P`.
+
+    multiprocessing starts them by `python -c`, which looks there first: a user's queue.py would be
+    run.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 class Worker:
     """A process that does one call after the other and is idle in between. Use in `with`.
 
@@ -50,7 +69,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,))
-        self._process.start()
+        with _safe_path():
+            self._process.start()
         theirs.close()
 
     @property

@@ -101,3 +101,13 @@ def test_a_late_answer_is_never_taken_for_the_next_one() -> None:
             worker.call(time.sleep, 600, seconds=0.5)
         with pytest.raises(CallFailed, match="its process ended"):
             worker.call(math.factorial, 5)
+
+
+def test_a_worker_imports_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('the file of a user was run')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert isolated(os.getenv, "PYTHONSAFEPATH") == "1"
+    assert "PYTHONSAFEPATH" not in os.environ
