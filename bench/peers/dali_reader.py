@@ -20,6 +20,7 @@ from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     importlib.import_module("nvidia.dali.plugin.pytorch")
     if work.augment.crop not in ("random_resized", "random"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
@@ -29,6 +30,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     if work.device.startswith("cuda") and work.stored == "jpeg":
         return grid(
             threads=[work.cores, work.cores // 2], queue=[2, 3], hw_decoder_load=[0.65, 0.9]
@@ -38,6 +40,7 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     import torch
     from nvidia.dali import pipeline_def
     from nvidia.dali.plugin.base_iterator import LastBatchPolicy

@@ -21,6 +21,7 @@ from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     importlib.import_module("ffcv.loader")  # 14 s
     augment = work.augment
     if augment.color_jitter.hue:
@@ -35,6 +36,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     return grid(
         workers=sorted({work.cores, max(1, work.cores - 1)}, reverse=True), batches_ahead=[3]
     )
@@ -42,6 +44,7 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     from ffcv.fields.decoders import IntDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import Squeeze, ToDevice, ToTensor
@@ -65,7 +68,14 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
 
 def image_pipeline(work: Work) -> list[Any]:
-    """The work's augmentation in ffcv's words."""
+    """The work's augmentation as transforms of ffcv.
+
+    Args:
+        work: What the loader does.
+
+    Returns:
+        The operations of ffcv's image pipeline, the decoder first.
+    """
     import numpy as np
     from ffcv import transforms as T
     from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder

@@ -16,6 +16,7 @@ from slipform.pipelines.executors import NAMES
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     importlib.import_module("slipform.pipelines.loader")
     for name in NAMES:
         importlib.import_module(f"slipform.pipelines.executors.{name}")
@@ -23,11 +24,13 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     return grid(executor=["auto"], threads=[0], prefetch=[2, 4])
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     import torch
 
     from slipform.pipelines.loader import Loader

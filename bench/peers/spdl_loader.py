@@ -19,6 +19,7 @@ from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     try:
         # It looks for FFmpeg's libraries when one of its functions is first looked up.
         getattr(importlib.import_module("spdl.io.lib")._libspdl, "make_demuxer")  # noqa: B009
@@ -33,11 +34,13 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     return grid(threads=sorted({work.cores, 2 * work.cores}), queue=[4])
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     import numpy as np
     import torch
     from spdl.pipeline import PipelineBuilder

@@ -19,6 +19,7 @@ from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     importlib.import_module("timm.data")
     if work.stored == "raw":
         return "reads image files only"
@@ -28,11 +29,13 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     return grid(workers=sorted({work.cores, 2 * work.cores}))
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     import torch
     from timm.data import ImageDataset, create_loader
 

@@ -21,6 +21,7 @@ from slipform.bench.work import Work
 
 
 def reason_not(work: Work) -> str:
+    """See slipform.bench.peers.Peer."""
     importlib.import_module("torchvision.transforms.v2")
     if work.augment.crop not in ("random_resized", "random", "center"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
@@ -28,6 +29,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
+    """See slipform.bench.peers.Peer."""
     decoders = ["none"] if work.stored == "raw" else ["torchvision", "pillow"]
     found = grid(workers=sorted({work.cores, 2 * work.cores}), prefetch=[2, 4], decode=decoders)
     if work.stored == "jpeg" and work.device.startswith("cuda"):
@@ -37,6 +39,7 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+    """See slipform.bench.peers.Peer."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -115,8 +118,15 @@ class RawImages:
 
 
 def transform(work: Work, *, normalize: bool = True) -> Any:
-    """The work's augmentation in torchvision's words: uint8 image -> float32 [3, S, S], normalized;
-    uint8 without `normalize`."""
+    """The work's augmentation as transforms of torchvision.
+
+    Args:
+        work: What the loader does.
+        normalize: Whether the result is float32 and normalized; else it is uint8.
+
+    Returns:
+        A transform: uint8 image -> [3, S, S].
+    """
     import torch
     from torchvision.transforms import v2
 

@@ -26,7 +26,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def stamp() -> Environment:
-    """This machine, now."""
+    """Describe this machine now.
+
+    Returns:
+        Hardware, versions, commit, date and load.
+    """
     import psutil
 
     gpu, gpu_memory_bytes, driver = _gpu()
