@@ -118,7 +118,7 @@ def read_manifest(folder: Path | str) -> Manifest:
         )
     try:
         manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError) as error:
         raise DatasetError(
             f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again."
         ) from error

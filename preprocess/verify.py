@@ -18,6 +18,7 @@ from slipform.pipelines.decoding.any_image import decode
 from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
+from slipform.pipelines.sample_names import read_names
 
 _AT_ONCE = 256  # samples handed to the threads together
 
@@ -71,6 +72,10 @@ def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) 
             f"{path.name} has other numbers of images per class than the manifest: {len(counts)}"
             " classes"
         )
+    try:
+        read_names(path.parent, info)
+    except DatasetError as error:
+        yield error.message
     if not crc32_path(path).exists():
         yield f"{crc32_path(path).name} is missing: the samples' checksums cannot be compared"
 

@@ -4,6 +4,7 @@ exception, no code that runs."""
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import pickle
@@ -11,6 +12,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.manifest import SplitInfo, read_manifest
+from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.datasets.caltech101 import read_list
 from slipform.preprocess.datasets.cifar import read_cifar10
@@ -31,10 +34,16 @@ from slipform.preprocess.source import Generated, SampleSource
 from tests.preprocess.mutations import BOUNDED, checked_file, mutations
 
 
-def saved(kind: str, **options: object) -> bytes:
+def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
     y, x = np.mgrid[:40, :56]
     file = io.BytesIO()
-    Image.fromarray(np.stack([x * 4, y * 6, x + y], 2).astype(np.uint8)).save(file, kind, **options)
+    if mode == "F":
+        image = Image.fromarray((x / 56).astype(np.float32))
+    elif mode == "I;16":
+        image = Image.fromarray((x * y).astype(np.uint16))
+    else:
+        image = Image.fromarray(np.stack([x * 4, y * 6, x + y], 2).astype(np.uint8)).convert(mode)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -51,6 +60,13 @@ FILES = {
     "tiff": saved("TIFF"),
     "bmp": saved("BMP"),
     "webp": saved("WEBP"),
+    "avif": saved("AVIF"),
+    "jpeg 2000": saved("JPEG2000"),
+    "ppm": saved("PPM"),
+    "palette": saved("PNG", "P"),
+    "16 bit": saved("PNG", "I;16"),
+    "float": saved("TIFF", "F"),
+    "cmyk": saved("JPEG", "CMYK"),
 }
 
 
@@ -180,6 +196,38 @@ def test_split_lists(lines: list[str]) -> None:
             assert set(files.paths) <= {"a/1.jpg", "b/2.jpg"}
             assert files.labels.tolist() == ["ab".index(path[0]) for path in files.paths]
         assert "train.txt" in message
+
+
+NAMES = b"a/1.jpg\nb/2.jpg\nb/3.jpg\n"
+
+
+@given(mutations(NAMES))
+@BOUNDED
+def test_names_of_samples(data: bytes) -> None:
+    info = SplitInfo(
+        file="x.beton",
+        num_samples=3,
+        counts=[1, 2],
+        bytes=0,
+        sha256="",
+        modes={},
+        min_height=1,
+        min_width=1,
+        max_height=1,
+        max_width=1,
+        names_sha256=hashlib.sha256(NAMES).hexdigest(),
+    )
+    names = checked_file(data, lambda path: read_names(path.parent, info), "x.names.txt")
+    assert (names == ["a/1.jpg", "b/2.jpg", "b/3.jpg"]) == (data == NAMES)
+
+
+@given(st.text() | st.binary().map(os.fsdecode))
+@BOUNDED
+def test_printable_text_is_one_quiet_line(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode()  # no surrogate is left
+    assert shown == text or not text.isprintable()
 
 
 @given(st.lists(mutations(FILES["jpeg"]), min_size=1, max_size=30))

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.archive import unpack, unpacked
 from slipform.preprocess.idx import read_idx
 from slipform.preprocess.pickles import read_pickle
@@ -159,3 +160,10 @@ def test_what_a_killed_process_unpacked_is_removed(
     with unpacked(tmp_path / "x.tar"):
         assert len(os.listdir(tmp_path / "temporary")) == 1
     assert os.listdir(tmp_path / "temporary") == []
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b'{"version": NaN}'])
+def test_manifests_nested_deep_or_without_sense(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_manifest(tmp_path)
