@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
 
 
@@ -44,16 +44,12 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
     for prediction in classifier.predictions(files, top):
         if prediction.error:
             failed += 1
-            click.echo(f"{prediction.path}: {prediction.error}", err=True)
+            click.echo(printable(f"{prediction.path}: {prediction.error}"), err=True)
         elif as_json:
             classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-            click.echo(
-                json.dumps({"file": str(prediction.path), "classes": classes}, ensure_ascii=False)
-            )
+            click.echo(json.dumps({"file": str(prediction.path), "classes": classes}))
         else:
-            click.echo(
-                f"{prediction.path}  "
-                + "  ".join(f"{name} {share:.3f}" for name, share in prediction.classes)
-            )
+            shares = (f"{printable(name)} {share:.3f}" for name, share in prediction.classes)
+            click.echo("  ".join((printable(str(prediction.path)), *shares)))
     if failed:
         raise SlipformError(f"{failed} of {len(files)} files could not be read as images")

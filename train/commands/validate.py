@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
 
 
@@ -53,10 +53,11 @@ def validate(
     if as_json:
         # nan is not equal to itself
         clean = {name: None if share != share else share for name, share in per_class.items()}
-        click.echo(json.dumps({**values, "per_class": clean}, ensure_ascii=False))
+        click.echo(json.dumps({**values, "per_class": clean}))
         return
-    width = max(map(len, per_class))
-    for name, share in per_class.items():
+    shown = {printable(name): share for name, share in per_class.items()}
+    width = max(map(len, shown))
+    for name, share in shown.items():
         click.echo(
             f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images"
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.files import write_whole
 from slipform.train.figures.result import FOLDER, new_figure, save
 
 NUM_BINS = 80
@@ -35,9 +36,8 @@ def first_batch(records: Any, out: Path) -> list[Path]:
         return []
     out.mkdir(parents=True, exist_ok=True)
     path = out / "first_batch.png"
-    path.write_bytes(
-        records.Images(records.Tags()["images"][0])[0].encoded_image_string
-    )  # a PNG already
+    image = records.Images(records.Tags()["images"][0])[0]
+    write_whole(path, image.encoded_image_string)  # a PNG already
     return [path]
 
 

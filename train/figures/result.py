@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slipform.pipelines.errors import printable
+from slipform.pipelines.files import replacing
 from slipform.train.run.record import read_metrics
 from slipform.train.step.metrics import Evaluation
 
@@ -69,7 +71,7 @@ def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
     )
     axes.set(ylim=(0, 1), title="accuracy per class")
     _name_ticks(axes.xaxis, classes, rotation=90)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower right")  # not over the bars
     return save(figure, out, "per_class.png")
 
 
@@ -83,7 +85,7 @@ def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
     )
     _name_ticks(axes.xaxis, classes, rotation=90)
     _name_ticks(axes.yaxis, classes, rotation=0)
-    axes.set(xlabel="predicted", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true", title="share of each true class")
     return save(figure, out, "confusion.png")
 
 
@@ -113,10 +115,13 @@ def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
         return []
     kernels, outputs = seen[0]
     kernels = kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdim=True)
-    return [_tiles(out, kernels, "kernels.png"), _tiles(out, outputs[:, None], "first_outputs.png")]
+    return [
+        _tiles(out, kernels, "kernels.png", "kernels of the first layer"),
+        _tiles(out, outputs[:, None], "first_outputs.png", "outputs of the first layer, one image"),
+    ]
 
 
-def _tiles(out: Path, images: Tensor, name: str) -> Path:
+def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
     """[N, 1 or 3, H, W] side by side, each stretched to its own full range."""
     from torchvision.utils import make_grid
 
@@ -131,6 +136,7 @@ def _tiles(out: Path, images: Tensor, name: str) -> Path:
     figure, axes = new_figure(1, width=6, height=6)
     axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.set_axis_off()
+    axes.set_title(title)
     return save(figure, out, name)
 
 
@@ -140,9 +146,10 @@ def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
     shown = range(len(classes)) if len(classes) <= 200 else []
     axis.set_ticks(
         shown,
-        [classes[i] for i in shown],
+        [printable(classes[i]) for i in shown],
         rotation=rotation,
         fontsize=8 if len(classes) <= 30 else 5,
+        parse_math=False,  # "$5 to $10" is no formula
     )
 
 
@@ -160,7 +167,8 @@ def new_figure(
 
 
 def save(figure: Any, out: Path, name: str) -> Path:
-    """Writes out/name, a PNG."""
+    """Writes out/name, a PNG, whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / name, dpi=120)
+    with replacing(out / name) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     return out / name

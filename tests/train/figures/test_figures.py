@@ -13,6 +13,7 @@ from torch import nn
 from slipform.models import registry
 from slipform.models.registry import ModelConfig
 from slipform.train.figures import result as plots
+from slipform.train.step.metrics import Evaluation
 
 IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -63,8 +64,23 @@ def test_the_layer_that_the_image_passes_first_is_drawn(
             return self.second(self.first(x))
 
     shown: dict[str, torch.Tensor] = {}
-    monkeypatch.setattr(plots, "_tiles", lambda out, images, name: shown.update({name: images}))
+    monkeypatch.setattr(
+        plots, "_tiles", lambda out, images, name, title: shown.update({name: images})
+    )
     model = Backwards()
     plots.first_layer(tmp_path, model, IMAGE)
     assert torch.equal(shown["kernels.png"], model.first.weight)
     torch.testing.assert_close(shown["first_outputs.png"][:, 0], model.first(IMAGE)[0])
+
+
+def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Two dollar signs are mathematics to matplotlib, and "_to_" in them an error."""
+    classes = ["$5_to_$10", r"$\frac{", "\x1b[31mred\n", "\udce9", "$$"]
+    confusion = torch.eye(len(classes), dtype=torch.int64)
+    result = Evaluation(0.0, 1.0, 1.0, confusion)
+    for path in (
+        plots.per_class(tmp_path, result, classes),
+        plots.confusion(tmp_path, result, classes),
+    ):
+        assert np.asarray(Image.open(path).convert("L")).std() > 1
+    assert len(list(tmp_path.iterdir())) == 2

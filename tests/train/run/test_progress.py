@@ -1,0 +1,172 @@
+"""The line that moves: on a terminal of 80 and of 120 columns, and in a log."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from slipform.train.run.progress import ProgressLine, _duration
+
+
+class _Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
+def line(clock: _Clock) -> ProgressLine:
+    return ProgressLine(Console(file=io.StringIO()), clock)
+
+
+def test_nothing_is_said_before_it_is_known(line: ProgressLine, clock: _Clock) -> None:
+    line.begin_epoch(1, 20, 0, 100)
+    line.step(0, 0.0, 0.0)  # the first step: no time of training is known yet
+    text = line.line(120)
+    assert "epoch 1/20" in text
+    assert "1/100" in text
+    assert not re.search("images/s|waiting|left|loss", text)
+
+
+def test_the_time_left_counts_all_epochs_and_validation(line: ProgressLine, clock: _Clock) -> None:
+    """4 s a step, 10 steps and a validation of 20 s an epoch, 3 epochs."""
+    line.begin_epoch(1, 3, 0, 10)
+    for n in range(1, 11):
+        clock.now += 4.0
+        line.step(n * 32, n * 4.0, 0.25)
+    assert line.seconds_left() == pytest.approx(80)  # no validation was seen yet
+    assert "8 images/s" in line.line(120)
+    assert "25% waiting" in line.line(120)
+    line.begin_validation(5)
+    for _ in range(5):
+        clock.now += 4.0
+        line.step()
+    line.begin_epoch(2, 3, 0, 10)
+    assert line.seconds_left() == pytest.approx(2 * 60)
+    clock.now += 4.0
+    line.step(32, 4.0, 0.25)
+    assert line.seconds_left() == pytest.approx(2 * 60 - 4)
+    line.begin_validation(5)
+    clock.now += 8.0
+    line.step()
+    assert line.seconds_left() == pytest.approx(12 + 60)
+
+
+@pytest.mark.parametrize("width", range(20, 140))
+def test_the_line_fits_and_no_piece_is_cut(width: int, line: ProgressLine, clock: _Clock) -> None:
+    line.begin_epoch(100, 200, 0, 10_010)
+    line.loss(2.3456)
+    clock.now += 3600.0
+    for _ in range(1234):
+        line.step(1_567_890, 100.0, 0.02)
+    text = line.line(width)
+    assert len(text) <= width
+    piece = (
+        r"epoch 100/200|[━─]+|1234/10010|\d+ days \d+ h left|loss 2\.346|15,679 images/s"
+        r"|2% waiting for data"
+    )
+    assert re.fullmatch(rf"(?:{piece})(?:  (?:{piece}))*", text), text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0:00"), (7, "0:07"), (750, "12:30"), (11_100, "3:05:00"), (356_400, "4 days 3 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert _duration(seconds) == text
+
+
+CODE = """
+import time
+from slipform.train.run.progress import ProgressLine, open_console
+console = open_console(False)
+line = ProgressLine(console)
+console.print("tiny: 25,038 parameters, 25,038 trainable; 240 images of 6 classes; cpu, float32,"
+              " loader host, batch 40, and 1,234,567 more", markup=False)
+for epoch in (1, 2):
+    line.begin_epoch(epoch, 2, 0, 8)
+    for n in range(1, 9):
+        time.sleep(0.08)
+        line.step(n * 40, n * 0.08, 0.1)
+        line.loss(1 / n)
+    line.begin_validation(4)
+    for n in range(4):
+        time.sleep(0.08)
+        line.step()
+    console.print(f"epoch {epoch}  train_loss 1.234  train_accuracy 0.1234  val_loss 1.234"
+                  "  val_accuracy 0.1234  images_per_second 1234", markup=False)
+line.close()
+"""
+
+
+def _on_terminal(columns: int) -> str:
+    """What the program writes to a terminal of that many columns."""
+    main, other = pty.openpty()
+    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE],
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        env={**environment, "TERM": "xterm-256color"},
+        cwd=Path(__file__).parents[3],
+    )
+    os.close(other)
+    written = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(main)
+    assert process.wait(timeout=60) == 0, written.decode()
+    return written.decode()
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal(columns: int) -> None:
+    written = _on_terminal(columns)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+    lines = [text for text in re.split(r"[\r\n]+", plain) if text]
+    assert max(map(len, lines)) <= columns
+    moving = [text for text in lines if re.match(r"(epoch|validating) \d/2  ", text)]
+    shown = [text for text in moving if "train_loss" not in text]
+    assert any(text.startswith("validating") for text in shown)
+    assert len(set(shown)) > 4
+    assert any("loss" in text and "left" in text and "images/s" in text for text in shown)
+    for number in ("25,038", "1,234,567", "0.1234", "images_per_second 1234"):
+        assert number in " ".join(lines)
+
+
+def test_in_a_log() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", CODE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert len(result.stdout.splitlines()) == 3  # the headline, and a line for each epoch
+    assert "\x1b" not in result.stdout
