@@ -57,6 +57,26 @@ def build_for_size(
     return model
 
 
+def check_batch_of_one(model: nn.Module, image_size: int) -> None:
+    """Check that BatchNorm gets more than one value for each channel from a batch of one image.
+
+    Args:
+        model: The net, in the mode in which it is trained.
+        image_size: The side of the images, in pixels.
+
+    Raises:
+        ConfigError: A BatchNorm layer in training mode sees a single value: its variance is 0.
+    """
+    try:
+        output_shape(model, 1, 3, image_size, image_size)
+    except ValueError as error:
+        raise ConfigError(
+            "train.batch_size = 1 is too small for this net: its last feature map is 1 x 1 at"
+            f" {image_size} px, so BatchNorm sees one value for each channel. Take"
+            " train.batch_size = 2 or more, or a larger augment.image_size."
+        ) from error
+
+
 def _takes(make: Callable[[int], nn.Module], size: int) -> bool:
     try:
         with torch.device("meta"):

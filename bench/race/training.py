@@ -151,7 +151,7 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         set_train_mode(state)
 
         def step(batch: Batch) -> None:
-            train_step(state, batch)
+            train_step(state, iter((batch,)))
 
         step_seconds = [_seconds(lambda: step(fixed), device) for _ in range(3)]
         ours = _endless(loader)

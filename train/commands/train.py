@@ -80,7 +80,7 @@ def train(
     """
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_runs, run_recipe
-    from slipform.train.config.resolve import resolve
+    from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.run.folder import free_name, run_config
 
     if every:
@@ -121,6 +121,8 @@ def train(
         out = out or free_name(
             Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
         )
+        if loaded is None and not quiet:
+            click.echo(defaults_note(config, manifest), err=True)
         from slipform.train.sweep.sweep import data_differences
 
         if loaded and (different := data_differences(loaded, manifest)):

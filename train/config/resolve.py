@@ -31,6 +31,7 @@ __all__ = [
     "SweepRun",
     "check",
     "dataset_defaults",
+    "defaults_note",
     "load_recipe",
     "load_runs",
     "read_config",
@@ -38,6 +39,8 @@ __all__ = [
     "resolve",
     "to_toml",
 ]
+
+_LARGEST_BATCH, _SMALLEST_BATCH = 128, 8
 
 
 def resolve(
@@ -73,50 +76,33 @@ def resolve(
 
 
 def dataset_defaults(manifest: Manifest) -> Settings:
-    """Settings that train reasonably on any dataset: the images' size decides.
+    """Settings that train reasonably on any dataset: the size of its images decides.
 
-    Up to 48 px (MNIST, CIFAR): the size itself, a random crop with padding 4. Up to 128 px: 64.
-    Above: 224, as torchvision's nets expect. A quarter below the top learning rate of the usual SGD
-    recipes, so that small batches do not diverge.
+    Up to 48 px (MNIST, CIFAR): that size, a random crop with padding 4. Up to 128 px: 64. Above:
+    224, as torchvision's nets expect. The top learning rate is a quarter below that of the usual
+    SGD recipes, so that small batches do not diverge. A batch is an eighth of the training images,
+    8 to 128, so that an epoch of a small dataset has some steps.
     """
     split = manifest.split("train")
     largest = max(split.max_height, split.max_width)
+    model: Settings = {"name": "resnet18", "small_input": True}
+    augment: Settings = {"flip": "horizontal", "normalize": "dataset"}
     if largest <= 48:
-        gray_digits = manifest.dataset == "mnist"
-        augment = {
-            "image_size": largest,
-            "resize": largest,
-            "crop": "random",
-            "padding": 2 if gray_digits else 4,
-        }
-        augment["flip"] = "none" if gray_digits else "horizontal"
-        model: Settings = (
-            {"name": "cnn"} if gray_digits else {"name": "resnet18", "small_input": True}
-        )
-    elif largest <= 128:
-        augment = {
-            "image_size": 64,
-            "resize": 72,
-            "crop": "random_resized",
-            "scale": [0.35, 1.0],
-            "flip": "horizontal",
-        }
-        model = {"name": "resnet18", "small_input": True}
+        augment |= {"image_size": largest, "resize": largest, "crop": "random", "padding": 4}
+        if manifest.dataset == "mnist":
+            augment |= {"padding": 2, "flip": "none"}
+            model = {"name": "cnn"}
     else:
-        augment = {
-            "image_size": 224,
-            "resize": 256,
-            "crop": "random_resized",
-            "scale": [0.35, 1.0],
-            "flip": "horizontal",
-        }
-        model = {"name": "resnet18"}
-    batch_size = min(
-        128, max(1, split.num_samples // 8)
-    )  # eight steps in an epoch, even of a tiny dataset
+        augment |= {"crop": "random_resized", "scale": [0.35, 1.0]}
+        if largest <= 128:
+            augment |= {"image_size": 64, "resize": 72}
+        else:
+            augment |= {"image_size": 224, "resize": 256}
+            model = {"name": "resnet18"}
+    batch_size = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, split.num_samples // 8))
     return {
         "description": f"defaults for {manifest.dataset}",
-        "augment": {**augment, "normalize": "dataset"},
+        "augment": augment,
         "model": model,
         "optimizer": {
             "name": "sgd",
@@ -127,8 +113,35 @@ def dataset_defaults(manifest: Manifest) -> Settings:
         },
         "schedule": {"name": "cosine", "warmup_epochs": 1.0},
         "loss": {"label_smoothing": 0.1},
-        "train": {"epochs": 20, "batch_size": batch_size},
+        "train": {"epochs": 20, "batch_size": min(batch_size, max(1, split.num_samples))},
     }
+
+
+def defaults_note(config: RunConfig, manifest: Manifest) -> str:
+    """What a run without a recipe should say about its settings, in a line or two.
+
+    Args:
+        config: What `resolve` made of the defaults and the settings given.
+        manifest: Of the dataset.
+    """
+    num_samples = manifest.split("train").num_samples
+    model = config.model
+    start = "from scratch" if model.weights == "none" else f"from {model.weights}"
+    lines = [
+        f"no recipe given: {model.name} {start}, {config.train.epochs} epochs at"
+        f" {config.augment.image_size} px"
+    ]
+    default = dataset_defaults(manifest)["train"]["batch_size"]
+    if config.train.batch_size == default < _LARGEST_BATCH:
+        lines[0] += (
+            f", batch {default} (not {_LARGEST_BATCH}: there are {num_samples} training images;"
+            " change it with --set train.batch_size=N)"
+        )
+    if model.weights == "none" and config.augment.image_size >= 128:
+        lines.append(
+            "photographs train faster and better from pretrained weights: --recipe finetune"
+        )
+    return "\n".join(lines)
 
 
 def _parse_set(text: str) -> Settings:

@@ -27,7 +27,8 @@ from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.folder import run_config
-from slipform.train.step.evaluate import count, open_split
+from slipform.train.step.data import open_loader
+from slipform.train.step.evaluate import count
 from slipform.train.step.loss import make_loss
 from slipform.train.step.metrics import Evaluation
 from slipform.train.step.state import StepFunctions
@@ -231,7 +232,7 @@ class Classifier:
         self._places(manifest, folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
-        return open_split(config, split, self._functions, Process(self.device), BATCH_SIZE)
+        return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
 
     def export(self, format: str, out: Path | str | None = None) -> Path:
         """Write the model as a file for other programs, and compare the file with the model.

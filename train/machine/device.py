@@ -51,13 +51,19 @@ def pick_compile(choice: Compile, device: torch.device) -> str | None:
 
 
 def set_up(config: TrainConfig, device: torch.device) -> None:
-    """torch's process-wide switches. Called once, by a command that trains: they outlast the
-    run."""
+    """Set torch's process-wide switches for a run. They outlast the run.
+
+    Args:
+        config: deterministic and tf32 are read.
+        device: tf32 matters on GPUs only.
+    """
     if config.deterministic:
         os.environ.setdefault(
             "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
         )  # cuBLAS reads it when it is first used
-    torch.use_deterministic_algorithms(config.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.deterministic:
+        # It imports torch's compiler, which takes a second.
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.backends.cudnn.benchmark = (
         not config.deterministic
     )  # shapes never change, so trying all algorithms once pays

@@ -1,13 +1,14 @@
 """`batch_size = "auto"`: the largest batch that fits into the device's memory.
 
-In: a configuration and the dataset. Out: a number of images. The learning rate is left as it is
-set.
+In: a configuration and the dataset. Out: a number of images, and why it is that one. The learning
+rate stays as it is set.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -19,38 +20,72 @@ from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.step import train_step
 
-# memory is no limit there, and more images to a step do not make it faster: caches are full long
-# before
+__all__ = ["BatchSize", "find_batch_size", "largest_power_of_two"]
+
+# Memory is no limit on a CPU, and larger batches are not faster: its caches are full long before.
 ON_CPU = 64
-_MEMORY_SHARE = (
-    0.9  # of what is free: evaluation, the loader's buffers and cuDNN's workspaces need some too
-)
+# Of what is free: evaluation, the loader's buffers and cuDNN's workspaces need some too.
+_MEMORY_SHARE = 0.9
 MIN_STEPS_PER_EPOCH = 10
+_SMALLEST = 8  # of a small dataset: BatchNorm's statistics need some images
 
 
-def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> int:
-    """A power of two. Trial steps run on a model of their own, of which nothing is left behind."""
-    limit = max(
-        1, manifest.split("train").num_samples // (MIN_STEPS_PER_EPOCH * process.world_size)
-    )
+@dataclass(frozen=True)
+class BatchSize:
+    """What was found.
+
+    Args:
+        images: Of one process and one forward pass.
+        reason: What limited it, for the person who watches.
+    """
+
+    images: int
+    reason: str
+
+
+def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> BatchSize:
+    """The largest power of two that fits into memory and leaves ten steps to an epoch, or 8 images.
+
+    On a CPU at most 64, whatever the memory. Trial steps run on a model of their own, of which
+    nothing is left behind.
+
+    Args:
+        config: Everything but train.batch_size is read.
+        manifest: Of the dataset.
+        process: The device, and how many processes share a batch.
+
+    Raises:
+        ConfigError: Not even two images fit.
+    """
+    num_samples = manifest.split("train").num_samples
+    share = num_samples // process.world_size
+    limit = max(1, min(_SMALLEST, share), share // MIN_STEPS_PER_EPOCH)
+    few = f"there are {num_samples} training images, and an epoch should have some steps"
     if process.device.type == "cpu":
-        return min(ON_CPU, limit)
+        if limit < ON_CPU:
+            return BatchSize(limit, few)
+        return BatchSize(ON_CPU, "more are not faster on a CPU")
 
     def fits(batch_size: int) -> bool:
-        return _fits(config, manifest.num_classes, process, batch_size)
+        # Two images at least: BatchNorm may need them.
+        return _fits(config, manifest.num_classes, process, max(2, batch_size))
 
     found = largest_power_of_two(fits, limit)
     if found == 0:
         raise ConfigError(
-            'train.batch_size = "auto": not even one image fits into the memory; take a smaller'
+            'train.batch_size = "auto": not even two images fit into the memory; take a smaller'
             " model or image_size"
         )
-    return found
+    return BatchSize(found, few if 2 * found > limit else "twice as many do not fit into memory")
 
 
 def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest power of two up to `limit` for which `fits`, which is true up to some size and
-    false above; 0 for none."""
+    """The largest power of two up to `limit` that fits; 0 for none.
+
+    Args:
+        fits: True up to some size and false above.
+        limit: The largest size to try.
+    """
     found = 0
     size = 1
     while size <= limit and fits(size):
@@ -75,14 +110,15 @@ def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int
             device=process.device,
             dtype=state.functions.precision,
         )
-        for batch in data:
-            train_step(state, batch)
+        batches = iter(data)
+        for _ in range(2):
+            train_step(state, batches)
         torch.cuda.synchronize(process.device)
         return torch.cuda.max_memory_reserved(process.device) - before < _MEMORY_SHARE * free
     except torch.cuda.OutOfMemoryError:
         return False
     finally:
-        state = data = batch = None  # type: ignore[assignment]
+        state = data = batches = None  # type: ignore[assignment]
         gc.collect()
         torch.compiler.reset()
         torch.cuda.empty_cache()

@@ -19,7 +19,8 @@ from slipform.train.machine.device import peak_memory_bytes
 from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.open import Run
 from slipform.train.run.record import write_summary
-from slipform.train.step.evaluate import evaluate, open_split
+from slipform.train.step.data import open_loader
+from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
 
 
@@ -33,15 +34,13 @@ def finish(run: Run) -> dict[str, Any]:
     process.broadcast(state.evaluated.state_dict().values())
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
-        with open_split(
-            run.config, "test", state.functions, process, run.train.batch_size
-        ) as loader:
+        with open_loader(run.config, "test", process) as loader:
             began = time.perf_counter()
             test = evaluate(state, loader, process)
             test_seconds = time.perf_counter() - began
             if process.is_main:
                 image = next(iter(loader)).images[:1].clone()
-    counts, clock = freeze.count(state.model), state.clock
+    counts, clock = freeze.count(state.model), run.counters.timing
     summary = {
         "test_accuracy": test.top1 if test else None,
         "test_top5": test.top5 if test else None,

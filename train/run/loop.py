@@ -8,20 +8,19 @@ for a checkpoint, and nowhere else.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.train.config.resolve import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
 from slipform.train.run.checkpoint import checkpoints
+from slipform.train.run.counters import EpochTotals, PendingMetrics, time_left
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.step.build import unfreeze
@@ -29,8 +28,9 @@ from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.schedule import factor
-from slipform.train.step.state import PendingMetrics, Running, Span
 from slipform.train.step.step import set_train_mode, train_step, zero_gradients
+
+_STEPS_UNTIL_ESTIMATE = 10  # of the time that the run takes
 
 
 class Diverged(SlipformError):
@@ -84,71 +84,43 @@ def fit(
 def _train_epoch(run: Run) -> None:
     """Train from the loader's position to the end of the epoch; nothing where a resumed run has
     that behind it."""
-    config, state, loader = run.config.train, run.state, run.train
+    config, state, loader, counters = run.config.train, run.state, run.train, run.counters
     if loader.epoch != state.epoch:
         return
-    num_left = loader.remaining_batches
-    done = len(loader) - num_left
-    run.recorder.progress.begin_epoch(state.epoch + 1, config.epochs, done, len(loader))
+    left, length = loader.remaining_batches, len(loader)
+    run.recorder.progress.begin_epoch(state.epoch + 1, config.epochs, length - left, length)
     set_train_mode(state)
-    for number, batch in enumerate(_timed(loader, state.clock, state.running)):
-        place = number % config.accumulate
-        group = min(
-            config.accumulate, num_left - (number - place)
-        )  # the last group of an epoch may be smaller
-        update, last = place + 1 == group, number + 1 == num_left
-        if place == 0:
-            rate = factor(
-                run.config.schedule, state.epoch + (done + number) / len(loader), config.epochs
-            )
-            set_learning_rate(state.optimizers, rate)
-            state.pending.sizes.append(group)
-            state.pending.rates.append(rate * run.config.optimizer.lr)
-        loss, correct = train_step(
-            state, batch, share=1 / group, update=update, keep_gradients=last
-        )
-        state.pending.losses.append(loss)
-        state.pending.correct.append(correct)
-        for span in (state.clock, state.running):
-            span.images += len(batch) * run.process.world_size
-        running = state.running
-        run.recorder.progress.step(
-            running.images - len(batch) * run.process.world_size,
-            running.train_seconds,
-            running.wait_share,
-        )
-        if update:
-            _after_step(run, batch, last)
+    batches = counters.timed(loader, run.process.world_size)
+    while left:
+        count = min(config.accumulate, left)  # the last step of an epoch may be smaller
+        position = state.epoch + (length - left) / length
+        rate = factor(run.config.schedule, position, config.epochs)
+        set_learning_rate(state.optimizers, rate)
+        result = train_step(state, batches, count)
+        left -= count
+        counters.pending.losses.append(result.loss)
+        counters.pending.correct.append(result.correct)
+        counters.pending.images.append(result.num_images * run.process.world_size)
+        counters.pending.rates.append(rate * run.config.optimizer.lr)
+        done = counters.epoch
+        for _ in range(count):
+            run.recorder.progress.step(done.images, done.train_seconds, done.wait_share)
+        _after_step(run, result.images, last=left == 0)
+    next(batches, None)  # counts the last batch
 
 
-def _timed(loader: Loader, *spans: Span) -> Iterator[Batch]:
-    """The loader's batches; the spans learn how long training took and how much of that was waiting
-    for them."""
-    batches = iter(loader)
-    while True:
-        began = time.perf_counter()
-        batch = next(batches, None)
-        waited = time.perf_counter() - began
-        if batch is None:
-            return
-        for span in spans:
-            span.wait_seconds += waited
-        yield batch
-        seconds = time.perf_counter() - began
-        for span in spans:
-            span.train_seconds += seconds
-
-
-def _after_step(run: Run, batch: Batch, last: bool) -> None:
+def _after_step(run: Run, images: Tensor, last: bool) -> None:
     """Ask for numbers, write a checkpoint, stop: each where it is due."""
     config, state = run.config.train, run.state
     if last or state.step % config.log_every_steps == 0:
         _read_losses(run)
     if state.step == 1:
-        run.recorder.images(batch.images)
+        run.recorder.images(images)
+    if state.step == _STEPS_UNTIL_ESTIMATE:
+        _say_time_left(run)
     if last:
         run.recorder.histograms(state.model, state.step)
-        zero_gradients(state)
+        zero_gradients(state)  # validation needs no memory for them
     if run.agreed_stop.any(run.stop_requested.is_set()):
         _stop(run)
     if (
@@ -159,10 +131,20 @@ def _after_step(run: Run, batch: Batch, last: bool) -> None:
         _save(run)
 
 
+def _say_time_left(run: Run) -> None:
+    """Once, after a few steps of a new run: how long it takes and what would be quicker."""
+    loader, done = run.train, run.counters.epoch
+    images = run.config.train.epochs * loader.epoch_images - done.images
+    pretrained = run.config.model.weights != "none"
+    text = time_left(images, done.images_per_second, pretrained=pretrained)
+    if text:
+        run.recorder.say(text)
+
+
 def _read_losses(run: Run) -> None:
     """Bring the losses since the last time from the device, in one copy; averages over processes.
     Raises Diverged."""
-    state, pending, world_size = run.state, run.state.pending, run.process.world_size
+    state, pending, world_size = run.state, run.counters.pending, run.process.world_size
     if not pending.losses:
         return
     numbers = (
@@ -172,19 +154,14 @@ def _read_losses(run: Run) -> None:
         / world_size
     )
     losses, correct = numbers.reshape(2, -1).tolist()
-    steps, first = [], 0
-    for size in pending.sizes:
-        steps.append(sum(losses[first : first + size]) / size)
-        first += size
-    finite = next((i for i, loss in enumerate(steps) if not math.isfinite(loss)), len(steps))
-    first_step = state.step - len(steps) + 1
-    run.recorder.steps(first_step, state.epoch + 1, steps[:finite], pending.rates[:finite])
-    if finite < len(steps):
-        raise _diverged(run, f"the loss of step {first_step + finite} is {steps[finite]}")
-    state.running.loss += sum(losses)
-    state.running.correct += sum(correct) * world_size
-    state.running.batches += len(losses)
-    state.pending = PendingMetrics()
+    finite = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
+    first_step = state.step - len(losses) + 1
+    run.recorder.steps(first_step, state.epoch + 1, losses[:finite], pending.rates[:finite])
+    if finite < len(losses):
+        raise _diverged(run, f"the loss of step {first_step + finite} is {losses[finite]}")
+    for loss, right, images in zip(losses, correct, pending.images, strict=True):
+        run.counters.epoch.add(loss, right * world_size, images)
+    run.counters.pending = PendingMetrics()
 
 
 def _end_epoch(run: Run) -> None:
@@ -195,7 +172,7 @@ def _end_epoch(run: Run) -> None:
         raise _diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
     run.recorder.epoch(state.step, _epoch_line(run, result))
-    state.running = Running()
+    run.counters.epoch = EpochTotals()
     if state.is_best(
         result.top1 if result is not None else float(state.epoch)
     ):  # without validation the last one counts
@@ -225,18 +202,17 @@ def _validate(run: Run, loader: Loader) -> Evaluation:
 
 
 def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
-    state, running = run.state, run.state.running
-    images = running.batches * run.train.global_batch_size
+    epoch = run.counters.epoch
     return {
-        "epoch": state.epoch,
-        "train_loss": running.loss / max(running.batches, 1),
-        "train_accuracy": running.correct / max(images, 1),
+        "epoch": run.state.epoch,
+        "train_loss": epoch.mean_loss,
+        "train_accuracy": epoch.accuracy,
         "val_loss": result.loss if result else None,
         "val_accuracy": result.top1 if result else None,
         "val_top5": result.top5 if result else None,
-        "train_seconds": running.train_seconds,
-        "images_per_second": running.images_per_second,
-        "data_wait_share": running.wait_share,
+        "train_seconds": epoch.train_seconds,
+        "images_per_second": epoch.images_per_second,
+        "data_wait_share": epoch.wait_share,
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -19,26 +19,28 @@ from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.resolve import RunConfig
-from slipform.train.machine.device import pick_precision, set_up
+from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
+from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder, read_summary
 from slipform.train.step.build import build_state
-from slipform.train.step.evaluate import open_split
+from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that the loop works with. Only `state` and the loaders change."""
+    """All that the loop works with. Only `state`, `counters` and the loaders change."""
 
     config: RunConfig
     folder: Path
     manifest: Manifest
     process: Process
     state: TrainState
+    counters: Counters
     train: Loader
     val: Loader | None
     recorder: Recorder
@@ -48,7 +50,7 @@ class Run:
 
     def save(self) -> None:
         """A checkpoint of this moment. Every process calls it; the main one writes."""
-        content = resuming.content(self.config, self.state, self.train, self.process)
+        content = resuming.content(self.config, self.state, self.counters, self.train, self.process)
         if self.process.is_main:
             checkpoint.save(
                 self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints
@@ -129,8 +131,8 @@ def _open(
     set_up(config.train, process.device)
     manifest = read_manifest(data)
     config = config.replace("data.folder", str(data.resolve()))
-    config = _with_batch_size(config, manifest, process)
     messages: list[str] = []
+    config = _with_batch_size(config, manifest, process, messages)
     if process.is_main:
         folder.check(out, held, resume=resume, overwrite=overwrite)
     process.broadcast_object(None)  # all have opened the data and the folder is theirs
@@ -138,7 +140,7 @@ def _open(
         messages += check_dataset(out, data, manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
-    loader = _train_loader(config, process)
+    loader = open_loader(config, "train", process, training=True)
     # A checkpoint has all weights: what they once began from may be gone.
     begun = config if saved is None else _without_weights(config)
     state = build_state(
@@ -148,8 +150,9 @@ def _open(
         first_images=(lambda: _first_images(loader)) if saved is None else None,
         on_load=lambda report: messages.append(str(report)),
     )
+    counters = Counters()
     if saved is not None:
-        resuming.restore(saved, config, state, loader, process, messages.append)
+        counters = resuming.restore(saved, config, state, loader, process, messages.append)
         messages.append(
             f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
         )
@@ -161,9 +164,7 @@ def _open(
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
     has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
-    val = (
-        open_split(config, "val", state.functions, process, loader.batch_size) if has_val else None
-    )
+    val = open_loader(config, "val", process) if has_val else None
     if val is None:
         messages.append(
             "this dataset has no val split: nothing is selected, the last epoch is the one tested"
@@ -184,6 +185,7 @@ def _open(
         manifest,
         process,
         state,
+        counters,
         loader,
         val,
         recorder,
@@ -197,7 +199,7 @@ def _open(
 
 
 def _without_weights(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"model": replace(config.model, weights="none")})
+    return config.replace("model.weights", "none")
 
 
 def _recover_best(run: Run) -> None:
@@ -209,27 +211,6 @@ def _recover_best(run: Run) -> None:
     state.best = process.broadcast_object(state.best)
 
 
-def _train_loader(config: RunConfig, process: Process) -> Loader:
-    assert isinstance(config.train.batch_size, int)
-    return Loader(
-        config.data.folder,
-        "train",
-        config.augment,
-        batch_size=config.train.batch_size,
-        seed=config.train.seed,
-        executor=config.data.executor,
-        device=process.device,
-        dtype=pick_precision(config.train.precision, process.device),
-        rank=process.rank,
-        world_size=process.world_size,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        on_bad=config.data.on_bad,
-        block=config.data.block,
-        reuse_buffers=True,
-    )
-
-
 def _first_images(loader: Loader) -> torch.Tensor:
     """The first batch of the run, after which the loader is at its beginning again."""
     position = loader.state_dict()
@@ -238,7 +219,10 @@ def _first_images(loader: Loader) -> torch.Tensor:
     return images
 
 
-def _with_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> RunConfig:
+def _with_batch_size(
+    config: RunConfig, manifest: Manifest, process: Process, messages: list[str]
+) -> RunConfig:
+    """train.batch_size as a number; where it was "auto", a message says which and why."""
     if config.train.batch_size != "auto":
         return config
     from slipform.train.run.autosize import find_batch_size
@@ -246,7 +230,8 @@ def _with_batch_size(config: RunConfig, manifest: Manifest, process: Process) ->
     found = process.broadcast_object(
         find_batch_size(config, manifest, process) if process.is_main else None
     )
-    return config.replace("train.batch_size", found)
+    messages.append(f"train.batch_size = auto: {found.images} images ({found.reason})")
+    return config.replace("train.batch_size", found.images)
 
 
 def _headline(

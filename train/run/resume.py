@@ -18,6 +18,7 @@ from slipform.pipelines.loader import Loader
 from slipform.train.config.recipe import parse_config
 from slipform.train.config.resolve import RunConfig, to_toml
 from slipform.train.machine.distributed import Process
+from slipform.train.run.counters import Counters
 from slipform.train.step.state import TrainState
 
 VERSION = 1
@@ -35,13 +36,14 @@ _FIXED = (
 
 
 def content(
-    config: RunConfig, state: TrainState, loader: Loader, process: Process
+    config: RunConfig, state: TrainState, counters: Counters, loader: Loader, process: Process
 ) -> dict[str, Any]:
     """Everything of a run. Every process must call it: each has its own random numbers."""
     return {
         "version": VERSION,
         "config": to_toml(config),
         "state": state.state_dict(),
+        "counters": counters.state_dict(),
         "loader": loader.state_dict(),
         "random": process.all_gather(_random_state(process)),
     }
@@ -54,9 +56,12 @@ def restore(
     loader: Loader,
     process: Process,
     say: Callable[[str], None],
-) -> None:
-    """Go on where `saved` was written. Raises ConfigError where the configuration changed in what
-    cannot change."""
+) -> Counters:
+    """Go on where `saved` was written: changes state and loader, returns the counters.
+
+    Raises:
+        ConfigError: The configuration changed in what cannot change.
+    """
     if saved.get("version") != VERSION:
         raise ConfigError(
             f"the checkpoint has version {saved.get('version')}, this program reads {VERSION}:"
@@ -78,8 +83,10 @@ def restore(
         random = saved["random"]
         if process.rank < len(random):  # a process more than before keeps its new seed
             _set_random_state(random[process.rank], process)
+        counters = Counters.from_checkpoint(saved)
     if len(random) != process.world_size:
         say(f"changed: {process.world_size} processes, {len(random)} before")
+    return counters
 
 
 @contextmanager

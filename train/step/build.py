@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from slipform.models import freeze, registry
+from slipform.models import freeze, probe, registry
 from slipform.models.weights import LoadReport
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.run_config import RunConfig
@@ -66,6 +66,7 @@ def build_state(
         raise ConfigError(
             "model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch"
         )
+    _check_batch_norm(config, model, process)
     torch.manual_seed(
         config.train.seed + 1 + process.rank
     )  # dropout: other numbers on every process
@@ -76,6 +77,17 @@ def build_state(
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
     functions = make_functions(config, model, ema or model, process)
     return TrainState(model, make_optimizers(config.optimizer, model), scaler, functions, ema)
+
+
+def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> None:
+    """Raises ConfigError where BatchNorm would see one value for each channel."""
+    alone = process.world_size == 1 or not config.train.sync_batch_norm
+    if config.train.batch_size != 1 or not alone:
+        return
+    if config.train.unfreeze_at_epoch:
+        model.train()  # frozen BatchNorm learns later
+    probe.check_batch_of_one(model, config.augment.image_size)
+    freeze.set_train_mode(model)
 
 
 def make_functions(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
-from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.metrics import Evaluation, Totals
 from slipform.train.step.state import StepFunctions, TrainState
@@ -56,25 +55,3 @@ def count(
     process.all_reduce(totals.confusion)
     process.all_reduce(totals.sums)
     return totals.result()
-
-
-def open_split(
-    config: RunConfig, split: str, functions: StepFunctions, process: Process, batch_size: int
-) -> Loader:
-    """A loader over a split in its stored order, as this run's configuration has it."""
-    return Loader(
-        config.data.folder,
-        split,
-        config.augment,
-        batch_size=batch_size,
-        training=False,
-        executor=config.data.executor,
-        device=process.device,
-        dtype=functions.precision,
-        rank=process.rank,
-        world_size=process.world_size,
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-        on_bad=config.data.on_bad,
-        reuse_buffers=True,
-    )

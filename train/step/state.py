@@ -7,7 +7,6 @@ training, bit for bit. The position in the data belongs to the Loader, and is sa
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -56,64 +55,6 @@ class Best:
 
 
 @dataclass
-class Span:
-    """What some training has cost, without validation."""
-
-    train_seconds: float = 0.0
-    wait_seconds: float = 0.0  # of those: in next(loader)
-    images: int = 0  # trained on, all processes
-
-    @property
-    def images_per_second(self) -> float:
-        return self.images / max(self.train_seconds, 1e-9)
-
-    @property
-    def wait_share(self) -> float:
-        return self.wait_seconds / max(self.train_seconds, 1e-9)
-
-
-@dataclass
-class Clock(Span):
-    """What the run has cost so far, all its parts together where it was resumed."""
-
-    seconds_before: float = 0.0  # of earlier parts
-    began: float = field(default_factory=time.perf_counter)
-
-    @property
-    def seconds(self) -> float:
-        return self.seconds_before + time.perf_counter() - self.began
-
-    def state_dict(self) -> dict[str, float]:
-        return {
-            "seconds_before": self.seconds,
-            "train_seconds": self.train_seconds,
-            "wait_seconds": self.wait_seconds,
-            "images": self.images,
-        }
-
-
-@dataclass
-class Running(Span):
-    """Sums over the epoch so far, all processes together; loss, correct and batches of what the
-    device has been asked for."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    batches: int = 0
-
-
-@dataclass
-class PendingMetrics:
-    """Numbers still on the device: of each batch the loss and the right answers, of each step its
-    batches and rate."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    correct: list[Tensor] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-
-
-@dataclass
 class TrainState:
     """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged
     weights, or None."""
@@ -128,11 +69,6 @@ class TrainState:
     best: Best = field(default_factory=Best)
     epochs_since_best: int = 0  # epochs since the best one, or since the weights went back to it
     best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
-    running: Running = field(default_factory=Running)
-    pending: PendingMetrics = field(
-        default_factory=PendingMetrics
-    )  # empty whenever the state is saved
-    clock: Clock = field(default_factory=Clock)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -151,8 +87,6 @@ class TrainState:
             "epoch": self.epoch,
             "epochs_since_best": self.epochs_since_best,
             "best_weights": self.best_weights,
-            "running": asdict(self.running),
-            "clock": self.clock.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -169,8 +103,6 @@ class TrainState:
         # Checkpoints written before version 0.2 call it "fruitless".
         self.epochs_since_best = saved.get("epochs_since_best", saved.get("fruitless", 0))
         self.best_weights = saved["best_weights"]
-        self.running = Running(**saved["running"])
-        self.clock = Clock(**saved["clock"])
 
     def is_best(self, accuracy: float) -> bool:
         """Whether the epoch just validated is the best so far; remembers it, or counts one more

@@ -1,13 +1,15 @@
-"""One step: `train_step(state, batch)` learns from a batch, `eval_step(functions, batch, totals)`
+"""One step: `train_step(state, batches, count)` learns from the next `count` batches; `eval_step`
 counts right answers on one.
 
-In: a TrainState and a Batch on its device. Out: the loss and the number of right answers, as
-tensors that nobody waits for: the host runs ahead of the device until the loop asks for numbers.
+In: a TrainState and batches on its device. Out: tensors that nobody waits for: the host runs ahead
+of the device until the loop asks for numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,33 +19,69 @@ from slipform.pipelines.batch import Batch
 from slipform.train.step.metrics import Totals
 from slipform.train.step.state import StepFunctions, TrainState
 
+__all__ = [
+    "StepResult",
+    "eval_step",
+    "predict_logits",
+    "set_train_mode",
+    "train_step",
+    "zero_gradients",
+]
 
-def train_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    share: float = 1.0,
-    update: bool = True,
-    keep_gradients: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Forward, backward and, with `update`, one step of the optimizer. Returns (loss, right
-    answers), detached scalars.
 
-    Gradient accumulation: call it k times with share = 1 / k, `update` on the last one only; the
-    gradient is then that of the mean over all k batches. keep_gradients leaves them in place after
-    the update, for whoever looks at them.
+@dataclass(frozen=True)
+class StepResult:
+    """What one step of this process gave, before the update of the weights.
+
+    Args:
+        loss: The mean loss over the step's batches: a float32 scalar on the device, detached.
+        correct: How many images were right: an int64 scalar on the device.
+        num_images: The images of the step.
+        images: Those of its last batch, [N, 3, S, S]; valid until the next batch is asked for.
     """
+
+    loss: Tensor
+    correct: Tensor
+    num_images: int
+    images: Tensor
+
+
+def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> StepResult:
+    """Forward and backward for the next `count` batches, then one step of the optimizers.
+
+    The gradient is that of the mean loss over the batches, which have one size. Processes exchange
+    gradients with the last batch only. The gradients stay in place until the next step begins, or
+    `zero_gradients`, for whoever looks at them.
+
+    Args:
+        state: Changed in place: weights, averaged weights, momenta, scale, step.
+        batches: An iterator, which has `count` batches left at least.
+        count: Batches of the step: train.accumulate, or what is left of the epoch.
+
+    Returns:
+        Loss and right answers, still on the device.
+    """
+    zero_gradients(state)
     functions = state.functions
-    with nullcontext() if update else functions.no_sync():
-        with functions.autocast():
-            logits = functions.forward(batch.images)
-        loss = functions.loss(logits, batch.labels, batch.mix)
-        state.scaler.scale(loss * share).backward()
-    if update:
-        _update(state)
-        if not keep_gradients:
-            zero_gradients(state)
-    return loss.detach(), (logits.detach().argmax(1) == batch.labels).sum()
+    losses: list[Tensor] = []
+    correct: list[Tensor] = []
+    num_images, share = 0, 1 / count
+    for left in range(count - 1, -1, -1):
+        batch = next(batches)
+        with functions.no_sync() if left else nullcontext():
+            with functions.autocast():
+                logits = functions.forward(batch.images)
+            loss = functions.loss(logits, batch.labels, batch.mix)
+            state.scaler.scale(loss * share).backward()
+        losses.append(loss.detach())
+        correct.append((logits.detach().argmax(1) == batch.labels).sum())
+        num_images += len(batch)
+    _update(state)
+    if count == 1:
+        return StepResult(losses[0], correct[0], num_images, batch.images)
+    return StepResult(
+        torch.stack(losses).mean(), torch.stack(correct).sum(), num_images, batch.images
+    )
 
 
 def _update(state: TrainState) -> None:

@@ -15,6 +15,7 @@ from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.train.config.resolve import (
     Recipe,
     dataset_defaults,
+    defaults_note,
     load_recipe,
     read_config,
     recipe_names,
@@ -176,6 +177,9 @@ def _manifest(dataset: str, size: int, num: int) -> Manifest:
     )
 
 
+SIZES = {3: 3, 15: 8, 80: 10, 808: 101, 10**6: 128}  # training images -> batch
+
+
 @pytest.mark.parametrize(
     ("dataset", "size", "model", "image_size", "flip"),
     [
@@ -195,7 +199,25 @@ def test_defaults_fit_the_dataset(
         flip,
     )
     assert config.train.batch_size == 10
-    assert dataset_defaults(_manifest(dataset, size, 10**6))["train"]["batch_size"] == 128
+    sizes = {n: dataset_defaults(_manifest(dataset, size, n))["train"]["batch_size"] for n in SIZES}
+    assert sizes == SIZES
+
+
+def test_a_run_without_a_recipe_says_what_was_chosen_for_it() -> None:
+    photographs = _manifest("flowers", 500, 808)
+    said = defaults_note(resolve(manifest=photographs), photographs)
+    assert "resnet18 from scratch, 20 epochs at 224 px, batch 101 (not 128: there are 808" in said
+    assert "--recipe finetune" in said
+    small = _manifest("cifar10", 32, 50_000)
+    said = defaults_note(resolve(manifest=small), small)
+    assert "batch" not in said
+    assert "finetune" not in said
+
+
+def test_the_recipe_for_fine_tuning_trains_the_head_first() -> None:
+    config = resolve(load_recipe("finetune"))
+    assert (config.model.weights, config.model.freeze) == ("imagenet", "all_but_head")
+    assert 1 < config.train.unfreeze_at_epoch < config.train.epochs
 
 
 def test_differences_between_two_configurations() -> None:

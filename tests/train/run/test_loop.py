@@ -17,9 +17,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.resolve import RunConfig, load_recipe, resolve
 from slipform.train.run import checkpoint, loop
-from slipform.train.run.autosize import largest_power_of_two
-from slipform.train.run.best import load_best
-from slipform.train.run.loop import Diverged, fit
+from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
@@ -191,91 +189,6 @@ def test_cuda_graphs_need_a_gpu(shapes: Path, small: Small, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("how", ["loss", "weights"])
-def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
-    how: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original, run = loop.train_step, tmp_path / "run"  # type: ignore[attr-defined]
-
-    def poisoned(state: Any, *args: Any, **kwargs: Any) -> Any:
-        loss, correct = original(state, *args, **kwargs)
-        if how == "loss":
-            return (loss * float("inf") if state.step == 9 else loss), correct
-        if state.step == 12:  # the last step: its loss, and all before, are fine
-            next(state.model.parameters()).data.fill_(float("nan"))
-        return loss, correct
-
-    monkeypatch.setattr(loop, "train_step", poisoned)
-    with pytest.raises(
-        Diverged,
-        match=(
-            r"step 9 is inf.*optimizer\.lr"
-            if how == "loss"
-            else "validation loss|weights are infinite"
-        ),
-    ):
-        fit(small(), shapes, run, quiet=True)
-    steps = [x["step"] for x in read_metrics(run, "step")]
-    assert steps == list(range(1, 9 if how == "loss" else 13))
-    saved = checkpoint.load_newest(run, pytest.fail)
-    assert saved is not None
-    assert saved["state"]["step"] == 6
-    assert all(tensor.isfinite().all() for tensor in saved["state"]["model"].values())
-
-
-def _with_accuracies(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
-    """Validation reports these, one after the other."""
-    original, coming = loop.evaluate, iter(accuracies)  # type: ignore[attr-defined]
-
-    def told(*args: Any) -> Any:
-        import dataclasses
-
-        return dataclasses.replace(original(*args), top1=next(coming))
-
-    monkeypatch.setattr(loop, "evaluate", told)
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_stops_early_and_tests_the_best_epoch(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_accuracies(monkeypatch, [0.1, 0.5, 0.4, 0.5, 0.9])
-    summary = fit(
-        small("train.epochs=9", "train.early_stop_after=2", "train.keep_checkpoints=9"),
-        shapes,
-        tmp_path,
-        quiet=True,
-    )
-    assert (summary["epochs"], summary["best_epoch"], summary["val_accuracy"]) == (4, 2, 0.5)
-    saved = torch.load(checkpoint.checkpoints(tmp_path)[2], weights_only=True)
-    best = load_best(tmp_path)
-    assert saved["state"]["epoch"] == 2
-    assert all(torch.equal(best[name], tensor) for name, tensor in saved["state"]["model"].items())
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_goes_back_to_the_best_weights(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _with_accuracies(monkeypatch, [0.5, 0.4, 0.3, 0.6])
-    fit(
-        small("train.epochs=4", "train.restart_from_best_after=2", "train.keep_checkpoints=9"),
-        shapes,
-        tmp_path,
-        quiet=True,
-    )
-    fourth, third, second, first = [
-        torch.load(path, weights_only=True)["state"] for path in checkpoint.checkpoints(tmp_path)
-    ]
-    assert all(torch.equal(first["model"][name], tensor) for name, tensor in third["model"].items())
-    assert not all(
-        torch.equal(first["model"][name], tensor) for name, tensor in second["model"].items()
-    )
-    assert third["optimizers"][0]["state"] == {}
-    assert fourth["best"] == {"accuracy": 0.6, "epoch": 4}
-
-
-@pytest.mark.usefixtures("no_figures")
 def test_layers_learn_from_the_epoch_they_are_unfrozen(
     shapes: Path, small: Small, tmp_path: Path
 ) -> None:
@@ -307,24 +220,3 @@ def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path:
     result = classifier.evaluate(split="train")  # 240 images: 64 does not divide them
     assert result.num_images == 240
     assert result.confusion.sum(1).tolist() == classifier.manifest.split("train").counts
-
-
-def test_the_largest_batch_that_fits() -> None:
-    tried: list[int] = []
-
-    def fits(size: int) -> bool:
-        tried.append(size)
-        return size <= 100
-
-    assert largest_power_of_two(fits, 10_000) == 64
-    assert tried == [1, 2, 4, 8, 16, 32, 64, 128]
-    assert largest_power_of_two(fits, 50) == 32
-    assert largest_power_of_two(lambda _: False, 50) == 0
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_batch_size_auto_is_written_down(shapes: Path, small: Small, tmp_path: Path) -> None:
-    from slipform.train.run.folder import run_config
-
-    fit(small("train.batch_size=auto", "train.epochs=1"), shapes, tmp_path, quiet=True)
-    assert run_config(tmp_path).train.batch_size == 24  # ten steps an epoch

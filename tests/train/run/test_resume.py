@@ -44,7 +44,7 @@ def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]
 
     def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(state, *args, **kwargs)
-        if state.step == step and kwargs["update"]:
+        if state.step == step:
             monkeypatch.setattr(loop, "train_step", original)
             what()
         return result

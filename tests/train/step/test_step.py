@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from slipform.pipelines.batch import Batch
+from slipform.pipelines.errors import ConfigError
 from slipform.train.config.resolve import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
@@ -28,9 +31,9 @@ def _state(config: RunConfig) -> TrainState:
     return build_state(config, num_classes=6, process=ALONE)
 
 
-def _batch(num: int = 24, seed: int = 0) -> Batch:
+def _batch(num: int = 24, seed: int = 0, size: int = 32) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn(num, 3, 32, 32, generator=generator).contiguous(
+    images = torch.randn(num, 3, size, size, generator=generator).contiguous(
         memory_format=torch.channels_last
     )
     return Batch(images, torch.randint(6, (num,), generator=generator), torch.arange(num))
@@ -44,15 +47,14 @@ def test_accumulated_batches_are_one_large_batch(small: Small) -> None:
     whole, parts = _state(small(*NO_NORM)), _state(small(*NO_NORM))
     batch = _batch(24)
     for _ in range(3):
-        train_step(whole, batch)
-        for i in range(3):
-            part = slice(8 * i, 8 * i + 8)
-            train_step(
-                parts,
-                Batch(batch.images[part], batch.labels[part], batch.indices[part]),
-                share=1 / 3,
-                update=i == 2,
-            )
+        one = train_step(whole, iter([batch]))
+        thirds = (slice(8 * i, 8 * i + 8) for i in range(4))  # one more than the step takes
+        pulled = (Batch(batch.images[t], batch.labels[t], batch.indices[t]) for t in thirds)
+        many = train_step(parts, pulled, 3)
+        torch.testing.assert_close(many.loss, one.loss)
+        assert int(many.correct) == int(one.correct)
+        assert many.num_images == one.num_images == 24
+        assert len(next(pulled)) == 0  # the fourth is still there
     assert whole.step == parts.step == 3
     torch.testing.assert_close(_parameters(parts), _parameters(whole), rtol=1e-5, atol=1e-6)
     assert (_parameters(whole) - _parameters(_state(small(*NO_NORM)))).abs().max() > 1e-3
@@ -61,7 +63,7 @@ def test_accumulated_batches_are_one_large_batch(small: Small) -> None:
 def test_clipping_limits_the_gradient_to_its_norm(small: Small) -> None:
     state = _state(small("train.clip_norm=0.01", "optimizer.momentum=0.0", "optimizer.lr=1.0"))
     before = _parameters(state).clone()
-    train_step(state, _batch())
+    train_step(state, iter([_batch()]))
     assert float((_parameters(state) - before).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -71,7 +73,7 @@ def test_averaged_weights_follow_their_formula(small: Small) -> None:
     assert state.evaluated is state.ema
     expected = copy.deepcopy(state.model.state_dict())
     for step in range(1, 7):
-        train_step(state, _batch(seed=step))
+        train_step(state, iter([_batch(seed=step)]))
         decay = min(0.5, (1 + step) / (10 + step))
         for name, tensor in state.model.state_dict().items():
             old = expected[name]
@@ -86,8 +88,8 @@ def test_bfloat16_learns_nearly_what_float32_learns(small: Small) -> None:
     exact, rough = _state(small()), _state(small("train.precision=bf16"))
     assert rough.functions.precision is torch.bfloat16
     for step in range(5):
-        a, _ = train_step(exact, _batch(seed=step))
-        b, _ = train_step(rough, _batch(seed=step))
+        a = train_step(exact, iter([_batch(seed=step)])).loss
+        b = train_step(rough, iter([_batch(seed=step)])).loss
         assert float(b) == pytest.approx(float(a), rel=0.05)
     assert all(parameter.dtype == torch.float32 for parameter in rough.model.parameters())
     assert not torch.equal(_parameters(exact), _parameters(rough))
@@ -97,13 +99,36 @@ def test_returns_the_loss_and_the_right_answers_before_the_update(small: Small) 
     state = _state(small("model.name=fc"))
     batch = _batch()
     logits = state.model(batch.images).detach()
-    loss, correct = train_step(state, batch)
+    result = train_step(state, iter([batch]))
+    loss, correct = result.loss, result.correct
     assert float(loss) == pytest.approx(
         float(nn.functional.cross_entropy(logits, batch.labels)), rel=1e-6
     )
     assert int(correct) == int((logits.argmax(1) == batch.labels).sum())
     assert not loss.requires_grad
-    assert all(parameter.grad is None for parameter in state.model.parameters())
+    assert all(parameter.grad is not None for parameter in state.model.parameters())  # histograms
+    assert torch.equal(result.images, batch.images)
+
+
+def test_processes_exchange_gradients_with_the_last_batch_only(small: Small) -> None:
+    state, quiet = _state(small(*NO_NORM)), []
+
+    @contextmanager
+    def no_sync() -> Iterator[None]:
+        quiet.append(True)
+        yield
+        quiet.append(False)
+
+    forward = state.functions.forward
+    seen: list[int] = []
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(quiet))
+        return forward(images)
+
+    state.functions = replace(state.functions, no_sync=no_sync, forward=watched)
+    train_step(state, iter([_batch(seed=i) for i in range(3)]), 3)
+    assert seen == [1, 3, 4]  # inside the first, inside the second, outside
 
 
 def test_evaluation_with_mirrored_images(small: Small) -> None:
@@ -126,7 +151,21 @@ def test_compiled_is_eager(small: Small) -> None:
     assert compiled.functions.compiled
     assert not eager.functions.compiled
     for step in range(3):
-        train_step(eager, _batch(seed=step))
-        train_step(compiled, _batch(seed=step))
+        train_step(eager, iter([_batch(seed=step)]))
+        train_step(compiled, iter([_batch(seed=step)]))
     assert list(compiled.model.state_dict()) == list(eager.model.state_dict())  # no _orig_mod.
     torch.testing.assert_close(_parameters(compiled), _parameters(eager), rtol=1e-3, atol=1e-4)
+
+
+def test_one_value_a_channel_is_refused_before_training(small: Small) -> None:
+    """ResNet-18 leaves 1 x 1 of 32 px; frozen BatchNorm is no obstacle."""
+    resnet = ("model.name=resnet18", "model.options={}", "train.batch_size=1")
+    with pytest.raises(ConfigError, match=r"batch_size = 1 is too small.*32 px.*2 or more"):
+        _state(small(*resnet))
+    with pytest.raises(ConfigError, match="too small"):
+        _state(small(*resnet, "model.freeze=all_but_head", "train.unfreeze_at_epoch=2"))
+    frozen = _state(small(*resnet, "model.freeze=all_but_head"))
+    assert not frozen.model.bn1.training
+    train_step(frozen, iter([_batch(1)]))
+    train_step(_state(small(*resnet[:2], "train.batch_size=2")), iter([_batch(2)]))
+    train_step(_state(small(*resnet, "augment.image_size=64")), iter([_batch(1, size=64)]))

@@ -1,0 +1,53 @@
+"""`batch_size = "auto"`: what fits, and what is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from slipform.pipelines.manifest import read_manifest
+from slipform.train.config.resolve import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.run.autosize import find_batch_size, largest_power_of_two
+from slipform.train.run.loop import fit
+
+Small = Callable[..., RunConfig]
+
+
+def test_the_largest_batch_that_fits() -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= 100
+
+    assert largest_power_of_two(fits, 10_000) == 64
+    assert tried == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert largest_power_of_two(fits, 50) == 32
+    assert largest_power_of_two(lambda _: False, 50) == 0
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_batch_size_auto_is_written_down_and_said(
+    shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slipform.train.run.folder import run_config
+
+    fit(small("train.batch_size=auto", "train.epochs=1"), shapes, tmp_path)
+    assert run_config(tmp_path).train.batch_size == 24  # ten steps an epoch
+    said = capsys.readouterr().err
+    assert "train.batch_size = auto: 24 images (there are 240 training images" in said
+
+
+@pytest.mark.parametrize(("images", "expected"), [(3, 3), (20, 8), (100, 10), (10**6, 64)])
+def test_on_a_cpu_small_datasets_have_small_batches_but_not_of_one(
+    images: int, expected: int, shapes: Path, small: Small
+) -> None:
+    manifest = read_manifest(shapes)
+    split = manifest.splits["train"].model_copy(update={"num_samples": images})
+    manifest = manifest.model_copy(update={"splits": {"train": split}})
+    found = find_batch_size(small(), manifest, Process(torch.device("cpu")))
+    assert found.images == expected

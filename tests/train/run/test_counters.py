@@ -1,0 +1,91 @@
+"""Counters: sums over an epoch weighted by images, whatever batch sizes and processes; time; old
+checkpoints."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import Interrupted
+from slipform.train.config.resolve import RunConfig
+from slipform.train.run import loop
+from slipform.train.run.counters import Counters, EpochTotals, Timing, time_left
+from slipform.train.run.loop import fit
+from slipform.train.run.record import read_metrics
+
+Small = Callable[..., RunConfig]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("later", [("20", 1), ("60", 1), ("16", 3)], ids=str)
+def test_an_epoch_of_two_batch_sizes_is_weighted_by_images(
+    later: tuple[str, int],
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original, seen = loop.train_step, []  # type: ignore[attr-defined]
+
+    def watched(state: Any, *arguments: Any) -> Any:
+        result = original(state, *arguments)
+        seen.append((float(result.loss), int(result.correct), result.num_images))
+        if state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    monkeypatch.setattr(loop, "train_step", watched)
+    run, size = tmp_path / "run", f"train.batch_size={later[0]}"
+    with pytest.raises(Interrupted):
+        fit(small("train.epochs=1"), shapes, run, quiet=True)
+    config = small("train.epochs=1", size, f"train.accumulate={later[1]}")
+    fit(config, shapes, run, resume=True, quiet=True)
+    (line,) = read_metrics(run, "epoch")
+    losses, correct, images = map(list, zip(*seen, strict=True))
+    assert images[:2] == [40, 40]
+    assert len(set(images)) > 1
+    weighted = sum(loss * n for loss, n in zip(losses, images, strict=True)) / sum(images)
+    assert line["train_loss"] == pytest.approx(weighted, rel=1e-6)
+    assert line["train_accuracy"] == pytest.approx(sum(correct) / sum(images), rel=1e-9)
+
+
+def test_totals_of_several_processes_go_on_on_another_number() -> None:
+    """A step of 2 processes with 20 images each, then 5 steps of one process with 40."""
+    counters = Counters()
+    counters.epoch.add(loss=2.0, correct=30, images=40)
+    counters = Counters.from_checkpoint({"counters": counters.state_dict()})
+    for _ in range(5):
+        counters.epoch.add(loss=1.0, correct=10, images=40)
+    assert counters.epoch.mean_loss == pytest.approx((2.0 + 5) / 6)
+    assert counters.epoch.accuracy == pytest.approx(80 / 240)
+
+
+def test_counters_of_version_0_1_is_read() -> None:
+    """It kept the loss as a sum over batches, and the clock under another name."""
+    running = {"train_seconds": 2.0, "wait_seconds": 1.0, "images": 120, "loss": 6.0}
+    clock = {"seconds_before": 9.0, "train_seconds": 8.0, "wait_seconds": 2.0, "images": 480}
+    state = {"running": {**running, "correct": 60.0, "batches": 3}, "clock": clock}
+    counters = Counters.from_checkpoint({"state": state})
+    assert counters.epoch == EpochTotals(2.0, 1.0, 120, loss=240.0, correct=60.0, counted=120)
+    assert (counters.epoch.mean_loss, counters.epoch.accuracy) == (2.0, 0.5)
+    assert isinstance(counters.timing, Timing)
+    assert (counters.timing.images, counters.timing.wait_share) == (480, 0.25)
+
+
+def test_nothing_is_divided_by_no_time() -> None:
+    assert (Counters().epoch.images_per_second, Counters().timing.wait_share) == (0.0, 0.0)
+    assert (Counters().epoch.mean_loss, Counters().epoch.accuracy) == (0.0, 0.0)
+
+
+def test_a_long_run_says_how_long_and_what_is_quicker() -> None:
+    assert time_left(5000, 10.0, pretrained=False) == ""
+    assert time_left(5000, 0.0, pretrained=False) == ""
+    text = time_left(60_000, 10.0, pretrained=False)
+    assert text.startswith("about 1 h 40 min to go at 10 images/s")
+    assert "--recipe finetune" in text
+    assert "finetune" not in time_left(60_000, 10.0, pretrained=True)
