@@ -128,7 +128,7 @@ def defaults_note(config: RunConfig, manifest: Manifest) -> str:
     model = config.model
     start = "from scratch" if model.weights == "none" else f"from {model.weights}"
     lines = [
-        f"no recipe given: {model.name} {start}, {config.train.epochs} epochs at"
+        f"no recipe given: {model.name} {start}, train.epochs = {config.train.epochs},"
         f" {config.augment.image_size} px"
     ]
     default = dataset_defaults(manifest)["train"]["batch_size"]

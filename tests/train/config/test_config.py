@@ -206,7 +206,7 @@ def test_defaults_fit_the_dataset(
 def test_a_run_without_a_recipe_says_what_was_chosen_for_it() -> None:
     photographs = _manifest("flowers", 500, 808)
     said = defaults_note(resolve(manifest=photographs), photographs)
-    assert "resnet18 from scratch, 20 epochs at 224 px, batch 101 (not 128: there are 808" in said
+    assert "resnet18 from scratch, train.epochs = 20, 224 px, batch 101 (not 128: there" in said
     assert "--recipe finetune" in said
     small = _manifest("cifar10", 32, 50_000)
     said = defaults_note(resolve(manifest=small), small)
