@@ -1,29 +1,48 @@
-"""`kernel`: numba.njit with a cache on disk that notices changes in what a function calls.
+"""`kernel`: numba.njit with a cache on disk that is safe to read and notices every change.
 
-In: a function. Out: its compiled form, which releases the GIL. Numba stamps a cached function with
-its own file's time only, but compiles the functions that it calls into it: after an edit, or an
-update, of another file it would go on running old code. Here the stamp covers every source file of
-the package (tests/pipelines/test_kernel.py shows it).
+In: a function. Out: its compiled form, which releases the GIL.
+
+Numba stamps a cached function with its own file's time only, but compiles the functions that it
+calls into it: after an edit, or an update, of another file it would go on running old code. Here
+the stamp covers every source file of the package (tests/pipelines/test_kernel.py shows it).
+
+The cache holds code, so it must be this user's alone. It lies beside the source, or below
+`cache_folder` where that place is not writable or open to others. A folder that another user owns
+or may write to is not read. Where nothing can be kept, kernels are compiled in each process.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core.caching import FunctionCache
+
+from slipform.pipelines.machine import cache_folder
+
+__all__ = ["kernel"]
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Decorator, with or without numba's own options (fastmath, ...)."""
+    """Decorator, with or without numba's own options.
+
+    Args:
+        function: What to compile.
+        **options: As numba.njit's: fastmath, ...
+
+    Returns:
+        numba's dispatcher, or the decorator where only options are given.
+    """
     if function is None:
         return lambda f: kernel(f, **options)
-    dispatcher = njit(cache=True, nogil=True, boundscheck=False, error_model="numpy", **options)(
-        function
-    )
-    dispatcher._cache._cache_file._source_stamp = _stamp()
+    dispatcher = njit(nogil=True, boundscheck=False, error_model="numpy", **options)(function)
+    dispatcher._cache = _Cache(function)
     return dispatcher
 
 
@@ -31,3 +50,87 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
 def _stamp() -> tuple[tuple[str, int, int], ...]:
     files = sorted(Path(__file__).parent.rglob("*.py"))
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def _is_ours(path: Path) -> bool:
+    """True where this user owns it and nobody else may write to it."""
+    state = os.lstat(path)
+    return state.st_uid == os.getuid() and not state.st_mode & 0o022
+
+
+@cache
+def _place(source_folder: Path) -> Path:
+    """Where compiled forms of this folder's functions lie."""
+    beside = source_folder / "__pycache__"
+    existing = beside if beside.exists() else source_folder
+    if _is_ours(source_folder) and _is_ours(existing) and os.access(existing, os.W_OK):
+        return beside
+    name = hashlib.sha256(str(source_folder).encode(errors="surrogateescape")).hexdigest()[:16]
+    return cache_folder() / "kernels" / name
+
+
+class _Locator:
+    """What numba asks for a place; it does nothing on the disk before something is saved."""
+
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        self._line, self.folder = function.__code__.co_firstlineno, _place(Path(file).parent)
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], file: str) -> _Locator:
+        return cls(function, os.path.realpath(file))
+
+    def get_cache_path(self) -> str:
+        return str(self.folder)
+
+    def get_source_stamp(self) -> tuple[tuple[str, int, int], ...]:
+        return _stamp()
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    def ensure_cache_path(self) -> None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+
+class _Impl(FunctionCache._impl_class):  # type: ignore[misc]
+    _locator_classes = (_Locator,)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's, which neither ends a run nor runs the code of others."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        folder = Path(self._cache_path)
+        try:
+            if not _is_ours(folder):
+                _warn(folder, "it belongs to another user, or others may write to it")
+                return None
+            return super().load_overload(sig, target_context)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever damaged files make of numba's reader
+            _warn(folder, f"it cannot be read: {error}")
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        folder = Path(self._cache_path)
+        try:
+            self._impl.locator.ensure_cache_path()
+            if _is_ours(folder):
+                super().save_overload(sig, data)
+        except OSError as error:
+            _warn(folder, str(error.strerror or error))
+
+
+@cache
+def _warn(folder: Path, why: str) -> None:
+    warnings.warn(
+        f"compiled kernels are not kept in {folder}: {why}. Every process compiles them anew, which"
+        " takes about a minute. Remove the folder, free space, or set XDG_CACHE_HOME to a folder of"
+        " your own.",
+        RuntimeWarning,
+        stacklevel=2,
+    )

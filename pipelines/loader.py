@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import JPG
+from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
 from slipform.pipelines.executors.contract import Settings
@@ -131,7 +132,7 @@ class Loader:
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = torch.device(device), self.manifest.dataset
-        self._beton = Beton(Path(folder) / self.manifest.split(split).file)
+        self._beton = open_split(Path(folder), self.manifest, split)
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
             self.manifest.mean, self.manifest.std
@@ -151,7 +152,7 @@ class Loader:
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
         threads = threads or int(tuned.get("threads", 0)) or num_cores()
-        depth = prefetch or int(tuned.get("prefetch", 2))
+        depth = prefetch or int(tuned.get("prefetch", 0)) or 2
         settings = Settings(
             self.augment, batch_size, dtype, self.device, threads, depth, on_bad, reuse_buffers
         )

@@ -10,13 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from slipform.pipelines.errors import DatasetError, nearest
-from slipform.pipelines.files import write_whole
+from slipform.pipelines.files import open_regular, write_whole
 
 FILE_NAME = "dataset.json"
 VERSION = 1
+_MOST_BYTES = 256 << 20  # of dataset.json
 
 
 class _Strict(BaseModel):
@@ -111,14 +112,18 @@ def read_manifest(folder: Path | str) -> Manifest:
         raise DatasetError(
             f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}"
         )
-    if not path.is_file():
+    if not path.exists():
         raise DatasetError(
             f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET"
             f" --source DIR --out {folder}"
         )
+    with open_regular(path, DatasetError) as file:
+        content = file.read(_MOST_BYTES + 1)
     try:
-        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, RecursionError) as error:
+        if len(content) > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES >> 20} MiB")
+        manifest = Manifest.model_validate(json.loads(content.decode("utf-8")))
+    except (ValueError, RecursionError) as error:  # JSON's, pydantic's and UTF-8's are ValueErrors
         raise DatasetError(
             f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again."
         ) from error
@@ -130,6 +135,14 @@ def read_manifest(folder: Path | str) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `folder`/dataset.json whole or not at all."""
-    text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
-    write_whole(Path(folder) / FILE_NAME, text + "\n")
+    """Write `folder`/dataset.json whole or not at all.
+
+    Args:
+        folder: An existing folder.
+        manifest: What it says.
+
+    Raises:
+        OSError: What the disk said.
+    """
+    text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False) + "\n"
+    write_whole(Path(folder) / FILE_NAME, text)

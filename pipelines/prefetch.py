@@ -56,6 +56,7 @@ class Prefetcher:
 
         Raises:
             SampleError: A sample of this batch, or of one begun ahead, cannot be read.
+            DatasetError: The beton was cut short or replaced while it was open.
         """
         expected = self._under_way[0].position if self._under_way else self._cursor
         if self._interrupted or expected != position:
@@ -86,6 +87,7 @@ class Prefetcher:
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
         order = self._order
+        self._beton.check_length()
         while len(self._under_way) < self._executor.depth:
             epoch, seen = self._cursor
             if epoch > epoch_wanted and not order.shuffle:

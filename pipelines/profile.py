@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slipform.pipelines.files import write_whole
+from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.machine import cache_folder, device_name, num_cores
 
 VERSION = 1
+_MOST_BYTES = 16 << 20
 
 
 def profile_path() -> Path:
@@ -33,23 +34,35 @@ def profile_key(stored: str, image_size: int, device: str) -> str:
 def read_profile(key: str) -> dict[str, Any]:
     """{"executor", "threads", "prefetch", ...} found for `key`; {} where nothing was, or the file
     is not readable."""
-    try:
-        content = json.loads(profile_path().read_text(encoding="utf-8"))
-        return dict(content["profiles"][key]) if content["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    found = _read(profile_path()).get(key)
+    if not isinstance(found, dict):
         return {}
+    return {name: value for name, value in found.items() if _fits(name, value)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """All findings; none where the file is missing, damaged or of another version."""
+    try:
+        with open_regular(path) as file:
+            content = json.loads(file.read(_MOST_BYTES).decode("utf-8"))
+    except (OSError, ValueError, RecursionError):  # SlipformError is a ValueError
+        return {}
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        return {}
+    profiles = content.get("profiles")
+    return profiles if isinstance(profiles, dict) else {}
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Wrong types and absurd numbers of a damaged file are as good as no finding."""
+    if name in ("threads", "prefetch"):
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
+    return name != "executor" or isinstance(value, str)
 
 
 def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:
     """Add or replace one finding, keeping the others. A file that is damaged or of another version
     is written anew."""
-    profiles: dict[str, Any] = {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] == VERSION:
-            profiles = dict(content["profiles"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass
-    profiles[key] = found
+    profiles = _read(path) | {key: found}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n")

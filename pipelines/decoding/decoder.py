@@ -14,16 +14,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.decoding.dali import dali, survives_fork
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.rendering.pool import Pictures
 
 Int32 = npt.NDArray[np.int32]
+MOST_AT_ONCE = 32
+_BYTES_AT_ONCE = 96 << 20  # of decoded pixels in a thread
 
 
 def threads_to_decode(cores: int) -> int:
     """Half as many again as cores: a thread sleeps while DALI's own one takes over from it and
     back."""
     return cores + (cores + 1) // 2
+
+
+def images_at_once(heights: Int32, widths: Int32) -> int:
+    """How many of these images a thread decodes before it renders them: 32, fewer where the largest
+    is above one megapixel, so that 12-megapixel photos do not take gigabytes."""
+    largest = int((heights.astype(np.int64) * widths).max(initial=1)) * 3
+    return max(1, min(MOST_AT_ONCE, _BYTES_AT_ONCE // largest))
 
 
 class Decoder:
@@ -41,7 +51,7 @@ class Decoder:
 
     @staticmethod
     def _build(batch_size: int) -> Any:
-        from nvidia.dali import fn, pipeline_def, types
+        fn, pipeline_def, types = dali()
 
         # The dynamic executor hands its outputs over: they live until the last reference goes, not
         # until the next run.
@@ -63,7 +73,7 @@ class Decoder:
 
         pipeline = graph()
         pipeline.build()
-        return pipeline
+        return survives_fork(pipeline)
 
     def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
         """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black,

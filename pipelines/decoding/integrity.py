@@ -9,8 +9,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import SampleError
+
+# The emptiest whole JPEG (progressive, one gray) codes 64 pixels in one bit: 512 in a byte.
+_PIXELS_PER_BYTE = 1024
 
 
 class FirstRead:
@@ -20,6 +24,7 @@ class FirstRead:
     def __init__(self, beton: Beton, on_bad: str) -> None:
         self._beton, self.skips = beton, on_bad == "skip"
         self._checked = np.zeros(len(beton), bool)
+        beton.read_crc32()  # of the same moment as the beton, before any thread asks for it
 
     def bad(self, indices: npt.NDArray[np.int64]) -> list[int]:
         """Positions in `indices` (int64 [N]) of samples whose bytes are damaged."""
@@ -27,12 +32,30 @@ class FirstRead:
         for i in np.flatnonzero(~self._checked[indices]):
             try:
                 self._beton.check_crc32(int(indices[i]))
+                self._check_declared(int(indices[i]))
                 self._checked[indices[i]] = True
             except SampleError:
                 if not self.skips:
                     raise
                 bad.append(int(i))
         return bad
+
+    def _check_declared(self, index: int) -> None:
+        """A decoder takes as much memory as a JPEG's header says: no more than the beton says, nor
+        than its bytes can hold."""
+        beton = self._beton
+        if beton.modes[index] == RAW:
+            return
+        height, width = header_size(beton.bytes_of(index))
+        own = int(beton.heights[index]) * int(beton.widths[index])
+        if height * width > min(own, _PIXELS_PER_BYTE * int(beton.sizes[index])):
+            raise SampleError(
+                f"sample {index} of {beton.path} is damaged: its {beton.sizes[index]} bytes declare"
+                f" {width} x {height} pixels, the beton {beton.widths[index]} x"
+                f" {beton.heights[index]}. Run: prep verify {beton.path.parent}",
+                index,
+                int(beton.labels[index]),
+            )
 
     def undecodable(self, indices: npt.NDArray[np.int64], positions: list[int]) -> list[int]:
         """The same positions again, for a decoder that failed at them; raises for the first where

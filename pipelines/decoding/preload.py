@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import RAW, Beton
-from slipform.pipelines.decoding.decoder import Decoder, threads_to_decode
+from slipform.pipelines.decoding.decoder import (
+    MOST_AT_ONCE,
+    Decoder,
+    images_at_once,
+    threads_to_decode,
+)
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.rendering.pool import Pictures
-
-_PART = 32  # images decoded at once by a thread
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def decode_all(
     if one_buffer:
         for i in np.flatnonzero(beton.modes == RAW):
             buffer[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
-    decoder = Decoder(_PART)
+    decoder = Decoder(MOST_AT_ONCE)
+    part = images_at_once(beton.heights[jpegs], beton.widths[jpegs])
 
     def decode(at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
         whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(
@@ -67,7 +71,7 @@ def decode_all(
 
     with ThreadPoolExecutor(threads_to_decode(threads)) as pool:
         for at, undecodable in pool.map(
-            decode, [jpegs[i : i + _PART] for i in range(0, len(jpegs), _PART)]
+            decode, [jpegs[i : i + part] for i in range(0, len(jpegs), part)]
         ):
             bad[at[first_read.undecodable(at, list(undecodable))]] = True
     return Decoded(addresses, bad, buffer, beton)
@@ -81,3 +85,19 @@ def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64]) -> None:
                 int(pictures.addresses[i]),
                 int(pictures.heights[i]) * int(pictures.widths[i]) * 3,
             )
+
+
+def decode_one(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
+    """One checked and decoded image, uint8 [H, W, 3], in memory of its own. Raises SampleError."""
+    at = np.array([index])
+    first_read = FirstRead(beton, "error")
+    first_read.bad(at)
+    height, width = int(beton.heights[index]), int(beton.widths[index])
+    if beton.modes[index] == RAW:
+        return beton.raw(index).copy()
+    whole = np.array([[0, 0, width, height]], np.int32)
+    pictures = Decoder(1).decode([beton.bytes_of(index)], whole)
+    first_read.undecodable(at, list(pictures.bad))
+    image = np.empty((height, width, 3), np.uint8)
+    _copy(pictures, np.array([image.ctypes.data]))
+    return image

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.dali import dali, survives_fork
 from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.executors.dali_border import paddings, whole_axis_gains
 from slipform.pipelines.plan.plan import Plan
@@ -27,8 +28,7 @@ _MAX_PREALLOCATED_BYTES = 1 << 30  # of decoded pixels, for the hardware decoder
 def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
     """The pipeline; its inputs are "images" (uint8 [bytes] JPEGs, or [H, W, 3]) and those of
     `plan_inputs`, its output float32 [N, S, S, 3]."""
-    from nvidia.dali import fn, pipeline_def, types
-
+    fn, pipeline_def, types = dali()
     gpu = settings.device.type == "cuda"
     size, border = settings.spec.image_size, settings.spec.border
 
@@ -99,7 +99,7 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
 
     pipeline = graph()
     pipeline.build()
-    return pipeline
+    return survives_fork(pipeline)
 
 
 def _decoder_options(settings: Settings, beton: Beton) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from threading import Lock
 import numpy as np
 
 from slipform.pipelines.beton import JPG, RAW, Beton
-from slipform.pipelines.decoding.decoder import Decoder, threads_to_decode
+from slipform.pipelines.decoding.decoder import (
+    MOST_AT_ONCE,
+    Decoder,
+    images_at_once,
+    threads_to_decode,
+)
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.pool import Pictures, RenderPool
 from slipform.pipelines.rendering.region import regions_needed
-
-# images that a thread decodes, then renders; raw ones take less work, so there may be more of them
-_PART = 32
 
 
 class HostExecutor:
@@ -37,18 +39,21 @@ class HostExecutor:
     def __init__(self, beton: Beton, settings: Settings) -> None:
         self.depth = settings.depth
         self._beton, self._first_read = beton, FirstRead(beton, settings.on_bad)
-        self._decoder = Decoder(_PART)
-        threads, self._part = (
-            settings.threads,
-            max(_PART, settings.batch_size // (2 * settings.threads)),
-        )
-        if (beton.modes == JPG).any():
-            threads, self._part = threads_to_decode(threads), _PART
+        self._decoder = Decoder(MOST_AT_ONCE)
+        threads = settings.threads
+        # Raw images take less work, so there may be more of them in a part.
+        self._part = max(MOST_AT_ONCE, settings.batch_size // (2 * threads))
+        self._decodes = bool((beton.modes == JPG).any())
+        if self._decodes:
+            threads = threads_to_decode(threads)
         self._pool = RenderPool(settings, max(2, self.depth), threads)
         self._seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
 
     def submit(self, job: BatchRequest) -> None:
-        self._pool.begin_reading(job.plan, partial(self._read, job), self._part)
+        part, at = self._part, job.indices
+        if self._decodes:
+            part = images_at_once(self._beton.heights[at], self._beton.widths[at])
+        self._pool.begin_reading(job.plan, partial(self._read, job), part)
 
     def collect(self) -> Rendered:
         self._beton.release_pages()

@@ -1,0 +1,138 @@
+"""A dataset folder, opened: `open_dataset` for people, `open_split` for the loader.
+
+In: a folder that `prep` wrote. Out: its manifest, its betons, decoded images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import DatasetError, SlipformError
+from slipform.pipelines.manifest import Manifest, read_manifest
+
+__all__ = ["Dataset", "open_dataset"]
+
+
+def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
+    """The beton of a split, checked against the manifest.
+
+    Args:
+        folder: The dataset folder.
+        manifest: Its manifest.
+        split: One of its splits.
+
+    Returns:
+        The open beton.
+
+    Raises:
+        DatasetError: There is no such split, its beton is damaged, lies outside the folder, or does
+            not fit the manifest.
+    """
+    info = manifest.split(split)
+    if Path(info.file).name != info.file:
+        raise DatasetError(f"dataset.json names {info.file!r}, which is no file in {folder}")
+    beton = Beton(folder / info.file)
+    if len(beton) != info.num_samples:
+        raise DatasetError(
+            f"{beton.path} has {len(beton)} samples, dataset.json says {info.num_samples}: they do"
+            " not belong together. Run prep again."
+        )
+    if len(beton) and int(beton.labels.max()) >= manifest.num_classes:
+        index = int(beton.labels.argmax())
+        raise DatasetError(
+            f"sample {index} of {beton.path} has label {beton.labels[index]}, but dataset.json"
+            f" names {manifest.num_classes} classes (0 to {manifest.num_classes - 1}). Run prep"
+            " again."
+        )
+    return beton
+
+
+class Dataset:
+    """A dataset folder, open for reading. Made by `open_dataset`.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What `prep` says about it.
+        classes: Names of the classes; a label is a position in it.
+        splits: Names of the splits.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(self.folder)
+        self.classes, self.splits = list(self.manifest.classes), list(self.manifest.splits)
+        self._betons: dict[str, Beton] = {}
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name} {info.num_samples}" for name, info in self.manifest.splits.items()
+        )
+        return f'Dataset("{self.manifest.dataset}", {len(self.classes)} classes; {sizes})'
+
+    def beton(self, split: str) -> Beton:
+        """The stored form of a split.
+
+        Args:
+            split: One of `splits`.
+
+        Returns:
+            The open beton, the same one each time.
+
+        Raises:
+            DatasetError: There is no such split, or its beton is damaged.
+        """
+        if split not in self._betons:
+            self._betons[split] = open_split(self.folder, self.manifest, split)
+        return self._betons[split]
+
+    def image(self, split: str, index: int) -> npt.NDArray[np.uint8]:
+        """One decoded image.
+
+        Args:
+            split: One of `splits`.
+            index: Its position in the split, from 0.
+
+        Returns:
+            uint8 [H, W, 3] RGB, in memory of its own.
+
+        Raises:
+            DatasetError: There is no such split.
+            SlipformError: There is no such sample.
+            SampleError: Its bytes are damaged.
+        """
+        from slipform.pipelines.decoding.preload import decode_one
+
+        return decode_one(self.beton(split), self._checked(split, index))
+
+    def label(self, split: str, index: int) -> int:
+        """The label of a sample: a position in `classes`. Arguments and errors as of `image`."""
+        return int(self.beton(split).labels[self._checked(split, index)])
+
+    def _checked(self, split: str, index: int) -> int:
+        count = len(self.beton(split))
+        if not 0 <= index < count:
+            raise SlipformError(f'"{split}" has samples 0 to {count - 1}, there is no {index}')
+        return int(index)
+
+
+def open_dataset(folder: Path | str) -> Dataset:
+    """Open a dataset folder that `prep` wrote.
+
+    Args:
+        folder: Where it lies.
+
+    Returns:
+        The Dataset: classes, splits, images and labels.
+
+    Raises:
+        DatasetError: The folder is no dataset, or damaged.
+
+    Example:
+        >>> data = open_dataset("data/shapes")
+        >>> data.classes[data.label("train", 0)], data.image("train", 0).shape
+    """
+    return Dataset(folder)

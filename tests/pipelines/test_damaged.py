@@ -1,0 +1,244 @@
+"""Everything read from a dataset folder or the cache, damaged in many ways: a right result or a
+SlipformError, in little memory; nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slipform.pipelines.beton import Beton, crc32_path, read_crc32
+from slipform.pipelines.dataset import open_dataset
+from slipform.pipelines.errors import DatasetError, SampleError, SlipformError
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import FILE_NAME, read_manifest
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.profile import profile_path, read_profile, write_profile
+
+SPEC = Augmentation(image_size=16, resize=18)
+
+
+@pytest.fixture
+def folder(folders: ModuleType, tmp_path: Path) -> Path:
+    images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
+    return Path(folders.write_folder(tmp_path / "set", images))
+
+
+def _loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
+    return Loader(
+        folder, augment=SPEC, batch_size=4, training=False, executor=executor, threads=1, **options
+    )
+
+
+def _mutations(content: bytes, count: int, seed: int) -> list[bytes]:
+    """Bits turned, bytes replaced, cut, doubled, numbers made huge."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        data, at = bytearray(content), int(random.integers(max(len(content), 1)))
+        kind = random.integers(5)
+        if kind == 0:
+            data[at] ^= 1 << int(random.integers(8))
+        elif kind == 1:
+            data[at : at + 8] = random.integers(0, 256, 8, np.uint8).tobytes()
+        elif kind == 2:
+            del data[at:]
+        elif kind == 3:
+            data[at:at] = data[at : at + 40]
+        else:
+            data[at : at + 8] = b"\xff" * int(random.integers(1, 9))
+        found.append(bytes(data))
+    return found
+
+
+HOSTILE = [
+    b"",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"null",
+    b"[]",
+    b"1e999",
+    b"\xff\xfe",
+    b'{"version": "1"}',
+    b"9" * 10_000,
+]
+
+
+def test_a_manifest(folder: Path) -> None:
+    path = folder / FILE_NAME
+    whole = path.read_bytes()
+    wrong = [
+        json.dumps(json.loads(whole) | {key: value}).encode()
+        for key in json.loads(whole)
+        for value in (None, 3, "x", [], {}, [None], {"train": 1}, [[]], float("nan"), True, 10**400)
+    ]
+    for content in (*HOSTILE, *wrong, *_mutations(whole, 1500, 1)):
+        path.write_bytes(content)
+        try:
+            manifest = read_manifest(folder)
+            open_dataset(folder).beton("train")
+        except SlipformError:
+            continue
+        assert len(manifest.mean) == 3
+
+
+def test_a_table_of_checksums(folder: Path) -> None:
+    path = crc32_path(folder / "train.beton")
+    whole = path.read_bytes()
+    for content in (*HOSTILE, *_mutations(whole, 3000, 2), *_mutations(whole[:128], 3000, 3)):
+        path.write_bytes(content)
+        try:
+            table = read_crc32(folder / "train.beton", 12)
+        except DatasetError:
+            continue
+        assert table.shape == (12,)
+        assert table.dtype == np.uint32
+    np.save(path, np.array([object()] * 12), allow_pickle=True)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_crc32(folder / "train.beton", 12)
+
+
+def test_a_beton(folder: Path) -> None:
+    path = folder / "train.beton"
+    whole = path.read_bytes()
+    for content in (*HOSTILE, *_mutations(whole, 800, 4), *_mutations(whole[:2600], 800, 5)):
+        path.write_bytes(content)
+        try:
+            beton = Beton(path)
+        except DatasetError:
+            continue
+        for index in range(len(beton)):
+            assert len(beton.bytes_of(index)) == beton.sizes[index]
+
+
+def test_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_profile(profile_path(), "key", {"executor": "host", "threads": 2, "prefetch": 3})
+    whole = profile_path().read_bytes()
+    values = [None, [], {}, "x", -1, 2.5, True, 10**12]
+    wrong = [
+        json.dumps({"version": 1, "profiles": {"key": {name: value}}}).encode()
+        for name in ("executor", "threads", "prefetch")
+        for value in values
+    ]
+    wrong += [json.dumps({"version": 1, "profiles": value}).encode() for value in values]
+    for content in (*HOSTILE, *wrong, *_mutations(whole, 1500, 6)):
+        profile_path().write_bytes(content)
+        found = read_profile("key")
+        assert isinstance(found.get("executor", ""), str)
+        for name in ("threads", "prefetch"):
+            assert 0 <= found.get(name, 0) <= 4096
+
+
+@pytest.mark.parametrize("name", ["train.beton", "train.crc32.npy", FILE_NAME])
+def test_what_is_no_regular_file(folder: Path, name: str) -> None:
+    """A FIFO blocks and a device never ends; both, a folder and a link to nothing are named."""
+    path = folder / name
+    for make in (
+        lambda: os.mkfifo(path),
+        lambda: path.symlink_to("/dev/zero"),
+        path.mkdir,
+    ):
+        path.unlink() if path.exists() or path.is_symlink() else None
+        make()
+        with pytest.raises(DatasetError, match="not a regular file"):
+            _loader(folder)
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_labels_and_counts_must_fit_the_manifest(folders: ModuleType, tmp_path: Path) -> None:
+    images = [folders.noise(4, 4, seed=k) for k in range(3)]
+    with pytest.raises(DatasetError, match=r"sample 1 .* label 3, but .* 3 classes"):
+        _loader(folders.write_folder(tmp_path / "labels", images, [0, 3, 1]))
+    other = folders.write_folder(tmp_path / "other", images[:2], [0, 1])
+    shutil.copy(other / "train.beton", tmp_path / "labels" / "train.beton")
+    with pytest.raises(DatasetError, match=r"2 samples, dataset\.json says 3"):
+        open_dataset(tmp_path / "labels").beton("train")
+    outside = json.loads((other / FILE_NAME).read_text())
+    outside["splits"]["train"]["file"] = "../labels/train.beton"
+    (other / FILE_NAME).write_text(json.dumps(outside))
+    with pytest.raises(DatasetError, match="no file in"):
+        _loader(other)
+
+
+@pytest.mark.parametrize("executor", ["dali", "host"])
+def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
+    with _loader(folder, executor, prefetch=1) as loader:
+        loop = iter(loader)
+        next(loop)
+        os.truncate(folder / "train.beton", 3000)
+        with pytest.raises(DatasetError, match="cut short while it was open"):
+            next(loop)
+
+
+@pytest.mark.parametrize("executor", ["dali", "host"])
+def test_a_dataset_replaced_while_open_is_not_called_damaged(
+    folder: Path, folders: ModuleType, tmp_path: Path, executor: str
+) -> None:
+    """By a rename, as prep does, the old one is read to its end; overwritten in place, it is said
+    so."""
+    images = [folders.jpeg(folders.noise(30, 20 + k, seed=k)) for k in range(12)]
+    other = Path(folders.write_folder(tmp_path / "other", images))
+    with _loader(folder, executor) as loader:
+        for file in other.iterdir():
+            os.replace(shutil.copy(file, tmp_path), folder / file.name)
+        assert sum(len(batch) for batch in loader) == 12
+    with _loader(folder, executor, prefetch=1) as loader:
+        loop = iter(loader)
+        next(loop)
+        beton = Beton(folder / "train.beton")
+        with open(folder / "train.beton", "r+b") as file:
+            file.seek(int(beton.offsets[4]) + 200)
+            file.write(bytes(range(200)))
+        os.utime(folder / "train.beton", ns=(1, 1))
+        with pytest.raises(DatasetError, match="replaced or changed while it was open"):
+            next(loop)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("says_so_too", [False, True])
+def test_a_small_jpeg_that_declares_a_huge_image(
+    folders: ModuleType, tmp_path: Path, executor: str, says_so_too: bool
+) -> None:
+    """16,000 x 16,000 would be 734 MiB of pixels. Refused before a decoder sees it, whether the
+    beton says the same or not."""
+    small = bytearray(folders.jpeg(folders.smooth(30, 20)))
+    at = small.index(b"\xff\xc0") + 5
+    small[at : at + 4] = (16_000).to_bytes(2, "big") * 2
+    size = (16_000, 16_000) if says_so_too else (30, 20)
+    images = [folders.jpeg(folders.smooth(30, 20)), bytes(small)]
+    folder = folders.write_folder(tmp_path / "set", images, [0, 1], [(30, 20), size])
+    if executor == "resident" and says_so_too:
+        return  # its buffer is of the size that the beton says
+    with (
+        pytest.raises(SampleError, match="declare 16000 x 16000 pixels"),
+        _loader(folder, executor) as loader,
+    ):
+        next(iter(loader))
+
+
+def test_open_dataset(shapes: Path, shapes_raw: Path) -> None:
+    """Images are the stored ones, of JPEGs and of raw pixels."""
+    for folder in (shapes, shapes_raw):
+        data = open_dataset(folder)
+        assert data.splits == ["train", "val", "test"]
+        assert "train 240" in repr(data)
+        beton = data.beton("val")
+        for index in (0, 59):
+            image = data.image("val", index)
+            assert image.shape == (beton.heights[index], beton.widths[index], 3)
+            assert image.std() > 1
+            assert 0 <= data.label("val", index) < len(data.classes)
+        with pytest.raises(SlipformError, match="samples 0 to 59"):
+            data.image("val", 60)
+    raw = open_dataset(shapes_raw)
+    np.testing.assert_array_equal(raw.image("val", 7), raw.beton("val").raw(7))
+    with pytest.raises(DatasetError, match="no split"):
+        raw.image("vall", 0)

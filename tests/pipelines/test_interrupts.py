@@ -1,0 +1,208 @@
+"""An exception at any point of `next(loader)` leaves a loader whose following batches are those of
+an undisturbed one."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+
+SPEC = Augmentation(image_size=16, crop="random_resized", flip="horizontal")
+ROOT = str(Path(__file__).resolve().parents[2])
+Position = tuple[int, int]
+Content = tuple[list[int], list[int], torch.Tensor]
+
+
+def _loader(folder: Path, executor: str, **options: Any) -> Loader:
+    options = {"batch_size": 24, "threads": 2, "augment": SPEC} | options
+    return Loader(folder, options.pop("split", "train"), executor=executor, **options)
+
+
+def _undisturbed(folder: Path, **options: Any) -> dict[Position, Content]:
+    """What each position of three epochs holds."""
+    found = {}
+    with _loader(folder, "resident", **options) as loader:
+        for _ in range(3):
+            loop = iter(loader)
+            for _ in range(len(loader)):
+                position = (loader.epoch, loader.seen)
+                batch = next(loop)
+                found[position] = (batch.indices.tolist(), batch.labels.tolist(), batch.images)
+    return found
+
+
+def _compare(loader: Loader, want: dict[Position, Content], count: int = 4) -> None:
+    """The next batches are those of the loader's position, one after another."""
+    expected = [key for key in want if key >= (loader.epoch, loader.seen)][:count]
+    taken = 0
+    while taken < count:
+        for batch in loader:
+            indices, labels, images = want[expected[taken]]
+            assert batch.indices.tolist() == indices
+            assert batch.labels.tolist() == labels
+            off = (batch.images - images).abs() * 255 / 2
+            assert off.mean() <= 1
+            assert (off <= 4).float().mean() >= 0.99
+            taken += 1
+            if taken == count:
+                return
+
+
+class _Injected(BaseException):
+    """As KeyboardInterrupt, which would end pytest."""
+
+
+@contextmanager
+def _raising_at(number: int, reached: list[str]) -> Iterator[None]:
+    """Raise at the `number`-th line that the package runs on this thread; `reached` says which."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal left
+        if "/pipelines/" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left -= 1
+            if left <= 0:
+                reached.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+            if left == 0:
+                raise _Injected
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _count_lines(loader: Loader) -> int:
+    """Lines that the injected part below runs."""
+    lines: list[str] = []
+    _injected_part(loader, -1, lines)
+    return len(lines)
+
+
+def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
+    with _raising_at(number, reached):
+        loop = iter(loader)
+        for _ in range(2):
+            next(loop)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("reuse_buffers", [True, False])
+def test_an_exception_at_any_line(shapes: Path, executor: str, reuse_buffers: bool) -> None:
+    """Every line; a dozen of them for dali, which builds its graph anew each time."""
+    want = _undisturbed(shapes)
+    reached: list[str] = []
+    with _loader(shapes, executor, reuse_buffers=reuse_buffers) as loader:
+        next(iter(loader))
+        total = _count_lines(loader)
+        assert total > 50
+        reached.clear()
+        for number in range(1, total + 1, total // 12 if executor == "dali" else 1):
+            loader.set_epoch(number % 2)
+            next(iter(loader))
+            with suppress(_Injected):  # a part begun elsewhere may run fewer lines
+                _injected_part(loader, number, reached)
+            _compare(loader, want)
+    assert len(set(reached)) > (5 if executor == "dali" else 50)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("error", [RuntimeError, _Injected])
+def test_an_exception_in_a_part(
+    shapes: Path, executor: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the loader, the executor or one of its threads, once; also twice in a row."""
+    from slipform.pipelines import loader as loader_module
+    from slipform.pipelines import prefetch
+    from slipform.pipelines.decoding.integrity import FirstRead
+    from slipform.pipelines.rendering.pool import RenderPool
+
+    want = _undisturbed(shapes)
+    generator = random.Random(3)
+    with _loader(shapes, executor) as loader:
+        own = type(loader._executor)
+        for place, name in (
+            (prefetch, "draw"),
+            (loader_module, "upload"),
+            (loader_module, "draw_mix"),
+            (own, "submit"),
+            (own, "collect"),
+            (own, "reset"),
+            (FirstRead, "bad"),
+            (RenderPool, "_renderer"),
+            (RenderPool, "_on_device"),
+            (RenderPool, "_new_batch"),
+        ):
+            original, left = getattr(place, name), generator.randrange(1, 4)
+
+            def fails(*args: Any, original: Any = original, **kwargs: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left in (0, -1):
+                    raise error("injected")
+                return original(*args, **kwargs)
+
+            loader.set_epoch(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(place, name, fails)
+                for _ in range(8):
+                    try:
+                        for _ in loader:
+                            if loader.seen >= 72:
+                                break
+                    except error:
+                        continue
+            _compare(loader, want)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_ctrl_c_at_any_moment(shapes: Path, executor: str) -> None:
+    """Real signals at random moments, while the loop over the loader goes on."""
+    import signal
+
+    want = _undisturbed(shapes)
+    generator = random.Random(7)
+    with _loader(shapes, executor) as loader:
+        hits = 0
+        for _ in range(12 if executor == "dali" else 60):
+            loader.set_epoch(generator.randrange(2))
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-4, 0.02))
+            try:
+                while True:
+                    for _ in loader:
+                        if loader.epoch > 1:
+                            loader.set_epoch(0)
+                            break
+            except _Injected:
+                hits += 1
+            _compare(loader, want, 3)
+        assert hits
+
+
+@pytest.fixture(autouse=True)
+def _alarm_is_an_interrupt() -> Iterator[None]:
+    import signal
+
+    def interrupt(*_: Any) -> None:
+        raise _Injected
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

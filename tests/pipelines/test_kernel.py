@@ -1,0 +1,100 @@
+"""The cache of compiled kernels: kept once, noticing every change, private, never the end of a
+run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLED = (
+    "from slipform.pipelines.kernel import kernel\n@kernel\ndef called(x):\n    return x + {}\n"
+)
+CALLING = """
+from slipform.pipelines.kernel import kernel
+from slipform.pipelines.called import called
+@kernel
+def calling(x):
+    return 10 * called(x)
+"""
+ASK = """
+import warnings
+warnings.simplefilter("always")
+from slipform.pipelines.calling import calling
+print(calling(1), sum(calling.stats.cache_hits.values()), calling._cache.cache_path)
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of what `kernel` needs, with a kernel that calls another file's."""
+    folder = tmp_path / "slipform" / "pipelines"
+    folder.mkdir(parents=True)
+    for name in ("kernel.py", "machine.py"):
+        shutil.copy(ROOT / "pipelines" / name, folder / name)
+    for part in (folder.parent, folder):
+        (part / "__init__.py").touch()
+        part.chmod(0o755)
+    (folder / "called.py").write_text(CALLED.format(1))
+    (folder / "calling.py").write_text(CALLING)
+    return folder
+
+
+def _ask(package: Path, prefix: str = "") -> tuple[int, int, Path, str]:
+    """(what the kernel says, whether it came from the cache, where that is, what was said)."""
+    root = package.parents[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(root),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CACHE_HOME": str(root / "cache"),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", prefix + ASK],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert result.returncode == 0, result.stderr
+    value, hits, path = result.stdout.split()
+    return int(value), int(hits), Path(path), result.stderr
+
+
+def test_a_change_in_a_called_function_of_another_file_is_noticed(package: Path) -> None:
+    assert _ask(package)[:2] == (20, 0)
+    assert _ask(package)[:2] == (20, 1)
+    (package / "called.py").write_text(CALLED.format(2))
+    assert _ask(package)[:2] == (30, 0)
+
+
+def test_a_folder_open_to_others_is_not_read(package: Path) -> None:
+    """Beside the source it is passed over for a private one below the cache folder; that one is
+    refused with a word."""
+    package.chmod(0o775)
+    _, _, path, said = _ask(package)
+    assert path.parent == package.parents[1] / "cache" / "slipform" / "kernels"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert not said
+    assert _ask(package)[1] == 1
+    path.chmod(0o777)
+    value, hits, _, said = _ask(package)
+    assert (value, hits) == (20, 0)
+    assert "others may write" in said
+
+
+def test_a_full_disk_and_a_damaged_file_end_no_run(package: Path) -> None:
+    full = "import os, errno\ndef replace(*_): raise OSError(errno.ENOSPC, 'No space left')\n"
+    value, hits, path, said = _ask(package, full + "os.replace = replace\n")
+    assert (value, hits) == (20, 0)
+    assert "No space left" in said
+    assert _ask(package)[1] == 0
+    assert _ask(package)[1] == 1
+    for file in path.glob("calling*.nbc"):
+        file.write_bytes(b"\x80\x05damaged")
+    assert _ask(package)[:2] == (20, 0)

@@ -1,0 +1,159 @@
+"""Loops over a Loader: where each begins and ends, and in which process."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+
+SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal")
+
+
+def _loader(folder: Path, executor: str = "resident", **options: Any) -> Loader:
+    options = {"batch_size": 16, "threads": 2, "augment": SPEC} | options
+    return Loader(folder, options.pop("split", "train"), executor=executor, **options)
+
+
+def _indices(loader: Loader) -> list[int]:
+    return [i for batch in loader for i in batch.indices.tolist() if i >= 0]
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("looks", [0, 1, 2, 4])
+def test_evaluation_begins_at_the_beginning(shapes: Path, executor: str, looks: int) -> None:
+    """However many batches of the loop before were taken."""
+    with _loader(shapes, executor, split="val", training=False) as loader:
+        want = [batch.images for batch in loader]
+        for _ in range(2):
+            loop = iter(loader)
+            for k in range(looks):
+                assert torch.equal(next(loop).images, want[k])
+            assert loader.remaining_batches == (4 - looks or 4)
+            for batch, images in zip(loader, want, strict=True):
+                assert torch.equal(batch.images, images)
+        assert _indices(loader) == list(range(60))
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_training_goes_on_and_set_epoch_goes_back(shapes: Path, executor: str) -> None:
+    with _loader(shapes, executor) as loader:
+        epochs = [_indices(loader) for _ in range(3)]
+        loader.set_epoch(1)
+        taken: list[int] = []
+        for batch in loader:
+            taken += batch.indices.tolist()
+            if len(taken) == 48:
+                break
+        assert taken + _indices(loader) == epochs[1]
+        assert _indices(loader) == epochs[2]
+        for epoch in (2, 0, 1):
+            loader.set_epoch(epoch)
+            assert (loader.epoch, loader.seen) == (epoch, 0)
+            assert _indices(loader) == epochs[epoch]
+        with pytest.raises(ConfigError, match="epoch = -1"):
+            loader.set_epoch(-1)
+
+
+def test_only_one_loop_at_a_time(shapes: Path) -> None:
+    """Two would share one position in silence."""
+    with _loader(shapes) as loader:
+        state = loader.state_dict()
+        for end in (
+            lambda: iter(loader),
+            lambda: loader.set_epoch(0),
+            lambda: loader.load_state_dict(state),
+        ):
+            first = iter(loader)
+            next(first)
+            end()
+            with pytest.raises(SlipformError, match="this loop over the Loader has ended"):
+                next(first)
+        whole = iter(loader)
+        assert len(list(whole)) == len(loader)
+        iter(loader)
+        assert list(whole) == []
+
+
+def test_evaluation_has_no_position_to_load(shapes: Path) -> None:
+    with (
+        _loader(shapes, split="val", training=False) as loader,
+        pytest.raises(ConfigError, match="begins at the beginning"),
+    ):
+        loader.load_state_dict(loader.state_dict())
+
+
+def test_a_closed_loader_says_so(shapes: Path) -> None:
+    loader = _loader(shapes)
+    loop = iter(loader)
+    next(loop)
+    loader.close()
+    for use in (lambda: iter(loader), lambda: next(loop), lambda: loader.set_epoch(1)):
+        with pytest.raises(SlipformError, match="closed"):
+            use()
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loader_cannot_be_copied(shapes: Path, copied: Any) -> None:
+    with (
+        _loader(shapes) as loader,
+        pytest.raises(SlipformError, match="cannot be pickled or copied"),
+    ):
+        copied(loader)
+
+
+FORK = """
+import os, signal, sys
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+folder, executor = sys.argv[1:]
+augment = Augmentation(image_size=24)
+loader = Loader(folder, augment=augment, batch_size=16, executor=executor, threads=2)
+loop = iter(loader)
+next(loop)
+child = os.fork()
+if not child:
+    signal.alarm(200)  # a hang ends
+    said = 0
+    for use in (lambda: next(loop), lambda: iter(loader), lambda: loader.set_epoch(0)):
+        try:
+            use()
+        except SlipformError as error:
+            said += "fork" in str(error)
+    loader.close()
+    try:
+        with Loader(folder, augment=augment, batch_size=16, executor=executor, threads=2) as own:
+            said += len(list(own)) == len(own)
+    except SlipformError as error:
+        said += "fork" in str(error)
+    sys.exit(10 + said)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 14, status
+assert sum(1 for _ in loop) == len(loader) - 1  # the parent goes on
+loader.close()
+"""
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_a_forked_child_gets_an_error_instead_of_a_hang(shapes: Path, executor: str) -> None:
+    """Its parent's loader is refused; a loader of its own works, or says that it cannot."""
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK, str(shapes), executor],
+        check=True,
+        timeout=280,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
