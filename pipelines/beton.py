@@ -74,12 +74,14 @@ class Beton:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
-            with open_regular(self.path, DatasetError) as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self._identity = _identity(os.fstat(file.fileno()))
-        except ValueError as error:  # an empty file cannot be mapped
-            raise DatasetError(f"{self.path} is no beton: {error}.") from None
+        if not self.path.exists():
+            raise DatasetError(f"{self.path} does not exist. Run prep first.")
+        with open_regular(self.path, DatasetError) as file:
+            state = os.fstat(file.fileno())
+            if not state.st_size:  # it could not be mapped
+                raise DatasetError(f"{self.path} is no beton: it is empty. Run prep again.")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._identity = _identity(state)
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
         metadata = self._metadata()
         image, label = metadata["image"], metadata["label"]

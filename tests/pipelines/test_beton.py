@@ -92,7 +92,7 @@ def test_foreign_files(tmp_path: Path, content: bytes) -> None:
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="Run prep first"):
         Beton(tmp_path / "x.beton")
-    with pytest.raises(DatasetError, match="is no beton"):
+    with pytest.raises(DatasetError, match="is a folder, not a regular file"):
         Beton(tmp_path)
     with pytest.raises(DatasetError, match=r"holds no dataset\.json"):
         read_manifest(tmp_path)

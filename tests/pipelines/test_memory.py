@@ -1,0 +1,53 @@
+"""Large photos: decoded pixels are bounded by bytes, and small images keep their parts."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from slipform.pipelines.decoding.decoder import images_at_once
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.machine import peak_resident_bytes, resident_now
+from slipform.pipelines.plan.augmentation import Augmentation
+
+SPEC = Augmentation(image_size=64, crop="none")  # the whole of each image is decoded
+
+
+def test_how_many_images_a_thread_decodes_at_once() -> None:
+    def count(height: int, width: int) -> int:
+        sides = np.array([[20, 20], [height, width]], np.int32)
+        return images_at_once(sides[:, 0], sides[:, 1])
+
+    assert count(500, 375) == count(1000, 1000) == 32
+    assert count(3000, 4000) == 2
+    assert count(30_000, 20_000) == 1
+    assert images_at_once(np.zeros(0, np.int32), np.zeros(0, np.int32)) == 32
+
+
+def _peak(folder: Path, small: Path) -> tuple[int, list[float]]:
+    """Bytes that an epoch of the photos takes at their peak beyond what the same loader has left
+    behind on small images; means of the images."""
+    means = []
+    for data in (small, folder):
+        before = resident_now()
+        with Loader(data, augment=SPEC, batch_size=40, executor="host", threads=2) as loader:
+            means += [float(image.mean()) for batch in loader for image in batch.images]
+    return peak_resident_bytes() - before, means
+
+
+@pytest.mark.slow
+def test_twelve_megapixels_do_not_take_gigabytes(folders: ModuleType, tmp_path: Path) -> None:
+    """40 photos of 36 MB decoded, three threads: at most two each, where 32 each took 2.1 GiB."""
+    photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
+    little = folders.jpeg(folders.smooth(40, 30))
+    photos = folders.write_folder(tmp_path / "photos", [photo] * 40)
+    small = folders.write_folder(tmp_path / "small", [little] * 40)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        taken, means = process.submit(_peak, photos, small).result()
+    assert taken < 700 << 20, f"{taken / 2**20:.0f} MiB"
+    assert np.ptp(means[40:]) < 1e-4
