@@ -105,7 +105,8 @@ def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("reuse_buffers", [True, False])
 def test_an_exception_at_any_line(shapes: Path, executor: str, reuse_buffers: bool) -> None:
-    """Every line; a dozen of them for dali, which builds its graph anew each time."""
+    """Of the lines that three steps run, evenly: fewer where a recovery builds DALI's graphs."""
+    points = {"dali": 12, "host": 60, "resident": 150}
     want = _undisturbed(shapes)
     reached: list[str] = []
     with _loader(shapes, executor, reuse_buffers=reuse_buffers) as loader:
@@ -113,13 +114,13 @@ def test_an_exception_at_any_line(shapes: Path, executor: str, reuse_buffers: bo
         total = _count_lines(loader)
         assert total > 50
         reached.clear()
-        for number in range(1, total + 1, total // 12 if executor == "dali" else 1):
+        for number in range(1, total + 1, max(1, total // points[executor])):
             loader.set_epoch(number % 2)
             next(iter(loader))
             with suppress(_Injected):  # a part begun elsewhere may run fewer lines
                 _injected_part(loader, number, reached)
             _compare(loader, want)
-    assert len(set(reached)) > (5 if executor == "dali" else 50)
+    assert len(set(reached)) >= points[executor] // 3
 
 
 @pytest.mark.parametrize("executor", NAMES)
