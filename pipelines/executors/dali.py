@@ -167,6 +167,7 @@ class DaliExecutor:
             self.submit(job)
 
     def reset(self) -> None:
+        self._graph = None  # before the arrays that it may still read
         self._jobs.clear()
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
 
@@ -174,8 +175,8 @@ class DaliExecutor:
         return dict(self._seconds)
 
     def close(self) -> None:
-        self._jobs.clear()
         self._graph = None
+        self._jobs.clear()
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
