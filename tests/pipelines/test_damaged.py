@@ -74,10 +74,23 @@ HOSTILE = [
 def test_a_manifest(folder: Path) -> None:
     path = folder / FILE_NAME
     whole = path.read_bytes()
+    values: tuple[Any, ...] = (
+        None,
+        3,
+        "x",
+        [],
+        {},
+        [None],
+        {"train": 1},
+        [[]],
+        float("nan"),
+        True,
+        10**400,
+    )
     wrong = [
         json.dumps(json.loads(whole) | {key: value}).encode()
         for key in json.loads(whole)
-        for value in (None, 3, "x", [], {}, [None], {"train": 1}, [[]], float("nan"), True, 10**400)
+        for value in values
     ]
     for content in (*HOSTILE, *wrong, *_mutations(whole, 1500, 1)):
         path.write_bytes(content)
@@ -122,7 +135,7 @@ def test_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     write_profile(profile_path(), "key", {"executor": "host", "threads": 2, "prefetch": 3})
     whole = profile_path().read_bytes()
-    values = [None, [], {}, "x", -1, 2.5, True, 10**12]
+    values: list[Any] = [None, [], {}, "x", -1, 2.5, True, 10**12]
     wrong = [
         json.dumps({"version": 1, "profiles": {"key": {name: value}}}).encode()
         for name in ("executor", "threads", "prefetch")
@@ -194,9 +207,9 @@ def test_a_dataset_replaced_while_open_is_not_called_damaged(
         loop = iter(loader)
         next(loop)
         beton = Beton(folder / "train.beton")
-        with open(folder / "train.beton", "r+b") as file:
-            file.seek(int(beton.offsets[4]) + 200)
-            file.write(bytes(range(200)))
+        with open(folder / "train.beton", "r+b") as opened:
+            opened.seek(int(beton.offsets[4]) + 200)
+            opened.write(bytes(range(200)))
         os.utime(folder / "train.beton", ns=(1, 1))
         with pytest.raises(DatasetError, match="replaced or changed while it was open"):
             next(loop)
