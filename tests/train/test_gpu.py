@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
     pytest.mark.usefixtures("no_figures"),
+    # torch 2.11 warns where float32 is asked for without TF32, as these tests do.
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),
 ]
 Small = Callable[..., RunConfig]
 

@@ -38,13 +38,19 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
-def pick_compile(choice: Compile, device: torch.device) -> str | None:
+def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> str | None:
     """torch.compile's mode, or None for eager steps. "auto": on GPUs. On CPUs compiled nets ran at
     0.7 to 0.8 of eager speed at 224 px, after 36 s of compiling."""
     if choice == "graphs":
         if device.type != "cuda":
             raise ConfigError(
                 'train.compile = "graphs" needs an NVIDIA GPU. Use "auto", "on" or "off".'
+            )
+        if accumulate > 1:
+            # The first gradient lies in the graphs' own memory, and the next batch overwrites it.
+            raise ConfigError(
+                f'train.compile = "graphs" cannot add up gradients over train.accumulate ='
+                f' {accumulate} batches. Use train.compile = "on", or train.accumulate = 1.'
             )
         return "reduce-overhead"
     return "default" if choice == "on" or (choice == "auto" and device.type == "cuda") else None

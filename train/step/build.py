@@ -109,7 +109,7 @@ def make_functions(
         )
     forward: Forward = wrapped
     evaluate: Forward = evaluated
-    mode = pick_compile(config.train.compile, process.device)
+    mode = pick_compile(config.train.compile, process.device, config.train.accumulate)
     if mode:
         # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so
         # that its gradient exchange overlaps with the compiled backward pass.

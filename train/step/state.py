@@ -54,6 +54,18 @@ class Best:
     epoch: int = 0
 
 
+class Averages:
+    """The tensors of an averaged model beside those of the model: listing them takes longer than
+    launching their kernels. Loading weights changes them in place."""
+
+    def __init__(self, ema: nn.Module, model: nn.Module) -> None:
+        pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self.floats = [a for a, _ in floats], [b for _, b in floats]
+        self.others = [a for a, _ in others], [b for _, b in others]  # num_batches_tracked
+
+
 @dataclass
 class TrainState:
     """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged
@@ -69,6 +81,7 @@ class TrainState:
     best: Best = field(default_factory=Best)
     epochs_since_best: int = 0  # epochs since the best one, or since the weights went back to it
     best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
+    averages: Averages | None = None  # made by the first step that averages weights
 
     @property
     def evaluated(self) -> nn.Module:

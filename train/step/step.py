@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from slipform.models import freeze
 from slipform.pipelines.batch import Batch
 from slipform.train.step.metrics import Totals
-from slipform.train.step.state import StepFunctions, TrainState
+from slipform.train.step.state import Averages, StepFunctions, TrainState
 
 __all__ = [
     "StepResult",
@@ -95,11 +95,10 @@ def _update(state: TrainState) -> None:
     state.scaler.update()
     state.step += 1
     if state.ema is not None:
-        _average(
-            state.ema,
-            state.model,
-            min(state.functions.ema_decay, (1 + state.step) / (10 + state.step)),
-        )
+        if state.averages is None:
+            state.averages = Averages(state.ema, state.model)
+        decay = min(state.functions.ema_decay, (1 + state.step) / (10 + state.step))
+        _average(state.averages, decay)
 
 
 def set_train_mode(state: TrainState) -> None:
@@ -113,19 +112,16 @@ def zero_gradients(state: TrainState) -> None:
 
 
 @torch.no_grad()
-def _average(ema: nn.Module, model: nn.Module, decay: float) -> None:
+def _average(averages: Averages, decay: float) -> None:
     """ema = decay * ema + (1 - decay) * model, for all tensors of the state that are not integers.
 
     The decay rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
     ExponentialMovingAverage has it: else the random start would stay in the average for 1 / (1 -
     decay) steps.
     """
-    pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
-    averages = [(a, b) for a, b in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in averages], [b for _, b in averages], 1 - decay)
-    for a, b in pairs:
-        if not a.is_floating_point():  # BatchNorm's num_batches_tracked
-            a.copy_(b)
+    torch._foreach_lerp_(*averages.floats, 1 - decay)
+    if averages.others[0]:
+        torch._foreach_copy_(*averages.others)
 
 
 @torch.inference_mode()
@@ -137,7 +133,8 @@ def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
 def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
     """float32 [N, C]. With flip_test, the mean over each image and its mirror image."""
     with functions.autocast():
-        logits = functions.evaluate(images).float()
+        # A copy: with CUDA graphs the second call writes over what the first returned.
+        logits = functions.evaluate(images).to(torch.float32, copy=functions.flip_test)
         if functions.flip_test:
             logits = (logits + functions.evaluate(images.flip(3)).float()) / 2
     return logits

@@ -142,6 +142,21 @@ def test_evaluation_with_mirrored_images(small: Small) -> None:
     assert totals.result().num_images == 24
 
 
+def test_mirrored_images_may_come_back_in_the_same_memory(small: Small) -> None:
+    """As the outputs of CUDA graphs do, which the next call writes over."""
+    state = _state(small("train.flip_test=true"))
+    state.model.eval()
+    images = _batch().images
+    expected = predict_logits(state.functions, images)
+    memory = torch.empty(24, 6)
+
+    def evaluate(images: torch.Tensor) -> torch.Tensor:
+        return memory.copy_(state.model(images).detach())
+
+    found = predict_logits(replace(state.functions, evaluate=evaluate), images)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.slow  # the compiler takes most of a minute
 def test_compiled_is_eager(small: Small) -> None:
     eager, compiled = (

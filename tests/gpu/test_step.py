@@ -1,0 +1,86 @@
+"""Training steps on a GPU, as far as they can be shown on the meta device: what is refused, how
+many operations are launched, and that the host waits for none of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from slipform.models import registry
+from slipform.pipelines.batch import Batch
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.resolve import resolve
+from slipform.train.machine.device import pick_compile
+from slipform.train.machine.distributed import Process
+from slipform.train.step import build
+from slipform.train.step.step import train_step
+
+# Of which each launches a kernel; views, which launch none, are left out.
+VIEWS = ("view", "t.", "detach", "transpose", "permute", "slice", "select", "expand", "alias")
+
+
+def test_graphs_do_not_add_up_gradients() -> None:
+    gpu = torch.device("cuda", 0)
+    assert pick_compile("graphs", gpu) == "reduce-overhead"
+    assert pick_compile("on", gpu, accumulate=4) == "default"
+    with pytest.raises(ConfigError, match="accumulate"):
+        pick_compile("graphs", gpu, accumulate=4)
+
+
+class Launches(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(func).removeprefix("aten.")
+        if not name.startswith(VIEWS):
+            self.names[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _on_meta(*arguments: Any, **options: Any) -> nn.Module:
+    """registry.build, with tensors that have shapes only and stay where they are."""
+    with torch.device("meta"):
+        model = registry.build(*arguments, **options)
+    model.to = lambda *_, **__: model  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("sets", "budget"),
+    [
+        (["model.name=resnet18", "optimizer.momentum=0.9"], 210),
+        (["model.name=resnet18", "optimizer.momentum=0.9", "train.ema=0.99"], 215),
+    ],
+)
+def test_a_step_launches_few_kernels_and_waits_for_none(sets: list[str], budget: int) -> None:
+    config = resolve(None, [*sets, "train.compile=off", "train.precision=fp32"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The meta device has no fused form; one call for all tensors stands for it.
+        made = torch.optim.SGD.__init__
+
+        def foreach(self: Any, groups: Any, **options: Any) -> None:
+            made(self, groups, **{**options, "fused": False, "foreach": True})
+
+        patch.setattr(torch.optim.SGD, "__init__", foreach)
+        patch.setattr(build, "registry", SimpleNamespace(build=_on_meta))
+        state = build.build_state(config, num_classes=10, process=Process(torch.device("cpu")))
+    images = torch.empty(8, 224, 224, 3, device="meta").permute(0, 3, 1, 2)
+    labels = torch.zeros(8, dtype=torch.int64, device="meta")
+    batch = Batch(images, labels, torch.arange(8))
+    train_step(state, iter([batch]))
+    with Launches() as launches:
+        train_step(state, iter([batch]))
+    assert sum(launches.names.values()) <= budget, launches.names
+    assert not [
+        name for name in launches.names if "_local_scalar_dense" in name or "nonzero" in name
+    ]
