@@ -28,6 +28,8 @@ QUICK = {
     *("swin_t", "vit_b_32", *OWN),
 }
 SIZES = {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 84}
+# Their bodies with random weights give large features at 64 px; the head is torch's own.
+LARGE_FEATURES = ("regnet_y_128gf", "resnext101_64x4d")
 NETS = [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
     for name in (*OWN, *torchvision_nets.names())
@@ -58,7 +60,8 @@ def test_the_first_loss_is_that_of_chance(name: str) -> None:
     options = {"hidden": 256} if name in ("conv", "mlp_sigmoid") else {}  # quicker
     torch.manual_seed(0)
     model = build(ModelConfig(name, options=options), num_classes=CLASSES, image_size=size)
-    assert first_loss(model, _images(size)) == pytest.approx(math.log(CLASSES), rel=0.1)
+    bound = 0.3 if name in LARGE_FEATURES or name.endswith("_bn") else 0.1
+    assert first_loss(model, _images(size)) == pytest.approx(math.log(CLASSES), rel=bound)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mnasnet0_5", "resnet18", "squeezenet1_1"])
