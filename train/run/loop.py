@@ -19,8 +19,8 @@ from slipform.pipelines.loader import Loader
 from slipform.train.config.resolve import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
-from slipform.train.run.checkpoint import checkpoints
 from slipform.train.run.counters import EpochTotals, PendingMetrics, time_left
+from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.step.build import unfreeze
@@ -33,14 +33,10 @@ from slipform.train.step.step import set_train_mode, train_step, zero_gradients
 _STEPS_UNTIL_ESTIMATE = 10  # of the time that the run takes
 
 
-class Diverged(SlipformError):
-    """The loss or the weights are not finite any more."""
-
-
 def fit(
     config: RunConfig,
-    data: Path,
-    out: Path,
+    data: Path | str,
+    out: Path | str,
     *,
     device: str = "auto",
     resume: bool = False,
@@ -48,11 +44,34 @@ def fit(
     other_data: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train as `config` says on the dataset in `data`, write to the run folder `out`, return the
-    summary.
+    """Train a model on a dataset and write a run folder.
 
-    Raises Diverged, Interrupted (after a checkpoint was written) and the errors of wrong settings
-    and data.
+    Args:
+        config: All settings of the run.
+        data: The dataset folder.
+        out: The run folder to write.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        resume: Go on with the run in `out` from its last checkpoint.
+        overwrite: Replace the run that is in `out` already.
+        other_data: With resume: accept a dataset that is not the one of the run.
+        quiet: Print nothing.
+
+    Returns:
+        What summary.json holds: "test_accuracy" (a share in 0..1), "seconds" and more.
+
+    Raises:
+        Interrupted: After Ctrl-C or SIGTERM; a checkpoint was written.
+        SlipformError: Training diverged, or a setting, the data or the folder does not fit.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        recipe = sf.load_recipe("shapes/demo")
+        config = sf.resolve(recipe, ["train.epochs=1", "augment.image_size=32"])
+        summary = sf.fit(config, "data/shapes", "runs/second", quiet=True)
+        print(summary["test_accuracy"])
+        ```
     """
     with distributed.join(device) as process, watched() as stop_requested:
         run = open_run(
@@ -158,7 +177,7 @@ def _read_losses(run: Run) -> None:
     first_step = state.step - len(losses) + 1
     run.recorder.steps(first_step, state.epoch + 1, losses[:finite], pending.rates[:finite])
     if finite < len(losses):
-        raise _diverged(run, f"the loss of step {first_step + finite} is {losses[finite]}")
+        raise diverged(run, f"the loss of step {first_step + finite} is {losses[finite]}")
     for loss, right, images in zip(losses, correct, pending.images, strict=True):
         run.counters.epoch.add(loss, right * world_size, images)
     run.counters.pending = PendingMetrics()
@@ -169,7 +188,7 @@ def _end_epoch(run: Run) -> None:
     config, state = run.config.train, run.state
     result = _validate(run, run.val) if run.val is not None else None
     if result is not None and not math.isfinite(result.loss):
-        raise _diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
+        raise diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
     run.recorder.epoch(state.step, _epoch_line(run, result))
     run.counters.epoch = EpochTotals()
@@ -243,7 +262,7 @@ def _save(run: Run) -> None:
     after it."""
     _read_losses(run)
     if not run.state.is_finite():
-        raise _diverged(
+        raise diverged(
             run, f"after step {run.state.step} some weights are infinite or not a number"
         )
     run.save()
@@ -254,14 +273,4 @@ def _stop(run: Run) -> None:
     raise Interrupted(
         f"stopped after step {run.state.step}; a checkpoint is written. Go on with: train --resume"
         f" {run.folder}"
-    )
-
-
-def _diverged(run: Run, what: str) -> Diverged:
-    run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
-    saved = checkpoints(run.folder)
-    last = f"The checkpoint {saved[0]} is from before" if saved else "There is no checkpoint yet"
-    return Diverged(
-        f"training diverged: {what}. {last}. Try a lower optimizer.lr (it is"
-        f" {run.config.optimizer.lr}), schedule.warmup_epochs or train.clip_norm."
     )

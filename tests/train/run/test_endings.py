@@ -13,7 +13,8 @@ import torch
 from slipform.train.config.resolve import RunConfig
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.best import load_best
-from slipform.train.run.loop import Diverged, fit
+from slipform.train.run.divergence import Diverged
+from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
