@@ -18,10 +18,13 @@ from torch import Tensor
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 from slipform.pipelines.upload import upload_together
+
+_MAX_IMAGE_BYTES = 2**31 - 1  # the kernel's positions inside an image have 32 bits
 
 
 class ResidentGpuExecutor:
@@ -34,6 +37,12 @@ class ResidentGpuExecutor:
         self.depth = settings.depth
         self._beton, self._settings = beton, settings
         device = settings.device
+        largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
+        if largest > _MAX_IMAGE_BYTES:
+            raise ConfigError(
+                f"{beton.path} has an image of {largest} bytes of pixels; on a GPU resident takes"
+                f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
+            )
         began = time.perf_counter()
         decoded = decode_all(
             beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True

@@ -8,7 +8,7 @@ follow each other make neighboring tiles, so that stored pixels come from the ca
 
 Values along one axis are row or column vectors ([1, BX], [BY, 1]), so an axis-aligned sample has
 its weights computed once for each row and column and not for each pixel. Positions are clamped to
-the image, so loads need no mask. Positions inside an image have 32 bits (`MAX_IMAGE_BYTES`).
+the image, so loads need no mask. Positions inside an image have 32 bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-MAX_IMAGE_BYTES = 2**31 - 1
 NUM_FLOATS = 21  # of a sample: geometry 3 x 3, color 3 x 4
 NUM_INTS = 10  # of a sample: clip, erase (both x0, y0, x1, y1), reduced height and width
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import resident_gpu
 from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -91,6 +92,14 @@ def test_one_dimension_of_the_grid_takes_every_size(
     executor = _executor(beton, 1, image_size=4096)
     _calls(executor, beton, 1)
     assert set(kernel.grids) == {(256 * 128,)}
+
+
+def test_an_image_beyond_32_bits_is_refused(folders: ModuleType, tmp_path: Path) -> None:
+    path = Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)]))
+    beton = Beton(path / "train.beton")
+    beton.heights[0], beton.widths[0] = 30_000, 30_000
+    with pytest.raises(ConfigError, match="2700000000 bytes"):
+        _executor(beton, 1, image_size=8)
 
 
 def test_arrays_that_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
