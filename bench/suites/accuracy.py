@@ -100,7 +100,7 @@ def command(
     """
     from slipform.bench.race import speed_run
     from slipform.bench.result.environment import stamp
-    from slipform.train.config.resolve import load_recipe
+    from slipform.train.config.recipe import load_recipe
 
     if recipe:
         load_recipe(recipe)
@@ -199,7 +199,8 @@ def train_once(
     import psutil
 
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.resolve import load_recipe, resolve
+    from slipform.train.config.recipe import load_recipe
+    from slipform.train.config.resolve import resolve
     from slipform.train.run.loop import fit
     from slipform.train.run.record import read_metrics
 

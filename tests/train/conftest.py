@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from slipform.train.config.resolve import Recipe, RunConfig, resolve
+from slipform.train.config.recipe import Recipe
+from slipform.train.config.resolve import resolve
+from slipform.train.config.run_config import RunConfig
 
 SMALL = {
     "augment": {"image_size": 32, "resize": 40, "crop": "random", "flip": "horizontal"},

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slipform.pipelines.errors import Interrupted, SlipformError
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import loop
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit

@@ -170,7 +170,7 @@ def _sweep(
         raise click.UsageError(
             "--all starts processes of its own: start it without torchrun, with --jobs N."
         )
-    from slipform.train.config.resolve import load_runs
+    from slipform.train.config.recipe import load_runs
     from slipform.train.sweep.sweep import run_sweep
 
     loaded, only = load_runs(recipe)

@@ -14,31 +14,10 @@ from collections.abc import Iterable
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest
 from slipform.train.config.layers import Settings, laid_over, merged, nested
-from slipform.train.config.recipe import (
-    Recipe,
-    SweepRun,
-    load_recipe,
-    load_runs,
-    read_config,
-    recipe_names,
-)
+from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.run_config import RunConfig, check
-from slipform.train.config.toml import to_toml
 
-__all__ = [
-    "Recipe",
-    "RunConfig",
-    "SweepRun",
-    "check",
-    "dataset_defaults",
-    "defaults_note",
-    "load_recipe",
-    "load_runs",
-    "read_config",
-    "recipe_names",
-    "resolve",
-    "to_toml",
-]
+__all__ = ["dataset_defaults", "defaults_note", "resolve"]
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 128, 8
 

@@ -20,7 +20,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.export import export_model
 from slipform.train.inference.predict import BATCH_SIZE, Image, ImageBatch, as_list, read_batches
 from slipform.train.machine.device import pick_precision

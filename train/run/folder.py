@@ -13,7 +13,9 @@ from pathlib import Path
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import locked, open_regular, remove_orphans, write_whole
 from slipform.pipelines.manifest import Manifest, write_manifest
-from slipform.train.config.resolve import RunConfig, read_config, to_toml
+from slipform.train.config.recipe import read_config
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.toml import to_toml
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER
 from slipform.train.run.record import METRICS, SUMMARY

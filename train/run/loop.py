@@ -16,7 +16,7 @@ from torch import Tensor
 
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.pipelines.loader import Loader
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
 from slipform.train.run.counters import EpochTotals, PendingMetrics, time_left

@@ -18,7 +18,7 @@ from slipform.models import freeze
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.run import best, checkpoint, folder

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from slipform.pipelines.errors import SlipformError, printable
 from slipform.pipelines.files import open_regular, write_whole
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run.board import Board
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console

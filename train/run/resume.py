@@ -16,7 +16,8 @@ import torch
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.train.config.recipe import parse_config
-from slipform.train.config.resolve import RunConfig, to_toml
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters
 from slipform.train.step.state import TrainState

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slipform.pipelines.errors import Interrupted
-from slipform.train.config.resolve import RunConfig, SweepRun
+from slipform.train.config.recipe import SweepRun
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.interrupt import SWEEP, watched
 from slipform.train.run.record import METRICS, read_metrics, read_summary
 

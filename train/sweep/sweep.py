@@ -22,7 +22,8 @@ from slipform.models.imagenet import Unavailable, fetch_imagenet
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.files import locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
-from slipform.train.config.resolve import Recipe, SweepRun, resolve
+from slipform.train.config.recipe import Recipe, SweepRun
+from slipform.train.config.resolve import resolve
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes

@@ -17,7 +17,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from slipform.pipelines.files import write_whole
-from slipform.train.config.resolve import RunConfig, SweepRun
+from slipform.train.config.recipe import SweepRun
+from slipform.train.config.run_config import RunConfig
 from slipform.train.figures import sweep as plots_sweep
 from slipform.train.run.record import read_metrics, read_summary
 

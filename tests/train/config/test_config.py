@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest, SplitInfo
-from slipform.train.config.resolve import (
-    Recipe,
-    dataset_defaults,
-    defaults_note,
-    load_recipe,
-    read_config,
-    recipe_names,
-    resolve,
-    to_toml,
-)
+from slipform.train.config.recipe import Recipe, load_recipe, read_config, recipe_names
+from slipform.train.config.resolve import dataset_defaults, defaults_note, resolve
+from slipform.train.config.toml import to_toml
 from slipform.train.run.resume import differences
 
 

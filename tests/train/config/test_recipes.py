@@ -20,15 +20,9 @@ from slipform.models.registry import ModelConfig
 from slipform.models.weights import LoadReport
 from slipform.pipelines.loader import Loader
 from slipform.preprocess.cli import main as prep
-from slipform.train.config.resolve import (
-    Recipe,
-    RunConfig,
-    SweepRun,
-    load_recipe,
-    load_runs,
-    recipe_names,
-    resolve,
-)
+from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs, recipe_names
+from slipform.train.config.resolve import resolve
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.step import set_train_mode, train_step

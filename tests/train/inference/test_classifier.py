@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import predict
 from slipform.train.inference.classifier import Classifier, evaluate
 from slipform.train.run.loop import fit

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slipform.pipelines.manifest import read_manifest
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.autosize import find_batch_size, largest_power_of_two
 from slipform.train.run.loop import fit

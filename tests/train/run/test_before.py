@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from slipform.train.config.resolve import check, read_config
+from slipform.train.config.recipe import read_config
+from slipform.train.config.run_config import check
 from slipform.train.run.checkpoint import load_newest
 from slipform.train.run.loop import fit
 

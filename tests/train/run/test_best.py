@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.run.best import BEST, load_best
 from slipform.train.run.loop import fit

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.errors import Interrupted
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import loop
 from slipform.train.run.counters import Counters, EpochTotals, Timing, time_left
 from slipform.train.run.loop import fit

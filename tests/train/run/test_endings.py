@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.best import load_best
 from slipform.train.run.divergence import Diverged

@@ -15,7 +15,7 @@ import torch
 
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import locked
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import checkpoint, record
 from slipform.train.run.folder import LOCK, free_name, run_config
 from slipform.train.run.loop import fit

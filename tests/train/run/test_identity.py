@@ -11,7 +11,7 @@ import pytest
 
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import loop
 from slipform.train.run.identity import differences
 from slipform.train.run.loop import fit

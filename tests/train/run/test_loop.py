@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.manifest import read_manifest
-from slipform.train.config.resolve import RunConfig, load_recipe, resolve
+from slipform.train.config.recipe import load_recipe
+from slipform.train.config.resolve import resolve
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, Interrupted
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit

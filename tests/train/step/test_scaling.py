@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slipform.pipelines.batch import Batch
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step import build
 from slipform.train.step.state import TrainState

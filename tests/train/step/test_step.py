@@ -13,7 +13,7 @@ from torch import nn
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
 from slipform.train.step.metrics import Totals

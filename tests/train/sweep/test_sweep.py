@@ -16,7 +16,8 @@ from slipform.models.imagenet import Unavailable
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli
-from slipform.train.config.resolve import Recipe, SweepRun, load_recipe, load_runs, resolve
+from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
+from slipform.train.config.resolve import resolve
 from slipform.train.figures import records as plots_records
 from slipform.train.figures import sweep as plots_sweep
 from slipform.train.sweep.jobs import Job
