@@ -59,6 +59,14 @@ class Dataset:
         manifest: What `prep` says about it.
         classes: Names of the classes; a label is a position in it.
         splits: Names of the splits.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        data = sf.open_dataset("data/shapes")
+        assert len(data.beton("train")) == data.manifest.split("train").num_samples
+        ```
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -132,7 +140,13 @@ def open_dataset(folder: Path | str) -> Dataset:
         DatasetError: The folder is no dataset, or damaged.
 
     Example:
-        >>> data = open_dataset("data/shapes")
-        >>> data.classes[data.label("train", 0)], data.image("train", 0).shape
+        ```python
+        import slipform as sf
+
+        data = sf.open_dataset("data/shapes")
+        image, label = data.image("train", 0), data.label("train", 0)
+        assert image.dtype == "uint8" and image.ndim == 3
+        print(data, data.classes[label])
+        ```
     """
     return Dataset(folder)

@@ -69,7 +69,8 @@ def prepare(
         OSError: The disk is full or fails.
 
     Example:
-        >>> manifest = prepare("shapes", out="data/shapes", num_train=600)
+        >>> import slipform as sf
+        >>> manifest = sf.prepare("shapes", out="data/few-shapes", num_train=60)
         >>> manifest.num_classes
         6
     """

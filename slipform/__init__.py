@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slipform.models.spec import ModelConfig, register_model
     from slipform.pipelines.batch import Batch
     from slipform.pipelines.beton import Beton
+    from slipform.pipelines.dataset import Dataset, open_dataset
     from slipform.pipelines.errors import (
         ConfigError,
         DatasetError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.manifest import Manifest, read_manifest
     from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.plan.plan import Plan
+    from slipform.preprocess.prep import prepare
     from slipform.train.config.recipe import Recipe, load_recipe
     from slipform.train.config.resolve import resolve
     from slipform.train.config.run_config import RunConfig
@@ -47,6 +49,7 @@ __all__ = [
     "Beton",
     "Classifier",
     "ConfigError",
+    "Dataset",
     "DatasetError",
     "Evaluation",
     "Interrupted",
@@ -62,6 +65,8 @@ __all__ = [
     "evaluate",
     "fit",
     "load_recipe",
+    "open_dataset",
+    "prepare",
     "read_manifest",
     "register_model",
     "resolve",
@@ -72,6 +77,7 @@ _HOMES = {
     "models.spec": ("ModelConfig", "register_model"),
     "pipelines.batch": ("Batch",),
     "pipelines.beton": ("Beton",),
+    "pipelines.dataset": ("Dataset", "open_dataset"),
     "pipelines.errors": (
         "ConfigError",
         "DatasetError",
@@ -83,6 +89,7 @@ _HOMES = {
     "pipelines.manifest": ("Manifest", "read_manifest"),
     "pipelines.plan.augmentation": ("Augmentation",),
     "pipelines.plan.plan": ("Plan",),
+    "preprocess.prep": ("prepare",),
     "train.config.recipe": ("Recipe", "load_recipe"),
     "train.config.resolve": ("resolve",),
     "train.config.run_config": ("RunConfig",),
