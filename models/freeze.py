@@ -94,14 +94,20 @@ def apply(
         _set_requires_grad(model, select(model, freeze), False)
 
 
-def set_train_mode(model: nn.Module) -> None:
+def set_train_mode(model: nn.Module, frozen_norm: str = "fixed") -> None:
     """model.train(), except that BatchNorm whose own parameters are all frozen stays in evaluation
     mode.
 
     So a frozen layer computes what it computed when it was trained, and its running statistics do
     not move.
+
+    Args:
+        model: Changed in place.
+        frozen_norm: One of `spec.FROZEN_NORMS`; with "batch" there is no exception.
     """
     model.train()
+    if frozen_norm == "batch":
+        return
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             learns = [parameter.requires_grad for parameter in module.parameters(recurse=False)]

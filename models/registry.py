@@ -116,5 +116,5 @@ def build(
         report = weights.load_weights(model, config.weights, config.name)
         (on_load or weights.log_report)(report)
     freeze.apply(model, freeze=config.freeze, train_layers=config.train_layers)
-    freeze.set_train_mode(model)
+    freeze.set_train_mode(model, config.frozen_norm)
     return model

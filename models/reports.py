@@ -3,7 +3,8 @@
 Report D, on CIFAR-100: `conv` and `mlp_sigmoid`. Report E, on MNIST and CIFAR-10: `cnn`,
 `conv_blocks`, `fc` and `fc10`. Where a report prints no widths, the widths here are choices, said
 at the net. Each net has the parts `features` and `classifier`; the classifier's inputs follow from
-the image size. MNIST is stored as RGB: 28 px give a fully connected net 2,352 inputs, not 784.
+the image size. MNIST is stored as RGB with three equal channels: with `gray` a net takes the first
+of them, so that a fully connected net has 784 inputs at 28 px, and 2,352 without.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from slipform.models.probe import output_shape
 from slipform.models.spec import net
@@ -21,17 +23,40 @@ from slipform.models.spec import net
 FC_WIDTHS = {"normal": (256, 128), "larger": (1024, 512)}
 
 
-def _with_classifier(features: nn.Sequential, *classifier: nn.Module) -> nn.Module:
-    """features, flatten, classifier as one net."""
+class FirstChannel(nn.Module):
+    """Images [N, C, S, S] -> [N, 1, S, S]: their first channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1]
+
+
+class TestDropout(nn.Dropout):
+    """Dropout that stays active in evaluation, as functional dropout without its training flag in
+    PyTorch 1.0. Evaluation draws random numbers, so two of them differ."""
+
+    __test__ = False  # no test, whatever pytest makes of the name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(x, self.p, training=True)
+
+
+def _with_classifier(
+    features: nn.Sequential, *classifier: nn.Module, gray: bool = False
+) -> nn.Module:
+    """features, flatten, classifier as one net; gray: on the first channel."""
+    parts = OrderedDict[str, nn.Module](channel=FirstChannel()) if gray else OrderedDict()
     return nn.Sequential(
-        OrderedDict(features=features, flatten=nn.Flatten(), classifier=nn.Sequential(*classifier))
+        parts
+        | OrderedDict(
+            features=features, flatten=nn.Flatten(), classifier=nn.Sequential(*classifier)
+        )
     )
 
 
-def _num_features(features: nn.Module, image_size: int) -> int:
+def _num_features(features: nn.Module, image_size: int, channels: int = 3) -> int:
     """How many numbers `features` makes of one image. Raises RuntimeError where the image is too
     small."""
-    return output_shape(features, 1, 3, image_size, image_size).numel()
+    return output_shape(features, 1, channels, image_size, image_size).numel()
 
 
 def _mlp(
@@ -40,9 +65,10 @@ def _mlp(
     activation: Callable[[], nn.Module],
     *,
     norm: bool = False,
+    gray: bool = False,
 ) -> nn.Module:
     """Flatten, then linear layers of the given widths, the first being the number of inputs, with
-    `activation` between."""
+    `activation` between; gray: on the first channel."""
     features: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         features += [
@@ -51,8 +77,12 @@ def _mlp(
             activation(),
         ]
     classifier = nn.Linear(widths[-1], num_classes)
+    parts = OrderedDict[str, nn.Module](channel=FirstChannel()) if gray else OrderedDict()
     return nn.Sequential(
-        OrderedDict(flatten=nn.Flatten(), features=nn.Sequential(*features), classifier=classifier)
+        parts
+        | OrderedDict(
+            flatten=nn.Flatten(), features=nn.Sequential(*features), classifier=classifier
+        )
     )
 
 
@@ -66,12 +96,13 @@ def conv(
     hidden: int = 4096,
     batch_norm: bool = False,
     dropout: float = 0.0,
+    test_dropout: bool = False,
 ) -> nn.Module:
     """Report D's net: 5x5 of stride 2, two 3x3, a final 3x3, ReLU after each, one 2x2 max pool, two
     linear layers.
 
     No padding: 32 px become 14, 12, 10, 8 and, pooled, 4. batch_norm: after each convolution.
-    dropout: on the hidden layer.
+    dropout: on the hidden layer; test_dropout: it stays active in evaluation.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -89,9 +120,8 @@ def conv(
         before = after
     features = nn.Sequential(*layers, nn.MaxPool2d(2))
     first = nn.Linear(_num_features(features, image_size), hidden)
-    return _with_classifier(
-        features, first, nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, num_classes)
-    )
+    drop = TestDropout(dropout) if test_dropout else nn.Dropout(dropout)
+    return _with_classifier(features, first, nn.ReLU(), drop, nn.Linear(hidden, num_classes))
 
 
 @net
@@ -102,26 +132,41 @@ def cnn(
     kernel_sizes: tuple[int, int] = (3, 3),
     pool: Literal["max", "avg", "stride"] = "max",
     dilation: int = 1,
+    pools: Literal["each", "last"] = "each",
+    widths: tuple[int, int, int, int] = (6, 16, 120, 84),
+    gray: bool = False,
 ) -> nn.Module:
-    """Report E's net: two convolutions and three linear layers, with ReLU and, after each
-    convolution, a 2x2 pool.
+    """Report E's net: two convolutions and three linear layers, with ReLU between and 2x2 pools.
 
-    Widths 6, 16, 120, 84 are LeNet-5's (LeCun et al., 1998); the report prints none. No padding.
-    pool "stride": no pool, the convolutions have stride 2.
+    widths: of the convolutions and of the hidden linear layers. The report prints none; the default
+    is LeNet-5's (LeCun et al., 1998). pools: after each convolution, or after the last only. pool
+    "stride": no pool, the convolution before it has stride 2. dilation: of both convolutions. gray:
+    one input channel. No padding.
     """
-    pools = {"max": nn.MaxPool2d(2), "avg": nn.AvgPool2d(2), "stride": nn.Identity()}
+    kinds = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "stride": nn.Identity}
+    first_width, last_width, *hidden = widths
+    channels = 1 if gray else 3
     layers: list[nn.Module] = []
-    for before, after, kernel_size in zip((3, 6), (6, 16), kernel_sizes, strict=True):
-        stride = 2 if pool == "stride" else 1
+    for before, after, kernel_size, is_last in zip(
+        (channels, first_width), (first_width, last_width), kernel_sizes, (False, True), strict=True
+    ):
+        pooled = pools == "each" or is_last
+        stride = 2 if pooled and pool == "stride" else 1
         layers += [
             nn.Conv2d(before, after, kernel_size, stride, dilation=dilation),
             nn.ReLU(),
-            pools[pool],
+            kinds[pool](2) if pooled else nn.Identity(),
         ]
     features = nn.Sequential(*layers)
-    first = nn.Linear(_num_features(features, image_size), 120)
+    first = nn.Linear(_num_features(features, image_size, channels), hidden[0])
     return _with_classifier(
-        features, first, nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes)
+        features,
+        first,
+        nn.ReLU(),
+        nn.Linear(hidden[0], hidden[1]),
+        nn.ReLU(),
+        nn.Linear(hidden[1], num_classes),
+        gray=gray,
     )
 
 
@@ -133,21 +178,24 @@ def conv_blocks(
     widths: tuple[int, int] = (64, 128),
     hidden: int = 512,
     dropout: float = 0.25,
+    norms: Literal[1, 2] = 2,
 ) -> nn.Module:
     """Report E's own net: two blocks of two 3x3 convolutions, batch norm, max pool and dropout,
     then two linear layers. It has 4 million parameters at 32 px and 206 million at 224 px.
 
-    The report prints no widths. Padding keeps the size, so that the pools alone halve it; batch
-    norm and ReLU follow each convolution; the dropout is the same after each block and on the
-    hidden layer.
+    The report prints no widths. Padding keeps the size, so that the pools alone halve it; ReLU
+    follows each convolution; the dropout is the same after each block and on the hidden layer.
+    norms: batch norm after the second convolution of a block (1), as the report has it, or after
+    each (2).
     """
     layers: list[nn.Module] = []
     before = 3
     for width in widths:
-        for _ in range(2):
+        for number in (1, 2):
+            norm = norms == 2 or number == 2
             layers += [
-                nn.Conv2d(before, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
+                nn.Conv2d(before, width, 3, padding=1, bias=not norm),
+                *([nn.BatchNorm2d(width)] if norm else []),
                 nn.ReLU(),
             ]
             before = width
@@ -174,17 +222,19 @@ def fc(
     norm: bool = False,
     size: Literal["normal", "larger"] = "normal",
     depth: Literal["normal", "deeper"] = "normal",
+    gray: bool = False,
 ) -> nn.Module:
     """Three linear layers with ReLU between (report E).
 
     norm: batch norm after each hidden layer. size: 256 and 128 hidden neurons, or 1024 and 512.
     depth "deeper": each hidden layer becomes two of half its width, so the same neurons over five
-    layers.
+    layers. gray: one input channel.
     """
     hidden: tuple[int, ...] = FC_WIDTHS[size]
     if depth == "deeper":
         hidden = tuple(width // 2 for width in hidden for _ in range(2))
-    return _mlp((3 * image_size**2, *hidden), num_classes, nn.ReLU, norm=norm)
+    inputs = (1 if gray else 3) * image_size**2
+    return _mlp((inputs, *hidden), num_classes, nn.ReLU, norm=norm, gray=gray)
 
 
 @net

@@ -18,9 +18,10 @@ from slipform.pipelines.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
+__all__ = ["FROZEN_NORMS", "HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
 
 HEADS = ("linear", "mlp")
+FROZEN_NORMS = ("fixed", "batch")
 _OLD_NAMES = {"custom": "conv_blocks"}  # recipes and run folders may still hold these
 Builder = Callable[..., "nn.Module"]
 
@@ -38,10 +39,13 @@ class ModelConfig:
         freeze: Layers that do not learn: dotted names, "head", "all_but_head", "none". A list, or
             one string with commas.
         train_layers: The other way round: only these layers learn.
+        frozen_norm: What frozen BatchNorm computes in training. "fixed": what it computes in
+            evaluation, and its running statistics stay. "batch": it normalizes by the batch and
+            its running statistics move, as where code sets requires_grad = False and no more.
         options: Keyword arguments of the net's builder, such as width = 32.
 
     Raises:
-        ConfigError: An unknown head, or both freeze and train_layers.
+        ConfigError: An unknown head or frozen_norm, or both freeze and train_layers.
 
     Example:
         >>> import slipform as sf
@@ -57,12 +61,15 @@ class ModelConfig:
     small_input: bool = False
     freeze: str | tuple[str, ...] = ()
     train_layers: str | tuple[str, ...] = ()
+    frozen_norm: str = "fixed"
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", _OLD_NAMES.get(self.name, self.name))
         if self.head not in HEADS:
             raise unknown("model.head", self.head, HEADS)
+        if self.frozen_norm not in FROZEN_NORMS:
+            raise unknown("model.frozen_norm", self.frozen_norm, FROZEN_NORMS)
         if self.freeze and self.train_layers:
             raise ConfigError(
                 "model.freeze and model.train_layers say the same thing in two ways: give one of"

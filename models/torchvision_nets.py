@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ _OPTIONS = {
     "drop_rate": float,
     "zero_init_residual": bool,
 }
+_SmallStem = Literal["convolution", "pool"]
 
 
 @cache
@@ -43,7 +44,8 @@ def find(name: str, *, small_input: bool) -> Net:
         small_input: Give it a stem for images of about 32 px.
 
     Returns:
-        The builder. Its options are those of _OPTIONS that the model's class has.
+        The builder. Its options are those of _OPTIONS that the model's class has; with small_input
+        AlexNet has small_stem too, see `shrink_stem`.
 
     Raises:
         ConfigError: small_input is asked for and the model has no such stem.
@@ -62,7 +64,13 @@ def find(name: str, *, small_input: bool) -> Net:
     model_class = inspect.signature(function, eval_str=True).return_annotation
     settings = inspect.signature(model_class).parameters
 
-    def build(*, num_classes: int, image_size: int, **options: Any) -> nn.Module:
+    def build(
+        *,
+        num_classes: int,
+        image_size: int,
+        small_stem: _SmallStem = "convolution",
+        **options: Any,
+    ) -> nn.Module:
         # Settings that follow from ours. googlenet and inception_v3: no auxiliary heads, so that
         # every net has one output; transform_input as their ImageNet weights want it, in every
         # case, so that weights move between runs.
@@ -76,13 +84,16 @@ def find(name: str, *, small_input: bool) -> Net:
         given = {key: value for key, value in derived.items() if key in settings}
         model: nn.Module = function(weights=None, num_classes=num_classes, **given, **options)
         if small_input:
-            shrink_stem(model)
+            shrink_stem(model, small_stem)
         elif isinstance(model, (torchvision.models.AlexNet, torchvision.models.VGG)):
             model.avgpool = AveragePool(model.avgpool.output_size)
         limit_head(model)
         return model
 
-    return Net(build, {key: kind for key, kind in _OPTIONS.items() if key in settings})
+    kinds: dict[str, Any] = {key: kind for key, kind in _OPTIONS.items() if key in settings}
+    if small_input and name == "alexnet":
+        kinds["small_stem"] = _SmallStem
+    return Net(build, kinds)
 
 
 class AveragePool(nn.AdaptiveAvgPool2d):
@@ -95,17 +106,19 @@ class AveragePool(nn.AdaptiveAvgPool2d):
         return super().forward(x)
 
 
-def shrink_stem(model: nn.Module) -> None:
+def shrink_stem(model: nn.Module, small_stem: _SmallStem = "convolution") -> None:
     """Change a ResNet, AlexNet or VGG in place so that it suits images of about 32 px.
 
-    ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet:
-    the first convolution's stride goes from 4 to 1 with "same" padding, so that the three max pools
-    leave 3x3; all weights keep their shapes. VGG: the last feature map, 1x1 at 32 px, goes to the
-    classifier as it is and not repeated 7x7 times: the first linear layer has 512 inputs in place
-    of 25,088.
+    ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet,
+    whose weights keep their shapes: the first convolution's stride goes from 4 to 1 with "same"
+    padding, so that the three max pools leave 3x3; or the first max pool gets stride 1 and padding
+    1, so that it keeps the 7x7 that the convolution leaves and the other two make them 1x1. VGG:
+    the last feature map, 1x1 at 32 px, goes to the classifier as it is and not repeated 7x7 times:
+    the first linear layer has 512 inputs in place of 25,088.
 
     Args:
         model: A net of torchvision whose name starts with one of SMALL_INPUT.
+        small_stem: What changes in AlexNet: "convolution" or "pool", the first of each.
     """
     import torchvision
 
@@ -117,8 +130,11 @@ def shrink_stem(model: nn.Module) -> None:
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
     elif isinstance(model, torchvision.models.AlexNet):
-        model.features[0].stride = (1, 1)
-        model.features[0].padding = (5, 5)
+        if small_stem == "pool":
+            model.features[2] = nn.MaxPool2d(3, stride=1, padding=1)
+        else:
+            model.features[0].stride = (1, 1)
+            model.features[0].padding = (5, 5)
     else:
         assert isinstance(model, torchvision.models.VGG)
         model.avgpool = nn.AdaptiveAvgPool2d(1)

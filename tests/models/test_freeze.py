@@ -99,6 +99,23 @@ def test_frozen_batch_norm_computes_what_it_did_in_evaluation() -> None:
     torch.testing.assert_close(training, model.eval()(images))
 
 
+def test_frozen_batch_norm_may_go_on_normalizing_by_the_batch() -> None:
+    """As plain code does it: no gradient, the net in training mode."""
+    model = tiny(freeze="features", frozen_norm="batch")
+    plain = copy.deepcopy(model).train()
+    images = torch.randn(4, 3, 32, 32) + 3
+    torch.testing.assert_close(model(images), plain(images))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, plain.state_dict()[name])
+    assert model.get_buffer("features.1.running_mean").abs().max() > 0
+    step(model)
+    assert torch.equal(
+        model.get_parameter("features.1.weight"), plain.get_parameter("features.1.weight")
+    )
+    with pytest.raises(ConfigError, match=r"model\.frozen_norm"):
+        tiny(frozen_norm="moving")
+
+
 def test_batch_norm_with_one_learning_parameter_stays_in_training_mode() -> None:
     model = tiny(freeze="features.1.weight")
     assert model.get_submodule("features.1").training

@@ -87,7 +87,7 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
     if config.train.unfreeze_at_epoch:
         model.train()  # frozen BatchNorm learns later
     probe.check_batch_of_one(model, config.augment.image_size)
-    freeze.set_train_mode(model)
+    freeze.set_train_mode(model, config.model.frozen_norm)
 
 
 def make_functions(
@@ -126,6 +126,7 @@ def make_functions(
         clip_norm=config.train.clip_norm,
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
+        frozen_norm=config.model.frozen_norm,
         compiled=mode is not None,
         **({"no_sync": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
@@ -134,7 +135,7 @@ def make_functions(
 def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
     """From here on every layer learns."""
     freeze.unfreeze(state.model)
-    freeze.set_train_mode(state.model)
+    freeze.set_train_mode(state.model, config.model.frozen_norm)
     torch.compiler.reset()
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
     gc.collect()  # the old DDP goes, and with it its hooks on the gradients

@@ -35,6 +35,7 @@ class StepFunctions:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     flip_test: bool = False
+    frozen_norm: str = "fixed"  # model.frozen_norm
     compiled: bool = False
     no_sync: Callable[[], AbstractContextManager[Any]] = (
         nullcontext  # DDP's no_sync: gradients stay on this process

@@ -102,8 +102,8 @@ def _update(state: TrainState) -> None:
 
 
 def set_train_mode(state: TrainState) -> None:
-    """Training mode, frozen BatchNorm excepted."""
-    freeze.set_train_mode(state.model)
+    """Training mode, frozen BatchNorm excepted where the configuration says so."""
+    freeze.set_train_mode(state.model, state.functions.frozen_norm)
 
 
 def zero_gradients(state: TrainState) -> None:
