@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError, unknown
 from slipform.pipelines.files import replacing
 
@@ -61,12 +62,8 @@ def export_model(
 
 
 def _safetensors(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
-    from safetensors.torch import load_file, save_file
-
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path, metadata
-    )
-    result: Tensor = torch.func.functional_call(model, load_file(path), (images,))
+    write_weights(path, model.state_dict(), metadata)
+    result: Tensor = torch.func.functional_call(model, read_weights(path)[0], (images,))
     return result
 
 
