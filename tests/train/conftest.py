@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,20 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipform.train.figures.result.curves", lambda *_: Path())
     monkeypatch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
     monkeypatch.setattr("slipform.train.figures.records.all_of_records", lambda *_: [])
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """`with full_disk(1000)`: no file of this process can grow beyond 1000 bytes. write() fails as
+    on a full disk, with EFBIG; on a disk that stays full each further write fails, too."""
+
+    @contextmanager
+    def full(free_bytes: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full

@@ -37,11 +37,13 @@ def validate(
     result = classifier.evaluate(data, split)
     if figures is not None:
         from slipform.train.figures import result as plots
+        from slipform.train.run.folder import locked_if_run
 
         with classifier.open_split(data, split) as loader:
             image = next(iter(loader)).images[:1].clone()
-        plots.curves(run, figures)
-        plots.all_of_result(figures, classifier.model, image, result, classifier.classes)
+        with locked_if_run(figures):
+            plots.curves(run, figures)
+            plots.all_of_result(figures, classifier.model, image, result, classifier.classes)
     values: dict[str, Any] = {
         "split": split,
         "images": result.num_images,

@@ -26,7 +26,7 @@ from slipform.train.inference.predict import BATCH_SIZE, Image, ImageBatch, as_l
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run.best import copy_weights, load_best
-from slipform.train.run.folder import run_config
+from slipform.train.run.folder import locked_if_run, run_config
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import count
 from slipform.train.step.loss import make_loss
@@ -247,8 +247,9 @@ class Classifier:
             The path of the file.
 
         Raises:
-            SlipformError: A package is missing, the place cannot be written, or the file gives
-                other logits than the model. Nothing is written then.
+            SlipformError: A package is missing, another process works in the run folder that would
+                hold the file, or the file gives other logits than the model. Nothing is written.
+            OSError: The place cannot be written.
 
         Example:
             `path = classifier.export("onnx", "model.onnx")`
@@ -265,7 +266,8 @@ class Classifier:
             "normalize": json.dumps(self.spec.normalize),
         }
         folder = Path(out) if out is not None else self.folder
-        return export_model(self.model, self.spec.image_size, metadata, format, folder)
+        with locked_if_run(folder if folder.is_dir() else folder.parent):
+            return export_model(self.model, self.spec.image_size, metadata, format, folder)
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:

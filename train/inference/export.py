@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError, unknown
 from slipform.pipelines.files import replacing
+from slipform.train.run.torch_file import torch_file
 
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
 TOLERANCE = 1e-3  # of the largest logit: other kernels add in another order, and nothing more
@@ -40,8 +41,9 @@ def export_model(
         The file's path, and the largest difference of a logit between file and model.
 
     Raises:
-        SlipformError: There is no such format, a package is missing, the place cannot be written,
-            or the file gives other logits than the model.
+        SlipformError: There is no such format, a package is missing, or the file gives other
+            logits than the model.
+        OSError: The place cannot be written; the error names `out`.
     """
     if format not in NAMES:
         raise unknown("format", format, NAMES)
@@ -70,7 +72,7 @@ def _safetensors(model: nn.Module, images: Tensor, metadata: dict[str, str], pat
 def _torch_export(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
-    with open(path, "wb") as file:
+    with torch_file(path) as file:
         torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
     with open(path, "rb") as file:
         result: Tensor = torch.export.load(file).module()(images)

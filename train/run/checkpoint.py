@@ -13,40 +13,17 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, replacing, sync_folder
+from slipform.train.run.torch_file import torch_file
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
 _CHUNK_BYTES = 1 << 20
-
-
-class _Checksummed:
-    """A file that knows the CRC-32 of what was written to it, and why a write failed.
-
-    torch.save writes front to back, so no second reading is needed. It turns a failed write into an
-    error without the system's reason.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.crc = 0
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        self.crc = zlib.crc32(data, self.crc)
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
@@ -56,13 +33,9 @@ def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         whole = folder / "whole.pt"  # its checksum is known only when it is written
-        with replacing(whole) as temporary, open(temporary, "wb") as file:
-            checked = _Checksummed(file)
-            try:
-                torch.save(content, cast(IO[bytes], checked))
-            except RuntimeError as error:
-                raise checked.error or error from None
-        path = folder / f"step-{step:08d}-{checked.crc:08x}.pt"
+        with replacing(whole) as temporary, torch_file(temporary) as file:
+            torch.save(content, file)
+        path = folder / f"step-{step:08d}-{file.crc:08x}.pt"
         os.replace(whole, path)
         sync_folder(folder)
         for old in checkpoints(run)[keep:]:

@@ -7,7 +7,8 @@ In: a path. Out: the folder made and locked, or a clear word why not; `config.to
 from __future__ import annotations
 
 import shutil
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, SlipformError
@@ -23,6 +24,7 @@ from slipform.train.run.record import METRICS, SUMMARY
 CONFIG = "config.toml"
 FIGURES = "figures"
 LOCK = ".lock"
+_HOLDER = "another train, export or validate"
 
 
 def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
@@ -58,9 +60,29 @@ def prepare(
 
 def _lock(run: Path, held: ExitStack) -> None:
     """Hold the folder; nobody else writes there now, so what killed processes left can go."""
-    held.enter_context(locked(run / LOCK, "another train or export"))
+    held.enter_context(locked(run / LOCK, _HOLDER))
     for folder in (run, run / FOLDER, run / FIGURES):
         remove_orphans(folder)
+
+
+@contextmanager
+def locked_if_run(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run while another command than train writes to `folder`.
+
+    A train that starts meanwhile would remove the command's temporary files.
+
+    Args:
+        folder: A run folder, or a folder directly in one; any other folder is not locked.
+
+    Raises:
+        SlipformError: Another process works in the run.
+    """
+    with ExitStack() as held:
+        for run in (folder, folder.parent):
+            if (run / CONFIG).is_file():
+                held.enter_context(locked(run / LOCK, _HOLDER))
+                break
+        yield
 
 
 def _clear(run: Path) -> None:

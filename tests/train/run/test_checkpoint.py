@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,6 @@ def _content(step: int) -> dict[str, Any]:
         "best": None,
         "list": [1, 2.5],
     }
-
-
-@contextmanager
-def _disk_with(free_bytes: int) -> Iterator[None]:
-    """The kernel refuses to write a file beyond this size, as it does when a disk is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_the_newest_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
@@ -80,10 +68,13 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path, pytest.fail) is None
 
 
-def test_a_full_disk_leaves_the_old_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("free_bytes", [0, 500, 2000])
+def test_a_full_disk_leaves_the_old_ones(
+    free_bytes: int, full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path
+) -> None:
     old = checkpoint.save(tmp_path, 1, _content(1), keep=1)
     save_best(tmp_path, {"w": torch.ones(10)}, {})
-    with _disk_with(2000):
+    with full_disk(free_bytes):
         with pytest.raises(SlipformError, match=r"File too large"):
             checkpoint.save(tmp_path, 2, _content(2), keep=1)
         with pytest.raises(SlipformError, match=r"File too large"):

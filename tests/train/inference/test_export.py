@@ -1,0 +1,99 @@
+"""Exported files: read back, whole or not there, never written into a folder that another process
+works in."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from slipform.models import registry
+from slipform.models.registry import ModelConfig
+from slipform.models.weight_file import read_weights
+from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.files import locked
+from slipform.train.inference.export import NAMES, export_model
+from slipform.train.run.folder import CONFIG, LOCK, locked_if_run
+
+FullDisk = Callable[[int], AbstractContextManager[None]]
+METADATA = {"model": "tiny", "classes": '["a", "b"]'}
+FORMATS = [
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(
+                importlib.util.find_spec("onnxruntime") is None, reason="needs onnxruntime"
+            ),
+        ]
+        if name == "onnx"
+        else [],
+    )
+    for name in NAMES
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return registry.build(ModelConfig("tiny"), num_classes=2, image_size=32).eval()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_full_disk_leaves_what_was_there_and_names_the_file(
+    format: str, existed: bool, model: nn.Module, full_disk: FullDisk, tmp_path: Path
+) -> None:
+    path = tmp_path / "m"
+    if existed:
+        path.write_bytes(b"before")
+
+    def export() -> None:
+        with full_disk(1000):
+            export_model(model, 32, METADATA, format, path)
+
+    result = CliRunner().invoke(Command("export", callback=export))
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert str(path) in result.output
+    assert [file.name for file in tmp_path.iterdir()] == (["m"] if existed else [])
+    assert not existed or path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_is_the_disk_s_own_error(
+    format: str, model: nn.Module, full_disk: FullDisk, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="m") as caught, full_disk(1000):
+        export_model(model, 32, METADATA, format, tmp_path / "m")
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "m"))
+
+
+def test_safetensors_hold_the_weights(model: nn.Module, tmp_path: Path) -> None:
+    path, difference = export_model(model, 32, METADATA, "safetensors", tmp_path)
+    weights, metadata = read_weights(path)
+    assert difference == 0
+    assert metadata == METADATA
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("below", [".", "figures"])
+def test_a_run_is_locked_while_others_write_to_it(below: str, tmp_path: Path) -> None:
+    folder = tmp_path / below
+    folder.mkdir(exist_ok=True)
+    with locked_if_run(folder):
+        assert not (tmp_path / LOCK).exists()  # no run yet
+    (tmp_path / CONFIG).touch()
+    refused = pytest.raises(SlipformError, match=f"is working in {tmp_path}")
+    with locked_if_run(folder), refused, locked(tmp_path / LOCK, "another train"):
+        pytest.fail("two hold it")
+    refused = pytest.raises(SlipformError, match=f"is working in {tmp_path}")
+    with locked(tmp_path / LOCK, "another train"), refused, locked_if_run(folder):
+        pytest.fail("two hold it")
