@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+RUN_FILE = "config.toml"  # in a run folder
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a recipe.
 
+    A run folder's config.toml is a recipe too: it starts the same run again. Version 0.1 wrote
+    settings into it that the optimizer, schedule or loss does not read; these are left out.
+
     Args:
         name_or_path: A name of `recipe_names`, or the path of a file that ends in ".toml".
 
@@ -106,6 +110,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         if not text.endswith(".toml"):
             raise unknown("recipe", text, recipe_names())
     base = _read(path)
+    if path.name == RUN_FILE:
+        base = without_other_variants(current(base))
     runs = base.pop("runs", [])
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
         raise ConfigError(f'{path}: "runs" is a list of tables: write [[runs]] before each')
@@ -152,16 +158,13 @@ def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
 def run_recipe(config_file: Path) -> Recipe:
     """A run folder's config.toml as a recipe, to resume the run with other settings.
 
-    Run folders of version 0.1 hold settings that their optimizer, schedule or loss does not read;
-    these are left out.
-
     Raises:
-        ConfigError: There is no such file, or it is no valid TOML.
+        ConfigError: There is no such file, or it is empty or no valid TOML.
     """
     recipe = load_recipe(config_file)
     if not recipe.base:
         raise ConfigError(f"{config_file} is empty: the run folder is damaged")
-    return replace(recipe, base=without_other_variants(current(recipe.base)))
+    return recipe
 
 
 def read_config(config_file: Path) -> RunConfig:

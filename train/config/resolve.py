@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest
 from slipform.train.config.layers import Settings, laid_over, merged, nested
-from slipform.train.config.recipe import Recipe, SweepRun
+from slipform.train.config.recipe import Recipe, SweepRun, load_recipe
 from slipform.train.config.run_config import RunConfig, check
 
 __all__ = ["dataset_defaults", "defaults_note", "resolve"]
@@ -117,8 +117,13 @@ def defaults_note(config: RunConfig, manifest: Manifest) -> str:
             " change it with --set train.batch_size=N)"
         )
     if model.weights == "none" and config.augment.image_size >= 128:
+        from slipform.models.imagenet import cached_imagenet  # imports torch
+
+        name = load_recipe("finetune").base["model"]["name"]
+        place = "are on this machine" if cached_imagenet(name) else "are fetched once"
         lines.append(
             "photographs train faster and better from pretrained weights: --recipe finetune"
+            f" (the weights of {name} {place})"
         )
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
 
-__all__ = ["Counters", "EpochTotals", "PendingMetrics", "Span", "Timing", "time_left"]
+__all__ = ["Counters", "EpochTotals", "PendingMetrics", "Span", "Timing", "advice"]
 
 _WORTH_SAYING = 600.0  # seconds: a shorter run needs no advice
 
@@ -156,13 +156,17 @@ class Counters:
         return Counters(Timing(**saved["state"]["clock"]), EpochTotals(**running))
 
 
-def time_left(images: int, per_second: float, *, pretrained: bool) -> str:
-    """How long a run will still take, and what would be quicker; "" for a short one.
+def advice(images: int, per_second: float, *, pretrained: bool, time_shown: bool) -> str:
+    """What would be quicker than this run, and how long it will still take.
 
     Args:
         images: Images still to train on, all epochs together.
         per_second: Images per second so far.
         pretrained: Whether the run started from pretrained weights.
+        time_shown: Whether a progress line shows the time left; it is then not repeated.
+
+    Returns:
+        A sentence or two; "" for a run of less than ten minutes.
     """
     seconds = images / per_second if per_second else 0.0
     if seconds < _WORTH_SAYING:
@@ -170,7 +174,8 @@ def time_left(images: int, per_second: float, *, pretrained: bool) -> str:
     hours, minutes = divmod(round(seconds / 60), 60)
     length = f"{hours} h {minutes} min" if hours else f"{minutes} min"
     start = "" if pretrained else " --recipe finetune (pretrained weights),"
-    return (
-        f"about {length} to go at {per_second:.0f} images/s, without validation. Quicker:{start} a"
-        " smaller augment.image_size, fewer train.epochs or a smaller model.name"
+    rate = f"at {per_second:.0f} images/s, without validation"
+    return ("this run is long" if time_shown else f"about {length} to go {rate}") + (
+        f". Quicker:{start} a smaller augment.image_size, fewer train.epochs or a smaller"
+        " model.name"
     )

@@ -19,7 +19,7 @@ from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
-from slipform.train.run.counters import EpochTotals, PendingMetrics, time_left
+from slipform.train.run.counters import EpochTotals, PendingMetrics, advice
 from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
@@ -136,7 +136,7 @@ def _after_step(run: Run, images: Tensor, last: bool) -> None:
     if state.step == 1:
         run.recorder.images(images)
     if state.step == _STEPS_UNTIL_ESTIMATE:
-        _say_time_left(run)
+        _say_advice(run)
     if last:
         run.recorder.histograms(state.model, state.step)
         zero_gradients(state)  # validation needs no memory for them
@@ -150,12 +150,17 @@ def _after_step(run: Run, images: Tensor, last: bool) -> None:
         _save(run)
 
 
-def _say_time_left(run: Run) -> None:
+def _say_advice(run: Run) -> None:
     """Once, after a few steps of a new run: how long it takes and what would be quicker."""
     loader, done = run.train, run.counters.epoch
     images = run.config.train.epochs * loader.epoch_images - done.images
     pretrained = run.config.model.weights != "none"
-    text = time_left(images, done.images_per_second, pretrained=pretrained)
+    text = advice(
+        images,
+        done.images_per_second,
+        pretrained=pretrained,
+        time_shown=run.recorder.progress.shown,
+    )
     if text:
         run.recorder.say(text)
 

@@ -85,7 +85,7 @@ def test_replace_checks_the_value() -> None:
             config.replace(name, value)
 
 
-def test_old_run_folders_that_list_every_setting_load_and_recipes_that_do_so_do_not(
+def test_config_files_of_old_runs_list_every_setting_and_recipes_may_not(
     tmp_path: Path,
 ) -> None:
     before = Path(__file__).parents[1] / "before"
@@ -93,8 +93,12 @@ def test_old_run_folders_that_list_every_setting_load_and_recipes_that_do_so_do_
         lr=0.05, weight_decay=0.0005, momentum=0.9, nesterov=True
     )
     assert isinstance(read_config(before / "muon" / "config.toml").optimizer, Muon)
+    for name in ("sgd", "muon"):  # as --resume has it, and as --recipe has it
+        file = before / name / "config.toml"
+        assert resolve(load_recipe(file)) == read_config(file)
+    (tmp_path / "mine.toml").write_text((before / "sgd" / "config.toml").read_text())
     with pytest.raises(ConfigError, match='"sgd" does not read'):
-        resolve(load_recipe(before / "sgd" / "config.toml"))
+        resolve(load_recipe(tmp_path / "mine.toml"))
     (tmp_path / "config.toml").write_text("[optimizer]\nmomentun = 0.9\n")
     with pytest.raises(ConfigError, match='Did you mean "momentum"'):
         read_config(tmp_path / "config.toml")

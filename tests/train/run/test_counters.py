@@ -14,7 +14,7 @@ import pytest
 from slipform.pipelines.errors import Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run import loop
-from slipform.train.run.counters import Counters, EpochTotals, Timing, time_left
+from slipform.train.run.counters import Counters, EpochTotals, Timing, advice
 from slipform.train.run.loop import fit
 from slipform.train.run.record import read_metrics
 
@@ -82,10 +82,20 @@ def test_nothing_is_divided_by_no_time() -> None:
     assert (Counters().epoch.mean_loss, Counters().epoch.accuracy) == (0.0, 0.0)
 
 
+def _advice(images: int, per_second: float, pretrained: bool = False, shown: bool = False) -> str:
+    return advice(images, per_second, pretrained=pretrained, time_shown=shown)
+
+
 def test_a_long_run_says_how_long_and_what_is_quicker() -> None:
-    assert time_left(5000, 10.0, pretrained=False) == ""
-    assert time_left(5000, 0.0, pretrained=False) == ""
-    text = time_left(60_000, 10.0, pretrained=False)
+    assert _advice(5000, 10.0) == ""
+    assert _advice(5000, 0.0) == ""
+    text = _advice(60_000, 10.0)
     assert text.startswith("about 1 h 40 min to go at 10 images/s")
     assert "--recipe finetune" in text
-    assert "finetune" not in time_left(60_000, 10.0, pretrained=True)
+    assert "finetune" not in _advice(60_000, 10.0, pretrained=True)
+
+
+def test_the_time_left_is_not_repeated_below_a_progress_line() -> None:
+    text = _advice(60_000, 10.0, shown=True)
+    assert "1 h" not in text
+    assert "--recipe finetune" in text
