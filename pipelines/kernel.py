@@ -2,9 +2,10 @@
 
 In: a function. Out: its compiled form, which releases the GIL.
 
-Numba stamps a cached function with its own file's time only, but compiles the functions that it
-calls into it: after an edit, or an update, of another file it would go on running old code. Here
-the stamp covers every source file of the package (tests/pipelines/test_kernel.py shows it).
+Numba stamps a cached function with the time of its own file, but compiles the functions that it
+calls into it: after a change of another file it would run old code. Here the stamp is a hash of all
+files that define compiled code: those that import numba or `kernel`. A constant that compiled code
+reads stands in such a file, too (tests/pipelines/test_kernel_sources.py).
 
 The cache holds code, so it must be this user's alone. It lies beside the source, or below
 `cache_folder` where that place is not writable or open to others. A folder that another user owns
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +29,8 @@ from numba.core.caching import FunctionCache
 from slipform.pipelines.machine import cache_folder
 
 __all__ = ["kernel"]
+
+_COMPILED = re.compile(rb"^(?:from|import) (?:numba|slipform\.pipelines\.kernel)\b", re.MULTILINE)
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -46,10 +50,19 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     return dispatcher
 
 
+def _compiled_sources(folder: Path) -> list[Path]:
+    """The files below `folder` that define compiled code, sorted."""
+    return [path for path in sorted(folder.rglob("*.py")) if _COMPILED.search(path.read_bytes())]
+
+
 @cache
-def _stamp() -> tuple[tuple[str, int, int], ...]:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+def _stamp() -> str:
+    """A hash of the names and contents of all compiled sources."""
+    folder, stamp = Path(__file__).parent, hashlib.sha256()
+    for path in _compiled_sources(folder):
+        content = path.read_bytes()
+        stamp.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return stamp.hexdigest()
 
 
 def _is_ours(path: Path) -> bool:
@@ -82,7 +95,7 @@ class _Locator:
     def get_cache_path(self) -> str:
         return str(self.folder)
 
-    def get_source_stamp(self) -> tuple[tuple[str, int, int], ...]:
+    def get_source_stamp(self) -> str:
         return _stamp()
 
     def get_disambiguator(self) -> str:

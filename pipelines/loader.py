@@ -21,7 +21,6 @@ from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
@@ -30,6 +29,7 @@ from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
+from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.upload import upload
 
 __all__ = ["Loader"]

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.executors.contract import BatchRequest, Executor, Rendered
+from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Rendered
 
 Position = tuple[int, int]  # epoch, samples of it seen in the global order
 

@@ -72,9 +72,6 @@ STILL_LONG = {
 }
 # Imports against the order that are there still.
 STILL_BACKWARD = {
-    ("slipform.pipelines.decoding.decoder", "slipform.pipelines.rendering.pool"),
-    ("slipform.pipelines.decoding.preload", "slipform.pipelines.rendering.pool"),
-    ("slipform.pipelines.rendering.pool", "slipform.pipelines.executors.contract"),
     ("slipform.train.figures.result", "slipform.train.run.record"),
     ("slipform.train.figures.sweep", "slipform.train.run.record"),
     ("slipform.bench.race.speed_run", "slipform.bench.suites.epoch_to_accuracy"),
@@ -183,8 +180,9 @@ def test_every_folder_is_there_and_seen() -> None:
     assert "slipform.doctor.cli" in MODULES
     order = {found.name: found for found in imports("slipform.pipelines.order")}
     assert order["slipform.pipelines.plan.philox"].at_import
+    resident = {found.name: found for found in imports("slipform.pipelines.executors.resident")}
+    assert not resident["slipform.pipelines.executors.resident_gpu"].at_import
     executors = {found.name: found for found in imports("slipform.pipelines.executors")}
-    assert not executors["slipform.pipelines.executors.dali"].at_import
     assert executors["slipform.pipelines.executors.contract"].for_types
 
 

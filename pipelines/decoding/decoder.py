@@ -1,6 +1,6 @@
 """JPEG streams -> pixels on CPU cores, by DALI's decoder, whole or just a region.
 
-In: bytes of JPEGs and regions of interest. Out: `Pictures`, valid as long as they are held. One
+In: bytes of JPEGs and regions of interest. Out: `Pixels`, valid as long as they are held. One
 undecodable image ends a DALI pipeline, so on an error each image of the batch is tried by itself,
 the bad ones named, and the pipeline built anew; what has no whole header (`jpeg.py`) DALI does not
 get to see.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.decoding.dali import dali, survives_fork
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
-from slipform.pipelines.rendering.pool import Pictures
+from slipform.pipelines.decoding.pixels import Pixels
 
 Int32 = npt.NDArray[np.int32]
 MOST_AT_ONCE = 32
@@ -75,7 +75,7 @@ class Decoder:
         pipeline.build()
         return survives_fork(pipeline)
 
-    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
+    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
         """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black,
         and named in `bad`."""
         whole_headers = [
@@ -90,7 +90,7 @@ class Decoder:
                 return self._run(self._own.pipeline, jpegs, regions)
             except RuntimeError:
                 del self._own.pipeline
-        parts: list[Pictures | None] = []
+        parts: list[Pixels | None] = []
         single = self._build(1)
         for i, jpeg in enumerate(jpegs):
             try:
@@ -106,9 +106,9 @@ class Decoder:
             name: np.concatenate([getattr(p, name) for p in whole])
             for name in ("addresses", "heights", "widths", "origin")
         }
-        return Pictures(**joined, bad=bad, owner=whole)
+        return Pixels(**joined, bad=bad, owner=whole)
 
-    def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pictures:
+    def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
         pipeline.feed_input("jpeg", jpegs)
         pipeline.feed_input("start", np.ascontiguousarray(regions[:, :2]))
         pipeline.feed_input("shape", np.ascontiguousarray(regions[:, 2:] - regions[:, :2]))
@@ -116,7 +116,7 @@ class Decoder:
         tensors = [images[i] for i in range(len(jpegs))]
         shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
         addresses = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
-        return Pictures(
+        return Pixels(
             addresses,
             shapes[:, 0].copy(),
             shapes[:, 1].copy(),
@@ -125,8 +125,8 @@ class Decoder:
         )
 
 
-def _black(region: Int32) -> Pictures:
+def _black(region: Int32) -> Pixels:
     """A stand-in of the size that the Plan counts on: region int32 [1, 4]."""
     widths, heights = region[:, 2] - region[:, 0], region[:, 3] - region[:, 1]
     pixels = np.zeros((int(heights[0]), int(widths[0]), 3), np.uint8)
-    return Pictures(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], owner=pixels)
+    return Pixels(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], owner=pixels)

@@ -21,7 +21,7 @@ from slipform.pipelines.decoding.decoder import (
     threads_to_decode,
 )
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.rendering.pool import Pictures
+from slipform.pipelines.decoding.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def decode_all(
         whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(
             np.int32
         )
-        pictures = decoder.decode([beton.bytes_of(i) for i in at], whole)
-        _copy(pictures, addresses[at])
-        return at, pictures.bad
+        pixels = decoder.decode([beton.bytes_of(i) for i in at], whole)
+        _copy(pixels, addresses[at])
+        return at, pixels.bad
 
     with ThreadPoolExecutor(threads_to_decode(threads)) as pool:
         for at, undecodable in pool.map(
@@ -77,13 +77,13 @@ def decode_all(
     return Decoded(addresses, bad, buffer, beton)
 
 
-def _copy(pictures: Pictures, addresses: npt.NDArray[np.int64]) -> None:
+def _copy(pixels: Pixels, addresses: npt.NDArray[np.int64]) -> None:
     for i, address in enumerate(addresses):
-        if i not in pictures.bad:  # an undecodable image stays black
+        if i not in pixels.bad:  # an undecodable image stays black
             ctypes.memmove(
                 int(address),
-                int(pictures.addresses[i]),
-                int(pictures.heights[i]) * int(pictures.widths[i]) * 3,
+                int(pixels.addresses[i]),
+                int(pixels.heights[i]) * int(pixels.widths[i]) * 3,
             )
 
 
@@ -96,8 +96,8 @@ def decode_one(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
     if beton.modes[index] == RAW:
         return beton.raw(index).copy()
     whole = np.array([[0, 0, width, height]], np.int32)
-    pictures = Decoder(1).decode([beton.bytes_of(index)], whole)
-    first_read.undecodable(at, list(pictures.bad))
+    pixels = Decoder(1).decode([beton.bytes_of(index)], whole)
+    first_read.undecodable(at, list(pixels.bad))
     image = np.empty((height, width, 3), np.uint8)
-    _copy(pictures, np.array([image.ctypes.data]))
+    _copy(pixels, np.array([image.ctypes.data]))
     return image

@@ -1,92 +1,66 @@
-"""What the loader hands an executor and gets back: `Settings`, `BatchRequest`, `Executor`,
-`Rendered`."""
+"""What an executor is: the `Executor` protocol.
+
+In: `BatchRequest`s. Out: `Rendered` batches, in the same order.
+
+To add an executor, add one file to this folder. The name of the file is the name of the executor:
+lower case, no underscore. The file defines
+
+    def build(beton: Beton, settings: Settings) -> Executor
+
+A file with an underscore in its name is a part of an executor, such as `dali_graph`.
+`BatchRequest`, `Rendered` and `Settings` stand in `slipform.pipelines.rendering.request`. The tests
+in tests/pipelines/executors run every executor.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
+from slipform.pipelines.rendering.request import BatchRequest, Rendered
 
-from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.plan.plan import Plan
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What every executor is built with.
-
-    Attributes:
-        spec: The resolved augmentation.
-        batch_size: The most samples of one request.
-        dtype: Of the images: float32, bfloat16 or float16.
-        device: Where the images go.
-        threads: Threads that decode and render.
-        depth: Requests under way at once.
-        on_bad: "error" raises for a sample that cannot be read, "skip" reports it.
-        reuse_buffers: True: images are valid until the next `collect`. False: for good.
-    """
-
-    spec: Augmentation
-    batch_size: int
-    dtype: torch.dtype
-    device: torch.device
-    threads: int
-    depth: int = 2
-    on_bad: str = "error"
-    reuse_buffers: bool = False
-
-
-@dataclass(frozen=True)
-class BatchRequest:
-    """One batch to make. indices int64 [N], all valid; plan: the Plan of these samples in this
-    order."""
-
-    indices: npt.NDArray[np.int64]
-    plan: Plan
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """images [N, 3, S, S] channels_last on the device; bad: positions in the batch whose sample
-    could not be decoded."""
-
-    images: Tensor
-    bad: list[int]
+__all__ = ["Executor"]
 
 
 class Executor(Protocol):
-    """Plan -> pixels, in the background. Requests come back in the order they were submitted.
+    """Makes the pixels of batches in the background.
 
-    At most `depth` requests may be under way.
+    At most `depth` requests are under way. One thread calls the methods.
+
+    Attributes:
+        name: The name of the executor's file.
+        depth: How many requests the caller may submit before it collects one.
     """
 
     name: str
     depth: int
 
-    def submit(self, job: BatchRequest) -> None:
-        """Begin a request; returns at once."""
+    def submit(self, request: BatchRequest) -> None:
+        """Begin a request and return at once.
+
+        Args:
+            request: The batch to make.
+
+        Raises:
+            SampleError: on_bad is "error" and a sample cannot be read.
+        """
 
     def collect(self) -> Rendered:
         """Wait for the oldest request.
+
+        Returns:
+            Its images. They are valid until the next `collect` where `Settings.reuse_buffers`.
 
         Raises:
             SampleError: on_bad is "error" and a sample cannot be read.
         """
 
     def reset(self) -> None:
-        """Drop all requests under way and be as new, whatever state an exception in `submit`,
-        `collect` or `reset` left behind."""
+        """Drop all requests under way and return to the state after construction. This works after
+        an exception in `submit`, `collect` or `reset`."""
 
     def stats(self) -> dict[str, float]:
-        """Seconds of work per stage since the start: {"decode_seconds": ..., "augment_seconds":
-        ...}."""
+        """Seconds of work since the start, by stage: {"decode_seconds": ..., ...}."""
 
     def close(self) -> None:
-        """End threads and free memory; requests under way are dropped. May be called twice."""
+        """Drop the requests under way, end the threads, free the memory. A second call does
+        nothing."""

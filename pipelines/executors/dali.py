@@ -23,10 +23,10 @@ from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.jpeg_header import declare_at_least
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
 from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, restore_edges
 from slipform.pipelines.executors.dali_graph import build_graph, plan_inputs
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
 
 class DaliExecutor:
@@ -51,20 +51,20 @@ class DaliExecutor:
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
-        self._jobs: deque[tuple[BatchRequest, list[int], list[Any]]] = deque()
+        self._requests: deque[tuple[BatchRequest, list[int], list[Any]]] = deque()
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
 
-    def submit(self, job: BatchRequest) -> None:
+    def submit(self, request: BatchRequest) -> None:
         began = time.perf_counter()
-        bad = self._first_read.bad(job.indices)
+        bad = self._first_read.bad(request.indices)
         if self._jpg:
-            headless = set(np.flatnonzero(~self._declared(job.indices)).tolist()) - set(bad)
-            bad += self._first_read.undecodable(job.indices, sorted(headless))
+            headless = set(np.flatnonzero(~self._declared(request.indices)).tolist()) - set(bad)
+            bad += self._first_read.undecodable(request.indices, sorted(headless))
         if self._broken:
-            bad += np.flatnonzero(np.isin(job.indices, list(self._broken))).tolist()
+            bad += np.flatnonzero(np.isin(request.indices, list(self._broken))).tolist()
         bad = sorted(set(bad))
-        images = self._feed(self._graph, job, bad)
-        self._jobs.append((job, bad, images))
+        images = self._feed(self._graph, request, bad)
+        self._requests.append((request, bad, images))
         self._graph.schedule_run()
         self._seconds["read_seconds"] += time.perf_counter() - began
 
@@ -88,9 +88,9 @@ class DaliExecutor:
                 graph.outputs()
         return graph
 
-    def _feed(self, graph: Any, job: BatchRequest, bad: list[int]) -> list[Any]:
+    def _feed(self, graph: Any, request: BatchRequest, bad: list[int]) -> list[Any]:
         """Hand a batch to DALI. Returns its images, to be kept until they are decoded."""
-        data, indices = self._beton.data, job.indices
+        data, indices = self._beton.data, request.indices
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
         starts, sizes = self._beton.offsets[indices].tolist(), self._beton.sizes[indices].tolist()
         images = [data[start : start + n] for start, n in zip(starts, sizes, strict=True)]
@@ -100,7 +100,7 @@ class DaliExecutor:
         for i in bad:
             images[i] = _black(self._jpg, int(heights[i]), int(widths[i]))
         graph.feed_input("images", images)
-        for name, rows in plan_inputs(job.plan, heights, widths).items():
+        for name, rows in plan_inputs(request.plan, heights, widths).items():
             graph.feed_input(name, rows)
         return images
 
@@ -124,12 +124,12 @@ class DaliExecutor:
             self._recover(error)
             output = self._output()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
-        job, bad, _ = self._jobs.popleft()
+        request, bad, _ = self._requests.popleft()
         images = from_dlpack(output.as_tensor())
-        if job.plan.axis_aligned:
-            images = fill_outside(restore_edges(images, job.plan), job.plan)
+        if request.plan.axis_aligned:
+            images = fill_outside(restore_edges(images, request.plan), request.plan)
         images = images.to(self._settings.dtype)
-        return Rendered(erase_boxes(images, job.plan).permute(0, 3, 1, 2), bad)
+        return Rendered(erase_boxes(images, request.plan).permute(0, 3, 1, 2), bad)
 
     def _output(self) -> Any:
         """The next run's images; on a GPU bound to torch's stream: not read early there, nor freed
@@ -145,30 +145,30 @@ class DaliExecutor:
         under way without it."""
         found: set[int] = set()
         if self._jpg:
-            for job, *_ in self._jobs:
-                jpegs = [self._beton.bytes_of(i) for i in job.indices]
-                whole = np.zeros((len(job), 4), np.int32)
+            for request, *_ in self._requests:
+                jpegs = [self._beton.bytes_of(i) for i in request.indices]
+                whole = np.zeros((len(request), 4), np.int32)
                 whole[:, 2], whole[:, 3] = (
-                    self._beton.widths[job.indices],
-                    self._beton.heights[job.indices],
+                    self._beton.widths[request.indices],
+                    self._beton.heights[request.indices],
                 )
-                positions = list(Decoder(len(job)).decode(jpegs, whole).bad)
+                positions = list(Decoder(len(request)).decode(jpegs, whole).bad)
                 found |= {
-                    int(job.indices[i])
-                    for i in self._first_read.undecodable(job.indices, positions)
+                    int(request.indices[i])
+                    for i in self._first_read.undecodable(request.indices, positions)
                 }
         if not found - self._broken:
             raise error
         self._broken |= found
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
-        jobs = [job for job, *_ in self._jobs]
-        self._jobs.clear()
-        for job in jobs:
-            self.submit(job)
+        requests = [request for request, *_ in self._requests]
+        self._requests.clear()
+        for request in requests:
+            self.submit(request)
 
     def reset(self) -> None:
         self._graph = None  # before the arrays that it may still read
-        self._jobs.clear()
+        self._requests.clear()
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
 
     def stats(self) -> dict[str, float]:
@@ -176,7 +176,7 @@ class DaliExecutor:
 
     def close(self) -> None:
         self._graph = None
-        self._jobs.clear()
+        self._requests.clear()
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -189,3 +189,8 @@ def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
     return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def build(beton: Beton, settings: Settings) -> DaliExecutor:
+    """See `slipform.pipelines.executors.contract`."""
+    return DaliExecutor(beton, settings)

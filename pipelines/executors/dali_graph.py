@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.dali import dali, survives_fork
-from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.executors.dali_border import paddings, whole_axis_gains
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import regions_needed, relative
+from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.rendering.taps import reduced_sizes
 
 Inputs = dict[str, npt.NDArray[Any]]

@@ -1,7 +1,7 @@
 """The `host` executor: streaming on CPU cores. JPEGs are decoded (only the region needed) by DALI,
 raw pixels are read where they lie in the mapped beton, and `render` does the rest.
 
-In: jobs. Out: batches on the device, through pinned memory where that is a GPU.
+In: requests. Out: batches on the device, through pinned memory where that is a GPU.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from slipform.pipelines.decoding.decoder import (
     threads_to_decode,
 )
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
-from slipform.pipelines.rendering.pool import Pictures, RenderPool
+from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.region import regions_needed
+from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
 
 class HostExecutor:
@@ -49,11 +50,11 @@ class HostExecutor:
         self._pool = RenderPool(settings, max(2, self.depth), threads)
         self._seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
 
-    def submit(self, job: BatchRequest) -> None:
-        part, at = self._part, job.indices
+    def submit(self, request: BatchRequest) -> None:
+        part, at = self._part, request.indices
         if self._decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
-        self._pool.begin_reading(job.plan, partial(self._read, job), part)
+        self._pool.begin_reading(request.plan, partial(self._read, request), part)
 
     def collect(self) -> Rendered:
         self._beton.release_pages()
@@ -68,21 +69,21 @@ class HostExecutor:
     def close(self) -> None:
         self._pool.close()
 
-    def _read(self, job: BatchRequest, at: slice) -> Pictures:
-        """The images of a part of a job, on the thread that will render them."""
-        part = BatchRequest(job.indices[at], job.plan.part(at))
+    def _read(self, request: BatchRequest, at: slice) -> Pixels:
+        """The images of a part of a request, on the thread that will render them."""
+        part = BatchRequest(request.indices[at], request.plan.part(at))
         began = time.perf_counter()
         damaged = self._first_read.bad(part.indices)
         read = time.perf_counter()
-        pictures = self._decode(part)
+        pixels = self._decode(part)
         with self._lock:
             self._seconds["read_seconds"] += read - began
             self._seconds["decode_seconds"] += time.perf_counter() - read
-        return replace(pictures, bad=tuple(sorted({*damaged, *pictures.bad})))
+        return replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
 
-    def _decode(self, job: BatchRequest) -> Pictures:
-        beton, indices = self._beton, job.indices
-        stored = Pictures(
+    def _decode(self, request: BatchRequest) -> Pixels:
+        beton, indices = self._beton, request.indices
+        stored = Pixels(
             beton.data.ctypes.data + beton.offsets[indices],
             beton.heights[indices],
             beton.widths[indices],
@@ -91,7 +92,7 @@ class HostExecutor:
         at = np.flatnonzero(beton.modes[indices] != RAW)
         if not len(at):
             return stored
-        regions = regions_needed(job.plan, stored.heights, stored.widths)[at]
+        regions = regions_needed(request.plan, stored.heights, stored.widths)[at]
         decoded = self._decoder.decode([beton.bytes_of(i) for i in indices[at]], regions)
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
@@ -102,3 +103,8 @@ class HostExecutor:
         for name in ("addresses", "heights", "widths", "origin"):
             getattr(stored, name)[at] = getattr(decoded, name)
         return stored
+
+
+def build(beton: Beton, settings: Settings) -> HostExecutor:
+    """See `slipform.pipelines.executors.contract`."""
+    return HostExecutor(beton, settings)

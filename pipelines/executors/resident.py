@@ -1,8 +1,7 @@
-"""The `resident` executor: every image decoded once and kept as uint8, then only augmented, epoch
-after epoch.
+"""The `resident` executor decodes every image once and keeps it as uint8. Each epoch only augments.
 
-In: jobs. Out: batches in memory. This is the form for CPU cores; `resident_gpu` keeps the pixels in
-a GPU's memory.
+In: requests. Out: batches in memory. This form is for CPU cores. `resident_gpu` keeps the pixels in
+the memory of a GPU.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ import numpy as np
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
-from slipform.pipelines.rendering.pool import Pictures, RenderPool
+from slipform.pipelines.executors.contract import Executor
+from slipform.pipelines.rendering.pool import RenderPool
+from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
 
 class ResidentExecutor:
@@ -33,17 +34,17 @@ class ResidentExecutor:
             settings, self.depth + 1
         )  # those under way and the one that the consumer has
 
-    def submit(self, job: BatchRequest) -> None:
-        decoded, at = self._decoded, job.indices
+    def submit(self, request: BatchRequest) -> None:
+        decoded, at = self._decoded, request.indices
         bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
-        pictures = Pictures(
+        pixels = Pixels(
             decoded.addresses[at],
             self._beton.heights[at],
             self._beton.widths[at],
             bad=bad,
             owner=decoded,
         )
-        self._pool.begin(job.plan, pictures)
+        self._pool.begin(request.plan, pixels)
 
     def collect(self) -> Rendered:
         return self._pool.collect()
@@ -56,3 +57,12 @@ class ResidentExecutor:
 
     def close(self) -> None:
         self._pool.close()
+
+
+def build(beton: Beton, settings: Settings) -> Executor:
+    """See `slipform.pipelines.executors.contract`. On a GPU the pixels stay in its memory."""
+    if settings.device.type != "cuda":
+        return ResidentExecutor(beton, settings)
+    from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
+
+    return ResidentGpuExecutor(beton, settings)

@@ -1,7 +1,8 @@
-"""The `resident` executor on a GPU: all pixels in its memory as uint8, one Triton kernel a batch.
+"""The `resident` executor on a GPU keeps all pixels in its memory as uint8. One Triton kernel
+renders a batch.
 
-In: jobs. Out: batches, made on a side stream while the consumer computes. Of each batch only the
-Plan's numbers travel, about 130 bytes an image, and nothing waits for the host.
+In: requests. Out: batches, made on a side stream while the consumer computes. Only the Plan's
+numbers are copied for each batch, about 130 bytes an image. The device never waits for the host.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.executors.contract import BatchRequest, Rendered, Settings
+from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 from slipform.pipelines.upload import upload_together
@@ -58,23 +59,25 @@ class ResidentGpuExecutor:
             torch.empty(shape, dtype=settings.dtype, device=device) for _ in range(self.depth + 1)
         ]
         self._side = SideStream(device, len(self._ring)) if device.type == "cuda" else None
-        self._jobs: deque[tuple[int, int, list[int]]] = deque()
+        self._requests: deque[tuple[int, int, list[int]]] = deque()
         self._next = 0
 
-    def submit(self, job: BatchRequest) -> None:
+    def submit(self, request: BatchRequest) -> None:
         slot = self._next
         self._next = (slot + 1) % len(self._ring)
         with self._side.fill(slot) if self._side else contextlib.nullcontext():
-            self._render(job, self._ring[slot])
-        self._jobs.append((slot, len(job), np.flatnonzero(self._bad[job.indices]).tolist()))
+            self._render(request, self._ring[slot])
+        self._requests.append(
+            (slot, len(request), np.flatnonzero(self._bad[request.indices]).tolist())
+        )
 
-    def _render(self, job: BatchRequest, out: Tensor) -> None:
+    def _render(self, request: BatchRequest, out: Tensor) -> None:
         from slipform.pipelines.rendering import triton as kernel
 
-        plan = job.plan
-        numbers = upload_together([job.indices, *self._numbers(job)], self._settings.device)
+        plan = request.plan
+        numbers = upload_together([request.indices, *self._numbers(request)], self._settings.device)
         rows, columns = kernel.tile(plan.image_size)
-        kernel.render[(kernel.num_programs(len(job), plan.image_size),)](
+        kernel.render[(kernel.num_programs(len(request), plan.image_size),)](
             self._pixels,
             self._offsets,
             self._sizes,
@@ -89,9 +92,11 @@ class ResidentGpuExecutor:
             **kernel.options(plan.axis_aligned),
         )
 
-    def _numbers(self, job: BatchRequest) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    def _numbers(
+        self, request: BatchRequest
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """The Plan as the kernel reads it: float32 [N, 21] and int32 [N, 10]."""
-        plan, beton, count = job.plan, self._beton, len(job)
+        plan, beton, count = request.plan, self._beton, len(request)
         floats = np.empty((count, 21), np.float32)
         floats[:, :9], floats[:, 9:] = (
             plan.geometry.reshape(count, 9),
@@ -102,12 +107,12 @@ class ResidentGpuExecutor:
         if plan.erase is not None:
             ints[:, 4:8] = plan.erase
         if not plan.axis_aligned:
-            heights, widths = beton.heights[job.indices], beton.widths[job.indices]
+            heights, widths = beton.heights[request.indices], beton.widths[request.indices]
             ints[:, 8:] = reduced_sizes(plan.geometry, plan.image_size, heights, widths)
         return floats, ints
 
     def collect(self) -> Rendered:
-        slot, count, bad = self._jobs.popleft()
+        slot, count, bad = self._requests.popleft()
         if self._side is not None:
             self._side.hand_out(slot)
         images = self._ring[slot]
@@ -116,7 +121,7 @@ class ResidentGpuExecutor:
         return Rendered(images[:count].permute(0, 3, 1, 2), bad)
 
     def reset(self) -> None:
-        self._jobs.clear()
+        self._requests.clear()
         if self._side is not None:
             self._side.reset()
         if not self._settings.reuse_buffers:  # a buffer may have been handed out
@@ -126,7 +131,7 @@ class ResidentGpuExecutor:
         return {"load_seconds": self._load_seconds}
 
     def close(self) -> None:
-        self._jobs.clear()
+        self._requests.clear()
         if self._side is not None:
             self._side.close()
         self._ring.clear()

@@ -15,14 +15,14 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.executors.contract import Rendered, Settings
+from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, render
+from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS
 
@@ -35,24 +35,7 @@ _NO_WAIT = Event()
 _NO_WAIT.set()
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Decoded images in memory, any of them possibly a part of the stored one.
-
-    addresses int64 [N] of contiguous uint8 [H, W, 3]; heights, widths int32 [N]; origin int32 [N,
-    2]: where (x, y) of the stored image the part begins, None where all are whole. bad: positions
-    of those that are black, as they could not be read. owner keeps the memory alive.
-    """
-
-    addresses: npt.NDArray[np.int64]
-    heights: npt.NDArray[np.int32]
-    widths: npt.NDArray[np.int32]
-    origin: npt.NDArray[np.int32] | None = None
-    bad: tuple[int, ...] = ()
-    owner: Any = None
-
-
-Source = Callable[[slice], Pictures]  # which samples of the batch -> their pixels
+Source = Callable[[slice], Pixels]  # which samples of the batch -> their pixels
 RenderSome = Callable[[int, int], None]  # start, stop
 
 
@@ -111,12 +94,12 @@ class RenderPool:
             self._num_threads, thread_name_prefix="slipform-render", **options
         )
 
-    def begin(self, plan: Plan, pictures: Pictures) -> None:
+    def begin(self, plan: Plan, pixels: Pixels) -> None:
         """Start a batch whose pixels are there: here and now where it is so small that waking
         threads does not pay."""
         batch = self._new_batch(len(plan))
-        batch.bad.extend(pictures.bad)
-        render_some = self._renderer(pictures, plan, self._buffers[batch.slot])
+        batch.bad.extend(pixels.bad)
+        render_some = self._renderer(pixels, plan, self._buffers[batch.slot])
         least = _LEAST_PIXELS // self._size**2
         if len(plan) <= max(least, 1) and batch.has_buffer.is_set():
             batch.seconds = self._render(batch, render_some, 0, len(plan))
@@ -164,11 +147,11 @@ class RenderPool:
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
-        pictures = source(at)  # before there may be a buffer, so that something is ready then
-        batch.bad.extend([at.start + i for i in pictures.bad])
+        pixels = source(at)  # before there may be a buffer, so that something is ready then
+        batch.bad.extend([at.start + i for i in pixels.bad])
         batch.has_buffer.wait()
         buffer = self._buffers[batch.slot][at]
-        render_some = self._renderer(pictures, plan.part(at), buffer)
+        render_some = self._renderer(pixels, plan.part(at), buffer)
         return self._render(batch, render_some, 0, at.stop - at.start)
 
     def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:
@@ -184,20 +167,20 @@ class RenderPool:
         render_some(start, stop)
         return time.perf_counter() - began
 
-    def _renderer(self, pictures: Pictures, plan: Plan, buffer: Tensor) -> RenderSome:
-        """`render` for pictures and their Plan, into a buffer [N, S, S, 3]; it keeps the pictures
+    def _renderer(self, pixels: Pixels, plan: Plan, buffer: Tensor) -> RenderSome:
+        """`render` for pixels and their Plan, into a buffer [N, S, S, 3]; it keeps the pixels
         alive."""
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
         geometry, clip = plan.geometry, plan.clip
-        if pictures.origin is not None:
-            geometry, clip = relative(plan, pictures.origin, pictures.heights, pictures.widths)
+        if pixels.origin is not None:
+            geometry, clip = relative(plan, pixels.origin, pixels.heights, pixels.widths)
         erase = _NO_BOXES if plan.erase is None else plan.erase
         arguments = (
-            pictures.addresses,
-            pictures.heights,
-            pictures.widths,
+            pixels.addresses,
+            pixels.heights,
+            pixels.widths,
             geometry,
             plan.color,
             clip,
@@ -210,7 +193,7 @@ class RenderPool:
             out16,
         )
 
-        def render_some(start: int, stop: int, keep: Any = pictures.owner) -> None:
+        def render_some(start: int, stop: int, keep: Any = pixels.owner) -> None:
             render(*arguments, start, stop)
 
         return render_some

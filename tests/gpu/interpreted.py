@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120)]
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"

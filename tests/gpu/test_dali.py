@@ -15,10 +15,10 @@ import torch
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors import dali, dali_border
-from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.executors.dali_graph import _decoder_options, build_graph
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 
 SPECS: dict[str, dict[str, Any]] = {
     "box": {"crop": "random_resized", "flip": "both", "erase": 0.5},

@@ -15,9 +15,9 @@ import torch
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import resident_gpu
-from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.pipelines.upload import upload_together
 
 

@@ -20,12 +20,12 @@ import torch
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors import resident_gpu
-from slipform.pipelines.executors.contract import BatchRequest, Settings
 from slipform.pipelines.executors.host import HostExecutor
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering import pool, stream
 from slipform.pipelines.rendering import triton as kernel
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 
 GPU = torch.device("cuda", 0)
 

@@ -45,13 +45,18 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def _ask(package: Path, prefix: str = "") -> tuple[int, int, Path, str]:
-    """(what the kernel says, whether it came from the cache, where that is, what was said)."""
+def _ask(package: Path, prefix: str = "", home: bool = True) -> tuple[int, int, Path, str]:
+    """(what the kernel says, whether it came from the cache, where that is, what was said).
+    home=False: without HOME and XDG_CACHE_HOME."""
     root = package.parents[1]
-    environment = os.environ | {
+    environment = {
+        **{
+            key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")
+        },
         "PYTHONPATH": str(root),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "XDG_CACHE_HOME": str(root / "cache"),
+        "TMPDIR": str(root / "temporary"),
+        **({"XDG_CACHE_HOME": str(root / "cache")} if home else {}),
     }
     result = subprocess.run(
         [sys.executable, "-c", prefix + ASK],
@@ -86,6 +91,18 @@ def test_a_folder_open_to_others_is_not_read(package: Path) -> None:
     value, hits, _, said = _ask(package)
     assert (value, hits) == (20, 0)
     assert "others may write" in said
+
+
+def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path) -> None:
+    """As in a container whose user has no home and may not write beside the source."""
+    package.chmod(0o775)
+    temporary = package.parents[1] / "temporary"
+    temporary.mkdir()
+    value, hits, path, said = _ask(package, home=False)
+    assert (value, hits, said) == (20, 0, "")
+    assert path.parent == temporary / f"slipform-{os.getuid()}" / "kernels"
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert _ask(package, home=False)[1] == 1
 
 
 def test_a_full_disk_and_a_damaged_file_end_no_run(package: Path) -> None:

@@ -25,13 +25,14 @@ from slipform.pipelines.decoding.any_image import (
     resize,
 )
 from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
+from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.errors import SlipformError
-from slipform.pipelines.executors.contract import Settings
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
-from slipform.pipelines.rendering.pool import Pictures, RenderPool
+from slipform.pipelines.rendering.pool import RenderPool
+from slipform.pipelines.rendering.request import Settings
 
-Pixels = npt.NDArray[np.uint8]
+UInt8 = npt.NDArray[np.uint8]
 Image = str | Path | PIL.Image.Image | npt.NDArray[Any]
 
 BATCH_SIZE = 64
@@ -82,7 +83,7 @@ def as_list(images: Image | Sequence[Image]) -> Sequence[Image]:
     return [images] if isinstance(images, str | Path | PIL.Image.Image) else images
 
 
-def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> Pixels:
+def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> UInt8:
     """An image as prep would store it, before any JPEG encoding.
 
     Args:
@@ -134,7 +135,7 @@ def read_batches(
     pool = RenderPool(settings, 2)
     try:
         errors: list[tuple[int, str]] = []
-        read: list[Pixels] = []
+        read: list[UInt8] = []
         for index, image in enumerate(images):
             pixels, error = _try_to_read(image, options)
             errors.append((index, error))
@@ -148,7 +149,7 @@ def read_batches(
         pool.close()
 
 
-def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[Pixels | None, str]:
+def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[UInt8 | None, str]:
     """The pixels, or why there are none."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
@@ -164,11 +165,11 @@ def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[Pixels | Non
         return None, f"cannot be read as an image ({error})"
 
 
-def _render(pictures: list[Pixels], pool: RenderPool, spec: Augmentation) -> Tensor:
+def _render(pictures: list[UInt8], pool: RenderPool, spec: Augmentation) -> Tensor:
     """Images in memory as the net takes them: [N, 3, S, S], by the Plan of evaluation."""
     heights = np.array([pixels.shape[0] for pixels in pictures], np.int32)
     widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
     plan = draw(spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
     addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
-    pool.begin(plan, Pictures(addresses, heights, widths, owner=pictures))
+    pool.begin(plan, Pixels(addresses, heights, widths, owner=pictures))
     return pool.collect().images

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from slipform.pipelines.executors.contract import Settings
+from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering import pool as module
-from slipform.pipelines.rendering.pool import Pictures, RenderPool, Source
+from slipform.pipelines.rendering.pool import RenderPool, Source
+from slipform.pipelines.rendering.request import Settings
 
 SPEC = Augmentation(image_size=6, crop="random_resized", flip="horizontal", erase=0.5).resolved(
     [], []
@@ -43,11 +44,11 @@ def _batch(folders: ModuleType, seed: int) -> tuple[Plan, Source]:
     images = np.stack([folders.noise(9, 8, 100 * seed + k) for k in range(COUNT)])
     heights, widths = np.full(COUNT, 9, np.int32), np.full(COUNT, 8, np.int32)
 
-    def source(at: slice) -> Pictures:
+    def source(at: slice) -> Pixels:
         positions = np.arange(COUNT)[at]
         bad = tuple(np.flatnonzero(positions == 3).tolist())
         origin = np.zeros((len(positions), 2), np.int32)
-        return Pictures(
+        return Pixels(
             images.ctypes.data + 216 * positions, heights[at], widths[at], origin, bad, images
         )
 
@@ -109,7 +110,7 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     with contextlib.closing(RenderPool(settings, 2)) as pool:
         pool.begin(
             draw(spec, np.arange(count), sides, sides, 0, 0),
-            Pictures(np.full(count, pixels.ctypes.data), sides, sides),
+            Pixels(np.full(count, pixels.ctypes.data), sides, sides),
         )
         pool.collect()
     assert (threads == {threading.current_thread()}) == here
@@ -119,7 +120,7 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
 def test_an_error_reaches_who_collects_that_batch(folders: ModuleType) -> None:
     plan, source = _batch(folders, 0)
 
-    def broken(at: slice) -> Pictures:
+    def broken(at: slice) -> Pixels:
         if at.start:
             raise ValueError("sample 7")
         return source(at)

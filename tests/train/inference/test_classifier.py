@@ -104,7 +104,7 @@ def test_a_batch_of_large_images_is_split_and_nothing_else_changes(
     render = predict._render
     monkeypatch.setattr(predict, "_BATCH_BYTES", 3 * 40 * 48 * 3)
 
-    def noted(pictures: list[predict.Pixels], *args: object) -> torch.Tensor:
+    def noted(pictures: list[predict.UInt8], *args: object) -> torch.Tensor:
         sizes.append(len(pictures))
         return render(pictures, *args)  # type: ignore[arg-type]
 

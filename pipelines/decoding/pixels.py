@@ -1,0 +1,36 @@
+"""Decoded images in memory: what decoders give and renderers take.
+
+In: addresses and sizes. Out: `Pixels`. Nothing is copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Pixels"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of N images. Each is the whole stored image, or a rectangle of it.
+
+    Attributes:
+        addresses: int64 [N], of contiguous uint8 [H, W, 3] RGB.
+        heights: int32 [N].
+        widths: int32 [N].
+        origin: int32 [N, 2], the (x, y) of the stored image where its rectangle begins. None: all
+            images are whole.
+        bad: Positions of the images that could not be read. They are black.
+        owner: Keeps the memory alive.
+    """
+
+    addresses: npt.NDArray[np.int64]
+    heights: npt.NDArray[np.int32]
+    widths: npt.NDArray[np.int32]
+    origin: npt.NDArray[np.int32] | None = None
+    bad: tuple[int, ...] = ()
+    owner: Any = None

@@ -1,0 +1,73 @@
+"""What is asked of a renderer and what it gives: `Settings`, `BatchRequest`, `Rendered`.
+
+In: sample indices and their Plan. Out: the types only; nothing is rendered here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import Plan
+
+__all__ = ["BatchRequest", "Rendered", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every executor is built with.
+
+    Attributes:
+        spec: The resolved augmentation.
+        batch_size: The most samples of one request.
+        dtype: Of the images: float32, bfloat16 or float16.
+        device: Where the images go.
+        threads: Threads that decode and render.
+        depth: Requests under way at once.
+        on_bad: "error" raises for a sample that cannot be read, "skip" reports it.
+        reuse_buffers: True: images are valid until the next `collect`. False: for good.
+    """
+
+    spec: Augmentation
+    batch_size: int
+    dtype: torch.dtype
+    device: torch.device
+    threads: int
+    depth: int = 2
+    on_bad: str = "error"
+    reuse_buffers: bool = False
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """One batch to make.
+
+    Attributes:
+        indices: int64 [N], positions in the beton, all valid.
+        plan: The Plan of these samples, in this order.
+    """
+
+    indices: npt.NDArray[np.int64]
+    plan: Plan
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.indices)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One finished batch.
+
+    Attributes:
+        images: [N, 3, S, S], channels_last, on the device, in `Settings.dtype`.
+        bad: Positions in the batch of the samples that could not be read.
+    """
+
+    images: Tensor
+    bad: list[int]
