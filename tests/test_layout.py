@@ -49,7 +49,9 @@ ROOMS = {
         ("config",),
         ("machine",),
         ("step",),
-        ("run", "inference", "figures"),
+        ("records",),
+        ("figures",),
+        ("run", "inference"),
         ("sweep",),
         ("commands", "cli"),
     ),
@@ -72,8 +74,6 @@ STILL_LONG = {
 }
 # Imports against the order that are there still.
 STILL_BACKWARD = {
-    ("slipform.train.figures.result", "slipform.train.run.record"),
-    ("slipform.train.figures.sweep", "slipform.train.run.record"),
     ("slipform.bench.race.speed_run", "slipform.bench.suites.epoch_to_accuracy"),
 }
 NAMES = ("util", "common", "helper", "manager", "factory")

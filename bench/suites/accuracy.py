@@ -201,8 +201,8 @@ def train_once(
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_recipe
     from slipform.train.config.resolve import resolve
+    from slipform.train.records import read_metrics
     from slipform.train.run.loop import fit
-    from slipform.train.run.record import read_metrics
 
     config = resolve(
         load_recipe(recipe) if recipe else None,

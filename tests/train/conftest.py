@@ -31,7 +31,7 @@ def small() -> Callable[..., RunConfig]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing costs more than the training of these runs."""
-    monkeypatch.setattr("slipform.train.figures.result.curves", lambda *_: Path())
+    monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
     monkeypatch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
     monkeypatch.setattr("slipform.train.figures.records.all_of_records", lambda *_: [])
 

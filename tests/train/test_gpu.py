@@ -12,10 +12,10 @@ import torch
 
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import loop
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 pytestmark = [
     pytest.mark.gpu,

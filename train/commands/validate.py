@@ -36,14 +36,15 @@ def validate(
     classifier = Classifier.load(run, device)
     result = classifier.evaluate(data, split)
     if figures is not None:
-        from slipform.train.figures import result as plots
+        from slipform.train.figures import curves
+        from slipform.train.figures.result import all_of_result
         from slipform.train.run.folder import locked_if_run
 
         with classifier.open_split(data, split) as loader:
             image = next(iter(loader)).images[:1].clone()
         with locked_if_run(figures):
-            plots.curves(run, figures)
-            plots.all_of_result(figures, classifier.model, image, result, classifier.classes)
+            curves.draw_run(run, figures)
+            all_of_result(figures, classifier.model, image, result, classifier.classes)
     values: dict[str, Any] = {
         "split": split,
         "images": result.num_images,

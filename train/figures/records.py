@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.files import write_whole
-from slipform.train.figures.result import FOLDER, new_figure, save
+from slipform.train.figures.draw import FOLDER, new_figure, save
 
 NUM_BINS = 80
 Floats = npt.NDArray[np.float64]

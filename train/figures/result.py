@@ -1,7 +1,6 @@
-"""Figures of a run: curves, per-class accuracy, confusion matrix, the first layer's kernels and
-outputs.
+"""Figures of a result: per-class accuracy, confusion matrix, the first layer's kernels and outputs.
 
-In: a run folder's records, a result, a model. Out: PNG files. matplotlib is used without a display.
+In: an evaluation, a model, an image. Out: PNG files.
 """
 
 from __future__ import annotations
@@ -13,39 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
-from slipform.pipelines.files import replacing
-from slipform.train.run.record import read_metrics
+from slipform.train.figures.draw import new_figure, save
 from slipform.train.step.metrics import Evaluation
-
-FOLDER = "figures"
-
-
-def curves(run: Path, out: Path | None = None) -> Path:
-    """curves.png in `out`, or the run's figures/: loss per step and epoch beside accuracy per
-    epoch."""
-    steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
-    figure, (left, right) = new_figure(2)
-    left.plot(
-        [x["step"] for x in steps],
-        [x["loss"] for x in steps],
-        color="0.8",
-        linewidth=0.8,
-        label="each step",
-    )
-    for axes, what in ((left, "loss"), (right, "accuracy")):
-        for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = [
-                (x["step"], x[f"{split}_{what}"])
-                for x in epochs
-                if x[f"{split}_{what}"] is not None
-            ]
-            axes.plot(
-                [p[0] for p in points], [p[1] for p in points], marker=".", color=color, label=split
-            )
-        axes.set(xlabel="step", title=what)
-        axes.legend()
-    right.set(ylim=(0, 1))
-    return save(figure, out or run / FOLDER, "curves.png")
 
 
 def all_of_result(
@@ -151,24 +119,3 @@ def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
         fontsize=8 if len(classes) <= 30 else 5,
         parse_math=False,  # "$5 to $10" is no formula
     )
-
-
-def new_figure(
-    num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0
-) -> Any:
-    """Figure and axes without pyplot, which would keep every figure and ask for a display. Sizes in
-    inches, of one axes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(num_rows, num_columns)
-
-
-def save(figure: Any, out: Path, name: str) -> Path:
-    """Writes out/name, a PNG, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / name) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
-    return out / name

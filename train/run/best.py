@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError
+from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
-from slipform.train.run.record import read_metrics
 from slipform.train.step.state import Best, TrainState
 
 BEST = "best.safetensors"

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from slipform.models import freeze
 from slipform.pipelines.machine import machine_name
+from slipform.train.figures import curves, draw, result
 from slipform.train.figures import records as plots_records
-from slipform.train.figures import result as plots
 from slipform.train.machine.device import peak_memory_bytes
+from slipform.train.records import write_summary
 from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.open import Run
-from slipform.train.run.record import write_summary
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
@@ -79,10 +79,10 @@ def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:
     """The figures. Whatever goes wrong with one, the run is finished."""
     try:
         if test is not None:
-            plots.all_of_result(
-                run.folder / plots.FOLDER, run.state.evaluated, image, test, run.manifest.classes
+            result.all_of_result(
+                run.folder / draw.FOLDER, run.state.evaluated, image, test, run.manifest.classes
             )
-        plots.curves(run.folder)
+        curves.draw_run(run.folder)
         plots_records.all_of_records(run.folder)
     except Exception as error:  # of the disk, of matplotlib, of damaged records
         run.recorder.say(f"figures could not be drawn: {type(error).__name__}: {error}")

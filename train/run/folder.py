@@ -17,12 +17,12 @@ from slipform.pipelines.manifest import Manifest, write_manifest
 from slipform.train.config.recipe import read_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
+from slipform.train.figures.draw import FOLDER as FIGURES
+from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER
-from slipform.train.run.record import METRICS, SUMMARY
 
 CONFIG = "config.toml"
-FIGURES = "figures"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 

@@ -21,11 +21,12 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
+from slipform.train.records import read_summary
 from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
 from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
-from slipform.train.run.record import Recorder, read_summary
+from slipform.train.run.record import Recorder
 from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState

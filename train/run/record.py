@@ -1,7 +1,7 @@
-"""What a run writes about itself: metrics.jsonl, summary.json, TensorBoard, messages.
+"""What a run writes about itself while it trains: metrics.jsonl, TensorBoard, messages.
 
-In: numbers that are on the host already. Out: files in the run folder, and what is read back of
-them. Only the main process' Recorder writes anything.
+In: numbers that are on the host already. Out: files in the run folder. Only the main process'
+Recorder writes anything.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from slipform.pipelines.errors import SlipformError, printable
-from slipform.pipelines.files import open_regular, write_whole
+from slipform.pipelines.errors import printable
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import METRICS, forget_after
 from slipform.train.run.board import Board
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console
 
-METRICS = "metrics.jsonl"
-SUMMARY = "summary.json"
 _HISTOGRAM_VALUES = 50_000  # AlexNet's 57 million weights would take seconds of every epoch
 
 
@@ -36,7 +34,7 @@ class Recorder:
         self._console = open_console(quiet or not writes)
         self.progress = ProgressLine(self._console)
         if writes:
-            _forget_after(run, step, epoch)
+            forget_after(run, step, epoch)
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
             self._board = Board(run, step, self.say)
 
@@ -118,92 +116,6 @@ class Recorder:
         except OSError as error:
             error.filename = error.filename or str(self._run / METRICS)
             raise unwritable(error, "the run's metrics", self._run) from error
-
-
-def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind, "step", "epoch" or "diverged", in order. Damaged lines, such as one
-    cut off by a crash, are left out."""
-    return [values for values in _read_lines(run / METRICS) if values["kind"] == kind]
-
-
-def read_summary(run: Path) -> dict[str, Any] | None:
-    """summary.json of a finished run; None where the run is not finished or the file is damaged."""
-    try:
-        with open_regular(run / SUMMARY) as file:
-            values = json.loads(file.read())
-    except (SlipformError, ValueError, RecursionError):
-        return None
-    whole = isinstance(values, dict) and all(
-        isinstance(values.get(name), kind) for name, kind in _SUMMARY_TYPES.items()
-    )
-    return values if whole and values["epochs"] > 0 else None
-
-
-def write_summary(run: Path, values: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    write_whole(run / SUMMARY, json.dumps(values, indent=1) + "\n")
-
-
-_NUMBER = (int, float)
-_NUMBER_OR_NONE = (int, float, type(None))
-# What sweeps and people read of it.
-_SUMMARY_TYPES: dict[str, Any] = {
-    "test_accuracy": _NUMBER_OR_NONE,
-    "val_accuracy": _NUMBER_OR_NONE,
-    "best_epoch": int,
-    "epochs": int,
-    "seconds": _NUMBER,
-    "images_per_second": _NUMBER,
-    "machine": str,
-    "torch": str,
-    "precision": str,
-    "compiled": bool,
-    "loader": str,
-}
-_LINE_TYPES: dict[str, dict[str, Any]] = {
-    "step": {"step": int, "epoch": int, "loss": _NUMBER, "lr": _NUMBER},
-    "epoch": {
-        "step": int,
-        "epoch": int,
-        "train_loss": _NUMBER,
-        "train_accuracy": _NUMBER,
-        "val_loss": _NUMBER_OR_NONE,
-        "val_accuracy": _NUMBER_OR_NONE,
-    },
-    "diverged": {"step": int, "epoch": int, "what": str},
-}
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with open_regular(path) as file:
-        texts = file.read().splitlines()
-    return [values for text in texts if (values := _parsed(text)) is not None]
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    """The values of a line; None where it is damaged."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    kind = values.get("kind") if isinstance(values, dict) else None
-    types = _LINE_TYPES.get(kind) if isinstance(kind, str) else None
-    if types is None or not all(isinstance(values.get(k), types[k]) for k in types):
-        return None
-    return dict(values)
-
-
-def _forget_after(run: Path, step: int, epoch: int) -> None:
-    """Drop the lines that a resumed run will write again, so that the file is that of an
-    undisturbed run."""
-    kept = [
-        x
-        for x in _read_lines(run / METRICS)
-        if (x["step"] <= step if x["kind"] == "step" else x["epoch"] <= epoch)
-    ]
-    write_whole(run / METRICS, "".join(json.dumps(x) + "\n" for x in kept))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from slipform.pipelines.errors import Interrupted
 from slipform.train.config.recipe import SweepRun
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.interrupt import SWEEP, watched
-from slipform.train.run.record import METRICS, read_metrics, read_summary
+from slipform.train.records import METRICS, read_metrics, read_summary
 
 _POLL_SECONDS = 0.2
 

@@ -24,10 +24,10 @@ from slipform.pipelines.files import locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
+from slipform.train.records import METRICS, SUMMARY, read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes
-from slipform.train.run.record import METRICS, SUMMARY, read_summary
 from slipform.train.run.resume import differences
 from slipform.train.sweep.jobs import Job, run_jobs
 from slipform.train.sweep.table import Row, write_tables

@@ -19,8 +19,8 @@ from typing import Any
 from slipform.pipelines.files import write_whole
 from slipform.train.config.recipe import SweepRun
 from slipform.train.config.run_config import RunConfig
-from slipform.train.figures import sweep as plots_sweep
-from slipform.train.run.record import read_metrics, read_summary
+from slipform.train.figures import curves
+from slipform.train.records import read_metrics, read_summary
 
 TABLE = "table.md"
 _NOT_MEASURED = (
@@ -63,7 +63,7 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     finished = [
         summary for row in rows for folder in row.folders if (summary := read_summary(folder))
     ]
-    figure = plots_sweep.curves(out, {row.run.name: row.folders for row in rows})
+    figure = curves.draw_sweep(out, {row.run.name: row.folders for row in rows})
     lines = [
         *heading,
         *_how(finished),

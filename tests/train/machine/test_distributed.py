@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slipform.train.run.record import read_metrics
+from slipform.train.records import read_metrics
 
 pytestmark = pytest.mark.timeout(
     900

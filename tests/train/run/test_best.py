@@ -17,9 +17,9 @@ from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
+from slipform.train.records import read_metrics
 from slipform.train.run.best import BEST, load_best
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]

@@ -13,10 +13,10 @@ import pytest
 
 from slipform.pipelines.errors import Interrupted
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import loop
 from slipform.train.run.counters import Counters, EpochTotals, Timing, advice
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.best import load_best
 from slipform.train.run.divergence import Diverged
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
 

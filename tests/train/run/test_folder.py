@@ -16,10 +16,10 @@ import torch
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import locked
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics, read_summary
 from slipform.train.run import checkpoint, record
 from slipform.train.run.folder import LOCK, free_name, run_config
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics, read_summary
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]

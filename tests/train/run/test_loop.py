@@ -18,9 +18,9 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.recipe import load_recipe
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, loop
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -99,7 +99,7 @@ def _assert_same(a: Path, b: Path) -> None:
 def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.figures.result.curves", lambda *_: None)
+        patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
         patch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
         fit(small(*RICH), shapes, run, quiet=True)
     return run

@@ -18,8 +18,8 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli
 from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
 from slipform.train.config.resolve import resolve
+from slipform.train.figures import curves
 from slipform.train.figures import records as plots_records
-from slipform.train.figures import sweep as plots_sweep
 from slipform.train.sweep.jobs import Job
 from slipform.train.sweep.sweep import data_differences, make_jobs
 from slipform.train.sweep.table import Row, write_tables
@@ -292,7 +292,7 @@ def test_histograms_on_common_bins() -> None:
 
 
 def test_of_nothing_no_curves_are_drawn(tmp_path: Path) -> None:
-    assert plots_sweep.curves(tmp_path, {"a": [tmp_path / "none"]}) is None
+    assert curves.draw_sweep(tmp_path, {"a": [tmp_path / "none"]}) is None
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,112 @@
+"""The records in a run folder: metrics.jsonl and summary.json, read and written.
+
+In: a run folder, which a killed process or a stranger may have left. Out: lines and values of the
+right types; what is damaged counts as missing. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.files import open_regular, write_whole
+
+__all__ = [
+    "METRICS",
+    "SUMMARY",
+    "forget_after",
+    "read_metrics",
+    "read_summary",
+    "write_summary",
+]
+
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+
+
+def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind, "step", "epoch" or "diverged", in order. Damaged lines, such as one
+    cut off by a crash, are left out."""
+    return [values for values in _read_lines(run / METRICS) if values["kind"] == kind]
+
+
+def read_summary(run: Path) -> dict[str, Any] | None:
+    """summary.json of a finished run; None where the run is not finished or the file is damaged."""
+    try:
+        with open_regular(run / SUMMARY) as file:
+            values = json.loads(file.read())
+    except (SlipformError, ValueError, RecursionError):
+        return None
+    whole = isinstance(values, dict) and all(
+        isinstance(values.get(name), kind) for name, kind in _SUMMARY_TYPES.items()
+    )
+    return values if whole and values["epochs"] > 0 else None
+
+
+def write_summary(run: Path, values: dict[str, Any]) -> None:
+    """Write summary.json whole or not at all."""
+    write_whole(run / SUMMARY, json.dumps(values, indent=1) + "\n")
+
+
+_NUMBER = (int, float)
+_NUMBER_OR_NONE = (int, float, type(None))
+# What sweeps and people read of it.
+_SUMMARY_TYPES: dict[str, Any] = {
+    "test_accuracy": _NUMBER_OR_NONE,
+    "val_accuracy": _NUMBER_OR_NONE,
+    "best_epoch": int,
+    "epochs": int,
+    "seconds": _NUMBER,
+    "images_per_second": _NUMBER,
+    "machine": str,
+    "torch": str,
+    "precision": str,
+    "compiled": bool,
+    "loader": str,
+}
+_LINE_TYPES: dict[str, dict[str, Any]] = {
+    "step": {"step": int, "epoch": int, "loss": _NUMBER, "lr": _NUMBER},
+    "epoch": {
+        "step": int,
+        "epoch": int,
+        "train_loss": _NUMBER,
+        "train_accuracy": _NUMBER,
+        "val_loss": _NUMBER_OR_NONE,
+        "val_accuracy": _NUMBER_OR_NONE,
+    },
+    "diverged": {"step": int, "epoch": int, "what": str},
+}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with open_regular(path) as file:
+        texts = file.read().splitlines()
+    return [values for text in texts if (values := _parsed(text)) is not None]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    """The values of a line; None where it is damaged."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    kind = values.get("kind") if isinstance(values, dict) else None
+    types = _LINE_TYPES.get(kind) if isinstance(kind, str) else None
+    if types is None or not all(isinstance(values.get(k), types[k]) for k in types):
+        return None
+    return dict(values)
+
+
+def forget_after(run: Path, step: int, epoch: int) -> None:
+    """Drop the lines that a resumed run will write again, so that the file is that of an
+    undisturbed run."""
+    kept = [
+        x
+        for x in _read_lines(run / METRICS)
+        if (x["step"] <= step if x["kind"] == "step" else x["epoch"] <= epoch)
+    ]
+    write_whole(run / METRICS, "".join(json.dumps(x) + "\n" for x in kept))
