@@ -30,11 +30,16 @@ from slipform.train.commands.options import FOLDER, device_option
 def validate(
     run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str
 ) -> None:
-    """How good the best epoch of RUN is on a split of its own dataset, or of DATA."""
+    """How good the best epoch of RUN is on a split of its own dataset, or of DATA.
+
+    DATA may have some of the run's classes, in any order.
+    """
     from slipform.train.inference.classifier import Classifier
 
     classifier = Classifier.load(run, device)
     result = classifier.evaluate(data, split)
+    for note in classifier.data_notes(data, split):
+        click.echo(printable(note), err=True)
     if figures is not None:
         from slipform.train.figures import curves
         from slipform.train.figures.result import all_of_result

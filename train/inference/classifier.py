@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from slipform.models import registry
-from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.run_config import RunConfig
+from slipform.train.inference.data import class_places, data_notes, relabeled
 from slipform.train.inference.export import export_model
-from slipform.train.inference.predict import BATCH_SIZE, Image, ImageBatch, as_list, read_batches
+from slipform.train.inference.predict import (
+    BATCH_SIZE,
+    Image,
+    ImageBatch,
+    Prediction,
+    as_list,
+    read_batches,
+)
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run.best import copy_weights, load_best
@@ -33,31 +41,6 @@ from slipform.train.step.loss import make_loss
 from slipform.train.step.metrics import Evaluation
 from slipform.train.step.state import StepFunctions
 from slipform.train.step.step import predict_logits
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says about one image.
-
-    Attributes:
-        index: The image's position among those given.
-        path: Its file, or None for an image in memory.
-        classes: (name, probability), the most probable first; empty after an error.
-        error: Why the image could not be read; empty otherwise.
-
-    Example:
-        ```python
-        import slipform as sf
-
-        (prediction,) = sf.Classifier.load("runs/first", device="cpu").predict("cat.jpg", top=2)
-        (name, probability), second = prediction.classes
-        ```
-    """
-
-    index: int
-    path: Path | None
-    classes: tuple[tuple[str, float], ...] = ()
-    error: str = ""
 
 
 class Classifier:
@@ -218,21 +201,37 @@ class Classifier:
             `print(classifier.evaluate("data/shapes", split="val").top1)`
         """
         with self.open_split(data, split) as loader:
-            places = self._places(loader.manifest, Path(data) if data else None)
+            own, given = self.classes, loader.manifest.classes
+            places = class_places(own, given, self._folder(data), self.folder)
             batches: Iterator[Batch] | Loader = loader
-            if loader.manifest.classes != self.classes:
-                batches = _relabeled(loader, torch.tensor(places, device=self.device))
+            if given != own:
+                batches = relabeled(loader, torch.tensor(places, device=self.device))
             return count(self._functions, batches, Process(self.device), len(self.classes))
+
+    def data_notes(self, data: Path | str | None = None, split: str = "test") -> list[str]:
+        """What to know before a result on this data is compared with the run's own.
+
+        Args:
+            data: A folder that prep wrote. Default: the dataset of the run.
+            split: "train", "val" or "test".
+
+        Returns:
+            A line for each: the data lacks classes of the model; its split is not the run's own.
+        """
+        return data_notes(self.manifest, self._folder(data), split)
 
     def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
         """A loader over a split, in stored order, as the model takes its images. Close it."""
-        folder = Path(data) if data is not None else Path(self.config.data.folder)
+        folder = self._folder(data)
         manifest = read_manifest(folder)
         manifest.split(split)
-        self._places(manifest, folder)
+        class_places(self.classes, manifest.classes, folder, self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
+
+    def _folder(self, data: Path | str | None) -> Path:
+        return Path(data if data is not None else self.config.data.folder)
 
     def export(self, format: str, out: Path | str | None = None) -> Path:
         """Write the model as a file for other programs, and compare the file with the model.
@@ -273,20 +272,6 @@ class Classifier:
     def _logits(self, images: Tensor) -> Tensor:
         return predict_logits(self._functions, images)
 
-    def _places(self, manifest: Manifest, folder: Path | None) -> list[int]:
-        """For each class of `manifest`, its position among the model's classes."""
-        place = {name: number for number, name in enumerate(self.classes)}
-        foreign = [name for name in manifest.classes if name not in place]
-        if foreign:
-            raise ConfigError(
-                f"{folder or self.config.data.folder} has {len(foreign)} of"
-                f" {manifest.num_classes} classes that the run {self.folder} does not know:"
-                f" {', '.join(map(repr, foreign[:5]))}{', ...' if len(foreign) > 5 else ''}. Its"
-                f" classes: {', '.join(map(repr, self.classes[:5]))}"
-                f"{', ...' if len(self.classes) > 5 else ''}."
-            )
-        return [place[name] for name in manifest.classes]
-
 
 def evaluate(
     run: Path | str, data: Path | str | None = None, split: str = "test", device: str = "auto"
@@ -313,12 +298,3 @@ def evaluate(
         ```
     """
     return Classifier.load(run, device).evaluate(data, split)
-
-
-def _relabeled(batches: Loader, places: Tensor) -> Iterator[Batch]:
-    """The batches with labels of the dataset turned into those of the model."""
-    for batch in batches:
-        labels = torch.where(
-            batch.labels == IGNORED_LABEL, batch.labels, places[batch.labels.clamp(min=0)]
-        )
-        yield replace(batch, labels=labels)

@@ -40,6 +40,31 @@ _BATCH_BYTES = 128 << 20  # decoded pixels held at once; one image may be larger
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What the model says about one image.
+
+    Attributes:
+        index: The image's position among those given.
+        path: Its file, or None for an image in memory.
+        classes: (name, probability), the most probable first; empty after an error.
+        error: Why the image could not be read; empty otherwise.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        (prediction,) = sf.Classifier.load("runs/first", device="cpu").predict("cat.jpg", top=2)
+        (name, probability), second = prediction.classes
+        ```
+    """
+
+    index: int
+    path: Path | None
+    classes: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class ImageBatch:
     """Some of the images given.
 

@@ -18,16 +18,20 @@ def differences(own: Manifest, given: Manifest) -> list[str]:
     found = []
     if own.classes != given.classes:
         found.append(_of_classes(own.classes, given.classes))
-    for name in dict.fromkeys((*own.splits, *given.splits)):
-        if name not in given.splits or name not in own.splits:
-            found.append(f"{name} is missing {'now' if name in own.splits else 'in the run'}")
-            continue
-        before, now = own.splits[name], given.splits[name]
-        if before.num_samples != now.num_samples:
-            found.append(f"{name} had {before.num_samples} images, now {now.num_samples}")
-        elif before.sha256 != now.sha256:
-            found.append(f"{name} has other images (another SHA-256)")
+    names = dict.fromkeys((*own.splits, *given.splits))
+    found += [text for name in names if (text := split_difference(own, given, name))]
     return found
+
+
+def split_difference(own: Manifest, given: Manifest, name: str) -> str:
+    """How the split `name` of `given` differs from that of the run's `own` dataset; "" where it
+    does not."""
+    if name not in given.splits or name not in own.splits:
+        return f"{name} is missing {'now' if name in own.splits else 'in the run'}"
+    before, now = own.splits[name], given.splits[name]
+    if before.num_samples != now.num_samples:
+        return f"{name} had {before.num_samples} images, now {now.num_samples}"
+    return "" if before.sha256 == now.sha256 else f"{name} has other images (another SHA-256)"
 
 
 def _of_classes(own: list[str], given: list[str]) -> str:

@@ -153,7 +153,9 @@ def _open(
     )
     counters = Counters()
     if saved is not None:
-        counters = resuming.restore(saved, config, state, loader, process, messages.append)
+        counters = resuming.restore(
+            saved, config, state, loader, process, messages.append, other_data=other_data
+        )
         messages.append(
             f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
         )

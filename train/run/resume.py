@@ -19,7 +19,7 @@ from slipform.train.config.recipe import parse_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
-from slipform.train.run.counters import Counters
+from slipform.train.run.counters import Counters, EpochTotals
 from slipform.train.step.state import TrainState
 
 VERSION = 1
@@ -57,11 +57,27 @@ def restore(
     loader: Loader,
     process: Process,
     say: Callable[[str], None],
+    *,
+    other_data: bool = False,
 ) -> Counters:
-    """Go on where `saved` was written: changes state and loader, returns the counters.
+    """Go on where `saved` was written: changes state and loader.
+
+    Args:
+        saved: A checkpoint's content.
+        config: The run's settings from now on.
+        state: Gets weights, optimizer and progress.
+        loader: Goes to the saved position.
+        process: This process; its random numbers go on, too.
+        say: Is told of each change of a setting.
+        other_data: The loader may have another number of images; the present epoch starts again
+            then.
+
+    Returns:
+        The counters.
 
     Raises:
-        ConfigError: The configuration changed in what cannot change.
+        ConfigError: The configuration changed in what cannot change, or the checkpoint is of
+            another dataset.
     """
     if saved.get("version") != VERSION:
         raise ConfigError(
@@ -80,11 +96,22 @@ def restore(
         say(f"changed: {name} was {before}, is now {now}")
     with _checked():
         state.load_state_dict(saved["state"])
-        loader.load_state_dict(saved["loader"])
+        position = saved["loader"]
+        moved = other_data and position["num_samples"] != loader.num_samples
+        if moved:
+            position = {**position, "seen": 0, "num_samples": loader.num_samples}
+        loader.load_state_dict(position)
         random = saved["random"]
         if process.rank < len(random):  # a process more than before keeps its new seed
             _set_random_state(random[process.rank], process)
         counters = Counters.from_checkpoint(saved)
+        before_images, seen = saved["loader"]["num_samples"], saved["loader"]["seen"]
+    if moved:
+        text = f"changed: {loader.num_samples} training images, {before_images} before"
+        if seen:
+            counters.epoch = EpochTotals()
+            text += f"; epoch {loader.epoch + 1} starts again from its first image"
+        say(text)
     if len(random) != process.world_size:
         say(f"changed: {process.world_size} processes, {len(random)} before")
     return counters

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import torch
 from click.testing import CliRunner
 
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.manifest import read_manifest, write_manifest
+from slipform.train import cli
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import predict
 from slipform.train.inference.classifier import Classifier, evaluate
@@ -141,6 +145,36 @@ def test_evaluates_some_of_its_classes_by_name(
     found = [classifier.evaluate(some, split) for split in ("train", "val", "test")]
     assert torch.equal(sum(part.confusion for part in found), expected)
     assert found[0].num_images == 12
+
+
+def test_says_how_data_differ_from_the_run_s_own(
+    classifier: Classifier, colors: Path, tmp_path: Path
+) -> None:
+    assert classifier.data_notes() == classifier.data_notes(colors, "val") == []
+    some = prep_colors(tmp_path, green="green", red="red")
+    assert classifier.data_notes(some, "train") == [
+        f"{some} has 2 of the 3 classes of the run; it has no 'blue'",
+        f"{some} is not the dataset that the run was trained on: train had 18 images, now 12",
+    ]
+    shutil.copytree(colors, tmp_path / "other")
+    manifest = read_manifest(colors)
+    test = manifest.split("test").model_copy(update={"sha256": "0" * 64})
+    splits = {**manifest.splits, "test": test}
+    write_manifest(tmp_path / "other", manifest.model_copy(update={"splits": splits}))
+    assert classifier.data_notes(tmp_path / "other", "val") == []
+    (note,) = classifier.data_notes(tmp_path / "other", "test")
+    assert note.endswith("test has other images (another SHA-256)")
+
+
+def test_validate_says_it_beside_the_result(run: Path, tmp_path: Path) -> None:
+    some = prep_colors(tmp_path, green="green", red="red")
+    result = CliRunner().invoke(cli.validate, [str(run), str(some), "--json", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"] == 4
+    assert len(result.stderr.splitlines()) == 2
+    assert "2 of the 3 classes" in result.stderr
+    own = CliRunner().invoke(cli.validate, [str(run), "--json", "--device", "cpu"])
+    assert (own.exit_code, own.stderr) == (0, "")
 
 
 def test_refuses_classes_that_it_does_not_know(classifier: Classifier, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ import torch
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import locked
 from slipform.train.config.run_config import RunConfig
-from slipform.train.records import read_metrics, read_summary
-from slipform.train.run import checkpoint, record
+from slipform.train.records import METRICS, read_metrics, read_summary
+from slipform.train.run import checkpoint
 from slipform.train.run.folder import LOCK, free_name, run_config
 from slipform.train.run.loop import fit
 
@@ -51,7 +51,7 @@ def test_a_folder_in_which_another_trains_is_left_alone(
     before = _contents(run)
     options: dict[str, Any] = {"resume": how == "resume", "overwrite": how == "overwrite"}
     with locked(run / LOCK, "a test"):
-        with pytest.raises(SlipformError, match="another train or export is working in"):
+        with pytest.raises(SlipformError, match="another train, export or validate is working"):
             fit(small("train.epochs=2"), shapes, run, quiet=True, **options)
         assert {k: v for k, v in _contents(run).items() if LOCK not in k} == {
             k: v for k, v in before.items() if LOCK not in k
@@ -132,7 +132,7 @@ def test_a_damaged_line_costs_itself_alone(line: bytes, tmp_path: Path) -> None:
         json.dumps({"kind": "step", "step": n, "epoch": 1, "loss": 1.0, "lr": 0.1}).encode()
         for n in (1, 2)
     ]
-    (tmp_path / record.METRICS).write_bytes(b"\n".join([good[0], line, good[1]]))
+    (tmp_path / METRICS).write_bytes(b"\n".join([good[0], line, good[1]]))
     assert [x["step"] for x in read_metrics(tmp_path, "step")] == [1, 2]
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
+from slipform.preprocess.cli import main as prep_command
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import loop
 from slipform.train.run.identity import differences
 from slipform.train.run.loop import fit
@@ -96,6 +99,48 @@ def test_other_data_is_allowed_by_name_and_said(
     fit(config, data, run, resume=True, other_data=True, device="cpu")
     assert "since --other-data is given" in capsys.readouterr().err
     assert not differences(read_manifest(run), read_manifest(data))
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_with_another_number_of_images_the_present_epoch_starts_again(
+    at_end: bool,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped in the middle of the second epoch, or after the first; going on with 160 images
+    instead of 240: four steps an epoch instead of six."""
+    run, fewer = tmp_path / "run", tmp_path / "fewer"
+    if at_end:
+        fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    else:
+        original = loop.train_step  # type: ignore[attr-defined]
+
+        def killed(state: Any, *args: Any, **kwargs: Any) -> Any:
+            if state.step == 9:
+                raise KeyboardInterrupt
+            return original(state, *args, **kwargs)
+
+        monkeypatch.setattr(loop, "train_step", killed)
+        stopped = small("train.epochs=2", "train.checkpoint_every_steps=3")
+        with pytest.raises(KeyboardInterrupt):
+            fit(stopped, shapes, run, device="cpu", quiet=True)
+        monkeypatch.setattr(loop, "train_step", original)
+    sizes = ["--num-train", "160", "--num-val", "60", "--num-test", "60"]
+    prep = ["shapes", "--out", str(fewer), *sizes, "--min-size", "40", "--max-size", "96"]
+    assert CliRunner().invoke(prep_command, prep).exit_code == 0
+    fit(small("train.epochs=2"), fewer, run, resume=True, other_data=True, device="cpu")
+    said = capsys.readouterr().err
+    assert "160 training images, 240 before" in said
+    assert ("epoch 2 starts again from its first image" in said) is not at_end
+    first = 6 if at_end else 9
+    assert [x["step"] for x in read_metrics(run, "epoch")] == [6, first + 4]
+    (_, second) = read_metrics(run, "epoch")
+    assert 0 <= second["train_accuracy"] <= 1
+    accuracy = second["train_accuracy"] * 160  # a whole number of images
+    assert accuracy == pytest.approx(round(accuracy), abs=1e-4)
 
 
 def test_another_number_of_classes_is_never_allowed(
