@@ -11,6 +11,7 @@ decorated with `slipform.models.spec.net` in any file of this folder.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from slipform.models import freeze, heads, probe, torchvision_nets, weights
 from slipform.models.spec import REGISTERED, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["ModelConfig", "build", "checked_options", "find", "names"]
+__all__ = ["ModelConfig", "build", "checked_options", "describe", "find", "names"]
 
 
 def _own_nets() -> dict[str, Net]:
@@ -35,6 +36,16 @@ def _own_nets() -> dict[str, Net]:
 def names() -> list[str]:
     """The names of all nets, sorted."""
     return sorted({*_own_nets(), *torchvision_nets.names()})
+
+
+def describe(name: str) -> str:
+    """What a net is, in words.
+
+    Args:
+        name: One of `names()`.
+    """
+    own = _own_nets().get(name)
+    return inspect.getdoc(own.build) or "" if own else torchvision_nets.describe(name)
 
 
 def find(config: ModelConfig) -> Net:

@@ -36,6 +36,21 @@ def names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
+def describe(name: str) -> str:
+    """A model's size and its ImageNet weights, as torchvision states them.
+
+    Args:
+        name: One of `names()`.
+    """
+    import torchvision
+
+    weights = list(torchvision.models.get_model_weights(name))
+    if not weights:
+        return "torchvision"
+    millions = weights[0].meta["num_params"] / 1e6
+    return f"torchvision, {millions:.1f} million parameters; {', '.join(w.name for w in weights)}"
+
+
 def find(name: str, *, small_input: bool) -> Net:
     """The builder of a torchvision model.
 

@@ -35,6 +35,10 @@ COMMANDS = {
         "slipform.train.cli:export",
         "Write a trained model as safetensors, ONNX or torch.export.",
     ),
+    "list": (
+        "slipform.train.cli:list_names",
+        "List recipes, nets or settings, with what they are.",
+    ),
     "bench": (
         "slipform.bench.cli:main",
         "Measure the speed of this machine, beside other loaders.",

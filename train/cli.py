@@ -1,4 +1,4 @@
-"""The commands `train`, `validate`, `predict` and `export`; as a program it is `train`.
+"""The commands `train`, `validate`, `predict`, `export` and `list`; as a program it is `train`.
 
 In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so
 that --help is quick. Several processes:
@@ -8,11 +8,12 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 from __future__ import annotations
 
 from slipform.train.commands.export import export
+from slipform.train.commands.list import list_names
 from slipform.train.commands.predict import predict
 from slipform.train.commands.train import train
 from slipform.train.commands.validate import validate
 
-__all__ = ["export", "predict", "train", "validate"]
+__all__ = ["export", "list_names", "predict", "train", "validate"]
 
 if __name__ == "__main__":
     train()

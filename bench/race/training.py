@@ -79,8 +79,9 @@ def run_config(point: Point, work: Work) -> Any:
         A RunConfig: SGD with momentum, cross entropy.
     """
     from slipform.models.registry import ModelConfig
+    from slipform.train.config.optimizers import Sgd
     from slipform.train.config.run_config import RunConfig
-    from slipform.train.config.sections import DataConfig, Sgd, TrainConfig
+    from slipform.train.config.sections import DataConfig, TrainConfig
 
     own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(

@@ -22,7 +22,7 @@ from slipform.train.commands.options import FOLDER, device_option
     metavar="NAME|FILE",
     help=(
         "A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with"
-        " --all NAME:RUN,RUN some. Default: fits the dataset."
+        " --all NAME:RUN,RUN some. Names: slipform list recipes. Default: fits the dataset."
     ),
 )
 @click.option(
@@ -30,7 +30,10 @@ from slipform.train.commands.options import FOLDER, device_option
     "sets",
     metavar="A.B=C",
     multiple=True,
-    help="Change one setting, such as train.epochs=1. May be repeated.",
+    help=(
+        "Change one setting, such as train.epochs=1. May be repeated. Names: slipform list"
+        " settings, slipform list nets."
+    ),
 )
 @click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Go on with the run in this folder.")

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from slipform.train.config.optimizers import OptimizerConfig
+from slipform.train.config.section import Section
 
 __all__ = [
     "VARIANTS",
-    "Adam",
-    "AdamW",
-    "Asgd",
     "Compile",
     "Constant",
     "Cosine",
@@ -26,14 +26,9 @@ __all__ = [
     "LossConfig",
     "MultiMargin",
     "MultiStep",
-    "Muon",
     "OneCycle",
-    "OptimizerConfig",
     "Precision",
-    "RmsProp",
     "ScheduleConfig",
-    "Section",
-    "Sgd",
     "Step",
     "TrainConfig",
 ]
@@ -42,17 +37,17 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off", "graphs"]
 
 
-class Section(BaseModel):
-    """A table of a recipe: frozen, no unknown keys, no conversion of types, no infinite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class DataConfig(Section):
-    """[data]: where the betons are and how they are read. The command fills in `folder`.
+    """[data]: where the betons are and how they are read.
 
-    threads and prefetch (batches made ahead) of 0 take what `bench tune` found here, else as many
-    threads as this process may use, and 2 batches.
+    Args:
+        folder: The dataset folder; the command fills it in.
+        executor: What renders the batches.
+        threads: Threads of the executor; 0: what `bench tune` found here, else all cores of this
+            process.
+        prefetch: Batches made ahead; 0: what `bench tune` found here, else 2.
+        on_bad: An image that cannot be decoded ends the run, or is left out.
+        block: Samples that stay near each other in the order, for data larger than memory; 0: none.
     """
 
     folder: str = ""
@@ -60,92 +55,17 @@ class DataConfig(Section):
     threads: int = Field(default=0, ge=0)
     prefetch: int = Field(default=0, ge=0)
     on_bad: Literal["error", "skip"] = "error"
-    # samples that stay near each other in the order, for data larger than memory; 0: none do
     block: int = Field(default=0, ge=0)
 
 
-class _Optimizer(Section):
-    """What every optimizer reads. decay_all = false: no weight decay for biases and norms."""
-
-    name: str
-    lr: float = Field(default=0.01, ge=0)
-    head_lr: float | None = Field(default=None, ge=0)  # of the head; default: lr
-    body_lr: float | None = Field(default=None, ge=0)  # of all but the head; default: lr
-    norm_bias_lr: float | None = Field(default=None, ge=0)  # of BatchNorm's biases; default: lr
-    weight_decay: float = Field(default=0.0, ge=0)
-    decay_all: bool = True
-
-
-class Sgd(_Optimizer):
-    """torch.optim.SGD."""
-
-    name: Literal["sgd"] = "sgd"
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    nesterov: bool = False
-
-
-class Asgd(_Optimizer):
-    """torch.optim.ASGD, with its own power of 0.75."""
-
-    name: Literal["asgd"] = "asgd"
-
-
-class _WithMoments(_Optimizer):
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = Field(default=1e-8, gt=0)
-
-
-class Adam(_WithMoments):
-    """torch.optim.Adam."""
-
-    name: Literal["adam"] = "adam"
-
-
-class AdamW(_WithMoments):
-    """torch.optim.AdamW."""
-
-    name: Literal["adamw"] = "adamw"
-
-
-class RmsProp(_Optimizer):
-    """torch.optim.RMSprop; alpha is its smoothing."""
-
-    name: Literal["rmsprop"] = "rmsprop"
-    alpha: float = Field(default=0.99, gt=0, lt=1)
-    eps: float = Field(default=1e-8, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-
-
-class Muon(_WithMoments):
-    """Muon for the weights of hidden layers; `rest` trains head, biases and what else is left.
-
-    betas and eps are of rest = "adamw", rest_momentum is of rest = "sgd". unit_filters holds the
-    weights at norm 1 a filter; lr is then the share by which a step turns them.
-    """
-
-    name: Literal["muon"] = "muon"
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    nesterov: bool = False
-    unit_filters: bool = False
-    newton_schulz_steps: int = Field(default=5, ge=1)
-    rest: Literal["adamw", "sgd"] = "adamw"
-    rest_lr: float | None = Field(default=None, ge=0)  # default: lr
-    rest_momentum: float = Field(default=0.0, ge=0, lt=1)
-
-    def rest_config(self) -> Sgd | AdamW:
-        """The optimizer of the rest as a section of its own."""
-        shared = {name: getattr(self, name) for name in _Optimizer.model_fields if name != "name"}
-        if self.rest_lr is not None:
-            shared |= {"lr": self.rest_lr, "body_lr": None}
-        if self.rest == "adamw":
-            return AdamW(**shared, betas=self.betas, eps=self.eps)
-        nesterov = self.nesterov and self.rest_momentum > 0
-        return Sgd(**shared, momentum=self.rest_momentum, nesterov=nesterov)
-
-
 class _Schedule(Section):
-    """What every schedule reads. Epochs may be fractions. warmup_factor: where the warm-up starts,
-    as a share of the learning rate."""
+    """What every schedule reads. Epochs may be fractions.
+
+    Args:
+        name: How the learning rate changes over the run.
+        warmup_epochs: Epochs in which the learning rate rises in a line.
+        warmup_factor: Where the warm-up starts, as a share of the learning rate.
+    """
 
     name: str
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -159,7 +79,12 @@ class Constant(_Schedule):
 
 
 class Step(_Schedule):
-    """Times gamma every step_size epochs."""
+    """Times gamma every step_size epochs.
+
+    Args:
+        step_size: Epochs from one change to the next.
+        gamma: Factor of the learning rate at each change.
+    """
 
     name: Literal["step"] = "step"
     step_size: int = Field(default=20, ge=1)
@@ -167,7 +92,12 @@ class Step(_Schedule):
 
 
 class MultiStep(_Schedule):
-    """Times gamma at each of the milestones (epochs)."""
+    """Times gamma at each of the milestones.
+
+    Args:
+        milestones: Epochs at whose end the learning rate changes.
+        gamma: Factor of the learning rate at each change.
+    """
 
     name: Literal["multistep"] = "multistep"
     milestones: tuple[int, ...] = ()
@@ -175,7 +105,13 @@ class MultiStep(_Schedule):
 
 
 class _Falling(_Schedule):
-    final_factor: float = Field(default=0.0, ge=0)  # the share of the learning rate at the end
+    """A schedule that ends at a share of the learning rate.
+
+    Args:
+        final_factor: Share of the learning rate at the end.
+    """
+
+    final_factor: float = Field(default=0.0, ge=0)
 
 
 class Cosine(_Falling):
@@ -191,8 +127,13 @@ class Linear(_Falling):
 
 
 class OneCycle(_Schedule):
-    """From lr / start_divisor up to lr within `rise` of the run, then down to the start's share of
-    1 / end_divisor."""
+    """From lr / start_divisor up to lr, then down to lr / start_divisor / end_divisor.
+
+    Args:
+        rise: Share of the run in which the learning rate rises.
+        start_divisor: lr by this is where it starts.
+        end_divisor: The start by this is where it ends.
+    """
 
     name: Literal["one_cycle"] = "one_cycle"
     rise: float = Field(default=0.3, gt=0, lt=1)
@@ -201,14 +142,25 @@ class OneCycle(_Schedule):
 
 
 class CrossEntropy(Section):
-    """Cross entropy with label smoothing (Szegedy et al., 2016)."""
+    """Cross entropy.
+
+    Args:
+        name: The loss.
+        label_smoothing: Share of each label that all classes get (Szegedy et al., 2016).
+    """
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
 class MultiMargin(Section):
-    """torch.nn.MultiMarginLoss; power is its p."""
+    """torch.nn.MultiMarginLoss.
+
+    Args:
+        name: The loss.
+        margin: By how much the right class' logit has to exceed each other one.
+        power: Power of what is missing (torch's p).
+    """
 
     name: Literal["multi_margin"] = "multi_margin"
     margin: float = Field(default=1.0, gt=0)
@@ -216,35 +168,54 @@ class MultiMargin(Section):
 
 
 class TrainConfig(Section):
-    """[train]: the loop. batch_size counts the images of one process and one forward pass.
+    """[train]: the loop.
 
-    sync_batch_norm: BatchNorm over the batches of all processes, so that N of them train as one.
-    restart_from_best_after: as early_stop_after, but training goes on from the best weights.
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images of one process and one forward pass; "auto": as many as fit.
+        accumulate: Batches per step of the optimizer.
+        clip_norm: Largest norm of a step's gradients; 0: any.
+        ema: Decay of averaged weights, which are evaluated and kept; 0: none.
+        precision: Number format of the forward and backward pass.
+        compile: torch.compile; "graphs": into CUDA graphs, for nets so small that launching their
+            kernels takes the time.
+        channels_last: Memory format of images and convolutions.
+        tf32: Matrix products of float32 on GPUs that have TF32.
+        deterministic: The same bits in each run, on the same machine; slower.
+        sync_batch_norm: BatchNorm over the batches of all processes, so that N train as one.
+        seed: Seed of weights, order and augmentation.
+        early_stop_after: Epochs without a better validation accuracy that end the run; 0: none do.
+        restart_from_best_after: Epochs without a better one after which training goes on from the
+            best weights; 0: never.
+        unfreeze_at_epoch: From this epoch on all layers learn; 0: never.
+        flip_test: Evaluation averages the logits of each image and its mirror image.
+        keep_checkpoints: How many of the newest checkpoints stay.
+        checkpoint_every_steps: Steps from one checkpoint to the next, beside the one after each
+            epoch; 0: none.
+        log_every_steps: Steps from one reading of the device's losses to the next.
     """
 
     epochs: int = Field(default=20, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 128
-    accumulate: int = Field(default=1, ge=1)  # batches per step of the optimizer
+    accumulate: int = Field(default=1, ge=1)
     clip_norm: float = Field(default=0.0, ge=0)
-    ema: float = Field(default=0.0, ge=0, lt=1)  # decay of the averaged weights
+    ema: float = Field(default=0.0, ge=0, lt=1)
     precision: Precision = "auto"
-    # "graphs": into CUDA graphs, for nets so small that launching their kernels takes the time
     compile: Compile = "auto"
     channels_last: bool = True
-    tf32: bool = True  # matrix products of float32 on GPUs that have it
+    tf32: bool = True
     deterministic: bool = False
     sync_batch_norm: bool = True
     seed: int = Field(default=0, ge=0)
-    early_stop_after: int = Field(default=0, ge=0)  # epochs without a better validation accuracy
+    early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)
     unfreeze_at_epoch: int = Field(default=0, ge=0)
-    flip_test: bool = False  # evaluation averages the logits of each image and its mirror image
+    flip_test: bool = False
     keep_checkpoints: int = Field(default=2, ge=1)
-    checkpoint_every_steps: int = Field(default=0, ge=0)  # beside the one after each epoch
-    log_every_steps: int = Field(default=20, ge=1)  # how often the device is asked for its losses
+    checkpoint_every_steps: int = Field(default=0, ge=0)
+    log_every_steps: int = Field(default=20, ge=1)
 
 
-OptimizerConfig = Annotated[Sgd | Asgd | Adam | AdamW | RmsProp | Muon, Field(discriminator="name")]
 ScheduleConfig = Annotated[
     Constant | Step | MultiStep | Cosine | Linear | OneCycle, Field(discriminator="name")
 ]

@@ -19,15 +19,7 @@ from torch.optim import Optimizer
 
 from slipform.models.freeze import parameter_groups
 from slipform.pipelines.errors import ConfigError
-from slipform.train.config.sections import (
-    Adam,
-    AdamW,
-    Asgd,
-    Muon,
-    OptimizerConfig,
-    RmsProp,
-    Sgd,
-)
+from slipform.train.config.optimizers import Adam, AdamW, Asgd, Muon, OptimizerConfig, RmsProp, Sgd
 
 Group = dict[str, Any]
 

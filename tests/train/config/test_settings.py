@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.train.config.optimizers import AdamW, Muon, RmsProp, Sgd
 from slipform.train.config.recipe import Recipe, load_recipe, read_config
 from slipform.train.config.resolve import resolve
-from slipform.train.config.sections import AdamW, Muon, RmsProp, Sgd
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, unfold
 
-from slipform.train.config.sections import VARIANTS, Muon, Sgd
+from slipform.train.config.optimizers import Muon, Sgd
+from slipform.train.config.sections import VARIANTS
 from slipform.train.step.optim import load_moments, make_optimizers, set_learning_rate
 
 LR, DECAY = 0.05, 0.01

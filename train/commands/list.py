@@ -1,0 +1,61 @@
+"""The command `list`: the names that the other commands take.
+
+In: a command line. Out: a line for each recipe, net or setting.
+"""
+
+from __future__ import annotations
+
+import click
+
+from slipform.pipelines.errors import Command, ConfigError, printable
+
+KINDS = ("recipes", "nets", "settings")
+_MAX_WIDTH = 44  # of the first column; a longer name shifts its own line alone
+
+
+@click.command("list", cls=Command)
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("word", required=False)
+def list_names(kind: str, word: str | None) -> None:
+    """Recipes, nets or settings, one a line, each with what it is. WORD: only lines that have it.
+
+    \b
+    slipform list recipes mnist     names for train --recipe
+    slipform list nets resnet       names for train --set model.name=NAME
+    slipform list settings lr       names for train --set NAME=VALUE
+    """
+    lines = {"recipes": _recipes, "nets": _nets, "settings": _settings}[kind]()
+    found = [line for line in lines if (word or "").lower() in " ".join(line).lower()]
+    if not found:
+        raise ConfigError(f'no line of {kind} has "{word}". All: slipform list {kind}')
+    width = min(_MAX_WIDTH, max(len(name) for name, _ in found))
+    for name, text in found:
+        click.echo(f"{name:<{width}}  {printable(text)}".rstrip())
+
+
+def _recipes() -> list[tuple[str, str]]:
+    from slipform.train.config.recipe import load_recipe, recipe_names
+
+    found = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        runs = f" (sweep, runs: {len(recipe.runs)})" if recipe.runs else ""
+        found.append((name, _first_sentence(str(recipe.base.get("description", ""))) + runs))
+    return found
+
+
+def _nets() -> list[tuple[str, str]]:
+    from slipform.models import registry
+
+    return [(name, _first_sentence(registry.describe(name))) for name in registry.names()]
+
+
+def _settings() -> list[tuple[str, str]]:
+    from slipform.train.config.settings import settings
+
+    found = settings()
+    return [(f"{one.name} = {one.default}" if one.default else one.name, str(one)) for one in found]
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].removesuffix(".")

@@ -1,0 +1,109 @@
+"""All settings of a run: name, default, allowed words, what it is.
+
+In: the classes of the configuration and the Args of their docstrings. Out: a Setting for each, in
+the order of the sections. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.section import Section
+from slipform.train.config.sections import VARIANTS
+
+__all__ = ["Setting", "settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Args:
+        name: As `--set` takes it: "train.epochs".
+        default: As TOML writes it; "" where there is none.
+        words: The words that are allowed; empty where it is no choice of words.
+        text: What it is.
+        read_by: The names that read it, of optimizer, schedule or loss; empty: all do.
+    """
+
+    name: str
+    default: str
+    words: tuple[str, ...]
+    text: str
+    read_by: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = all(f'"{word}"' in self.text for word in self.words)
+        words = "" if told else f" One of {', '.join(self.words)}."
+        readers = f" Of {', '.join(self.read_by)}." if self.read_by else ""
+        return f"{self.text}{words}{readers}"
+
+
+def settings() -> list[Setting]:
+    """All settings, in the order of a recipe's sections."""
+    config, found = RunConfig(), [Setting("description", '""', (), "What the run is, in words.")]
+    for section in RunConfig.model_fields:
+        if section in VARIANTS:
+            found += _of_variants(section)
+        elif section != "description":
+            found += _of_section(section, getattr(config, section))
+    return found
+
+
+def _of_section(section: str, values: Any) -> Iterator[Setting]:
+    """The settings of a section from an object of it."""
+    hints, texts = get_type_hints(type(values)), _arguments(type(values))
+    for name, value in dict(values).items() if isinstance(values, Section) else _fields(values):
+        yield Setting(
+            f"{section}.{name}", _default(value), _words(hints[name]), texts.get(name, "")
+        )
+
+
+def _of_variants(section: str) -> list[Setting]:
+    """Those of all classes of a section, each setting once."""
+    found: dict[str, Setting] = {}
+    for variant, kind in VARIANTS[section].items():
+        for one in _of_section(section, kind()):
+            before = found.get(one.name, one)
+            found[one.name] = dataclasses.replace(before, read_by=(*before.read_by, variant))
+    names, name = tuple(VARIANTS[section]), f"{section}.name"
+    all_read = {key: dataclasses.replace(one, read_by=()) for key, one in found.items()}
+    chosen = {key: all_read[key] if one.read_by == names else one for key, one in found.items()}
+    return [dataclasses.replace(chosen.pop(name), words=names), *chosen.values()]
+
+
+def _fields(values: Any) -> list[tuple[str, Any]]:
+    return [(field.name, getattr(values, field.name)) for field in dataclasses.fields(values)]
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return ""
+    if dataclasses.is_dataclass(value):
+        inside = ", ".join(f"{name} = {_default(part)}" for name, part in _fields(value))
+        return f"{{{inside}}}"
+    return json.dumps(value)
+
+
+def _words(annotation: Any) -> tuple[str, ...]:
+    is_choice = get_origin(annotation) is Literal
+    return tuple(str(word) for word in get_args(annotation)) if is_choice else ()
+
+
+def _arguments(kind: type) -> dict[str, str]:
+    """Name -> text, from the Args of a class and of those that it extends."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        doc = inspect.cleandoc(base.__dict__.get("__doc__") or "")
+        arguments = re.search(r"^Args:\n((?: +.*\n?)*)", doc, re.MULTILINE)
+        for name, text in re.findall(
+            r"^    (\w+): (.*(?:\n     .*)*)", arguments[1] if arguments else "", re.MULTILINE
+        ):
+            found[name] = " ".join(text.split())
+    return found
