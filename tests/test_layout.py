@@ -66,11 +66,6 @@ STILL_LONG = {
     "tests/pipelines/plan/test_plan.py",
     "tests/pipelines/rendering/test_render.py",
     "tests/pipelines/test_loader.py",
-    "tests/train/config/test_recipes.py",
-    "tests/train/run/test_loop.py",
-    "tests/train/sweep/test_sweep.py",
-    "train/config/resolve.py",
-    "train/inference/classifier.py",
 }
 # Imports against the order that are there still.
 STILL_BACKWARD = {

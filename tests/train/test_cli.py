@@ -179,6 +179,27 @@ def _process(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("list_names", "settings"), pytest.param(("validate", "{run}"), marks=pytest.mark.slow)],
+)
+def test_nobody_reads_the_output(
+    arguments: tuple[str, str], request: pytest.FixtureRequest
+) -> None:
+    """`slipform validate RUN | head -1`: the command ends without a word about its broken pipe."""
+    command, argument = arguments
+    if argument == "{run}":
+        argument = str(request.getfixturevalue("run"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = f"from slipform.train.cli import {command}; {command}()"
+    process = subprocess.run(
+        [sys.executable, "-c", code, argument], stdout=writing, stderr=subprocess.PIPE, timeout=300
+    )
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (1, b"")
+
+
 def _finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -206,12 +227,16 @@ def long_run(shapes: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Po
     process.communicate()
 
 
-def test_sigterm_writes_a_checkpoint_and_exits_with_130(
-    long_run: tuple[Path, subprocess.Popen[str]],
+@pytest.mark.parametrize(
+    "signal_number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
+def test_a_signal_writes_a_checkpoint_and_exits_with_130(
+    signal_number: signal.Signals, long_run: tuple[Path, subprocess.Popen[str]]
 ) -> None:
+    """SIGHUP: the connection to the machine is lost."""
     out, process = long_run
     _wait_for_steps(out, 5, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal_number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert f"Go on with: train --resume {out}" in errors

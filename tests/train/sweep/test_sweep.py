@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,51 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipform.models.imagenet import Unavailable
-from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.files import locked
+from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train import cli
-from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
-from slipform.train.config.resolve import resolve
-from slipform.train.figures import curves
-from slipform.train.figures import records as plots_records
+from slipform.train.run.folder import LOCK
 from slipform.train.sweep.jobs import Job
-from slipform.train.sweep.sweep import data_differences, make_jobs
-from slipform.train.sweep.table import Row, write_tables
-
-RECIPE = """
-study = "T1"
-description = "Learning rates"
-prep = { dataset = "shapes", seed = 7 }
-augment = { image_size = 32, resize = 40, crop = "random" }
-model = { name = "tiny", options = { width = 8 } }
-optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
-train = { epochs = 2, batch_size = 40, precision = "fp32", log_every_steps = 4 }
-data = { threads = 1, executor = "host" }
-[[runs]]
-name = "lr-0.05"
-[runs.reported]
-val_accuracy = 0.5
-test_accuracy = 0.4
-loss = 1.5
-seconds = 1000
-trainable_parameters = 24814
-[[runs]]
-name = "lr-huge"
-optimizer.lr = 1e30
-reported = { outcome = "diverged" }
-[[runs]]
-name = "imagenet"
-model.name = "squeezenet1_1"
-model.weights = "imagenet"
-reported = { test_accuracy = 0.9 }
-"""
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "rates.toml"
-    path.write_text(RECIPE)
-    return path
 
 
 def _train(*arguments: object) -> Result:
@@ -212,7 +172,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     recipe: Path, shapes: Path, tmp_path: Path
 ) -> None:
     text = (
-        RECIPE.split("[[runs]]")[0]
+        recipe.read_text().split("[[runs]]")[0]
         + '[[runs]]\nname = "bad"\nmodel.options.widht = 3\n[[runs]]\nname = "good"\ntrain.epochs'
         " = 1\n"
     )
@@ -225,83 +185,6 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     rows = _rows(tmp_path / "out")
     assert '"width"' in rows["bad"]["note"]
     assert float(rows["good"]["test_accuracy"]) > 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["{shapes}", "--recipe", "mnist/fully-connected"], "--recipe mnist/fully-connected:RUN"),
-        (["{shapes}", "--recipe", "mnist/fully-connected:fc-nrom"], '"fc-norm"'),
-        (["{shapes}", "--all"], "--all takes DATA and --recipe"),
-        (["{shapes}", "--recipe", "shapes/demo", "--all", "--out", "x"], "is no sweep"),
-        (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "belong to --all"),
-    ],
-)
-def test_mistakes(arguments: list[str], words: str, shapes: Path) -> None:
-    result = _train(*[argument.format(shapes=shapes) for argument in arguments])
-    assert result.exit_code in (1, 2)
-    assert words in result.output
-
-
-def test_the_order_of_the_jobs(recipe: Path, shapes: Path) -> None:
-    jobs = make_jobs(load_recipe(recipe), Path("out"), ["train.seed=5"], read_manifest(shapes), 2)
-    assert [str(job) for job in jobs] == [
-        f"{name} seed-{seed}" for seed in (5, 6) for name in ("lr-0.05", "lr-huge", "imagenet")
-    ]
-    assert [job.config.train.seed for job in jobs] == [5, 5, 5, 6, 6, 6]
-
-
-def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
-    manifest = read_manifest(shapes)
-    recipe = load_recipe("caltech101/odd-split-resnet18")
-    assert (
-        "prep caltech101 --source DIR --out DIR --split lists --val-split odd_indices"
-        in data_differences(recipe, manifest)
-    )
-    assert data_differences(replace(recipe, prep={"dataset": "shapes", "seed": 0}), manifest) == ""
-
-
-def test_runs_that_are_not_done_and_one_that_did_not_diverge(tmp_path: Path) -> None:
-    runs = [
-        SweepRun("a", {}, {"outcome": "diverged"}),
-        SweepRun("b", {"train": {"epochs": 3}}, {"minutes": 5, "loss": 0.1}),
-    ]
-    recipe = Recipe("any", {}, tuple(runs))
-    rows = [
-        Row(run, resolve(recipe, run=run), 20, [tmp_path / run.name / "seed-0"], {}) for run in runs
-    ]
-    text = write_tables(tmp_path, ["# any"], rows).read_text()
-    assert (
-        "| b | epochs 3 | 300 | loss 0.1 →  | epochs: 3, not 20; times faster: per epoch; 1 of 1"
-        " not finished |" in text
-    )
-    assert "diverged in the report; 1 of 1 not finished" in text
-
-
-def test_histograms_on_common_bins() -> None:
-    """Of a thousand values in uneven buckets, numpy's own histogram of them within what a bucket
-    hides."""
-    values = np.random.default_rng(0).normal(size=1000)
-    limits = np.concatenate([[-5.0], np.sort(np.random.default_rng(1).uniform(-4, 4, 300)), [5.0]])
-    counts = np.concatenate([[0], np.histogram(values, limits)[0]])
-    edges, shares = plots_records.spread([(limits, counts), (limits * 2, counts)])
-    assert (edges[0], edges[-1]) == (-10, 10)
-    assert shares.sum(1) == pytest.approx([1, 1])
-    wanted = np.histogram(values, edges)[0] / 1000
-    assert np.abs(np.cumsum(shares[0]) - np.cumsum(wanted)).max() < 0.01
-
-
-def test_of_nothing_no_curves_are_drawn(tmp_path: Path) -> None:
-    assert curves.draw_sweep(tmp_path, {"a": [tmp_path / "none"]}) is None
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
-    assert load_runs(f"{recipe}:2") == load_runs(f"{recipe}:lr-huge")
-    assert load_runs(str(recipe))[1] == ()
-    assert [run.name for run in load_runs(f"{recipe}:imagenet,1")[1]] == ["imagenet", "lr-0.05"]
-    with pytest.raises(ConfigError, match=r'"lr-huge"'):
-        load_runs(f"{recipe}:1,lr-hug")
 
 
 def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
@@ -322,3 +205,29 @@ def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> Non
     assert rows["lr-0.05"]["test_accuracy"] != ""
     assert "1 of 1 not finished" in rows["lr-huge"]["note"]
     assert not (tmp_path / "lr-huge").exists()
+
+
+def test_a_sweep_refuses_finished_runs_of_other_data(
+    sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
+) -> None:
+    """The same classes and numbers of images, and other pixels."""
+    other = tmp_path / "other"
+    shutil.copytree(shapes, other)
+    manifest = read_manifest(shapes)
+    train = manifest.split("train").model_copy(update={"sha256": "0" * 64})
+    splits = {**manifest.splits, "train": train}
+    write_manifest(other, manifest.model_copy(update={"splits": splits}))
+    before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*") if path.is_file()}
+    result = _train(other, "--recipe", recipe, "--all", "--seeds", 2, "--out", sweep)
+    assert result.exit_code == 1
+    assert "was trained on another dataset: train has other images" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_two_sweeps_never_share_a_folder(recipe: Path, shapes: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / LOCK, "another sweep"):
+        result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert f"another sweep is working in {tmp_path}" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]

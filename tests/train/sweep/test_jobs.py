@@ -1,0 +1,80 @@
+"""What a sweep is made of before anything runs: recipes, jobs, rows; mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest
+from slipform.train import cli
+from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
+from slipform.train.config.resolve import resolve
+from slipform.train.sweep.sweep import data_differences, make_jobs
+from slipform.train.sweep.table import Row, write_tables
+
+
+def _train(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{shapes}", "--recipe", "mnist/fully-connected"], "--recipe mnist/fully-connected:RUN"),
+        (["{shapes}", "--recipe", "mnist/fully-connected:fc-nrom"], '"fc-norm"'),
+        (["{shapes}", "--all"], "--all takes DATA and --recipe"),
+        (["{shapes}", "--recipe", "shapes/demo", "--all", "--out", "x"], "is no sweep"),
+        (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "belong to --all"),
+    ],
+)
+def test_mistakes(arguments: list[str], words: str, shapes: Path) -> None:
+    result = _train(*[argument.format(shapes=shapes) for argument in arguments])
+    assert result.exit_code in (1, 2)
+    assert words in result.output
+
+
+def test_the_order_of_the_jobs(recipe: Path, shapes: Path) -> None:
+    jobs = make_jobs(load_recipe(recipe), Path("out"), ["train.seed=5"], read_manifest(shapes), 2)
+    assert [str(job) for job in jobs] == [
+        f"{name} seed-{seed}" for seed in (5, 6) for name in ("lr-0.05", "lr-huge", "imagenet")
+    ]
+    assert [job.config.train.seed for job in jobs] == [5, 5, 5, 6, 6, 6]
+
+
+def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
+    manifest = read_manifest(shapes)
+    recipe = load_recipe("caltech101/odd-split-resnet18")
+    assert (
+        "prep caltech101 --source DIR --out DIR --split lists --val-split odd_indices"
+        in data_differences(recipe, manifest)
+    )
+    assert data_differences(replace(recipe, prep={"dataset": "shapes", "seed": 0}), manifest) == ""
+
+
+def test_runs_that_are_not_done_and_one_that_did_not_diverge(tmp_path: Path) -> None:
+    runs = [
+        SweepRun("a", {}, {"outcome": "diverged"}),
+        SweepRun("b", {"train": {"epochs": 3}}, {"minutes": 5, "loss": 0.1}),
+    ]
+    recipe = Recipe("any", {}, tuple(runs))
+    rows = [
+        Row(run, resolve(recipe, run=run), 20, [tmp_path / run.name / "seed-0"], {}) for run in runs
+    ]
+    text = write_tables(tmp_path, ["# any"], rows).read_text()
+    assert (
+        "| b | epochs 3 | 300 | loss 0.1 →  | epochs: 3, not 20; times faster: per epoch; 1 of 1"
+        " not finished |" in text
+    )
+    assert "diverged in the report; 1 of 1 not finished" in text
+
+
+def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
+    assert load_runs(f"{recipe}:2") == load_runs(f"{recipe}:lr-huge")
+    assert load_runs(str(recipe))[1] == ()
+    assert [run.name for run in load_runs(f"{recipe}:imagenet,1")[1]] == ["imagenet", "lr-0.05"]
+    with pytest.raises(ConfigError, match=r'"lr-huge"'):
+        load_runs(f"{recipe}:1,lr-hug")
