@@ -27,18 +27,20 @@ from slipform.models.spec import net
 from slipform.pipelines.errors import ConfigError
 
 KERNEL_SIZE = 2
-# share of the old statistics that BatchNorm keeps in each step, as the paper counts (torch: 1 -
-# 0.6)
+# The share of the old statistics that BatchNorm keeps in each step; torch's momentum is 1 minus it.
 MOMENTUM = 0.6
 NUM_WHITENING_IMAGES = 5000  # as in the paper; about 4.8 million patches at 32 px
-EPSILON = (
-    5e-4  # added to the variances: directions with less than that are noise and are not blown up
-)
+EPSILON = 5e-4  # added to the variances: directions with a smaller variance are noise
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm with a bias that learns and a scale fixed at 1: a buffer, so that unfreezing cannot
-    make it learn."""
+    """BatchNorm with a bias that learns and a scale of 1 that does not.
+
+    The scale is a buffer, so that unfreezing does not make it learn.
+
+    Args:
+        channels: C of the inputs, [N, C, H, W].
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-12, momentum=1 - MOMENTUM)
@@ -47,9 +49,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Whitening(nn.Module):
-    """2x2 convolution [N, 3, S, S] -> [N, 24, S-1, S-1]; its weights are a buffer, its bias learns.
+    """A 2x2 convolution, [N, 3, S, S] -> [N, 24, S-1, S-1].
 
-    Until init_whitening is called the weights are random.
+    Its bias learns. Its weights are a buffer; they are random until `init_whitening` sets them.
     """
 
     weight: torch.Tensor
@@ -66,7 +68,14 @@ class Whitening(nn.Module):
 
 
 class Block(nn.Module):
-    """[N, C, S, S] -> [N, D, S/2, S/2]."""
+    """Convolutions, max pool, BatchNorm and GELU: [N, in_channels, S, S] -> [N, out_channels, S/2,
+    S/2].
+
+    Args:
+        in_channels: Channels of the inputs.
+        out_channels: Channels of the outputs.
+        depth: Convolutions: 2, or 3, the third with a residual connection.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
         super().__init__()
@@ -89,15 +98,21 @@ class Block(nn.Module):
 
 
 class GlobalMaxPool(nn.Module):
-    """[N, C, S, S] -> [N, C, 1, 1]. Unlike nn.AdaptiveMaxPool2d's its gradient is deterministic on
-    GPUs."""
+    """The maximum over all positions, [N, C, S, S] -> [N, C, 1, 1].
+
+    Its gradient is deterministic on GPUs; that of nn.AdaptiveMaxPool2d is not.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, x.shape[-2:])
 
 
 class Scale(nn.Module):
-    """x times a constant."""
+    """Multiply by a constant.
+
+    Args:
+        factor: The constant.
+    """
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -108,11 +123,14 @@ class Scale(nn.Module):
 
 
 class FastNet(nn.Sequential):
-    """whiten, features, pool, flatten, classifier, scale; see the module's text."""
+    """The net: whiten, activation, features, pool, flatten, classifier, scale."""
 
     def init_from_images(self, images: torch.Tensor) -> None:
-        """What training calls once, before the first step of a new run, with normalized training
-        images [N, 3, S, S]."""
+        """Set the whitening layer. Training calls it once, before the first step of a new run.
+
+        Args:
+            images: Normalized training images, float [N, 3, S, S].
+        """
         init_whitening(self, images)
 
 
@@ -125,8 +143,18 @@ def fast(
     depth: int = 2,
     scale: float = 1 / 9,
 ) -> nn.Module:
-    """The net of the module's text. depth: 2 or 3 convolutions in a block; widths (128, 384, 512)
-    with 3 is the larger net."""
+    """Build the net of the module's text.
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels; any that three max pools can halve.
+        widths: Channels of the blocks. (128, 384, 512) with depth = 3 is the paper's larger net.
+        depth: Convolutions of a block, 2 or 3.
+        scale: The logits are multiplied by it.
+
+    Raises:
+        ConfigError: depth is neither 2 nor 3.
+    """
     if depth not in (2, 3):
         raise ConfigError(f"model.options.depth = {depth}: give 2 or 3")
     channels = (2 * 3 * KERNEL_SIZE**2, *widths)
@@ -146,12 +174,16 @@ def fast(
 
 @torch.no_grad()
 def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
-    """Sets the whitening layer's weights from images as the net will see them: float [N, 3, S, S],
-    normalized, any device.
+    """Set the whitening layer's weights from images.
 
-    The rows are the eigenvectors of the covariance of all 2x2 patches, each divided by its standard
-    deviation, and their negatives: the first 12 outputs on those patches have covariance 1, up to
-    EPSILON. Uses the first 5,000 images.
+    The filters are the eigenvectors of the covariance of all 2x2 patches, each divided by its
+    standard deviation, and their negatives. The covariance of the first 12 outputs on those patches
+    is the identity, up to EPSILON.
+
+    Args:
+        model: A net with a `Whitening` layer; changed in place.
+        images: Normalized training images, float [N, 3, S, S], on any device. The first 5,000 are
+            used.
     """
     layer = next(module for module in model.modules() if isinstance(module, Whitening))
     variances, vectors = torch.linalg.eigh(patch_covariance(images[:NUM_WHITENING_IMAGES]))
@@ -160,13 +192,18 @@ def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def patch_covariance(images: torch.Tensor) -> torch.Tensor:
-    """Covariance, float64 [12, 12], of the 2x2 patches of images [N, 3, S, S], the values of a
-    patch in the order [3, 2, 2].
+    """The covariance of the 2x2 patches of images.
 
-    Summed 500 images at a time, as 5,000 images of 32 px unfolded in float64 are 460 MB. Centerd,
-    which the published code leaves out: where the images' mean is not 0, it would otherwise spend a
-    direction's scale on the mean brightness.
+    The mean is subtracted, which the published code does not do: where the mean of the images is
+    not 0, one direction would stand for the mean brightness alone.
+
+    Args:
+        images: float [N, 3, S, S].
+
+    Returns:
+        float64 [12, 12]; the values of a patch are in the order [3, 2, 2].
     """
+    # In parts of 500 images: 5,000 images of 32 px, unfolded in float64, are 460 MB.
     num_values = 3 * KERNEL_SIZE**2
     total = torch.zeros(num_values, dtype=torch.float64, device=images.device)
     squares = torch.zeros(num_values, num_values, dtype=torch.float64, device=images.device)

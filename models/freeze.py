@@ -1,12 +1,11 @@
-"""Which layers learn: freezing and unfreezing by name, training mode that keeps frozen BatchNorm
-still, parameter groups.
+"""Which layers learn: freezing and unfreezing by name, training mode, parameter groups.
 
-In: a net and names of its layers. Out: the same net, its parameters' requires_grad set; groups for
-an optimizer; counts.
+In: a net and names of its layers. Out: the same net with requires_grad set; groups for an
+optimizer; counts.
 
-A name is a layer's or parameter's dotted name ("features", "layer4", "layer4.1.bn2"), or "head",
-"all_but_head", "none". Names come as a list, a string with commas, or both. All functions take the
-plain module, not one wrapped by DDP or torch.compile.
+A name is the dotted name of a layer or parameter ("features", "layer4", "layer4.1.bn2"), or "head",
+"all_but_head", "none". Names are a list, a string with commas, or a list of such strings. Every
+function takes the plain net, neither compiled nor wrapped by DDP.
 """
 
 from __future__ import annotations
@@ -21,24 +20,52 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from slipform.models.heads import head_name
 from slipform.pipelines.errors import unknown
 
+__all__ = [
+    "Counts",
+    "apply",
+    "count",
+    "freeze",
+    "parameter_groups",
+    "select",
+    "set_train_mode",
+    "train_only",
+    "unfreeze",
+]
+
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters."""
+    """Numbers of parameters; buffers do not count.
+
+    Args:
+        total: All of them.
+        trainable: Those with requires_grad.
+    """
 
     total: int
     trainable: int
 
 
 def count(model: nn.Module) -> Counts:
-    """How many parameters there are, and how many of them learn. Buffers do not count."""
+    """Count a net's parameters.
+
+    Args:
+        model: The plain net.
+    """
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return Counts(sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
 
 
 def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
-    """The names of all parameters that the given names mean. Raises ConfigError for a name without
-    any parameter."""
+    """The names of the parameters that layer names stand for.
+
+    Args:
+        model: The plain net.
+        names: Layers; see the module's text.
+
+    Raises:
+        ConfigError: A name stands for no parameter.
+    """
     every = [name for name, _ in model.named_parameters()]
     head = set(_below(every, head_name(model)))
     chosen: set[str] = set()
@@ -63,13 +90,30 @@ def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
 
 
 def freeze(model: nn.Module, names: str | Iterable[str]) -> None:
-    """Stops the named layers from learning; the others stay as they are."""
+    """Stop the named layers from learning; the others stay as they are.
+
+    Args:
+        model: The plain net; changed in place.
+        names: Layers; see the module's text.
+
+    Raises:
+        ConfigError: A name stands for no parameter.
+    """
     _set_requires_grad(model, select(model, names), False)
 
 
 def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None:
-    """Lets the named layers learn, or all. Afterwards: set_train_mode, and reset what was compiled
-    or wrapped."""
+    """Let the named layers learn; the others stay as they are.
+
+    The caller then calls `set_train_mode` and compiles or wraps the net anew.
+
+    Args:
+        model: The plain net; changed in place.
+        names: Layers; see the module's text. Default: all.
+
+    Raises:
+        ConfigError: A name stands for no parameter.
+    """
     chosen = (
         {name for name, _ in model.named_parameters()} if names is None else select(model, names)
     )
@@ -77,7 +121,15 @@ def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None
 
 
 def train_only(model: nn.Module, names: str | Iterable[str]) -> None:
-    """Only the named layers learn."""
+    """Let the named layers learn and freeze all others.
+
+    Args:
+        model: The plain net; changed in place.
+        names: Layers; see the module's text.
+
+    Raises:
+        ConfigError: A name stands for no parameter.
+    """
     chosen = select(model, names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)
@@ -86,8 +138,16 @@ def train_only(model: nn.Module, names: str | Iterable[str]) -> None:
 def apply(
     model: nn.Module, *, freeze: str | Iterable[str] = (), train_layers: str | Iterable[str] = ()
 ) -> None:
-    """As a configuration says: train only train_layers where it is given, else freeze what `freeze`
-    names."""
+    """Freeze layers as the [model] section of a recipe says.
+
+    Args:
+        model: The plain net; changed in place.
+        freeze: These layers do not learn. Read only where train_layers is empty.
+        train_layers: Only these layers learn.
+
+    Raises:
+        ConfigError: A name stands for no parameter.
+    """
     if list(_split(train_layers)):
         train_only(model, train_layers)
     else:
@@ -95,14 +155,12 @@ def apply(
 
 
 def set_train_mode(model: nn.Module, frozen_norm: str = "fixed") -> None:
-    """model.train(), except that BatchNorm whose own parameters are all frozen stays in evaluation
-    mode.
+    """Set training mode, except for BatchNorm layers whose own parameters are all frozen.
 
-    So a frozen layer computes what it computed when it was trained, and its running statistics do
-    not move.
+    These stay in evaluation mode: they use their running statistics and do not change them.
 
     Args:
-        model: Changed in place.
+        model: The plain net; changed in place.
         frozen_norm: One of `spec.FROZEN_NORMS`; with "batch" there is no exception.
     """
     model.train()
@@ -125,16 +183,27 @@ def parameter_groups(
     norm_bias_lr: float | None = None,
     decay_all: bool = True,
 ) -> list[dict[str, Any]]:
-    """Groups for a torch optimizer: {"name", "params", "lr", "weight_decay"}, in a fixed order.
+    """Parameter groups for a torch optimizer.
 
-    The groups are "body" and "head", whose rates are body_lr and head_lr where given, else lr.
-    norm_bias_lr: BatchNorm's biases become the group "norm_bias" with that rate (Keller Jordan,
-    2024, takes 64 times lr) and so much less weight decay that a step decays them as it does the
-    others. decay_all = False: biases and normalization layers (parameters of one dimension) become
-    "body_no_decay" and "head_no_decay", without weight decay, as He et al. (2019, "Bag of tricks",
-    section 3.1) advise. Frozen parameters are in the groups too: optimizers pass over what has no
-    gradient, and the groups stay the same when layers are unfrozen in mid-run. Groups without
-    parameters are left out.
+    Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the
+    groups stay the same when layers are unfrozen during a run.
+
+    Args:
+        model: The plain net.
+        lr: The learning rate.
+        weight_decay: As torch's optimizers have it.
+        head_lr: The head's learning rate. Default: lr.
+        body_lr: That of all other layers. Default: lr.
+        norm_bias_lr: That of BatchNorm's biases; Keller Jordan (2024) takes 64 times lr. Their
+            weight decay is divided by the same factor, so that a step decays them as it does the
+            other parameters. Default: they have no group of their own.
+        decay_all: False: no weight decay for biases and normalization layers (parameters of one
+            dimension), as He et al. (2019, "Bag of tricks", section 3.1) advise.
+
+    Returns:
+        Dictionaries of "name", "params", "lr" and "weight_decay", in the order of the parameters.
+        Names are "body", "head", "norm_bias", with "_no_decay" where there is none. No group is
+        empty.
     """
     head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
     norm_biases = {

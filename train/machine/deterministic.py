@@ -54,6 +54,9 @@ def refused_operators(model: nn.Module, image_size: int) -> list[str]:
     Args:
         model: A net from images [N, 3, S, S] to logits, on any device; it is not changed.
         image_size: S, in pixels.
+
+    Returns:
+        Names of operators, such as "upsample_bilinear2d_backward".
     """
     state: dict[str, Tensor] = {
         name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
@@ -68,7 +71,15 @@ def refused_operators(model: nn.Module, image_size: int) -> list[str]:
 
 
 def check_deterministic(model: nn.Module, image_size: int) -> None:
-    """Raises ConfigError where the net cannot be trained deterministically on a GPU."""
+    """Check that a net can be trained deterministically on a GPU.
+
+    Args:
+        model: The net, on any device; it is not changed.
+        image_size: The side of the images, in pixels.
+
+    Raises:
+        ConfigError: It has operators without a deterministic form.
+    """
     if refused := refused_operators(model, image_size):
         raise ConfigError(
             "train.deterministic = true: this net has operators without a deterministic form on"

@@ -17,8 +17,19 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of autocast. "auto": bfloat16 where the hardware multiplies it quickly, else
-    float32."""
+    """The dtype of autocast.
+
+    Args:
+        name: train.precision. "auto" is bfloat16 where torch has kernels for it on the device, else
+            float32.
+        device: Where the run computes.
+
+    Returns:
+        torch.float32, bfloat16 or float16.
+
+    Raises:
+        ConfigError: "fp16" on a CPU.
+    """
     if name != "auto":
         if name == "fp16" and device.type == "cpu":
             raise ConfigError(
@@ -39,8 +50,20 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> str | None:
-    """torch.compile's mode, or None for eager steps. "auto": on GPUs. On CPUs compiled nets ran at
-    0.7 to 0.8 of eager speed at 224 px, after 36 s of compiling."""
+    """The mode of torch.compile.
+
+    Args:
+        choice: train.compile. "auto" compiles on GPUs only: on CPUs compiled nets ran at 0.7 to 0.8
+            of eager speed at 224 px, after 36 s of compiling.
+        device: Where the run computes.
+        accumulate: Batches of one step.
+
+    Returns:
+        "default", "reduce-overhead" (CUDA graphs), or None for eager steps.
+
+    Raises:
+        ConfigError: "graphs" on a CPU, or with more than one batch a step.
+    """
     if choice == "graphs":
         if device.type != "cuda":
             raise ConfigError(
@@ -64,23 +87,25 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
         device: tf32 matters on GPUs only.
     """
     if config.deterministic:
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # cuBLAS reads it when it is first used
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:
-        # It imports torch's compiler, which takes a second.
+        # The call imports torch's compiler, which takes a second.
         torch.use_deterministic_algorithms(config.deterministic)
-    torch.backends.cudnn.benchmark = (
-        not config.deterministic
-    )  # shapes never change, so trying all algorithms once pays
+    # Shapes never change, so that the fastest algorithm is searched once.
+    torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """On a GPU what torch has reserved at most (CUDA graphs' pools count there only), else this
-    process' resident memory."""
+    """The most memory that this process has used, in bytes.
+
+    Args:
+        device: On a GPU it is what torch has reserved, since the pools of CUDA graphs count only
+            there; on the CPU it is the resident memory.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return machine.peak_resident_bytes()

@@ -1,8 +1,7 @@
 """One process of a run, or of several started by torchrun.
 
-In: the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). Out: a `Process`: which one
-this is, its device, and the few things that processes do together. With one process all of them
-cost nothing.
+In: the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). Out: a `Process`: its rank,
+its device, and the collective operations. With one process these do nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +18,18 @@ from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 
+__all__ = ["Agreement", "Process", "join", "pick_device"]
+
 
 @dataclass(frozen=True)
 class Process:
-    """rank of world_size; device: where this process computes."""
+    """One process of a run. All processes must call the collective operations in the same order.
+
+    Args:
+        device: Where it computes.
+        rank: Its number, from 0.
+        world_size: The number of processes.
+    """
 
     device: torch.device
     rank: int = 0
@@ -34,13 +41,20 @@ class Process:
         return self.rank == 0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes, in place.
+
+        Args:
+            tensor: On this process' device, of one shape on all processes.
+
+        Returns:
+            The tensor.
+        """
         if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def agreement(self) -> Agreement:
-        """All must ask for it at the same place."""
+        """A new `Agreement` among all processes."""
         if self.world_size == 1:
             return Agreement(None)
         group = dist.new_group(backend="gloo")
@@ -48,7 +62,11 @@ class Process:
         return Agreement(group)
 
     def all_gather(self, value: Any) -> list[Any]:
-        """Every process' value, by rank, on every process."""
+        """The values of all processes, by rank.
+
+        Args:
+            value: Anything that pickle takes.
+        """
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -56,27 +74,46 @@ class Process:
         return values
 
     def broadcast_object(self, value: Any) -> Any:
-        """Rank 0's value, on every process."""
+        """The value of rank 0.
+
+        Args:
+            value: Anything that pickle takes; ignored on other ranks.
+        """
         return self.all_gather(value)[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Rank 0's values go to all, in place."""
+        """Copy the tensors of rank 0 to all processes, in place.
+
+        Args:
+            tensors: As many, of the same shapes, on every process.
+        """
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
 
 class Agreement:
-    """Whether any process has a request, asked at every step without waiting for the device or for
-    a slower process: with several of them the answer is the one to the step before, which has long
-    been there. Messages go through the hosts' memory (gloo)."""
+    """Whether any process has a request, asked at every step.
+
+    Nothing waits for the device or for a slower process: with several processes the answer is that
+    of the step before. Messages go through the memory of the hosts (gloo).
+
+    Args:
+        group: A gloo group of all processes; None for one process.
+    """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
         self._group = group
         self._asked: tuple[Tensor, dist.Work] | None = None
 
     def any(self, request: bool) -> bool:
-        """The same answer on every process; all must ask equally often."""
+        """Whether a process had a request; the answer is the same on every process.
+
+        All processes must call it equally often.
+
+        Args:
+            request: Whether this process has one.
+        """
         if self._group is None:
             return request
         before = self._asked
@@ -92,10 +129,17 @@ class Agreement:
 
 @contextmanager
 def join(device: str) -> Iterator[Process]:
-    """This process among those that torchrun started, or alone. device: "auto", "cpu", "cuda",
-    "cuda:1".
+    """Join the processes that torchrun started, if any, and leave them at the end.
 
-    An error of the others' connection becomes a SlipformError that says what to do.
+    Args:
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Yields:
+        This process.
+
+    Raises:
+        ConfigError: There is no such device.
+        SlipformError: The connection to another process is lost.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]) if world_size > 1 else 0)
@@ -120,8 +164,7 @@ def join(device: str) -> Iterator[Process]:
 
 
 def _lost_peer(error: Exception) -> bool:
-    """gloo has no class of its own for it: it raises RuntimeError with the words of its
-    transport."""
+    """Whether the connection is lost: gloo raises a plain RuntimeError with its own words."""
     words = (
         "Connection closed by peer",
         "Connection reset by peer",
@@ -133,8 +176,15 @@ def _lost_peer(error: Exception) -> bool:
 
 
 def pick_device(name: str, local_rank: int) -> torch.device:
-    """The device of that name; "auto" and "cuda" are the GPU of this process' place on its node,
-    where there is one."""
+    """The device of a name.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "cuda:N". "auto" is the CPU where there is no GPU.
+        local_rank: The process' number on its node: the GPU that "auto" and "cuda" take.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     has_gpu = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if has_gpu else "cpu"

@@ -1,8 +1,8 @@
 """Signals that ask a process to end: the loop finishes its step, writes a checkpoint and ends.
 
-In: Ctrl-C, SIGTERM, SIGHUP (the terminal is gone) and SIGUSR1 (Slurm's --signal). Out: an Event
+In: Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (Slurm's --signal). Out: an Event
 that the first signal sets; the second one ends the process at once. Runs of a sweep get SIGTERM
-when the sweep is gone.
+when the sweep ends.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from types import FrameType
 
 from slipform.pipelines.errors import Interrupted
 
+__all__ = ["SWEEP", "end_with_sweep", "watched"]
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SWEEP = "SLIPFORM_SWEEP"  # the environment variable in which a sweep tells its runs who it is
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_sweep() -> None:
-    """In a run of a sweep: have SIGTERM sent when the sweep ends, however it ends. Else nothing."""
+    """Have SIGTERM sent to this process when the sweep that started it ends, however it ends.
+
+    Nothing happens in a process that no sweep started.
+
+    Raises:
+        Interrupted: The sweep has ended already.
+    """
     sweep = os.environ.get(SWEEP)
     if sweep is None:
         return
@@ -34,8 +42,14 @@ def end_with_sweep() -> None:
 
 @contextmanager
 def watched() -> Iterator[threading.Event]:
-    """Inside, the first signal sets the event. Signals that were ignored stay ignored. Outside the
-    main thread Python takes no handlers, and none are set."""
+    """Turn the first signal into an event. Handlers are put back at the end.
+
+    Ignored signals stay ignored. Python sets handlers in the main thread only; in another thread
+    nothing sets the event.
+
+    Yields:
+        The event.
+    """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested

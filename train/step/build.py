@@ -1,7 +1,7 @@
 """From a configuration to a `TrainState` ready for its first step.
 
-In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and functions,
-put together; the benchmark trains with the very same.
+In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and functions.
+`bench` trains with the same state.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
 from slipform.train.step.sync_batch_norm import synchronize
 
+__all__ = ["build_state", "make_functions", "unfreeze"]
+
 # torch 2.15 renames the argument and warns of the old name.
 _SYNC_BUFFERS = next(
     name
@@ -45,8 +47,20 @@ def build_state(
     first_images: Callable[[], Tensor] | None = None,
     on_load: Callable[[LoadReport], object] | None = None,
 ) -> TrainState:
-    """The state before the first step. `first_images` gives a batch for nets that start from images
-    (FastNet's whitening)."""
+    """The state before the first step.
+
+    Args:
+        config: The run.
+        num_classes: The number of logits.
+        process: This process; every process calls this.
+        first_images: Gives normalized training images [N, 3, S, S] for nets that start from images
+            (FastNet's whitening). Default: their weights stay random.
+        on_load: Called with the report of loaded weights. Default: it is logged.
+
+    Raises:
+        ConfigError: The net cannot be built, nothing of it would learn, or BatchNorm would see one
+            value for each channel.
+    """
     torch.manual_seed(config.train.seed)  # the same first weights on every process
     model = registry.build(
         config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load
@@ -67,9 +81,8 @@ def build_state(
             "model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch"
         )
     _check_batch_norm(config, model, process)
-    torch.manual_seed(
-        config.train.seed + 1 + process.rank
-    )  # dropout: other numbers on every process
+    # Dropout takes other numbers on every process.
+    torch.manual_seed(config.train.seed + 1 + process.rank)
     if process.world_size > 1 and config.train.sync_batch_norm:
         synchronize(model)
     ema = averaged_copy(model) if config.train.ema else None
@@ -93,14 +106,21 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
 def make_functions(
     config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
 ) -> StepFunctions:
-    """How steps are done. To be made anew when layers are unfrozen: DDP and the compiler both look
-    at what learns."""
+    """The functions of a run's steps.
+
+    DDP and the compiler look at which layers learn: the functions are made anew when that changes.
+
+    Args:
+        config: The run.
+        model: The plain net that learns.
+        evaluated: The plain net that is validated: the averaged one, or `model`.
+        process: This process.
+    """
     wrapped: nn.Module = model
     if process.world_size > 1:
         devices = [process.device] if process.device.type == "cuda" else None
-        shared = (
-            config.train.sync_batch_norm
-        )  # BatchNorm's statistics: then every process has computed the same
+        # Every process has then computed the same statistics of BatchNorm.
+        shared = config.train.sync_batch_norm
         wrapped = DistributedDataParallel(
             model,
             device_ids=devices,
@@ -111,8 +131,8 @@ def make_functions(
     evaluate: Forward = evaluated
     mode = pick_compile(config.train.compile, process.device, config.train.accumulate)
     if mode:
-        # Shapes never change, so the compiler need not prepare for others; DDP is wrapped first, so
-        # that its gradient exchange overlaps with the compiled backward pass.
+        # Shapes never change: nothing is dynamic. DDP is wrapped first, so that its gradient
+        # exchange overlaps with the compiled backward pass.
         forward = torch.compile(wrapped, dynamic=False, mode=mode)
         evaluate = (
             forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
@@ -133,10 +153,16 @@ def make_functions(
 
 
 def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
-    """From here on every layer learns."""
+    """Let every layer learn from here on.
+
+    Args:
+        config: The run.
+        state: Changed in place: its model and its functions.
+        process: This process.
+    """
     freeze.unfreeze(state.model)
     freeze.set_train_mode(state.model, config.model.frozen_norm)
     torch.compiler.reset()
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
-    gc.collect()  # the old DDP goes, and with it its hooks on the gradients
+    gc.collect()  # frees the old DDP, whose hooks are on the gradients
     state.functions = make_functions(config, state.model, state.evaluated, process)

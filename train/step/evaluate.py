@@ -1,8 +1,7 @@
-"""How good a model is on a split: every image counted once, whatever the batch size and the number
-of processes.
+"""Loss and accuracy of a model on a split.
 
 In: a state, a loader that does not train, this process. Out: an Evaluation, the same on every
-process.
+process. Every image is counted once, whatever the batch size and the number of processes.
 """
 
 from __future__ import annotations
@@ -23,10 +22,16 @@ def evaluate(
     process: Process,
     each: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """One pass over the loader's split; `each` is called after every batch. Leaves the evaluated
-    model in evaluation mode."""
-    # DDP shares BatchNorm's statistics before each forward pass of training, so not those of the
-    # last one.
+    """Evaluate a state on a loader's split.
+
+    Args:
+        state: Its evaluated model is left in evaluation mode.
+        loader: One that does not train; it is read to its end.
+        process: This process; every process calls this.
+        each: Called after every batch.
+    """
+    # DDP copies BatchNorm's statistics before each forward pass of training: those of the last pass
+    # still differ.
     process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
     return count(state.functions, loader, process, loader.manifest.num_classes, each)
@@ -39,7 +44,7 @@ def count(
     num_classes: int,
     each: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """The result over all batches of all processes; the model is in evaluation mode already.
+    """Evaluate on batches of all processes. The model is in evaluation mode already.
 
     Args:
         functions: `evaluate` gives the logits, with `precision` and `flip_test`.

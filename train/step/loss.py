@@ -17,12 +17,21 @@ from torch import Tensor
 from slipform.pipelines.batch import IGNORED_LABEL, Mix
 from slipform.train.config.sections import CrossEntropy, LossConfig
 
+__all__ = ["LossFunction", "make_loss"]
+
 LossFunction = Callable[[Tensor, Tensor, Mix | None], Tensor]
 _PerSample = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(config: LossConfig) -> LossFunction:
-    """The loss of a configuration."""
+    """The loss of a configuration.
+
+    Args:
+        config: The [loss] section.
+
+    Returns:
+        A function of logits, labels and mix; see the module's text.
+    """
     per_sample: _PerSample
     if isinstance(config, CrossEntropy):
         per_sample = partial(
@@ -37,9 +46,8 @@ def make_loss(config: LossConfig) -> LossFunction:
 
 
 def _mean(per_sample: _PerSample, logits: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
-    logits = (
-        logits.float()
-    )  # a sum of exponentials of a thousand classes needs more than bfloat16's 8 bits
+    # A sum of exponentials of a thousand classes needs more than the 8 bits of bfloat16.
+    logits = logits.float()
     losses = per_sample(logits, labels)
     if mix is not None:
         # The loss of a target w * a + (1 - w) * b. For cross entropy, linear in its target, this is
@@ -50,8 +58,7 @@ def _mean(per_sample: _PerSample, logits: Tensor, labels: Tensor, mix: Mix | Non
 
 
 def _multi_margin(logits: Tensor, labels: Tensor, margin: float, power: int) -> Tensor:
-    """torch's own knows no label to ignore: such rows are computed for class 0, and `_mean` leaves
-    them out."""
+    """torch's loss for each sample; those with an ignored label are computed for class 0."""
     return F.multi_margin_loss(
         logits, labels.clamp(min=0), p=power, margin=margin, reduction="none"
     )

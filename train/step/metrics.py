@@ -1,8 +1,7 @@
-"""Counting right answers: `Totals` on the device while a split is evaluated, `Evaluation` when it
-is done.
+"""Loss and right answers of a split: `Totals` on the device, and the `Evaluation` made of them.
 
-In: logits [N, C] and labels int64 [N], -100 for padding, which counts nowhere. Out: exact counts;
-the host waits for the device once, in `result`.
+In: logits [N, C] and labels int64 [N]; -100 is padding and is not counted. Out: exact counts. The
+host waits for the device once, in `Totals.result`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL
+
+__all__ = ["Evaluation", "Totals"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Totals:
-    """Running sums on the device: `confusion` int64 [C, C]; `sums` float64 [2]: loss, images with
-    the label in the top five."""
+    """Running sums on the device.
+
+    Args:
+        confusion: int64 [C, C]: rows are true classes, columns predicted ones.
+        sums: float64 [2]: the loss, and the images whose label is in the top five.
+    """
 
     confusion: Tensor
     sums: Tensor
@@ -67,20 +72,24 @@ class Totals:
         )
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Counts one batch; no wait for the device."""
+        """Count one batch, without waiting for the device.
+
+        Args:
+            logits: [N, C], any float type.
+            labels: int64 [N], on the same device.
+        """
         logits = logits.float()
         counts = labels != IGNORED_LABEL
         true = labels.clamp(min=0)
         cell = true * len(self.confusion) + logits.argmax(1)
         self.confusion.view(-1).scatter_add_(0, cell, counts.long())
-        top5 = (logits.topk(min(5, logits.shape[1]), dim=1).indices == true[:, None]).any(
-            1
-        ) & counts
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        top5 = (best == true[:, None]).any(1) & counts
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="sum")
         self.sums.add_(torch.stack((loss.double(), top5.sum().double())))
 
     def result(self) -> Evaluation:
-        """Waits for the device. A split without images gives nan."""
+        """Wait for the device and divide by the number of images; nan for a split without any."""
         confusion = self.confusion.cpu()
         num = int(confusion.sum())
         loss, top5 = self.sums.tolist()

@@ -1,8 +1,7 @@
-"""Muon over convolutions: torch.optim.Muon takes matrices, and a filter bank [O, I, h, w] is one of
-O rows.
+"""Muon for convolutions: a filter bank [O, I, h, w] is a matrix of O rows to torch.optim.Muon.
 
-In: weights of two or four dimensions. Out: a torch optimizer over matrices that share their memory,
-so that state, checkpoints and rates are torch's own. Jordan et al., "Muon: An optimizer for hidden
+In: weights of two or four dimensions. Out: a torch optimizer over matrices that share their memory;
+state, checkpoints and learning rates are torch's own. Jordan et al., "Muon: An optimizer for hidden
 layers in neural networks", 2024.
 """
 
@@ -16,12 +15,15 @@ from torch import Tensor, nn
 
 
 class ConvMuon(torch.optim.Muon):
-    """torch.optim.Muon; the groups' params may be convolutions' weights, in either memory format.
+    """torch.optim.Muon for weights of linear layers and of convolutions, in either memory format.
 
-    unit_filters: before each step every weight is scaled to the Frobenius norm sqrt(O), so that a
-    filter has norm 1 on average. For nets with normalization behind each of these layers, which
-    take no notice of the scale; the learning rate is then the share by which a step turns a filter
-    (Keller Jordan's airbench94_muon, 2024).
+    Args:
+        groups: Parameter groups, as for any torch optimizer.
+        unit_filters: Before each step, scale every weight to the Frobenius norm sqrt(O): the
+            filters have a root mean square norm of 1. It is for nets with normalization behind each
+            of these layers, whose outputs do not depend on the scale. The learning rate is then the
+            share by which a step turns a filter (Keller Jordan's airbench94_muon, 2024).
+        options: Passed on to torch.optim.Muon.
     """
 
     def __init__(
@@ -38,8 +40,11 @@ class ConvMuon(torch.optim.Muon):
         )
 
     def _matrix(self, weight: nn.Parameter) -> nn.Parameter:
-        """The weight as a matrix in the same memory, which gets its gradient as soon as there is
-        one: a GradScaler looks for it, and unscales it in place, before the step."""
+        """The weight as a matrix in the same memory.
+
+        It gets the weight's gradient as soon as there is one: a GradScaler unscales the gradients
+        of the matrices in place, before the step.
+        """
         matrix = nn.Parameter(_as_matrix(weight.detach(), weight))
         assert matrix.data_ptr() == weight.data_ptr()
         self._weights[matrix] = weight
@@ -66,8 +71,10 @@ def _share_gradient(weight: Tensor, matrix: Tensor) -> None:
 
 
 def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:
-    """[O, I, h, w] -> [O, I * h * w] or, where `weight` is in channels_last, [O, h * w * I]: Muon
-    does not mind which."""
+    """[O, I, h, w] -> [O, I * h * w], or [O, h * w * I] where `weight` is in channels_last.
+
+    Muon's result does not depend on the order of columns.
+    """
     if weight.ndim == 4 and not weight.is_contiguous():
         values = values.permute(0, 2, 3, 1)
     return values.reshape(len(values), -1)

@@ -1,12 +1,10 @@
 """Optimizers by name: `make_optimizers(config, model)`.
 
-In: the [optimizer] section and the plain model, parts of it frozen or not. Out: torch optimizers
-over all its parameters, frozen ones too: without a gradient they are passed over, so unfreezing in
-mid-run changes nothing here.
+In: the [optimizer] section and the plain model. Out: torch optimizers over all its parameters.
+Frozen ones are included: they have no gradient and are passed over, and can be unfrozen later.
 
-There is more than one where a method covers only some parameters: Muon (Jordan et al., 2024) works
-on matrices and convolutions of hidden layers, and AdamW or SGD takes the rest, head and biases
-among them.
+Muon (Jordan et al., 2024) trains the matrices and convolutions of hidden layers only; a second
+optimizer, AdamW or SGD, trains the rest, such as head and biases.
 """
 
 from __future__ import annotations
@@ -21,12 +19,25 @@ from slipform.models.freeze import parameter_groups
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.optimizers import Adam, AdamW, Asgd, Muon, OptimizerConfig, RmsProp, Sgd
 
+__all__ = ["load_moments", "make_optimizers", "set_learning_rate"]
+
 Group = dict[str, Any]
 
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimizer, ...]:
-    """The optimizers of a configuration. Each group's "initial_lr" is what `set_learning_rate`
-    multiplies."""
+    """The optimizers of a configuration.
+
+    Args:
+        config: The [optimizer] section.
+        model: The plain net.
+
+    Returns:
+        One optimizer, or two for Muon. Each group has "initial_lr", which `set_learning_rate`
+        multiplies.
+
+    Raises:
+        ConfigError: This version of torch has no Muon.
+    """
     optimizers = (
         _muon(config, model)
         if isinstance(config, Muon)
@@ -113,24 +124,37 @@ def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:
 
 
 def set_learning_rate(optimizers: tuple[Optimizer, ...], factor: float) -> None:
-    """Every group's learning rate becomes its initial one times `factor`."""
+    """Set the learning rate of every group to its initial one times a factor.
+
+    Args:
+        optimizers: Those of `make_optimizers`; changed in place.
+        factor: What `schedule.factor` gives.
+    """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
 
 def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Momentum and the like from a state_dict; rates and decay stay as they are now, since a
-    resumed run may change them."""
+    """Load momenta and averages of gradients.
+
+    Learning rates and weight decay stay as they are: a resumed run may have changed them.
+
+    Args:
+        optimizer: Changed in place.
+        saved: Its state_dict, with as many parameters.
+    """
     optimizer.load_state_dict(
         {"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]}
     )
 
 
 def _with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """Momenta of 0 from the start: 0.9 * 0 + gradient is what torch begins with, too. Left to
-    itself, fused SGD (torch 2.15) leaves them as they lay in memory where the first step has an
-    infinite gradient, as float16's first ones often have."""
+    """Start with momenta of 0, which gives the steps of torch.
+
+    Fused SGD (torch 2.15) does not initialize its momenta where the first step is skipped for an
+    infinite gradient, as it often is in float16.
+    """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else ():
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

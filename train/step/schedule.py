@@ -1,13 +1,12 @@
 """The learning rate over a run: `factor(config, position, epochs)`, a pure function.
 
-In: the [schedule] section and the position in epochs (3.25 is a quarter into the fourth). Out: what
-every group's learning rate is multiplied with. Nothing is remembered between steps, so a resumed
-run needs no schedule state, and one with another batch size or number of processes goes on at the
-same point of the curve.
+In: the [schedule] section and the position in epochs (3.25 is a quarter into the fourth). Out: the
+factor of every group's learning rate. There is no state: a resumed run, also one with another batch
+size or number of processes, continues at the same point of the curve.
 
-With `step` and `multistep` epochs count from the start of the run, as torch's do; the other curves
-begin where the warm-up ends. The warm-up (Goyal et al., 2017, section 2.2) rises linearly from
-warmup_factor to 1 times the curve's value.
+`step` and `multistep` count epochs from the start of the run, as torch does. The other curves begin
+where the warm-up ends. The warm-up (Goyal et al., 2017, section 2.2) rises linearly from
+warmup_factor to 1 times the value of the curve.
 """
 
 from __future__ import annotations
@@ -27,7 +26,13 @@ from slipform.train.config.sections import (
 
 
 def factor(config: ScheduleConfig, position: float, epochs: int) -> float:
-    """The factor at `position` (0 at the first step) in a run of `epochs` epochs."""
+    """The factor of the learning rate.
+
+    Args:
+        config: The [schedule] section.
+        position: Epochs behind, 0 at the first step; may be a fraction.
+        epochs: Epochs of the run.
+    """
     if position < config.warmup_epochs:
         share = position / config.warmup_epochs
         return (config.warmup_factor + (1 - config.warmup_factor) * share) * _curve(

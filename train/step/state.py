@@ -1,7 +1,7 @@
-"""All that changes while a model trains: `TrainState`. What does not is a `StepFunctions`.
+"""What changes while a model trains, `TrainState`, and what does not, `StepFunctions`.
 
-In: a model, its optimizers and functions. Out: after `state_dict` and `load_state_dict`, the same
-training, bit for bit. The position in the data belongs to the Loader, and is saved beside this.
+In: a model, its optimizers and functions. Out: a state that `state_dict` and `load_state_dict`
+restore bit for bit. The Loader has the position in the data, which is saved beside it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,29 @@ from torch.optim import Optimizer
 from slipform.train.step.loss import LossFunction
 from slipform.train.step.optim import load_moments
 
+__all__ = ["Averages", "Best", "Forward", "StepFunctions", "TrainState", "averaged_copy"]
+
 Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class StepFunctions:
-    """How a step is done. `forward` is the model as it is called, perhaps compiled and wrapped by
-    DDP."""
+    """The functions of a step.
+
+    Args:
+        forward: The model that learns, perhaps wrapped by DDP and compiled: images [N, 3, S, S] to
+            logits [N, C].
+        evaluate: The model that is validated, perhaps compiled.
+        loss: Of logits, labels and mix; see `loss.make_loss`.
+        precision: The dtype of autocast; float32 turns it off.
+        device: Where the step computes.
+        clip_norm: The largest norm of all gradients together; 0: no limit.
+        ema_decay: Decay of the averaged weights, 0..1; 0: there are none.
+        flip_test: Evaluation averages the logits of each image and its mirror image.
+        compiled: Whether `forward` is compiled.
+        frozen_norm: What frozen BatchNorm normalizes by; see `ModelConfig`.
+        no_sync: A context in which gradients stay on this process (DDP's no_sync).
+    """
 
     forward: Forward
     evaluate: Forward
@@ -37,11 +53,10 @@ class StepFunctions:
     flip_test: bool = False
     frozen_norm: str = "fixed"  # model.frozen_norm
     compiled: bool = False
-    no_sync: Callable[[], AbstractContextManager[Any]] = (
-        nullcontext  # DDP's no_sync: gradients stay on this process
-    )
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def autocast(self) -> torch.autocast:
+        """A new context in which `precision` holds."""
         return torch.autocast(
             self.device.type, self.precision, enabled=self.precision is not torch.float32
         )
@@ -49,15 +64,27 @@ class StepFunctions:
 
 @dataclass
 class Best:
-    """The best epoch so far by validation accuracy, counted from 1; 0 before the first."""
+    """The best epoch so far.
+
+    Args:
+        accuracy: On the validation split, 0..1; -1 before the first epoch.
+        epoch: Counted from 1; 0 before the first.
+    """
 
     accuracy: float = -1.0
     epoch: int = 0
 
 
 class Averages:
-    """The tensors of an averaged model beside those of the model: listing them takes longer than
-    launching their kernels. Loading weights changes them in place."""
+    """The tensors of an averaged model beside those of the model.
+
+    They are listed once: listing takes longer than launching the kernels. Loading weights changes
+    the tensors in place, so the lists stay valid.
+
+    Args:
+        ema: The averaged model.
+        model: The model that learns.
+    """
 
     def __init__(self, ema: nn.Module, model: nn.Module) -> None:
         pairs = list(zip(ema.state_dict().values(), model.state_dict().values(), strict=True))
@@ -69,8 +96,15 @@ class Averages:
 
 @dataclass
 class TrainState:
-    """model: the plain module, neither compiled nor wrapped. ema: a copy of it with averaged
-    weights, or None."""
+    """A model in training.
+
+    Args:
+        model: The plain net, neither compiled nor wrapped.
+        optimizers: Over its parameters.
+        scaler: Scales the loss in float16; disabled otherwise.
+        functions: How steps are done.
+        ema: A copy of the model with averaged weights, or None.
+    """
 
     model: nn.Module
     optimizers: tuple[Optimizer, ...]
@@ -90,7 +124,7 @@ class TrainState:
         return self.model if self.ema is None else self.ema
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, so that it loads with weights_only."""
+        """The state as tensors and plain values, which torch.load reads with weights_only."""
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -104,12 +138,17 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Load a state in place.
+
+        Args:
+            saved: What `state_dict` gave, in this version or an earlier one.
+        """
         self.model.load_state_dict(saved["model"])
         for optimizer, moments in zip(self.optimizers, saved["optimizers"], strict=True):
             load_moments(optimizer, moments)
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
-        if self.ema is not None:  # switched on only now, it starts from the model as it is
+        if self.ema is not None:  # a run that averages only now starts from the model
             self.ema.load_state_dict(saved["ema"] or saved["model"])
         self.step = saved["step"]
         self.best = Best(**saved["best"])
@@ -119,8 +158,14 @@ class TrainState:
         self.best_weights = saved["best_weights"]
 
     def is_best(self, accuracy: float) -> bool:
-        """Whether the epoch just validated is the best so far; remembers it, or counts one more
-        without success."""
+        """Record the validation of an epoch.
+
+        Args:
+            accuracy: 0..1.
+
+        Returns:
+            Whether it is the best so far.
+        """
         if accuracy > self.best.accuracy:
             self.best, self.epochs_since_best = Best(accuracy, self.epoch), 0
             return True
@@ -128,8 +173,11 @@ class TrainState:
         return False
 
     def restart_from(self, weights: dict[str, Tensor]) -> None:
-        """Back to earlier weights. Momentum is forgotten: it points where those weights did not
-        lead."""
+        """Go back to earlier weights, without momenta: these belong to other weights.
+
+        Args:
+            weights: A state_dict of the model.
+        """
         self.model.load_state_dict(weights)
         if self.ema is not None:
             self.ema.load_state_dict(weights)
@@ -139,12 +187,18 @@ class TrainState:
 
     @torch.no_grad()
     def is_finite(self) -> bool:
-        """Waits for the device: False where any weight is infinite or not a number."""
+        """Whether all weights are finite. Waits for the device."""
         sums = torch.stack([parameter.float().sum() for parameter in self.model.parameters()])
         return bool(sums.isfinite().all())
 
 
 def averaged_copy(model: nn.Module) -> nn.Module:
-    """A copy of the model for exponentially averaged weights, in evaluation mode, without
-    gradients."""
+    """A copy of a model for exponentially averaged weights.
+
+    Args:
+        model: The plain net.
+
+    Returns:
+        The copy, in evaluation mode, without gradients.
+    """
     return copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,8 +1,7 @@
-"""One step: `train_step(state, batches, count)` learns from the next `count` batches; `eval_step`
-counts right answers on one.
+"""One step of training, `train_step(state, batches, count)`, or of evaluation, `eval_step`.
 
-In: a TrainState and batches on its device. Out: tensors that nobody waits for: the host runs ahead
-of the device until the loop asks for numbers.
+In: a TrainState and batches on its device. Out: tensors on the device. Nothing here waits for the
+device: the host runs ahead until the loop asks for numbers.
 """
 
 from __future__ import annotations
@@ -50,12 +49,12 @@ def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> S
     """Forward and backward for the next `count` batches, then one step of the optimizers.
 
     The gradient is that of the mean loss over the batches, which have one size. Processes exchange
-    gradients with the last batch only. The gradients stay in place until the next step begins, or
-    `zero_gradients`, for whoever looks at them.
+    gradients with the last batch only. The gradients stay in place until the next step or
+    `zero_gradients`.
 
     Args:
         state: Changed in place: weights, averaged weights, momenta, scale, step.
-        batches: An iterator, which has `count` batches left at least.
+        batches: An iterator with at least `count` batches left.
         count: Batches of the step: train.accumulate, or what is left of the epoch.
 
     Returns:
@@ -102,12 +101,20 @@ def _update(state: TrainState) -> None:
 
 
 def set_train_mode(state: TrainState) -> None:
-    """Training mode, frozen BatchNorm excepted where the configuration says so."""
+    """Set training mode, except for frozen BatchNorm where the configuration says so.
+
+    Args:
+        state: Its model is changed in place; see `freeze.set_train_mode`.
+    """
     freeze.set_train_mode(state.model, state.functions.frozen_norm)
 
 
 def zero_gradients(state: TrainState) -> None:
-    """Sets them to None, which frees their memory for the next forward pass."""
+    """Set the gradients to None, which frees their memory.
+
+    Args:
+        state: The state whose model has them.
+    """
     state.model.zero_grad(set_to_none=True)
 
 
@@ -116,8 +123,8 @@ def _average(averages: Averages, decay: float) -> None:
     """ema = decay * ema + (1 - decay) * model, for all tensors of the state that are not integers.
 
     The decay rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
-    ExponentialMovingAverage has it: else the random start would stay in the average for 1 / (1 -
-    decay) steps.
+    ExponentialMovingAverage has it. With a constant decay the random start would stay in the
+    average for 1 / (1 - decay) steps.
     """
     torch._foreach_lerp_(*averages.floats, 1 - decay)
     if averages.others[0]:
@@ -126,12 +133,26 @@ def _average(averages: Averages, decay: float) -> None:
 
 @torch.inference_mode()
 def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
-    """Adds a batch to the totals. The caller has put the model into evaluation mode."""
+    """Add a batch to the totals. The model is in evaluation mode already.
+
+    Args:
+        functions: `evaluate` gives the logits.
+        batch: On the device.
+        totals: Changed in place.
+    """
     totals.add(predict_logits(functions, batch.images), batch.labels)
 
 
 def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
-    """float32 [N, C]. With flip_test, the mean over each image and its mirror image."""
+    """The logits of images; with flip_test, the mean over each image and its mirror image.
+
+    Args:
+        functions: `evaluate`, `precision` and `flip_test` are used.
+        images: [N, 3, S, S], on the device.
+
+    Returns:
+        float32 [N, C].
+    """
     with functions.autocast():
         # A copy: with CUDA graphs the second call writes over what the first returned.
         logits = functions.evaluate(images).to(torch.float32, copy=functions.flip_test)

@@ -1,11 +1,11 @@
 """BatchNorm over the batches of all processes together: `synchronize(model)`.
 
-In: a net, and a process group that has been joined. Out: the same net, same names, same weights,
-whose BatchNorm layers take mean and variance over the global batch while training; so N processes
-train as one does with the whole batch. In evaluation mode nothing changes.
+In: a net, and a process group that has been joined. Out: the same net with the same names and
+weights; its BatchNorm layers take mean and variance over the global batch while training. N
+processes then train as one process does with the whole batch. Evaluation does not change.
 
-torch.nn.SyncBatchNorm is not used: it runs on GPUs only, where it waits for the device in every
-layer, as processes may bring batches of different sizes there. Ours never do.
+torch.nn.SyncBatchNorm is not used: it runs on GPUs only, and waits for the device in every layer,
+since it allows batches of different sizes. Ours have one size.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronize(model: nn.Module) -> None:
-    """Every BatchNorm layer of the model, of whatever class, becomes a `SyncBatchNorm` in place:
-    only its forward differs."""
+    """Turn every BatchNorm layer, of whatever class, into a `SyncBatchNorm`.
+
+    Args:
+        model: The plain net; changed in place. Names, weights and statistics stay.
+    """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = SyncBatchNorm
 
 
 class SyncBatchNorm(_BatchNorm):
-    """BatchNorm (Ioffe and Szegedy, 2015) of [N, C, ...] with the statistics of all processes'
-    batches, which have one size."""
+    """BatchNorm (Ioffe and Szegedy, 2015) with the statistics of the batches of all processes.
+
+    Inputs are [N, C, ...], with one N on all processes.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # the class it was before knew; here every shape will do
+        pass  # every shape is allowed
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -54,8 +59,10 @@ class SyncBatchNorm(_BatchNorm):
 
 
 class _Normalize(torch.autograd.Function):
-    """(input - mean) / sqrt(variance + eps) * weight + bias; mean and (biased) variance are all
-    processes', float32 [C]."""
+    """(input - mean) / sqrt(variance + eps) * weight + bias.
+
+    Mean and (biased) variance, float32 [C], are those of all processes.
+    """
 
     @staticmethod
     def forward(
@@ -80,9 +87,8 @@ class _Normalize(torch.autograd.Function):
         normalized = (input.float() - mean) * inverse
         gradient = gradients[0].float()
         sums = torch.stack([gradient.sum(axes), (gradient * normalized).sum(axes)])
-        bias_gradient, weight_gradient = (
-            sums.clone()
-        )  # of this process' part: DDP averages them, as all others
+        # Of this process' part: DDP averages them as it does all gradients.
+        bias_gradient, weight_gradient = sums.clone()
         dist.all_reduce(sums)
         through_mean, through_variance = (
             sums / (input.numel() // input.shape[1] * dist.get_world_size())
