@@ -1,22 +1,19 @@
-"""The loader: a dataset folder -> batches on the device, for as many epochs as asked for, from any
-position.
+"""The loader: a dataset folder -> batches on the device, epoch after epoch, from any position.
 
 In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e
-holds is a pure function of (seed, e, k). The loader's only state is its position: epoch, and
-samples of it already handed out.
+holds is a pure function of (seed, e, k). This file checks the arguments and builds the parts;
+`slipform.pipelines.sequence` holds the position and runs the loops.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
-from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.batch import Batch
 from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError, SlipformError
@@ -25,23 +22,12 @@ from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.plan.mix import mix
-from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings
-from slipform.pipelines.upload import upload
+from slipform.pipelines.sequence import BatchSequence
 
 __all__ = ["Loader"]
-
-
-class _Progress(NamedTuple):
-    """What has been handed out. One value, so that it changes in one step."""
-
-    epoch: int = 0
-    seen: int = 0
-    num_bad: int = 0
-    num_images: int = 0
 
 
 class Loader:
@@ -157,25 +143,23 @@ class Loader:
             self.augment, batch_size, dtype, self.device, threads, depth, on_bad, reuse_buffers
         )
         self._executor = choose(executor, self._beton, settings, tuned)
-        self._ahead = Prefetcher(self._executor, self._beton, self.augment, self._order)
-        self._done = _Progress()
-        self._loop = 0  # number of the loop that runs
-        self._process: int | None = os.getpid()  # None: closed
+        ahead = Prefetcher(self._executor, self._beton, self.augment, self._order)
+        self._sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
 
     @property
     def epoch(self) -> int:
         """The epoch of the next batch, from 0."""
-        return self._done.epoch
+        return self._sequence.done.epoch
 
     @property
     def seen(self) -> int:
         """Samples of this epoch that were handed out, over all processes."""
-        return self._done.seen
+        return self._sequence.done.seen
 
     @property
     def num_bad(self) -> int:
         """Samples that could not be read, counted each time they came up."""
-        return self._done.num_bad
+        return self._sequence.done.num_bad
 
     @property
     def num_samples(self) -> int:
@@ -201,9 +185,7 @@ class Loader:
     @property
     def remaining_batches(self) -> int:
         """Batches that are left of this epoch on this process."""
-        left = self.num_samples - self.seen
-        whole, rest = divmod(left, self.global_batch_size)
-        return whole if self.training or not rest else whole + 1
+        return self._sequence.remaining_batches
 
     def __len__(self) -> int:
         """Batches of an epoch on this process."""
@@ -219,29 +201,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Begin a loop: the rest of the epoch where training, else the whole split."""
-        self._check_usable()
-        if not self.training:
-            self._done = self._done._replace(seen=0)
-        self._loop += 1
-        return _Loop(self)
-
-    def _next(self) -> Batch:
-        """The batch at the position. The last statement but one moves the position: an exception
-        before it leaves the batch to the next call."""
-        epoch, seen, num_bad, num_images = self._done
-        indices, request, rendered = self._ahead.take((epoch, seen))
-        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[request.indices])
-        # Padding stands on sample 0, whether that can be read or not.
-        if bad := [i for i in rendered.bad if indices[i] >= 0]:
-            labels[bad] = IGNORED_LABEL
-        batch = Batch(rendered.images, upload(labels, self.device), torch.from_numpy(indices))
-        number = seen // self.batch_size + self._order.rank
-        if plan := draw_mix(self.augment, len(batch), self.seed, epoch, number):
-            batch = mix(batch, plan)
-        position = self._order.after(epoch, seen)
-        # Before the batch is handed out: a state saved after training on it counts it as seen.
-        self._done = _Progress(*position, num_bad + len(bad), num_images + len(indices))
-        return batch
+        return self._sequence.loop(restart=not self.training)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch. Ends a loop that is running.
@@ -257,7 +217,7 @@ class Loader:
         """
         if epoch < 0:
             raise ConfigError(f"epoch = {epoch}: give 0 or more")
-        self._go_to(int(epoch), 0)
+        self._sequence.go_to(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it holds for.
@@ -287,24 +247,7 @@ class Loader:
             ConfigError: The state belongs to another dataset or order of its samples, or this is an
                 evaluation loader, which always begins at the beginning.
         """
-        own = self.state_dict()
-        for key in ("num_samples", "seed", "split", "block"):
-            saved = state.get(key, 0)  # positions saved before there was `block` have none
-            if saved != own[key]:
-                raise ConfigError(
-                    f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
-                    " resume with the same one, or start a new run"
-                )
-        if not self.training:
-            raise ConfigError(
-                "an evaluation loader always begins at the beginning: it has no position to load"
-            )
-        self._go_to(*self._order.next_position(int(state["epoch"]), int(state["seen"])))
-
-    def _go_to(self, epoch: int, seen: int) -> None:
-        self._check_usable()
-        self._loop += 1
-        self._done = self._done._replace(epoch=epoch, seen=seen)
+        self._sequence.restore(state, self.state_dict())
 
     def stats(self) -> dict[str, float]:
         """Figures since the start.
@@ -314,19 +257,16 @@ class Loader:
             samples that could not be read.
         """
         return {
-            "plan_seconds": self._ahead.plan_seconds,
-            "wait_seconds": self._ahead.wait_seconds,
-            "num_images": float(self._done.num_images),
+            "plan_seconds": self._sequence.ahead.plan_seconds,
+            "wait_seconds": self._sequence.ahead.wait_seconds,
+            "num_images": float(self._sequence.done.num_images),
             "num_bad": float(self.num_bad),
             **self._executor.stats(),
         }
 
     def close(self) -> None:
         """End the threads; may be called twice."""
-        inherited = self._process not in (None, os.getpid())  # its threads are in the parent
-        self._process = None
-        if not inherited:
-            self._ahead.close()
+        self._sequence.close()
 
     def __enter__(self) -> Loader:
         return self
@@ -339,41 +279,3 @@ class Loader:
             "a Loader cannot be pickled or copied: it has threads and mapped files. Build one in"
             " each process, with rank and world_size, and hand over state_dict() for the position."
         )
-
-    def _check_usable(self) -> None:
-        if self._process == os.getpid():
-            return
-        if self._process is None:
-            raise SlipformError("this Loader is closed. Build a new one.")
-        raise SlipformError(
-            "this Loader belongs to the process that built it; its threads do not exist after a"
-            ' fork. Build a Loader in a process started with "spawn".'
-        )
-
-
-class _Loop:
-    """The iterator of one loop over a Loader."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader, self._number, self._epoch = loader, loader._loop, loader.epoch
-        self._ended = False
-
-    def __iter__(self) -> _Loop:
-        return self
-
-    def __next__(self) -> Batch:
-        if self._ended:
-            raise StopIteration
-        loader = self._loader
-        loader._check_usable()
-        if loader._loop != self._number:
-            raise SlipformError(
-                "this loop over the Loader has ended: another one began, or the position was"
-                " changed. Begin a new loop, or build a second Loader."
-            )
-        if not len(loader):
-            loader._done = _Progress(self._epoch + 1)
-        if loader.epoch != self._epoch:
-            self._ended = True
-            raise StopIteration
-        return loader._next()

@@ -43,6 +43,7 @@ ROOMS = {
         ("rendering",),
         ("executors",),
         ("prefetch",),
+        ("sequence",),
         ("loader",),
     ),
     "train": (
@@ -61,11 +62,6 @@ MAX_LINES = 300
 STILL_LONG = {
     "bench/commands/measuring.py",
     "bench/suites/train.py",
-    "pipelines/loader.py",
-    "tests/pipelines/executors/test_executors.py",
-    "tests/pipelines/plan/test_plan.py",
-    "tests/pipelines/rendering/test_render.py",
-    "tests/pipelines/test_loader.py",
 }
 # Imports against the order that are there still.
 STILL_BACKWARD = {

@@ -129,8 +129,7 @@ def test_an_exception_in_a_part(
     shapes: Path, executor: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the loader, the executor or one of its threads, once; also twice in a row."""
-    from slipform.pipelines import loader as loader_module
-    from slipform.pipelines import prefetch
+    from slipform.pipelines import prefetch, sequence
     from slipform.pipelines.decoding.integrity import FirstRead
     from slipform.pipelines.rendering.pool import RenderPool
 
@@ -140,8 +139,8 @@ def test_an_exception_in_a_part(
         own = type(loader._executor)
         for place, name in (
             (prefetch, "draw"),
-            (loader_module, "upload"),
-            (loader_module, "draw_mix"),
+            (sequence, "upload"),
+            (sequence, "draw_mix"),
             (own, "submit"),
             (own, "collect"),
             (own, "reset"),
@@ -194,6 +193,24 @@ def test_ctrl_c_at_any_moment(shapes: Path, executor: str) -> None:
                 hits += 1
             _compare(loader, want, 3)
         assert hits
+
+
+def test_ctrl_c_inside_a_compiled_function_is_no_system_error(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba's dispatcher returns a result with the exception set, of which Python makes another."""
+    from slipform.pipelines import prefetch
+
+    def fails(*_: Any) -> None:
+        raise SystemError("returned a result with an exception set") from _Injected()
+
+    want = _undisturbed(shapes)
+    with _loader(shapes, "resident") as loader:
+        with monkeypatch.context() as patch:
+            patch.setattr(prefetch, "draw", fails)
+            with pytest.raises(_Injected):
+                next(iter(loader))
+        _compare(loader, want)
 
 
 @pytest.fixture(autouse=True)

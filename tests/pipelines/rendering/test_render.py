@@ -1,13 +1,7 @@
-"""The render kernel by itself, against plain float64, at every size from 1 x 1 on, with forbidden
-memory on both sides of what it may read and write: one byte beyond ends the process.
-
-Images and output lie at the end (or the beginning) of pages whose neighbors may not be touched.
-"""
+"""The render kernel against plain float64, at every size from 1 x 1 on, in guarded memory."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from types import ModuleType
 from typing import Any
 
@@ -21,25 +15,10 @@ from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, render
 from slipform.pipelines.rendering.taps import BORDERS
+from tests.pipelines.rendering.guarded import Guarded
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 LEVEL = 255 / 2  # normalized with "half", this many make one unit
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class Guarded:
-    """`count` items of memory between two pages that may not be touched, close to the one behind or
-    to the one before."""
-
-    def __init__(self, count: int, dtype: Any, at_end: bool) -> None:
-        page, size = mmap.PAGESIZE, count * np.dtype(dtype).itemsize
-        inner = max(1, -(-size // page)) * page
-        self._map = mmap.mmap(-1, inner + 2 * page)
-        whole = np.frombuffer(self._map, np.uint8)
-        for guard in (whole.ctypes.data, whole.ctypes.data + page + inner):
-            assert _LIBC.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
-        start = page + (inner - size if at_end else 0)
-        self.array = whole[start : start + size].view(dtype)
 
 
 def _render(

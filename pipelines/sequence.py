@@ -1,0 +1,199 @@
+"""The batches of a split in their order, the position in them, and the loops over them.
+
+In: rendered requests of a `Prefetcher`. Out: `Batch`es on the device. The only state is the
+position: the epoch, and the samples of it that were handed out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.mix import mix
+from slipform.pipelines.plan.plan import draw_mix
+from slipform.pipelines.prefetch import Prefetcher
+from slipform.pipelines.upload import upload
+
+__all__ = ["BatchSequence", "Loop"]
+
+
+class Progress(NamedTuple):
+    """What was handed out. One value, so that it changes in one step.
+
+    Attributes:
+        epoch: The epoch of the next batch, from 0.
+        seen: Samples of this epoch that were handed out, over all processes.
+        num_bad: Samples that could not be read, counted each time they came up.
+        num_images: Images that were handed out to this process, padding included.
+    """
+
+    epoch: int = 0
+    seen: int = 0
+    num_bad: int = 0
+    num_images: int = 0
+
+
+class BatchSequence:
+    """The batches of a split from a position on. See `Loader`, which builds it.
+
+    Args:
+        ahead: Makes the pixels.
+        beton: The stored split.
+        augment: The resolved augmentation, of which MixUp and CutMix are applied here.
+        order: The order of the samples.
+        device: Where the batches go.
+
+    Attributes:
+        done: What was handed out.
+        number: The number of the loop that runs; a loop with another number has ended.
+    """
+
+    def __init__(
+        self,
+        ahead: Prefetcher,
+        beton: Beton,
+        augment: Augmentation,
+        order: EpochOrder,
+        device: torch.device,
+    ) -> None:
+        self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
+        self._beton, self._augment, self._device = beton, augment, device
+        self._process: int | None = os.getpid()  # None: closed
+
+    def next(self) -> Batch:
+        """The batch at the position.
+
+        The last statement but one moves the position: an exception before it leaves the batch to
+        the next call.
+
+        Raises:
+            SampleError: A sample cannot be read.
+        """
+        epoch, seen, num_bad, num_images = self.done
+        indices, request, rendered = self.ahead.take((epoch, seen))
+        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[request.indices])
+        # Padding stands on sample 0, whether that can be read or not.
+        if bad := [i for i in rendered.bad if indices[i] >= 0]:
+            labels[bad] = IGNORED_LABEL
+        batch = Batch(rendered.images, upload(labels, self._device), torch.from_numpy(indices))
+        number = seen // self.order.batch_size + self.order.rank
+        if plan := draw_mix(self._augment, len(batch), self.order.seed, epoch, number):
+            batch = mix(batch, plan)
+        position = self.order.after(epoch, seen)
+        # Before the batch is handed out: a state saved after training on it counts it as seen.
+        self.done = Progress(*position, num_bad + len(bad), num_images + len(indices))
+        return batch
+
+    def loop(self, *, restart: bool) -> Loop:
+        """Begin a loop and end the one that runs.
+
+        Args:
+            restart: Begin at the beginning of the epoch, not at the position.
+        """
+        self.check_usable()
+        if restart:
+            self.done = self.done._replace(seen=0)
+        self.number += 1
+        return Loop(self)
+
+    def go_to(self, epoch: int, seen: int) -> None:
+        """Move the position and end the loop that runs."""
+        self.check_usable()
+        self.number += 1
+        self.done = self.done._replace(epoch=epoch, seen=seen)
+
+    def restore(self, state: dict[str, Any], own: dict[str, Any]) -> None:
+        """Go to a saved position.
+
+        Args:
+            state: The saved position and what it holds for.
+            own: The present one.
+
+        Raises:
+            ConfigError: The state belongs to another dataset or order of its samples, or the order
+                is that of an evaluation.
+        """
+        for key in ("num_samples", "seed", "split", "block"):
+            saved = state.get(key, 0)  # positions saved before there was `block` have none
+            if saved != own[key]:
+                raise ConfigError(
+                    f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
+                    " resume with the same one, or start a new run"
+                )
+        if not self.order.drop_last:
+            raise ConfigError(
+                "an evaluation loader always begins at the beginning: it has no position to load"
+            )
+        self.go_to(*self.order.next_position(int(state["epoch"]), int(state["seen"])))
+
+    @property
+    def remaining_batches(self) -> int:
+        """Batches that are left of this epoch on this process."""
+        left = self.order.num_samples - self.done.seen
+        whole, rest = divmod(left, self.order.global_batch_size)
+        return whole if self.order.drop_last or not rest else whole + 1
+
+    def check_usable(self) -> None:
+        """Check that this process built the loader and has not closed it.
+
+        Raises:
+            SlipformError: It is closed, or was inherited by a fork.
+        """
+        if self._process == os.getpid():
+            return
+        if self._process is None:
+            raise SlipformError("this Loader is closed. Build a new one.")
+        raise SlipformError(
+            "this Loader belongs to the process that built it; its threads do not exist after a"
+            ' fork. Build a Loader in a process started with "spawn".'
+        )
+
+    def close(self) -> None:
+        """End the threads. A second call does nothing."""
+        inherited = self._process not in (None, os.getpid())  # its threads are in the parent
+        self._process = None
+        if not inherited:
+            self.ahead.close()
+
+
+class Loop:
+    """The iterator of one loop: the batches from the position to the end of its epoch."""
+
+    def __init__(self, sequence: BatchSequence) -> None:
+        self._sequence, self._number = sequence, sequence.number
+        self._epoch, self._ended = sequence.done.epoch, False
+
+    def __iter__(self) -> Loop:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._ended:
+            raise StopIteration
+        sequence = self._sequence
+        sequence.check_usable()
+        if sequence.number != self._number:
+            raise SlipformError(
+                "this loop over the Loader has ended: another one began, or the position was"
+                " changed. Begin a new loop, or build a second Loader."
+            )
+        if not sequence.order.num_batches:
+            sequence.done = Progress(self._epoch + 1)
+        if sequence.done.epoch != self._epoch:
+            self._ended = True
+            raise StopIteration
+        try:
+            return sequence.next()
+        except SystemError as error:
+            # Python makes a SystemError of an exception that a signal handler raised while numba
+            # read the arguments of a compiled function.
+            if error.__cause__ is None:
+                raise
+            raise error.__cause__ from None

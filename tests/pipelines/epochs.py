@@ -1,0 +1,60 @@
+"""Epochs as dictionaries, to compare loaders with each other.
+
+In: a dataset folder. Out: a loader, and what an epoch of it holds: index -> (label, pixels).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+
+Epoch = dict[int, tuple[int, np.ndarray]]
+SPEC = Augmentation(
+    image_size=24,
+    crop="random_resized",
+    flip="horizontal",
+    color_jitter=ColorJitter(0.2, 0.2, 0.2),
+    erase=0.3,
+)
+LEVEL = 255 / 2
+
+
+def open_loader(
+    folder: Path, executor: str = "resident", batch_size: int = 20, **options: Any
+) -> Loader:
+    """A loader of 20 samples a batch, two threads and seed 5; options are those of Loader."""
+    return Loader(
+        folder,
+        options.pop("split", "train"),
+        options.pop("augment", SPEC),
+        batch_size=batch_size,
+        **{"executor": executor, "threads": 2, "seed": 5} | options,
+    )
+
+
+def read_epoch(loader: Loader) -> Epoch:
+    """index -> (label, pixels), of what is left of an epoch; no index twice."""
+    found: Epoch = {}
+    for batch in loader:
+        for index, label, image in zip(
+            batch.indices.tolist(), batch.labels.tolist(), batch.images.numpy(), strict=True
+        ):
+            if index >= 0:
+                assert index not in found
+                found[index] = (label, image.copy())
+    return found
+
+
+def assert_same(got: Epoch, want: Epoch) -> None:
+    """The same samples in the same order; pixels as alike as two executors make them."""
+    assert list(got) == list(want)
+    for index, (label, image) in want.items():
+        assert got[index][0] == label
+        off = np.abs(got[index][1] - image) * LEVEL
+        assert off.mean() <= 1
+        assert (off <= 4).mean() >= 0.99

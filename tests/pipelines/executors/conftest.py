@@ -1,0 +1,45 @@
+"""Datasets of images of every size, raw and as JPEGs, for the tests of executors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SIZES = [
+    (1, 1),
+    (1, 40),
+    (37, 1),
+    (2, 3),
+    (48, 64),
+    (64, 48),
+    (33, 33),
+    (32, 32),
+    (200, 90),
+    (61, 250),
+    (120, 121),
+    (40, 40),
+]
+
+
+@pytest.fixture(scope="session")
+def raw(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders.write_folder(
+        tmp_path_factory.mktemp("raw"), [folders.noise(*size, k) for k, size in enumerate(SIZES)]
+    )
+
+
+@pytest.fixture(scope="session")
+def jpegs(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Full chroma, so that decoders may not differ in how they enlarge it; grayscale and
+    progressive ones; every size."""
+    images: list[bytes] = []
+    for k, size in enumerate(SIZES):
+        pixels = folders.smooth(*size, k)
+        images.append(
+            folders.jpeg(
+                pixels[..., 0] if k % 4 == 1 else pixels, subsampling=0, progressive=k % 4 == 2
+            )
+        )
+    return folders.write_folder(tmp_path_factory.mktemp("jpeg"), images)

@@ -1,0 +1,132 @@
+"""Damaged samples in a loader: named at once, or skipped and counted; no other sample is lost."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slipform.pipelines.beton import Beton, crc32_path
+from slipform.pipelines.errors import SampleError
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
+
+
+@pytest.fixture(scope="module")
+def whole(shapes: Path) -> list[Epoch]:
+    """Two epochs without interruption."""
+    with open_loader(shapes) as loader:
+        return [read_epoch(loader), read_epoch(loader)]
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to))
+
+
+def _damage(folder: Path, index: int, *, matching_crc: bool) -> int:
+    """Turn a sample's middle bytes over; with a matching CRC only the decoder can notice. Returns
+    its class."""
+    beton = Beton(folder / "train.beton")
+    start, size, label = (
+        int(beton.offsets[index]),
+        int(beton.sizes[index]),
+        int(beton.labels[index]),
+    )
+    with open(folder / "train.beton", "r+b") as file:
+        file.seek(start if matching_crc else start + size // 2)
+        file.write(bytes(20) if matching_crc else bytes([255 ^ beton.bytes_of(index)[size // 2]]))
+    if matching_crc:
+        crcs = np.load(crc32_path(folder / "train.beton"))
+        crcs[index] = zlib.crc32(Beton(folder / "train.beton").bytes_of(index))
+        np.save(crc32_path(folder / "train.beton"), crcs)
+    return label
+
+
+def _read_an_epoch(folder: Path, executor: str) -> None:
+    with open_loader(folder, executor) as loader:
+        read_epoch(loader)
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
+def test_a_damaged_sample_is_named_at_once(
+    shapes: Path, tmp_path: Path, executor: str, kind: str
+) -> None:
+    folder = _copy(shapes, tmp_path / "damaged")
+    label = _damage(folder, 77, matching_crc=kind == "no JPEG")
+    began = time.perf_counter()
+    with pytest.raises(SampleError, match="sample 77 ") as caught:
+        _read_an_epoch(folder, executor)
+    assert (caught.value.index, caught.value.label) == (77, label)
+    assert "prep verify" in str(caught.value)
+    assert time.perf_counter() - began < 3, "a second, on a machine with nothing else to do"
+
+
+def _note(loader: Loader, seen: list[int]) -> None:
+    for batch in loader:
+        seen += batch.indices.tolist()
+
+
+@pytest.mark.parametrize("executor", ["dali", "host"])  # resident reads all before the first batch
+def test_after_a_damaged_sample_the_position_is_before_its_batch(
+    shapes: Path, tmp_path: Path, executor: str
+) -> None:
+    """Asked again it raises again; a loader that skips goes on from there, and no other sample is
+    lost."""
+    folder = _copy(shapes, tmp_path / "damaged")
+    _damage(folder, 77, matching_crc=True)
+    seen: list[int] = []
+    with open_loader(folder, executor, 16) as loader:
+        for _ in range(2):
+            with pytest.raises(SampleError, match="sample 77 "):
+                _note(loader, seen)
+        position = loader.state_dict()
+    assert 77 not in seen
+    assert position["seen"] == len(seen) < 240
+    with open_loader(folder, executor, 16, on_bad="skip") as loader:
+        loader.load_state_dict(position)
+        _note(loader, seen)
+    assert sorted(seen) == list(range(240))
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
+@pytest.mark.parametrize(
+    "batch_size", [20, 120]
+)  # a part of a batch that one thread takes, and several
+def test_a_damaged_sample_is_skipped_and_counted(
+    shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str, batch_size: int
+) -> None:
+    """Two of them: their labels are masked, every other sample is as it was, and each epoch's
+    misses are counted."""
+    folder = _copy(shapes, tmp_path / "damaged")
+    for index in (0, 77):
+        _damage(folder, index, matching_crc=kind == "no JPEG")
+    with open_loader(folder, executor, batch_size, on_bad="skip") as loader:
+        for epoch in range(2):
+            got = read_epoch(loader)
+            assert [index for index, (label, _) in got.items() if label == -100] == [
+                i for i in got if i in (0, 77)
+            ]
+            good = {index: value for index, value in got.items() if index not in (0, 77)}
+            assert_same(
+                good, {index: value for index, value in whole[epoch].items() if index in good}
+            )
+            assert loader.num_bad == 2 * (epoch + 1) == loader.stats()["num_bad"]
+        assert all(np.isfinite(image).all() for _, image in got.values())
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_padding_is_no_bad_sample(shapes: Path, tmp_path: Path, executor: str) -> None:
+    """Sample 0 stands in for padding: where it is damaged it counts once."""
+    folder = _copy(shapes, tmp_path / "damaged")
+    _damage(folder, 0, matching_crc=False)
+    with open_loader(folder, executor, 100, training=False, on_bad="skip") as loader:
+        assert len(read_epoch(loader)) == 240
+        assert loader.num_bad == 1
