@@ -1,4 +1,4 @@
-"""Make a page of results, and the results section of the README."""
+"""Make the pages of results: HTML, bench/results/README.md, the speed table of README.md."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 @click.option(
     "--readme",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Write its results section as well.",
+    help="Write its speed table as well, and bench/results/README.md.",
 )
 def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
-    """Make a self-contained page of the RESULTS (all of bench/results by default), and the README's
-    results section.
+    """Make a self-contained page of the RESULTS (all of bench/results by default).
 
-    The README is written from committed results only, their figures to bench/results/figures.
+    With --readme also bench/results/README.md with all tables, and the speed table of the README:
+    both are made of committed results only.
 
     \b
     Example: bench report --readme README.md
     """
+    from slipform.bench.result import pages
     from slipform.bench.result import report as reporting
     from slipform.bench.suites import layouts
     from slipform.pipelines.files import write_whole
@@ -57,8 +58,7 @@ def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
                 f"none of these results is committed, so {readme} was left as it is: commit them"
                 " first"
             )
-        section = reporting.readme_section(
-            reporting.read_results(inside, known), RESULTS / "figures", readme, known
-        )
-        reporting.write_section(readme, section)
-        click.echo(f"written to {readme}")
+        found, whole = reporting.read_results(inside, known), RESULTS / "README.md"
+        pages.write_section(readme, pages.speed_section(found, whole, readme))
+        write_whole(whole, pages.results_page(found, whole, known))
+        click.echo(f"written to {readme} and {whole}")

@@ -1,28 +1,25 @@
-"""`bench report`: results as a page and as the README's results section.
+"""`bench report`: results as one HTML page, and what its other pages are made of.
 
 In: result files, and the layout of each suite. Out: one self-contained HTML file (figures inside
-it, nothing fetched), and Markdown between two markers of a README, made from committed results
-only: what git does not hold unchanged is left out and named.
+it, nothing fetched); which results git holds unchanged. The Markdown pages are made by
+slipform.bench.result.pages.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Result, Row, read_result
-from slipform.bench.result.tables import STAGES, cells, constants, markdown, stage_cells, table
-from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.files import write_whole
+from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
+from slipform.pipelines.errors import SlipformError
 
 Layouts = Mapping[str, Layout]
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 METHOD = (
     "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
     " six repeats the smallest and largest). Contestants run in processes of their own and"
@@ -143,60 +140,6 @@ def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
         for line in lines
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-def readme_section(
-    results: Sequence[tuple[Path, Result]], figures: Path, readme: Path, layouts: Layouts
-) -> str:
-    """The Markdown of all results.
-
-    Args:
-        results: As `read_results` gives them.
-        figures: The folder for the figures; it is made.
-        readme: The file that will hold the section: figures are shown by a path relative to it.
-        layouts: Of every suite.
-
-    Returns:
-        The section without the markers.
-    """
-    parts = [METHOD]
-    for path, result in results:
-        for number, (layout, rows) in enumerate(by_suite(result, layouts)):
-            parts += [
-                f"### {layout.title}",
-                f"{stamp_text(result)}. `{result.command}`",
-                constants(rows) + ".",
-                table(rows, layout),
-            ]
-            if stages := stage_cells(rows):
-                parts += [STAGES, markdown(*stages)]
-            for name, svg, description in layout.plots(rows):
-                file = figures / f"{path.stem}-{number}-{name}.svg"
-                figures.mkdir(parents=True, exist_ok=True)
-                write_whole(file, svg)
-                parts.append(f"![{description}]({os.path.relpath(file, readme.parent)})")
-    return "\n\n".join(part for part in parts if part != ".")
-
-
-def write_section(readme: Path, section: str) -> None:
-    """Replace what is between the two markers of a file.
-
-    Args:
-        readme: The file.
-        section: The new text between the markers.
-
-    Raises:
-        ConfigError: The markers are missing, or not once each and in this order.
-    """
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ConfigError(
-            f"{readme} needs the two lines {BEGIN} and {END}, once each and in this order: results"
-            " are written between"
-        )
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    write_whole(readme, f"{before}{BEGIN}\n\n{section}\n\n{END}{after}")
 
 
 def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

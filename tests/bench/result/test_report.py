@@ -1,4 +1,4 @@
-"""The page in a real browser, the README's section, and that only committed results reach it."""
+"""The page in a real browser, the Markdown pages, and that only committed results reach those."""
 
 import re
 import shutil
@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from slipform.bench.cli import main
 from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
-from slipform.bench.result.report import (
+from slipform.bench.result.pages import (
     BEGIN,
     END,
-    page,
-    read_results,
-    readme_section,
+    results_page,
+    speed_section,
     write_section,
 )
+from slipform.bench.result.report import page, read_results
 from slipform.bench.result.result import Estimate, Result, Row, write_result
 from slipform.bench.suites import layouts
 from slipform.pipelines.errors import ConfigError
@@ -45,6 +45,8 @@ QUIET = [
 
 
 LAYOUTS = layouts()
+ROOT = Path(__file__).resolve().parents[3]
+RESULTS = ROOT / "bench/results"
 
 
 def spread(value: float) -> Estimate:
@@ -156,17 +158,8 @@ def test_the_page_renders_in_a_browser_without_missing_images(
     assert "4,321 (4,191 to 4,451)" in dom
 
 
-def test_the_section_stands_between_the_markers_and_nothing_else_changes(
-    files: list[Path], tmp_path: Path
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\n## After\n")
-    section = readme_section(read_results(files, LAYOUTS), tmp_path / "figures", readme, LAYOUTS)
-    write_section(readme, section)
-    text = readme.read_text()
-    assert text.startswith(f"# Title\n{BEGIN}\n")
-    assert text.endswith(f"{END}\n## After\n")
-    assert "\nold\n" not in text
+def test_the_results_page_has_all_tables_and_figures(files: list[Path], tmp_path: Path) -> None:
+    text = results_page(read_results(files, LAYOUTS), tmp_path / "README.md", LAYOUTS)
     assert "| slipform host" in text
     assert "4,321 (4,191 to 4,451)" in text
     assert "not installed" in text
@@ -174,17 +167,51 @@ def test_the_section_stands_between_the_markers_and_nothing_else_changes(
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     assert len(images) == 3
     assert all((tmp_path / image).read_text().startswith("<svg") for image in images)
-    write_section(readme, section)
-    assert readme.read_text() == text  # a second time changes nothing
+
+
+def test_the_speed_table_has_the_medians_without_jitter(tmp_path: Path) -> None:
+    raced = {
+        ("caltech101", "streaming"): ("slipform host", "slipform dali", "ffcv_loader"),
+        ("caltech101", "resident"): ("slipform resident", "ffcv_loader"),
+        ("cifar10", "small"): ("slipform resident", "ffcv_loader"),
+    }
+    rows = [
+        row.model_copy(update={"case": {**row.case, "data": data, "input": kind}})
+        for number, ((data, kind), names) in enumerate(raced.items(), start=1)
+        for place, name in enumerate(names, start=1)
+        for row in (loader_row(name, 1000.0 * number + place, jitter=False),)
+    ]
+    rows += [row.model_copy(update={"case": {**row.case, "color_jitter": True}}) for row in rows]
+    few = Result(environment=stamp(), command="bench few", rows=rows[:2])
+    many = Result(environment=stamp(), command="bench many", rows=rows)
+    results = [(tmp_path / "few.json", few), (tmp_path / "many.json", many)]
+    page, readme = tmp_path / "bench/results/README.md", tmp_path / "README.md"
+    text = speed_section(results, page, readme)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:6]]
+    assert lines[0] == ["**Slipform**", "1,001", "2,001", "3,001"]
+    assert lines[1] == ["ffcv", "1,003", "2,002", "3,002"]
+    assert lines[2] == ["DALI reader", "", "", ""]
+    assert "`bench many`" in text
+    assert (tmp_path / "bench/results/figures/speed.svg").is_file()
+    assert "(bench/results/figures/speed.svg)" in text
+    train = Result(environment=stamp(), command="bench train", rows=[train_row("tiny", 8, 1.0)])
+    with pytest.raises(ConfigError, match="give one of `bench loaders"):
+        speed_section([(tmp_path / "train.json", train)], page, readme)
+
+
+def test_the_section_stands_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\n## After\n")
+    for _ in range(2):  # a second time changes nothing
+        write_section(readme, "new")
+        assert readme.read_text() == f"# Title\n{BEGIN}\nnew\n{END}\n## After\n"
 
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(files: list[Path], tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        readme_section(
-            read_results(files, LAYOUTS), tmp_path / folder, tmp_path / "README.md", LAYOUTS
-        )
+        results_page(read_results(files, LAYOUTS), tmp_path / folder / "README.md", LAYOUTS)
     first, second = (
-        [file.read_bytes() for file in sorted((tmp_path / folder).iterdir())]
+        [file.read_bytes() for file in sorted((tmp_path / folder / "figures").iterdir())]
         for folder in ("a", "b")
     )
     assert first == second
@@ -194,9 +221,24 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(files: list[Path], tmp_
 def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    with pytest.raises(ConfigError, match="results:begin"):
+    with pytest.raises(ConfigError, match="speed:begin"):
         write_section(readme, "new")
     assert readme.read_text() == text
+
+
+def test_the_pages_are_as_the_results_beside_them(tmp_path: Path) -> None:
+    """`bench report --readme README.md` has been run since the results, or the code that writes
+    the pages, changed."""
+    found = read_results(sorted(RESULTS.glob("*.json")), LAYOUTS)
+    page, readme = tmp_path / "bench/results/README.md", tmp_path / "README.md"
+    text = results_page(found, page, LAYOUTS)
+    assert text == (RESULTS / "README.md").read_text(encoding="utf-8")
+    section = speed_section(found, page, readme)
+    assert f"{BEGIN}\n{section}\n{END}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    drawn, kept = (
+        {file.name for file in (folder / "figures").iterdir()} for folder in (page.parent, RESULTS)
+    )
+    assert drawn == kept
 
 
 def test_only_committed_results_reach_the_readme(
@@ -213,14 +255,18 @@ def test_only_committed_results_reach_the_readme(
     monkeypatch.setattr("slipform.bench.commands.report.RESULTS", tmp_path / "results")
     git("init")
     run = CliRunner()
+    before = readme.read_text()
     none = run.invoke(main, ["report", "--out", str(out), "--readme", str(readme)])
     assert none.exit_code == 1
     assert "none of these results is committed" in none.output
+    assert readme.read_text() == before
     git("add", "results/loaders.json")
     git("commit", "-m", "one")
     one = run.invoke(main, ["report", "--out", str(out), "--readme", str(readme)])
     assert one.exit_code == 0, one.output
     assert "train.json" in one.stderr
-    assert "Loaders:" in readme.read_text()
-    assert "Training:" not in readme.read_text()
+    whole = tmp_path / "results/README.md"
+    assert "| **Slipform**" in readme.read_text()
+    assert "Loaders:" in whole.read_text()
+    assert "Training:" not in whole.read_text()
     assert "Training:" in out.read_text()  # the page shows what was given

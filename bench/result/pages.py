@@ -1,0 +1,162 @@
+"""The Markdown pages of `bench report`: bench/results/README.md and the speed table of README.md.
+
+In: results, and the layout of each suite. Out: Markdown and the SVG files that it shows. The same
+results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipform.bench.result.plots import loader_bars
+from slipform.bench.result.quantities import quantity
+from slipform.bench.result.report import METHOD, Layouts, by_suite, stamp_text
+from slipform.bench.result.result import Result, Row
+from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.files import write_whole
+
+Results = Sequence[tuple[Path, Result]]
+
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+_TITLE = """# Results
+
+`bench report --readme README.md` writes this page from the JSON files beside it. [The page of
+bench](../README.md) says how it is measured, [experiments](experiments/README.md) repeats reported
+accuracies."""
+# The lines and columns of the section Speed. The first loader of a line that was raced counts.
+_LOADERS = {
+    "**Slipform**": ("slipform host", "slipform resident"),
+    "ffcv": ("ffcv_loader",),
+    "DALI reader": ("dali_reader",),
+    "torch DataLoader": ("torch_dataloader",),
+}
+_RACES = {
+    "Caltech-101, streaming": ("caltech101", "streaming"),
+    "Caltech-101, resident": ("caltech101", "resident"),
+    "CIFAR-10": ("cifar10", "small"),
+}
+
+
+def results_page(results: Results, page: Path, layouts: Layouts) -> str:
+    """The page with all tables and figures.
+
+    Args:
+        results: As `read_results` gives them.
+        page: The file that will hold it; figures go into the folder `figures` beside it.
+        layouts: Of every suite.
+
+    Returns:
+        The Markdown. The figures are written.
+    """
+    parts = [_TITLE, METHOD]
+    for path, result in results:
+        for number, (layout, rows) in enumerate(by_suite(result, layouts)):
+            parts += [
+                f"## {layout.title}",
+                f"{stamp_text(result)}. `{result.command}`",
+                constants(rows) + ".",
+                table(rows, layout),
+            ]
+            if stages := stage_cells(rows):
+                parts += [STAGES, markdown(*stages)]
+            for name, svg, description in layout.plots(rows):
+                file = _figures(page) / f"{path.stem}-{number}-{name}.svg"
+                parts.append(_image(file, svg, description, page))
+    return "\n\n".join(part for part in parts if part != ".") + "\n"
+
+
+def speed_section(results: Results, page: Path, readme: Path) -> str:
+    """The small table of README.md: loaders without color jitter, on one machine.
+
+    Args:
+        results: As `read_results` gives them. The one with most of the table's cells is shown, of
+            equal ones the first.
+        page: The page with all results; the figure goes into the folder `figures` beside it.
+        readme: The file that will hold the section.
+
+    Returns:
+        The Markdown without the markers; the figure is written.
+
+    Raises:
+        ConfigError: No result has a row for the table.
+    """
+    filled = [(sum(map(bool, _rates(result).values())), result) for _, result in results]
+    most = max((number for number, _ in filled), default=0)
+    if not most:
+        raise ConfigError(
+            f"none of these results fits the section Speed of {readme}: give one of `bench loaders"
+            " data/caltech101 data/cifar10`"
+        )
+    result = next(result for number, result in filled if number == most)
+    rates, env = _rates(result), result.environment
+    rows = [row for row in result.rows if row.status == "ok" and _is_plain(row)]
+    header = ["images/s", *_RACES]
+    lines = [[name, *(rates[name, race] for race in _RACES)] for name in _LOADERS]
+    description = "Images per second of each loader, without color jitter."
+    return "\n\n".join(
+        [
+            markdown(header, lines),
+            _image(_figures(page) / "speed.svg", loader_bars(rows), description, readme),
+            "Crop, flip, normalize to float32; medians."
+            f" {env.cpu}, {env.cores} cores, no GPU used; {env.date[:10]}; `{result.command}`",
+        ]
+    )
+
+
+def write_section(readme: Path, section: str) -> None:
+    """Replace what is between the two markers of a file.
+
+    Args:
+        readme: The file.
+        section: The new text between the markers.
+
+    Raises:
+        ConfigError: The markers are missing, or not once each and in this order.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ConfigError(
+            f"{readme} needs the two lines {BEGIN} and {END}, once each and in this order: the"
+            " speed table is written between"
+        )
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    write_whole(readme, f"{before}{BEGIN}\n{section}\n{END}{after}")
+
+
+def _rates(result: Result) -> dict[tuple[str, str], str]:
+    """The cells of the small table by line and column; "" where nothing was measured."""
+    figure, found = "images_per_second", {}
+    for name, loaders in _LOADERS.items():
+        for column, race in _RACES.items():
+            found[name, column] = next(
+                (
+                    quantity(figure).number(row.figures[figure].median)
+                    for loader in loaders
+                    for row in result.rows
+                    if row.status == "ok"
+                    and _is_plain(row)
+                    and (row.case["data"], row.case["input"]) == race
+                    and row.case["loader"] == loader
+                ),
+                "",
+            )
+    return found
+
+
+def _is_plain(row: Row) -> bool:
+    return row.suite == "loaders" and not row.case["color_jitter"]
+
+
+def _figures(page: Path) -> Path:
+    return page.parent / "figures"
+
+
+def _image(file: Path, svg: str, description: str, page: Path) -> str:
+    """Write a figure; the Markdown that shows it in `page`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, svg)
+    return f"![{description}]({os.path.relpath(file, page.parent)})"
