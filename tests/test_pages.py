@@ -1,0 +1,183 @@
+"""The pages are true: their code runs, their commands exist, their links lead somewhere, the tree
+is that of the folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from PIL import Image
+
+from slipform.bench.cli import main as bench
+from slipform.cli import main as slipform
+from slipform.preprocess.cli import main as prep
+from slipform.train.cli import predict, train, validate
+from tests.page_blocks import blocks
+
+pytestmark = pytest.mark.timeout(1800)  # of a busy machine; the work takes less than a minute
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+ROOMS = ("bench", "pipelines", "preprocess", "train")
+PAGES = [README, *(ROOT / room / "README.md" for room in ROOMS)]
+EVERY_PAGE = [*ROOT.glob("*.md"), *PAGES[1:], ROOT / "bench/results/README.md"]
+COMMANDS: dict[str, click.Command] = {
+    "slipform": slipform,
+    "prep": prep,
+    "train": train,
+    "validate": validate,
+    "predict": predict,
+    "bench": bench,
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the shell blocks of the README have been run: data/shapes, runs/demo."""
+    folder = tmp_path_factory.mktemp("reader")
+    Image.new("RGB", (60, 40), (200, 120, 10)).save(folder / "photo.jpg")
+    for block in blocks(README):
+        if block.language == "bash":
+            _run(["bash", "-euc", block.text], folder)
+    assert (folder / "data/shapes/dataset.json").is_file()
+    assert (folder / "runs/demo/summary.json").is_file()
+    return folder
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run a command that has to succeed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def errors(folder: Path) -> dict[str, str]:
+    """Page -> what went wrong in its Python blocks. One process runs them all: imports take most of
+    the time."""
+    program = [sys.executable, "-P", "-W", "ignore", "-m", "tests.page_blocks"]
+    _run([*program, *map(str, PAGES)], folder)
+    return dict(json.loads((folder / "errors.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_python_blocks_run(page: Path, errors: dict[str, str]) -> None:
+    assert any(block.language == "python" for block in blocks(page))
+    assert not errors[str(page)], errors[str(page)]
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=name_of)
+def test_pages_of_rooms_have_no_shell_blocks(page: Path) -> None:
+    """A bash block is one that a test runs: those of the README."""
+    assert not [block for block in blocks(page) if block.language == "bash"]
+
+
+def _lines(page: Path) -> Iterator[list[str]]:
+    """The words of every command of ours in a page's shell and console blocks."""
+    for block in blocks(page):
+        if block.language in ("bash", "console"):
+            for line in block.text.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+
+
+def _parse(words: list[str]) -> None:
+    """Have click read a command line, without running it."""
+    name, *rest = words
+    if name == "torchrun":
+        start = next(word for word in ("slipform", "slipform.train.cli") if word in words)
+        name, *rest = words[words.index(start) :]
+        name = name if name in COMMANDS else "train"
+    command = COMMANDS[name]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name, *rest = rest
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"no command {name} in: {shlex.join(words)}"
+        command = found
+    try:
+        command.make_context(name, rest)
+    except click.exceptions.Exit:  # --help, --version
+        pass
+    except click.UsageError as error:
+        pytest.fail(f"{shlex.join(words)}: {error.format_message()}")
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=name_of)
+def test_commands_are_understood(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photo.jpg", "README.md"):  # click asks for files that exist
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for words in _lines(page):
+        if words[0] in (*COMMANDS, "torchrun"):
+            _parse(words)
+
+
+def test_wrong_commands_are_noticed() -> None:
+    """The test above can fail."""
+    for line in ("train data --optoin", "slipform trian", "prep show x --grid", "bench no-suite"):
+        with pytest.raises((pytest.fail.Exception, AssertionError)):
+            _parse(line.split())
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(
+        r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    missing = [
+        link
+        for link in links
+        if "://" not in link and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert not missing
+
+
+def test_pages_are_short() -> None:
+    for page, limit in ((README, 130), *((page, 150) for page in PAGES[1:])):
+        assert len(page.read_text(encoding="utf-8").splitlines()) <= limit, page
+
+
+def _tree() -> dict[str, str]:
+    """Path of each folder in the README's tree -> what is said of it."""
+    (block,) = [block for block in blocks(README) if not block.language]
+    found, parent = {}, ""
+    for line in block.text.splitlines():
+        indent, name, text = re.fullmatch(r"( *)([\w.-]+/) +(\S.*)", line).groups()
+        assert indent in ("", "  "), line
+        parent = "" if not indent else parent
+        found[parent + name] = text
+        parent = parent or name
+    return found
+
+
+def test_the_tree_is_that_of_the_folders() -> None:
+    """All folders at the top, and those directly below them but for the tests'."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    parts = [path.split("/") for path in listed if "/" in path and path[0] != "."]
+    folders = {f"{path[0]}/" for path in parts}
+    folders |= {f"{path[0]}/{path[1]}/" for path in parts if len(path) > 2 and path[0] != "tests"}
+    assert set(_tree()) == folders
+    assert all(_tree().values())
