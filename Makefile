@@ -9,7 +9,7 @@ setup:
 
 demo: setup
 	$(BIN)/prep shapes --out data/shapes
-	$(BIN)/train data/shapes --recipe shapes/demo --set data.loader=dali --out runs/demo --overwrite
+	$(BIN)/train data/shapes --recipe shapes/demo --set data.executor=dali --out runs/demo --overwrite
 
 test: setup
 	$(BIN)/ruff format --check .

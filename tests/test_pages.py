@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,3 +182,12 @@ def test_the_tree_is_that_of_the_folders() -> None:
     folders |= {f"{path[0]}/{path[1]}/" for path in parts if len(path) > 2 and path[0] != "tests"}
     assert set(_tree()) == folders
     assert all(_tree().values())
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """pyproject.toml has it; the other places are compared."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    version = project["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", changes, re.MULTILINE)[0] == version
