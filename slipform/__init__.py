@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from slipform.train.config.recipe import Recipe, load_recipe
     from slipform.train.config.resolve import resolve
     from slipform.train.config.run_config import RunConfig
-    from slipform.train.inference.classifier import Classifier, evaluate
+    from slipform.train.inference.classifier import Classifier
+    from slipform.train.inference.evaluate import evaluate
     from slipform.train.inference.predict import Prediction
     from slipform.train.run.loop import fit
     from slipform.train.step.metrics import Evaluation
@@ -94,7 +95,8 @@ _HOMES = {
     "train.config.recipe": ("Recipe", "load_recipe"),
     "train.config.resolve": ("resolve",),
     "train.config.run_config": ("RunConfig",),
-    "train.inference.classifier": ("Classifier", "evaluate"),
+    "train.inference.classifier": ("Classifier",),
+    "train.inference.evaluate": ("evaluate",),
     "train.inference.predict": ("Prediction",),
     "train.run.loop": ("fit",),
     "train.step.metrics": ("Evaluation",),

@@ -27,13 +27,27 @@ SUMMARY = "summary.json"
 
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind, "step", "epoch" or "diverged", in order. Damaged lines, such as one
-    cut off by a crash, are left out."""
+    """The lines of metrics.jsonl of one kind.
+
+    Args:
+        run: The run folder.
+        kind: "step", "epoch" or "diverged".
+
+    Returns:
+        The lines' values, in order. Damaged lines, such as one cut off by a crash, are left out.
+    """
     return [values for values in _read_lines(run / METRICS) if values["kind"] == kind]
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
-    """summary.json of a finished run; None where the run is not finished or the file is damaged."""
+    """The summary of a finished run.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        What is in summary.json; None where the run is not finished or the file is damaged.
+    """
     try:
         with open_regular(run / SUMMARY) as file:
             values = json.loads(file.read())
@@ -46,7 +60,15 @@ def read_summary(run: Path) -> dict[str, Any] | None:
 
 
 def write_summary(run: Path, values: dict[str, Any]) -> None:
-    """Write summary.json whole or not at all."""
+    """Write summary.json whole or not at all.
+
+    Args:
+        run: The run folder.
+        values: Plain values.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     write_whole(run / SUMMARY, json.dumps(values, indent=1) + "\n")
 
 
@@ -102,8 +124,15 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def forget_after(run: Path, step: int, epoch: int) -> None:
-    """Drop the lines that a resumed run will write again, so that the file is that of an
-    undisturbed run."""
+    """Drop the lines that a resumed run will write again.
+
+    metrics.jsonl is then that of a run that was never interrupted.
+
+    Args:
+        run: The run folder.
+        step: Lines of later steps are dropped.
+        epoch: Lines of later epochs are dropped.
+    """
     kept = [
         x
         for x in _read_lines(run / METRICS)

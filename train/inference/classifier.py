@@ -138,7 +138,11 @@ class Classifier:
         return list(self.predictions(as_list(images), top))
 
     def predictions(self, images: Sequence[Image], top: int = 3) -> Iterator[Prediction]:
-        """As `predict`, one at a time: for many images, whose results are wanted as they come."""
+        """As `predict`, one at a time: for many images, whose results are wanted as they come.
+
+        Args:
+            images, top: As for `predict`.
+        """
         if top < 1:
             raise ConfigError(f"top = {top}: give 1 or more")
         top = min(top, len(self.classes))
@@ -221,7 +225,11 @@ class Classifier:
         return data_notes(self.manifest, self._folder(data), split)
 
     def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
-        """A loader over a split, in stored order, as the model takes its images. Close it."""
+        """A loader over a split, in stored order, as the model takes its images. Close it.
+
+        Args:
+            data, split: As for `evaluate`.
+        """
         folder = self._folder(data)
         manifest = read_manifest(folder)
         manifest.split(split)
@@ -256,7 +264,11 @@ class Classifier:
         return self.export_checked(format, out)[0]
 
     def export_checked(self, format: str, out: Path | str | None = None) -> tuple[Path, float]:
-        """As `export`; also returns the largest difference of a logit between file and model."""
+        """As `export`; also returns the largest difference of a logit between file and model.
+
+        Args:
+            format, out: As for `export`.
+        """
         metadata = {
             "model": self.config.model.name,
             "classes": json.dumps(self.classes, ensure_ascii=False),
@@ -271,30 +283,3 @@ class Classifier:
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:
         return predict_logits(self._functions, images)
-
-
-def evaluate(
-    run: Path | str, data: Path | str | None = None, split: str = "test", device: str = "auto"
-) -> Evaluation:
-    """How good the best epoch of a run is on a split: `Classifier.load` and its `evaluate`.
-
-    Args:
-        run: The run folder.
-        data: A folder that prep wrote. Default: the dataset of the run.
-        split: "train", "val" or "test".
-        device: "auto", "cpu", "cuda" or "cuda:N".
-
-    Returns:
-        Loss, top-1, top-5 and the confusion matrix.
-
-    Raises:
-        SlipformError: As `Classifier.load` and `Classifier.evaluate`.
-
-    Example:
-        ```python
-        import slipform as sf
-
-        print(sf.evaluate("runs/first").top1)
-        ```
-    """
-    return Classifier.load(run, device).evaluate(data, split)

@@ -23,8 +23,16 @@ BEST = "best.safetensors"
 
 
 def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write best.safetensors whole or not at all. Raises SlipformError where it cannot be
-    written."""
+    """Write best.safetensors whole or not at all.
+
+    Args:
+        run: The run folder.
+        weights: Tensors by name, on any device.
+        metadata: Texts that go with them: epoch, val_accuracy, model, classes.
+
+    Raises:
+        SlipformError: It cannot be written; what was there is untouched.
+    """
     try:
         write_weights(run / BEST, weights, metadata)
     except OSError as error:
@@ -65,8 +73,16 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
 
 
 def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> None:
-    """Copy the tensors of best.safetensors into a run's model. Raises SlipformError where they are
-    not that model's."""
+    """Copy the tensors of best.safetensors into a run's model.
+
+    Args:
+        model: The net of the run's settings; it is changed.
+        weights: What `load_best` returned.
+        run: The run folder, for the error's text.
+
+    Raises:
+        SlipformError: The weights are not that model's.
+    """
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -122,8 +138,18 @@ def recover(
 
 
 def weights_in(saved: dict[str, Any], epoch: int) -> dict[str, Tensor] | None:
-    """The weights of the best epoch `epoch`, where a checkpoint has them: it was written at the end
-    of that epoch, or the run keeps them for restart_from_best_after."""
+    """The weights of an epoch, where a checkpoint has them.
+
+    It has them where it was written at the end of that epoch, or where the run keeps them for
+    train.restart_from_best_after.
+
+    Args:
+        saved: A checkpoint's content.
+        epoch: The best epoch, counted from 1.
+
+    Returns:
+        Tensors by name, on the CPU; None where the checkpoint has other weights.
+    """
     state, loader = saved["state"], saved["loader"]
     if state["best"]["epoch"] != epoch:
         return None

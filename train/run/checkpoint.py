@@ -27,8 +27,20 @@ _CHUNK_BYTES = 1 << 20
 
 
 def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
-    """Write the checkpoint of `step` and delete all but the newest `keep`. Raises SlipformError
-    where it cannot be written: the older checkpoints are then untouched."""
+    """Write a checkpoint, then delete the oldest.
+
+    Args:
+        run: The run folder.
+        step: Steps of the optimizer so far; it becomes part of the name.
+        content: Tensors and plain values.
+        keep: How many of the newest checkpoints stay.
+
+    Returns:
+        The checkpoint's path.
+
+    Raises:
+        SlipformError: It cannot be written; the older checkpoints are then untouched.
+    """
     folder = run / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,8 +58,16 @@ def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
 
 
 def unwritable(error: OSError, what: str, run: Path) -> SlipformError:
-    """The error for a file of a run that cannot be written: the system's own words, the path, what
-    to do."""
+    """The error for a file of a run that cannot be written.
+
+    Args:
+        error: What the system said.
+        what: The file in words: "the best weights".
+        run: The run folder.
+
+    Returns:
+        An error with the system's words, the path and what to do.
+    """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return SlipformError(
         f"{what} could not be written to {error.filename or run}: {error.strerror or error}. What"
@@ -57,7 +77,14 @@ def unwritable(error: OSError, what: str, run: Path) -> SlipformError:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """A run folder's checkpoints, newest first."""
+    """A run folder's checkpoints, whole or damaged.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        Their paths, the newest first.
+    """
     found = [
         (path.stat().st_mtime_ns, path)
         for path in (run / FOLDER).glob("step-*.pt")
@@ -69,8 +96,18 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest whole checkpoint, its tensors on the CPU, or None where there is none. Damaged
-    ones are passed over, which `say` is told. Raises SlipformError where all are damaged."""
+    """Load the newest whole checkpoint.
+
+    Args:
+        run: The run folder.
+        say: Is told of each damaged checkpoint that is passed over.
+
+    Returns:
+        Its content, tensors on the CPU; None where there is no checkpoint.
+
+    Raises:
+        SlipformError: All checkpoints are damaged.
+    """
     for content in load_all(run, lambda text: say(f"{text}; going back to the one before it")):
         return content
     if checkpoints(run):

@@ -25,7 +25,17 @@ from slipform.train.step.metrics import Evaluation
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Test, write and return the summary. Seconds and images count all parts of a resumed run."""
+    """Test the best epoch, write the summary, draw the figures.
+
+    Args:
+        run: A run whose epochs are done; its model gets the best epoch's weights.
+
+    Returns:
+        The summary, as in summary.json. Seconds and images count all parts of a resumed run.
+
+    Raises:
+        SlipformError: The dataset was replaced, or best.safetensors is not whole.
+    """
     state, process = run.state, run.process
     run.check_data()
     if process.is_main:

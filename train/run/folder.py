@@ -28,9 +28,18 @@ _HOLDER = "another train, export or validate"
 
 
 def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
-    """Lock an existing folder until `held` closes. Raises SlipformError where another process
-    trains there, where a run in this folder would mix two runs, or where there is none to
-    resume."""
+    """Lock an existing folder.
+
+    Args:
+        run: The run folder; it may not exist yet.
+        held: Holds the lock until it closes.
+        resume: The run in it goes on.
+        overwrite: A run in it may be replaced.
+
+    Raises:
+        SlipformError: Another process works there.
+        ConfigError: There is no run to resume, or there is one that must not be replaced.
+    """
     if resume and not (run / CONFIG).exists():
         raise ConfigError(
             f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume."
@@ -47,8 +56,20 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
 def prepare(
     run: Path, held: ExitStack, config: RunConfig, manifest: Manifest, *, resume: bool
 ) -> None:
-    """Make the folder, once everything else of the run has been found right: a mistake leaves what
-    was there."""
+    """Make the folder, and write its settings and its copy of dataset.json.
+
+    Call it when everything else of the run has been found right: a mistake leaves what was there.
+
+    Args:
+        run: The run folder.
+        held: Holds the lock of a folder that is new.
+        config: The run's settings.
+        manifest: Its dataset.
+        resume: What is in the folder stays; else what a run writes is removed.
+
+    Raises:
+        SlipformError: Another process has made the folder and works there.
+    """
     if not run.is_dir():
         run.mkdir(parents=True, exist_ok=True)
         check(run, held, resume=False, overwrite=False)  # another train may have been faster
@@ -101,8 +122,15 @@ def _clear(run: Path) -> None:
 
 
 def run_config(run: Path) -> RunConfig:
-    """The configuration that a run folder was made with. Raises SlipformError where there is none,
-    or where it is not whole: settings that are missing would silently be the defaults."""
+    """The settings that a run folder was made with.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        SlipformError: There are none, or they are not whole: a missing setting would silently
+            get its default.
+    """
     path = run / CONFIG
     if not path.exists():
         raise SlipformError(
@@ -128,8 +156,12 @@ _ADVICE = (
 
 
 def free_name(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2, -3, ...: the first that is not there yet. No name leads out
-    of `parent`."""
+    """The first of parent/name, parent/name-2, parent/name-3 that is not there yet.
+
+    Args:
+        parent: The folder for runs.
+        name: Any text; no name leads out of `parent`.
+    """
     plain = name.strip("/").replace("/", "-")
     if not plain.strip("."):
         plain = "run"

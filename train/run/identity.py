@@ -13,8 +13,15 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 
 
 def differences(own: Manifest, given: Manifest) -> list[str]:
-    """What `given` has that the run's `own` dataset has not, and the other way round; empty where
-    they are the same."""
+    """How a dataset differs from the run's own.
+
+    Args:
+        own: The manifest in the run folder.
+        given: The manifest of the dataset.
+
+    Returns:
+        A text for each difference; empty where they are the same.
+    """
     found = []
     if own.classes != given.classes:
         found.append(_of_classes(own.classes, given.classes))
@@ -24,8 +31,16 @@ def differences(own: Manifest, given: Manifest) -> list[str]:
 
 
 def split_difference(own: Manifest, given: Manifest, name: str) -> str:
-    """How the split `name` of `given` differs from that of the run's `own` dataset; "" where it
-    does not."""
+    """How one split of a dataset differs from that of the run's own.
+
+    Args:
+        own: The manifest in the run folder.
+        given: The manifest of the dataset.
+        name: "train", "val" or "test".
+
+    Returns:
+        The difference in words; "" where there is none.
+    """
     if name not in given.splits or name not in own.splits:
         return f"{name} is missing {'now' if name in own.splits else 'in the run'}"
     before, now = own.splits[name], given.splits[name]
@@ -45,8 +60,20 @@ def _of_classes(own: list[str], given: list[str]) -> str:
 
 
 def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -> list[str]:
-    """What to say about the data of a resumed run. Raises ConfigError where they are not its
-    own."""
+    """Compare the data of a resumed run with the run's own.
+
+    Args:
+        out: The run folder.
+        data: The dataset folder that is given now.
+        manifest: The manifest of `data`.
+        other_data: Another dataset of as many classes is allowed.
+
+    Returns:
+        What to say; empty where the data are the run's own.
+
+    Raises:
+        ConfigError: They are not, and that is not allowed.
+    """
     own = read_manifest(out)
     found = differences(own, manifest)
     if not found:

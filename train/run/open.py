@@ -106,8 +106,22 @@ def open_run(
 ) -> Run:
     """Open everything; where `resume`, go on from the newest whole checkpoint in `out`.
 
-    The folder is locked until the run is closed. Raises SlipformError where another process trains
-    there, and where `data` is not the dataset of the run and `other_data` is not set.
+    The folder is locked until the run is closed.
+
+    Args:
+        config: The run's settings.
+        data: The dataset folder.
+        out: The run folder.
+        process: This process.
+        stop_requested: Set by a signal: the loop writes a checkpoint and ends.
+        resume: There is a run in `out`, which goes on.
+        overwrite: A run in `out` may be replaced.
+        other_data: With resume: `data` may be another dataset of as many classes.
+        quiet: Print nothing.
+
+    Raises:
+        SlipformError: Another process works in `out`, `data` is not the dataset of the run and
+            other_data is not set, or a setting does not fit.
     """
     with ExitStack() as held:
         return _open(

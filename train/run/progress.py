@@ -41,7 +41,11 @@ class _Lossy:
 
 
 def open_console(quiet: bool) -> Console:
-    """On stderr. A terminal breaks lines between words; a log has them unbroken."""
+    """A console on stderr. A terminal breaks lines between words; a log has them unbroken.
+
+    Args:
+        quiet: It prints nothing.
+    """
     file = cast(TextIO, _Lossy(sys.stderr))
     console = Console(file=file, quiet=quiet, highlight=False)
     console.soft_wrap = not console.is_terminal

@@ -39,7 +39,20 @@ _FIXED = (
 def content(
     config: RunConfig, state: TrainState, counters: Counters, loader: Loader, process: Process
 ) -> dict[str, Any]:
-    """Everything of a run. Every process must call it: each has its own random numbers."""
+    """Everything of a run, for a checkpoint.
+
+    Every process must call it: each has its own random numbers.
+
+    Args:
+        config: The run's settings.
+        state: Weights, optimizer, progress.
+        counters: What the loop has counted.
+        loader: The position in the training data.
+        process: This process.
+
+    Returns:
+        Tensors and plain values, which `restore` takes.
+    """
     return {
         "version": VERSION,
         "config": to_toml(config),
@@ -134,7 +147,15 @@ def _checked() -> Iterator[None]:
 
 
 def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """{"train.epochs": (20, 30)}: the settings that differ. Where the data lie does not count."""
+    """The settings that differ. The place of the data does not count.
+
+    Args:
+        before: The settings of the checkpoint or run folder.
+        now: The settings that are asked for.
+
+    Returns:
+        Name -> (before, now): {"train.epochs": (20, 30)}.
+    """
     old, new = before.model_dump(), now.model_dump()
     found = {}
     for section, values in new.items():

@@ -19,7 +19,8 @@ from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train import cli
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import predict
-from slipform.train.inference.classifier import Classifier, evaluate
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.evaluate import evaluate
 from slipform.train.run.loop import fit
 
 Small = Callable[..., RunConfig]
