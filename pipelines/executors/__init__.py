@@ -35,7 +35,8 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
 
     Args:
         name: One of `NAMES`, or "auto": "resident" where the decoded images take at most a quarter
-            of the free memory, else what `tuned` says, else "dali" on a GPU and "host" on a CPU.
+            of the free memory, else what `tuned` says, else "dali" on a GPU and "host" on a CPU;
+            "host" in place of "dali" where that cannot warp as the spec says.
         beton: The stored images.
         settings: What it is built with.
         tuned: What `bench tune` found, {} where nothing was.
@@ -52,6 +53,8 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
         streaming = "dali" if settings.device.type == "cuda" else "host"
         if tuned.get("executor") in ("dali", "host"):
             streaming = tuned["executor"]
+        if not settings.spec.warps_everywhere:
+            streaming = "host"
         name = "resident" if fits else streaming
     if name not in NAMES:
         raise unknown("executor", name, (*NAMES, "auto"))

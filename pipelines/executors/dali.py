@@ -46,6 +46,11 @@ class DaliExecutor:
                 'executor = "dali" cannot warp with border = "reflect". Use executor = "host", or'
                 ' border = "zero" or "edge".'
             )
+        if not settings.spec.axis_aligned and settings.spec.corners == "black":
+            raise ConfigError(
+                'executor = "dali" cannot warp with corners = "black". Use executor = "host", or'
+                ' corners = "image".'
+            )
         self.depth = settings.depth
         self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
         self._first_read = FirstRead(beton, settings.on_bad)

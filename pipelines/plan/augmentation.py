@@ -11,7 +11,11 @@ map, so it differs where torchvision's chain is not linear:
   shift in HSV; the order of the four is fixed (brightness, contrast, saturation, hue) where
   torchvision shuffles it;
 - the whole geometry is sampled once, where torchvision would resample after every step;
-- fill is black before normalization, for rotation and perspective too.
+- fill is black before normalization, for rotation and perspective too;
+- with corners = "black" what rotation, perspective and affine parts bring in from outside the crop
+  is black, as in torchvision after a center crop; the crop's edge is rounded to stored pixels and
+  the crop is cut once, where torchvision cuts after every step. With corners = "image" (the
+  default) they bring in what the stored image has there.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from slipform.pipelines.errors import ConfigError, unknown
 Crop = Literal["center", "random", "random_resized", "none"]
 Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
 Border = Literal["zero", "reflect", "edge"]
+Corners = Literal["image", "black"]
 Pair = tuple[float, float]
 
 MEAN_STD = {
@@ -67,7 +72,10 @@ class Augmentation:
         resize: Shorter side before a center or random crop; 0 keeps the stored size. Default 256.
         crop: "center", "random", "random_resized", or "none", which squeezes the whole image.
         padding: Pixels added on each side after the resize, before a random crop.
+        evaluation_resize: The same in evaluation; 0 takes that of training. Default 0.
         border: What lies outside the image: "zero" (black), "reflect" or "edge".
+        corners: What rotation, perspective and affine parts bring in from outside the crop:
+            "image" (what is stored there) or "black". Default "image".
         scale: random_resized: lowest and highest share of the area.
         ratio: random_resized: lowest and highest width / height.
         flip: "none", "horizontal", "vertical", "both"; "alternating" mirrors each image in every
@@ -102,7 +110,9 @@ class Augmentation:
     resize: int = 256  # shorter side before a center or random crop; 0 keeps the stored size
     crop: Crop = "center"  # "none" squeezes the whole image to the square
     padding: int = 0  # added on each side after the resize, before a random crop
+    evaluation_resize: int = 0  # resize in evaluation; 0: as in training
     border: Border = "zero"  # what lies outside the image
+    corners: Corners = "image"  # what a warp brings in from outside the crop
     scale: Pair = (0.08, 1.0)  # random_resized: share of the area
     ratio: Pair = (3 / 4, 4 / 3)  # random_resized: width / height
     # "alternating": each image flips in every other epoch (Keller Jordan, airbench, 2024)
@@ -128,13 +138,15 @@ class Augmentation:
             if not ok:
                 raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
 
-        for name, allowed in (("crop", Crop), ("flip", Flip), ("border", Border)):
+        choices = (("crop", Crop), ("flip", Flip), ("border", Border), ("corners", Corners))
+        for name, allowed in choices:
             if getattr(self, name) not in allowed.__args__:  # type: ignore[attr-defined]
                 raise unknown(f"augment.{name}", getattr(self, name), allowed.__args__)  # type: ignore[attr-defined]
         if isinstance(self.normalize, str) and self.normalize not in (*MEAN_STD, "dataset"):
             raise unknown("augment.normalize", self.normalize, (*MEAN_STD, "dataset"))
         check(1 <= self.image_size <= 4096, "image_size", "1 to 4096")
         check(self.resize >= 0, "resize", "0 (as stored) or the shorter side in pixels")
+        check(self.evaluation_resize >= 0, "evaluation_resize", "0 (as resize) or pixels")
         check(0 <= self.padding < 4096, "padding", "0 or more pixels")
         for name in (
             "flip_probability",
@@ -178,11 +190,17 @@ class Augmentation:
             or self.zoom != (1.0, 1.0)
         )
 
+    @property
+    def warps_everywhere(self) -> bool:
+        """True where every executor can do the geometry: dali warps with neither a reflected border
+        nor black corners."""
+        return self.axis_aligned or (self.border != "reflect" and self.corners != "black")
+
     def evaluation(self) -> Augmentation:
         """The same without anything random: resize, center crop (or the squeeze), normalize."""
         return Augmentation(
             image_size=self.image_size,
-            resize=self.resize,
+            resize=self.evaluation_resize or self.resize,
             crop="none" if self.crop == "none" else "center",
             border=self.border,
             normalize=self.normalize,

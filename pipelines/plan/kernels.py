@@ -36,6 +36,7 @@ class Numbers(NamedTuple):
     flip: int
     flip_probability: float
     warp: bool
+    black_corners: bool
     rotation: float
     perspective: float
     perspective_probability: float
@@ -84,6 +85,10 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
                 x + w,
                 y + h,
             )  # torchvision's resized_crop stops at the box
+        elif numbers.warp and numbers.black_corners:
+            clip[i, 0], clip[i, 1] = max(np.rint(x), 0), max(np.rint(y), 0)
+            clip[i, 2] = min(np.rint(x + w), width)
+            clip[i, 3] = min(np.rint(y + h), height)
         else:
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = 0, 0, width, height
         u = uniforms(key, epoch, sample, np.uint64(11))

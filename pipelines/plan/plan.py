@@ -16,7 +16,8 @@ center.
 
 Otherwise (rotation, perspective, affine): where the map reduces, the image is first resized as
 above, by the map's scale along each axis at the output's center; then each output center is sampled
-bilinearly, with `border` outside the image.
+bilinearly, with `border` outside the image. A center beyond a side of `clip` that lies inside the
+image is black.
 
 Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalized RGB; `erase` boxes are filled with
 0 (the mean color).
@@ -174,6 +175,7 @@ def _numbers(spec: Augmentation) -> kernels.Numbers:
         flip=kernels.FLIPS[spec.flip],
         flip_probability=float(spec.flip_probability),
         warp=not spec.axis_aligned,
+        black_corners=spec.corners == "black",
         rotation=float(spec.rotation),
         perspective=float(spec.perspective),
         perspective_probability=float(spec.perspective_probability),

@@ -99,7 +99,7 @@ def render(
                     size * 3,
                 )
         else:
-            warp(image, matrix, border, color[i], size, kind, out32, out16, i * pixels)
+            warp(image, matrix, clip[i], border, color[i], size, kind, out32, out16, i * pixels)
         if len(erase):
             for row in range(erase[i, 1], erase[i, 3]):
                 at = i * pixels + (row * size + erase[i, 0]) * 3

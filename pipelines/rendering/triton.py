@@ -129,6 +129,10 @@ def _warped(image, height, width, g, box, u, v, BORDER: tl.constexpr):
     y = (tl.load(g + 3) * u + tl.load(g + 4) * v + tl.load(g + 5)) / depth / step_y - 0.5
     x = tl.where(depth > 0, tl.minimum(tl.maximum(x, -1e6), 1e6), -1e6)
     y = tl.minimum(tl.maximum(y, -1e6), 1e6)
+    left, top, right, bottom = tl.load(box), tl.load(box + 1), tl.load(box + 2), tl.load(box + 3)
+    from_x, from_y = (x + 0.5) * step_x, (y + 0.5) * step_y
+    seen = ((left <= 0) | (from_x >= left)) & ((right >= width) | (from_x < right))
+    seen = seen & ((top <= 0) | (from_y >= top)) & ((bottom >= height) | (from_y < bottom))
     i, j = tl.floor(x), tl.floor(y)
     part_x, part_y = x - i, y - j
     red, green, blue = x * 0, x * 0, x * 0
@@ -137,7 +141,7 @@ def _warped(image, height, width, g, box, u, v, BORDER: tl.constexpr):
         at_y, inside_y = _outside(j.to(tl.int32) + tap // 2, small_height, BORDER)
         weight = tl.where(tap % 2 == 1, part_x, 1 - part_x)
         weight *= tl.where(tap // 2 == 1, part_y, 1 - part_y)
-        weight = tl.where(inside_x & inside_y, weight, 0.0)
+        weight = tl.where(inside_x & inside_y & seen, weight, 0.0)
         from_x, from_y = (at_x + 0.5) * step_x, (at_y + 0.5) * step_y
         if (step_x == 1) & (step_y == 1):
             r, gr, b = _average(image, width, from_x, from_y, 1.0, 1.0, 0, 0, width, height, 1, 1)

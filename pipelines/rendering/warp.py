@@ -37,14 +37,15 @@ _FRAME = 2  # black pixels about the reduced image: taps outside need no test
 
 
 @kernel(fastmath={"contract", "nsz"})
-def warp(image, matrix, border, color, size, kind, out32, out16, base):
+def warp(image, matrix, clip, border, color, size, kind, out32, out16, base):
     """Sample uint8 [H, W * 3] at the stored point of each of size x size output centers; rows
     follow each other at out[base:].
 
-    matrix [3, 3]: `Plan.geometry`; border: what lies outside the image. The other arguments:
-    `render`.
+    matrix [3, 3]: `Plan.geometry`; clip [4]: `Plan.clip`; border: what lies outside the image. The
+    other arguments: `render`.
     """
     small, height, width, m = _reduced(image, matrix, size)
+    limits = _limits(clip, image.shape[0], image.shape[1] // 3, height, width)
     stride = (width + 2 * _FRAME) * 3
     columns = color_columns(color)
     from_red, from_green, from_blue, offset = (
@@ -58,8 +59,8 @@ def warp(image, matrix, border, color, size, kind, out32, out16, base):
     one = np.float32(1.0)
     for j in range(size):
         for pair in range(pairs):
-            at_a, fx_a, fy_a = _locate(m, 2 * pair, j, height, width, stride, border)
-            at_b, fx_b, fy_b = _locate(m, 2 * pair + 1, j, height, width, stride, border)
+            at_a, fx_a, fy_a = _locate(m, 2 * pair, j, height, width, stride, border, limits)
+            at_b, fx_b, fy_b = _locate(m, 2 * pair + 1, j, height, width, stride, border, limits)
             upper, lower = halves(one - fy_a, one - fy_a), halves(fy_a, fy_a)
             a = mul_add(load_pixels(small, at_a, at_a + 3), upper, zeros())
             a = mul_add(load_pixels(small, at_a + stride, at_a + stride + 3), lower, a)
@@ -124,7 +125,20 @@ def _reduced(image, matrix, size):
 
 
 @kernel
-def _locate(m, i, j, height, width, stride, border):
+def _limits(clip, stored_height, stored_width, height, width):
+    """Where a sampled position may lie in the reduced image, relative to its pixels' centers: left,
+    top, right, bottom. A side of `clip` at the image's own edge is no limit."""
+    x, y = width / stored_width, height / stored_height
+    return (
+        clip[0] * x - 0.5 if clip[0] > 0 else -np.inf,
+        clip[1] * y - 0.5 if clip[1] > 0 else -np.inf,
+        clip[2] * x - 0.5 if clip[2] < stored_width else np.inf,
+        clip[3] * y - 0.5 if clip[3] < stored_height else np.inf,
+    )
+
+
+@kernel
+def _locate(m, i, j, height, width, stride, border, limits):
     """Output pixel (i, j): where its upper left tap lies in the framed image; how far right and
     down of it the point is."""
     u, v = i + 0.5, j + 0.5
@@ -132,6 +146,8 @@ def _locate(m, i, j, height, width, stride, border):
     near = 1.0 / depth
     x = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * near - 0.5
     y = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * near - 0.5
+    if x < limits[0] or y < limits[1] or x >= limits[2] or y >= limits[3]:
+        return 0, np.float32(0.0), np.float32(0.0)  # in the black frame
     if border == ZERO:
         if not depth > 0:  # behind the camera
             x = -2.0

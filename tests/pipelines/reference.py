@@ -81,11 +81,21 @@ def _stored(i: int, length: int, border: str) -> int | None:
     return i
 
 
+def _to_clip(image: np.ndarray, clip: Any, x: float, y: float) -> float:
+    """How far a stored point lies inside `clip`, negative outside. A side at the image's own edge
+    does not count."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = (int(v) for v in clip)
+    sides = ((x0 > 0, x - x0), (y0 > 0, y - y0), (x1 < width, x1 - x), (y1 < height, y1 - y))
+    return min((far for counts, far in sides if counts), default=np.inf)
+
+
 def warp(
-    image: np.ndarray, geometry: np.ndarray, size: int, border: str
+    image: np.ndarray, geometry: np.ndarray, clip: Any, size: int, border: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Not axis-aligned: (float64 [size, size, 3], bool [size, size]: where a point is in sight and
-    not far out)."""
+    """Not axis-aligned: (float64 [size, size, 3], bool [size, size]: where a point is in sight, not
+    far out and not on a side of `clip`)."""
+    stored = np.asarray(geometry, np.float64)
     g = np.asarray(geometry, np.float64)
     height, width = image.shape[:2]
     small_h, small_w = (max(1, round(v)) for v in reduced_shape(g, size, height, width))
@@ -100,6 +110,10 @@ def warp(
             px, py, depth = g @ (i + 0.5, j + 0.5, 1.0)
             known[j, i] = depth > 1e-3
             if not known[j, i]:
+                continue
+            inside = _to_clip(image, clip, *_project(stored, i + 0.5, j + 0.5))
+            known[j, i] = abs(inside) > 1e-3
+            if inside < 0:
                 continue
             x, y = px / depth - 0.5, py / depth - 0.5
             if border != "zero" and not (
@@ -126,7 +140,7 @@ def picture(image: np.ndarray, plan: Any, i: int) -> tuple[np.ndarray, np.ndarra
     if plan.axis_aligned:
         pixels = resample(image, plan.geometry[i], plan.clip[i], plan.image_size, plan.border)
     else:
-        pixels, known = warp(image, plan.geometry[i], plan.image_size, plan.border)
+        pixels, known = warp(image, plan.geometry[i], plan.clip[i], plan.image_size, plan.border)
     color = plan.color[i].astype(np.float64)
     out = pixels @ color[:, :3].T + color[:, 3]
     if plan.erase is not None:

@@ -46,11 +46,13 @@ class SweepRun:
         name: The name of its folder.
         overrides: The settings that it changes of the base.
         reported: What was reported for it elsewhere, for the sweep's table.
+        reported_curve: The same for every epoch: name -> one number an epoch.
     """
 
     name: str
     overrides: Settings
     reported: Settings
+    reported_curve: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Recipe:
         runs: Empty where it is no sweep.
         study: What a report calls it.
         prep: The dataset that it is for, and options of prep that matter: {"dataset": "mnist"}.
+        report: Of a study: "selection", the epoch that its figures are of; "conclusions", what the
+            report concludes; "readings", what it leaves open and what is taken here.
 
     Example:
         >>> import slipform as sf
@@ -76,6 +80,7 @@ class Recipe:
     runs: tuple[SweepRun, ...] = ()
     study: str = ""
     prep: Settings = field(default_factory=dict)
+    report: Settings = field(default_factory=dict)
 
 
 def recipe_names() -> list[str]:
@@ -123,9 +128,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
                 f'{path}: a run is named "{name}": names are of letters, digits, "-", "." and'
                 ' unique, and not only of "."'
             )
-    return Recipe(
-        text, base, parsed, str(base.pop("study", "")), _table(path, "prep", base.pop("prep", {}))
-    )
+    study = str(base.pop("study", ""))
+    prep, report = (_table(path, name, base.pop(name, {})) for name in ("prep", "report"))
+    return Recipe(text, base, parsed, study, prep, report)
 
 
 def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
@@ -221,11 +226,12 @@ def _read(path: Path) -> Settings:
 def _sweep_run(path: Path, number: int, run: Settings) -> SweepRun:
     """Keys of a run may be dotted strings ("optimizer.lr" = 0.1), dotted keys or tables."""
     reported = _table(path, "reported", run.pop("reported", {}))
+    curve = _table(path, "reported_curve", run.pop("reported_curve", {}))
     name = str(run.pop("name", number))
     overrides: Settings = {}
     for key, value in run.items():
         overrides = merged(overrides, nested(key, value))
-    return SweepRun(name, overrides, reported)
+    return SweepRun(name, overrides, reported, curve)
 
 
 def _table(path: Path, name: str, value: Any) -> Settings:

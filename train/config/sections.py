@@ -8,10 +8,11 @@ TOML has no null.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from slipform.pipelines.errors import ConfigError
 from slipform.train.config.optimizers import OptimizerConfig
 from slipform.train.config.section import Section
 
@@ -184,7 +185,9 @@ class TrainConfig(Section):
         deterministic: The same bits in each run, on the same machine; slower.
         sync_batch_norm: BatchNorm over the batches of all processes, so that N train as one.
         seed: Seed of weights, order and augmentation.
-        early_stop_after: Epochs without a better validation accuracy that end the run; 0: none do.
+        select: The epoch that is kept and tested: the best one by "accuracy" or "loss" on val or
+            by "train_loss", or the "last" one. Without val the first two mean the last one.
+        early_stop_after: Epochs without a better one, see select, that end the run; 0: none do.
         restart_from_best_after: Epochs without a better one after which training goes on from the
             best weights; 0: never.
         unfreeze_at_epoch: From this epoch on all layers learn; 0: never.
@@ -207,6 +210,7 @@ class TrainConfig(Section):
     deterministic: bool = False
     sync_batch_norm: bool = True
     seed: int = Field(default=0, ge=0)
+    select: Literal["accuracy", "loss", "train_loss", "last"] = "accuracy"
     early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)
     unfreeze_at_epoch: int = Field(default=0, ge=0)
@@ -214,6 +218,16 @@ class TrainConfig(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     checkpoint_every_steps: int = Field(default=0, ge=0)
     log_every_steps: int = Field(default=20, ge=1)
+
+    @model_validator(mode="after")
+    def _check_select(self) -> Self:
+        for name in ("early_stop_after", "restart_from_best_after"):
+            if self.select == "last" and getattr(self, name):
+                raise ConfigError(
+                    f'train.{name} waits for a better epoch, and with train.select = "last" there'
+                    " is none: leave one of them out"
+                )
+        return self
 
 
 ScheduleConfig = Annotated[

@@ -7,6 +7,7 @@ reading, the weights, or an error that says how to get them back.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def recover(
     at_end: bool,
     save: Callable[[dict[str, Tensor] | None], None],
     say: Callable[[str], None],
+    loss: str = "val_loss",
 ) -> Best:
     """Write best.safetensors again where it is missing or damaged: from a checkpoint that has its
     weights, else with those of the newest checkpoint, which is said.
@@ -109,6 +111,7 @@ def recover(
         at_end: That checkpoint was written at the end of an epoch.
         save: Writes the file: the weights given, or, for None, those that `state` evaluates.
         say: Is told what was done.
+        loss: The record of an epoch that `Best.loss` is of.
 
     Returns:
         The best epoch, whose weights the file now holds; Best() where the next one will be it.
@@ -129,9 +132,14 @@ def recover(
     if not at_end:
         say(f"{why}: the best epoch from here on takes its place")
         return Best()
-    accuracies = {x["epoch"]: x["val_accuracy"] for x in read_metrics(run, "epoch")}
-    accuracy = accuracies.get(state.epoch)
-    state.best = Best(float(state.epoch) if accuracy is None else accuracy, state.epoch)
+    lines = {line["epoch"]: line for line in read_metrics(run, "epoch")}
+    line = lines.get(state.epoch, {})
+    accuracy, value = line.get("val_accuracy"), line.get(loss)
+    state.best = Best(
+        float(state.epoch) if accuracy is None else accuracy,
+        state.epoch,
+        math.inf if value is None else value,
+    )
     save(None)
     say(f"{why}: the weights of epoch {state.epoch} take their place")
     return state.best

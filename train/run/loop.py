@@ -195,11 +195,10 @@ def _end_epoch(run: Run) -> None:
     if result is not None and not math.isfinite(result.loss):
         raise diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
-    run.recorder.epoch(state.step, _epoch_line(run, result))
+    line = _epoch_line(run, result)
+    run.recorder.epoch(state.step, line)
     run.counters.epoch = EpochTotals()
-    if state.is_best(
-        result.top1 if result is not None else float(state.epoch)
-    ):  # without validation the last one counts
+    if _is_best(run, line):
         run.save_best()
         if config.restart_from_best_after:
             state.best_weights = {
@@ -218,6 +217,16 @@ def _end_epoch(run: Run) -> None:
     run.check_data()
     if state.epoch < config.epochs and run.agreed_stop.any(run.stop_requested.is_set()):
         _stop(run)
+
+
+def _is_best(run: Run, line: dict[str, Any]) -> bool:
+    """Whether the epoch just recorded is the one to keep."""
+    select = run.config.train.select
+    if line["val_accuracy"] is None and select != "train_loss":
+        return run.state.is_best(float(run.state.epoch), select="last")
+    accuracy = line["val_accuracy"]
+    loss = line["train_loss" if select == "train_loss" else "val_loss"]
+    return run.state.is_best(-1.0 if accuracy is None else accuracy, loss, select)
 
 
 def _validate(run: Run, loader: Loader) -> Evaluation:

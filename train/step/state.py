@@ -7,6 +7,7 @@ restore bit for bit. The Loader has the position in the data, which is saved bes
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -69,10 +70,12 @@ class Best:
     Args:
         accuracy: On the validation split, 0..1; -1 before the first epoch.
         epoch: Counted from 1; 0 before the first.
+        loss: Of validation or training, as train.select says.
     """
 
     accuracy: float = -1.0
     epoch: int = 0
+    loss: float = math.inf
 
 
 class Averages:
@@ -157,17 +160,23 @@ class TrainState:
         self.epochs_since_best = saved.get("epochs_since_best", saved.get("fruitless", 0))
         self.best_weights = saved["best_weights"]
 
-    def is_best(self, accuracy: float) -> bool:
+    def is_best(self, accuracy: float, loss: float = math.inf, select: str = "accuracy") -> bool:
         """Record the validation of an epoch.
 
         Args:
-            accuracy: 0..1.
+            accuracy: On val.
+            loss: The one that decides: on val or in training.
+            select: What decides: `train.select`. With "last" every epoch is the best.
 
         Returns:
             Whether it is the best so far.
         """
-        if accuracy > self.best.accuracy:
-            self.best, self.epochs_since_best = Best(accuracy, self.epoch), 0
+        if select == "accuracy":
+            better = accuracy > self.best.accuracy
+        else:
+            better = select == "last" or loss < self.best.loss
+        if better:
+            self.best, self.epochs_since_best = Best(accuracy, self.epoch, loss), 0
             return True
         self.epochs_since_best += 1
         return False

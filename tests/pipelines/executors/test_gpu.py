@@ -44,6 +44,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "shear": 15,
         "perspective": 0.3,
     },
+    "black corners": {"image_size": 48, "resize": 56, "rotation": 90, "corners": "black"},
 }
 SIZES = [
     (1, 1),

@@ -1,0 +1,58 @@
+"""train.select: which epoch of a run is kept and tested."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.run_config import RunConfig
+from slipform.train.run import loop
+from slipform.train.run.loop import fit
+from slipform.train.run.record import read_metrics
+
+Small = Callable[..., RunConfig]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("select", "best"), [("accuracy", 2), ("loss", 1), ("last", 3)])
+def test_an_epoch_is_selected_by_val(
+    select: str,
+    best: int,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The summary's validation accuracy is the selected epoch's."""
+    accuracies, losses = [0.1, 0.5, 0.4], [1.0, 3.0, 2.0]
+    original, epoch = loop.evaluate, iter(range(3))  # type: ignore[attr-defined]
+
+    def told(*args: Any) -> Any:
+        i = next(epoch)
+        return dataclasses.replace(original(*args), top1=accuracies[i], loss=losses[i])
+
+    monkeypatch.setattr(loop, "evaluate", told)
+    config = small("train.epochs=3", f"train.select={select}")
+    summary = fit(config, shapes, tmp_path, quiet=True)
+    assert (summary["best_epoch"], summary["val_accuracy"]) == (best, accuracies[best - 1])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_epoch_is_selected_by_the_training_loss(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    config = small("train.epochs=3", "train.select=train_loss")
+    summary = fit(config, shapes, tmp_path, quiet=True)
+    losses = {line["epoch"]: line["train_loss"] for line in read_metrics(tmp_path, "epoch")}
+    assert summary["best_epoch"] == min(losses, key=losses.__getitem__)
+
+
+@pytest.mark.parametrize("name", ["early_stop_after", "restart_from_best_after"])
+def test_the_last_epoch_waits_for_no_better_one(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"train\.{name}.*select"):
+        RunConfig().replace("train", {"select": "last", name: 3})
