@@ -11,9 +11,9 @@ import pytest
 
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
 from slipform.train.run import loop
 from slipform.train.run.loop import fit
-from slipform.train.run.record import read_metrics
 
 Small = Callable[..., RunConfig]
 
