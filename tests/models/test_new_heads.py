@@ -66,6 +66,9 @@ class First:
         2), and by Jensen's inequality the mean loss is below ln(CLASSES) + v / 2. torch's own
         deviation makes that mean_square / 6. The head may have 1.2 times that deviation. A tenth
         more is three standard deviations of the mean over 64 heads.
+
+        Measured: VGGs with BatchNorm start at 1.11 to 1.13 of ln(CLASSES), since dropout doubles
+        the mean square, to 1.5. All other nets measured are within a tenth.
         """
         v = min(self.deviation, 1.2) ** 2 * self.mean_square / 3
         return max(0.1, 1.1 * v / 2 / math.log(CLASSES))
