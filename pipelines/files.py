@@ -123,7 +123,7 @@ def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> Bina
 
 
 @contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock on the file `path`, which is created where it is missing and stays.
 
     The kernel drops the lock when this process ends, however it ends. Where the file system knows
@@ -132,14 +132,15 @@ def locked(path: Path, holder: str) -> Iterator[None]:
     Args:
         path: The lock file.
         holder: Who else may hold it, for the message: "another train".
+        wait: Wait until the lock is free, for what takes a moment.
 
     Raises:
-        SlipformError: Another process holds the lock.
+        SlipformError: Another process holds the lock, and `wait` is not set.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise SlipformError(
                 f"{holder} is working in {Path(path).parent}. Wait until it ends, or use another"

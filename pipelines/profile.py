@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slipform.pipelines.files import open_regular, write_whole
+from slipform.pipelines.files import locked, open_regular, write_whole
 from slipform.pipelines.machine import cache_folder, device_name, num_cores
 
 VERSION = 1
@@ -61,8 +61,9 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:
-    """Add or replace one finding, keeping the others. A file that is damaged or of another version
-    is written anew."""
-    profiles = _read(path) | {key: found}
+    """Add or replace one finding, keeping the others, also those that another process writes at the
+    same time. A file that is damaged or of another version is written anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n")
+    with locked(path.with_name(f"{path.name}.lock"), "another bench tune", wait=True):
+        profiles = _read(path) | {key: found}
+        write_whole(path, json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.pipelines.files import write_whole
+from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.manifest import SplitInfo
 
 ENDING = ".names.txt"
@@ -51,10 +51,8 @@ def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
     if not split.names_sha256:
         return None
     path = (Path(folder) / split.file).with_suffix(ENDING)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} is missing. Run prep again.") from None
+    with open_regular(path, DatasetError) as file:
+        content = file.read()
     names = content.decode("utf-8", "replace").split("\n")[:-1]
     if hashlib.sha256(content).hexdigest() != split.names_sha256 or len(names) != split.num_samples:
         raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -103,7 +104,7 @@ def unpacked(source: Path) -> Iterator[Path]:
 def _temporary_folder() -> Iterator[Path]:
     """An empty folder. A lock in it tells the living from those that a kill left behind."""
     for orphan in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if not orphan.is_symlink() and orphan.stat().st_uid == os.getuid() and _is_orphan(orphan):
+        if _is_orphan(orphan):
             shutil.rmtree(orphan, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
         lock = os.open(f"{name}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
@@ -116,8 +117,12 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def _is_orphan(folder: Path) -> bool:
-    """Whether nobody holds the folder's lock. One without a lock is just being made."""
+    """Whether the folder is this user's and nobody holds its lock. One without a lock is just being
+    made."""
     try:
+        state = os.lstat(folder)  # another prep may remove it at the same time
+        if stat.S_ISLNK(state.st_mode) or state.st_uid != os.getuid():
+            return False
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False

@@ -37,7 +37,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
     Raises:
         DatasetError: `out` is a file, a mount point or not ours, or another prep writes to it.
-        OSError: What the disk said.
+        OSError: What the disk said, with a path.
     """
     out = Path(os.path.realpath(out))
     _check_replaceable(out)
@@ -53,6 +53,10 @@ def replacing(out: Path) -> Iterator[Path]:
             yield building
             sync_folder(building)  # the files in it were flushed by whoever wrote them
             _put_in_place(building, out)
+        except OSError as error:
+            if error.filename is None:  # a write to an open file does not say which
+                error.filename = str(out)
+            raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
             lock_path.unlink()

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slipform.doctor.finding import GIB, Finding, State, gib
+from slipform.pipelines.errors import printable
+from slipform.pipelines.files import open_regular
 from slipform.pipelines.machine import cache_folder
 
 MIN_FREE_DISK = 2 * GIB
@@ -35,10 +37,10 @@ def folders() -> Iterator[Finding]:
     profiles = cache / "tune.json"
     names: list[str] = []
     try:
-        names = sorted(json.loads(profiles.read_text(encoding="utf-8"))["profiles"])
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        if profiles.exists():
+            with open_regular(profiles) as file:
+                names = sorted(map(printable, json.loads(file.read())["profiles"].keys()))
+    except (AttributeError, OSError, ValueError, KeyError, TypeError, RecursionError):
         text = f"{profiles} is damaged: it is ignored"
         yield Finding("Folders", "tune profiles", text, [], "optional", f"rm {profiles}")
         return

@@ -54,7 +54,7 @@ class Job:
     def num_epochs(self) -> int:
         """Epochs done, also while the run is going on."""
         path = self.folder / METRICS
-        return path.read_text(encoding="utf-8").count('"kind": "epoch"') if path.is_file() else 0
+        return path.read_bytes().count(b'"kind": "epoch"') if path.is_file() else 0
 
     def last_message(self) -> str:
         """The last line that is not empty, such as an error."""
