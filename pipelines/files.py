@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -150,7 +150,8 @@ def locked(path: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
             pass  # some network file systems have no locks
         yield
     finally:
-        os.close(handle)
+        with suppress(OSError):  # nothing was written to it
+            os.close(handle)
 
 
 _NOT_A_FILE = (errno.ENXIO, errno.EISDIR, errno.ELOOP)  # ENXIO: a socket

@@ -1,0 +1,322 @@
+"""Every reader of files that others may have written or damaged, with a whole file of its kind.
+
+In: a folder to make the files in. Out: `Reader`s: which file to mutate, what reads it, and what a
+right result is. A reader either gives a right result or raises a SlipformError.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from slipform.bench.result.result import read_result
+from slipform.models.state_files import read_state
+from slipform.pipelines import profile
+from slipform.pipelines.beton import crc32_path, read_crc32
+from slipform.pipelines.dataset import open_dataset
+from slipform.pipelines.decoding.any_image import decode
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.manifest import FILE_NAME, read_manifest
+from slipform.pipelines.sample_names import read_names
+from slipform.preprocess.archive import unpack
+from slipform.preprocess.datasets.cifar import read_cifar10
+from slipform.preprocess.idx import read_idx
+from slipform.train.config.resolve import load_recipe, resolve
+from slipform.train.run import checkpoint
+from slipform.train.run.best import load_best, save_best
+from slipform.train.run.checkpoint import crc32
+from slipform.train.run.folder import run_config
+from slipform.train.run.record import read_metrics, read_summary
+from slipform.train.run.resume import restore
+from slipform.train.sweep.jobs import Job
+
+BEFORE = Path(__file__).parents[1] / "train" / "before"  # a small dataset, and runs on it
+RESULT = Path(__file__).parents[2] / "bench" / "results" / "epyc-zen4-2-cores-loaders.json"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """read: reads the file, asserts what a right result is. head: bytes at the front that matter
+    most, which half of the mutations hit."""
+
+    name: str
+    file: Path
+    read: Callable[[], None]
+    head: int = 400
+
+
+def readers(folder: Path) -> list[Reader]:
+    """All of them."""
+    return [
+        *_of_datasets(folder / "dataset"),
+        *_of_runs(folder / "run"),
+        *_of_sources(folder / "source"),
+        *_of_images(folder / "images"),
+    ]
+
+
+def _of_datasets(folder: Path) -> list[Reader]:
+    shutil.copytree(BEFORE / "data", folder)
+    manifest = read_manifest(folder)
+    dataset = open_dataset(folder)
+    whole = [dataset.image("val", k) for k in range(8)]
+    labels = [dataset.label("val", k) for k in range(8)]
+    table = read_crc32(folder / "val.beton", len(dataset.beton("val"))).copy()
+    names = b"".join(b"a/%d.jpg\n" % k for k in range(manifest.splits["val"].num_samples))
+    (folder / "val.names.txt").write_bytes(names)
+    import hashlib
+
+    split = manifest.splits["val"].model_copy(
+        update={"names_sha256": hashlib.sha256(names).hexdigest()}
+    )
+
+    def read_of_manifest() -> None:
+        found = read_manifest(folder)
+        assert len(found.mean) == 3
+        assert all(isinstance(name, str) for name in found.classes)
+        open_dataset(folder).beton("val")
+
+    def read_beton() -> None:
+        opened = open_dataset(folder)
+        beton = opened.beton("val")
+        for index in range(8):
+            try:
+                image = opened.image("val", index)
+            except SlipformError:
+                continue
+            same = np.array_equal(image, whole[index]) and beton.labels[index] == labels[index]
+            # Metadata has no checksum of its own; the SHA-256 of the file tells, in verify.
+            assert same or image.ndim == 3
+
+    def read_table() -> None:
+        found = read_crc32(folder / "val.beton", len(table))
+        assert found.shape == table.shape
+        assert found.dtype == np.uint32
+
+    def read_sample_names() -> None:
+        found = read_names(folder, split)
+        assert found is not None
+        assert "".join(f"{name}\n" for name in found).encode() == names
+
+    cache = folder / "cache"
+    cache.mkdir()
+    tune = cache / "tune.json"
+    profile.write_profile(tune, "key", {"executor": "host", "threads": 2, "prefetch": 3})
+
+    def read_profiles() -> None:
+        found = profile._read(tune).get("key")
+        kept = {k: v for k, v in found.items() if profile._fits(k, v)} if found else {}
+        assert isinstance(kept.get("executor", ""), str)
+
+    def read_bench() -> None:
+        read_result(folder / "result.json")
+
+    shutil.copy(RESULT, folder / "result.json")
+    return [
+        Reader("manifest", folder / FILE_NAME, read_of_manifest, 3000),
+        Reader("beton", folder / "val.beton", read_beton, 2600),
+        Reader("table of checksums", crc32_path(folder / "val.beton"), read_table, 128),
+        Reader("names of samples", folder / "val.names.txt", read_sample_names),
+        Reader("tune profile", tune, read_profiles),
+        Reader("result of bench", folder / "result.json", read_bench, 3000),
+    ]
+
+
+def _of_runs(folder: Path) -> list[Reader]:
+    shutil.copytree(BEFORE / "sgd", folder)
+    best = load_best(folder)
+    save_best(folder, best, {"epoch": "1", "classes": json.dumps(["a", "b"])})  # with a checksum
+    [saved] = checkpoint.checkpoints(folder)
+    signed = folder / "signed"  # a run folder whose checkpoint has the right checksum
+    (signed / "checkpoints").mkdir(parents=True)
+    shutil.copy(saved, signed / "any.pt")
+    plain = folder / "plain.safetensors"
+    from safetensors.torch import save_file
+
+    save_file(best, plain)
+    torch.save({name: x.clone() for name, x in best.items()}, folder / "state.pth")
+
+    def read_checkpoint() -> None:
+        found = checkpoint.load_newest(folder, lambda _: None)
+        assert found is not None
+        assert crc32(saved) == int(saved.stem[-8:], 16)
+
+    def read_signed() -> None:
+        for old in (signed / "checkpoints").iterdir():
+            old.unlink()
+        name = f"step-00000002-{crc32(signed / 'any.pt'):08x}.pt"
+        shutil.copy(signed / "any.pt", signed / "checkpoints" / name)
+        found = checkpoint.load_newest(signed, lambda _: None)
+        assert found is not None
+        _restore(found, folder)
+
+    def read_best() -> None:
+        found = load_best(folder)
+        assert found.keys() == best.keys()
+        assert all(torch.equal(found[name], best[name]) for name in best)
+
+    def read_weights_of(path: Path) -> Callable[[], None]:
+        def read() -> None:
+            assert all(isinstance(x, torch.Tensor) for x in read_state(path).tensors.values())
+
+        return read
+
+    def read_config() -> None:
+        assert run_config(folder).train.epochs >= 0
+
+    def read_lines() -> None:
+        for kind in ("step", "epoch", "diverged"):
+            assert all(line["kind"] == kind for line in read_metrics(folder, kind))
+        assert Job(None, None, folder).num_epochs >= 0
+
+    def read_of_summary() -> None:
+        found = read_summary(folder)
+        assert found is None or found["epochs"] > 0
+
+    recipe = folder / "recipe.toml"
+    shutil.copy(Path(load_recipe.__code__.co_filename).parents[1] / "recipes" / "mnist"
+                / "convolutional.toml", recipe)  # fmt: skip
+
+    def read_recipe() -> None:
+        found = load_recipe(recipe)
+        for run in found.runs[:3]:
+            resolve(found, (), None, run)
+
+    return [
+        Reader("checkpoint", saved, read_checkpoint),
+        Reader("signed checkpoint", signed / "any.pt", read_signed, 3000),
+        Reader("best weights", folder / "best.safetensors", read_best, 1500),
+        Reader("weights of others, safetensors", plain, read_weights_of(plain), 1500),
+        Reader(
+            "weights of others, torch.save", folder / "state.pth",
+            read_weights_of(folder / "state.pth"), 1500,
+        ),
+        Reader("config.toml", folder / "config.toml", read_config, 3000),
+        Reader("metrics.jsonl", folder / "metrics.jsonl", read_lines, 3000),
+        Reader("summary.json", folder / "summary.json", read_of_summary),
+        Reader("recipe", recipe, read_recipe, 3000),
+    ]  # fmt: skip
+
+
+def _restore(saved: dict[str, object], run: Path) -> None:
+    from slipform.pipelines.loader import Loader
+    from slipform.pipelines.plan.augmentation import Augmentation
+    from slipform.train.config.recipe import read_config
+    from slipform.train.machine.distributed import join
+    from slipform.train.step.build import build_state
+
+    shutil.copy(BEFORE / "sgd" / "config.toml", run / "kept.toml")
+    config = read_config(run / "kept.toml").replace("model.weights", "none")
+    with join("cpu") as process, Loader(
+        BEFORE / "data", augment=Augmentation(image_size=16, resize=18), batch_size=8,
+        executor="resident", threads=1,
+    ) as loader:  # fmt: skip
+        state = build_state(
+            config, num_classes=loader.num_classes, process=process, first_images=None,
+            on_load=lambda _: None,
+        )  # fmt: skip
+        restore(saved, config, state, loader, process, lambda _: None)
+
+
+def _of_sources(folder: Path) -> list[Reader]:
+    folder.mkdir()
+    rows = (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072)
+    batch = pickle.dumps({b"data": rows, b"labels": [3, 9]}, protocol=2)
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(batch)
+    meta = {"label_names": [f"name{k}" for k in range(10)]}
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+    idx = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 3) + bytes(range(60))
+    (folder / "x-idx3-ubyte").write_bytes(idx)
+    (folder / "y-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
+    with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("a/b.txt", b"hello" * 20)
+        zipped.writestr("a/c.txt", b"hi")
+    for ending, mode in (("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")):
+        with tarfile.open(folder / f"x.{ending}", mode) as tar:  # type: ignore[call-overload]
+            for name in ("a/b.txt", "c.txt"):
+                info = tarfile.TarInfo(name)
+                info.size = 5
+                tar.addfile(info, io.BytesIO(b"hello"))
+
+    def read_pickles() -> None:
+        source = read_cifar10(folder, val_split="stratified", val_fraction=0.0, seed=0)
+        assert all(0 <= label < 10 for label in source.splits["train"].labels)
+        assert source.splits["train"].read(0).shape == (32, 32, 3)
+
+    def reading(name: str) -> Callable[[], None]:
+        return lambda: _assert_idx(read_idx(folder / name, 3))
+
+    def unpacking(name: str) -> Callable[[], None]:
+        def read() -> None:
+            into = folder / "into"
+            shutil.rmtree(into, ignore_errors=True)
+            into.mkdir()
+            before = sorted(folder.iterdir())
+            try:
+                unpack(folder / name, into)
+            finally:
+                assert sorted(folder.iterdir()) == before, "it wrote outside"
+
+        return read
+
+    archives = ("x.zip", "x.tar", "x.tar.gz", "x.tar.xz")
+    return [
+        Reader("CIFAR pickle", folder / "data_batch_1", read_pickles, 120),
+        Reader("CIFAR names", folder / "batches.meta", read_pickles, 200),
+        Reader("idx", folder / "x-idx3-ubyte", reading("x-idx3-ubyte"), 16),
+        Reader("idx.gz", folder / "y-idx3-ubyte.gz", reading("y-idx3-ubyte.gz"), 20),
+        *(Reader(name, folder / name, unpacking(name), 600) for name in archives),
+    ]
+
+
+def _assert_idx(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    assert array.ndim == 3
+    assert array.dtype == np.uint8
+
+
+_FORMATS = {
+    "jpg": ("JPEG", "RGB"), "grayscale.jpg": ("JPEG", "L"), "cmyk.jpg": ("JPEG", "CMYK"),
+    "png": ("PNG", "RGB"), "palette.png": ("PNG", "P"), "alpha.png": ("PNG", "RGBA"),
+    "gif": ("GIF", "P"), "tif": ("TIFF", "RGB"), "float.tif": ("TIFF", "F"), "bmp": ("BMP", "RGB"),
+    "webp": ("WEBP", "RGB"), "avif": ("AVIF", "RGB"), "jp2": ("JPEG2000", "RGB"),
+    "ppm": ("PPM", "RGB"),
+}  # fmt: skip
+
+
+def _of_images(folder: Path) -> list[Reader]:
+    folder.mkdir()
+    y, x = np.mgrid[:40, :56]
+    picture = Image.fromarray(np.stack([x * 4, y * 6, x + y], 2).astype(np.uint8))
+    found = []
+    for ending, (kind, mode) in _FORMATS.items():
+        image = Image.fromarray((x / 56).astype(np.float32)) if mode == "F" else picture
+        path = folder / f"x.{ending}"
+        image.convert(mode).save(path, kind)
+        found.append(Reader(f"image {ending}", path, _decoding(path), 300))
+    return found
+
+
+def _decoding(path: Path) -> Callable[[], None]:
+    def read() -> None:
+        try:
+            pixels = decode(path.read_bytes()).rgb
+        except ValueError as error:  # it knows no path; its callers add that
+            raise SlipformError(str(error)) from error
+        assert pixels.ndim == 3
+        assert pixels.dtype == np.uint8
+
+    return read

@@ -1,0 +1,169 @@
+"""What the children of a warm process do: each command, and each file of a run alone.
+
+In: arguments, as text. Out: files; an exit code and messages as the command itself gives them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2  # noqa: F401 (imported before forks, as the others here)
+import torch
+
+import slipform.pipelines.executors.host
+import slipform.pipelines.executors.resident
+import slipform.train.figures.records
+import slipform.train.figures.result
+import slipform.train.inference.classifier
+import slipform.train.inference.export
+import slipform.train.run.loop
+import slipform.train.sweep.sweep
+from slipform.pipelines.errors import Command
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.profile import write_profile
+from slipform.preprocess.cli import main as prep_main
+from slipform.train.config.recipe import SweepRun
+from slipform.train.config.resolve import Recipe, RunConfig, resolve
+from slipform.train.run import checkpoint, folder
+from slipform.train.run.best import save_best
+from slipform.train.run.record import write_summary
+from slipform.train.sweep.table import Row, write_tables
+
+SMALL: dict[str, dict[str, Any]] = {
+    "augment": {"image_size": 16, "resize": 18, "crop": "random", "flip": "horizontal"},
+    "model": {"name": "tiny", "options": {"width": 4}},
+    "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9},
+    "train": {"epochs": 2, "batch_size": 8, "precision": "fp32", "compile": "off"},
+    "data": {"threads": 1, "executor": "host"},
+}
+SUMMARY = {
+    "test_accuracy": 0.5, "val_accuracy": 0.5, "best_epoch": 1, "epochs": 2, "seconds": 1.0,
+    "images_per_second": 10.0, "machine": "m", "torch": "t", "precision": "fp32",
+    "compiled": False, "loader": "host",
+}  # fmt: skip
+
+
+def small(*sets: str) -> RunConfig:
+    """A run of two epochs of a tiny net, which takes a moment."""
+    return resolve(Recipe("small", SMALL), sets)
+
+
+def warm_up(folder: Path) -> None:
+    """Load the compiled kernels once, for all children. Raw pixels need no DALI, which a fork could
+    not use."""
+    from slipform.pipelines.loader import Loader
+    from slipform.pipelines.plan.augmentation import Augmentation
+
+    sizes = ("--num-train", "16", "--num-val", "8", "--num-test", "8", "--square")
+    sides = ("--min-size", "16", "--max-size", "16", "--encoding", "raw")
+    prep_main(["shapes", "--out", str(folder), *sizes, *sides], standalone_mode=False)
+    augmentation = Augmentation(image_size=16, resize=18, crop="random", flip="horizontal")
+    for executor in ("host", "resident"):
+        with Loader(
+            folder, augment=augmentation, batch_size=8, executor=executor, threads=1
+        ) as loader:
+            next(iter(loader))
+
+
+def prep(*arguments: str) -> None:
+    """The command `prep`."""
+    prep_main(list(arguments), prog_name="prep")
+
+
+def command(name: str, *arguments: str) -> None:
+    """A command of `slipform.train.cli`."""
+    from slipform.train import cli
+
+    getattr(cli, name)(list(arguments), prog_name=name)
+
+
+def train(*arguments: str) -> None:
+    """The command `train`, without its figures, which cost more than the rest."""
+    _without_figures()
+    command("train", *arguments, "--quiet", "--device", "cpu")
+
+
+def _without_figures() -> None:
+    result: Any = slipform.train.figures.result
+    records: Any = slipform.train.figures.records
+    result.curves = lambda *_: Path()
+    result.all_of_result = lambda *_: None
+    records.all_of_records = lambda *_: []
+
+
+def _as_command(work: Callable[[], object]) -> None:
+    """What is no command of its own, with a command's exit codes and messages."""
+    Command("task", callback=work).main([], prog_name="task")
+
+
+def content(step: int) -> dict[str, Any]:
+    """Stands for a checkpoint of that step."""
+    return {"step": step, "state": {"w": torch.full((3000,), float(step))}}
+
+
+def weights(step: int) -> dict[str, torch.Tensor]:
+    """Stands for the best weights of that step."""
+    return {"w": torch.full((1000,), float(step)), "n": torch.tensor(step)}
+
+
+def save_checkpoint(run: str, step: str) -> None:
+    """A checkpoint, which takes the place of the one before."""
+    _as_command(lambda: checkpoint.save(Path(run), int(step), content(int(step)), keep=1))
+
+
+def save_weights(run: str, step: str) -> None:
+    """The best weights."""
+    _as_command(lambda: save_best(Path(run), weights(int(step)), {"epoch": step}))
+
+
+def settings(run: str, data: str, seed: str) -> None:
+    """config.toml and dataset.json of a run that goes on."""
+    from contextlib import ExitStack
+
+    def work() -> None:
+        with ExitStack() as held:
+            config = small(f"train.seed={seed}")
+            folder.check(Path(run), held, resume=True, overwrite=False)
+            folder.prepare(Path(run), held, config, read_manifest(Path(data)), resume=True)
+
+    _as_command(work)
+
+
+def summary(run: str, seconds: str) -> None:
+    """summary.json."""
+    _as_command(lambda: write_summary(Path(run), {**SUMMARY, "seconds": float(seconds)}))
+
+
+def tables(out: str, title: str) -> None:
+    """The tables of a sweep."""
+    runs = [Path(out) / "a" / "seed-0", Path(out) / "b" / "seed-0"]
+    rows = [
+        Row(SweepRun(run.parent.name, {"optimizer": {"lr": 0.1}}, {}), small(), 2, [run], {})
+        for run in runs
+    ]
+    _as_command(lambda: write_tables(Path(out), [f"# {title}"], rows))
+
+
+def profiles(path: str, name: str, count: str) -> None:
+    """What `bench tune` writes at its end, `count` times under keys of its own."""
+    for number in range(int(count)):
+        write_profile(Path(path), f"{name} {number}", {"executor": "host", "threads": number})
+
+
+def export(*arguments: str) -> None:
+    """The command `slipform export`."""
+    command("export", *arguments)
+
+
+def validate(*arguments: str) -> None:
+    """The command `validate`."""
+    command("validate", *arguments)
+
+
+def echo(*arguments: str) -> None:
+    """For the test of the warm process itself."""
+    click.echo(json.dumps(arguments))
