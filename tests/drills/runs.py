@@ -5,7 +5,6 @@ In: run folders. Out: "" where a disturbed run ended as the undisturbed one, els
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +73,3 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
-
-
-def files_below(folder: Path) -> list[str]:
-    """The names of all files, for what a command left behind."""
-    return sorted(
-        os.path.relpath(os.path.join(path, name), folder)
-        for path, _, names in os.walk(folder)
-        for name in names
-    )

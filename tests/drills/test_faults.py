@@ -102,7 +102,7 @@ class Drill:
         assert not wrong, f"{len(wrong)} of {done}\n" + "\n".join(wrong[:20])
 
 
-@pytest.mark.parametrize("step", [*STEPS, 41])
+@pytest.mark.parametrize("step", [*STEPS, 161])
 def test_prep(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     parent, kept = tmp_path / "in", tmp_path / "kept"
     out = parent / "data"
@@ -128,7 +128,7 @@ def test_prep(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     Drill(warm, parent, old, task, state, after).run(step, count)
 
 
-@pytest.mark.parametrize("step", [*STEPS, 9])
+@pytest.mark.parametrize("step", [*STEPS, 19])
 def test_a_checkpoint(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     run = tmp_path / "run"
 
@@ -151,7 +151,7 @@ def test_a_checkpoint(warm: Warm, tmp_path: Path, step: int, count: Count) -> No
     Drill(warm, run, old, ("save_checkpoint", str(run), "2"), state, after).run(step, count)
 
 
-@pytest.mark.parametrize("step", [*STEPS, 9])
+@pytest.mark.parametrize("step", [*STEPS, 19])
 def test_the_best_weights(warm: Warm, tmp_path: Path, step: int, count: Count) -> None:
     run = tmp_path / "run"
     task = ("save_weights", str(run), "2")
@@ -174,7 +174,7 @@ def _some_files(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("step", [*STEPS, 17])
+@pytest.mark.parametrize("step", [*STEPS, 37])
 @pytest.mark.parametrize("kind", ["settings", "summary", "tables"])
 def test_small_files(
     warm: Warm, data: Path, tmp_path: Path, kind: str, step: int, count: Count
