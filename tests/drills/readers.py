@@ -34,12 +34,13 @@ from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.archive import unpack
 from slipform.preprocess.datasets.cifar import read_cifar10
 from slipform.preprocess.idx import read_idx
-from slipform.train.config.resolve import load_recipe, resolve
+from slipform.train.config.recipe import load_recipe
+from slipform.train.config.resolve import resolve
+from slipform.train.records import read_metrics, read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.best import load_best, save_best
 from slipform.train.run.checkpoint import crc32
 from slipform.train.run.folder import run_config
-from slipform.train.run.record import read_metrics, read_summary
 from slipform.train.run.resume import restore
 from slipform.train.sweep.jobs import Job
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from slipform.train.config.resolve import RunConfig, to_toml
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.toml import to_toml
+from slipform.train.records import read_metrics, read_summary
 from slipform.train.run.best import load_best
 from slipform.train.run.checkpoint import load_newest
-from slipform.train.run.record import read_metrics, read_summary
 from tests.drills.tasks import small
 from tests.drills.warm import Ended, Warm
 

@@ -26,11 +26,12 @@ from slipform.pipelines.errors import Command
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.profile import write_profile
 from slipform.preprocess.cli import main as prep_main
-from slipform.train.config.recipe import SweepRun
-from slipform.train.config.resolve import Recipe, RunConfig, resolve
+from slipform.train.config.recipe import Recipe, SweepRun
+from slipform.train.config.resolve import resolve
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import write_summary
 from slipform.train.run import checkpoint, folder
 from slipform.train.run.best import save_best
-from slipform.train.run.record import write_summary
 from slipform.train.sweep.table import Row, write_tables
 
 SMALL: dict[str, dict[str, Any]] = {

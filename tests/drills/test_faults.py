@@ -16,10 +16,10 @@ import torch
 
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.verify import find_faults
+from slipform.train.records import read_summary, write_summary
 from slipform.train.run import checkpoint
-from slipform.train.run.best import load_best
+from slipform.train.run.best import load_best, save_best
 from slipform.train.run.folder import run_config
-from slipform.train.run.record import read_summary
 from tests.drills import tasks
 from tests.drills.runs import same_run, train_on
 from tests.drills.warm import MODES, Ended, Warm
@@ -159,7 +159,7 @@ def test_the_best_weights(warm: Warm, tmp_path: Path, step: int, count: Count) -
     def old() -> None:
         shutil.rmtree(run, ignore_errors=True)
         run.mkdir()
-        tasks.save_best(run, tasks.weights(1), {"epoch": "1"})
+        save_best(run, tasks.weights(1), {"epoch": "1"})
 
     def state() -> str:
         found = load_best(run)
@@ -196,11 +196,11 @@ def test_small_files(
     if kind == "tables":
         for name in "ab":
             (folder / name / "seed-0").mkdir(parents=True)
-            tasks.write_summary(folder / name / "seed-0", tasks.SUMMARY)
+            write_summary(folder / name / "seed-0", tasks.SUMMARY)
     assert warm.run(*before).code == 0
     old_files = _some_files(folder, names)
     if kind == "tables":
-        tasks.write_summary(folder / "a" / "seed-0", {**tasks.SUMMARY, "test_accuracy": 0.9})
+        write_summary(folder / "a" / "seed-0", {**tasks.SUMMARY, "test_accuracy": 0.9})
     assert warm.run(*task).code == 0
     new_files = _some_files(folder, names)
     assert old_files != new_files

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipform.train.config.resolve import RunConfig
+from slipform.train.config.run_config import RunConfig
 from tests.drills.runs import recipe, same_run, train_on
 from tests.drills.tasks import small
 from tests.drills.warm import Warm, now
