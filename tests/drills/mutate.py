@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from slipform.pipelines.errors import SlipformError
-from tests.drills.readers import Reader
+from tests.drills.reader import Reader
 
 MEMORY_BYTES = 1 << 30  # above what the process has before
 SECONDS = 10  # of processor time, for one file of a few kilobytes

@@ -1,0 +1,117 @@
+"""The readers of raw sources: archives, CIFAR pickles, idx files, images.
+
+In: a folder to write examples to. Out: `Reader`s, for `tests.drills.readers`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import shutil
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from slipform.pipelines.decoding.any_image import decode
+from slipform.pipelines.errors import SlipformError
+from slipform.preprocess.archive import unpack
+from slipform.preprocess.datasets.cifar import read_cifar10
+from slipform.preprocess.idx import read_idx
+from tests.drills.reader import Reader
+
+
+def of_sources(folder: Path) -> list[Reader]:
+    folder.mkdir()
+    rows = (np.arange(2 * 3072) % 256).astype(np.uint8).reshape(2, 3072)
+    batch = pickle.dumps({b"data": rows, b"labels": [3, 9]}, protocol=2)
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(batch)
+    meta = {"label_names": [f"name{k}" for k in range(10)]}
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=2))
+    idx = bytes([0, 0, 8, 3]) + struct.pack(">3I", 5, 4, 3) + bytes(range(60))
+    (folder / "x-idx3-ubyte").write_bytes(idx)
+    (folder / "y-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
+    with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("a/b.txt", b"hello" * 20)
+        zipped.writestr("a/c.txt", b"hi")
+    for ending, mode in (("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")):
+        with tarfile.open(folder / f"x.{ending}", mode) as tar:  # type: ignore[call-overload]
+            for name in ("a/b.txt", "c.txt"):
+                info = tarfile.TarInfo(name)
+                info.size = 5
+                tar.addfile(info, io.BytesIO(b"hello"))
+
+    def read_pickles() -> None:
+        source = read_cifar10(folder, val_split="stratified", val_fraction=0.0, seed=0)
+        assert all(0 <= label < 10 for label in source.splits["train"].labels)
+        assert source.splits["train"].read(0).shape == (32, 32, 3)
+
+    def reading(name: str) -> Callable[[], None]:
+        return lambda: _assert_idx(read_idx(folder / name, 3))
+
+    def unpacking(name: str) -> Callable[[], None]:
+        def read() -> None:
+            into = folder / "into"
+            shutil.rmtree(into, ignore_errors=True)
+            into.mkdir()
+            before = sorted(folder.iterdir())
+            try:
+                unpack(folder / name, into)
+            finally:
+                assert sorted(folder.iterdir()) == before, "it wrote outside"
+
+        return read
+
+    archives = ("x.zip", "x.tar", "x.tar.gz", "x.tar.xz")
+    return [
+        Reader("CIFAR pickle", folder / "data_batch_1", read_pickles, 120),
+        Reader("CIFAR names", folder / "batches.meta", read_pickles, 200),
+        Reader("idx", folder / "x-idx3-ubyte", reading("x-idx3-ubyte"), 16),
+        Reader("idx.gz", folder / "y-idx3-ubyte.gz", reading("y-idx3-ubyte.gz"), 20),
+        *(Reader(name, folder / name, unpacking(name), 600) for name in archives),
+    ]
+
+
+def _assert_idx(array: np.ndarray) -> None:  # type: ignore[type-arg]
+    assert array.ndim == 3
+    assert array.dtype == np.uint8
+
+
+_FORMATS = {
+    "jpg": ("JPEG", "RGB"), "grayscale.jpg": ("JPEG", "L"), "cmyk.jpg": ("JPEG", "CMYK"),
+    "png": ("PNG", "RGB"), "palette.png": ("PNG", "P"), "alpha.png": ("PNG", "RGBA"),
+    "gif": ("GIF", "P"), "tif": ("TIFF", "RGB"), "float.tif": ("TIFF", "F"), "bmp": ("BMP", "RGB"),
+    "webp": ("WEBP", "RGB"), "avif": ("AVIF", "RGB"), "jp2": ("JPEG2000", "RGB"),
+    "ppm": ("PPM", "RGB"),
+}  # fmt: skip
+
+
+def of_images(folder: Path) -> list[Reader]:
+    folder.mkdir()
+    y, x = np.mgrid[:40, :56]
+    picture = Image.fromarray(np.stack([x * 4, y * 6, x + y], 2).astype(np.uint8))
+    found = []
+    for ending, (kind, mode) in _FORMATS.items():
+        image = Image.fromarray((x / 56).astype(np.float32)) if mode == "F" else picture
+        path = folder / f"x.{ending}"
+        image.convert(mode).save(path, kind)
+        found.append(Reader(f"image {ending}", path, _decoding(path), 300))
+    return found
+
+
+def _decoding(path: Path) -> Callable[[], None]:
+    def read() -> None:
+        try:
+            pixels = decode(path.read_bytes()).rgb
+        except ValueError as error:  # it knows no path; its callers add that
+            raise SlipformError(str(error)) from error
+        assert pixels.ndim == 3
+        assert pixels.dtype == np.uint8
+
+    return read
