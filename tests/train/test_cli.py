@@ -206,8 +206,8 @@ def _finish(process: subprocess.Popen[str]) -> None:
 
 
 def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    """Wait for as long as the process runs; the test's own timeout ends it else."""
+    while process.poll() is None:
         if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count(
             '"step"'
         ) >= num:
@@ -227,6 +227,7 @@ def long_run(shapes: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Po
     process.communicate()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "signal_number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
 )

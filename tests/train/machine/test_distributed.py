@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
+from slipform.train.run.loop import fit
 
-pytestmark = pytest.mark.timeout(
-    900
-)  # every process imports torch: 5 s each on a processor of its own
+# Every process imports torch: 5 s each on a processor of its own.
+pytestmark = pytest.mark.timeout(900)
 
 # A net with BatchNorm, whose statistics are those of all processes' parts of the batch.
 SETS = [
@@ -74,9 +76,6 @@ def _compare(a: Path, b: Path) -> None:
 
 
 def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
-    from slipform.train.config.resolve import resolve
-    from slipform.train.run.loop import fit
-
     return fit(resolve(None, [*SETS, *sets]), shapes, out, quiet=True)
 
 
@@ -152,6 +151,47 @@ def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path:
     )
     assert "changed: 2 processes, 4 before" in errors
     _compare(tmp_path / "one", tmp_path / "mixed")
+
+
+@pytest.fixture(scope="module")
+def halfway(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes, of which the checkpoint after 3 of 6 steps of 40 images is left."""
+    folder = tmp_path_factory.mktemp("halfway")
+    sets = ("train.epochs=1", "train.batch_size=20", "train.checkpoint_every_steps=3")
+    options = [word for text in sets for word in ("--set", text)]
+    run = folder / "run"
+    _finish(_torchrun(2, shapes, "--out", run, "--recipe", _recipe(folder), *options))
+    (run / "summary.json").unlink()
+    for path in (run / "checkpoints").iterdir():
+        if not path.name.startswith("step-00000003-"):
+            path.unlink()
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [1, 3])
+def test_an_epoch_of_two_numbers_of_processes_is_weighted_by_images(
+    num: int, halfway: Path, shapes: Path, tmp_path: Path
+) -> None:
+    """3 steps of 40 images by two processes, then 2 of 60 by one or three."""
+    run = tmp_path / "run"
+    shutil.copytree(halfway, run)
+    size = ("--set", f"train.batch_size={60 // num}")
+    _, errors = _finish(_torchrun(num, "--resume", run, "--set", "train.epochs=1", *size))
+    assert f"changed: {num} processes, 2 before" in errors
+    losses = [x["loss"] for x in read_metrics(run, "step")]
+    images = [40, 40, 40, 60, 60]
+    weighted = sum(loss * n for loss, n in zip(losses, images, strict=True)) / 240
+    (epoch,) = read_metrics(run, "epoch")
+    assert epoch["train_loss"] == pytest.approx(weighted, rel=1e-6)
+    right = epoch["train_accuracy"] * 240
+    assert right == pytest.approx(round(right), abs=1e-6)
+    # As one process does it alone.
+    alone = tmp_path / "alone"
+    shutil.copytree(halfway, alone)
+    config = resolve(None, [*SETS, "train.epochs=1", "train.batch_size=60"])
+    fit(config, shapes, alone, device="cpu", resume=True, quiet=True)
+    _compare(alone, run)
 
 
 def _children(pid: int) -> list[int]:
