@@ -102,4 +102,4 @@ def test_goes_back_to_the_best_weights(
         torch.equal(first["model"][name], tensor) for name, tensor in second["model"].items()
     )
     assert third["optimizers"][0]["state"] == {}
-    assert fourth["best"] == {"accuracy": 0.6, "epoch": 4}
+    assert (fourth["best"]["accuracy"], fourth["best"]["epoch"]) == (0.6, 4)
