@@ -128,8 +128,11 @@ def settings(run: str, data: str, seed: str) -> None:
     def work() -> None:
         with ExitStack() as held:
             config = small(f"train.seed={seed}")
-            folder.check(Path(run), held, resume=True, overwrite=False)
-            folder.prepare(Path(run), held, config, read_manifest(Path(data)), resume=True)
+            is_locked = folder.check(Path(run), held, resume=True, overwrite=False)
+            folder.prepare(
+                Path(run), held, config, read_manifest(Path(data)),
+                is_locked=is_locked, resume=True, overwrite=False,
+            )  # fmt: skip
 
     _as_command(work)
 

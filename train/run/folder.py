@@ -27,7 +27,7 @@ LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 
 
-def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
+def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
     """Lock an existing folder.
 
     Args:
@@ -35,6 +35,9 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
         held: Holds the lock until it closes.
         resume: The run in it goes on.
         overwrite: A run in it may be replaced.
+
+    Returns:
+        True where the folder exists and is locked now.
 
     Raises:
         SlipformError: Another process works there.
@@ -44,17 +47,26 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> None:
         raise ConfigError(
             f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume."
         )
-    if run.is_dir():
+    exists = run.is_dir()
+    if exists:
         _lock(run, held)
     if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
             f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite)"
             " or take another --out."
         )
+    return exists
 
 
 def prepare(
-    run: Path, held: ExitStack, config: RunConfig, manifest: Manifest, *, resume: bool
+    run: Path,
+    held: ExitStack,
+    config: RunConfig,
+    manifest: Manifest,
+    *,
+    is_locked: bool,
+    resume: bool,
+    overwrite: bool,
 ) -> None:
     """Make the folder, and write its settings and its copy of dataset.json.
 
@@ -65,14 +77,18 @@ def prepare(
         held: Holds the lock of a folder that is new.
         config: The run's settings.
         manifest: Its dataset.
+        is_locked: What `check` returned. Without the lock the folder is checked again under it:
+            another train may have begun, and ended, there since.
         resume: What is in the folder stays; else what a run writes is removed.
+        overwrite: A run in the folder may be replaced.
 
     Raises:
         SlipformError: Another process has made the folder and works there.
+        ConfigError: Another process has made the folder and its run is in it.
     """
-    if not run.is_dir():
+    if not is_locked:
         run.mkdir(parents=True, exist_ok=True)
-        check(run, held, resume=False, overwrite=False)  # another train may have been faster
+        check(run, held, resume=resume, overwrite=overwrite)
     if not resume:
         _clear(run)
     write_manifest(run, manifest)

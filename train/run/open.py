@@ -148,8 +148,9 @@ def _open(
     config = config.replace("data.folder", str(data.resolve()))
     messages: list[str] = []
     config = _with_batch_size(config, manifest, process, messages)
+    is_locked = False
     if process.is_main:
-        folder.check(out, held, resume=resume, overwrite=overwrite)
+        is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
     process.broadcast_object(None)  # all have opened the data and the folder is theirs
     if resume:
         messages += check_dataset(out, data, manifest, other_data)
@@ -188,7 +189,9 @@ def _open(
         )
 
     if process.is_main:
-        folder.prepare(out, held, config, manifest, resume=resume)
+        folder.prepare(
+            out, held, config, manifest, is_locked=is_locked, resume=resume, overwrite=overwrite
+        )
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
     )

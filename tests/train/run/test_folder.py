@@ -20,6 +20,7 @@ from slipform.train.records import METRICS, read_metrics, read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import LOCK, free_name, run_config
 from slipform.train.run.loop import fit
+from slipform.train.step.build import build_state
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -69,6 +70,23 @@ def test_the_lock_is_free_after_a_mistake_and_after_the_end(
     fit(small("train.epochs=1"), shapes, run, resume=True, quiet=True)
     with locked(run / LOCK, "the run before"):
         pass
+
+
+def test_a_run_that_began_and_ended_meanwhile_is_not_replaced(
+    run: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at a folder that does not exist and the first write to it."""
+    out = tmp_path / "new"
+
+    def other_run_first(*arguments: Any, **options: Any) -> Any:
+        shutil.copytree(run, out)
+        return build_state(*arguments, **options)
+
+    monkeypatch.setattr("slipform.train.run.open.build_state", other_run_first)
+    before = (run / METRICS).read_bytes()
+    with pytest.raises(SlipformError, match="holds a run already"):
+        fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
+    assert (out / METRICS).read_bytes() == before
 
 
 def test_what_killed_processes_left_is_removed(run: Path, shapes: Path, small: Small) -> None:
