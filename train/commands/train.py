@@ -1,7 +1,7 @@
 """The command `train`: one run, or all runs of a sweep.
 
 In: a command line. Out: run folders, tables. Several processes:
-torchrun --nproc-per-node N -m slipform.train.cli DATA ...
+torchrun --nproc-per-node N --no-python slipform train DATA ...
 """
 
 from __future__ import annotations

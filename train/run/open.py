@@ -264,6 +264,6 @@ def _headline(
     many = f" on {process.world_size} processes" if process.world_size > 1 else ""
     return (
         f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"
-        f" {images}; {process.device}{many}, {precision}, loader {loader.executor_name}, batch"
+        f" {images}; {process.device}{many}, {precision}, executor {loader.executor_name}, batch"
         f" {config.train.batch_size}"
     )
