@@ -194,6 +194,10 @@ class Loop:
         except SystemError as error:
             # Python makes a SystemError of an exception that a signal handler raised while numba
             # read the arguments of a compiled function.
-            if error.__cause__ is None:
+            # One function of numba inside another makes one of the other's.
+            cause: BaseException = error
+            while isinstance(cause, SystemError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            if cause is error:
                 raise
-            raise error.__cause__ from None
+            raise cause from None
