@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from threading import Thread
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
+from slipform.pipelines.rendering.workers import Workers
 
 Position = tuple[int, int]  # epoch, samples of it seen in the global order
 
@@ -45,8 +47,8 @@ class Prefetcher:
         self._under_way: deque[_UnderWay] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
         self._interrupted = False  # an exception left `take`: the executor may be in any state
-        # The last epoch whose order was asked for, and the thread that works on it.
-        self._ordered, self._ordering = -1, Thread()
+        # The last epoch whose order was asked for, and the thread that shuffles.
+        self._ordered, self._shuffling = -1, Workers(1, "slipform-order")
         self.plan_seconds = self.wait_seconds = 0.0
 
     def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
@@ -74,17 +76,22 @@ class Prefetcher:
 
     def _restart(self, position: Position) -> None:
         """Drop everything under way. An exception in here leads to another restart."""
-        if self._interrupted:
-            self._executor.reset()
+        dropped = self._interrupted
         self._interrupted = True
+        if dropped or not self._collected_all():
+            self._executor.reset()
+        self._under_way.clear()
+        self._cursor = position
+
+    def _collected_all(self) -> bool:
+        """Collect what is under way. False where a batch that nobody wants has an error."""
         try:
             while self._under_way:
                 self._executor.collect()
                 self._under_way.popleft()
-        except Exception:  # of a batch that nobody wants any more
-            self._executor.reset()
-        self._under_way.clear()
-        self._cursor = position
+        except SlipformError:
+            return False
+        return True
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
         order = self._order
@@ -109,12 +116,10 @@ class Prefetcher:
     def _order_epoch(self, epoch: int) -> None:
         """Shuffle an epoch in the background: a million samples take 0.1 s."""
         self._ordered = epoch
-        self._ordering = Thread(target=self._order.samples, args=(epoch,), name="slipform-order")
-        self._ordering.start()
+        self._shuffling.submit(partial(self._order.samples, epoch))
 
     def close(self) -> None:
-        """End the threads; may be called twice."""
-        if self._ordering.ident is not None:
-            self._ordering.join()
+        """End the threads. A second call does nothing."""
+        self._shuffling.close()
         self._executor.close()
         self._under_way.clear()

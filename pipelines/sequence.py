@@ -7,6 +7,7 @@ position: the epoch, and the samples of it that were handed out.
 from __future__ import annotations
 
 import os
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,8 @@ class BatchSequence:
         self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
         self._beton, self._augment, self._device = beton, augment, device
         self._process: int | None = os.getpid()  # None: closed
+        # Where nobody closes it: when the last loop and the Loader are gone, or at exit.
+        weakref.finalize(self, _close, ahead, self._process)
 
     def next(self) -> Batch:
         """The batch at the position.
@@ -158,10 +161,14 @@ class BatchSequence:
 
     def close(self) -> None:
         """End the threads. A second call does nothing."""
-        inherited = self._process not in (None, os.getpid())  # its threads are in the parent
-        self._process = None
-        if not inherited:
-            self.ahead.close()
+        process, self._process = self._process, None
+        if process is not None:
+            _close(self.ahead, process)
+
+
+def _close(ahead: Prefetcher, process: int) -> None:
+    if process == os.getpid():  # else the threads are in the parent
+        ahead.close()
 
 
 class Loop:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,26 +24,29 @@ from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, rend
 from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS
+from slipform.pipelines.rendering.workers import Gate, Task, Workers
+
+__all__ = ["RenderPool", "Source"]
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-_LEAST_PIXELS = (
-    1 << 17
-)  # of output for each thread that is woken: about 0.1 ms of work, which waking it can take too
+# Of output for each thread that is woken: about 0.1 ms of work. To wake a thread can take as long.
+_LEAST_PIXELS = 1 << 17
 _NO_BOXES = np.zeros((0, 4), np.int32)
-_NO_WAIT = Event()
-_NO_WAIT.set()
-
 
 Source = Callable[[slice], Pixels]  # which samples of the batch -> their pixels
 RenderSome = Callable[[int, int], None]  # start, stop
+
+
+class _Dropped(Exception):
+    """The end of a task that waited for a buffer in a batch that was dropped."""
 
 
 @dataclass
 class _Batch:
     slot: int
     size: int
-    has_buffer: Event
-    parts: list[Future[float]] = field(default_factory=list)  # seconds of rendering
+    buffer_free: Gate | None  # None: free from the start
+    parts: list[Task[float]] = field(default_factory=list)  # seconds of rendering
     seconds: float = 0.0
     bad: list[int] = field(default_factory=list)
 
@@ -75,24 +77,17 @@ class RenderPool:
         self._kind, self._size = KINDS[dtype], settings.spec.image_size
         self._num_threads = num_threads or settings.threads
         self._reuse_buffers = settings.reuse_buffers
-        self._threads = self._start_threads()
+        self._workers = Workers(self._num_threads, "slipform-render")
         self._batches: deque[_Batch] = deque()  # begun, not yet collected
         self._waiting: deque[_Batch] = deque()  # those of them without a buffer
         self._next, self._num_free = 0, num_buffers
         self._handed_out = self._closed = False
         self.seconds = 0.0
-
-    def _start_threads(self) -> ThreadPoolExecutor:
-        # A thread waits for events of the batches' device; on a thread that was given none, that
-        # would open a context on GPU 0, of 300 to 500 MB.
-        options: dict[str, Any] = {}
-        if self._device.type == "cuda":
-            index = self._device.index
-            index = torch.cuda.current_device() if index is None else index
-            options = {"initializer": torch.cuda.set_device, "initargs": (index,)}
-        return ThreadPoolExecutor(
-            self._num_threads, thread_name_prefix="slipform-render", **options
-        )
+        if pinned:
+            # A thread waits for events of the batches' device; on a thread that was given none,
+            # that would open a context on GPU 0, of 300 to 500 MB.
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self._workers.on_every_thread(partial(torch.cuda.set_device, index))
 
     def begin(self, plan: Plan, pixels: Pixels) -> None:
         """Start a batch whose pixels are there: here and now where it is so small that waking
@@ -101,16 +96,14 @@ class RenderPool:
         batch.bad.extend(pixels.bad)
         render_some = self._renderer(pixels, plan, self._buffers[batch.slot])
         least = _LEAST_PIXELS // self._size**2
-        if len(plan) <= max(least, 1) and batch.has_buffer.is_set():
+        if len(plan) <= max(least, 1) and batch.buffer_free is None:
             batch.seconds = self._render(batch, render_some, 0, len(plan))
             return
         part = max(-(-len(plan) // self._num_threads), least)
         for start in range(0, len(plan), part):
-            batch.parts.append(
-                self._threads.submit(
-                    self._render, batch, render_some, start, min(start + part, len(plan))
-                )
-            )
+            stop = min(start + part, len(plan))
+            call = partial(self._render, batch, render_some, start, stop)
+            batch.parts.append(self._workers.submit(call))
 
     def begin_reading(self, plan: Plan, source: Source, part: int) -> None:
         """Start a batch whose pixels `source` makes, on the thread that renders them, `part` images
@@ -118,10 +111,11 @@ class RenderPool:
         batch = self._new_batch(len(plan))
         for start in range(0, len(plan), part):
             at = slice(start, min(start + part, len(plan)))
-            batch.parts.append(self._threads.submit(self._read_and_render, batch, plan, source, at))
+            call = partial(self._read_and_render, batch, plan, source, at)
+            batch.parts.append(self._workers.submit(call))
 
     def _new_batch(self, size: int) -> _Batch:
-        batch = _Batch(self._next, size, _NO_WAIT if self._num_free else Event())
+        batch = _Batch(self._next, size, None if self._num_free else Gate())
         self._next = (self._next + 1) % len(self._buffers)
         if self._num_free:
             self._num_free -= 1
@@ -136,7 +130,7 @@ class RenderPool:
         if self._handed_out:
             self._handed_out = False
             if self._waiting:
-                self._waiting[0].has_buffer.set()
+                self._free(self._waiting[0])
                 self._waiting.popleft()
             else:
                 self._num_free += 1
@@ -149,23 +143,25 @@ class RenderPool:
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
         pixels = source(at)  # before there may be a buffer, so that something is ready then
         batch.bad.extend([at.start + i for i in pixels.bad])
-        batch.has_buffer.wait()
+        self._wait_for_buffer(batch)
         buffer = self._buffers[batch.slot][at]
         render_some = self._renderer(pixels, plan.part(at), buffer)
         return self._render(batch, render_some, 0, at.stop - at.start)
 
     def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:
-        """Seconds it took, as soon as the batch has its buffer."""
-        batch.has_buffer.wait()
-        if self._closed:
-            raise CancelledError
-        if self._side is not None:
-            self._side.wait_filled(
-                batch.slot
-            )  # the copy to the GPU may still read the pinned buffer
+        """Render once the batch has its buffer. Returns the seconds that the rendering took."""
+        self._wait_for_buffer(batch)
         began = time.perf_counter()
         render_some(start, stop)
         return time.perf_counter() - began
+
+    def _wait_for_buffer(self, batch: _Batch) -> None:
+        if batch.buffer_free is not None:
+            batch.buffer_free.wait()
+        if self._closed:
+            raise _Dropped
+        if self._side is not None:  # the copy to the GPU may still read the pinned buffer
+            self._side.wait_filled(batch.slot)
 
     def _renderer(self, pixels: Pixels, plan: Plan, buffer: Tensor) -> RenderSome:
         """`render` for pixels and their Plan, into a buffer [N, S, S, 3]; it keeps the pixels
@@ -212,8 +208,10 @@ class RenderPool:
         return images[: batch.size].permute(0, 3, 1, 2)
 
     def reset(self) -> None:
-        """Drop what is under way and be as new, whatever an exception left behind."""
-        self._end_threads()
+        """Drop what is under way and return to the state after construction, whatever an exception
+        left behind, one in here included."""
+        self._drop()
+        self._workers.settle()
         self._waiting.clear()
         self._batches.clear()
         self._next, self._num_free = 0, len(self._buffers)
@@ -223,17 +221,24 @@ class RenderPool:
         if not self._reuse_buffers:  # the consumer may have one of them
             outputs = self._buffers if self._side is None else self._copies
             outputs[:] = [torch.empty_like(buffer) for buffer in outputs]
-        self._threads, self._closed = self._start_threads(), False
+        self._closed = False
 
     def close(self) -> None:
-        """Drop what is under way and end the threads; may be called twice."""
-        self._end_threads()
+        """Drop what is under way and end the threads. A second call does nothing."""
+        self._drop()
+        self._workers.close()
         self._batches.clear()
         if self._side is not None:
             self._side.close()
 
-    def _end_threads(self) -> None:
+    def _drop(self) -> None:
+        """No task waits or begins to render from here on."""
         self._closed = True
+        self._workers.drop()
         for batch in (*self._waiting, *self._batches):
-            batch.has_buffer.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+            self._free(batch)
+
+    @staticmethod
+    def _free(batch: _Batch) -> None:
+        if batch.buffer_free is not None:
+            batch.buffer_free.open()

@@ -60,7 +60,7 @@ class Consumer(threading.Thread):
         self._folder, self._executor, self._seconds = folder, executor, seconds
         self._chance = random.Random(seed)
         self._want = _undisturbed(folder, executor)
-        self.open_to_throw = threading.Event()
+        self.open_to_throw, self.throwing = False, threading.Lock()
         self.finished = False
         self.hits, self.compared, self.reopened = 0, 0, 0
         self.wrong: list[str] = []
@@ -75,9 +75,7 @@ class Consumer(threading.Thread):
                 self._be_interrupted(loader)
             except Thrown:
                 self.hits += 1
-            self.open_to_throw.clear()
-            with contextlib.suppress(Thrown):  # one that was under way
-                time.sleep(0.001)
+            self._close_to_throw()
             try:
                 self._compare(loader)
             except Exception as error:
@@ -89,10 +87,19 @@ class Consumer(threading.Thread):
         loader.close()
         self.finished = True
 
+    def _close_to_throw(self) -> None:
+        """No exception comes after this. One that is under way arrives in here."""
+        while True:
+            with contextlib.suppress(Thrown):
+                with self.throwing:
+                    self.open_to_throw = False
+                    time.sleep(0)
+                return
+
     def _be_interrupted(self, loader: Loader) -> None:
         """Python drops an exception that lands in a finalizer; then another one is due."""
         while True:
-            self.open_to_throw.set()
+            self.open_to_throw = True
             due = time.monotonic() + 1
             while time.monotonic() < due:
                 for _ in loader:
@@ -127,10 +134,10 @@ def main() -> dict[str, Any]:
     consumer.start()
     throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
     while consumer.is_alive():
-        if consumer.open_to_throw.wait(0.05):
-            time.sleep(chance.uniform(0, 0.03))
-            if consumer.open_to_throw.is_set() and consumer.ident is not None:
-                consumer.open_to_throw.clear()
+        time.sleep(chance.uniform(0, 0.03))
+        with consumer.throwing:
+            if consumer.open_to_throw and consumer.ident is not None:
+                consumer.open_to_throw = False
                 throw(ctypes.c_ulong(consumer.ident), ctypes.py_object(Thrown))
     if not consumer.finished:
         consumer.wrong.append("the consumer ended early")

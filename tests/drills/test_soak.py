@@ -1,6 +1,8 @@
-"""Exceptions thrown into the consumer of a loader at random moments: the batches that follow are
-those of an undisturbed loader, or the loader is closed. Where an exception lands is not ours to
-choose, so there is no short case; tests/pipelines/test_interrupts.py raises at chosen lines."""
+"""Exceptions thrown into the consumer of a loader at random moments.
+
+The batches that follow are those of an undisturbed loader, or the loader is closed.
+tests/pipelines/test_interrupts.py raises at chosen lines.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from slipform.pipelines.executors import NAMES
 from tests.drills import soak
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +35,14 @@ def _soak(data: Path, executor: str, seconds: int, seed: int, count: Callable[[s
     assert not found["wrong"], (found, ended.stderr[-3000:])
 
 
+@pytest.mark.parametrize("executor", NAMES)
+def test_a_short_soak(shapes: Path, executor: str, count: Callable[[str], None]) -> None:
+    _soak(shapes, executor, 4, 0, count)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("executor", ["host", "resident"])
+@pytest.mark.parametrize("executor", NAMES)
 def test_a_long_soak(
     shapes: Path, executor: str, count: Callable[[str], None], amount: Callable[[str, int], int]
 ) -> None:

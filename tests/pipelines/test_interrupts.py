@@ -171,9 +171,6 @@ def test_an_exception_in_a_part(
             _compare(loader, want)
 
 
-# Slow, since a signal that lands inside threading.Event can hang the loader (RELIABILITY.md), and
-# where a signal lands is chance.
-@pytest.mark.slow
 @pytest.mark.parametrize("executor", NAMES)
 def test_ctrl_c_at_any_moment(shapes: Path, executor: str) -> None:
     """Real signals at random moments, while the loop over the loader goes on."""

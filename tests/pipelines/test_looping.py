@@ -157,3 +157,29 @@ def test_a_forked_child_gets_an_error_instead_of_a_hang(shapes: Path, executor: 
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
     )
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_a_loader_that_nobody_closes(shapes: Path, executor: str) -> None:
+    """Its threads end with its last reference, which may be the loop's, and the process exits."""
+    script = f"""
+import gc, sys, threading
+from pathlib import Path
+from slipform.pipelines.loader import Loader
+
+before = threading.active_count()
+loop = iter(Loader({str(shapes)!r}, batch_size=16, executor={executor!r}, threads=2))
+assert len(list(loop)) > 1
+assert threading.active_count() > before
+del loop
+gc.collect()
+assert threading.active_count() == before, threading.enumerate()
+
+batches = iter(Loader({str(shapes)!r}, batch_size=16, executor={executor!r}, threads=2))
+next(batches)
+print("end")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")

@@ -1,0 +1,128 @@
+"""Threads and gates: results, errors, dropping, settling, and exceptions in the caller."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.rendering.workers import Gate, Workers
+
+
+@contextmanager
+def _workers(num_threads: int) -> Iterator[Workers]:
+    workers = Workers(num_threads, "test")
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+def test_results_and_errors_belong_to_their_tasks() -> None:
+    def call(k: int) -> int:
+        if k % 3 == 0:
+            raise KeyError(k)
+        return k * k
+
+    with _workers(3) as workers:
+        tasks = [workers.submit(lambda k=k: call(k)) for k in range(30)]  # type: ignore[misc]
+        for k, task in enumerate(tasks):
+            if k % 3 == 0:
+                with pytest.raises(KeyError, match=str(k)):
+                    task.result()
+            else:
+                assert task.result() == k * k
+
+
+def test_everybody_passes_an_open_gate() -> None:
+    gate = Gate()
+    with _workers(3) as workers:
+        tasks = [workers.submit(gate.wait) for _ in range(9)]
+        gate.open()
+        gate.open()
+        for task in tasks:
+            task.result()
+
+
+def test_every_thread_makes_the_call_once_and_an_error_is_raised() -> None:
+    names: list[str] = []
+    with _workers(4) as workers:
+        workers.on_every_thread(lambda: names.append(threading.current_thread().name))
+        assert sorted(names) == [f"test-{i}" for i in range(4)]
+        with pytest.raises(ZeroDivisionError):
+            workers.on_every_thread(lambda: [][1 // 0])
+        assert workers.submit(lambda: 5).result() == 5, "the threads live on"
+
+
+def test_dropped_tasks_never_run_and_begun_ones_end_before_settle() -> None:
+    gate, done = Gate(), []
+
+    def call(k: int) -> None:
+        gate.wait()
+        time.sleep(0.02)
+        done.append(k)
+
+    with _workers(2) as workers:
+        started = [workers.submit(lambda k=k: call(k)) for k in range(2)]  # type: ignore[misc]
+        while not workers._tasks.empty():
+            time.sleep(0.001)
+        for k in range(2, 9):
+            workers.submit(lambda k=k: call(k))  # type: ignore[misc]
+        workers.drop()
+        gate.open()
+        workers.settle()
+        assert sorted(done) == [0, 1]
+        for task in started:
+            task.result()
+
+
+def test_close_ends_the_threads_and_may_be_called_twice() -> None:
+    before = threading.active_count()
+    workers = Workers(3, "test")
+    assert threading.active_count() == before + 3
+    workers.close()
+    workers.close()
+    assert threading.active_count() == before
+
+
+class _Injected(BaseException):
+    """As KeyboardInterrupt, which would end pytest."""
+
+
+def test_signals_at_any_moment_leave_the_threads_working() -> None:
+    """The caller opens gates, waits for results and settles; none of it may hang afterwards."""
+
+    def interrupt(*_: Any) -> None:
+        raise _Injected
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    hits = 0
+    try:
+        with _workers(2) as workers:
+            for k in range(300):
+                gates: list[Gate] = []
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + k % 16))
+                    while True:
+                        gates.append(Gate())
+                        tasks = [workers.submit(gates[-1].wait) for _ in range(3)]
+                        gates[-1].open()
+                        for task in tasks:
+                            task.result()
+                        workers.settle()
+                except _Injected:
+                    hits += 1
+                workers.drop()
+                for gate in gates:
+                    gate.open()
+                workers.settle()
+                assert workers.submit(lambda: 1).result() == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert hits == 300
