@@ -1,6 +1,6 @@
-"""What a training step consumes: `Batch`, and `SyntheticLoader`, which repeats one batch.
+"""The input of a training step: `Batch`, and `SyntheticLoader`, which repeats one batch.
 
-In: tensors. Out: batches; nothing here reads a file.
+In: tensors. Out: batches. Nothing in this module reads a file.
 """
 
 from __future__ import annotations
@@ -14,26 +14,34 @@ from torch import Tensor
 
 __all__ = ["IGNORED_LABEL", "Batch", "Mix", "SyntheticLoader"]
 
-# torch.nn.functional.cross_entropy's ignore_index: marks padding and masked samples.
+# The label of padding and of masked samples: ignore_index of torch.nn.functional.cross_entropy.
 IGNORED_LABEL = -100
 
 
 @dataclass(eq=False)
 class Mix:
-    """Second labels of a batch under MixUp or CutMix.
+    """The second labels of a batch with MixUp or CutMix.
 
     The target of a sample is weight * one_hot(label) + (1 - weight) * one_hot(partner's label).
 
     Attributes:
-        labels: The partners' labels, int64 [N].
-        weight: float32 [N] in 0..1.
+        labels: int64 [N], the labels of the partners.
+        weight: float32 [N], in 0..1.
     """
 
     labels: Tensor
     weight: Tensor
 
     def to(self, *args: Any, **kwargs: Any) -> Mix:
-        """The same with both tensors moved by `Tensor.to`."""
+        """Move both tensors.
+
+        Args:
+            *args: As for `Tensor.to`.
+            **kwargs: As for `Tensor.to`.
+
+        Returns:
+            A new Mix.
+        """
         return Mix(self.labels.to(*args, **kwargs), self.weight.to(*args, **kwargs))
 
 
@@ -43,12 +51,12 @@ class Batch:
 
     Attributes:
         images: [N, 3, S, S], channels_last, normalized, in the training precision.
-        labels: int64 [N]; -100 for padding and for samples that could not be read.
-        indices: int64 [N] on the CPU: each sample's position in its beton, -1 for padding.
-        mix: The second labels; None without MixUp and CutMix.
+        labels: int64 [N]. -100: padding, and samples that could not be read.
+        indices: int64 [N] on the CPU, positions of the samples in the beton. -1: padding.
+        mix: The second labels. None: no MixUp or CutMix.
 
-    From a loader with `reuse_buffers=True`, `images` is valid until the next batch is asked for.
-    Otherwise a batch has memory of its own.
+    A loader with `reuse_buffers=True` overwrites `images` after the next batch was asked for.
+    Otherwise each batch has memory of its own.
 
     Example:
         ```python
@@ -75,14 +83,14 @@ class Batch:
         return iter((self.images, self.labels))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """A batch on another device. Lightning and accelerate move batches by this method.
+        """Move a batch to another device. Lightning and accelerate call this method.
 
         Args:
-            device: Where images, labels and mix go. `indices` stays on the CPU.
-            non_blocking: As in `Tensor.to`.
+            device: The device for images, labels and mix. `indices` stays on the CPU.
+            non_blocking: As for `Tensor.to`.
 
         Returns:
-            A new Batch; tensors that are already there are shared with this one.
+            A new Batch. It shares the tensors that are already on the device.
         """
         return Batch(
             self.images.to(device, non_blocking=non_blocking),
@@ -93,18 +101,21 @@ class Batch:
 
 
 class SyntheticLoader:
-    """A loader without a pipeline: `num_batches` times the same batch, already on the device.
+    """A loader without a pipeline: it repeats one batch that is already on the device.
 
-    The step's speed on it is the ceiling that a real loader is measured against.
+    The speed of the training step with it is the upper limit for any real loader.
 
     Args:
         batch_size: Images per batch.
-        image_size: Their height and width in pixels.
+        image_size: Height and width of the images in pixels.
         num_classes: Labels are drawn from 0..num_classes - 1.
-        num_batches: Length of an epoch.
-        device: Where the batch lies.
-        dtype: Of the images.
-        seed: Of their random numbers.
+        num_batches: Batches of an epoch.
+        device: Device of the batch.
+        dtype: Data type of the images.
+        seed: Seed of images and labels.
+
+    Attributes:
+        batch: The batch.
     """
 
     def __init__(

@@ -1,33 +1,47 @@
-"""A validated, read-only, memory-mapped view of one .beton file (FFCV's format, version 2); imports
-no ffcv.
+"""A validated, read-only, memory-mapped view of a .beton file (FFCV's format, version 2).
 
-In: a path. Out: `Beton`, whose arrays say for each sample where its bytes lie, how they are coded
-and how large the image is. Nothing of the file is believed before it was checked: a truncated or
-foreign file raises DatasetError.
+In: a path. Out: `Beton`, whose arrays say for each sample where its bytes are, how they are coded
+and how large the image is. All of this is checked first: a truncated or foreign file raises
+DatasetError. ffcv is not needed.
 
-The layout, little-endian (read from ffcv 1.0.2's types.py):
+The layout, little-endian, from types.py of ffcv 1.0.2:
+
     header        version u2, num_fields u2, page_size u4, num_samples u8, alloc_table_ptr u8
-    descriptors   per field: type_id u1, name 16 bytes, arguments 1024 bytes metadata      per
-    sample, aligned as a C struct: RGBImage (mode u1, width u2, height u2, data_ptr u8), Int (i8)
-    data          from the next page boundary table         from alloc_table_ptr to the end:
-    (sample_id u8, ptr u8, size u8) per sample
+    descriptors   per field: type_id u1, name 16 bytes, arguments 1024 bytes
+    metadata      per sample, aligned as a C struct:
+                  RGBImage (mode u1, width u2, height u2, data_ptr u8), Int (i8)
+    data          from the next page boundary
+    table         from alloc_table_ptr to the end, per sample: (sample_id u8, ptr u8, size u8)
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import zlib
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.files import open_regular
+
+__all__ = [
+    "DESCRIPTOR",
+    "FIELD_TYPES",
+    "HEADER",
+    "IMAGE",
+    "IMAGE_FIELD",
+    "INT_FIELD",
+    "JPG",
+    "RAW",
+    "TABLE_ROW",
+    "VERSION",
+    "Beton",
+]
 
 HEADER = np.dtype(
     [
@@ -44,26 +58,28 @@ DESCRIPTOR = np.dtype(
 )
 TABLE_ROW = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-FIELD_TYPES = {1: np.dtype("<i8"), 2: IMAGE}  # ffcv's type ids: IntField, RGBImageField
-INT_FIELD, IMAGE_FIELD = 1, 2
+INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv's type ids of IntField and RGBImageField
+FIELD_TYPES = {INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 VERSION = 2
-JPG, RAW = 0, 1  # ffcv's IMAGE_MODES
+JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
 
 
 class Beton:
-    """One beton, open for reading: FFCV's file of one split.
+    """One beton, open for reading. It is FFCV's file for one split.
 
     Args:
         path: The file.
 
     Attributes:
-        labels: Class numbers, int64 [N].
-        heights, widths: Of the stored images, int32 [N], in pixels.
-        modes: How each is stored, uint8 [N]: JPG (0) or RAW (1).
-        offsets, sizes: Where its bytes lie in the file, int64 [N], in bytes.
+        path: The file.
+        data: uint8 [bytes], the whole file, mapped.
+        labels: int64 [N], class numbers.
+        heights, widths: int32 [N], sizes of the stored images in pixels.
+        modes: uint8 [N], how each image is stored: JPG (0) or RAW (1).
+        offsets, sizes: int64 [N], where the bytes of each image are in the file, in bytes.
 
     Raises:
-        DatasetError: The file does not exist, is truncated, or is no beton.
+        DatasetError: The file does not exist, is truncated, or is not a beton.
 
     Example:
         >>> import slipform as sf
@@ -78,8 +94,8 @@ class Beton:
             raise DatasetError(f"{self.path} does not exist. Run prep first.")
         with open_regular(self.path, DatasetError) as file:
             state = os.fstat(file.fileno())
-            if not state.st_size:  # it could not be mapped
-                raise DatasetError(f"{self.path} is no beton: it is empty. Run prep again.")
+            if not state.st_size:  # an empty file cannot be mapped
+                raise DatasetError(f"{self.path} is not a beton: it is empty. Run prep again.")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._identity = _identity(state)
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
@@ -99,25 +115,46 @@ class Beton:
         return len(self.labels)
 
     def bytes_of(self, index: int) -> npt.NDArray[np.uint8]:
-        """The stored bytes of sample `index`: a JPEG stream, or H*W*3 raw RGB. uint8 [size], a
-        view, no copy."""
+        """The stored bytes of a sample.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            uint8 [size], a view: a JPEG stream, or raw RGB of H * W * 3 bytes.
+        """
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
     def release_pages(self) -> None:
-        """Give the mapped pages back; they stay in the page cache. Without this a process that
-        streams a large file would seem to need as much memory. Views stay valid."""
+        """Remove the mapped pages from this process. They stay in the page cache.
+
+        Without this, the resident memory of a process grows with every page that it reads. Views
+        stay valid.
+        """
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
-        """The pixels of a RAW sample: uint8 [H, W, 3], RGB, a view."""
+        """The pixels of a RAW sample.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            uint8 [H, W, 3] RGB, a view.
+        """
         assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
     def check_length(self) -> None:
-        """Raises DatasetError where the mapped file has become shorter: a read beyond its end ends
-        the process (SIGBUS). It costs a microsecond; a file cut between this and the read is not
-        noticed."""
+        """Check that the file was not truncated while it is mapped. This takes a microsecond.
+
+        A read beyond the end of the file would end the process (SIGBUS). A file that is truncated
+        between this check and the read is not detected.
+
+        Raises:
+            DatasetError: The file is shorter than when it was opened.
+        """
         if self._map.size() < len(self.data):
             raise DatasetError(
                 f"{self.path} was cut short while it was open: {self._map.size()} of"
@@ -125,7 +162,10 @@ class Beton:
             )
 
     def read_crc32(self) -> npt.NDArray[np.uint32]:
-        """uint32 [N], or [0] where there is no table. Read once, by whichever thread comes first.
+        """The CRC-32 of each sample. The first call reads the table, in any thread.
+
+        Returns:
+            uint32 [N], or uint32 [0] if there is no table.
 
         Raises:
             DatasetError: The table is damaged.
@@ -136,11 +176,14 @@ class Beton:
             return self._crc32
 
     def check_crc32(self, index: int) -> None:
-        """Compare the sample's bytes with its CRC-32, where that was written beside the beton.
+        """Compare the bytes of a sample with its CRC-32, if there is a table.
+
+        Args:
+            index: Position of the sample.
 
         Raises:
             SampleError: They differ.
-            DatasetError: They differ, and the dataset was replaced while it was open.
+            DatasetError: They differ, and the file was replaced while it was open.
         """
         table = self.read_crc32() if self._crc32 is None else self._crc32
         if table.size and zlib.crc32(self.bytes_of(index).data) != table[index]:
@@ -164,17 +207,17 @@ class Beton:
             )
 
     def resident_bytes(self) -> int:
-        """Bytes of all images decoded to uint8 RGB."""
+        """The bytes of all images when they are decoded to uint8 RGB."""
         return int((self.heights.astype(np.int64) * self.widths * 3).sum())
 
     def _fail(self, why: str) -> DatasetError:
         return DatasetError(
-            f"{self.path} is no whole beton: {why}. Run prep again, or: prep verify"
+            f"{self.path} is not a complete beton: {why}. Run prep again, or: prep verify"
             f" {self.path.parent}"
         )
 
     def _metadata(self) -> npt.NDArray[np.void]:
-        """Header, descriptors and metadata table, checked; fields renamed to image and label."""
+        """Check header and descriptors. Returns the metadata, with fields `image` and `label`."""
         if len(self.data) < HEADER.itemsize:
             raise self._fail(f"{len(self.data)} bytes are less than a header")
         header = self.data[: HEADER.itemsize].view(HEADER)[0]
@@ -200,7 +243,7 @@ class Beton:
                 f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one"
                 f" integer ({INT_FIELD})"
             )
-        # numpy derives ffcv's padding itself when it is told to align: the same C struct.
+        # With align=True numpy pads the fields as ffcv does: like a C struct.
         layout = np.dtype(
             [("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types], align=True
         )
@@ -211,7 +254,7 @@ class Beton:
         return self.data[start:end].view(layout)
 
     def _sizes(self) -> npt.NDArray[np.int64]:
-        """Bytes of each sample from the table, which ffcv's workers write in any order."""
+        """The size of each sample, from the table. ffcv's workers write its rows in any order."""
         table = self.data[self._table_start :].view(TABLE_ROW)
         if len(table) != len(self):
             raise self._fail(f"its table names {len(table)} of {len(self)} samples")
@@ -226,20 +269,14 @@ class Beton:
         return sizes
 
     def _check_samples(self) -> None:
+        ends_late = self.offsets > self._table_start - self.sizes
+        outside = (self.offsets < self._data_start) | (self.sizes < 0) | ends_late
+        raw_sizes = self.heights.astype(np.int64) * self.widths * 3
         for what, bad in (
-            (
-                "lies outside the file",
-                (self.offsets < self._data_start)
-                | (self.sizes < 0)
-                | (self.offsets > self._table_start - self.sizes),
-            ),
+            ("lies outside the file", outside),
             ("has an unknown coding", (self.modes != JPG) & (self.modes != RAW)),
             ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
-            (
-                "has a wrong size",
-                (self.modes == RAW)
-                & (self.sizes != self.heights.astype(np.int64) * self.widths * 3),
-            ),
+            ("has a wrong size", (self.modes == RAW) & (self.sizes != raw_sizes)),
             ("has a negative label", self.labels < 0),
         ):
             if bad.any():
@@ -248,47 +285,3 @@ class Beton:
 
 def _identity(state: os.stat_result) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def crc32_path(beton: Path) -> Path:
-    """train.beton -> train.crc32.npy"""
-    return beton.with_suffix(".crc32.npy")
-
-
-def _array(content: bytes) -> npt.NDArray[Any]:
-    """A .npy file's array, without trusting its header."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
-        raise ValueError(f"version {version} of the format")
-    shape, _, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError("it holds objects")
-    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
-
-
-def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
-    """uint32 [N], one CRC-32 (zlib's) per sample; empty where there is no such file, as beside a
-    beton of stock ffcv."""
-    path = crc32_path(beton)
-    if not os.path.exists(path):
-        return np.zeros(0, np.uint32)
-    with open_regular(path, DatasetError) as file:
-        # Far more than the table: a damaged header could ask for any amount of memory.
-        if os.fstat(file.fileno()).st_size > 4 * num_samples + 4096:
-            raise DatasetError(f"{path} is too long for {num_samples} samples. Run prep again.")
-        content = file.read()
-    try:
-        values = _array(content)
-    except Exception as error:  # numpy parses the header as Python and raises what that raises
-        raise DatasetError(f"{path} is damaged: {error}. Run prep again.") from error
-    if values.dtype != np.uint32 or values.shape != (num_samples,):
-        raise DatasetError(
-            f"{path} has {values.dtype} {values.shape}, expected uint32 ({num_samples},). Run prep"
-            " again."
-        )
-    return values

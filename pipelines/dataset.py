@@ -1,6 +1,6 @@
-"""A dataset folder, opened: `open_dataset` for people, `open_split` for the loader.
+"""A dataset folder, open for reading: `open_dataset` for users, `open_split` for the loader.
 
-In: a folder that `prep` wrote. Out: its manifest, its betons, decoded images.
+In: a folder that `prep` wrote. Out: its manifest, betons, decoded images and labels.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import DatasetError, SlipformError
 from slipform.pipelines.manifest import Manifest, read_manifest
 
-__all__ = ["Dataset", "open_dataset"]
+__all__ = ["Dataset", "open_dataset", "open_split"]
 
 
 def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
-    """The beton of a split, checked against the manifest.
+    """Open the beton of a split and check it against the manifest.
 
     Args:
         folder: The dataset folder.
         manifest: Its manifest.
-        split: One of its splits.
+        split: Name of the split.
 
     Returns:
         The open beton.
 
     Raises:
-        DatasetError: There is no such split, its beton is damaged, lies outside the folder, or does
+        DatasetError: There is no such split. Or its beton is damaged, outside the folder, or does
             not fit the manifest.
     """
     info = manifest.split(split)
     if Path(info.file).name != info.file:
-        raise DatasetError(f"dataset.json names {info.file!r}, which is no file in {folder}")
+        raise DatasetError(f"dataset.json names {info.file!r}, which is not a file in {folder}")
     beton = Beton(folder / info.file)
     if len(beton) != info.num_samples:
         raise DatasetError(
@@ -52,12 +52,15 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
 
 
 class Dataset:
-    """A dataset folder, open for reading. Made by `open_dataset`.
+    """A dataset folder, open for reading. `open_dataset` makes it.
+
+    Args:
+        folder: The dataset folder.
 
     Attributes:
-        folder: Where it lies.
+        folder: The dataset folder.
         manifest: What `prep` says about it.
-        classes: Names of the classes; a label is a position in it.
+        classes: Names of the classes. A label is a position in this list.
         splits: Names of the splits.
 
     Example:
@@ -82,13 +85,13 @@ class Dataset:
         return f'Dataset("{self.manifest.dataset}", {len(self.classes)} classes; {sizes})'
 
     def beton(self, split: str) -> Beton:
-        """The stored form of a split.
+        """The beton of a split.
 
         Args:
             split: One of `splits`.
 
         Returns:
-            The open beton, the same one each time.
+            The open beton. Each call returns the same one.
 
         Raises:
             DatasetError: There is no such split, or its beton is damaged.
@@ -98,26 +101,38 @@ class Dataset:
         return self._betons[split]
 
     def image(self, split: str, index: int) -> npt.NDArray[np.uint8]:
-        """One decoded image.
+        """Decode one image.
 
         Args:
             split: One of `splits`.
-            index: Its position in the split, from 0.
+            index: Position in the split, from 0.
 
         Returns:
-            uint8 [H, W, 3] RGB, in memory of its own.
+            uint8 [H, W, 3] RGB, a copy.
 
         Raises:
             DatasetError: There is no such split.
             SlipformError: There is no such sample.
-            SampleError: Its bytes are damaged.
+            SampleError: The bytes of the sample are damaged.
         """
         from slipform.pipelines.decoding.preload import decode_one
 
         return decode_one(self.beton(split), self._checked(split, index))
 
     def label(self, split: str, index: int) -> int:
-        """The label of a sample: a position in `classes`. Arguments and errors as of `image`."""
+        """The label of a sample.
+
+        Args:
+            split: One of `splits`.
+            index: Position in the split, from 0.
+
+        Returns:
+            A position in `classes`.
+
+        Raises:
+            DatasetError: There is no such split.
+            SlipformError: There is no such sample.
+        """
         return int(self.beton(split).labels[self._checked(split, index)])
 
     def _checked(self, split: str, index: int) -> int:
@@ -131,13 +146,13 @@ def open_dataset(folder: Path | str) -> Dataset:
     """Open a dataset folder that `prep` wrote.
 
     Args:
-        folder: Where it lies.
+        folder: The dataset folder.
 
     Returns:
         The Dataset: classes, splits, images and labels.
 
     Raises:
-        DatasetError: The folder is no dataset, or damaged.
+        DatasetError: The folder is not a dataset, or is damaged.
 
     Example:
         ```python

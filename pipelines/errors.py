@@ -1,8 +1,8 @@
-"""What goes wrong because of what a person gave, and how a command says it.
+"""Errors that a user can act on, and how commands report them.
 
-The one module that every folder may import. An error's text says what was given, what is allowed
-and what to do next; raised inside a click command it is printed without a traceback and ends the
-process with its exit code.
+In: what was given, what is allowed. Out: exceptions. Their text says what was given, what is
+allowed and what to do next. A click command prints the text without a traceback and ends with the
+exit code of the error. Every folder of this project may import this module.
 """
 
 from __future__ import annotations
@@ -13,23 +13,39 @@ from typing import Any
 
 import click
 
+__all__ = [
+    "Command",
+    "ConfigError",
+    "DatasetError",
+    "Group",
+    "Interrupted",
+    "SampleError",
+    "SlipformError",
+    "nearest",
+    "printable",
+    "unknown",
+]
+
 
 class SlipformError(click.ClickException, ValueError):
-    """A user's mistake or a damaged input; exit code 1."""
+    """A mistake of the user or a damaged input. Exit code 1."""
 
 
 class DatasetError(SlipformError):
-    """A dataset folder, a beton or a raw source is missing, damaged or not what it should be."""
+    """A dataset folder, a beton or a raw source is missing, damaged or of another kind."""
 
 
 class ConfigError(SlipformError):
-    """A setting, recipe, model or option that does not exist or does not fit."""
+    """A setting, recipe, model or option does not exist, or its value is not allowed."""
 
 
 class SampleError(SlipformError):
     """One sample cannot be read or decoded.
 
-    index: its position in the beton. label: its class number, or None where unknown.
+    Args:
+        message: The text of the error.
+        index: Position of the sample in the beton.
+        label: Class number of the sample. None: unknown.
     """
 
     def __init__(self, message: str, index: int, label: int | None = None) -> None:
@@ -39,14 +55,21 @@ class SampleError(SlipformError):
 
 
 class Interrupted(SlipformError):
-    """Ctrl-C or SIGTERM, after everything worth keeping was written; exit code 130, as shells have
-    it."""
+    """Ctrl-C or SIGTERM ended a command after it had saved its results. Exit code 130."""
 
     exit_code = 130
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """' Did you mean "x"?' for the allowed name most like `name`; '' where none is near."""
+    """A suggestion for a misspelled name.
+
+    Args:
+        name: The name that was given.
+        allowed: The names that exist.
+
+    Returns:
+        ' Did you mean "x"?' with the most similar allowed name. '' if none is similar.
+    """
     found = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f' Did you mean "{found[0]}"?' if found else ""
 
@@ -54,8 +77,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 def unknown(
     kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError
 ) -> SlipformError:
-    """The error for a name that is none of the allowed ones: unknown("model", "restnet18",
-    names())."""
+    """Build the error for a name that does not exist.
+
+    Args:
+        kind: What the name stands for: "model".
+        name: The name that was given: "restnet18".
+        allowed: The names that exist.
+        error: Class of the error.
+
+    Returns:
+        The error, to be raised. Its text holds a suggestion and the allowed names.
+    """
     names = sorted(allowed)
     listed = (
         ", ".join(names)
@@ -66,14 +98,14 @@ def unknown(
 
 
 def printable(text: str) -> str:
-    """Text of a stranger as one line that a terminal shows and does not obey.
+    """Escape untrusted text, so that a terminal shows it on one line and executes nothing in it.
 
     Args:
         text: A name of a file or class, with any characters.
 
     Returns:
-        The text; control characters, line breaks and bytes that were not UTF-8 are escaped as \\xNN
-        or \\uNNNN.
+        The text. Control characters, line breaks and bytes that were not UTF-8 are escaped as
+        \\xNN or \\uNNNN.
     """
     return text if text.isprintable() else "".join(map(_escaped, text))
 
@@ -87,15 +119,14 @@ def _escaped(character: str) -> str:
 
 
 class _ReportsInterrupt:
-    """Mixin for click commands: Ctrl-C ends with 130 and a word, a full disk or a missing
-    permission without a traceback."""
+    """Mixin for click commands: Ctrl-C and OSErrors end them with a message, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)  # type: ignore[misc]
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
-        except BrokenPipeError:  # nobody reads the output any more: click ends quietly
+        except BrokenPipeError:  # the reader of the output has ended: click ends without a message
             raise
         except OSError as error:
             raise SlipformError(

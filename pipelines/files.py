@@ -1,7 +1,7 @@
-"""Files and folders: written whole or not at all, opened only if they are regular, locked.
+"""Files and folders: whole writes, safe opening, locks.
 
-In: paths. Out: files that have their final name only after all of their bytes reached the disk.
-Everything in this project that writes a file which must not be lost writes it through here.
+In: paths. Out: files that get their final name only after all of their bytes are on the disk. All
+files of this project that must not be lost are written by this module.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from typing import BinaryIO
 
 from slipform.pipelines.errors import SlipformError
 
+__all__ = ["locked", "open_regular", "remove_orphans", "replacing", "sync_folder", "write_whole"]
+
 _SUFFIX = ".slipform-tmp"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which replaces it when the block ends without an exception.
+    """Give a temporary path. Its file replaces `path` when the block ends without an exception.
 
-    The bytes are flushed to the disk (fsync) before the rename, and the rename before the return.
-    After an exception the temporary file is gone and `path` is as it was. The file gets the mode
-    that a newly created file has, whatever mode the block left it with.
+    The file is flushed to the disk (fsync) before it is renamed, and its folder after that. If the
+    block raises, the temporary file is deleted, and `path` is unchanged. The file gets the mode of
+    a newly created file. If `path` is a link, the file that it points to is replaced.
 
     Args:
         path: The file to write. Its folder must exist.
 
     Yields:
-        A path that does not exist yet, in the same folder.
+        A path in the same folder. It does not exist yet.
 
     Raises:
-        OSError: What the disk said (no space, no permission, ...), with `path` as its file name.
+        OSError: The write failed (no space, no permission, ...). Its file name is `path`.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{_SUFFIX}")
     try:
         yield temporary
@@ -59,14 +61,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all; text as UTF-8. See `replacing` for what it promises.
+    """Write a file whole or not at all, as `replacing` does.
 
     Args:
         path: The file to write. Its folder must exist.
-        content: All of its bytes, or its text.
+        content: The content of the file. Text is encoded as UTF-8.
 
     Raises:
-        OSError: What the disk said; `path` is then as it was.
+        OSError: The write failed, and `path` is unchanged.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     with replacing(path) as temporary:
@@ -74,7 +76,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk: a rename is safe only then."""
+    """Flush the entries of a folder to the disk. A rename survives a crash only after this.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The disk failed.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -83,16 +92,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Delete temporary files that a killed process left in `folder`.
+    """Delete the temporary files that a killed process left in a folder.
 
-    Call it only while no other process can be writing there, for example under `locked`.
+    Call it only while no other process writes to the folder, for example inside `locked`.
+
+    Args:
+        folder: The folder.
     """
     for orphan in Path(folder).glob(f".*{_SUFFIX}"):
         orphan.unlink(missing_ok=True)
 
 
 def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> BinaryIO:
-    """Open a regular file for reading; never blocks on a FIFO or reads from a device.
+    """Open a regular file for reading. It does not block on a FIFO, and reads from no device.
 
     Args:
         path: A file, or a link to one.
@@ -102,8 +114,9 @@ def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> Bina
         The open binary file.
 
     Raises:
-        SlipformError: (or `error`) `path` does not exist, or is a folder, FIFO, socket or device.
-        OSError: It cannot be opened for another reason, such as its permissions.
+        SlipformError: `path` does not exist, or is a folder, FIFO, socket or device. The class is
+            `error`.
+        OSError: The file cannot be opened for another reason, such as its permissions.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -124,18 +137,18 @@ def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> Bina
 
 @contextmanager
 def locked(path: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, which is created where it is missing and stays.
+    """Hold an exclusive lock on a file during the block.
 
-    The kernel drops the lock when this process ends, however it ends. Where the file system knows
-    no locks the block runs without one.
+    The kernel releases the lock when this process ends in any way. If the file system does not
+    support locks, the block runs without one.
 
     Args:
-        path: The lock file.
-        holder: Who else may hold it, for the message: "another train".
-        wait: Wait until the lock is free, for what takes a moment.
+        path: The lock file. It is created if it is missing, and not deleted.
+        holder: Who else may hold the lock, for the message: "another train".
+        wait: True: wait until the lock is free. False: raise if it is not.
 
     Raises:
-        SlipformError: Another process holds the lock, and `wait` is not set.
+        SlipformError: Another process holds the lock, and `wait` is False.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -150,7 +163,7 @@ def locked(path: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
             pass  # some network file systems have no locks
         yield
     finally:
-        with suppress(OSError):  # nothing was written to it
+        with suppress(OSError):  # nothing was written to the file, so no error can lose data
             os.close(handle)
 
 
@@ -165,10 +178,9 @@ _KINDS = (
 
 
 def _umask() -> int:
-    """This process' umask. Reading it by setting it would race with other threads."""
-    for line in (
-        Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    ):
+    """The umask of this process. `os.umask` would have to change it, also for other threads."""
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    for line in status.splitlines():
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
     return 0o022

@@ -1,15 +1,16 @@
-"""`kernel`: numba.njit with a cache on disk that is safe to read and notices every change.
+"""`kernel`: numba.njit with a cache on disk that is safe to read and follows every change.
 
 In: a function. Out: its compiled form, which releases the GIL.
 
-Numba stamps a cached function with the time of its own file, but compiles the functions that it
-calls into it: after a change of another file it would run old code. Here the stamp is a hash of all
-files that define compiled code: those that import numba or `kernel`. A constant that compiled code
-reads stands in such a file, too (tests/pipelines/test_kernel_sources.py).
+numba compiles called functions into their callers, but it compares only the time stamp of the
+caller's file. After a change of another file it would run old code. Here the stamp is a hash of all
+files that define compiled code, which are those that import numba or `kernel`. The constants that
+compiled code reads must be defined in such files (tests/pipelines/test_kernel_sources.py).
 
-The cache holds code, so it must be this user's alone. It lies beside the source, or below
-`cache_folder` where that place is not writable or open to others. A folder that another user owns
-or may write to is not read. Where nothing can be kept, kernels are compiled in each process.
+The cache contains code, so only this user may be able to write to it. It is in the source folder,
+or below `cache_folder` if the source folder is not writable or is open to others. A cache folder
+that another user owns or can write to is not read. If no folder can be used, each process compiles
+the kernels again.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _COMPILED = re.compile(rb"^(?:from|import) (?:numba|slipform\.pipelines\.kernel)
 
 
 def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Decorator, with or without numba's own options.
+    """Compile a function with numba. A decorator, with or without options.
 
     Args:
-        function: What to compile.
-        **options: As numba.njit's: fastmath, ...
+        function: The function.
+        **options: Options of numba.njit: fastmath, ...
 
     Returns:
-        numba's dispatcher, or the decorator where only options are given.
+        The compiled function (numba's dispatcher), or a decorator if only options are given.
     """
     if function is None:
         return lambda f: kernel(f, **options)
@@ -66,14 +67,14 @@ def _stamp() -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    """True where this user owns it and nobody else may write to it."""
+    """Whether this user owns a path and no other user may write to it."""
     state = os.lstat(path)
     return state.st_uid == os.getuid() and not state.st_mode & 0o022
 
 
 @cache
 def _place(source_folder: Path) -> Path:
-    """Where compiled forms of this folder's functions lie."""
+    """The cache folder for the functions of a source folder."""
     beside = source_folder / "__pycache__"
     existing = beside if beside.exists() else source_folder
     if _is_ours(source_folder) and _is_ours(existing) and os.access(existing, os.W_OK):
@@ -83,7 +84,7 @@ def _place(source_folder: Path) -> Path:
 
 
 class _Locator:
-    """What numba asks for a place; it does nothing on the disk before something is saved."""
+    """Tells numba where the cache is. It writes nothing before a function is saved."""
 
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         self._line, self.folder = function.__code__.co_firstlineno, _place(Path(file).parent)
@@ -111,7 +112,7 @@ class _Impl(FunctionCache._impl_class):  # type: ignore[misc]
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """numba's, which neither ends a run nor runs the code of others."""
+    """numba's cache. It ignores folders of other users, and its errors do not end a run."""
 
     _impl_class = _Impl
 
@@ -124,7 +125,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             return super().load_overload(sig, target_context)
         except FileNotFoundError:
             return None
-        except Exception as error:  # whatever damaged files make of numba's reader
+        except Exception as error:  # numba raises many classes of exceptions for damaged files
             _warn(folder, f"it cannot be read: {error}")
             return None
 
@@ -141,9 +142,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 @cache
 def _warn(folder: Path, why: str) -> None:
     warnings.warn(
-        f"compiled kernels are not kept in {folder}: {why}. Every process compiles them anew, which"
-        " takes about a minute. Remove the folder, free space, or set XDG_CACHE_HOME to a folder of"
-        " your own.",
+        f"compiled kernels are not cached in {folder}: {why}. Each process compiles them again,"
+        " which takes about a minute. Remove the folder, free space, or set XDG_CACHE_HOME to a"
+        " folder of your own.",
         RuntimeWarning,
         stacklevel=2,
     )

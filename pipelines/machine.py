@@ -1,15 +1,14 @@
-"""This machine and this process: processor, cores, memory, the folder for caches.
+"""This machine and this process: processor, cores, memory, cache folder.
 
 In: nothing but the system. Out: names and bytes. Peak memory is counted in four ways:
 
-- allocated: tensors, as torch's allocator counts them at its peak (CUDA-graph pools are not in it,
-  so it can be too low);
-- reserved: what that allocator has taken from the driver at its peak;
-- device_used: what the driver says this process holds, with the workspaces of libraries, CUDA
-  graphs and DALI's buffers (NVML);
-- resident: pages of the process in memory at its peak (VmHWM), mapped files among them, and the
-  private pages of its children (a page that a forked worker shares with its parent is counted
-  once).
+- allocated: the peak of torch's allocator. It does not include CUDA-graph pools, so it can be too
+  low;
+- reserved: the peak of what that allocator took from the driver;
+- device_used: what the driver says this process uses (NVML). It includes the workspaces of
+  libraries, CUDA graphs and DALI's buffers;
+- resident: the peak of this process' pages in memory (VmHWM), which includes mapped files, plus the
+  private pages of its children. A page that a forked child shares with its parent counts once.
 """
 
 from __future__ import annotations
@@ -20,9 +19,23 @@ import platform
 import tempfile
 from pathlib import Path
 
+__all__ = [
+    "cache_folder",
+    "device_name",
+    "free_memory_bytes",
+    "machine_name",
+    "num_cores",
+    "peak_memory",
+    "peak_resident_bytes",
+    "processor_name",
+    "reset_peak",
+    "resident_bytes",
+    "resident_now",
+]
+
 
 def processor_name() -> str:
-    """The processor's name; where a hypervisor hides it, at least its widest vector unit."""
+    """The name of the processor and its widest vector unit. Some hypervisors hide the name."""
     fields: dict[str, str] = {}
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, value = line.partition(":")
@@ -35,12 +48,16 @@ def processor_name() -> str:
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def device_name(device: str) -> str:
-    """The GPU's name, or the processor's where `device` is "cpu"."""
+    """The name of a GPU, or of the processor.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     if device.startswith("cuda"):
         import torch
 
@@ -49,12 +66,20 @@ def device_name(device: str) -> str:
 
 
 def machine_name(device: str = "cpu") -> str:
-    """What a result was measured on: "NVIDIA H200, 16 cores"."""
+    """The name of this machine for results: "NVIDIA H200, 16 cores".
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     return f"{device_name(device)}, {num_cores()} cores"
 
 
 def free_memory_bytes(device: str = "cpu") -> int:
-    """Memory that can be taken now: of a GPU, or of the host."""
+    """The bytes of memory that are available now, on a GPU or on the host.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     if device.startswith("cuda"):
         import torch
 
@@ -65,10 +90,11 @@ def free_memory_bytes(device: str = "cpu") -> int:
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: $XDG_CACHE_HOME/slipform, else ~/.cache/slipform.
+    """The folder for files that can be made again. It may not exist yet.
 
-    Where neither can be written (a container without a home folder), a folder of this user below
-    the system's temporary folder. It is not created here.
+    Returns:
+        $XDG_CACHE_HOME/slipform, else ~/.cache/slipform. If it cannot be written to, as in a
+        container without a home folder: a folder of this user below the system's temporary folder.
     """
     chosen = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")
     if chosen:
@@ -81,12 +107,12 @@ def cache_folder() -> Path:
 
 def peak_resident_bytes() -> int:
     """Peak resident memory of this process alone, in bytes."""
-    # ru_maxrss would count what the parent had when it forked.
+    # ru_maxrss would include the memory of the parent at the time of the fork.
     return 1024 * _kib(Path("/proc/self/status"), "VmHWM:")
 
 
 def resident_bytes() -> int:
-    """Peak resident memory of this process plus the private memory its child processes have now."""
+    """Peak resident memory of this process plus the present private memory of its children."""
     import psutil
 
     total = peak_resident_bytes()
@@ -94,13 +120,13 @@ def resident_bytes() -> int:
         try:
             rollup = Path(f"/proc/{child.pid}/smaps_rollup")
             total += 1024 * (_kib(rollup, "Private_Clean:") + _kib(rollup, "Private_Dirty:"))
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # the child has ended
             continue
     return total
 
 
 def resident_now() -> int:
-    """Pages of this process that are in memory now, in bytes."""
+    """Present resident memory of this process alone, in bytes."""
     return 1024 * _kib(Path("/proc/self/status"), "VmRSS:")
 
 
@@ -112,8 +138,13 @@ def _kib(path: Path, name: str) -> int:
 
 
 def reset_peak(device: str) -> None:
-    """Let the peaks of the device and of this process start anew from now."""
-    # Some containers do not allow it: the peak is then that since the process began.
+    """Reset the peaks of memory of this process and of a device.
+
+    Some containers do not allow it for the process. Its peak is then that since it began.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # man 5 proc: VmHWM becomes VmRSS
     if device.startswith("cuda"):
@@ -123,12 +154,17 @@ def reset_peak(device: str) -> None:
 
 
 def peak_memory(device: str, *, alone: bool) -> dict[str, float]:
-    """Bytes by way of counting: resident_bytes always; allocated_bytes, reserved_bytes and
-    device_used_bytes on a GPU.
+    """The peaks of memory, in bytes.
 
-    alone: no other process uses the device. In a container the driver names processes by numbers
-    that are not ours: then all that is used on the device is this process', if it is alone, and
-    device_used_bytes is left out, if it is not.
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+        alone: No other process uses the device. This matters in a container, where the driver
+            reports process numbers that this process does not know. If `alone`, all memory in use
+            on the device is then counted. Otherwise device_used_bytes is left out.
+
+    Returns:
+        {"resident_bytes": ...}. On a GPU also allocated_bytes, reserved_bytes and
+        device_used_bytes.
     """
     found = {"resident_bytes": float(resident_bytes())}
     if device.startswith("cuda"):
@@ -143,7 +179,7 @@ def peak_memory(device: str, *, alone: bool) -> dict[str, float]:
 
 
 def _device_used_bytes(index: int, alone: bool) -> int | None:
-    """What NVML books on this process."""
+    """The bytes that NVML reports for this process. None: unknown."""
     import pynvml
     import torch
 

@@ -1,7 +1,7 @@
-"""dataset.json: what `prep` says about the betons beside it.
+"""dataset.json: the manifest of a dataset folder, written by `prep`.
 
-In: a dataset folder. Out: a frozen `Manifest`. `prep` writes it last, so a folder without one is no
-dataset.
+In: a dataset folder. Out: a frozen `Manifest`. `prep` writes dataset.json last, so a folder without
+one is not a complete dataset.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from slipform.pipelines.errors import DatasetError, nearest
 from slipform.pipelines.files import open_regular, write_whole
 
+__all__ = ["FILE_NAME", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
+
 FILE_NAME = "dataset.json"
-VERSION = 1
-_MOST_BYTES = 256 << 20  # of dataset.json
+_VERSION = 1
+_MAX_BYTES = 256 << 20  # of dataset.json
 
 
 class _Strict(BaseModel):
@@ -25,36 +27,48 @@ class _Strict(BaseModel):
 
 
 class SplitInfo(_Strict):
-    """One beton. Sizes in pixels, `bytes` of the whole file, `counts` images per class in the order
-    of `classes`."""
+    """What the manifest says about one split.
+
+    Attributes:
+        file: Name of the beton.
+        num_samples: Number of samples.
+        counts: Images per class, in the order of `Manifest.classes`.
+        bytes: Size of the beton in bytes.
+        sha256: SHA-256 of the beton, in hex.
+        modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
+        min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
+        names_sha256: SHA-256 of the file with the names of the samples, in hex. "": no such file.
+    """
 
     file: str
     num_samples: int = Field(ge=0)
     counts: list[int]
     bytes: int = Field(ge=0)
     sha256: str
-    modes: dict[str, int]  # {"jpg": 5784, "raw": 0}: samples stored each way
+    modes: dict[str, int]
     min_height: int
     min_width: int
     max_height: int
     max_width: int
-    names_sha256: str = ""  # of the file with the samples' names; "" in datasets without one
+    names_sha256: str = ""
 
 
 class Manifest(_Strict):
-    """What `prep` says about a dataset folder; `read_manifest` reads it.
+    """What `prep` says about a dataset folder. `read_manifest` reads it.
 
     Attributes:
-        version: Of the format, 1.
-        dataset: Its name, "caltech101".
-        options: What prep was told, by the names of its options.
-        classes: The names; a label is a position in this list.
-        splits: SplitInfo by name, "train", "val" and "test".
-        mean, std: Per channel (R, G, B) over all pixels of the train split, in 0..1.
+        version: Version of the format, 1.
+        dataset: Name of the dataset: "caltech101".
+        options: The options of prep, by name.
+        classes: Names of the classes. A label is a position in this list.
+        splits: SplitInfo by name: "train", "val" and "test".
+        mean, std: Mean and standard deviation per channel (R, G, B), in 0..1, over the pixels of
+            the train split.
         split_rule: How the splits were made, in words.
-        converted: Reason -> images that could not stay as they were: {"cmyk": 3}.
-        rejected: Images left out.
-        damaged: Images kept although their decoder warns.
+        converted: Number of converted images by reason: {"cmyk": 3, "exif rotation": 1}.
+        rejected: Number of images that were left out.
+        damaged: Number of images that were stored although their decoder warns. report.txt names
+            them.
         account: The lines that prep printed before it wrote.
 
     Example:
@@ -64,7 +78,7 @@ class Manifest(_Strict):
         (6, 240)
     """
 
-    version: int = VERSION
+    version: int = _VERSION
     dataset: str
     options: dict[str, Any] = {}
     classes: list[str]
@@ -72,19 +86,28 @@ class Manifest(_Strict):
     mean: list[float] = Field(min_length=3, max_length=3)
     std: list[float] = Field(min_length=3, max_length=3)
     split_rule: str = ""
-    converted: dict[
-        str, int
-    ] = {}  # reason -> images that could not stay as they were: {"cmyk": 3, "exif rotation": 1}
+    converted: dict[str, int] = {}
     rejected: int = 0
-    damaged: int = 0  # stored, although their decoder warns; report.txt names them
-    account: list[str] = []  # what prep said before it wrote
+    damaged: int = 0
+    account: list[str] = []
 
     @property
     def num_classes(self) -> int:
+        """The number of classes."""
         return len(self.classes)
 
     def split(self, name: str) -> SplitInfo:
-        """The split `name`, or a DatasetError that lists those there are."""
+        """What the manifest says about a split.
+
+        Args:
+            name: "train", "val" or "test".
+
+        Returns:
+            Its SplitInfo.
+
+        Raises:
+            DatasetError: The dataset has no such split.
+        """
         if name not in self.splits:
             raise DatasetError(
                 f'no split "{name}" in this dataset.{nearest(name, self.splits)} It has:'
@@ -99,8 +122,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     Args:
         folder: A dataset folder that `prep` wrote.
 
+    Returns:
+        The manifest.
+
     Raises:
-        DatasetError: `prep` never finished writing there, or the file is damaged.
+        DatasetError: There is no complete dataset in the folder, or the file is damaged.
 
     Example:
         >>> import slipform as sf
@@ -110,7 +136,8 @@ def read_manifest(folder: Path | str) -> Manifest:
     path = Path(folder) / FILE_NAME
     if not Path(folder).is_dir():
         raise DatasetError(
-            f"{folder} is no folder. Make a dataset first, for example: prep shapes --out {folder}"
+            f"{folder} is not a folder. Make a dataset first, for example: prep shapes --out"
+            f" {folder}"
         )
     if not path.exists():
         raise DatasetError(
@@ -118,18 +145,19 @@ def read_manifest(folder: Path | str) -> Manifest:
             f" --source DIR --out {folder}"
         )
     with open_regular(path, DatasetError) as file:
-        content = file.read(_MOST_BYTES + 1)
+        content = file.read(_MAX_BYTES + 1)
     try:
-        if len(content) > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES >> 20} MiB")
+        if len(content) > _MAX_BYTES:
+            raise ValueError(f"more than {_MAX_BYTES >> 20} MiB")
         manifest = Manifest.model_validate(json.loads(content.decode("utf-8")))
-    except (ValueError, RecursionError) as error:  # JSON's, pydantic's and UTF-8's are ValueErrors
+    # Errors of json, pydantic and UTF-8 are ValueErrors.
+    except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again."
         ) from error
-    if manifest.version != VERSION:
+    if manifest.version != _VERSION:
         raise DatasetError(
-            f"{path} has version {manifest.version}, this program reads {VERSION}. Run prep again."
+            f"{path} has version {manifest.version}, this program reads {_VERSION}. Run prep again."
         )
     return manifest
 
@@ -139,10 +167,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
     Args:
         folder: An existing folder.
-        manifest: What it says.
+        manifest: The content.
 
     Raises:
-        OSError: What the disk said.
+        OSError: The write failed.
     """
     text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False) + "\n"
     write_whole(Path(folder) / FILE_NAME, text)

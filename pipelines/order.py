@@ -1,9 +1,11 @@
-"""Which samples come when: `EpochOrder`, a pure function of (seed, epoch).
+"""The order of the samples: `EpochOrder`, a pure function of (seed, epoch).
 
-In: number of samples, seed, batch size per process, rank, world_size. Out: for any position (epoch,
-samples seen so far in the global order) the indices of this process' next batch. The global order
-knows no processes: step k of an epoch takes the next batch_size * world_size samples, process r the
-r-th part of them.
+In: the number of samples, a seed, the batch size per process, rank and world_size. Out: the indices
+of the next batch of this process, for any position. A position is an epoch and the number of
+samples of it that were seen in the global order.
+
+The global order does not depend on the number of processes. Each step takes the next
+batch_size * world_size samples of it, and process r takes the r-th part of them.
 """
 
 from __future__ import annotations
@@ -17,17 +19,30 @@ import numpy.typing as npt
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.philox import permutation
 
+__all__ = ["EpochOrder"]
+
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of samples.
+    """The order of the samples of a split.
 
-    shuffle: a new permutation each epoch; else 0, 1, 2, ... drop_last: training drops the last
-    partial batch; evaluation pads it with -1. block: 0 shuffles everything; with data larger than
-    memory give the samples that lie together on disk (a block) and blocks are shuffled, then
-    samples within `window` blocks, so that reads stay near each other.
+    Attributes:
+        num_samples: Samples of the split.
+        batch_size: Samples per batch and process, 1 or more.
+        seed: Seed of the permutations.
+        shuffle: True: a new permutation each epoch. False: 0, 1, 2, ...
+        drop_last: True: the last partial batch of an epoch is dropped. False: it is padded with -1.
+        rank: Number of this process, 0..world_size - 1.
+        world_size: Number of processes.
+        block: 0: all samples are shuffled together. Otherwise blocks of this many consecutive
+            samples are shuffled, then the samples within `window` blocks. Reads stay near each
+            other, which helps where the data is larger than memory.
+        window: Number of blocks whose samples are shuffled together.
+
+    Raises:
+        ConfigError: A value is not allowed, or the global batch is larger than the split.
     """
 
     num_samples: int
@@ -57,17 +72,25 @@ class EpochOrder:
 
     @property
     def global_batch_size(self) -> int:
+        """Samples per batch over all processes."""
         return self.batch_size * self.world_size
 
     @property
     def num_batches(self) -> int:
-        """Batches of an epoch, the same on every process."""
+        """Batches of an epoch on each process."""
         whole, rest = divmod(self.num_samples, self.global_batch_size)
         return whole if self.drop_last or not rest else whole + 1
 
     def next_position(self, epoch: int, seen: int) -> tuple[int, int]:
-        """The position of the next batch: (epoch, seen), or the next epoch's beginning where no
-        batch is left in this one."""
+        """The position of the next batch.
+
+        Args:
+            epoch: The epoch, from 0.
+            seen: Samples of it that were seen, over all processes.
+
+        Returns:
+            (epoch, seen), or (epoch + 1, 0) if no batch is left in this epoch.
+        """
         left = self.num_samples - seen
         return (
             (epoch, seen)
@@ -76,26 +99,49 @@ class EpochOrder:
         )
 
     def after(self, epoch: int, seen: int) -> tuple[int, int]:
-        """The position after the batch at (epoch, seen)."""
+        """The position after a batch.
+
+        Args:
+            epoch: The epoch of the batch.
+            seen: Samples of the epoch that were seen before the batch.
+
+        Returns:
+            (epoch, seen) of the next batch.
+        """
         return self.next_position(epoch, seen + self.global_batch_size)
 
     def samples(self, epoch: int) -> Indices:
-        """int64 [num_samples]: the whole order of this epoch."""
+        """The order of an epoch.
+
+        Args:
+            epoch: The epoch, from 0.
+
+        Returns:
+            int64 [num_samples], a permutation of the indices. Do not write to it: it is cached.
+        """
         if not self.shuffle:
             return np.arange(self.num_samples)
         return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
 
     def batch(self, epoch: int, seen: int) -> Indices:
-        """int64 [batch_size]: this process' part of the global batch that begins after `seen`
-        samples; -1 where there is none."""
+        """The indices of one batch of this process.
+
+        Args:
+            epoch: The epoch of the batch.
+            seen: Samples of the epoch before the global batch.
+
+        Returns:
+            int64 [batch_size], a copy; -1 for padding.
+        """
         start = seen + self.rank * self.batch_size
         part = self.samples(epoch)[start : start + self.batch_size]
         if len(part) == self.batch_size:
-            return part.copy()  # the order itself is shared by all that ask for it
+            return part.copy()
         return np.concatenate([part, np.full(self.batch_size - len(part), -1)])
 
 
-@lru_cache(maxsize=4)  # this epoch and the next, which is prefetched, for two loaders
+# For two loaders: the present epoch and the next one, which is prefetched.
+@lru_cache(maxsize=4)
 def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
     if block <= 0:
         return permutation(seed, epoch, num_samples)
@@ -106,7 +152,6 @@ def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) 
         starts = blocks[first : first + window] * block
         together = (starts[:, None] + np.arange(block)).ravel()
         together = together[together < num_samples]
-        # epoch's high bits tell the windows apart: epochs stay below 2**20, windows below 2**12 a
-        # stream
+        # Each window has its own key. Bit 31 separates these streams from those of the epochs.
         parts.append(together[permutation(seed ^ (first + 1), epoch | 1 << 31, len(together))])
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -1,8 +1,8 @@
-"""Batches under way: `Prefetcher` keeps an executor busy ahead of the consumer.
+"""Batches ahead of the consumer: `Prefetcher` keeps an executor busy.
 
-In: the position (epoch, samples seen) of a batch. Out: its indices and pixels. The position decides
-what comes out, never what happened before: after an exception, or at a position other than the
-expected one, everything under way is dropped and made anew.
+In: the position (epoch, samples seen) of a batch. Out: its indices and pixels. They depend on the
+position alone. After an exception, and at an unexpected position, all batches under way are dropped
+and made again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
 from slipform.pipelines.rendering.workers import Workers
 
-Position = tuple[int, int]  # epoch, samples of it seen in the global order
+__all__ = ["Prefetcher"]
+
+Position = tuple[int, int]  # epoch, samples of it that were seen in the global order
 
 
 class _UnderWay(NamedTuple):
@@ -34,10 +36,20 @@ class _UnderWay(NamedTuple):
 
 
 class Prefetcher:
-    """Submits batches in order to `executor` and collects them.
+    """Submits batches to an executor in order, and collects them.
 
-    With `order.shuffle` the next epoch follows without a pause; without, nothing beyond the epoch
-    of the batch that was asked for is begun.
+    If `order.shuffle` is set, batches of the next epoch are begun before the present one ends.
+    Otherwise none are begun beyond the epoch of the batch that was asked for.
+
+    Args:
+        executor: The executor. `close` closes it.
+        beton: The stored split.
+        augment: The resolved augmentation.
+        order: The order of the samples.
+
+    Attributes:
+        plan_seconds: Seconds spent on order and Plan since the start.
+        wait_seconds: Seconds spent on waiting for the executor since the start.
     """
 
     def __init__(
@@ -46,20 +58,24 @@ class Prefetcher:
         self._executor, self._beton, self._augment, self._order = executor, beton, augment, order
         self._under_way: deque[_UnderWay] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
-        self._interrupted = False  # an exception left `take`: the executor may be in any state
-        # The last epoch whose order was asked for, and the thread that shuffles.
+        # True: an exception left `take`, and the executor may be in any state.
+        self._interrupted = False
+        # The last epoch whose order was computed, and the thread that computes it.
         self._ordered, self._shuffling = -1, Workers(1, "slipform-order")
         self.plan_seconds = self.wait_seconds = 0.0
 
     def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
-        """Wait for the batch at `position`.
+        """Wait for a batch.
+
+        Args:
+            position: Its epoch, and the samples of the epoch before it.
 
         Returns:
-            Its indices (int64 [N], -1 for padding), the request that was made for it, its pixels.
+            Its indices (int64 [N], -1 for padding), the request for it, its pixels.
 
         Raises:
-            SampleError: A sample of this batch, or of one begun ahead, cannot be read.
-            DatasetError: The beton was cut short or replaced while it was open.
+            SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
+            DatasetError: The beton was truncated or replaced while it was open.
         """
         expected = self._under_way[0].position if self._under_way else self._cursor
         if self._interrupted or expected != position:
@@ -75,7 +91,7 @@ class Prefetcher:
         return indices, request, rendered
 
     def _restart(self, position: Position) -> None:
-        """Drop everything under way. An exception in here leads to another restart."""
+        """Drop all batches under way. An exception in this method leads to another restart."""
         dropped = self._interrupted
         self._interrupted = True
         if dropped or not self._collected_all():
@@ -84,7 +100,7 @@ class Prefetcher:
         self._cursor = position
 
     def _collected_all(self) -> bool:
-        """Collect what is under way. False where a batch that nobody wants has an error."""
+        """Collect all batches under way. False: one of them, which is not needed, has an error."""
         try:
             while self._under_way:
                 self._executor.collect()
@@ -114,7 +130,7 @@ class Prefetcher:
                 self._order_epoch(epoch + 1)
 
     def _order_epoch(self, epoch: int) -> None:
-        """Shuffle an epoch in the background: a million samples take 0.1 s."""
+        """Compute the order of an epoch in the background. A million samples take 0.1 s."""
         self._ordered = epoch
         self._shuffling.submit(partial(self._order.samples, epoch))
 

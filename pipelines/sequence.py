@@ -1,7 +1,7 @@
-"""The batches of a split in their order, the position in them, and the loops over them.
+"""The batches of a split in order, the position in them, and loops over them.
 
-In: rendered requests of a `Prefetcher`. Out: `Batch`es on the device. The only state is the
-position: the epoch, and the samples of it that were handed out.
+In: rendered requests from a `Prefetcher`. Out: `Batch`es on the device. The only state is the
+position: the epoch, and the number of its samples that were handed out.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.upload import upload
 
-__all__ = ["BatchSequence", "Loop"]
+__all__ = ["BatchSequence", "Loop", "Progress"]
 
 
 class Progress(NamedTuple):
-    """What was handed out. One value, so that it changes in one step.
+    """What was handed out. It is one value, so that all of it changes at once.
 
     Attributes:
         epoch: The epoch of the next batch, from 0.
         seen: Samples of this epoch that were handed out, over all processes.
-        num_bad: Samples that could not be read, counted each time they came up.
-        num_images: Images that were handed out to this process, padding included.
+        num_bad: Samples that could not be read. A sample counts in each epoch.
+        num_images: Images that were handed out on this process, including padding.
     """
 
     epoch: int = 0
@@ -43,18 +43,20 @@ class Progress(NamedTuple):
 
 
 class BatchSequence:
-    """The batches of a split from a position on. See `Loader`, which builds it.
+    """The batches of a split, from a position on. `Loader` builds it.
 
     Args:
-        ahead: Makes the pixels.
+        ahead: Source of the pixels. `close` closes it.
         beton: The stored split.
-        augment: The resolved augmentation, of which MixUp and CutMix are applied here.
+        augment: The resolved augmentation. MixUp and CutMix are applied here.
         order: The order of the samples.
-        device: Where the batches go.
+        device: Device of the batches.
 
     Attributes:
+        order: As given.
+        ahead: As given.
         done: What was handed out.
-        number: The number of the loop that runs; a loop with another number has ended.
+        number: Number of the running loop. A loop with another number has ended.
     """
 
     def __init__(
@@ -68,14 +70,13 @@ class BatchSequence:
         self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
         self._beton, self._augment, self._device = beton, augment, device
         self._process: int | None = os.getpid()  # None: closed
-        # Where nobody closes it: when the last loop and the Loader are gone, or at exit.
+        # If `close` is not called: when the last loop and the Loader are freed, or at exit.
         weakref.finalize(self, _close, ahead, self._process)
 
     def next(self) -> Batch:
-        """The batch at the position.
+        """Make the batch at the position, and move the position.
 
-        The last statement but one moves the position: an exception before it leaves the batch to
-        the next call.
+        An exception leaves the position unchanged, so that the next call makes the same batch.
 
         Raises:
             SampleError: A sample cannot be read.
@@ -83,7 +84,7 @@ class BatchSequence:
         epoch, seen, num_bad, num_images = self.done
         indices, request, rendered = self.ahead.take((epoch, seen))
         labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[request.indices])
-        # Padding stands on sample 0, whether that can be read or not.
+        # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
         batch = Batch(rendered.images, upload(labels, self._device), torch.from_numpy(indices))
@@ -91,15 +92,19 @@ class BatchSequence:
         if plan := draw_mix(self._augment, len(batch), self.order.seed, epoch, number):
             batch = mix(batch, plan)
         position = self.order.after(epoch, seen)
-        # Before the batch is handed out: a state saved after training on it counts it as seen.
+        # The position moves before the batch is handed out: a state that is saved after the
+        # training step counts the batch as seen.
         self.done = Progress(*position, num_bad + len(bad), num_images + len(indices))
         return batch
 
     def loop(self, *, restart: bool) -> Loop:
-        """Begin a loop and end the one that runs.
+        """Begin a loop and end the running one.
 
         Args:
-            restart: Begin at the beginning of the epoch, not at the position.
+            restart: True: begin at the beginning of the epoch. False: begin at the position.
+
+        Raises:
+            SlipformError: The loader is closed, or this process is a fork.
         """
         self.check_usable()
         if restart:
@@ -108,7 +113,15 @@ class BatchSequence:
         return Loop(self)
 
     def go_to(self, epoch: int, seen: int) -> None:
-        """Move the position and end the loop that runs."""
+        """Move the position and end the running loop.
+
+        Args:
+            epoch: The epoch, from 0.
+            seen: Samples of it that count as handed out, over all processes.
+
+        Raises:
+            SlipformError: The loader is closed, or this process is a fork.
+        """
         self.check_usable()
         self.number += 1
         self.done = self.done._replace(epoch=epoch, seen=seen)
@@ -117,15 +130,15 @@ class BatchSequence:
         """Go to a saved position.
 
         Args:
-            state: The saved position and what it holds for.
-            own: The present one.
+            state: The saved `Loader.state_dict`.
+            own: The present `Loader.state_dict`.
 
         Raises:
-            ConfigError: The state belongs to another dataset or order of its samples, or the order
-                is that of an evaluation.
+            ConfigError: The state belongs to another dataset or another order of its samples, or
+                this is an evaluation loader.
         """
         for key in ("num_samples", "seed", "split", "block"):
-            saved = state.get(key, 0)  # positions saved before there was `block` have none
+            saved = state.get(key, 0)  # states of older versions have no `block`
             if saved != own[key]:
                 raise ConfigError(
                     f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
@@ -139,7 +152,7 @@ class BatchSequence:
 
     @property
     def remaining_batches(self) -> int:
-        """Batches that are left of this epoch on this process."""
+        """Batches of this epoch on this process that were not handed out yet."""
         left = self.order.num_samples - self.done.seen
         whole, rest = divmod(left, self.order.global_batch_size)
         return whole if self.order.drop_last or not rest else whole + 1
@@ -148,7 +161,7 @@ class BatchSequence:
         """Check that this process built the loader and has not closed it.
 
         Raises:
-            SlipformError: It is closed, or was inherited by a fork.
+            SlipformError: The loader is closed, or this process is a fork.
         """
         if self._process == os.getpid():
             return
@@ -172,7 +185,11 @@ def _close(ahead: Prefetcher, process: int) -> None:
 
 
 class Loop:
-    """The iterator of one loop: the batches from the position to the end of its epoch."""
+    """The iterator of one loop: the batches from the position to the end of the epoch.
+
+    Args:
+        sequence: The batches.
+    """
 
     def __init__(self, sequence: BatchSequence) -> None:
         self._sequence, self._number = sequence, sequence.number
@@ -199,9 +216,9 @@ class Loop:
         try:
             return sequence.next()
         except SystemError as error:
-            # Python makes a SystemError of an exception that a signal handler raised while numba
-            # read the arguments of a compiled function.
-            # One function of numba inside another makes one of the other's.
+            # A signal handler may raise while numba reads the arguments of a compiled function.
+            # Python then raises a SystemError from that exception. With compiled functions inside
+            # each other, it raises a SystemError from a SystemError.
             cause: BaseException = error
             while isinstance(cause, SystemError) and cause.__cause__ is not None:
                 cause = cause.__cause__

@@ -1,8 +1,7 @@
-"""Small tables of numbers on their way to the device: `upload(values, device)`, or several in one
-transfer.
+"""Copies of small arrays to the device: `upload` for one, `upload_together` for several.
 
-In: arrays in memory. Out: tensors on the device, there as soon as work enqueued later on the same
-stream needs them.
+In: arrays in host memory. Out: tensors on the device. Work that is enqueued later on the same
+stream sees their values.
 """
 
 from __future__ import annotations
@@ -14,13 +13,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+__all__ = ["upload", "upload_together"]
+
 
 def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """The values as a tensor on the device; on the CPU no copy.
+    """Copy an array to the device, without blocking.
 
-    From pinned memory: from any other, torch lets the host wait until the stream has done all that
-    was enqueued before, the whole training step among it, and the GPU then stands still until the
-    host has caught up.
+    The copy starts from pinned memory. From other memory, torch blocks the host until the stream
+    has finished all earlier work, which includes the training step. The GPU would then be idle
+    until the host has enqueued new work.
+
+    Args:
+        values: The array, contiguous.
+        device: The device.
+
+    Returns:
+        A tensor of the same shape and dtype. On a CPU it shares the memory of `values`.
     """
     tensor = torch.from_numpy(values)
     if device.type != "cuda":
@@ -29,9 +37,15 @@ def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 def upload_together(arrays: list[npt.NDArray[Any]], device: torch.device) -> list[Tensor]:
-    """Each array as a tensor on the device, all in one transfer; on the CPU no copy.
+    """Copy several arrays to the device in one transfer, without blocking.
 
-    Each begins at a multiple of 16 bytes.
+    Args:
+        arrays: The arrays, contiguous.
+        device: The device.
+
+    Returns:
+        A tensor for each array, of its shape and dtype. On a CPU it shares the array's memory. On a
+        GPU it is a view of one buffer, aligned to 16 bytes.
     """
     if device.type != "cuda":
         return [torch.from_numpy(array) for array in arrays]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from slipform.pipelines.beton import JPG, Beton, crc32_path
+from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.decoding.any_image import decode
 from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.machine import num_cores

@@ -33,8 +33,8 @@ from slipform.pipelines.beton import (
     RAW,
     TABLE_ROW,
     VERSION,
-    crc32_path,
 )
+from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.manifest import SplitInfo
 from slipform.preprocess.encode import Chunk
 

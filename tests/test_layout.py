@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "slipform.pipelines.manifest",
         "slipform.pipelines.sample_names",
         "slipform.pipelines.beton",
+        "slipform.pipelines.checksums",
         "slipform.pipelines.errors",
     ),
     "train": ("slipform.pipelines", "slipform.models"),
@@ -36,7 +37,7 @@ ROOMS = {
     "pipelines": (
         ("errors",),
         ("files", "machine"),
-        ("manifest", "sample_names", "beton", "kernel", "batch", "profile", "upload"),
+        ("manifest", "sample_names", "checksums", "beton", "kernel", "batch", "profile", "upload"),
         ("plan", "order"),
         ("decoding",),
         ("dataset",),

@@ -1,16 +1,16 @@
-"""The one decoder of image files: what prep stores and what predict sees are the same pixels.
+"""The decoder of image files. `prep` and `predict` use it, so both see the same pixels.
 
-In: the bytes of an image file. Out: `DecodedImage`: 8-bit gray or RGB pixels as a viewer shows
-them, and what had to be converted. The rules:
+In: the bytes of an image file. Out: `DecodedImage`: 8-bit gray or RGB pixels, and the conversions
+that were needed. The rules:
 
-- several frames: the first one;
-- EXIF orientation: upright;
-- transparency: over white;
-- palette, CMYK, one bit: RGB or gray as Pillow converts them; color profiles are ignored;
-- 16 bits a channel, and int32 within 0..65535: the upper 8 bits, or those of `bits`;
-- float within 0..1: times 255, rounded; other floats are refused, they have no agreed brightness.
+- several frames: the first one is taken;
+- EXIF orientation: the image is turned upright;
+- transparency: the image is laid over white;
+- palette, CMYK, one bit: Pillow converts to RGB or gray. Color profiles are ignored;
+- 16 bits per channel, and int32 within 0..65535: the upper 8 of the lowest `bits` bits are taken;
+- float within 0..1: multiplied by 255 and rounded. Other floats are refused.
 
-Plain JPEGs are decoded by libjpeg-turbo, which gives the same pixels as the decoders of training.
+libjpeg-turbo decodes plain JPEGs. It gives the same pixels as the decoders of training.
 """
 
 from __future__ import annotations
@@ -37,15 +37,27 @@ from slipform.pipelines.decoding.sixteen_bit import (
     read_wide_color,
 )
 
+__all__ = [
+    "MAX_PIXELS",
+    "DecodedImage",
+    "Pixels",
+    "check_size",
+    "decode",
+    "from_pillow",
+    "quiet_decoders",
+    "read_size",
+    "resize",
+]
+
 Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
 
-# More is refused before memory is asked for: a few hundred bytes can claim 4 gigapixels. Pillow's
-# own limit.
+# Larger images are refused before memory is allocated: a file of a few hundred bytes can declare
+# 4 gigapixels. This is Pillow's own limit.
 MAX_PIXELS = 89_478_485
-MAX_SIDE = 65_535  # a beton stores 16-bit sizes
+_MAX_SIDE = 65_535  # a beton stores sizes in 16 bits
 
-# Every block of 64 pixels takes at least one bit in a JPEG's first scan.
-_MOST_PIXELS_PER_JPEG_BYTE = 512
+# A block of 64 pixels takes at least one bit in the first scan of a JPEG.
+_MAX_PIXELS_PER_JPEG_BYTE = 512
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,9 @@ class DecodedImage:
     """The pixels of one image file.
 
     Attributes:
-        pixels: uint8, [H, W] where the file is gray, else [H, W, 3] RGB.
-        converted: What the file needed beyond decoding: ("not a jpeg", "exif rotation"), ...
-        damage: What libjpeg found wrong in a JPEG that it could decode in full; "" for a sound one.
+        pixels: uint8, [H, W] if the file is gray, else [H, W, 3] RGB.
+        converted: The conversions that the file needed: ("not a jpeg", "exif rotation"), ...
+        damage: The warning of libjpeg about a JPEG that it decoded all the same. "": no warning.
     """
 
     pixels: Pixels
@@ -72,44 +84,44 @@ class DecodedImage:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse an image that nobody should decode.
+    """Refuse an image that is too large to decode.
 
     Args:
-        width: In pixels.
-        height: In pixels.
+        width: Width in pixels.
+        height: Height in pixels.
 
     Raises:
-        ValueError: It has no pixels, or more than MAX_PIXELS, or a side over MAX_SIDE.
+        ValueError: It has no pixels, or more than MAX_PIXELS, or a side above 65,535.
     """
     if width < 1 or height < 1:
         raise ValueError(f"{width} x {height} px: no pixels")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+    if width * height > MAX_PIXELS or max(width, height) > _MAX_SIDE:
         raise ValueError(
-            f"{width} x {height} px is more than the {MAX_PIXELS:,} px (sides to {MAX_SIDE:,}) that"
-            " are read"
+            f"{width} x {height} px is too large: the limits are {MAX_PIXELS:,} px in all and"
+            f" {_MAX_SIDE:,} px a side"
         )
 
 
 def decode(data: bytes, bits: int = 16) -> DecodedImage:
-    """Decode one image file by the rules above.
+    """Decode one image file by the rules of this module.
 
     Args:
         data: All bytes of the file.
-        bits: How many bits of 16-bit PNG and TIFF files carry the image, 8 to 16. Cameras and
-            microscopes write 10 or 12.
+        bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16. Cameras and
+            microscopes use 10 or 12.
 
     Returns:
-        Pixels, what was converted, and what was damaged.
+        The pixels, the conversions, and the damage.
 
     Raises:
-        ValueError: It is no image of FORMATS, too large, damaged, or its pixels have no agreed
-            brightness.
+        ValueError: The file is not of FORMATS, too large or damaged, or its value of white is
+            unknown.
     """
     if not is_jpeg(data):
         return _by_pillow(data, bits)
     header = read_header(data)
     check_size(header.width, header.height)
-    if header.width * header.height > _MOST_PIXELS_PER_JPEG_BYTE * len(data):
+    if header.width * header.height > _MAX_PIXELS_PER_JPEG_BYTE * len(data):
         raise ValueError(
             f"broken JPEG: {len(data):,} bytes cannot hold {header.width} x {header.height} px"
         )
@@ -126,17 +138,17 @@ def decode(data: bytes, bits: int = 16) -> DecodedImage:
 
 
 def from_pillow(image: Image.Image, bits: int = 16) -> DecodedImage:
-    """The same for an image that Pillow has opened.
+    """Convert an image that Pillow has opened, by the rules of this module.
 
     Args:
-        image: Of any mode.
-        bits: As for `decode`; 16-bit color is as Pillow has it, in 8 bits.
+        image: An image of any mode.
+        bits: As for `decode`. It has no effect on 16-bit color, which Pillow reduces to 8 bits.
 
     Returns:
-        Pixels, and what was converted.
+        The pixels, and the conversions.
 
     Raises:
-        ValueError: It is too large, cannot be loaded, or its pixels have no agreed brightness.
+        ValueError: The image is too large, cannot be loaded, or its value of white is unknown.
     """
     changed: list[str] = []
     check_size(*image.size)
@@ -147,7 +159,14 @@ def from_pillow(image: Image.Image, bits: int = 16) -> DecodedImage:
 
 
 def read_size(path: str | Path) -> tuple[int, int] | None:
-    """Width and height of an image file, from its header; None where it cannot be told."""
+    """Read the size of an image file from its header.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Width and height in pixels. None: it is not an image, or its size cannot be read.
+    """
     try:
         if not looks_like_image(read_head(path)):
             return None
@@ -158,18 +177,17 @@ def read_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def resize(pixels: Pixels, shorter_side: int | None, max_side: int | None) -> Pixels:
-    """Reduce an image; never enlarge it.
+    """Reduce an image. It is never enlarged.
 
-    The filter is Pillow's triangle, widened where it reduces (antialiased), as torchvision's Resize
-    has it.
+    The filter is Pillow's antialiased triangle filter, as in torchvision's Resize.
 
     Args:
         pixels: uint8 [H, W] or [H, W, 3].
-        shorter_side: Most pixels of the shorter side; None: no limit.
-        max_side: Most pixels of the longer side; None: no limit.
+        shorter_side: Largest allowed shorter side in pixels. None: no limit.
+        max_side: Largest allowed longer side in pixels. None: no limit.
 
     Returns:
-        uint8 [H', W'] or [H', W', 3]; `pixels` itself where it is small enough.
+        uint8 [H', W'] or [H', W', 3]. `pixels` itself if it is small enough.
     """
     height, width = pixels.shape[:2]
     scale = min(
@@ -185,8 +203,10 @@ def resize(pixels: Pixels, shorter_side: int | None, max_side: int | None) -> Pi
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Pillow's warnings are not shown within the block, except that of a bomb: an error. For the
-    whole process, so enter it before threads start."""
+    """Within the block, Pillow shows no warnings, and raises for a decompression bomb.
+
+    This holds for the whole process. Enter the block before threads start.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -194,15 +214,15 @@ def quiet_decoders() -> Iterator[None]:
 
 
 def _plain_jpeg(data: bytes) -> DecodedImage:
-    """A gray or RGB JPEG that needs no conversion."""
+    """Decode a gray or RGB JPEG that needs no conversion."""
     gray = simplejpeg.decode_jpeg_header(data, strict=False)[2] == "Gray"
     try:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if gray else "RGB", strict=True)
         return DecodedImage(pixels[..., 0] if gray else pixels)
     except ValueError as error:
         damage = str(error)
-    # libjpeg goes on after damage that it only warns about, and so do the decoders of training.
-    # Pillow does too, but refuses a file that ends too soon.
+    # libjpeg only warns about some damage and goes on. The decoders of training do the same. Pillow
+    # also goes on, but it refuses a truncated file.
     try:
         return DecodedImage(_by_pillow(data, 16).pixels, damage=damage)
     except ValueError:
@@ -213,7 +233,7 @@ def _by_pillow(data: bytes, bits: int) -> DecodedImage:
     try:
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             check_size(*image.size)
-            # Before anything loads the pixels: a loaded image has forgotten its tiles.
+            # Pillow removes `tile`, which this reads, when it loads the pixels.
             wide_color = has_wide_color(image)
             jpeg = image.format in ("JPEG", "MPO")
             changed = [] if jpeg else ["not a jpeg"]
@@ -230,16 +250,16 @@ def _by_pillow(data: bytes, bits: int) -> DecodedImage:
                 notice_range(int(pixels.max()) * 256 + 255, changed)
             return DecodedImage(pixels, tuple(changed))
     except UnidentifiedImageError:
-        raise ValueError(f"no image of a kind that is read ({', '.join(FORMATS)})") from None
-    # Pillow's decoders raise a dozen kinds for damaged files; every one means the same here.
+        raise ValueError(f"not an image of a supported format ({', '.join(FORMATS)})") from None
+    # Pillow's decoders raise many classes of exceptions for damaged files.
     except Exception as error:
         raise ValueError(f"undecodable image: {error}") from None
 
 
 def _eight_bit(image: Image.Image, bits: int, changed: list[str]) -> Pixels:
-    """The first frame as uint8 [H, W] or [H, W, 3]; appends what was converted to `changed`."""
+    """The first frame as uint8 [H, W] or [H, W, 3]. Appends the conversions to `changed`."""
     kind, inverted = image.format, min_is_white(image)
-    # The other formats that have more than 8 bits say how many, and Pillow scales by that.
+    # Files of the other formats say how many bits they use, and Pillow scales accordingly.
     free_range = kind in ("PNG", "TIFF", None)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
@@ -252,7 +272,7 @@ def _eight_bit(image: Image.Image, bits: int, changed: list[str]) -> Pixels:
         changed.append("float")
         values = np.asarray(image, np.float64)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise ValueError("float pixels outside 0 to 1 have no agreed brightness")
+            raise ValueError("float pixels outside 0 to 1: the value of white is unknown")
         return np.rint((1 - values if inverted else values) * 255).astype(np.uint8)
     if image.mode in ("P", "PA"):
         changed.append("palette")

@@ -1,7 +1,7 @@
-"""The one door to NVIDIA DALI: `dali()` gives its modules, `survives_fork` guards a pipeline.
+"""Access to NVIDIA DALI: `dali` imports it, `survives_fork` makes a pipeline safe to fork.
 
-In: nothing, or a built pipeline. Out: the same. DALI's threads do not exist in a forked child: a
-pipeline used there, or freed there, would wait for them for ever.
+In: nothing, or a built pipeline. Out: DALI's modules, or the same pipeline. The threads of DALI do
+not exist in a forked child. A pipeline that is used or freed there would wait for them forever.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from weakref import WeakSet
 
 from slipform.pipelines.errors import SlipformError
 
-_process: int | None = None  # the one that loaded DALI
+__all__ = ["dali", "survives_fork"]
+
+_process: int | None = None  # the process that loaded DALI
 _pipelines: WeakSet[Any] = WeakSet()
-_held: list[Any] = []  # all of them, while a fork goes on
+_held: list[Any] = []  # all pipelines, during a fork
 
 
 def dali() -> tuple[Any, Any, Any]:
-    """DALI's `fn`, `pipeline_def` and `types`.
+    """Import DALI.
+
+    Returns:
+        DALI's `fn`, `pipeline_def` and `types`.
 
     Raises:
-        SlipformError: This process is a fork of one that had already used DALI.
+        SlipformError: This process was forked from one that had used DALI.
     """
     global _process
     if _process not in (None, os.getpid()):
@@ -40,7 +45,14 @@ def dali() -> tuple[Any, Any, Any]:
 
 
 def survives_fork(pipeline: Any) -> Any:
-    """The same pipeline. A forked child keeps it for ever, so that nothing there frees it."""
+    """Keep a pipeline alive in forked children, so that it is never freed there.
+
+    Args:
+        pipeline: A built pipeline.
+
+    Returns:
+        The same pipeline.
+    """
     _pipelines.add(pipeline)
     return pipeline
 
@@ -57,7 +69,7 @@ def _watch_forks() -> None:
 def _keep() -> None:
     from nvidia.dali import pipeline as module
 
-    # At the end of the process DALI shuts down all pipelines, which hangs here.
+    # DALI shuts down all pipelines at the end of a process. This would hang in a forked child.
     atexit.unregister(getattr(module, "_shutdown_pipelines", _keep))
     for pipeline in _held:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline))

@@ -1,9 +1,8 @@
-"""JPEG streams -> pixels on CPU cores, by DALI's decoder, whole or just a region.
+"""JPEGs -> pixels on CPU cores: DALI's decoder, for whole images or regions of them.
 
-In: bytes of JPEGs and regions of interest. Out: `Pixels`, valid as long as they are held. One
-undecodable image ends a DALI pipeline, so on an error each image of the batch is tried by itself,
-the bad ones named, and the pipeline built anew; what has no whole header (`jpeg.py`) DALI does not
-get to see.
+In: the bytes of JPEGs, and regions. Out: `Pixels`. One undecodable image ends a DALI pipeline. In
+this case the pipeline is built again, each image of the batch is decoded by itself, and the bad
+ones are reported. JPEGs without a complete header (`jpeg_header`) are not given to DALI.
 """
 
 from __future__ import annotations
@@ -18,31 +17,48 @@ from slipform.pipelines.decoding.dali import dali, survives_fork
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.decoding.pixels import Pixels
 
+__all__ = ["MOST_AT_ONCE", "Decoder", "images_at_once", "threads_to_decode"]
+
 Int32 = npt.NDArray[np.int32]
-MOST_AT_ONCE = 32
-_BYTES_AT_ONCE = 96 << 20  # of decoded pixels in a thread
+MOST_AT_ONCE = 32  # images that a thread decodes at once
+_BYTES_AT_ONCE = 96 << 20  # decoded pixels of a thread
 
 
 def threads_to_decode(cores: int) -> int:
-    """Half as many again as cores: a thread sleeps while DALI's own one takes over from it and
-    back."""
+    """The number of threads that keep the cores busy: 1.5 per core.
+
+    A thread that calls DALI sleeps while DALI's own thread works.
+
+    Args:
+        cores: Cores to be used.
+    """
     return cores + (cores + 1) // 2
 
 
 def images_at_once(heights: Int32, widths: Int32) -> int:
-    """How many of these images a thread decodes before it renders them: 32, fewer where the largest
-    is above one megapixel, so that 12-megapixel photos do not take gigabytes."""
+    """The number of images that a thread decodes before it renders them.
+
+    Args:
+        heights: Of the images, int32 [N], in pixels.
+        widths: Of the images, int32 [N], in pixels.
+
+    Returns:
+        MOST_AT_ONCE, or fewer if the largest image has more than one megapixel: the decoded pixels
+        of a thread stay below 96 MiB.
+    """
     largest = int((heights.astype(np.int64) * widths).max(initial=1)) * 3
     return max(1, min(MOST_AT_ONCE, _BYTES_AT_ONCE // largest))
 
 
 class Decoder:
-    """DALI's `decoders.image_slice` for up to `batch_size` images at once, on any number of threads
-    at once.
+    """DALI's `decoders.image_slice`. Several threads may use one Decoder at the same time.
 
-    Every thread that calls it has its own pipeline of one thread: in one pipeline of many, all wait
-    for the slowest at the end of every run, which cost a quarter of the streaming speed where a run
-    was 32 images.
+    Each calling thread gets a pipeline with one thread. In a pipeline with several threads, all of
+    them wait for the slowest one at the end of each run. This cost a quarter of the streaming speed
+    with runs of 32 images.
+
+    Args:
+        batch_size: The largest number of images in one call.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -53,7 +69,7 @@ class Decoder:
     def _build(batch_size: int) -> Any:
         fn, pipeline_def, types = dali()
 
-        # The dynamic executor hands its outputs over: they live until the last reference goes, not
+        # Outputs of the dynamic executor stay valid until the last reference is gone, not only
         # until the next run.
         @pipeline_def(
             batch_size=batch_size,
@@ -76,8 +92,15 @@ class Decoder:
         return survives_fork(pipeline)
 
     def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
-        """Decode the regions int32 [N, 4] (x0, y0, x1, y1) of N JPEGs. An undecodable one is black,
-        and named in `bad`."""
+        """Decode regions of JPEGs.
+
+        Args:
+            jpegs: N JPEG streams, uint8 [bytes].
+            regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
+
+        Returns:
+            The pixels of the regions. An undecodable image is black, and `bad` holds its position.
+        """
         whole_headers = [
             declares_at_least(jpeg, int(x1), int(y1))
             for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)
@@ -126,7 +149,7 @@ class Decoder:
 
 
 def _black(region: Int32) -> Pixels:
-    """A stand-in of the size that the Plan counts on: region int32 [1, 4]."""
+    """A black image of the size of a region int32 [1, 4], which the Plan expects."""
     widths, heights = region[:, 2] - region[:, 0], region[:, 3] - region[:, 1]
     pixels = np.zeros((int(heights[0]), int(widths[0]), 3), np.uint8)
     return Pixels(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], owner=pixels)

@@ -1,7 +1,7 @@
-"""Image files before they are decoded: which formats there are, which files hold them, their bytes.
+"""Image files before decoding: supported formats, tests for images, reading.
 
-In: a path, or the first bytes of a file. Out: all of its bytes, or whether it is an image. A light
-module: it imports neither numpy nor Pillow.
+In: a path, or the first bytes of a file. Out: all bytes of the file, or whether it is an image.
+This module is quick to import: it needs neither numpy nor Pillow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 import stat
 from pathlib import Path
 
-# The only formats of Pillow's that are opened, with the endings of their files.
+__all__ = ["ENDINGS", "FORMATS", "looks_like_image", "read_bytes", "read_head"]
+
+# The supported formats, by Pillow's names, and the endings of their files.
 FORMATS: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png",),
@@ -25,8 +27,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 
-MAX_FILE_BYTES = 1 << 30  # an uncompressed image of 89 megapixels with 16 bits takes half of it
-HEAD_BYTES = 16  # what `looks_like_image` wants to see
+_MAX_FILE_BYTES = 1 << 30  # an uncompressed image of 89 megapixels with 16 bits takes half of it
+_HEAD_BYTES = 16  # as many as `looks_like_image` needs
 
 _SIGNATURE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF.{4}WEBP|.{4}ftypavi[fs]|\0\0\0\x0cjP  |\xff\x4f\xff\x51"
@@ -36,18 +38,29 @@ _SIGNATURE = re.compile(
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file that begins with `head`, HEAD_BYTES of it, is of one of FORMATS."""
+    """Whether the first bytes of a file are those of a supported format.
+
+    Args:
+        head: The first 16 bytes, from `read_head`.
+    """
     return _SIGNATURE.match(head) is not None
 
 
 def read_head(path: str | Path) -> bytes:
-    """The first HEAD_BYTES of a regular file; b"" for anything that cannot be read."""
+    """The first 16 bytes of a regular file.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The bytes. b"" if the file is not regular or cannot be read.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return b""
     try:
-        return os.read(file, HEAD_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+        return os.read(file, _HEAD_BYTES) if stat.S_ISREG(os.fstat(file).st_mode) else b""
     except OSError:
         return b""
     finally:
@@ -64,11 +77,11 @@ def read_bytes(path: str | Path) -> bytes:
         Its content.
 
     Raises:
-        ValueError: It is a dead link, a folder, FIFO, socket or device, not readable by this user,
-            or larger than MAX_FILE_BYTES.
+        ValueError: It is a broken link, a folder, FIFO, socket or device, not readable by this
+            user, or larger than 1 GiB.
         OSError: It does not exist, or the disk fails.
     """
-    # Five system calls; open() makes eight, which shows where nothing is decoded.
+    # This makes five system calls. open() makes eight, which is slower if nothing is decoded.
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -81,9 +94,9 @@ def read_bytes(path: str | Path) -> bytes:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{status.st_size:,} bytes are more than any image needs")
-        # One byte more would show that the file has grown.
+        if status.st_size > _MAX_FILE_BYTES:
+            raise ValueError(f"{status.st_size:,} bytes are more than an image may have")
+        # One more byte than the size: it shows whether the file has grown.
         data = os.read(file, status.st_size + 1)
         while len(data) != status.st_size and (more := os.read(file, 1 << 20)):
             data += more

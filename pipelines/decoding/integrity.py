@@ -1,7 +1,7 @@
-"""Damaged samples: found when first read, named with index and class.
+"""Detection of damaged samples when they are read for the first time.
 
-In: a beton and the positions of a batch. Out: which of them are bad, or a SampleError where they
-are not to be skipped.
+In: a beton and the indices of a batch. Out: the positions of bad samples. If bad samples are not
+skipped: a SampleError with the index and the class.
 """
 
 from __future__ import annotations
@@ -13,21 +13,41 @@ from slipform.pipelines.beton import RAW, Beton
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import SampleError
 
-# The emptiest whole JPEG (progressive, one gray) codes 64 pixels in one bit: 512 in a byte.
+__all__ = ["FirstRead"]
+
+# No JPEG codes more than 64 pixels in one bit (a progressive one of a single gray value), which is
+# 512 in a byte. This limit is twice as high.
 _PIXELS_PER_BYTE = 1024
 
 
 class FirstRead:
-    """Compares each sample's CRC-32 once, when it is first met: later epochs read the same pages
-    again."""
+    """Compares the CRC-32 of each sample when it is read for the first time, and not again.
+
+    Args:
+        beton: The stored split.
+        on_bad: "error": a bad sample raises SampleError. "skip": it is reported.
+
+    Attributes:
+        skips: True if on_bad is "skip".
+    """
 
     def __init__(self, beton: Beton, on_bad: str) -> None:
         self._beton, self.skips = beton, on_bad == "skip"
         self._checked = np.zeros(len(beton), bool)
-        beton.read_crc32()  # of the same moment as the beton, before any thread asks for it
+        beton.read_crc32()  # now, so that the table belongs to the beton that was opened
 
     def bad(self, indices: npt.NDArray[np.int64]) -> list[int]:
-        """Positions in `indices` (int64 [N]) of samples whose bytes are damaged."""
+        """Find the samples whose bytes are damaged.
+
+        Args:
+            indices: int64 [N], the samples of a batch.
+
+        Returns:
+            Positions in `indices`.
+
+        Raises:
+            SampleError: A sample is damaged, and on_bad is "error".
+        """
         bad = []
         for i in np.flatnonzero(~self._checked[indices]):
             try:
@@ -41,8 +61,10 @@ class FirstRead:
         return bad
 
     def _check_declared(self, index: int) -> None:
-        """A decoder takes as much memory as a JPEG's header says: no more than the beton says, nor
-        than its bytes can hold."""
+        """Check that a JPEG's header declares no more pixels than the beton, or than fit its bytes.
+
+        A decoder allocates what the header declares.
+        """
         beton = self._beton
         if beton.modes[index] == RAW:
             return
@@ -58,8 +80,18 @@ class FirstRead:
             )
 
     def undecodable(self, indices: npt.NDArray[np.int64], positions: list[int]) -> list[int]:
-        """The same positions again, for a decoder that failed at them; raises for the first where
-        nothing is skipped."""
+        """Report samples that a decoder could not decode.
+
+        Args:
+            indices: int64 [N], the samples of a batch.
+            positions: Positions in `indices` of the undecodable samples.
+
+        Returns:
+            `positions`.
+
+        Raises:
+            SampleError: There is one, and on_bad is "error".
+        """
         if positions and not self.skips:
             index = int(indices[positions[0]])
             label, path = int(self._beton.labels[index]), self._beton.path

@@ -1,10 +1,10 @@
-"""The size that a JPEG stream says it has, read before a decoder sees it; numba, a microsecond an
-image.
+"""The size that a JPEG stream declares, read before a decoder sees the stream. Compiled by numba.
 
-In: a stream. Out: height and width, or that it is none. DALI's decoder (2.4, nvImageCodec 0.9) does
-not only fail on a stream without a whole header, or on a region beyond the image: in a batch with
-others it may end the process (a segmentation fault in 1 of 40 batches of 64). A stream that is
-damaged behind its header gives an ordinary error.
+In: a stream. Out: height and width, or 0 and 0 if it is not a JPEG. Reading takes a microsecond.
+
+A stream without a complete header, or a region beyond the image, may end the process in DALI's
+decoder (2.4, nvImageCodec 0.9): a segmentation fault in 1 of 40 batches of 64. Damage after the
+header gives an ordinary error.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ import numpy.typing as npt
 
 from slipform.pipelines.kernel import kernel
 
+__all__ = ["declare_at_least", "declares_at_least", "header_size"]
+
 
 @kernel
 def header_size(data):  # type: ignore[no-untyped-def]
-    """(height, width) of a JPEG stream, uint8 [bytes]; (0, 0) where its markers do not lead to a
-    frame and then to a scan."""
+    """The size of a JPEG stream.
+
+    Args:
+        data: The stream, uint8 [bytes].
+
+    Returns:
+        (height, width) in pixels; (0, 0) if its markers do not lead to a frame and then to a scan.
+    """
     height, width = 0, 0
     if len(data) < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return 0, 0
@@ -52,8 +60,18 @@ def header_size(data):  # type: ignore[no-untyped-def]
 
 @kernel
 def declare_at_least(data, offsets, sizes, widths, heights):  # type: ignore[no-untyped-def]
-    """Of JPEG streams data[offset : offset + size]: bool [N], whether each one's image is at least
-    width x height."""
+    """Whether the images of JPEG streams are as large as expected, or larger.
+
+    Args:
+        data: The bytes of all streams, uint8.
+        offsets: Where each stream begins in `data`, int64 [N].
+        sizes: Bytes of each stream, int64 [N].
+        widths: Expected widths in pixels, int32 [N].
+        heights: Expected heights in pixels, int32 [N].
+
+    Returns:
+        bool [N].
+    """
     declared = np.empty(len(offsets), np.bool_)
     for i in range(len(offsets)):
         height, width = header_size(data[offsets[i] : offsets[i] + sizes[i]])
@@ -62,6 +80,12 @@ def declare_at_least(data, offsets, sizes, widths, heights):  # type: ignore[no-
 
 
 def declares_at_least(jpeg: npt.NDArray[np.uint8], width: int, height: int) -> bool:
-    """True where the stream's image is at least width x height."""
+    """Whether the image of a JPEG stream is as large as expected, or larger.
+
+    Args:
+        jpeg: The stream, uint8 [bytes].
+        width: Expected width in pixels.
+        height: Expected height in pixels.
+    """
     found = header_size(jpeg)
     return bool(found[0] >= height and found[1] >= width)

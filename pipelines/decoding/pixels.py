@@ -1,4 +1,4 @@
-"""Decoded images in memory: what decoders give and renderers take.
+"""Decoded images in memory: what decoders return and renderers read.
 
 In: addresses and sizes. Out: `Pixels`. Nothing is copied.
 """
@@ -19,13 +19,13 @@ class Pixels:
     """The pixels of N images. Each is the whole stored image, or a rectangle of it.
 
     Attributes:
-        addresses: int64 [N], of contiguous uint8 [H, W, 3] RGB.
-        heights: int32 [N].
-        widths: int32 [N].
-        origin: int32 [N, 2], the (x, y) of the stored image where its rectangle begins. None: all
-            images are whole.
+        addresses: int64 [N], addresses of contiguous uint8 [H, W, 3] RGB pixels.
+        heights: int32 [N], in pixels.
+        widths: int32 [N], in pixels.
+        origin: int32 [N, 2], the point (x, y) of the stored image where the rectangle begins. None:
+            all images are whole.
         bad: Positions of the images that could not be read. They are black.
-        owner: Keeps the memory alive.
+        owner: An object that keeps the memory alive.
     """
 
     addresses: npt.NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""All images of a beton decoded once: what `resident` keeps in memory.
+"""Decoding of all images of a beton, or of one: `resident` keeps all of them in memory.
 
-In: a beton. Out: `Decoded`, where each image's uint8 pixels lie. Raw samples stay in the page cache
-behind the mapped file unless one buffer is asked for, as an upload to a GPU does.
+In: a beton. Out: `Decoded`, which says where the uint8 pixels of each image are. Raw samples stay
+in the mapped file, unless one buffer is asked for, as for an upload to a GPU.
 """
 
 from __future__ import annotations
@@ -23,11 +23,19 @@ from slipform.pipelines.decoding.decoder import (
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 
+__all__ = ["Decoded", "decode_all", "decode_one"]
+
 
 @dataclass(frozen=True)
 class Decoded:
-    """addresses int64 [N] of uint8 [H, W, 3] images; bad bool [N]: unreadable, black; buffer: what
-    was decoded or copied."""
+    """The decoded images of a beton.
+
+    Attributes:
+        addresses: int64 [N], addresses of contiguous uint8 [H, W, 3] RGB pixels.
+        bad: bool [N], True for images that could not be read. They are black.
+        buffer: uint8 [bytes], the pixels that were decoded or copied.
+        beton: The stored images. It keeps the raw pixels alive that are not in `buffer`.
+    """
 
     addresses: npt.NDArray[np.int64]
     bad: npt.NDArray[np.bool_]
@@ -36,15 +44,27 @@ class Decoded:
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
-        """int64 [N]: positions in `buffer`, where all images are in it."""
+        """int64 [N]: where each image begins in `buffer`, if all images are in it."""
         return self.addresses - self.buffer.ctypes.data
 
 
 def decode_all(
     beton: Beton, threads: int, first_read: FirstRead, one_buffer: bool = False
 ) -> Decoded:
-    """Check every CRC-32 and decode every JPEG, on `threads` threads. Raises SampleError as
-    `first_read` does."""
+    """Check and decode all images of a beton.
+
+    Args:
+        beton: The stored images.
+        threads: Cores to be used.
+        first_read: Checks the samples, and says whether bad ones are skipped.
+        one_buffer: Copy raw samples, too, so that all images are in one buffer.
+
+    Returns:
+        The decoded images.
+
+    Raises:
+        SampleError: A sample cannot be read, and `first_read` does not skip bad ones.
+    """
     bad = np.zeros(len(beton), bool)
     bad[first_read.bad(np.arange(len(beton)))] = True
     addresses = beton.data.ctypes.data + beton.offsets
@@ -88,7 +108,18 @@ def _copy(pixels: Pixels, addresses: npt.NDArray[np.int64]) -> None:
 
 
 def decode_one(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
-    """One checked and decoded image, uint8 [H, W, 3], in memory of its own. Raises SampleError."""
+    """Check and decode one image.
+
+    Args:
+        beton: The stored images.
+        index: Its position in the beton.
+
+    Returns:
+        uint8 [H, W, 3] RGB, a copy.
+
+    Raises:
+        SampleError: The sample cannot be read.
+    """
     at = np.array([index])
     first_read = FirstRead(beton, "error")
     first_read.bad(at)

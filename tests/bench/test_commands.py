@@ -21,7 +21,7 @@ from slipform.bench.result.result import Row, read_result
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["loaders", "nowhere"], 1, "nowhere is no folder"),
+        (["loaders", "nowhere"], 1, "nowhere is not a folder"),
         (["loaders"], 2, "Missing argument"),
         (["loaders", "DATA", "--peers", "ffvc"], 1, 'there is no peer "ffvc"'),
         (["loaders", "DATA", "--input", "streeming"], 2, "give some of streaming, resident, small"),
@@ -36,8 +36,8 @@ from slipform.bench.result.result import Row, read_result
         ),
         (["train"], 2, "--data"),
         (["accuracy", "DATA", "--recipe", "shapes/dem"], 1, "shapes/demo"),
-        (["prep", "nowhere"], 1, "nowhere is no folder"),
-        (["tune", "nowhere"], 1, "nowhere is no folder"),
+        (["prep", "nowhere"], 1, "nowhere is not a folder"),
+        (["tune", "nowhere"], 1, "nowhere is not a folder"),
         (["compare", "a.json", "b.json"], 1, "a.json is no file"),
         (["report", "none.json"], 1, "none.json is no file"),
         (["bogus"], 2, "No such command"),

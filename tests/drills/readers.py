@@ -17,7 +17,7 @@ import torch
 from slipform.bench.result.result import read_result
 from slipform.models.state_files import read_state
 from slipform.pipelines import profile
-from slipform.pipelines.beton import crc32_path, read_crc32
+from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.manifest import FILE_NAME, read_manifest

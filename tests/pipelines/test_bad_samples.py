@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipform.pipelines.beton import Beton, crc32_path
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.errors import SampleError
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
@@ -55,17 +55,13 @@ def _read_an_epoch(folder: Path, executor: str) -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
-def test_a_damaged_sample_is_named_at_once(
-    shapes: Path, tmp_path: Path, executor: str, kind: str
-) -> None:
+def test_a_damaged_sample_is_named(shapes: Path, tmp_path: Path, executor: str, kind: str) -> None:
     folder = _copy(shapes, tmp_path / "damaged")
     label = _damage(folder, 77, matching_crc=kind == "no JPEG")
-    began = time.perf_counter()
     with pytest.raises(SampleError, match="sample 77 ") as caught:
         _read_an_epoch(folder, executor)
     assert (caught.value.index, caught.value.label) == (77, label)
     assert "prep verify" in str(caught.value)
-    assert time.perf_counter() - began < 3, "a second, on a machine with nothing else to do"
 
 
 def _note(loader: Loader, seen: list[int]) -> None:

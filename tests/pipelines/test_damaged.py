@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slipform.pipelines.beton import Beton, crc32_path, read_crc32
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import DatasetError, SampleError, SlipformError
 from slipform.pipelines.executors import NAMES
@@ -177,7 +178,7 @@ def test_labels_and_counts_must_fit_the_manifest(folders: ModuleType, tmp_path: 
     outside = json.loads((other / FILE_NAME).read_text())
     outside["splits"]["train"]["file"] = "../labels/train.beton"
     (other / FILE_NAME).write_text(json.dumps(outside))
-    with pytest.raises(DatasetError, match="no file in"):
+    with pytest.raises(DatasetError, match="not a file in"):
         _loader(other)
 
 

@@ -175,7 +175,7 @@ def test_errors_say_what_to_do(shapes: Path, shapes_raw: Path, tmp_path: Path) -
         open_loader(shapes, "residant")
     with pytest.raises(DatasetError, match="prep"):
         open_loader(tmp_path)
-    with pytest.raises(DatasetError, match="is no folder"):
+    with pytest.raises(DatasetError, match="is not a folder"):
         open_loader(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match='Did you mean "train"'):
         open_loader(shapes, split="trian")

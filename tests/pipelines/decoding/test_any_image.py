@@ -110,7 +110,7 @@ def test_int32_within_16_bits() -> None:
     )
     for beyond in (-1, 65_536):
         values[1, 1] = beyond
-        with pytest.raises(ValueError, match="agreed brightness"):
+        with pytest.raises(ValueError, match="value of white"):
             decode(saved(Image.fromarray(values), "TIFF"))
 
 
@@ -121,7 +121,7 @@ def test_floats_within_0_and_1() -> None:
     np.testing.assert_array_equal(image.pixels, np.rint(values.astype(np.float64) * 255))
     for beyond in (-0.01, 1.5, np.nan, np.inf):
         values[1, 1] = beyond
-        with pytest.raises(ValueError, match="agreed brightness"):
+        with pytest.raises(ValueError, match="value of white"):
             decode(saved(Image.fromarray(values), "TIFF"))
 
 
@@ -157,13 +157,13 @@ def test_a_small_jpeg_cannot_claim_a_large_image() -> None:
 
 def test_large_images_of_other_formats_are_refused_by_their_header() -> None:
     data = saved(Image.new("1", (10_000, MAX_PIXELS // 10_000 + 1)), "PNG")
-    with quiet_decoders(), pytest.raises(ValueError, match=r"that are read|exceeds limit"):
+    with quiet_decoders(), pytest.raises(ValueError, match=r"too large|exceeds limit"):
         decode(data)
 
 
 @pytest.mark.parametrize("kind", ["PCX", "ICO", "TGA", "PDF", "EPS", "SGI"])
 def test_formats_that_are_not_listed_are_not_opened(kind: str) -> None:
-    with pytest.raises(ValueError, match="no image of a kind that is read"):
+    with pytest.raises(ValueError, match="not an image of a supported format"):
         decode(saved(Image.fromarray(colors()), kind))
 
 

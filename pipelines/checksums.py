@@ -1,0 +1,81 @@
+"""The table of checksums beside a beton: one CRC-32 per sample, in a .npy file.
+
+In: the path of a beton. Out: the path of the table, and its values.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import open_regular
+
+__all__ = ["crc32_path", "read_crc32"]
+
+
+def crc32_path(beton: Path) -> Path:
+    """The path of the table of a beton.
+
+    Args:
+        beton: Path of the beton: train.beton.
+
+    Returns:
+        The path beside it: train.crc32.npy.
+    """
+    return beton.with_suffix(".crc32.npy")
+
+
+def _array(content: bytes) -> npt.NDArray[Any]:
+    """The array in a .npy file, whose header may be damaged or hostile."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read_header is None:
+        raise ValueError(f"version {version} of the format")
+    shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds objects")
+    return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+
+
+def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
+    """Read the table of a beton.
+
+    Args:
+        beton: Path of the beton.
+        num_samples: Its number of samples.
+
+    Returns:
+        uint32 [N], the CRC-32 (of zlib) of each sample. uint32 [0] if there is no table, as for
+        betons that ffcv wrote.
+
+    Raises:
+        DatasetError: The table is damaged, or has another length.
+    """
+    path = crc32_path(beton)
+    if not os.path.exists(path):
+        return np.zeros(0, np.uint32)
+    with open_regular(path, DatasetError) as file:
+        # The limit is above the size of any correct table.
+        if os.fstat(file.fileno()).st_size > 4 * num_samples + 4096:
+            raise DatasetError(f"{path} is too long for {num_samples} samples. Run prep again.")
+        content = file.read()
+    try:
+        values = _array(content)
+    except Exception as error:  # numpy parses the header as Python code, which may raise anything
+        raise DatasetError(f"{path} is damaged: {error}. Run prep again.") from error
+    if values.dtype != np.uint32 or values.shape != (num_samples,):
+        raise DatasetError(
+            f"{path} has {values.dtype} {values.shape}, expected uint32 ({num_samples},). Run prep"
+            " again."
+        )
+    return values
