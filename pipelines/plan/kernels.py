@@ -21,7 +21,7 @@ from slipform.pipelines.plan.philox import uniforms
 CROPS = {"center": 0, "random": 1, "random_resized": 2, "none": 3}
 FLIPS = {"none": 0, "horizontal": 1, "vertical": 2, "both": 3, "alternating": 4}
 _RANDOM, _RANDOM_RESIZED, _SQUEEZE = 1, 2, 3
-_GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
+GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
 
 
 class Numbers(NamedTuple):
@@ -252,10 +252,10 @@ def _color(numbers, gray, u0, u1, u2, u3, out):
         if gray:
             r0, r1, r2 = 1.0, 0.0, 0.0
         total, scale = r0 + r1 + r2, 1.0 / numbers.std[c]
-        out[c, 0] = gain * scale * (saturation * r0 + (1 - saturation) * total * _GRAY[0])
-        out[c, 1] = gain * scale * (saturation * r1 + (1 - saturation) * total * _GRAY[1])
-        out[c, 2] = gain * scale * (saturation * r2 + (1 - saturation) * total * _GRAY[2])
-        luma = _GRAY[0] + _GRAY[1] + _GRAY[2]
+        out[c, 0] = gain * scale * (saturation * r0 + (1 - saturation) * total * GRAY[0])
+        out[c, 1] = gain * scale * (saturation * r1 + (1 - saturation) * total * GRAY[1])
+        out[c, 2] = gain * scale * (saturation * r2 + (1 - saturation) * total * GRAY[2])
+        luma = GRAY[0] + GRAY[1] + GRAY[2]
         out[c, 3] = (
             shift * total * (saturation + (1 - saturation) * luma) - numbers.mean[c]
         ) * scale

@@ -121,7 +121,7 @@ def draw(
     erase = np.empty((n, 4), np.int32)
     kernels.draw(
         np.asarray(indices, np.int64), np.asarray(heights, np.int32), np.asarray(widths, np.int32),
-        np.uint64(seed), np.uint64(epoch), _numbers(spec), geometry, color, clip, erase,
+        np.uint64(seed), np.uint64(epoch), numbers_of(spec), geometry, color, clip, erase,
     )  # fmt: skip
     return Plan(
         geometry,
@@ -162,7 +162,12 @@ def draw_mix(
     return MixPlan(partner, 1.0 - (x1 - x0) * (y1 - y0) / size**2, (x0, y0, x1, y1))
 
 
-def _numbers(spec: Augmentation) -> kernels.Numbers:
+def numbers_of(spec: Augmentation) -> kernels.Numbers:
+    """A resolved spec as the kernels take it.
+
+    Args:
+        spec: With mean and std as numbers.
+    """
     assert not isinstance(spec.normalize, str)
     (mean, std), jitter = spec.normalize, spec.color_jitter
     return kernels.Numbers(

@@ -1,13 +1,13 @@
-"""Compiles the render kernel for GPUs that this machine need not have, and reports what came out.
+"""Compiles the Triton kernels for GPUs that this machine need not have, and reports what came out.
 
-In: specializations as JSON on the command line. Out: a JSON list on standard output: registers,
-spills, shared memory, instructions, and the loops among them. It needs only Triton (whose wheel
-holds ptxas, cuobjdump and nvdisasm), so another Triton than the locked one can run it, too.
+In: specializations as JSON on the command line; those of the drawing kernel have CROP and no size.
+Out: a JSON list on standard output: registers, spills, shared memory, instructions, and the loops
+among them. It needs only Triton (whose wheel holds ptxas, cuobjdump and nvdisasm), so another
+Triton than the locked one can run it, too.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -20,8 +20,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+# A Triton of another environment has no slipform.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from slipform.pipelines.plan import triton as draw_kernels
+from slipform.pipelines.rendering import triton as kernel
+
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
-KERNEL = Path(__file__).parents[2] / "pipelines/rendering/triton.py"
 POINTERS = {
     "pixels": "*u8",
     "offsets": "*i64",
@@ -38,11 +43,6 @@ def compiled(
 ) -> dict[str, Any]:
     """Registers, spilled bytes, shared bytes, instructions by name, and loops (each the names of
     its instructions)."""
-    spec = importlib.util.spec_from_file_location("kernel", KERNEL)
-    assert spec
-    assert spec.loader
-    kernel = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kernel)
     rows, columns = kernel.tile(size)
     constants = {
         "SIZE": size,
@@ -53,12 +53,39 @@ def compiled(
         "BX": columns,
     }
     types = {**POINTERS, "out": f"*{dtype}", **dict.fromkeys(constants, "constexpr")}
+    return _report(kernel.render, arch, types, constants, kernel.options(aligned))
+
+
+def drawn(arch: int, **switches: Any) -> dict[str, Any]:
+    """The same of the kernel that draws Plans."""
+    constants = {**switches, "BLOCK": draw_kernels.BLOCK}
+    types = {
+        **dict.fromkeys(("order", "position", "labels_of", "indices", "labels"), "*i64"),
+        "sizes": "*i32",
+        "numbers": "*fp64",
+        "floats": "*fp32",
+        "ints": "*i32",
+        "count": "i32",
+        "total": "i32",
+        "first": "i32",
+    }
+    types = {name: types[name] for name in draw_kernels.draw.arg_names if name in types}
+    types |= dict.fromkeys(constants, "constexpr")
+    return _report(draw_kernels.draw, arch, types, constants, draw_kernels.OPTIONS)
+
+
+def _report(
+    function: Any,
+    arch: int,
+    types: dict[str, str],
+    constants: dict[str, Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
     # The launcher tells the compiler that pointers are multiples of 16, as torch's are.
-    multiples = {(i,): [["tt.divisibility", 16]] for i in range(len(POINTERS) + 1)}
-    source = ASTSource(kernel.render, types, constexprs=constants, attrs=multiples)
-    binary = triton.compile(
-        source, target=GPUTarget("cuda", arch, 32), options=kernel.options(aligned)
-    )
+    pointers = [i for i, kind in enumerate(types.values()) if kind.startswith("*")]
+    multiples = {(i,): [["tt.divisibility", 16]] for i in pointers}
+    source = ASTSource(function, types, constexprs=constants, attrs=multiples)
+    binary = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
@@ -71,6 +98,7 @@ def compiled(
         "shared": binary.metadata.shared,
         "names": names,
         "loops": loops,
+        "fused": len(re.findall(r"\bfma\.rn\.f64\b", binary.asm["ptx"])),
     }
 
 
@@ -96,4 +124,6 @@ def _read(code: str) -> tuple[list[str], list[list[str]]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps([compiled(**each) for each in json.loads(sys.argv[1])]))  # noqa: T201
+    cases = json.loads(sys.argv[1])
+    reports = [(drawn if "CROP" in case else compiled)(**case) for case in cases]
+    print(json.dumps(reports))  # noqa: T201

@@ -1,5 +1,5 @@
-"""The kernel compiled for an A100 and an H100 without either: it compiles without a warning, fits
-into the registers, spills nothing, and needs no more instructions than counted here."""
+"""The kernels compiled for an A100 and an H100 without either: they compile without a warning, fit
+into the registers, spill nothing, and need no more instructions than counted here."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ OLDER_LIMITS = {True: (80, 30), False: (120, 42)}
 
 
 def _compile(cases: list[tuple[Any, ...]], python: str = sys.executable) -> list[dict[str, Any]]:
+    return _reports([dict(zip(KEYS, case, strict=True)) for case in cases], python)
+
+
+def _reports(cases: list[dict[str, Any]], python: str = sys.executable) -> list[dict[str, Any]]:
     """`compiled.py` in a process of its own, every warning an error: the launcher's options matter
     there."""
     script = Path(__file__).with_name("compiled.py")
-    arguments = json.dumps([dict(zip(KEYS, case, strict=True)) for case in cases])
+    arguments = json.dumps(cases)
     command = [python, "-W", "error", str(script), arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -79,6 +83,43 @@ def test_two_kernels_fit() -> None:
         _check(case, found)
 
 
+SWITCHES = ("CROP", "FLIP", "WARP", "CORNERS", "JITTER", "ERASE")
+EXACT_DRAW = {"arch": 90, **dict(zip(SWITCHES, (1, 4, False, False, False, False), strict=True))}
+DRAWS = [
+    {"arch": arch, **dict(zip(SWITCHES, switches, strict=True))}
+    for arch in (80, 90)
+    for switches in (
+        (0, 0, False, False, False, False),
+        (2, 1, False, False, True, True),
+        (3, 3, True, True, False, False),
+        (2, 4, True, True, True, True),
+    )
+]
+
+
+def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
+    assert found["registers"] <= 128
+    assert found["shared"] == 0
+    # CUDA's sin and cos keep words of 2 / pi there, for angles that do not occur.
+    turns = case["WARP"] or case["JITTER"]
+    assert found["stack"] <= (48 if turns else 0)
+    local = [name for name in found["names"] if name.startswith(("LDL", "STL"))]
+    assert turns or not local
+
+
+def test_a_drawing_kernel_fits_and_fuses_nothing() -> None:
+    """A fused product and sum is rounded once and not twice: another Plan than on CPU cores."""
+    (found,) = _reports([EXACT_DRAW])
+    _check_draw(EXACT_DRAW, found)
+    assert found["fused"] == 0
+
+
+@pytest.mark.slow
+def test_every_drawing_kernel_fits() -> None:
+    for case, found in zip(DRAWS, _reports(DRAWS), strict=True):
+        _check_draw(case, found)
+
+
 @pytest.mark.slow
 def test_every_kernel_fits() -> None:
     for case, found in zip(ALL, _compile(ALL), strict=True):
@@ -96,3 +137,5 @@ def test_an_older_triton_compiles_them(tmp_path: Path) -> None:
         pytest.skip(f"Triton 3.6 cannot be installed here: {done.stderr.strip()[-200:]}")
     for case, found in zip(ALL, _compile(ALL, str(python)), strict=True):
         _check(case, found, OLDER_LIMITS)
+    for draw, found in zip(DRAWS, _reports(DRAWS, str(python)), strict=True):
+        _check_draw(draw, found)

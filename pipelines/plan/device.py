@@ -1,0 +1,149 @@
+"""The Plan of each batch drawn on the device: `DevicePlan`.
+
+In: an Augmentation, the sizes and labels of all stored images, the order of each epoch, a position.
+Out: the next batch's indices, labels and Plan in the device's memory. The host gives the order of
+an epoch once and then only launches kernels; `slipform.pipelines.plan.triton` has them. They also
+run on a CPU, slowly, where TRITON_INTERPRET is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.kernels import GRAY
+from slipform.pipelines.plan.plan import numbers_of
+from slipform.pipelines.upload import upload
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+
+class DevicePlan:
+    """Draws one batch after another.
+
+    Args:
+        spec: Resolved. MixUp and CutMix are the batch's and are not drawn here.
+        heights, widths: int32 [M], of all stored images.
+        labels: int64 [M]; -100 where an image cannot be read.
+        seed: Of all random numbers.
+        batch_size: Images per batch and process.
+        rank, world_size: This process and their number.
+        device: Where the Plan is drawn.
+
+    Attributes:
+        indices, labels: int64 [batch_size], of the batch drawn last.
+        floats: float32 [batch_size, 21], its geometry and color.
+        ints: int32 [batch_size, 10], its clip, its erased box, its reduced size.
+
+    They are overwritten by the next `draw`, on the stream that is current there.
+    """
+
+    def __init__(
+        self,
+        spec: Augmentation,
+        heights: Int32,
+        widths: Int32,
+        labels: Int64,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device,
+    ) -> None:
+        self._device, self._batch, self._total = device, batch_size, len(heights)
+        self._first, self._global_batch = rank * batch_size, world_size * batch_size
+        self._switches = switches(spec)
+        self._numbers = upload(table(spec), device)
+        self._sizes = upload(np.stack([heights, widths], axis=1), device)
+        self._labels_of = upload(np.array(labels, np.int64), device)
+        words = np.array([0, 0, np.array(seed, np.uint64).astype(np.int64)], np.int64)
+        self._position = upload(words, device)
+        self._order = torch.zeros((2, self._total), dtype=torch.int64, device=device)
+        self.indices = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        self.labels = torch.zeros_like(self.indices)
+        self.floats = torch.zeros((batch_size, 21), dtype=torch.float32, device=device)
+        self.ints = torch.zeros((batch_size, 10), dtype=torch.int32, device=device)
+
+    def set_order(self, epoch: int, samples: Int64) -> None:
+        """Give the order of an epoch, in place of that of the epoch two before.
+
+        Args:
+            epoch: From 0.
+            samples: int64 [M], the global order.
+        """
+        self._order[epoch % 2].copy_(upload(samples, self._device), non_blocking=True)
+
+    def go_to(self, epoch: int, seen: int) -> None:
+        """Draw the batch after `seen` samples of `epoch` next. The order of this epoch and, before
+        its last batch is drawn, of the next one must have been given."""
+        at = upload(np.array([epoch, seen], np.int64), self._device)
+        self._position[:2].copy_(at, non_blocking=True)
+
+    def draw(self) -> None:
+        """Enqueue the drawing of the next batch and move on; the host does not wait."""
+        from slipform.pipelines.plan import triton as kernels
+
+        kernels.draw[(-(-self._batch // kernels.BLOCK),)](
+            self._order,
+            self._position,
+            self._sizes,
+            self._labels_of,
+            self._numbers,
+            self.indices,
+            self.labels,
+            self.floats,
+            self.ints,
+            self._batch,
+            self._total,
+            self._first,
+            **self._switches,
+            BLOCK=kernels.BLOCK,
+            **kernels.OPTIONS,
+        )
+        kernels.advance[(1,)](self._position, self._total, self._global_batch, **kernels.OPTIONS)
+
+
+def table(spec: Augmentation) -> npt.NDArray[np.float64]:
+    """The numbers of a resolved spec in the order in which the kernels read them, float64 [48]."""
+    n = numbers_of(spec)
+    size = n.image_size
+    factors = []
+    for strength in (n.brightness, n.contrast, n.saturation):
+        low = max(0.0, 1.0 - strength)
+        factors += [low, 1.0 + strength - low]
+    values = [
+        *(size, n.resize, n.padding),  # 0
+        *(n.scale[0], n.scale[1] - n.scale[0]),  # 3
+        *(math.log(n.ratio[0]), math.log(n.ratio[1]) - math.log(n.ratio[0]), *n.ratio),  # 5
+        n.flip_probability,  # 9
+        *(n.rotation, n.shear, n.translate[0], n.translate[1]),  # 10
+        *(n.zoom[0], n.zoom[1] - n.zoom[0], math.pi / 180),  # 14
+        # 17; a probability of 0 where there is no perspective
+        *(n.perspective_probability * (n.perspective > 0), int(n.perspective * (size // 2)) + 1),
+        *(n.grayscale, *factors, n.hue, 2 * math.pi, math.sqrt(3.0)),  # 19
+        *(*GRAY, GRAY[0] + GRAY[1] + GRAY[2]),  # 29
+        *(*n.mean, *(1.0 / s for s in n.std)),  # 33
+        *(n.erase, math.log(0.3), math.log(3.3) - math.log(0.3)),  # 39
+    ]
+    return np.array(values + [0.0] * (48 - len(values)), np.float64)
+
+
+def switches(spec: Augmentation) -> dict[str, Any]:
+    """What the kernel is compiled for: the parts that a spec needs."""
+    n = numbers_of(spec)
+    jitter = any((n.brightness, n.contrast, n.saturation, n.hue, n.grayscale))
+    return {
+        "CROP": n.crop,
+        "FLIP": n.flip,
+        "WARP": n.warp,
+        "CORNERS": n.black_corners,
+        "JITTER": jitter,
+        "ERASE": n.erase > 0,
+    }

@@ -1,0 +1,30 @@
+"""Random numbers of `slipform.pipelines.plan.philox` in a Triton kernel, and rounding to integers.
+
+In: seed, epoch, samples, the number of a draw. Out: the same float64 numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def uniforms(seed, epoch, index, number):
+    """Four float64 in (0, 1): number `number` of each sample."""
+    low, high = (index & 0xFFFFFFFF).to(tl.uint32), (index >> 32).to(tl.uint32)
+    counter = (index * 0 + number).to(tl.uint32)
+    a, b, c, d = tl.philox(seed, counter, low, (index * 0 + epoch).to(tl.uint32), high)
+    unit = 2.0**-32
+    return (
+        (a.to(tl.float64) + 0.5) * unit,
+        (b.to(tl.float64) + 0.5) * unit,
+        (c.to(tl.float64) + 0.5) * unit,
+        (d.to(tl.float64) + 0.5) * unit,
+    )
+
+
+@triton.jit
+def rint(x):
+    """Rounded to an integer, halves to the even one, for |x| < 2**51."""
+    return (x + 6755399441055744.0) - 6755399441055744.0  # 1.5 * 2**52

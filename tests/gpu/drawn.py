@@ -1,0 +1,79 @@
+"""Draws Plans as on a GPU, by Triton's interpreter, beside the Plans drawn on CPU cores.
+
+In: a folder for results, the number of samples, and the cases as JSON {name: Augmentation's
+arguments}. Out: per case an .npz with the arrays of both, `host_...` and `device_...`, of one batch
+in each of two epochs. A process of its own, as TRITON_INTERPRET is read at import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import torch
+
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.device import DevicePlan
+from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.taps import reduced_sizes
+
+SEED = 2**63 + 12345678901  # all 64 bits of the key matter
+LAST_EPOCH = 7
+
+
+def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
+    """Indices, labels, floats [N, 21], ints [N, 10] of both, N = 2 * count."""
+    jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
+    spec = Augmentation(normalize="imagenet", color_jitter=jitter, **options).resolved([], [])  # type: ignore[arg-type]
+    total = 2 * count + 1
+    heights, widths = np.random.default_rng(1).integers(1, 600, (2, total)).astype(np.int32)
+    labels = np.arange(total) % 10
+    order = EpochOrder(total, count, SEED, rank=1, world_size=2)
+    plan = DevicePlan(
+        spec,
+        heights,
+        widths,
+        labels,
+        seed=SEED,
+        batch_size=count,
+        rank=1,
+        world_size=2,
+        device=torch.device("cpu"),
+    )
+    for epoch in (LAST_EPOCH - 1, LAST_EPOCH):
+        plan.set_order(epoch, order.samples(epoch))
+    plan.go_to(LAST_EPOCH - 1, 0)
+    found: dict[str, list[np.ndarray]] = {}
+    for epoch in (LAST_EPOCH - 1, LAST_EPOCH):
+        plan.draw()
+        indices = order.batch(epoch, 0)
+        sides = heights[indices], widths[indices]
+        host = draw(spec, indices, *sides, SEED, epoch)
+        ints = np.zeros((count, 10), np.int32)
+        ints[:, :4] = host.clip
+        if host.erase is not None:
+            ints[:, 4:8] = host.erase
+        if not host.axis_aligned:
+            ints[:, 8:] = reduced_sizes(host.geometry, spec.image_size, *sides)
+        floats = np.concatenate([host.geometry.reshape(count, 9), host.color.reshape(count, 12)], 1)
+        for name, on_host, on_device in (
+            ("indices", indices, plan.indices),
+            ("labels", labels[indices], plan.labels),
+            ("floats", floats, plan.floats),
+            ("ints", ints, plan.ints),
+        ):
+            found.setdefault(f"host_{name}", []).append(on_host)
+            found.setdefault(f"device_{name}", []).append(on_device.numpy().copy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name, options in json.loads(sys.argv[3]).items():
+        np.savez(Path(sys.argv[1]) / f"{name}.npz", **both(options, int(sys.argv[2])))
