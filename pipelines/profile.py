@@ -16,6 +16,8 @@ from slipform.pipelines.machine import cache_folder, device_name, num_cores
 
 VERSION = 1
 _MOST_BYTES = 16 << 20
+_WORDS = {"precision": ("fp32", "bf16", "fp16"), "compile": ("on", "off", "graphs")}
+_TEXTS = ("executor", "date")
 
 
 def profile_path() -> Path:
@@ -57,7 +59,10 @@ def _fits(name: str, value: Any) -> bool:
     """Wrong types and absurd numbers of a damaged file are as good as no finding."""
     if name in ("threads", "prefetch"):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
-    return name != "executor" or isinstance(value, str)
+    if name == "channels_last":
+        return isinstance(value, bool)
+    allowed = _WORDS.get(name)
+    return value in allowed if allowed else name not in _TEXTS or isinstance(value, str)
 
 
 def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:

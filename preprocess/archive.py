@@ -40,6 +40,8 @@ _ARCHIVES_FAULT = {
 
 # What a name or a pax header may take; longer ones are read into memory at once.
 _HEADER_BYTES = 1 << 20
+# More files than any dataset has: ImageNet-21k has 14 million.
+_MOST_FILES = 20_000_000
 _PREFIX = "slipform-prep-"
 
 
@@ -152,13 +154,16 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         if tar := _opened_tar(archive):
             with tar:
-                for member in tar:
+                for number, member in enumerate(tar, 1):
+                    _check_count(number)
+                    tar.members.clear()  # type: ignore[attr-defined]  # else all stay in memory
                     if member.isreg():
                         _write(tar.extractfile(member), member.size, member.name, folder, archive)
                     elif not member.isdir():
                         raise _Hostile(f"it holds a link or device, {member.name}")
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
+                _check_count(len(zipped.infolist()))
                 for info in zipped.infolist():
                     if not info.is_dir():
                         _write(zipped.open(info), info.file_size, info.filename, folder, archive)
@@ -184,6 +189,11 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DatasetError(
             f"{archive} is damaged: {printable(str(error))}. Download it again."
         ) from None
+
+
+def _check_count(number: int) -> None:
+    if number > _MOST_FILES:
+        raise _Hostile(f"it holds more than {_MOST_FILES:,} files")
 
 
 def _opened_tar(archive: Path) -> tarfile.TarFile | None:

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from slipform.bench.peers import Peer, load_peer
-from slipform.bench.race.measure import fastest, rounds_needed
 from slipform.bench.race.race import Effort, synchronize, timed
 from slipform.bench.race.worker import CallFailed, NotPossible, Worker, isolated
 from slipform.bench.result.result import Settings, Status
 from slipform.bench.work import Work
 from slipform.pipelines.machine import peak_memory, reset_peak, resident_now
+from slipform.pipelines.measure import fastest, rounds_needed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,7 +216,7 @@ def chosen_settings(candidates: list[Settings], rates: list[list[float]]) -> tup
 
     Returns:
         The usual settings, unless others are faster beyond the noise of the search (see
-        `slipform.bench.race.measure.fastest`) and by more than SEARCH_MARGIN.
+        `slipform.pipelines.measure.fastest`) and by more than SEARCH_MARGIN.
     """
     chosen = fastest(rates, SEARCH_MARGIN)
     named = [" ".join(f"{name}={value}" for name, value in one.items()) for one in candidates]

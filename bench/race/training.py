@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
 MODELS = (*BACKBONES, "tiny", "cnn")
 SMALL_MODELS = ("tiny", "cnn", "fast")
+_LONG_RUN_EPOCHS = 10_000
 _RATES = ("step", "loader", "end_to_end", "torch")
 
 
@@ -43,6 +44,7 @@ class Point:
         batch_size: Images in each batch.
         precision: As in the [train] section of a recipe.
         compile: As in the [train] section of a recipe.
+        layout: "auto", "last" or "first": train.channels_last.
         executor: As in the [data] section of a recipe.
         device: "cpu" or "cuda".
         cores: How many cores the process may use.
@@ -54,6 +56,7 @@ class Point:
     batch_size: int
     precision: str = "auto"
     compile: str = "auto"
+    layout: str = "auto"
     executor: str = "auto"
     device: str = "cpu"
     cores: int = 1
@@ -93,8 +96,34 @@ def run_config(point: Point, work: Work) -> Any:
             batch_size=point.batch_size,
             precision=point.precision,  # type: ignore[arg-type]
             compile=point.compile,  # type: ignore[arg-type]
+            channels_last="auto" if point.layout == "auto" else point.layout == "last",
         ),
     )
+
+
+def decided(point: Point, seconds: float) -> Point:
+    """The point with what `train` would make of "auto" in a long run.
+
+    Args:
+        point: The condition.
+        seconds: train.auto_seconds.
+
+    Returns:
+        The point without "auto" in precision, compile and layout.
+    """
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.machine.device import set_up
+    from slipform.train.machine.distributed import join
+    from slipform.train.run.measure import decide
+
+    with join(point.device) as process:
+        config = run_config(point, _work(point, str(process.device), "float32"))
+        config = config.replace("train.epochs", _LONG_RUN_EPOCHS)
+        config = config.replace("train.auto_seconds", seconds)
+        set_up(config.train, process.device)
+        train = decide(config, read_manifest(Path(point.data)), process).config.train
+    layout = "last" if train.channels_last else "first"
+    return replace(point, precision=train.precision, compile=train.compile, layout=layout)
 
 
 def measure_point(point: Point, effort: Effort) -> Outcome:
@@ -171,6 +200,7 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         settings: Settings = {
             "executor": loader.executor_name,
             "precision": dtype,
+            "channels_last": config.train.channels_last is not False,
             "compiled": state.functions.compiled,
             "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
             "torch_threads": torch.get_num_threads(),

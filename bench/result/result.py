@@ -28,7 +28,7 @@ class _Strict(BaseModel):
 
 class Estimate(_Strict):
     """The median of `repeats` measurements and its interval (see
-    slipform.bench.race.measure.interval: 95 % from six repeats on)."""
+    slipform.pipelines.measure.interval: 95 % from six repeats on)."""
 
     median: float
     low: float

@@ -113,6 +113,9 @@ LAYOUT = Layout(
     help="Some of auto, on, off, graphs.",
 )
 @click.option(
+    "--layout", default="auto", show_default=True, help="Channels: some of auto, last, first."
+)
+@click.option(
     "--executor",
     "--loader",
     "executor",
@@ -132,6 +135,7 @@ def command(
     batch_sizes: str | None,
     precision: str,
     compiling: str,
+    layout: str,
     executor: str,
     device: str,
     no_peer: bool,
@@ -150,9 +154,10 @@ def command(
     from slipform.bench.work import is_small
     from slipform.models.registry import ModelConfig, find
 
-    precisions, compiles = precision.split(","), compiling.split(",")
+    precisions, compiles, layouts = precision.split(","), compiling.split(","), layout.split(",")
     check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
     check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
+    check_names("--layout", layouts, ("auto", "last", "first"))
     check_names("--executor", [executor], ("auto", "dali", "host", "resident"))
     device = device_name(device)
     sizes = numbers(
@@ -169,33 +174,46 @@ def command(
         find(ModelConfig(name=name))
     environment = stamp()
     points = [
-        Point(str(data), name, size, number, mode, executor, device, environment.cores, not no_peer)
+        Point(
+            str(data),
+            name,
+            size,
+            number,
+            mode,
+            where,
+            executor,
+            device,
+            environment.cores,
+            not no_peer,
+        )
         for data in folders
         for name in names[data]
         for size in sizes
         for number in precisions
         for mode in compiles
+        for where in layouts
     ]
     effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
     if quick:
         effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
-    rows = run(points, effort)
+    rows = run(points, effort, auto_seconds=6 if quick else 30)
     finish("train", rows, out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 
 
-def run(points: list[Point], effort: Effort) -> list[Row]:
+def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[Row]:
     """Measure every point in a process of its own.
 
     Args:
         points: The conditions.
         effort: Rounds, span and warm-up.
+        auto_seconds: For deciding what "auto" means at a point; see `train.auto_seconds`.
 
     Returns:
         One row for each point; what went wrong in its process is in the row.
     """
-    from slipform.bench.race.training import measure_point
+    from slipform.bench.race.training import decided, measure_point
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.pipelines.manifest import read_manifest
 
@@ -214,7 +232,11 @@ def run(points: list[Point], effort: Effort) -> list[Row]:
             "loader": point.executor,
             "device": point.device,
         }
+        if point.layout != "auto":
+            case["layout"] = point.layout
         try:
+            if "auto" in (point.precision, point.compile, point.layout):
+                point = isolated(decided, point, auto_seconds)
             outcome = isolated(measure_point, point, effort)
         except CallFailed as failure:
             say(f"  {failure.status}: {failure.note}")

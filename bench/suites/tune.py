@@ -5,7 +5,7 @@ settings in the profile file.
 
 One choice after the other is varied and the best so far kept: executor, threads, queue. Within a
 choice all values race in processes of their own, and a value replaces the usual one only where it
-is faster beyond the noise of the race (slipform.bench.race.measure.fastest): a tie keeps what is
+is faster beyond the noise of the race (slipform.pipelines.measure.fastest): a tie keeps what is
 usual.
 """
 
@@ -57,6 +57,13 @@ LAYOUT = Layout(
     type=click.Path(path_type=Path),
     help="The profile file. [~/.cache/slipform/tune.json]",
 )
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    help="Also decide on precision, memory format and compilation for the net of this recipe. May"
+    " be repeated.",
+)
 @dtype_option
 @device_option
 @quick_option
@@ -65,6 +72,7 @@ def command(
     data: Path,
     seconds: int,
     profile: Path | None,
+    recipes: tuple[str, ...],
     dtype: str,
     device: str,
     quick: bool,
@@ -74,7 +82,7 @@ def command(
     executor = "auto".
 
     \b
-    Example: bench tune data/caltech101
+    Example: bench tune data/caltech101 --recipe caltech101/resnet18
     """
     from slipform.bench.race.race import Effort
     from slipform.bench.result.environment import stamp
@@ -89,7 +97,8 @@ def command(
     if quick:
         effort = replace(effort, seconds=0.25, warmup_seconds=0.1, min_batches=4)
     best, rows = tune(work, seconds, effort)
-    finish("tune", rows, out, environment)
+    steps = [row for name in recipes for row in tune_steps(data, name, device_name(device))]
+    finish("tune", [*rows, *steps], out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no setting could be measured, so no profile was written")
     path = profile or profile_path()
@@ -97,6 +106,44 @@ def command(
     write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
     chosen = ", ".join(f"{name} = {value}" for name, value in best.items())
     click.echo(f"best: {chosen}; written to {path}")
+
+
+def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
+    """Measure all ways of doing the steps of a recipe's net, compilation among them.
+
+    The decision goes to the machine's profile, where `train` finds it.
+
+    Args:
+        data: The dataset folder.
+        recipe: A recipe's name or path; the runs of its sweep are not looked at.
+        device: As `train --device` takes it.
+
+    Returns:
+        A row for each way.
+    """
+    from slipform.bench.race.measure import estimate, ratio
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.config.recipe import load_recipe
+    from slipform.train.config.resolve import resolve
+    from slipform.train.machine.device import set_up
+    from slipform.train.machine.distributed import join
+    from slipform.train.run.measure import decide
+
+    manifest = read_manifest(data)
+    config = resolve(load_recipe(recipe), manifest=manifest)
+    with join(device) as process:
+        set_up(config.train, process.device)
+        decision = decide(config, manifest, process, thorough=True)
+    say(f"{recipe}: {decision.reason}")
+    usual = next(iter(decision.rates.values()), [])
+    rows = []
+    for name, rates in decision.rates.items():
+        figures = {"images_per_second": estimate(rates)}
+        if rates is not usual:
+            figures["gain_ratio"] = ratio(rates, usual[: len(rates)])
+        case: Settings = {"data": manifest.dataset, "choice": f"step of {recipe}", "value": name}
+        rows.append(Row(suite="tune", case=case, figures=figures))
+    return rows
 
 
 def choices(work: Work) -> dict[str, list[Any]]:
@@ -152,9 +199,9 @@ def _race(
     """Race all values of one choice; returns their rows and the settings to go on with."""
     from slipform.bench.peers import OURS
     from slipform.bench.race.contestant import Contestant
-    from slipform.bench.race.measure import fastest, rounds_needed
     from slipform.bench.race.race import race
     from slipform.pipelines.manifest import read_manifest
+    from slipform.pipelines.measure import fastest, rounds_needed
 
     names = [f"{choice} = {settings[choice]}" for settings in tried]
     with ExitStack() as stack:

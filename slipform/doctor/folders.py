@@ -11,6 +11,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from slipform.doctor.finding import GIB, Finding, State, gib
 from slipform.pipelines.errors import printable
@@ -39,13 +40,22 @@ def folders() -> Iterator[Finding]:
     try:
         if profiles.exists():
             with open_regular(profiles) as file:
-                names = sorted(map(printable, json.loads(file.read())["profiles"].keys()))
+                found = json.loads(file.read())["profiles"]
+            names = sorted(printable(f"{key}: {_settings(value)}") for key, value in found.items())
     except (AttributeError, OSError, ValueError, KeyError, TypeError, RecursionError):
         text = f"{profiles} is damaged: it is ignored"
         yield Finding("Folders", "tune profiles", text, [], "optional", f"rm {profiles}")
         return
-    text = "; ".join(names) if names else "none; `bench tune DATA` finds the quickest settings"
+    text = "\n".join(names) if names else "none; `bench tune DATA` finds the quickest settings"
     yield Finding("Folders", "tune profiles", text, names)
+
+
+def _settings(found: dict[str, Any]) -> str:
+    """What a profile decided, without the figures."""
+    plain = (bool, int, str)
+    return ", ".join(
+        f"{name} = {value}" for name, value in found.items() if isinstance(value, plain)
+    )
 
 
 def _cache(cache: Path) -> Finding:

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess import archive
 from slipform.preprocess.archive import unpack, unpacked
 from slipform.preprocess.idx import read_idx
 from slipform.preprocess.pickles import read_pickle
@@ -115,6 +118,46 @@ def test_sparse_tars_are_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError, match="sparse"):
         unpack(tmp_path / "x.tar", tmp_path / "in")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_more_files_than_a_dataset_has(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_MOST_FILES", 9)
+    for count in (9, 10):
+        path, folder = tmp_path / f"{count}.{kind}", tmp_path / f"{count}"
+        folder.mkdir()
+        if kind == "tar":
+            with tarfile.open(path, "w") as tar:
+                for k in range(count):
+                    tar.addfile(tarfile.TarInfo(f"{k}.txt"), io.BytesIO())
+        else:
+            with zipfile.ZipFile(path, "w") as zipped:
+                for k in range(count):
+                    zipped.writestr(f"{k}.txt", b"")
+        if count == 9:
+            unpack(path, folder)
+            assert len(os.listdir(folder)) == 9
+        else:
+            with pytest.raises(DatasetError, match="more than 9 files"):
+                unpack(path, folder)
+
+
+def test_the_members_of_a_tar_are_not_kept(tmp_path: Path) -> None:
+    """100,000 members would take 100 MB."""
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        info = tarfile.TarInfo("folder")
+        info.type = tarfile.DIRTYPE
+        for _ in range(100_000):
+            tar.fileobj.write(info.tobuf())  # type: ignore[union-attr]
+    (tmp_path / "in").mkdir()
+    tracemalloc.start()
+    try:
+        unpack(tmp_path / "x.tar", tmp_path / "in")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_gzip_that_unpacks_to_gigabytes(tmp_path: Path) -> None:

@@ -177,10 +177,14 @@ class TrainConfig(Section):
         accumulate: Batches per step of the optimizer.
         clip_norm: Largest norm of a step's gradients; 0: any.
         ema: Decay of averaged weights, which are evaluated and kept; 0: none.
-        precision: Number format of the forward and backward pass.
+        precision: Number format of the forward and backward pass. "auto": the fastest in a few
+            steps of this net, see auto_seconds.
         compile: torch.compile; "graphs": into CUDA graphs, for nets so small that launching their
-            kernels takes the time.
-        channels_last: Memory format of images and convolutions.
+            kernels takes the time. "auto": on a GPU, or what `bench tune` found.
+        channels_last: Memory format of images and convolutions. "auto": the faster one in a few
+            steps.
+        auto_seconds: Most seconds to spend on these steps, which also take no more than 2 % of the
+            run's time; 0: none, "auto" is then float32 on a CPU, bfloat16 on a GPU that has it.
         tf32: Matrix products of float32 on GPUs that have TF32.
         deterministic: The same bits in each run, on the same machine; slower.
         sync_batch_norm: BatchNorm over the batches of all processes, so that N train as one.
@@ -205,7 +209,8 @@ class TrainConfig(Section):
     ema: float = Field(default=0.0, ge=0, lt=1)
     precision: Precision = "auto"
     compile: Compile = "auto"
-    channels_last: bool = True
+    channels_last: bool | Literal["auto"] = "auto"
+    auto_seconds: float = Field(default=30.0, ge=0)
     tf32: bool = True
     deterministic: bool = False
     sync_batch_norm: bool = True

@@ -71,7 +71,7 @@ class Classifier:
     ) -> None:
         self.device = pick_device(device, 0)
         model = model.to(self.device).eval().requires_grad_(False)
-        if config.train.channels_last:
+        if config.train.channels_last is not False:
             model = model.to(memory_format=torch.channels_last)
         self.model = model
         self.config, self.manifest, self.folder = config, manifest, folder

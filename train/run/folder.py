@@ -6,6 +6,7 @@ In: a path. Out: the folder made and locked, or a clear word why not; `config.to
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -63,6 +64,7 @@ def prepare(
     held: ExitStack,
     config: RunConfig,
     manifest: Manifest,
+    note: str = "",
     *,
     is_locked: bool,
     resume: bool,
@@ -77,6 +79,8 @@ def prepare(
         held: Holds the lock of a folder that is new.
         config: The run's settings.
         manifest: Its dataset.
+        note: Why "auto" became what it is: a comment in config.toml, which stays when a run is
+            resumed.
         is_locked: What `check` returned. Without the lock the folder is checked again under it:
             another train may have begun, and ended, there since.
         resume: What is in the folder stays; else what a run writes is removed.
@@ -92,7 +96,16 @@ def prepare(
     if not resume:
         _clear(run)
     write_manifest(run, manifest)
-    write_whole(run / CONFIG, to_toml(config))
+    comment = f"# auto: {note}\n" if note else _comment(run / CONFIG)
+    write_whole(run / CONFIG, comment + to_toml(config))
+
+
+def _comment(path: Path) -> str:
+    """The comment that begins a configuration, "" where there is none."""
+    if not path.exists():
+        return ""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _lock(run: Path, held: ExitStack) -> None:

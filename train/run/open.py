@@ -19,7 +19,7 @@ from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
-from slipform.train.machine.device import set_up
+from slipform.train.machine.device import has_bfloat16, set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.records import read_summary
 from slipform.train.run import best, checkpoint, folder
@@ -148,6 +148,7 @@ def _open(
     config = config.replace("data.folder", str(data.resolve()))
     messages: list[str] = []
     config = _with_batch_size(config, manifest, process, messages)
+    config, note = _decided(config, manifest, process, messages, resume=resume)
     is_locked = False
     if process.is_main:
         is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
@@ -190,8 +191,9 @@ def _open(
 
     if process.is_main:
         folder.prepare(
-            out, held, config, manifest, is_locked=is_locked, resume=resume, overwrite=overwrite
-        )
+            out, held, config, manifest, note,
+            is_locked=is_locked, resume=resume, overwrite=overwrite,
+        )  # fmt: skip
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
     )
@@ -253,6 +255,28 @@ def _with_batch_size(
     )
     messages.append(f"train.batch_size = auto: {found.images} images ({found.reason})")
     return config.replace("train.batch_size", found.images)
+
+
+def _decided(
+    config: RunConfig, manifest: Manifest, process: Process, messages: list[str], *, resume: bool
+) -> tuple[RunConfig, str]:
+    """The configuration without "auto", and why, for a message and for config.toml.
+
+    A resumed run has no "auto" left. Only version 0.1 left it in config.toml; it took bfloat16
+    wherever torch has kernels for it.
+    """
+    if resume:
+        if config.train.precision == "auto" and has_bfloat16(process.device):
+            config = config.replace("train.precision", "bf16")
+        return config, ""
+    from slipform.train.run.measure import decide
+
+    decision = process.broadcast_object(
+        decide(config, manifest, process) if process.is_main else None
+    )
+    if decision.reason:
+        messages.append(f"auto: {decision.reason}")
+    return decision.config, decision.reason
 
 
 def _headline(

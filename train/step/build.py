@@ -68,7 +68,7 @@ def build_state(
     if config.train.deterministic and process.device.type == "cuda":
         check_deterministic(model, config.augment.image_size)
     model = model.to(process.device)
-    if config.train.channels_last:
+    if config.train.channels_last is not False:
         model = model.to(memory_format=torch.channels_last)
     init_from_images: Any = getattr(model, "init_from_images", None)
     if first_images and init_from_images:
@@ -137,6 +137,8 @@ def make_functions(
         evaluate = (
             forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
         )
+    if config.train.channels_last is False:
+        forward, evaluate = _channels_first(forward), _channels_first(evaluate)
     return StepFunctions(
         forward=forward,
         evaluate=evaluate,
@@ -150,6 +152,11 @@ def make_functions(
         compiled=mode is not None,
         **({"no_sync": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
+
+
+def _channels_first(forward: Forward) -> Forward:
+    """Loaders give images with the channels last: convolutions would keep that format."""
+    return lambda images: forward(images.contiguous())
 
 
 def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:

@@ -1,4 +1,4 @@
-"""The statistics against scipy and numpy, and the rule by which a search chooses."""
+"""The interval of a median against scipy, and the rule by which a search chooses."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
-from slipform.bench.race.measure import estimate, fastest, interval, ratio, rounds_needed
+from slipform.pipelines.measure import fastest, interval, rounds_needed
 
 values_of_a_run = st.lists(st.floats(1e-3, 1e6), min_size=6, max_size=60, unique=True)
 
@@ -15,14 +15,6 @@ values_of_a_run = st.lists(st.floats(1e-3, 1e6), min_size=6, max_size=60, unique
 def test_the_interval_is_scipys(values: list[float]) -> None:
     reference = quantile_test(values, q=0.0, p=0.5).confidence_interval(confidence_level=0.95)
     assert interval(values) == pytest.approx((reference.low, reference.high))
-
-
-@given(values_of_a_run)
-def test_the_median_is_numpys_and_lies_inside(values: list[float]) -> None:
-    found = estimate(values)
-    assert found.median == pytest.approx(np.median(values))
-    assert found.low <= found.median <= found.high
-    assert found.repeats == len(values)
 
 
 @pytest.mark.parametrize("n", range(6, 101))
@@ -44,18 +36,6 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_few_values_give_their_whole_range(n: int) -> None:
     assert interval(list(range(n))) == (0, n - 1)
-
-
-def test_a_ratio_is_formed_round_by_round() -> None:
-    # A machine that doubles its speed every round.
-    drift = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-    found = ratio(list(3 * drift), list(drift))
-    assert (found.low, found.median, found.high) == (3.0, 3.0, 3.0)
-
-
-def test_a_ratio_needs_the_same_rounds() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        ratio([1.0, 2.0], [1.0])
 
 
 @pytest.mark.parametrize("settings", [2, 3, 5, 9])

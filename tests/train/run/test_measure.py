@@ -1,0 +1,264 @@
+"""What "auto" becomes: by scripted speeds, and by real steps of a small net."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from slipform.pipelines import profile
+from slipform.pipelines.manifest import read_manifest
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.device import has_bfloat16
+from slipform.train.machine.distributed import Process
+from slipform.train.run import measure, trial
+from slipform.train.run.folder import run_config
+from slipform.train.run.loop import fit
+from slipform.train.run.measure import Decision, decide
+from slipform.train.run.trial import Trial, Variant, usual, variants
+from slipform.train.step.build import build_state
+from slipform.train.step.step import set_train_mode
+
+CPU = Process(torch.device("cpu"))
+FP32 = Variant("fp32", True, "off")
+BF16 = Variant("bf16", True, "off")
+
+
+@pytest.fixture(autouse=True)
+def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (profile, measure):
+        monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
+
+
+@pytest.fixture(autouse=True)
+def _bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried must not depend on the processor that runs the tests."""
+    monkeypatch.setattr(trial, "has_bfloat16", lambda device: True)
+
+
+def _config(epochs: int = 20, **train: Any) -> RunConfig:
+    config = RunConfig().replace("model.name", "tiny").replace("augment.image_size", 32)
+    for name, value in ({"batch_size": 8, "epochs": epochs} | train).items():
+        config = config.replace(f"train.{name}", value)
+    return config
+
+
+class _Scripted:
+    """A Trial whose steps take the seconds that `speed` says, and a clock that follows."""
+
+    now = 0.0
+    steps: ClassVar[list[tuple[Variant, int]]] = []
+    seconds: Callable[[Variant, int], float] = staticmethod(lambda variant, size: 1.0)
+
+    def __init__(self, *_: Any) -> None:
+        self.batch_size = 8
+        _Scripted.now, _Scripted.steps = 0.0, []
+
+    def __enter__(self) -> _Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def set_batch_size(self, size: int) -> None:
+        self.batch_size = size
+
+    def step(self, variant: Variant) -> float:
+        self.steps.append((variant, self.batch_size))
+        seconds = _Scripted.seconds(variant, self.batch_size)
+        _Scripted.now += seconds
+        return seconds
+
+
+@pytest.fixture
+def scripted(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Decision, list[tuple[Variant, int]]]]:
+    """decide() where a step of `variant` takes `seconds(variant, images)`."""
+    monkeypatch.setattr(measure, "Trial", _Scripted)
+    monkeypatch.setattr(time, "perf_counter", lambda: _Scripted.now)
+
+    def run(
+        seconds: Callable[[Variant, int], float], config: RunConfig, **options: Any
+    ) -> tuple[Decision, list[tuple[Variant, int]]]:
+        monkeypatch.setattr(_Scripted, "seconds", staticmethod(seconds))
+        _Scripted.steps = []
+        return decide(config, read_manifest(shapes), CPU, **options), _Scripted.steps
+
+    return run
+
+
+def test_the_fastest_is_taken_and_remembered(scripted: Any) -> None:
+    wobble = itertools.cycle([1.0, 1.02, 0.99, 1.01])
+
+    def seconds(variant: Variant, size: int) -> float:
+        slower = 1.0 if variant.precision == "bf16" else 1.6
+        layout = 1.0 if variant.channels_last else 1.2
+        return 0.02 * size * slower * layout * next(wobble)
+
+    decision, steps = scripted(seconds, _config())
+    assert decision.config.train.precision == "bf16"
+    assert decision.config.train.channels_last is True
+    assert decision.config.train.compile == "off"
+    assert "measured in" in decision.reason
+    assert len(decision.rates) == 4
+    assert steps
+    again, steps = scripted(seconds, _config())
+    assert again.config == decision.config
+    assert not steps, "the profile knows it"
+    assert "measured here on 20" in again.reason
+    other, steps = scripted(seconds, _config(batch_size=4))
+    assert steps, "another shape is measured anew"
+    assert other.config.train.precision == "bf16"
+
+
+def test_noise_does_not_replace_the_usual(scripted: Any) -> None:
+    wobble = itertools.cycle([1.0, 1.3, 0.8, 1.1, 0.9])
+    decision, _ = scripted(lambda variant, size: 0.02 * size * next(wobble), _config())
+    assert decision.config.train.precision == "fp32"
+    assert decision.config.train.channels_last is True
+
+
+def test_what_is_given_is_not_varied(scripted: Any) -> None:
+    def seconds(variant: Variant, size: int) -> float:
+        return 0.02 * size * (0.5 if variant.precision == "bf16" else 1)
+
+    decision, steps = scripted(seconds, _config(precision="fp32", channels_last=True))
+    assert (decision.config.train.precision, steps) == ("fp32", [])
+    decision, steps = scripted(seconds, _config(channels_last=False))
+    assert decision.config.train.precision == "bf16"
+    assert all(not variant.channels_last for variant, _ in steps)
+    given = _config(precision="bf16", channels_last=False, compile="off")
+    assert scripted(seconds, given)[0] == Decision(given)
+
+
+@pytest.mark.parametrize("step_seconds", [0.0005, 0.3, 1.2, 6.0, 4000.0])
+@pytest.mark.parametrize("limit", [30.0, 5.0])
+def test_the_budget_is_kept(scripted: Any, step_seconds: float, limit: float) -> None:
+    """2 % of the run and `auto_seconds`, but for the probe's two small steps and one round."""
+    config = _config(epochs=200, auto_seconds=limit)
+    decision, steps = scripted(lambda variant, size: step_seconds * size / 8, config)
+    run_seconds = 200 * 30 * step_seconds
+    probe = 2 * step_seconds * 4 / 8 + (2 * step_seconds if step_seconds <= 1 else 0)
+    assert _Scripted.now <= probe + 1.25 * min(limit, 0.02 * run_seconds) or not decision.rates
+    if run_seconds < 60:
+        assert "short" in decision.reason
+        assert len(steps) <= 4
+    elif step_seconds == 4000.0 or (step_seconds, limit) == (6.0, 5.0):
+        assert "too few" in decision.reason
+        assert decision.config.train.precision == "fp32"
+    elif (step_seconds, limit) in ((6.0, 30.0), (1.2, 5.0)):
+        assert len(decision.rates) == 2, "precision only"
+    else:
+        assert len(decision.rates) == 4
+
+
+def test_short_runs_and_no_budget_measure_nothing(scripted: Any) -> None:
+    for config in (_config(epochs=1), _config(auto_seconds=0.0)):
+        decision, steps = scripted(lambda variant, size: 10.0, config)
+        assert (decision.config.train.precision, steps) == ("fp32", [])
+        assert decision.config.train.channels_last is True
+
+
+def test_a_hopeless_way_gets_one_step_and_a_slow_one_three(scripted: Any) -> None:
+    def seconds(variant: Variant, size: int) -> float:
+        if variant.precision == "bf16":
+            return 0.02 * size * (20 if variant.channels_last else 1.5)
+        return 0.02 * size
+
+    _, steps = scripted(seconds, _config(epochs=2000))
+    raced = [variant for variant, _ in steps][4:]
+    assert raced.count(BF16) == 1
+    assert raced.count(Variant("bf16", False, "off")) == 4
+    assert raced.count(Variant("fp32", False, "off")) == 8
+
+
+def test_thorough_tries_compilation_and_ignores_length_and_profile(scripted: Any) -> None:
+    def seconds(variant: Variant, size: int) -> float:
+        return 0.02 * size * (0.8 if variant.compile == "on" else 1)
+
+    for _ in range(2):
+        decision, steps = scripted(seconds, _config(epochs=1), thorough=True)
+        assert decision.config.train.compile == "on"
+        assert len({variant for variant, _ in steps}) == 8
+    later, steps = scripted(seconds, _config())
+    assert (later.config.train.compile, steps) == ("on", [])
+
+
+def test_a_gpu_without_measuring_takes_bfloat16_and_compiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert usual(_config().train, torch.device("cuda")) == Variant("bf16", True, "on")
+    assert usual(_config().train, torch.device("cpu")) == FP32
+    found = variants(_config().train, torch.device("cpu"), compile_too=False)
+    assert found[0] == FP32
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon", "adamw"])
+def test_real_steps_in_every_way(shapes: Path, optimizer: str) -> None:
+    """Weights, averages and moments follow the layout; nothing of them becomes infinite."""
+    config = _config(ema=0.9).replace("optimizer", {"name": optimizer})
+    ways = variants(config.train, CPU.device, compile_too=False)
+    ways = [way for way in ways if way.precision == "fp32" or has_bfloat16(CPU.device)]
+    with Trial(config, read_manifest(shapes), CPU) as found:
+        for way in (*ways, *reversed(ways)):
+            assert found.step(way) > 0
+            assert found.step(way) > 0
+            layout = torch.channels_last if way.channels_last else torch.contiguous_format
+            state = found._state
+            for tensor in (*state.model.parameters(), *found._moments()):
+                if tensor.dim() == 4:
+                    assert tensor.is_contiguous(memory_format=layout)
+                assert tensor.isfinite().all()
+            assert state.functions.precision == getattr(
+                torch, {"fp32": "float32", "bf16": "bfloat16"}[way.precision]
+            )
+
+
+def test_channels_first_computes_the_same() -> None:
+    """Up to rounding, which the order of the sums changes."""
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
+    found = []
+    for last in (True, False):
+        config = _config(channels_last=last, precision="fp32")
+        state = build_state(config, num_classes=5, process=CPU)
+        set_train_mode(state)
+        logits = state.functions.forward(images)
+        logits.square().sum().backward()
+        found.append([logits, *(parameter.grad for parameter in state.model.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.detach().abs().max().item())
+
+
+def test_a_run_keeps_its_decision(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """config.toml says what and why, and a resumed run measures nothing."""
+
+    monkeypatch.setattr(
+        measure,
+        "decide",
+        lambda config, *_: Decision(BF16.applied(config), "bf16, because a test says so"),
+    )
+    fit(_config(epochs=2), shapes, tmp_path / "run", device="cpu", quiet=True)
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert text.startswith("# auto: bf16, because a test says so\n")
+    assert run_config(tmp_path / "run").train.precision == "bf16"
+
+    def fails(*_: Any) -> None:
+        raise AssertionError("a resumed run decides again")
+
+    monkeypatch.setattr(measure, "decide", fails)
+    longer = run_config(tmp_path / "run").replace("train.epochs", 3)
+    fit(longer, shapes, tmp_path / "run", device="cpu", resume=True, quiet=True)
+    text = (tmp_path / "run" / "config.toml").read_text()
+    assert text.startswith("# auto: bf16, because a test says so\n")
+    assert 'precision = "bf16"' in text

@@ -1,0 +1,233 @@
+"""Trial steps of a run: `Variant`, a way of doing them, and `Trial`, a model to do them on.
+
+In: a configuration and the shape of its data. Out: seconds of single steps. The trial model is the
+run's own net with its optimizer, on random images, with a learning rate of 0: its weights stay
+finite, and nothing of it is left afterwards.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from slipform.pipelines.batch import Batch, SyntheticLoader
+from slipform.pipelines.machine import device_name, num_cores
+from slipform.pipelines.manifest import Manifest
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.sections import Compile, Precision, TrainConfig
+from slipform.train.machine.device import has_bfloat16, pick_compile, pick_precision
+from slipform.train.machine.distributed import Process
+from slipform.train.step.build import build_state, make_functions
+from slipform.train.step.optim import set_learning_rate
+from slipform.train.step.step import set_train_mode, train_step, zero_gradients
+
+__all__ = ["Trial", "Variant", "profile_key", "usual", "variants"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of doing the steps: three settings of [train] without "auto".
+
+    Attributes:
+        precision: train.precision.
+        channels_last: train.channels_last.
+        compile: train.compile.
+    """
+
+    precision: Precision
+    channels_last: bool
+    compile: Compile
+
+    def __str__(self) -> str:
+        layout = "channels last" if self.channels_last else "channels first"
+        compiled = {"off": "", "on": ", compiled", "graphs": ", CUDA graphs"}[self.compile]
+        return f"{self.precision}, {layout}{compiled}"
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """A configuration with these settings.
+
+        Args:
+            config: Any.
+        """
+        for name in ("precision", "channels_last", "compile"):
+            config = config.replace(f"train.{name}", getattr(self, name))
+        return config
+
+
+def usual(train: TrainConfig, device: torch.device) -> Variant:
+    """What "auto" means where nothing is measured.
+
+    Args:
+        train: What is not "auto" stays.
+        device: On a GPU: bfloat16 where it has that, and compiled. On a CPU: float32, not compiled.
+    """
+    dtype = pick_precision(train.precision, device)
+    names: dict[torch.dtype, Precision] = {
+        torch.float32: "fp32",
+        torch.bfloat16: "bf16",
+        torch.float16: "fp16",
+    }
+    compiled: Compile = train.compile
+    if compiled == "auto":
+        compiled = "on" if pick_compile("auto", device) else "off"
+    return Variant(names[dtype], train.channels_last is not False, compiled)
+
+
+def variants(train: TrainConfig, device: torch.device, *, compile_too: bool) -> list[Variant]:
+    """What can be tried, the usual way first.
+
+    Args:
+        train: Only what is "auto" varies.
+        device: bfloat16 is left out where torch has no kernels for it there and emulates it, at a
+            twentieth of the speed.
+        compile_too: Vary train.compile as well, which takes half a minute for each net.
+    """
+    first = usual(train, device)
+    precisions: list[Precision] = [first.precision]
+    if train.precision == "auto":
+        precisions += ["fp32"] if first.precision == "bf16" else []
+        precisions += ["bf16"] if first.precision == "fp32" and has_bfloat16(device) else []
+    layouts = [first.channels_last]
+    if train.channels_last == "auto":
+        layouts.append(not first.channels_last)
+    compiled: list[Compile] = [first.compile]
+    if train.compile == "auto" and compile_too:
+        compiled.append("off" if first.compile == "on" else "on")
+    return [Variant(*one) for one in itertools.product(precisions, layouts, compiled)]
+
+
+def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
+    """What a decision holds for: machine, versions, net, shape.
+
+    Args:
+        config: The run.
+        manifest: Its dataset, of which only the number of classes counts.
+        process: The device and how many processes there are.
+    """
+    train, model = config.train, asdict(config.model)
+    for name in ("weights", "init"):
+        model.pop(name, None)
+    details = [
+        model, manifest.num_classes, config.optimizer.name, config.loss.name, train.accumulate,
+        train.ema > 0, train.clip_norm > 0, train.deterministic, train.tf32, train.precision,
+        train.channels_last, train.compile,
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(details, default=str).encode()).hexdigest()[:8]
+    device = str(process.device)
+    return (
+        f"{device_name(device)}, {num_cores()} cores; torch {torch.__version__};"
+        f" {config.model.name} ({digest}); {config.augment.image_size} px; batch"
+        f" {train.batch_size}; {process.world_size} processes"
+    )
+
+
+class Trial:
+    """A model to try steps on. Use it in `with`.
+
+    Args:
+        config: The run; train.batch_size is a number.
+        manifest: Its dataset: the number of classes.
+        process: The device. The trial is this process' alone.
+    """
+
+    def __init__(self, config: RunConfig, manifest: Manifest, process: Process) -> None:
+        self._process = Process(process.device)
+        self._config = config.replace("model.weights", "none")
+        self._classes = manifest.num_classes
+        start = usual(config.train, process.device)
+        self._state = build_state(
+            start.applied(self._config), num_classes=self._classes, process=self._process
+        )
+        set_train_mode(self._state)
+        set_learning_rate(self._state.optimizers, 0.0)
+        self._functions = {start: self._state.functions}
+        self._channels_last = start.channels_last
+        assert isinstance(config.train.batch_size, int)
+        self.batch_size = config.train.batch_size
+        self._batches: dict[torch.dtype, Batch] = {}
+
+    def set_batch_size(self, size: int) -> None:
+        """Take smaller batches than the run's.
+
+        Args:
+            size: Images of a step.
+        """
+        self.batch_size = size
+        self._batches.clear()
+
+    def step(self, variant: Variant) -> float:
+        """One step of training.
+
+        Args:
+            variant: How. Its first step includes the compiler's and the kernels' preparations.
+
+        Returns:
+            Seconds until the device had finished.
+        """
+        state = self._state
+        if variant not in self._functions:
+            config = variant.applied(self._config)
+            self._functions[variant] = make_functions(
+                config, state.model, state.evaluated, self._process
+            )
+        state.functions = self._functions[variant]
+        if variant.channels_last != self._channels_last:
+            self._set_layout(variant.channels_last)
+        batch = self._batch(state.functions.precision)
+        began = time.perf_counter()
+        train_step(state, itertools.repeat(batch), self._config.train.accumulate)
+        if self._process.device.type == "cuda":
+            torch.cuda.synchronize(self._process.device)
+        return (time.perf_counter() - began) / self._config.train.accumulate
+
+    def _batch(self, dtype: torch.dtype) -> Batch:
+        if dtype not in self._batches:
+            data = SyntheticLoader(
+                batch_size=self.batch_size,
+                image_size=self._config.augment.image_size,
+                num_classes=self._classes,
+                num_batches=1,
+                device=self._process.device,
+                dtype=dtype,
+            )
+            self._batches[dtype] = data.batch
+        return self._batches[dtype]
+
+    def _set_layout(self, channels_last: bool) -> None:
+        """Weights, their averages and the optimizers' moments: all that lies like the weights."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        zero_gradients(self._state)
+        self._state.model.to(memory_format=layout)
+        if self._state.ema is not None:
+            self._state.ema.to(memory_format=layout)
+            self._state.averages = None
+        for tensor in self._moments():
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+        self._channels_last = channels_last
+
+    def _moments(self) -> Iterator[Tensor]:
+        for optimizer in self._state.optimizers:
+            for values in optimizer.state.values():
+                for value in values.values():
+                    if isinstance(value, Tensor) and value.dim() == 4:
+                        yield value
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._state
+        self._functions.clear()
+        self._batches.clear()
+        gc.collect()
+        if self._process.device.type == "cuda":
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
