@@ -235,7 +235,9 @@ def test_channels_first_computes_the_same() -> None:
         logits.square().sum().backward()
         found.append([logits, *(parameter.grad for parameter in state.model.parameters())])
     for ours, theirs in zip(*found, strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.detach().abs().max().item())
+        assert torch.allclose(
+            ours, theirs, rtol=1e-4, atol=1e-4 * theirs.detach().abs().max().item()
+        )
 
 
 def test_a_run_keeps_its_decision(
