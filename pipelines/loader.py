@@ -1,7 +1,7 @@
 """The loader: a dataset folder -> batches on the device, epoch after epoch, from any position.
 
-In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. What batch k of epoch e
-holds is a pure function of (seed, e, k). This file checks the arguments and builds the parts;
+In: a folder that `prep` wrote, an Augmentation, a seed. Out: `Batch`es. The content of batch k of
+epoch e is a pure function of (seed, e, k). This file checks the arguments and builds the parts.
 `slipform.pipelines.sequence` holds the position and runs the loops.
 """
 
@@ -33,47 +33,48 @@ __all__ = ["Loader"]
 class Loader:
     """Batches of one split of a dataset.
 
-    A training loader goes on where it is: a loop over it gives the rest of the present epoch, the
-    next loop the next epoch, which is already being prepared; after `break` a new loop takes the
-    batches that are left. `set_epoch` goes to the beginning of an epoch.
+    A training loader keeps its position. A loop over it gives the rest of the present epoch. The
+    next loop gives the next epoch, whose first batches are made in advance. After `break`, a new
+    loop gives the remaining batches. `set_epoch` goes to the beginning of an epoch.
     An evaluation loader (`training=False`) begins at the beginning in every loop.
 
-    Only one loop over a loader runs at a time: a new one ends the one before. After an exception in
-    a loop, Ctrl-C among them, the loader goes on with the next batch that it has not handed out.
-    A loader belongs to the process that built it: it cannot be pickled or used after a fork.
+    Only one loop over a loader runs at a time: a new one ends the previous one. After an exception
+    in a loop, also Ctrl-C, the loader continues with the first batch that it has not handed out.
+    A loader belongs to the process that built it. It cannot be pickled or used after a fork.
 
     Args:
         folder: A dataset folder that `prep` wrote.
-        split: Which of its splits: "train", "val", "test".
-        augment: What is done to the images; default `Augmentation()`. Missing mean and standard
-            deviation are the dataset's.
+        split: "train", "val" or "test".
+        augment: The augmentation. None: `Augmentation()`. If it does not give mean and standard
+            deviation, those of the dataset are used.
         batch_size: Images per batch and process.
-        training: True: shuffled, the last partial batch of an epoch is dropped. False:
-            `augment.evaluation()`, stored order, the last batch is padded (label -100, index -1).
-        seed: Of the order and of all random augmentation, 0 or more.
-        executor: "auto", or how the pixels are made: "dali", "host" or "resident".
-        device: Where the batches go.
-        dtype: Of the images: torch.float32, bfloat16 or float16.
+        training: True: the order is shuffled, and the last partial batch of an epoch is dropped.
+            False: `augment.evaluation()` and the stored order are used, and the last batch is
+            padded (label -100, index -1).
+        seed: Seed of the order and of all random augmentation, 0 or more.
+        executor: What makes the pixels: "dali", "host", "resident", or "auto" to choose.
+        device: Device of the batches.
+        dtype: Data type of the images: torch.float32, bfloat16 or float16.
         rank: Number of this process, 0..world_size - 1. It takes its part of each global batch.
         world_size: Number of processes.
         threads: Threads that decode and render. 0: what `bench tune` found here, else one per core.
         prefetch: Batches made ahead. 0: what `bench tune` found here, else 2.
         on_bad: "error": a sample that cannot be read raises SampleError. "skip": its image is
-            black, its label -100, and it is counted in `num_bad`.
-        block: 0 shuffles everything. For data larger than memory: how many neighbors on the disk
-            stay near each other in the shuffled order (see `EpochOrder`).
-        reuse_buffers: False: each batch has memory of its own. True: faster; `images` of a batch
-            are overwritten after the next batch was asked for.
+            black, its label is -100, and `num_bad` counts it.
+        block: 0: all samples are shuffled together. For data larger than memory: number of
+            consecutive samples that stay near each other in the order (see `EpochOrder`).
+        reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
+            overwritten after the next batch was asked for, which is faster.
 
     Attributes:
-        dataset: The manifest's name of the dataset.
-        manifest: The folder's Manifest.
-        split, augment, training, seed, device, batch_size: As given; `augment` with all defaults
-            filled in.
+        dataset: Name of the dataset.
+        manifest: The Manifest of the folder.
+        split, training, seed, device, batch_size: As given.
+        augment: The augmentation with mean and standard deviation.
         global_batch_size: Images per batch over all processes.
 
     Raises:
-        DatasetError: The folder is no dataset, damaged, or has no such split.
+        DatasetError: The folder is not a dataset, is damaged, or has no such split.
         ConfigError: An argument is not allowed, or does not fit the dataset.
 
     Example:
@@ -158,33 +159,33 @@ class Loader:
 
     @property
     def num_bad(self) -> int:
-        """Samples that could not be read, counted each time they came up."""
+        """Samples that could not be read. A sample counts in each epoch."""
         return self._sequence.done.num_bad
 
     @property
     def num_samples(self) -> int:
-        """Samples of the split."""
+        """The number of samples of the split."""
         return len(self._beton)
 
     @property
     def num_classes(self) -> int:
-        """Classes of the dataset."""
+        """The number of classes of the dataset."""
         return self.manifest.num_classes
 
     @property
     def executor_name(self) -> str:
-        """How the pixels are made: "dali", "host" or "resident"."""
+        """What makes the pixels: "dali", "host" or "resident"."""
         return self._executor.name
 
     @property
     def epoch_images(self) -> int:
-        """Images of one epoch over all processes, without padding and what is dropped."""
+        """Images of one epoch over all processes, without padding and dropped samples."""
         whole = len(self) * self.global_batch_size
         return whole if self.training else self.num_samples
 
     @property
     def remaining_batches(self) -> int:
-        """Batches that are left of this epoch on this process."""
+        """Batches of this epoch on this process that were not handed out yet."""
         return self._sequence.remaining_batches
 
     def __len__(self) -> int:
@@ -200,30 +201,30 @@ class Loader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        """Begin a loop: the rest of the epoch where training, else the whole split."""
+        """Begin a loop: over the rest of the epoch for training, else over the whole split."""
         return self._sequence.loop(restart=not self.training)
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch. Ends a loop that is running.
+        """Go to the beginning of an epoch. This ends the running loop.
 
-        Not needed between epochs: the loader counts them itself. The same epoch number gives the
+        It is not needed between epochs: the loader counts them. The same epoch number gives the
         same batches.
 
         Args:
-            epoch: From 0.
+            epoch: The epoch, from 0.
 
         Raises:
-            ConfigError: epoch is negative.
+            ConfigError: The epoch is negative.
         """
         if epoch < 0:
             raise ConfigError(f"epoch = {epoch}: give 0 or more")
         self._sequence.go_to(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, and what it holds for.
+        """The position, and the settings for which it is valid.
 
         Returns:
-            Plain ints and strings: epoch, seen, seed, num_samples, split, block.
+            epoch, seen, seed, num_samples, split and block, as plain ints and strings.
         """
         return {
             "epoch": self.epoch,
@@ -235,26 +236,27 @@ class Loader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position. Ends a loop that is running.
+        """Go to a saved position. This ends the running loop.
 
-        Another executor, batch size or number of processes may have saved it. Where the new global
-        batch does not divide what was seen, the epoch goes on at that very sample all the same.
+        The saved loader may have had another executor, batch size or number of processes. The epoch
+        continues at the first sample that was not seen, also if the number of seen samples is not a
+        multiple of the new global batch size.
 
         Args:
             state: What `state_dict` returned.
 
         Raises:
-            ConfigError: The state belongs to another dataset or order of its samples, or this is an
-                evaluation loader, which always begins at the beginning.
+            ConfigError: The state belongs to another dataset or another order of its samples, or
+                this is an evaluation loader, which always begins at the beginning.
         """
         self._sequence.restore(state, self.state_dict())
 
     def stats(self) -> dict[str, float]:
-        """Figures since the start.
+        """Times and counts since the start.
 
         Returns:
-            Seconds of planning, of the consumer's waiting and of the executor's stages; images;
-            samples that could not be read.
+            plan_seconds, wait_seconds (the consumer waits for the executor), num_images, num_bad,
+            and the seconds of each stage of the executor.
         """
         return {
             "plan_seconds": self._sequence.ahead.plan_seconds,
@@ -265,7 +267,7 @@ class Loader:
         }
 
     def close(self) -> None:
-        """End the threads; may be called twice."""
+        """End the threads. A second call does nothing."""
         self._sequence.close()
 
     def __enter__(self) -> Loader:

@@ -1,8 +1,8 @@
-"""What `bench tune` found on this machine, for executor = "auto".
+"""The settings that `bench tune` measured as best on this machine, for executor = "auto".
 
-In: how images are stored, how large they come out, the device. Out: the settings found best, or
-nothing. One file, ~/.cache/slipform/tune.json (or below $XDG_CACHE_HOME), keyed by machine, so that
-machines may share a home folder.
+In: how the images are stored, the output size, the device. Out: the settings, or nothing. All
+findings are in one file, ~/.cache/slipform/tune.json, or below $XDG_CACHE_HOME. Its keys hold the
+name of the machine, so that several machines can share a home folder.
 """
 
 from __future__ import annotations
@@ -14,19 +14,30 @@ from typing import Any
 from slipform.pipelines.files import locked, open_regular, write_whole
 from slipform.pipelines.machine import cache_folder, device_name, num_cores
 
-VERSION = 1
-_MOST_BYTES = 16 << 20
+__all__ = ["profile_key", "profile_path", "read_profile", "write_profile"]
+
+_VERSION = 1
+_MAX_BYTES = 16 << 20
 _WORDS = {"precision": ("fp32", "bf16", "fp16"), "compile": ("on", "off", "graphs")}
 _TEXTS = ("executor", "date")
 
 
 def profile_path() -> Path:
+    """The file with all findings. It may not exist."""
     return cache_folder() / "tune.json"
 
 
 def profile_key(stored: str, image_size: int, device: str) -> str:
-    """What a finding holds for. stored: "jpeg" or "raw"; image_size in pixels; device: "cpu",
-    "cuda" or "cuda:N"."""
+    """The key of a finding in the file.
+
+    Args:
+        stored: How the images are stored, "jpeg" or "raw".
+        image_size: Side of the output in pixels.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        A text that names the machine, the number of cores and all arguments.
+    """
     return (
         f"{device_name(device)}, {num_cores()} cores; {stored}; {image_size} px;"
         f" {device.partition(':')[0]}"
@@ -34,8 +45,15 @@ def profile_key(stored: str, image_size: int, device: str) -> str:
 
 
 def read_profile(key: str) -> dict[str, Any]:
-    """{"executor", "threads", "prefetch", ...} found for `key`; {} where nothing was, or the file
-    is not readable."""
+    """The settings found for a key.
+
+    Args:
+        key: From `profile_key`.
+
+    Returns:
+        {"executor": ..., "threads": ..., "prefetch": ..., ...}. {} if there is no finding, or if
+        the file cannot be read.
+    """
     found = _read(profile_path()).get(key)
     if not isinstance(found, dict):
         return {}
@@ -43,20 +61,20 @@ def read_profile(key: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """All findings; none where the file is missing, damaged or of another version."""
+    """All findings by key. {} if the file is missing, damaged or of another version."""
     try:
         with open_regular(path) as file:
-            content = json.loads(file.read(_MOST_BYTES).decode("utf-8"))
+            content = json.loads(file.read(_MAX_BYTES).decode("utf-8"))
     except (OSError, ValueError, RecursionError):  # SlipformError is a ValueError
         return {}
-    if not isinstance(content, dict) or content.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("version") != _VERSION:
         return {}
     profiles = content.get("profiles")
     return profiles if isinstance(profiles, dict) else {}
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Wrong types and absurd numbers of a damaged file are as good as no finding."""
+    """Whether a value has the right type and range. A damaged file may hold anything."""
     if name in ("threads", "prefetch"):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
     if name == "channels_last":
@@ -66,9 +84,20 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def write_profile(path: Path, key: str, found: dict[str, Any]) -> None:
-    """Add or replace one finding, keeping the others, also those that another process writes at the
-    same time. A file that is damaged or of another version is written anew."""
+    """Add or replace one finding.
+
+    The other findings stay, also those that another process writes at the same time. A file that is
+    damaged or of another version is replaced.
+
+    Args:
+        path: The file, see `profile_path`. Its folder is created.
+        key: From `profile_key`.
+        found: The settings, as `read_profile` returns them.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f"{path.name}.lock"), "another bench tune", wait=True):
         profiles = _read(path) | {key: found}
-        write_whole(path, json.dumps({"version": VERSION, "profiles": profiles}, indent=1) + "\n")
+        write_whole(path, json.dumps({"version": _VERSION, "profiles": profiles}, indent=1) + "\n")

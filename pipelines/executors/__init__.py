@@ -1,7 +1,8 @@
-"""Executors make pixels from a Plan; `choose` builds one of them.
+"""Executors make pixels from Plans. `choose` builds one of them.
 
-In: an executor's name or "auto", a beton, settings. Out: an `Executor`. Every file of this folder
-without an underscore in its name is an executor of that name; `contract` says what it defines.
+In: the name of an executor or "auto", a beton, settings. Out: an `Executor`. Each file of this
+folder without an underscore in its name is an executor of that name. `contract` says what such a
+file defines.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ NAMES = tuple(
         if "_" not in module.name and module.name != "contract"
     )
 )
-MEMORY_SHARE = 0.25  # of the free memory, which resident pixels may take under "auto"
+MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take with "auto"
 
 
 def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
     """Build an executor.
 
     Args:
-        name: One of `NAMES`, or "auto": "resident" where the decoded images take at most a quarter
-            of the free memory, else what `tuned` says, else "dali" on a GPU and "host" on a CPU;
-            "host" in place of "dali" where that cannot warp as the spec says.
+        name: One of `NAMES`, or "auto". "auto" is "resident" if the decoded images take at most a
+            quarter of the free memory. Otherwise it is what `tuned` says, or else "dali" on a GPU
+            and "host" on a CPU. "host" replaces "dali" if that cannot render the augmentation.
         beton: The stored images.
-        settings: What it is built with.
-        tuned: What `bench tune` found, {} where nothing was.
+        settings: The settings of the executor.
+        tuned: What `bench tune` found on this machine. {}: nothing.
 
     Returns:
         The executor.
 
     Raises:
-        ConfigError: There is no executor of that name, or it cannot do what the settings say.
+        ConfigError: There is no executor of that name, or it does not support the settings.
         SampleError: on_bad is "error" and a sample cannot be read.
     """
     if name == "auto":

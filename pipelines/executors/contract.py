@@ -1,4 +1,4 @@
-"""What an executor is: the `Executor` protocol.
+"""The interface of executors: the `Executor` protocol.
 
 In: `BatchRequest`s. Out: `Rendered` batches, in the same order.
 
@@ -8,7 +8,7 @@ lower case, no underscore. The file defines
     def build(beton: Beton, settings: Settings) -> Executor
 
 A file with an underscore in its name is a part of an executor, such as `dali_graph`.
-`BatchRequest`, `Rendered` and `Settings` stand in `slipform.pipelines.rendering.request`. The tests
+`BatchRequest`, `Rendered` and `Settings` are in `slipform.pipelines.rendering.request`. The tests
 in tests/pipelines/executors run every executor.
 """
 
@@ -24,11 +24,11 @@ __all__ = ["Executor"]
 class Executor(Protocol):
     """Makes the pixels of batches in the background.
 
-    At most `depth` requests are under way. One thread calls the methods.
+    At most `depth` requests are under way. Only one thread calls the methods.
 
     Attributes:
-        name: The name of the executor's file.
-        depth: How many requests the caller may submit before it collects one.
+        name: Name of the executor.
+        depth: Number of requests that the caller may submit before it collects one.
     """
 
     name: str
@@ -48,19 +48,23 @@ class Executor(Protocol):
         """Wait for the oldest request.
 
         Returns:
-            Its images. They are valid until the next `collect` where `Settings.reuse_buffers`.
+            Its images. With `Settings.reuse_buffers` they are valid until the next `collect`.
 
         Raises:
             SampleError: on_bad is "error" and a sample cannot be read.
         """
 
     def reset(self) -> None:
-        """Drop all requests under way and return to the state after construction. This works after
-        an exception in `submit`, `collect` or `reset`."""
+        """Drop all requests under way and return to the state after construction.
+
+        This works after an exception in `submit`, `collect` or `reset`.
+        """
 
     def stats(self) -> dict[str, float]:
-        """Seconds of work since the start, by stage: {"decode_seconds": ..., ...}."""
+        """The seconds of work since the start, by stage: {"decode_seconds": ..., ...}."""
 
     def close(self) -> None:
-        """Drop the requests under way, end the threads, free the memory. A second call does
-        nothing."""
+        """Drop all requests under way, end the threads and free the memory.
+
+        A second call does nothing.
+        """

@@ -1,9 +1,10 @@
-"""The `dali` executor: one DALI graph decodes, resizes, warps and colors; on a GPU (`mixed`
-decoding) or on CPU cores.
+"""The `dali` executor: one DALI graph decodes, resizes, warps and maps colors.
 
-In: requests. Out: batches on the device, handed to torch without a copy. `dali_graph` is the graph,
-`dali_border` puts the edges right. The calling thread does nothing image by image but to say where
-each one's bytes lie, and, in the first epoch, to check them.
+It runs on a GPU (`mixed` decoding) or on CPU cores.
+
+In: requests. Out: batches on the device, which torch gets without a copy. `dali_graph` builds the
+graph, and `dali_border` corrects the edges. The calling thread does little for each image: it says
+where the bytes are, and checks them in the first epoch.
 """
 
 from __future__ import annotations
@@ -23,14 +24,25 @@ from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.jpeg_header import declare_at_least
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, restore_edges
 from slipform.pipelines.executors.dali_graph import build_graph, plan_inputs
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
+__all__ = ["DaliExecutor", "build"]
 
-class DaliExecutor:
-    """See `Executor`. DALI works ahead by itself: `depth` runs are scheduled, one is collected."""
+
+class DaliExecutor(Executor):
+    """See `Executor`. DALI itself works ahead: `depth` runs are scheduled at the same time.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+
+    Raises:
+        ConfigError: DALI does not support the settings, or the beton mixes JPEG and raw samples.
+    """
 
     name = "dali"
 
@@ -60,6 +72,7 @@ class DaliExecutor:
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
 
     def submit(self, request: BatchRequest) -> None:
+        """See `Executor`."""
         began = time.perf_counter()
         bad = self._first_read.bad(request.indices)
         if self._jpg:
@@ -74,18 +87,14 @@ class DaliExecutor:
         self._seconds["read_seconds"] += time.perf_counter() - began
 
     def _primed(self, graph: Any) -> Any:
-        """DALI's first `schedule_run` starts `depth` runs at once: give it as many, each of one
-        black image."""
+        """Run a graph `depth` times with one black image.
+
+        DALI's first `schedule_run` starts `depth` runs at once, so that many inputs must be there.
+        """
         if len(self._beton):
             first = np.zeros(1, np.int64)
-            plan = draw(
-                self._settings.spec,
-                first,
-                self._beton.heights[first],
-                self._beton.widths[first],
-                0,
-                0,
-            )
+            heights, widths = self._beton.heights[first], self._beton.widths[first]
+            plan = draw(self._settings.spec, first, heights, widths, seed=0, epoch=0)
             for _ in range(self.depth):
                 self._feed(graph, BatchRequest(first, plan), [0])
             graph.schedule_run()
@@ -94,7 +103,7 @@ class DaliExecutor:
         return graph
 
     def _feed(self, graph: Any, request: BatchRequest, bad: list[int]) -> list[Any]:
-        """Hand a batch to DALI. Returns its images, to be kept until they are decoded."""
+        """Give a batch to DALI. Returns its images, which must be kept until they are decoded."""
         data, indices = self._beton.data, request.indices
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
         starts, sizes = self._beton.offsets[indices].tolist(), self._beton.sizes[indices].tolist()
@@ -110,7 +119,7 @@ class DaliExecutor:
         return images
 
     def _declared(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether each JPEG's own header says that it is as large as the beton says."""
+        """Whether the header of each JPEG declares the size that the beton says, or more."""
         beton = self._beton
         return declare_at_least(
             beton.data, beton.offsets[indices], beton.sizes[indices],
@@ -118,13 +127,13 @@ class DaliExecutor:
         )  # fmt: skip
 
     def collect(self) -> Rendered:
+        """See `Executor`."""
         began = time.perf_counter()
         try:
             output = self._output()
         except RuntimeError as error:
-            if "decoders" not in str(
-                error
-            ):  # the operator's name; all else is not the images' fault
+            # The name of the operator. Errors of others are not caused by the images.
+            if "decoders" not in str(error):
                 raise
             self._recover(error)
             output = self._output()
@@ -137,8 +146,11 @@ class DaliExecutor:
         return Rendered(erase_boxes(images, request.plan).permute(0, 3, 1, 2), bad)
 
     def _output(self) -> Any:
-        """The next run's images; on a GPU bound to torch's stream: not read early there, nor freed
-        while it still reads."""
+        """The images of the next run.
+
+        On a GPU they are bound to torch's stream: it waits until they are complete, and they are
+        not freed before it has read them.
+        """
         gpu = self._settings.device.type == "cuda"
         (images,) = self._graph.outputs(
             torch.cuda.current_stream(self._settings.device) if gpu else None
@@ -146,17 +158,18 @@ class DaliExecutor:
         return images
 
     def _recover(self, error: Exception) -> None:
-        """An undecodable image ended the graph: name it, or build the graph anew and run what was
-        under way without it."""
+        """Find the undecodable image that ended the graph.
+
+        If bad samples are skipped, build the graph again and submit the requests under way without
+        the image.
+        """
         found: set[int] = set()
         if self._jpg:
             for request, *_ in self._requests:
                 jpegs = [self._beton.bytes_of(i) for i in request.indices]
                 whole = np.zeros((len(request), 4), np.int32)
-                whole[:, 2], whole[:, 3] = (
-                    self._beton.widths[request.indices],
-                    self._beton.heights[request.indices],
-                )
+                whole[:, 2] = self._beton.widths[request.indices]
+                whole[:, 3] = self._beton.heights[request.indices]
                 positions = list(Decoder(len(request)).decode(jpegs, whole).bad)
                 found |= {
                     int(request.indices[i])
@@ -172,20 +185,23 @@ class DaliExecutor:
             self.submit(request)
 
     def reset(self) -> None:
-        self._graph = None  # before the arrays that it may still read
+        """See `Executor`."""
+        self._graph = None  # it must end before the arrays that it may still read
         self._requests.clear()
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
 
     def stats(self) -> dict[str, float]:
+        """See `Executor`."""
         return dict(self._seconds)
 
     def close(self) -> None:
+        """See `Executor`."""
         self._graph = None
         self._requests.clear()
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A stand-in for a damaged sample, of its size."""
+    """A black image of the size of a damaged sample, as a JPEG or as pixels."""
     pixels = np.zeros((height, width, 3), np.uint8)
     if not jpg:
         return pixels
@@ -196,6 +212,11 @@ def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def build(beton: Beton, settings: Settings) -> DaliExecutor:
-    """See `slipform.pipelines.executors.contract`."""
+def build(beton: Beton, settings: Settings) -> Executor:
+    """Build the executor.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+    """
     return DaliExecutor(beton, settings)

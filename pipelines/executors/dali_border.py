@@ -1,11 +1,12 @@
-"""The edges of the image, what lies outside it, and erased boxes, put right on finished batches;
-numba for the numbers, torch for the pixels, on any device.
+"""Edges, borders and erased boxes of the `dali` executor, corrected on finished batches.
 
-In: images [N, S, S, 3] and their Plan. Out: the same. DALI's resize knows no borders: it repeats
-edge pixels; as `edge` and `reflect` repeat and mirror output pixels
-(`slipform.pipelines.plan.plan`), they are a gather, and `zero` is one color. Where it reduces, its
-filter reads beyond the edge: it is given black there (`paddings`), and the weight that this lost is
-made good here. A batch of which nothing lies outside costs a comparison for each image.
+numba computes the numbers, and torch changes the pixels on any device.
+
+In: images [N, S, S, 3] and their Plan. Out: the same images. DALI's resize knows no borders: it
+repeats the edge pixels of the image. `edge` and `reflect` repeat and mirror output pixels
+(`slipform.pipelines.plan.plan`), which is a gather, and `zero` is one color. If the image is
+reduced, the filter of DALI reads beyond its edge. It gets black pixels there (`paddings`), and the
+weight that they had is corrected here. If nothing is outside, this costs a comparison per image.
 """
 
 from __future__ import annotations
@@ -22,20 +23,28 @@ from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.taps import BORDERS, REFLECT
 from slipform.pipelines.upload import upload, upload_together
 
-Float64 = npt.NDArray[np.float64]
-Int32 = npt.NDArray[np.int32]
+__all__ = ["erase_boxes", "fill_outside", "paddings", "restore_edges", "whole_axis_gains"]
+
+_Float64 = npt.NDArray[np.float64]
+_Int32 = npt.NDArray[np.int32]
 
 
-def paddings(step: npt.NDArray[np.floating[Any]]) -> Int32:
-    """int32, like step (stored pixels per output pixel): the black pixels that the filter may read
-    beyond an edge."""
+def paddings(step: npt.NDArray[np.floating[Any]]) -> _Int32:
+    """The number of black pixels that the filter may read beyond an edge.
+
+    Args:
+        step: Stored pixels per output pixel, of any shape. Negative: mirrored.
+
+    Returns:
+        int32, of the same shape.
+    """
     return np.where(np.abs(step) > 1, np.ceil(np.abs(step)) + 1, 0).astype(np.int32)
 
 
 @kernel
 def _lost_weight(center, step, low, high):  # type: ignore[no-untyped-def]
-    """What the weights of an output at `center` (stored pixels) must be multiplied by, pixels
-    outside low..high being black: 1 over the share of a triangle's weights that lies inside."""
+    """The factor that corrects an output pixel at `center` (in stored pixels), where pixels outside
+    low..high are black: 1 / (the share of the triangle's weights inside)."""
     support = abs(step)
     if support <= 1 or center < low or center >= high:
         return 1.0
@@ -53,8 +62,15 @@ def _lost_weight(center, step, low, high):  # type: ignore[no-untyped-def]
 
 @kernel
 def whole_axis_gains(counts, lengths):  # type: ignore[no-untyped-def]
-    """float32 [N, largest count]: the lost weight for each output of a whole axis of lengths[i]
-    pixels resized to counts[i]; 1 behind them."""
+    """The correcting factors for axes that are resized as a whole.
+
+    Args:
+        counts: int64 [N], output pixels of each axis.
+        lengths: int32 [N], stored pixels of each axis.
+
+    Returns:
+        float32 [N, largest count], 1 after the end of an axis.
+    """
     gains = np.ones((len(counts), counts.max()), np.float32)
     for i in range(len(counts)):
         step = lengths[i] / counts[i]
@@ -65,8 +81,8 @@ def whole_axis_gains(counts, lengths):  # type: ignore[no-untyped-def]
 
 @kernel
 def _edge_gains(start, step, low, high, size):  # type: ignore[no-untyped-def]
-    """(sample int64, line int64, gain float32) of the output lines along an axis that lost
-    weight."""
+    """The output lines along an axis that need a correction: (sample int64, line int64, factor
+    float32)."""
     samples = np.empty(len(start) * size, np.int64)
     lines = np.empty(len(start) * size, np.int64)
     gains = np.empty(len(start) * size, np.float32)
@@ -84,8 +100,8 @@ def _edge_gains(start, step, low, high, size):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sources(start, step, low, high, size, border):  # type: ignore[no-untyped-def]
-    """int64 [N, S]: the output position along an axis that each output position repeats; bool [N,
-    S]: it lies inside."""
+    """For each output position along an axis: the output position whose pixel it takes, int64
+    [N, S], and whether it is inside the image, bool [N, S]."""
     positions = np.empty((len(start), size), np.int64)
     inside = np.empty((len(start), size), np.bool_)
     for i in range(len(start)):
@@ -107,7 +123,7 @@ def _sources(start, step, low, high, size, border):  # type: ignore[no-untyped-d
     return positions, inside
 
 
-def _axis(plan: Plan, axis: int) -> tuple[Float64, Float64, Int32, Int32]:
+def _axis(plan: Plan, axis: int) -> tuple[_Float64, _Float64, _Int32, _Int32]:
     """start, step, low, high of all samples along an axis (0: x), in stored pixels."""
     geometry = plan.geometry.astype(np.float64)
     start, step = geometry[:, axis, 2].copy(), geometry[:, axis, axis].copy()
@@ -115,15 +131,22 @@ def _axis(plan: Plan, axis: int) -> tuple[Float64, Float64, Int32, Int32]:
 
 
 def _some_outside(plan: Plan, axis: int) -> bool:
-    """Whether any output center lies outside `clip`: the first or the last one then does."""
+    """Whether any output center is outside `clip`. Then the first or the last one is."""
     start, step, low, high = _axis(plan, axis)
     first, last = start + 0.5 * step, start + (plan.image_size - 0.5) * step
     return bool((np.minimum(first, last) < low).any() or (np.maximum(first, last) >= high).any())
 
 
 def restore_edges(images: Tensor, plan: Plan) -> Tensor:
-    """images [N, S, S, 3] of an axis-aligned plan, reduced with black beyond the edges: the weight
-    lost there, in place."""
+    """Correct the pixels near the edges of images that were reduced with black outside.
+
+    Args:
+        images: [N, S, S, 3], changed in place.
+        plan: Their Plan, axis-aligned.
+
+    Returns:
+        `images`.
+    """
     for axis in range(2):
         start, step, low, high = _axis(plan, axis)
         if (np.abs(step) <= 1).all():
@@ -141,8 +164,15 @@ def restore_edges(images: Tensor, plan: Plan) -> Tensor:
 
 
 def fill_outside(images: Tensor, plan: Plan) -> Tensor:
-    """images [N, S, S, 3] of an axis-aligned plan: pixels whose center lies outside `clip` take the
-    border."""
+    """Apply the border to the pixels whose center is outside `clip`.
+
+    Args:
+        images: [N, S, S, 3].
+        plan: Their Plan, axis-aligned.
+
+    Returns:
+        `images` itself if nothing is outside, else a new tensor.
+    """
     if not _some_outside(plan, 0) and not _some_outside(plan, 1):
         return images
     border, size = BORDERS[plan.border], plan.image_size
@@ -160,7 +190,15 @@ def fill_outside(images: Tensor, plan: Plan) -> Tensor:
 
 
 def erase_boxes(images: Tensor, plan: Plan) -> Tensor:
-    """images [N, S, S, 3] with the plan's boxes set to 0, in place."""
+    """Set the erased boxes to 0.
+
+    Args:
+        images: [N, S, S, 3], changed in place.
+        plan: Their Plan.
+
+    Returns:
+        `images`.
+    """
     if plan.erase is None or not (plan.erase[:, 2] > plan.erase[:, 0]).any():
         return images
     x0, y0, x1, y1 = upload(plan.erase, images.device)[:, :, None].unbind(1)

@@ -1,9 +1,10 @@
-"""The DALI graph of the `dali` executor, and the numbers that it takes.
+"""The DALI graph of the `dali` executor, and the numbers that it needs.
 
-In: settings, a Plan. Out: a DALI pipeline, and its inputs by name: whole arrays [N, ...], as DALI
-takes lists of N arrays 15 times slower. An axis-aligned sample is one `resize` with a region of
-interest (its ends swapped for a flip), which equals the Plan's triangle filter; anything else is
-`resize` to the reduced size and `warp_perspective`; the color map is `coord_transform`.
+In: settings, a Plan. Out: a DALI pipeline, and its inputs by name. The inputs are whole arrays
+[N, ...]: lists of N arrays take DALI 15 times as long. An axis-aligned sample is one `resize` with
+a region of interest, whose ends are swapped for a flip. It equals the triangle filter of the Plan.
+All other samples are resized to the reduced size and warped by `warp_perspective`.
+`coord_transform` applies the color map.
 """
 
 from __future__ import annotations
@@ -21,13 +22,24 @@ from slipform.pipelines.rendering.region import regions_needed, relative
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.rendering.taps import reduced_sizes
 
-Inputs = dict[str, npt.NDArray[Any]]
+__all__ = ["build_graph", "plan_inputs"]
+
+_Inputs = dict[str, npt.NDArray[Any]]
 _MAX_PREALLOCATED_BYTES = 1 << 30  # of decoded pixels, for the hardware decoder
 
 
 def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
-    """The pipeline; its inputs are "images" (uint8 [bytes] JPEGs, or [H, W, 3]) and those of
-    `plan_inputs`, its output float32 [N, S, S, 3]."""
+    """Build the pipeline.
+
+    Args:
+        settings: The settings of the executor.
+        beton: The stored images.
+        jpeg: Whether they are JPEGs. Otherwise they are raw.
+
+    Returns:
+        The pipeline. Its inputs are "images" (JPEGs uint8 [bytes], or uint8 [H, W, 3]) and those of
+        `plan_inputs`. Its output is float32 [N, S, S, 3].
+    """
     fn, pipeline_def, types = dali()
     gpu = settings.device.type == "cuda"
     size, border = settings.spec.image_size, settings.spec.border
@@ -45,10 +57,10 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
 
         start, shape = numbers("start", 1, types.INT32), numbers("shape", 1, types.INT32)
         if jpeg:
-            # The bytes stay where they are mapped.
+            # The bytes are read from the mapped file.
             images = fn.external_source(name="images", dtype=types.UINT8, ndim=1, no_copy=True)
         else:
-            # What goes to a GPU is copied, into pinned memory.
+            # For a GPU they are copied to pinned memory.
             images = fn.external_source(
                 name="images", dtype=types.UINT8, ndim=3, layout="HWC", no_copy=not gpu
             )
@@ -57,8 +69,8 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
                 images, start, shape, axis_names="WH", output_type=types.RGB
             )
         else:
-            # Region-of-interest decoding fails on some GPUs (nvImageCodec 0.9): decode whole, then
-            # cut.
+            # Decoding a region fails on some GPUs (nvImageCodec 0.9). The whole image is decoded
+            # instead, and the region is cut out.
             if jpeg:
                 images = fn.decoders.image(
                     images,
@@ -70,8 +82,8 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
                 images = images.gpu()
             images = fn.slice(images, start, shape, axis_names="WH")
         triangle = {"interp_type": types.INTERP_LINEAR, "antialias": True, "dtype": types.FLOAT}
-        # Black about the region, where the filter reads beyond it: DALI would repeat the edge, the
-        # Plan leaves it out.
+        # A black frame where the filter reads beyond the region. DALI would repeat the edge there;
+        # in the Plan these pixels do not count.
         images = fn.slice(
             images, numbers("frame", 1, types.INT32), numbers("framed", 1, types.INT32),
             axis_names="WH", out_of_bounds_policy="pad", fill_values=0,
@@ -103,10 +115,13 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
 
 
 def _decoder_options(settings: Settings, beton: Beton) -> dict[str, Any]:
-    """Of the GPU's decoder. hw_decoder_load = 1: a JPEG's format alone decides who decodes it. At
-    any other share the first images of a batch go to the hardware, and as its pixels differ, a
-    sample's would depend on its position. Color is enlarged as on a CPU. Without hints memory
-    grows, and the GPU waits, whenever a larger image comes."""
+    """The options of the decoder on a GPU.
+
+    With hw_decoder_load = 1 only the format of a JPEG decides whether the hardware decodes it. With
+    any other share the hardware decodes the first images of a batch. Its pixels differ, so those of
+    a sample would depend on its position. With jpeg_fancy_upsampling color is enlarged as on a CPU.
+    Without the hints memory grows, and the GPU waits, whenever a larger image comes.
+    """
     options = {"hw_decoder_load": 1.0, "jpeg_fancy_upsampling": True, "affine": False}
     if len(beton):
         width, height = int(beton.widths.max()), int(beton.heights.max())
@@ -117,12 +132,21 @@ def _decoder_options(settings: Settings, beton: Beton) -> dict[str, Any]:
 
 def plan_inputs(
     plan: Plan, heights: npt.NDArray[np.int32], widths: npt.NDArray[np.int32]
-) -> Inputs:
-    """All inputs of the graph but "images", for stored images of these sizes."""
+) -> _Inputs:
+    """Compute the inputs of the graph, without "images".
+
+    Args:
+        plan: The Plan of N samples.
+        heights: int32 [N], heights of the stored images in pixels.
+        widths: int32 [N], widths of the stored images in pixels.
+
+    Returns:
+        The inputs by name: arrays [N, ...].
+    """
     regions = regions_needed(plan, heights, widths)
     shape = regions[:, 2:] - regions[:, :2]
     geometry, _ = relative(plan, regions[:, :2], shape[:, 1], shape[:, 0])
-    inputs: Inputs = {"start": regions[:, :2], "shape": shape}
+    inputs: _Inputs = {"start": regions[:, :2], "shape": shape}
     if plan.axis_aligned:
         start, step = geometry[:, [0, 1], 2], geometry[:, [0, 1], [0, 1]]
         count = np.full((len(plan), 2), plan.image_size)

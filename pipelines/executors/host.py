@@ -1,7 +1,9 @@
-"""The `host` executor: streaming on CPU cores. JPEGs are decoded (only the region needed) by DALI,
-raw pixels are read where they lie in the mapped beton, and `render` does the rest.
+"""The `host` executor: streaming on CPU cores.
 
-In: requests. Out: batches on the device, through pinned memory where that is a GPU.
+DALI decodes JPEGs, only the regions that are needed. Raw pixels are read from the mapped beton.
+`render` does the rest.
+
+In: requests. Out: batches on the device. They go through pinned memory if the device is a GPU.
 """
 
 from __future__ import annotations
@@ -22,17 +24,23 @@ from slipform.pipelines.decoding.decoder import (
 )
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.region import regions_needed
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
+__all__ = ["HostExecutor", "build"]
 
-class HostExecutor:
-    """See `Executor`. Each thread decodes a few images, then renders them; no thread waits for
-    another.
 
-    There are as many buffers as batches may be under way; the consumer has one of them. One takes
-    77 MB for 128 images at 224 px in float32.
+class HostExecutor(Executor):
+    """See `Executor`. Each thread decodes a few images and then renders them.
+
+    No thread waits for another. There are `depth` buffers, and the consumer holds one of them. A
+    buffer takes 77 MB for 128 images at 224 px in float32.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
     """
 
     name = "host"
@@ -42,7 +50,7 @@ class HostExecutor:
         self._beton, self._first_read = beton, FirstRead(beton, settings.on_bad)
         self._decoder = Decoder(MOST_AT_ONCE)
         threads = settings.threads
-        # Raw images take less work, so there may be more of them in a part.
+        # Raw images need less work, so a part may hold more of them.
         self._part = max(MOST_AT_ONCE, settings.batch_size // (2 * threads))
         self._decodes = bool((beton.modes == JPG).any())
         if self._decodes:
@@ -51,26 +59,31 @@ class HostExecutor:
         self._seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
 
     def submit(self, request: BatchRequest) -> None:
+        """See `Executor`."""
         part, at = self._part, request.indices
         if self._decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
         self._pool.begin_reading(request.plan, partial(self._read, request), part)
 
     def collect(self) -> Rendered:
+        """See `Executor`."""
         self._beton.release_pages()
         return self._pool.collect()
 
     def reset(self) -> None:
+        """See `Executor`."""
         self._pool.reset()
 
     def stats(self) -> dict[str, float]:
+        """See `Executor`."""
         return {**self._seconds, "augment_seconds": self._pool.seconds}
 
     def close(self) -> None:
+        """See `Executor`."""
         self._pool.close()
 
     def _read(self, request: BatchRequest, at: slice) -> Pixels:
-        """The images of a part of a request, on the thread that will render them."""
+        """Read the images of a part of a request, in the thread that will render them."""
         part = BatchRequest(request.indices[at], request.plan.part(at))
         began = time.perf_counter()
         damaged = self._first_read.bad(part.indices)
@@ -105,6 +118,11 @@ class HostExecutor:
         return stored
 
 
-def build(beton: Beton, settings: Settings) -> HostExecutor:
-    """See `slipform.pipelines.executors.contract`."""
+def build(beton: Beton, settings: Settings) -> Executor:
+    """Build the executor.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+    """
     return HostExecutor(beton, settings)

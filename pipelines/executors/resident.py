@@ -1,4 +1,4 @@
-"""The `resident` executor decodes every image once and keeps it as uint8. Each epoch only augments.
+"""The `resident` executor decodes every image once and keeps it as uint8. Epochs only render.
 
 In: requests. Out: batches in memory. This form is for CPU cores. `resident_gpu` keeps the pixels in
 the memory of a GPU.
@@ -18,9 +18,19 @@ from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
+__all__ = ["ResidentExecutor", "build"]
 
-class ResidentExecutor:
-    """See `Executor`. `threads` render threads over pixels in memory."""
+
+class ResidentExecutor(Executor):
+    """See `Executor`. `settings.threads` threads render the pixels that are in memory.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+
+    Raises:
+        SampleError: on_bad is "error" and a sample cannot be read.
+    """
 
     name = "resident"
 
@@ -30,11 +40,11 @@ class ResidentExecutor:
         began = time.perf_counter()
         self._decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad))
         self._load_seconds = time.perf_counter() - began
-        self._pool = RenderPool(
-            settings, self.depth + 1
-        )  # those under way and the one that the consumer has
+        # Buffers for the batches under way and for the one that the consumer holds.
+        self._pool = RenderPool(settings, self.depth + 1)
 
     def submit(self, request: BatchRequest) -> None:
+        """See `Executor`."""
         decoded, at = self._decoded, request.indices
         bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
         pixels = Pixels(
@@ -47,20 +57,29 @@ class ResidentExecutor:
         self._pool.begin(request.plan, pixels)
 
     def collect(self) -> Rendered:
+        """See `Executor`."""
         return self._pool.collect()
 
     def reset(self) -> None:
+        """See `Executor`."""
         self._pool.reset()
 
     def stats(self) -> dict[str, float]:
+        """See `Executor`."""
         return {"load_seconds": self._load_seconds, "augment_seconds": self._pool.seconds}
 
     def close(self) -> None:
+        """See `Executor`."""
         self._pool.close()
 
 
 def build(beton: Beton, settings: Settings) -> Executor:
-    """See `slipform.pipelines.executors.contract`. On a GPU the pixels stay in its memory."""
+    """Build the executor. On a GPU the pixels stay in its memory.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+    """
     if settings.device.type != "cuda":
         return ResidentExecutor(beton, settings)
     from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor

@@ -1,8 +1,8 @@
-"""The `resident` executor on a GPU keeps all pixels in its memory as uint8. One Triton kernel
-renders a batch.
+"""The `resident` executor on a GPU keeps all pixels in its memory as uint8.
 
-In: requests. Out: batches, made on a side stream while the consumer computes. Only the Plan's
-numbers are copied for each batch, about 130 bytes an image. The device never waits for the host.
+In: requests. Out: batches, made by one Triton kernel on a side stream while the consumer computes.
+Only the numbers of the Plan are copied for each batch, about 130 bytes per image. The device never
+waits for the host.
 """
 
 from __future__ import annotations
@@ -20,17 +20,28 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 from slipform.pipelines.upload import upload_together
 
-_MAX_IMAGE_BYTES = 2**31 - 1  # the kernel's positions inside an image have 32 bits
+__all__ = ["ResidentGpuExecutor"]
+
+_MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
 
 
-class ResidentGpuExecutor:
-    """See `Executor`. With TRITON_INTERPRET=1 it runs on a CPU too, slowly: so its tests need no
-    GPU."""
+class ResidentGpuExecutor(Executor):
+    """See `Executor`. With TRITON_INTERPRET=1 it also runs on a CPU, slowly, for tests.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+
+    Raises:
+        ConfigError: An image is too large for the kernel.
+        SampleError: on_bad is "error" and a sample cannot be read.
+    """
 
     name = "resident"
 
@@ -63,6 +74,7 @@ class ResidentGpuExecutor:
         self._next = 0
 
     def submit(self, request: BatchRequest) -> None:
+        """See `Executor`."""
         slot = self._next
         self._next = (slot + 1) % len(self._ring)
         with self._side.fill(slot) if self._side else contextlib.nullcontext():
@@ -95,13 +107,11 @@ class ResidentGpuExecutor:
     def _numbers(
         self, request: BatchRequest
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """The Plan as the kernel reads it: float32 [N, 21] and int32 [N, 10]."""
+        """The numbers of the Plan in the order of the kernel: float32 [N, 21] and int32 [N, 10]."""
         plan, beton, count = request.plan, self._beton, len(request)
         floats = np.empty((count, 21), np.float32)
-        floats[:, :9], floats[:, 9:] = (
-            plan.geometry.reshape(count, 9),
-            plan.color.reshape(count, 12),
-        )
+        floats[:, :9] = plan.geometry.reshape(count, 9)
+        floats[:, 9:] = plan.color.reshape(count, 12)
         ints = np.zeros((count, 10), np.int32)
         ints[:, :4] = plan.clip
         if plan.erase is not None:
@@ -112,6 +122,7 @@ class ResidentGpuExecutor:
         return floats, ints
 
     def collect(self) -> Rendered:
+        """See `Executor`."""
         slot, count, bad = self._requests.popleft()
         if self._side is not None:
             self._side.hand_out(slot)
@@ -121,16 +132,19 @@ class ResidentGpuExecutor:
         return Rendered(images[:count].permute(0, 3, 1, 2), bad)
 
     def reset(self) -> None:
+        """See `Executor`."""
         self._requests.clear()
         if self._side is not None:
             self._side.reset()
-        if not self._settings.reuse_buffers:  # a buffer may have been handed out
+        if not self._settings.reuse_buffers:  # the consumer may hold one of them
             self._ring = [torch.empty_like(buffer) for buffer in self._ring]
 
     def stats(self) -> dict[str, float]:
+        """See `Executor`."""
         return {"load_seconds": self._load_seconds}
 
     def close(self) -> None:
+        """See `Executor`."""
         self._requests.clear()
         if self._side is not None:
             self._side.close()

@@ -1,21 +1,20 @@
-"""What is done to an image on its way to the net: `Augmentation`, the [augment] section of a
-recipe.
+"""`Augmentation`: how a stored image becomes the input of the net. [augment] in a recipe.
 
-In: settings. Out: a frozen, checked spec; `slipform.pipelines.plan.plan.draw` turns it into the
+In: settings. Out: a frozen, checked spec. `slipform.pipelines.plan.plan.draw` turns it into the
 numbers of one batch.
 
-Parameters mean what torchvision.transforms.v2 means by them. The Plan is one matrix and one color
-map, so it differs where torchvision's chain is not linear:
-- color jitter is not clamped between its steps (nor at its end); contrast turns about mid-gray
-  (0.5) and not about the image's own mean; hue is a rotation about the gray axis of RGB and not a
-  shift in HSV; the order of the four is fixed (brightness, contrast, saturation, hue) where
+The parameters have the meaning that they have in torchvision.transforms.v2. The Plan is one matrix
+and one color map, so it differs where torchvision's steps are not linear:
+- color jitter: values are not clamped, neither between the steps nor after them. Contrast is about
+  mid-gray (0.5), not about the mean of the image. Hue is a rotation about the gray axis of RGB, not
+  a shift in HSV. The order of the steps is fixed: brightness, contrast, saturation, hue.
   torchvision shuffles it;
-- the whole geometry is sampled once, where torchvision would resample after every step;
-- fill is black before normalization, for rotation and perspective too;
-- with corners = "black" what rotation, perspective and affine parts bring in from outside the crop
-  is black, as in torchvision after a center crop; the crop's edge is rounded to stored pixels and
-  the crop is cut once, where torchvision cuts after every step. With corners = "image" (the
-  default) they bring in what the stored image has there.
+- geometry: the image is sampled once. torchvision samples it after every step;
+- fill: it is black before normalization, also for rotation and perspective;
+- corners: rotation, perspective and affine parts move points from outside the crop into the output.
+  With corners = "image" (the default) they show what the stored image has there. With
+  corners = "black" they are black, as in torchvision after a center crop. The edge of the crop is
+  then rounded to stored pixels, and the crop is cut once. torchvision cuts after every step.
 """
 
 from __future__ import annotations
@@ -25,12 +24,15 @@ from typing import Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
 
-Crop = Literal["center", "random", "random_resized", "none"]
-Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
-Border = Literal["zero", "reflect", "edge"]
-Corners = Literal["image", "black"]
-Pair = tuple[float, float]
+__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter"]
 
+_Crop = Literal["center", "random", "random_resized", "none"]
+_Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
+Border = Literal["zero", "reflect", "edge"]
+_Corners = Literal["image", "black"]
+_Pair = tuple[float, float]
+
+# Mean and standard deviation per channel (R, G, B), in 0..1.
 MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -40,8 +42,17 @@ _STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests these
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Factors as torchvision's ColorJitter draws them: uniform in [max(0, 1 - x), 1 + x]; hue in
-    [-x, x] turns, x <= 0.5."""
+    """Random changes of color, as in torchvision's ColorJitter.
+
+    Args:
+        brightness: Strength x: the factor is uniform in [max(0, 1 - x), 1 + x].
+        contrast: The same.
+        saturation: The same.
+        hue: Strength x, 0 to 0.5: the hue is turned by a part of the circle, uniform in [-x, x].
+
+    Raises:
+        ConfigError: A value is not allowed.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -62,36 +73,38 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The spec of a pipeline from stored pixels to the net's input, image_size x image_size.
+    """The augmentation: from stored pixels to the input of the net, image_size x image_size.
 
-    Lengths are in pixels, angles in degrees, fractions in 0..1. The table of section [augment] of a
-    recipe has the same names.
+    Lengths are in pixels, angles in degrees, shares and probabilities in 0..1. Section [augment] of
+    a recipe has the same names. Default is off, unless another default is given.
 
     Args:
         image_size: Side of the output, 1 to 4096. Default 224.
-        resize: Shorter side before a center or random crop; 0 keeps the stored size. Default 256.
-        crop: "center", "random", "random_resized", or "none", which squeezes the whole image.
-        padding: Pixels added on each side after the resize, before a random crop.
-        evaluation_resize: The same in evaluation; 0 takes that of training. Default 0.
-        border: What lies outside the image: "zero" (black), "reflect" or "edge".
-        corners: What rotation, perspective and affine parts bring in from outside the crop:
-            "image" (what is stored there) or "black". Default "image".
-        scale: random_resized: lowest and highest share of the area.
-        ratio: random_resized: lowest and highest width / height.
-        flip: "none", "horizontal", "vertical", "both"; "alternating" mirrors each image in every
-            other epoch (Keller Jordan, airbench, 2024).
-        flip_probability: Of a flip, per direction. Default 0.5.
-        rotation: Uniform in [-rotation, rotation] about the crop's center.
-        perspective: Distortion scale, as torchvision's RandomPerspective.
-        perspective_probability: Of a distortion. Default 0.5.
-        translate: Largest share of width and height, as torchvision's RandomAffine.
-        zoom: Lowest and highest factor, as RandomAffine's scale.
-        shear: Uniform in [-shear, shear], along x.
+        resize: Shorter side before a center or random crop. 0: the stored size. Default 256.
+        crop: "center", "random", "random_resized", or "none", which squeezes the whole image to a
+            square. Default "center".
+        padding: Pixels that are added on each side after the resize, before a random crop.
+        evaluation_resize: `resize` in evaluation. 0: as in training. Default 0.
+        border: What is outside the image: "zero" (black), "reflect" or "edge". Default "zero".
+        corners: What rotation, perspective and affine parts show from outside the crop: "image"
+            (the stored image) or "black". Default "image".
+        scale: random_resized: lowest and highest share of the area. Default 0.08 to 1.
+        ratio: random_resized: lowest and highest width / height. Default 3/4 to 4/3.
+        flip: "none", "horizontal", "vertical", "both", or "alternating", which mirrors each image
+            in every second epoch (Keller Jordan, airbench, 2024).
+        flip_probability: Probability of a flip per direction. Default 0.5.
+        rotation: Angle, uniform in [-rotation, rotation], about the center of the crop.
+        perspective: Distortion scale, as in torchvision's RandomPerspective.
+        perspective_probability: Probability of a distortion. Default 0.5.
+        translate: Largest shares of width and height, as in torchvision's RandomAffine.
+        zoom: Lowest and highest factor, as `scale` in RandomAffine.
+        shear: Angle along x, uniform in [-shear, shear].
         color_jitter: A ColorJitter(brightness, contrast, saturation, hue).
         grayscale: Probability of a gray image.
-        normalize: "half", "imagenet", "dataset", or (mean, std), three numbers each in 0..1.
-        mixup: Alpha of the Beta distribution (Zhang et al., 2018); 0 is off.
-        cutmix: Alpha (Yun et al., 2019); with both set, each batch takes one of them at random.
+        normalize: "half", "imagenet", "dataset", or (mean, std) with three numbers each in 0..1.
+            Default "half".
+        mixup: Alpha of the Beta distribution (Zhang et al., 2018).
+        cutmix: The same (Yun et al., 2019). With both, each batch takes one of them at random.
         erase: Probability of erasing a box (Zhong et al., 2020).
 
     Raises:
@@ -107,38 +120,35 @@ class Augmentation:
     __pydantic_config__ = _STRICT
 
     image_size: int = 224
-    resize: int = 256  # shorter side before a center or random crop; 0 keeps the stored size
-    crop: Crop = "center"  # "none" squeezes the whole image to the square
-    padding: int = 0  # added on each side after the resize, before a random crop
-    evaluation_resize: int = 0  # resize in evaluation; 0: as in training
-    border: Border = "zero"  # what lies outside the image
-    corners: Corners = "image"  # what a warp brings in from outside the crop
-    scale: Pair = (0.08, 1.0)  # random_resized: share of the area
-    ratio: Pair = (3 / 4, 4 / 3)  # random_resized: width / height
-    # "alternating": each image flips in every other epoch (Keller Jordan, airbench, 2024)
-    flip: Flip = "none"
+    resize: int = 256
+    crop: _Crop = "center"
+    padding: int = 0
+    evaluation_resize: int = 0
+    border: Border = "zero"
+    corners: _Corners = "image"
+    scale: _Pair = (0.08, 1.0)
+    ratio: _Pair = (3 / 4, 4 / 3)
+    flip: _Flip = "none"
     flip_probability: float = 0.5
-    rotation: float = 0.0  # uniform in [-rotation, rotation] about the crop's center
-    perspective: float = 0.0  # distortion scale, as RandomPerspective's
+    rotation: float = 0.0
+    perspective: float = 0.0
     perspective_probability: float = 0.5
-    translate: Pair = (0.0, 0.0)  # largest share of the width and the height, as RandomAffine's
-    zoom: Pair = (1.0, 1.0)  # RandomAffine's scale
-    shear: float = 0.0  # uniform in [-shear, shear], along x
+    translate: _Pair = (0.0, 0.0)
+    zoom: _Pair = (1.0, 1.0)
+    shear: float = 0.0
     color_jitter: ColorJitter = field(default_factory=ColorJitter)
-    grayscale: float = 0.0  # probability
+    grayscale: float = 0.0
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
-    mixup: float = 0.0  # alpha of the Beta distribution (Zhang et al., 2018); 0 is off
-    cutmix: float = (
-        0.0  # alpha (Yun et al., 2019); with both set, each batch takes one of them at random
-    )
-    erase: float = 0.0  # probability of erasing a box (Zhong et al., 2020)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
             if not ok:
                 raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
 
-        choices = (("crop", Crop), ("flip", Flip), ("border", Border), ("corners", Corners))
+        choices = (("crop", _Crop), ("flip", _Flip), ("border", Border), ("corners", _Corners))
         for name, allowed in choices:
             if getattr(self, name) not in allowed.__args__:  # type: ignore[attr-defined]
                 raise unknown(f"augment.{name}", getattr(self, name), allowed.__args__)  # type: ignore[attr-defined]
@@ -148,14 +158,9 @@ class Augmentation:
         check(self.resize >= 0, "resize", "0 (as stored) or the shorter side in pixels")
         check(self.evaluation_resize >= 0, "evaluation_resize", "0 (as resize) or pixels")
         check(0 <= self.padding < 4096, "padding", "0 or more pixels")
-        for name in (
-            "flip_probability",
-            "perspective_probability",
-            "grayscale",
-            "erase",
-            "perspective",
-        ):
+        for name in ("flip_probability", "perspective_probability", "grayscale", "erase"):
             check(0 <= getattr(self, name) <= 1, name, "0 to 1")
+        check(0 <= self.perspective <= 1, "perspective", "0 to 1")
         check(
             0 < self.scale[0] <= self.scale[1] <= 1,
             "scale",
@@ -173,15 +178,14 @@ class Augmentation:
         check(
             not self.padding or self.crop == "random",
             "padding",
-            'it only with crop = "random", which is what moves the box',
+            'it only with crop = "random", which moves the box',
         )
         if not isinstance(self.normalize, str):
             check(all(s > 0 for s in self.normalize[1]), "normalize", "standard deviations above 0")
 
     @property
     def axis_aligned(self) -> bool:
-        """True where every sample's geometry is a box with flips: no rotation, perspective or
-        affine part."""
+        """True if the geometry is a box, perhaps mirrored, without a warp."""
         return not (
             self.rotation
             or self.perspective
@@ -192,12 +196,18 @@ class Augmentation:
 
     @property
     def warps_everywhere(self) -> bool:
-        """True where every executor can do the geometry: dali warps with neither a reflected border
-        nor black corners."""
+        """True if all executors can render the geometry.
+
+        `dali` can warp neither with a reflected border nor with black corners.
+        """
         return self.axis_aligned or (self.border != "reflect" and self.corners != "black")
 
     def evaluation(self) -> Augmentation:
-        """The same without anything random: resize, center crop (or the squeeze), normalize."""
+        """The augmentation for evaluation: resize, center crop (or squeeze), normalize.
+
+        Returns:
+            A new Augmentation without anything random.
+        """
         return Augmentation(
             image_size=self.image_size,
             resize=self.evaluation_resize or self.resize,
@@ -207,8 +217,15 @@ class Augmentation:
         )
 
     def resolved(self, mean: list[float], std: list[float]) -> Augmentation:
-        """With `normalize` as numbers: names replaced, "dataset" by the given mean and std (in
-        0..1)."""
+        """Replace the name in `normalize` by numbers.
+
+        Args:
+            mean: Mean of the dataset per channel (R, G, B), in 0..1, for "dataset".
+            std: Its standard deviation per channel.
+
+        Returns:
+            An Augmentation whose `normalize` is (mean, std).
+        """
         if not isinstance(self.normalize, str):
             return self
         if self.normalize == "dataset":

@@ -1,12 +1,12 @@
-"""The kernel behind `slipform.pipelines.plan.plan.draw`: random numbers -> box, flips, warp,
-color; numba, one sample after another.
+"""The kernel behind `slipform.pipelines.plan.plan.draw`: random numbers -> box, flips, warp, color.
 
-In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the Plan's
-arrays, filled. Every sample draws by number, so that adding an augmentation never moves another's
-random numbers:
-    0..9 crop (attempts)   10 flips, grayscale   11 color jitter   12 rotation, shear, translation
-    13 zoom, perspective 14, 15 perspective's corners   20..29 erasing (attempts)   30 the parity of
-    the alternating flip
+In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the arrays of
+the Plan, filled. The code is compiled by numba. Each kind of augmentation has draws with fixed
+numbers, so a new kind does not change the random numbers of the others:
+
+    0..9 crop (attempts)   10 flips, grayscale, erase   11 color jitter
+    12 rotation, shear, translation   13 zoom, perspective   14, 15 corners of perspective
+    20..29 erasing (attempts)   30 parity of the alternating flip
 """
 
 from __future__ import annotations
@@ -18,14 +18,28 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.philox import uniforms
 
+__all__ = ["CROPS", "FLIPS", "GRAY", "Numbers", "draw"]
+
+# The codes of `Augmentation.crop` and `Augmentation.flip`.
 CROPS = {"center": 0, "random": 1, "random_resized": 2, "none": 3}
 FLIPS = {"none": 0, "horizontal": 1, "vertical": 2, "both": 3, "alternating": 4}
 _RANDOM, _RANDOM_RESIZED, _SQUEEZE = 1, 2, 3
-GRAY = (0.2989, 0.587, 0.114)  # ITU-R 601 luma, as torchvision rounds it
+GRAY = (0.2989, 0.587, 0.114)  # luma of ITU-R BT.601, rounded as in torchvision
 
 
 class Numbers(NamedTuple):
-    """An Augmentation as numba takes it; the fields' meanings are there."""
+    """An Augmentation in a form that numba accepts. See `Augmentation` for the meanings.
+
+    Attributes:
+        image_size, resize, padding, scale, ratio, flip_probability: As there.
+        crop, flip: Codes in CROPS and FLIPS.
+        warp: Whether the geometry is not axis-aligned.
+        black_corners: Whether `corners` is "black".
+        rotation, perspective, perspective_probability, translate, zoom, shear, grayscale, erase: As
+            there.
+        brightness, contrast, saturation, hue: Of the color jitter.
+        mean, std: Per channel (R, G, B), in 0..1.
+    """
 
     image_size: int
     resize: int
@@ -55,7 +69,18 @@ class Numbers(NamedTuple):
 
 @kernel
 def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, erase):
-    """Fill geometry float32 [N, 3, 3], color float32 [N, 3, 4], clip and erase int32 [N, 4]."""
+    """Draw the Plan of a batch.
+
+    Args:
+        indices: int64 [N], the samples.
+        heights, widths: int32 [N], sizes of the stored images in pixels.
+        key: uint64, the seed.
+        epoch: uint64.
+        numbers: `Numbers`.
+        geometry: Output, float32 [N, 3, 3].
+        color: Output, float32 [N, 3, 4].
+        clip, erase: Output, int32 [N, 4].
+    """
     size = float(numbers.image_size)
     matrix, other, product = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
     for i in range(len(indices)):
@@ -65,7 +90,7 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
         u = uniforms(key, epoch, sample, np.uint64(10))
         mirror, upend = _flips(numbers, u[0], u[1], key, epoch, sample)
         gray = u[2] < numbers.grayscale
-        # Output point -> stored point: scale to the box, mirrored where it flips.
+        # Output point -> stored point: scale to the box, mirrored if it is flipped.
         matrix[:] = 0.0
         matrix[0, 0], matrix[0, 2] = (-w / size, x + w) if mirror else (w / size, x)
         matrix[1, 1], matrix[1, 2] = (-h / size, y + h) if upend else (h / size, y)
@@ -79,12 +104,8 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
                 matrix[:] = product
         geometry[i] = matrix
         if numbers.crop == _RANDOM_RESIZED and not numbers.warp:
-            clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = (
-                x,
-                y,
-                x + w,
-                y + h,
-            )  # torchvision's resized_crop stops at the box
+            # torchvision's resized_crop reads no pixels outside the box.
+            clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = x, y, x + w, y + h
         elif numbers.warp and numbers.black_corners:
             clip[i, 0], clip[i, 1] = max(np.rint(x), 0), max(np.rint(y), 0)
             clip[i, 2] = min(np.rint(x + w), width)
@@ -98,8 +119,7 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
 
 @kernel
 def _box(numbers, height, width, key, epoch, sample):
-    """The crop in stored pixels: x, y, width, height (fractional where the image is resized
-    first)."""
+    """The crop (x, y, width, height) in stored pixels. It may be fractional after a resize."""
     size = numbers.image_size
     if numbers.crop == _SQUEEZE:
         return 0.0, 0.0, float(width), float(height)
@@ -118,7 +138,7 @@ def _box(numbers, height, width, key, epoch, sample):
 
 @kernel
 def _offset(crop, length, size, padding, u):
-    """Where the crop begins on one axis; negative where it reaches over the border."""
+    """The position where the crop begins on one axis. Negative: it begins outside the image."""
     if length + 2 * padding < size:
         return -float((size - length) // 2)
     if crop == _RANDOM:
@@ -130,8 +150,8 @@ def _offset(crop, length, size, padding, u):
 
 @kernel
 def _random_resized_box(numbers, height, width, key, epoch, sample):
-    """torchvision's RandomResizedCrop: ten tries for area and shape, then the largest central box
-    of an allowed shape."""
+    """torchvision's RandomResizedCrop: ten attempts to draw area and shape, then the largest
+    central box of an allowed shape."""
     low, high = np.log(numbers.ratio[0]), np.log(numbers.ratio[1])
     area = float(height) * float(width)
     for attempt in range(10):
@@ -152,7 +172,7 @@ def _random_resized_box(numbers, height, width, key, epoch, sample):
 
 @kernel
 def _flips(numbers, u0, u1, key, epoch, sample):
-    """(left-right, upside-down)."""
+    """Whether the sample is mirrored: (left and right, top and bottom)."""
     chance = numbers.flip_probability
     if numbers.flip == 4:
         parity = uniforms(key, np.uint64(0), sample, np.uint64(30))[0] < 0.5
@@ -162,8 +182,8 @@ def _flips(numbers, u0, u1, key, epoch, sample):
 
 @kernel
 def _inverse_affine(numbers, size, key, epoch, sample, out):
-    """Output point -> point before rotation, shear, zoom and translation about the output's center
-    (RandomAffine, inverted)."""
+    """Output point -> point before rotation, shear, zoom and translation about the center of the
+    output. This is the inverse of torchvision's RandomAffine."""
     u = uniforms(key, epoch, sample, np.uint64(12))
     v = uniforms(key, epoch, sample, np.uint64(13))
     angle = np.deg2rad((2 * u[0] - 1) * numbers.rotation)
@@ -172,7 +192,7 @@ def _inverse_affine(numbers, size, key, epoch, sample, out):
     ty = np.rint((2 * u[3] - 1) * numbers.translate[1] * size)
     zoom = numbers.zoom[0] + v[0] * (numbers.zoom[1] - numbers.zoom[0])
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    # Forward: rotate(angle) · shear_x · zoom. Its inverse: unshear · rotate(-angle) / zoom.
+    # Forward: rotate(angle) · shear_x · zoom. Inverse: unshear · rotate(-angle) / zoom.
     out[0, 0], out[0, 1] = cos + shear * sin, sin - shear * cos
     out[1, 0], out[1, 1] = -sin, cos
     cx, cy = size / 2 + tx, size / 2 + ty
@@ -183,12 +203,11 @@ def _inverse_affine(numbers, size, key, epoch, sample, out):
 
 @kernel
 def _inverse_perspective(numbers, size, key, epoch, sample, out):
-    """Output point -> point before RandomPerspective, which moves the corners inward; False where
-    this sample keeps its shape: by chance, or because three corners came to lie on a line (only
-    near perspective = 1), which nothing undoes.
+    """Output point -> point before torchvision's RandomPerspective, which moves the corners inward.
 
-    The unit square to a quadrilateral in closed form: Heckbert, "Fundamentals of Texture Mapping
-    and Image Warping", 1989.
+    The map of the unit square to a quadrilateral is that of Heckbert, "Fundamentals of Texture
+    Mapping and Image Warping", 1989. Returns False if the sample is not distorted: by chance, or
+    because three corners are on a line (only near perspective = 1), and the map has no inverse.
     """
     if (
         uniforms(key, epoch, sample, np.uint64(13))[1] >= numbers.perspective_probability
@@ -213,8 +232,8 @@ def _inverse_perspective(numbers, size, key, epoch, sample, out):
     volume = a * (e - f * h) - b * (d - f * g) + c * (d * h - e * g)
     if volume == 0.0:
         return False
-    # The inverse, with its sign: the third component is positive for what lies before the camera.
-    # Then unit square -> output.
+    # The inverse with its sign, then unit square -> output. The third component is positive for
+    # points in front of the camera.
     out[0, 0], out[0, 1], out[0, 2] = size * (e - f * h), size * (c * h - b), size * (b * f - c * e)
     out[1, 0], out[1, 1], out[1, 2] = size * (f * g - d), size * (a - c * g), size * (c * d - a * f)
     out[2, 0], out[2, 1], out[2, 2] = d * h - e * g, b * g - a * h, a * e - b * d
@@ -237,8 +256,8 @@ def _factor(u, strength):
 
 @kernel
 def _color(numbers, gray, u0, u1, u2, u3, out):
-    """float32 [3, 4]: brightness, contrast about 0.5, saturation, hue, grayscale, normalize, as one
-    affine map of 0..255."""
+    """Brightness, contrast about 0.5, saturation, hue, grayscale and normalization as one affine
+    map of 0..255: float32 [3, 4]."""
     brightness, contrast = _factor(u0, numbers.brightness), _factor(u1, numbers.contrast)
     saturation = 0.0 if gray else _factor(u2, numbers.saturation)
     angle = 2 * np.pi * (2 * u3 - 1) * numbers.hue
@@ -263,8 +282,8 @@ def _color(numbers, gray, u0, u1, u2, u3, out):
 
 @kernel
 def _erase_box(numbers, key, epoch, sample, out):
-    """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3): x0, y0,
-    x1, y1 in output pixels."""
+    """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3). The box
+    is (x0, y0, x1, y1) in output pixels."""
     out[:] = 0
     if numbers.erase == 0.0 or uniforms(key, epoch, sample, np.uint64(10))[3] >= numbers.erase:
         return

@@ -1,7 +1,7 @@
-"""MixUp and CutMix on a batch that is already on the device.
+"""MixUp and CutMix of a batch that is already on the device.
 
-In: a Batch and a MixPlan. Out: a new Batch whose `mix` holds the partners' labels. The arithmetic
-is one pass over the images.
+In: a Batch and a MixPlan. Out: a new Batch, whose `mix` holds the labels of the partners. The
+arithmetic is one pass over the images.
 """
 
 from __future__ import annotations
@@ -12,9 +12,20 @@ from slipform.pipelines.batch import Batch, Mix
 from slipform.pipelines.plan.plan import MixPlan
 from slipform.pipelines.upload import upload
 
+__all__ = ["mix"]
+
 
 def mix(batch: Batch, plan: MixPlan) -> Batch:
-    """See `MixPlan`; a sample whose own or partner's label is masked stays masked."""
+    """Mix the images of a batch.
+
+    Args:
+        batch: The batch.
+        plan: The numbers of MixUp or CutMix.
+
+    Returns:
+        A new Batch on the same device. The label of a sample is masked (negative) if its own label
+        or that of its partner is.
+    """
     partner = upload(plan.partner, batch.images.device)
     images = batch.images
     if plan.box is None:

@@ -1,26 +1,27 @@
 """The numbers of one batch: `draw` turns an Augmentation into a `Plan`.
 
-In: a spec, sample indices, the stored images' sizes, seed and epoch. Out: a Plan; what the
-executors do with it is written here once, in words:
+In: a spec, sample indices, the sizes of the stored images, seed and epoch. Out: a Plan. This is the
+description of what all executors do with it:
 
-Coordinates are continuous: pixel i covers [i, i + 1), its center is i + 0.5. `geometry` maps an
-output point (x, y, 1) to a point of the stored image (divide by the third component).
+Coordinates are continuous. Pixel i covers [i, i + 1), and its center is i + 0.5. `geometry` maps an
+output point (x, y, 1) to a point of the stored image, after division by the third component.
 
-Axis-aligned (a box, perhaps mirrored): the output pixel's center (x + 0.5, y + 0.5) is mapped, and
-the stored pixels about it are averaged with a triangle whose half-width is max(1, scale) per axis,
-scale being stored pixels per output pixel: bilinear where an axis is enlarged, antialiased where it
-is reduced, as Pillow and torchvision (antialias=True) do. Pixels outside `clip` do not exist:
-weights are renormalized over those inside. A center outside `clip` takes `border`: zero is black;
-edge is the outermost output pixel repeated; reflect mirrors output pixels about the outermost one's
-center.
+Axis-aligned samples (a box, perhaps mirrored): the center of each output pixel is mapped. The
+stored pixels around it are averaged with a triangle filter. Its half-width on each axis is
+max(1, scale), where scale is the number of stored pixels per output pixel. It is thus bilinear on
+an axis that is enlarged, and antialiased on one that is reduced, as in Pillow and torchvision
+(antialias=True).
+Pixels outside `clip` do not count: the weights of those inside are normalized. If the center is
+outside `clip`, `border` applies. "zero" gives black. "edge" repeats the outermost output pixel.
+"reflect" mirrors output pixels about the center of the outermost one.
 
-Otherwise (rotation, perspective, affine): where the map reduces, the image is first resized as
-above, by the map's scale along each axis at the output's center; then each output center is sampled
-bilinearly, with `border` outside the image. A center beyond a side of `clip` that lies inside the
-image is black.
+All other samples (rotation, perspective, affine): if the map reduces, the image is first resized
+as above, by the scale of the map along each axis at the center of the output. Then the center of
+each output pixel is sampled bilinearly, with `border` outside the image. A center outside `clip` is
+black if that side of `clip` is inside the image.
 
-Then `color` maps (R, G, B, 1), R, G, B in 0..255, to normalized RGB; `erase` boxes are filled with
-0 (the mean color).
+Then `color` maps (R, G, B, 1), with R, G, B in 0..255, to normalized RGB. `erase` boxes are filled
+with 0, which is the mean color.
 """
 
 from __future__ import annotations
@@ -34,35 +35,45 @@ from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border
 from slipform.pipelines.plan.philox import batch_uniforms
 
-Float32 = npt.NDArray[np.float32]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+__all__ = ["MixPlan", "Plan", "draw", "draw_mix"]
+
+_Float32 = npt.NDArray[np.float32]
+_Int32 = npt.NDArray[np.int32]
+_Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class MixPlan:
-    """MixUp or CutMix of a whole batch: image i becomes weight * image i + (1 - weight) * image
-    partner[i] (MixUp), or takes `box` from its partner (CutMix: x0, y0, x1, y1 in output pixels;
-    weight is then the share that stays)."""
+    """MixUp or CutMix of a batch.
 
-    partner: Int64  # [N]
+    MixUp: image i becomes weight * image i + (1 - weight) * image partner[i]. CutMix: image i takes
+    the pixels of `box` from image partner[i].
+
+    Attributes:
+        partner: int64 [N], positions in the batch.
+        weight: Share of image i, in 0..1. With CutMix, the share of pixels outside the box.
+        box: CutMix: (x0, y0, x1, y1) in output pixels. None: MixUp.
+    """
+
+    partner: _Int64
     weight: float
     box: tuple[int, int, int, int] | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The augmentation of one batch, as numbers. The module says what executors do with them.
+    """The augmentation of one batch as numbers. The module describes what executors do with them.
 
     Attributes:
-        geometry: float32 [N, 3, 3], from a pixel of the output to a point of the stored image.
-        color: float32 [N, 3, 4], from (R, G, B, 1), 0..255, to normalized RGB.
-        clip: int32 [N, 4], the box of the stored image that is used: x0, y0, x1, y1 in pixels.
+        geometry: float32 [N, 3, 3], maps output points to points of the stored image.
+        color: float32 [N, 3, 4], maps (R, G, B, 1) in 0..255 to normalized RGB.
+        clip: int32 [N, 4], the box (x0, y0, x1, y1) of the stored image that is used, in pixels.
         image_size: Side of the output in pixels.
-        border: What lies outside: "zero", "edge" or "reflect".
-        axis_aligned: No sample is rotated or sheared.
-        erase: int32 [N, 4], boxes of output pixels, empty where x0 == x1; None: nothing is erased.
-        mix: MixUp or CutMix of the batch; None without.
+        border: What is outside the image: "zero", "edge" or "reflect".
+        axis_aligned: The geometry of all samples is a box, perhaps mirrored.
+        erase: int32 [N, 4], a box (x0, y0, x1, y1) of output pixels, empty if x0 == x1. None:
+            nothing is erased.
+        mix: MixUp or CutMix of the batch. None: neither.
 
     Example:
         ```python
@@ -79,20 +90,27 @@ class Plan:
         ```
     """
 
-    geometry: Float32
-    color: Float32
-    clip: Int32
+    geometry: _Float32
+    color: _Float32
+    clip: _Int32
     image_size: int
     border: Border
     axis_aligned: bool
-    erase: Int32 | None = None
+    erase: _Int32 | None = None
     mix: MixPlan | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
 
     def part(self, at: slice) -> Plan:
-        """The Plan of some of the samples, a view; without `mix`, which is a whole batch's."""
+        """The Plan of some of the samples.
+
+        Args:
+            at: Positions of the samples.
+
+        Returns:
+            A Plan of views. It has no `mix`, which belongs to the whole batch.
+        """
         erase = None if self.erase is None else self.erase[at]
         return replace(
             self,
@@ -105,13 +123,23 @@ class Plan:
 
 
 def draw(
-    spec: Augmentation, indices: Int64, heights: Int32, widths: Int32, seed: int, epoch: int
+    spec: Augmentation, indices: _Int64, heights: _Int32, widths: _Int32, seed: int, epoch: int
 ) -> Plan:
-    """The Plan of the samples `indices` (int64 [N]) whose stored sizes are heights, widths (int32
-    [N]), in `epoch`.
+    """Draw the Plan of a batch.
 
-    A sample's numbers depend on (seed, epoch, index) alone, not on its neighbors. Philox:
-    `slipform.pipelines.plan.philox`.
+    The numbers of a sample depend on (seed, epoch, index) alone, not on the rest of the batch. They
+    come from `slipform.pipelines.plan.philox`.
+
+    Args:
+        spec: The resolved augmentation.
+        indices: int64 [N], the samples.
+        heights: int32 [N], heights of the stored images in pixels.
+        widths: int32 [N], widths of the stored images in pixels.
+        seed: The seed.
+        epoch: The epoch, from 0.
+
+    Returns:
+        The Plan, without `mix` (see `draw_mix`).
     """
     assert not isinstance(spec.normalize, str), "resolve the spec first"
     n = len(indices)
@@ -137,12 +165,20 @@ def draw(
 def draw_mix(
     spec: Augmentation, batch_size: int, seed: int, epoch: int, batch: int
 ) -> MixPlan | None:
-    """MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for batch number `batch`;
-    None without either.
+    """Draw MixUp (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019) for a batch.
 
-    The partner of image i is image i - 1, as torchvision has it (the order is random already). The
-    weight is Beta(alpha, alpha) by the ratio of two Gamma variables (Marsaglia and Tsang's method
-    in numpy, seeded from Philox).
+    The partner of image i is image i - 1, as in torchvision: the order is random already. The
+    weight is drawn from Beta(alpha, alpha) by numpy's generator, which is seeded from Philox.
+
+    Args:
+        spec: The augmentation. If it has both, each batch takes one of them at random.
+        batch_size: Number of samples N.
+        seed: The seed.
+        epoch: The epoch, from 0.
+        batch: Number of the batch in the epoch.
+
+    Returns:
+        The MixPlan. None: the augmentation has neither.
     """
     if not (spec.mixup or spec.cutmix):
         return None

@@ -1,7 +1,7 @@
-"""Threads that make batches part by part, and the ring of buffers that they write into.
+"""Render threads, and the ring of buffers that they write to.
 
-In: a Plan and its images' pixels, or a source of them. Out: batches on the device, in the order
-they were begun. `resident` and `host` use it: the one has the pixels, the other has a source.
+In: a Plan and the pixels of its images, or a function that reads them. Out: batches on the device,
+in the order in which they were begun. `resident` gives pixels; `host` gives a function.
 """
 
 from __future__ import annotations
@@ -20,45 +20,55 @@ from torch import Tensor
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import relative
-from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, render
+from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.request import Rendered, Settings
+from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS
 from slipform.pipelines.rendering.workers import Gate, Task, Workers
 
 __all__ = ["RenderPool", "Source"]
 
-KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-# Of output for each thread that is woken: about 0.1 ms of work. To wake a thread can take as long.
-_LEAST_PIXELS = 1 << 17
+_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+# Output pixels per thread, at least: about 0.1 ms of work. Waking a thread can take as long.
+_MIN_PIXELS = 1 << 17
 _NO_BOXES = np.zeros((0, 4), np.int32)
 
-Source = Callable[[slice], Pixels]  # which samples of the batch -> their pixels
-RenderSome = Callable[[int, int], None]  # start, stop
+Source = Callable[[slice], Pixels]  # positions in the batch -> the pixels of these samples
+_RenderSome = Callable[[int, int], None]  # start, stop
 
 
 class _Dropped(Exception):
-    """The end of a task that waited for a buffer in a batch that was dropped."""
+    """Ends a task that waits for the buffer of a batch that was dropped."""
 
 
 @dataclass
 class _Batch:
     slot: int
     size: int
-    buffer_free: Gate | None  # None: free from the start
+    buffer_free: Gate | None  # opens when the buffer is free; None: it was free from the start
     parts: list[Task[float]] = field(default_factory=list)  # seconds of rendering
     seconds: float = 0.0
     bad: list[int] = field(default_factory=list)
 
 
 class RenderPool:
-    """`num_threads` threads and `num_buffers` outputs of [batch_size, S, S, 3], used in turn; on a
-    GPU also pinned twins of them. Without `settings.reuse_buffers` an output that was handed out
-    is replaced by a new one.
+    """Renders batches in threads, into buffers of [batch_size, S, S, 3] that are used in turn.
 
-    A thread that reads a part renders it, too: the pixels are still in its cache, no thread waits
-    for another, and there is never more than one part for each thread. Reused buffers stay in the
-    cache too: CIFAR-10 at batch 512 gained by it, since fresh pages cost more than the pixels.
+    On a GPU each buffer has a pinned counterpart in host memory. Without `settings.reuse_buffers` a
+    buffer that was handed out is replaced by a new one.
+
+    The thread that reads a part of a batch also renders it. The pixels are then in its cache, no
+    thread waits for another, and each thread holds one part at most. Reused buffers stay in the
+    cache, too. This helped CIFAR-10 at batch 512, where fresh pages took more time than the pixels.
+
+    Args:
+        settings: Size, dtype, device and threads.
+        num_buffers: Number of buffers. More batches may be begun: they wait for a buffer.
+        num_threads: Number of threads. 0: `settings.threads`.
+
+    Attributes:
+        seconds: Seconds of rendering since the start, over all threads.
     """
 
     def __init__(self, settings: Settings, num_buffers: int, num_threads: int = 0) -> None:
@@ -74,28 +84,34 @@ class RenderPool:
             else []
         )
         self._side = SideStream(device, len(self._buffers)) if pinned else None
-        self._kind, self._size = KINDS[dtype], settings.spec.image_size
+        self._kind, self._size = _KINDS[dtype], settings.spec.image_size
         self._num_threads = num_threads or settings.threads
         self._reuse_buffers = settings.reuse_buffers
         self._workers = Workers(self._num_threads, "slipform-render")
         self._batches: deque[_Batch] = deque()  # begun, not yet collected
-        self._waiting: deque[_Batch] = deque()  # those of them without a buffer
+        self._waiting: deque[_Batch] = deque()  # those of them that have no buffer yet
         self._next, self._num_free = 0, num_buffers
         self._handed_out = self._closed = False
         self.seconds = 0.0
         if pinned:
-            # A thread waits for events of the batches' device; on a thread that was given none,
-            # that would open a context on GPU 0, of 300 to 500 MB.
+            # The threads wait for events of the device. Without this call they would open a context
+            # on GPU 0, which takes 300 to 500 MB.
             index = torch.cuda.current_device() if device.index is None else device.index
             self._workers.on_every_thread(partial(torch.cuda.set_device, index))
 
     def begin(self, plan: Plan, pixels: Pixels) -> None:
-        """Start a batch whose pixels are there: here and now where it is so small that waking
-        threads does not pay."""
+        """Begin a batch whose pixels are in memory.
+
+        A small batch is rendered in this call, because waking the threads would take longer.
+
+        Args:
+            plan: The Plan of N samples.
+            pixels: Their pixels.
+        """
         batch = self._new_batch(len(plan))
         batch.bad.extend(pixels.bad)
         render_some = self._renderer(pixels, plan, self._buffers[batch.slot])
-        least = _LEAST_PIXELS // self._size**2
+        least = _MIN_PIXELS // self._size**2
         if len(plan) <= max(least, 1) and batch.buffer_free is None:
             batch.seconds = self._render(batch, render_some, 0, len(plan))
             return
@@ -106,8 +122,13 @@ class RenderPool:
             batch.parts.append(self._workers.submit(call))
 
     def begin_reading(self, plan: Plan, source: Source, part: int) -> None:
-        """Start a batch whose pixels `source` makes, on the thread that renders them, `part` images
-        at a time."""
+        """Begin a batch whose pixels are read by the threads that render them.
+
+        Args:
+            plan: The Plan of N samples.
+            source: Reads the pixels of some of the samples.
+            part: Number of samples in one call of `source`.
+        """
         batch = self._new_batch(len(plan))
         for start in range(0, len(plan), part):
             at = slice(start, min(start + part, len(plan)))
@@ -125,8 +146,11 @@ class RenderPool:
         return batch
 
     def collect(self) -> Rendered:
-        """Wait for the oldest batch: [N, 3, S, S] channels_last on the device. The one before it is
-        not valid any more."""
+        """Wait for the oldest batch.
+
+        Returns:
+            Its images. With `settings.reuse_buffers` they are valid until the next call.
+        """
         if self._handed_out:
             self._handed_out = False
             if self._waiting:
@@ -141,15 +165,15 @@ class RenderPool:
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
     def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
-        pixels = source(at)  # before there may be a buffer, so that something is ready then
+        pixels = source(at)  # this can be done before the buffer is free
         batch.bad.extend([at.start + i for i in pixels.bad])
         self._wait_for_buffer(batch)
         buffer = self._buffers[batch.slot][at]
         render_some = self._renderer(pixels, plan.part(at), buffer)
         return self._render(batch, render_some, 0, at.stop - at.start)
 
-    def _render(self, batch: _Batch, render_some: RenderSome, start: int, stop: int) -> float:
-        """Render once the batch has its buffer. Returns the seconds that the rendering took."""
+    def _render(self, batch: _Batch, render_some: _RenderSome, start: int, stop: int) -> float:
+        """Render as soon as the buffer is free. Returns the seconds of rendering."""
         self._wait_for_buffer(batch)
         began = time.perf_counter()
         render_some(start, stop)
@@ -163,9 +187,8 @@ class RenderPool:
         if self._side is not None:  # the copy to the GPU may still read the pinned buffer
             self._side.wait_filled(batch.slot)
 
-    def _renderer(self, pixels: Pixels, plan: Plan, buffer: Tensor) -> RenderSome:
-        """`render` for pixels and their Plan, into a buffer [N, S, S, 3]; it keeps the pixels
-        alive."""
+    def _renderer(self, pixels: Pixels, plan: Plan, buffer: Tensor) -> _RenderSome:
+        """A function that renders some of the samples into a buffer [N, S, S, 3]."""
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
@@ -189,6 +212,7 @@ class RenderPool:
             out16,
         )
 
+        # `keep` keeps the pixels in memory until the function is freed.
         def render_some(start: int, stop: int, keep: Any = pixels.owner) -> None:
             render(*arguments, start, stop)
 
@@ -208,8 +232,10 @@ class RenderPool:
         return images[: batch.size].permute(0, 3, 1, 2)
 
     def reset(self) -> None:
-        """Drop what is under way and return to the state after construction, whatever an exception
-        left behind, one in here included."""
+        """Drop all batches under way and return to the state after construction.
+
+        This works after an exception in any method, including this one.
+        """
         self._drop()
         self._workers.settle()
         self._waiting.clear()
@@ -218,13 +244,13 @@ class RenderPool:
         self._handed_out = False
         if self._side is not None:
             self._side.reset()
-        if not self._reuse_buffers:  # the consumer may have one of them
+        if not self._reuse_buffers:  # the consumer may hold one of them
             outputs = self._buffers if self._side is None else self._copies
             outputs[:] = [torch.empty_like(buffer) for buffer in outputs]
         self._closed = False
 
     def close(self) -> None:
-        """Drop what is under way and end the threads. A second call does nothing."""
+        """Drop all batches under way and end the threads. A second call does nothing."""
         self._drop()
         self._workers.close()
         self._batches.clear()
@@ -232,7 +258,7 @@ class RenderPool:
             self._side.close()
 
     def _drop(self) -> None:
-        """No task waits or begins to render from here on."""
+        """From now on no task waits for a buffer or begins to render."""
         self._closed = True
         self._workers.drop()
         for batch in (*self._waiting, *self._batches):

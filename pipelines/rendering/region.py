@@ -1,7 +1,6 @@
-"""Regions of interest: which part of a stored image a sample needs, and its Plan in that part's own
-pixels.
+"""Regions: the part of a stored image that a sample needs, and the Plan relative to it.
 
-In: a Plan and stored sizes. Out: boxes, and geometry and clip that belong to them.
+In: a Plan and stored sizes. Out: boxes, or the geometry and clip relative to boxes.
 """
 
 from __future__ import annotations
@@ -11,18 +10,27 @@ import numpy.typing as npt
 
 from slipform.pipelines.plan.plan import Plan
 
+__all__ = ["regions_needed", "relative"]
+
 Int32 = npt.NDArray[np.int32]
 
 
 def relative(
     plan: Plan, origin: Int32, heights: Int32, widths: Int32
 ) -> tuple[npt.NDArray[np.float32], Int32]:
-    """Geometry [N, 3, 3] and clip [N, 4] for parts heights x widths of the images that begin at
-    origin int32 [N, 2] (x, y).
+    """Translate geometry and clip of a Plan to regions of the images.
 
-    The clip ends where the part does: taps of weight 0 (of pixels outside the image too) may be
-    read, but only where there is memory. What `regions_needed` leaves out has no weight, so nothing
-    else changes.
+    The clip ends at the region. Renderers may read pixels of weight 0, and memory ends there. The
+    pixels outside `regions_needed` have weight 0, so the output does not change.
+
+    Args:
+        plan: The Plan of N samples.
+        origin: int32 [N, 2], the point (x, y) where each region begins.
+        heights: int32 [N], heights of the regions in pixels.
+        widths: int32 [N], widths of the regions in pixels.
+
+    Returns:
+        Geometry float32 [N, 3, 3] and clip int32 [N, 4].
     """
     low = np.maximum(plan.clip[:, :2] - origin, 0)
     high = np.minimum(plan.clip[:, 2:] - origin, np.stack([widths, heights], axis=1))
@@ -35,8 +43,16 @@ def relative(
 
 
 def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
-    """int32 [N, 4] (x0, y0, x1, y1): the stored pixels that a sample's output can depend on, at
-    least one."""
+    """Find the stored pixels on which the output of each sample can depend.
+
+    Args:
+        plan: The Plan of N samples.
+        heights: int32 [N], heights of the stored images in pixels.
+        widths: int32 [N], widths of the stored images in pixels.
+
+    Returns:
+        int32 [N, 4] (x0, y0, x1, y1), regions of one pixel or more.
+    """
     whole = np.stack(
         [np.zeros_like(widths), np.zeros_like(heights), widths, heights], axis=1
     ).astype(np.int32)
@@ -47,9 +63,8 @@ def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
         step = plan.geometry[:, axis, axis].astype(np.float64)
         start = plan.geometry[:, axis, 2].astype(np.float64)
         end = start + step * plan.image_size
-        margin = (
-            np.maximum(1.0, np.abs(step)) + 1.0
-        )  # the triangle's half-width, and one for rounding
+        # Half the width of the triangle filter, and one pixel for rounding.
+        margin = np.maximum(1.0, np.abs(step)) + 1.0
         low, high = plan.clip[:, axis], plan.clip[:, axis + 2]
         regions[:, axis] = np.clip(np.floor(np.minimum(start, end) - margin), low, high - 1)
         regions[:, axis + 2] = np.clip(

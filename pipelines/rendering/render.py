@@ -1,12 +1,13 @@
-"""Stored pixels -> the net's input on CPU cores: resample, color, normalize and round in one pass;
-numba.
+"""Stored pixels -> input of the net, on CPU cores. Compiled by numba.
+
+One pass resamples, maps colors, normalizes and rounds.
 
 In: addresses of uint8 [H, W, 3] images (mapped betons, decoded JPEGs, resident pixels) and a Plan.
-Out: [N, S, S, 3] in float32, bfloat16 or float16. `host` and `resident` share it;
-`slipform.pipelines.plan.plan` says in words what it computes.
+Out: [N, S, S, 3] in float32, bfloat16 or float16. `host` and `resident` use it. What it computes is
+described in `slipform.pipelines.plan.plan`.
 
-Boxes go through `resample`, or `shift` where they are moved by whole pixels, everything else
-through `warp`; this file takes them sample by sample.
+`shift` renders boxes that are moved by whole pixels, `resample` other boxes, and `warp` everything
+else.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32, resample
+from slipform.pipelines.rendering.resample import FLOAT32, resample
 from slipform.pipelines.rendering.shift import is_shift, shift
 from slipform.pipelines.rendering.warp import warp
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "render"]
+__all__ = ["render"]
 
 
 @intrinsic
@@ -51,53 +52,39 @@ def render(
 ):
     """Render samples start..stop-1 of a batch.
 
-    addresses int64 [N] of images heights x widths; geometry [N, 3, 3] and clip [N, 4] in those
-    images' own pixels; erase [N, 4] (or [0, 4]); border: taps.ZERO, REFLECT or EDGE; aligned: the
-    whole batch is axis-aligned. out32 float32 or out16 uint16, flat, N * size * size * 3; kind says
-    which and how 16 bits are meant.
+    Args:
+        addresses: int64 [N], addresses of contiguous uint8 [H, W, 3] images.
+        heights, widths: int32 [N], sizes of the images in pixels.
+        geometry: float32 [N, 3, 3], as in `Plan`, in pixels of the images.
+        color: float32 [N, 3, 4], as in `Plan`.
+        clip: int32 [N, 4], as in `Plan`, in pixels of the images.
+        erase: int32 [N, 4], as in `Plan`; [0, 4]: nothing is erased.
+        border: ZERO, REFLECT or EDGE of `taps`.
+        aligned: Whether all samples are axis-aligned.
+        size: Side of the output in pixels.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `resample`.
+        out32: Output of kind FLOAT32: float32 [N * size * size * 3].
+        out16: Output of the other kinds, as bits: uint16 [N * size * size * 3].
+        start, stop: The samples to render.
     """
     pixels = size * size * 3
     for i in range(start, stop):
         image = carray(_pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         matrix = geometry[i]
         if aligned:
-            # The first output pixel's left edge lies at matrix[0, 2], each pixel is matrix[0, 0]
-            # wide; mirrored: negative.
+            # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is
+            # matrix[0, 0] stored pixels wide, which is negative if the box is mirrored.
             x, dx, y, dy = matrix[0, 2], matrix[0, 0], matrix[1, 2], matrix[1, 1]
             if is_shift(x, dx, y, dy):
                 shift(
-                    image,
-                    x,
-                    dx,
-                    y,
-                    dy,
-                    size,
-                    clip[i],
-                    border,
-                    color[i],
-                    kind,
-                    out32,
-                    out16,
-                    i * pixels,
-                )
+                    image, x, dx, y, dy, size,
+                    clip[i], border, color[i], kind, out32, out16, i * pixels,
+                )  # fmt: skip
             else:
                 resample(
-                    image,
-                    x,
-                    dx,
-                    size,
-                    y,
-                    dy,
-                    size,
-                    clip[i],
-                    border,
-                    color[i],
-                    kind,
-                    out32,
-                    out16,
-                    i * pixels,
-                    size * 3,
-                )
+                    image, x, dx, size, y, dy, size,
+                    clip[i], border, color[i], kind, out32, out16, i * pixels, size * 3,
+                )  # fmt: skip
         else:
             warp(image, matrix, clip[i], border, color[i], size, kind, out32, out16, i * pixels)
         if len(erase):

@@ -1,6 +1,6 @@
-"""What is asked of a renderer and what it gives: `Settings`, `BatchRequest`, `Rendered`.
+"""Requests to renderers and their results: `Settings`, `BatchRequest`, `Rendered`.
 
-In: sample indices and their Plan. Out: the types only; nothing is rendered here.
+In: sample indices and their Plan. Out: types only. Nothing is rendered in this module.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["BatchRequest", "Rendered", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What every executor is built with.
+    """The settings of an executor.
 
     Attributes:
         spec: The resolved augmentation.
-        batch_size: The most samples of one request.
-        dtype: Of the images: float32, bfloat16 or float16.
-        device: Where the images go.
-        threads: Threads that decode and render.
-        depth: Requests under way at once.
-        on_bad: "error" raises for a sample that cannot be read, "skip" reports it.
-        reuse_buffers: True: images are valid until the next `collect`. False: for good.
+        batch_size: Largest number of samples in one request.
+        dtype: Data type of the images: float32, bfloat16 or float16.
+        device: Device of the images.
+        threads: Number of threads that decode and render.
+        depth: Number of requests under way at the same time.
+        on_bad: "error": a sample that cannot be read raises SampleError. "skip": it is reported.
+        reuse_buffers: True: images are valid until the next `collect`. False: they stay valid.
     """
 
     spec: Augmentation

@@ -1,13 +1,14 @@
-"""The separable resampling kernel: a box of stored pixels, perhaps mirrored -> colored output
-rows; numba.
+"""The resampling kernel: a box of stored pixels, perhaps mirrored -> colored output rows.
 
-In: uint8 pixels, where output pixels are centerd in them, a color map. Out: float32, bfloat16 or
+Compiled by numba.
+
+In: uint8 pixels, the positions of the output pixels in them, a color map. Out: float32, bfloat16 or
 float16 rows.
 
-Each output row is first blended from stored rows (numba vectorizes that over the row); then each
-pair of output pixels is blended from that row's pixels, multiplied by the color matrix and stored:
-two pixels per AVX register (`simd.py`). From random boxes of 160 x 160 on average to 224 x 224 in
-float32 this took 78 to 92 microseconds of one core of an EPYC (Zen 4), any color matrix included;
+The filter is separable. First a row is blended from stored rows, which numba vectorizes along the
+row. Then pairs of output pixels are blended from that row, multiplied by the color matrix and
+stored, two pixels per AVX register (`simd.py`). Random boxes of 160 x 160 on average took 78 to 92
+microseconds to 224 x 224 in float32, on one core of an EPYC (Zen 4), including any color matrix.
 cv2.resize alone, to uint8 and without colors, took 73.
 """
 
@@ -30,7 +31,9 @@ from slipform.pipelines.rendering.simd import (
 )
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
 
-FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "color_columns", "copy_row", "resample"]
+
+FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # kinds of output
 
 
 @kernel(fastmath={"contract", "nsz"})
@@ -51,10 +54,24 @@ def resample(
     base,
     stride,
 ):
-    """Map uint8 [H, W * 3] to out_height x out_width pixels; row j goes to out[base + j * stride:].
+    """Resample one image.
 
-    Pixel (i, j) is centerd at (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the stored image. The
-    other arguments: `render`.
+    The center of output pixel (i, j) is the point (x + (i + 0.5) * dx, y + (j + 0.5) * dy) of the
+    stored image. Output row j is written to out[base + j * stride :].
+
+    Args:
+        image: uint8 [H, W * 3].
+        x, y: The point of the stored image where the output begins.
+        dx, dy: Stored pixels per output pixel. Negative: mirrored.
+        out_width, out_height: Size of the output in pixels.
+        clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
+        border: ZERO, REFLECT or EDGE of `taps`.
+        color: float32 [3, 4], as in `Plan`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16.
+        out32: Output of kind FLOAT32: float32, flat.
+        out16: Output of the other kinds, as bits: uint16, flat.
+        base: Position of the first row in the output.
+        stride: Distance of rows in the output.
     """
     taps_y, taps_x = num_taps(dy, y, clip[1], clip[3]), num_taps(dx, x, clip[0], clip[2])
     pairs = (out_width + 1) // 2
@@ -68,7 +85,7 @@ def resample(
         left, right = min(left, first_x[j]), max(right, first_x[j])
     left, right = 3 * left, 3 * (right + taps_x)
     width = right - left
-    lanes = np.empty(pairs * taps_x * 8, np.float32)  # each weight four times: the lanes of a pixel
+    lanes = np.empty(pairs * taps_x * 8, np.float32)  # each weight four times: once per lane
     for j in range(2 * pairs):
         first_x[j] = max(3 * first_x[j] - left, 0)
         for k in range(taps_x):
@@ -85,8 +102,8 @@ def resample(
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
         _blend_rows(image, first_y[j], weight_y[j], left, width, row)
-        # A stored pixel spills one lane to the right, into what is written next; the last row goes
-        # through a buffer.
+        # Storing a pixel overwrites one lane to its right, which is written next. The last row is
+        # written to a buffer and copied.
         last = j == out_height - 1
         to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * stride)
         for pair in range(pairs):
@@ -104,8 +121,7 @@ def resample(
                 red(pixel),
                 mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
             )
-            # Written out here and in `warp`: as a function of its own this made the whole loop 4
-            # times slower.
+            # This is repeated in `shift` and `warp`. As a function it made the loop 4 times slower.
             if kind == FLOAT32:
                 store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
@@ -117,7 +133,7 @@ def resample(
 
 @kernel(fastmath={"contract", "nsz"})
 def _blend_rows(image, first, weights, left, width, row):
-    """row[:width] = the weighted sum of stored rows first, first + 1, ... from byte `left` on."""
+    """row[:width] = the weighted sum of stored rows first, first + 1, ..., from byte `left` on."""
     top = image[first, left : left + width]
     if len(weights) == 1:
         for i in range(width):
@@ -135,7 +151,14 @@ def _blend_rows(image, first, weights, left, width, row):
 
 @kernel
 def color_columns(color):
-    """float32 [32]: the color map's four columns, each twice in four lanes, the fourth lane 0."""
+    """Arrange a color map for vectors of two pixels.
+
+    Args:
+        color: float32 [3, 4].
+
+    Returns:
+        float32 [32]: each of the four columns as (r, g, b, 0, r, g, b, 0).
+    """
     columns = np.zeros(32, np.float32)
     for k in range(4):
         for c in range(3):
@@ -145,6 +168,16 @@ def color_columns(color):
 
 @kernel
 def copy_row(kind, row32, row16, out32, out16, begin, count):
+    """Copy a row from a buffer to the output.
+
+    Args:
+        kind: FLOAT32, BFLOAT16 or FLOAT16.
+        row32: The buffer of kind FLOAT32: float32.
+        row16: The buffer of the other kinds: uint16.
+        out32, out16: The outputs, flat.
+        begin: Position in the output.
+        count: Number of values.
+    """
     if kind == FLOAT32:
         out32[begin : begin + count] = row32[:count]
     else:

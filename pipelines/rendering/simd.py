@@ -1,9 +1,8 @@
-"""Eight-lane float vectors for numba: two RGB pixels side by side, (r, g, b, _, r, g, b, _).
+"""Vectors of eight floats for numba: two RGB pixels side by side, (r, g, b, _, r, g, b, _).
 
-In: float32 arrays and positions in them. Out: values of type Float8 that live in one AVX register
-(LLVM splits them where the processor has narrower ones). Numba's own vectorizer cannot gather
-pixels of three channels; these few operations are what `render.py` needs (`resample.py` says how
-fast that is).
+In: arrays and positions in them. Out: values of type Float8 in one AVX register. LLVM splits them
+if the processor has narrower registers. numba itself cannot vectorize loops over pixels of three
+channels. The kernels need only these operations. `resample.py` says how fast they are.
 """
 
 from __future__ import annotations
@@ -15,6 +14,21 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+__all__ = [
+    "blue",
+    "green",
+    "halves",
+    "load8",
+    "load_pixels",
+    "mul_add",
+    "pair_sums",
+    "red",
+    "store_bfloat16",
+    "store_float16",
+    "store_float32",
+    "zeros",
+]
+
 _FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
 _V4, _V8 = ir.VectorType(_FLOAT, 4), ir.VectorType(_FLOAT, 8)
 
@@ -24,7 +38,7 @@ class _Float8(types.Type):  # type: ignore[misc]
         super().__init__(name="Float8")
 
 
-float8 = _Float8()
+_float8 = _Float8()
 
 
 @register_model(_Float8)
@@ -47,44 +61,70 @@ def _pointer(
 
 def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Any) -> Any:
     value = builder.load(_pointer(context, builder, array_type, array, index, vector))
-    value.align = 4  # pixels of three channels lie anywhere
+    value.align = 4  # pixels of three channels begin at any float
     return value
 
 
 @intrinsic
 def load8(typing_context, array, index):
-    """Eight floats from array[index]."""
+    """Load eight floats.
+
+    Args:
+        array: float32.
+        index: Position of the first one.
+
+    Returns:
+        Float8.
+    """
 
     def codegen(context, builder, signature, args):
         return _load(context, builder, signature.args[0], args[0], args[1], _V8)
 
-    return float8(array, types.intp), codegen
+    return _float8(array, types.intp), codegen
 
 
 @intrinsic
 def load_pixels(typing_context, array, first, second):
-    """Four floats from array[first] and four from array[second]; the fourth of each is the next
-    pixel's red, and ignored."""
+    """Load two pixels of three channels.
+
+    The fourth lane of each is the red value of the next pixel. It is not used.
+
+    Args:
+        array: float32.
+        first, second: Positions of the red values.
+
+    Returns:
+        Float8.
+    """
 
     def codegen(context, builder, signature, args):
         a = _load(context, builder, signature.args[0], args[0], args[1], _V4)
         b = _load(context, builder, signature.args[0], args[0], args[2], _V4)
         return builder.shuffle_vector(a, b, _mask(range(8)))
 
-    return float8(array, types.intp, types.intp), codegen
+    return _float8(array, types.intp, types.intp), codegen
 
 
 @intrinsic
 def zeros(typing_context):
+    """Float8 of eight zeros."""
+
     def codegen(context, builder, signature, args):
         return ir.Constant(_V8, [0.0] * 8)
 
-    return float8(), codegen
+    return _float8(), codegen
 
 
 @intrinsic
 def mul_add(typing_context, a, b, c):
-    """a * b + c, rounded once."""
+    """a * b + c, rounded once.
+
+    Args:
+        a, b, c: Float8.
+
+    Returns:
+        Float8.
+    """
 
     def codegen(context, builder, signature, args):
         fma = cgutils.get_or_insert_function(
@@ -92,12 +132,19 @@ def mul_add(typing_context, a, b, c):
         )
         return builder.call(fma, args)
 
-    return float8(float8, float8, float8), codegen
+    return _float8(_float8, _float8, _float8), codegen
 
 
 @intrinsic
 def halves(typing_context, first, second):
-    """One float32 in the first pixel's lanes, another in the second's."""
+    """A number for each of two pixels.
+
+    Args:
+        first, second: float32, for the four lanes of the first and of the second pixel.
+
+    Returns:
+        Float8.
+    """
 
     def codegen(context, builder, signature, args):
         two = ir.Constant(ir.VectorType(_FLOAT, 2), ir.Undefined)
@@ -105,19 +152,26 @@ def halves(typing_context, first, second):
             two = builder.insert_element(two, value, ir.Constant(_I32, lane))
         return builder.shuffle_vector(two, two, _mask([0] * 4 + [1] * 4))
 
-    return float8(types.float32, types.float32), codegen
+    return _float8(types.float32, types.float32), codegen
 
 
 @intrinsic
 def pair_sums(typing_context, a, b):
-    """(a's two pixels added, b's two pixels added)."""
+    """Add pixels in pairs.
+
+    Args:
+        a, b: Float8.
+
+    Returns:
+        Float8: the sum of the two pixels of a, and the sum of the two pixels of b.
+    """
 
     def codegen(context, builder, signature, args):
         lows = builder.shuffle_vector(args[0], args[1], _mask([0, 1, 2, 3, 8, 9, 10, 11]))
         highs = builder.shuffle_vector(args[0], args[1], _mask([4, 5, 6, 7, 12, 13, 14, 15]))
         return builder.fadd(lows, highs)
 
-    return float8(float8, float8), codegen
+    return _float8(_float8, _float8), codegen
 
 
 def _broadcast_channel(channel: int) -> Any:
@@ -128,16 +182,17 @@ def _broadcast_channel(channel: int) -> Any:
                 args[0], args[0], _mask([channel] * 4 + [channel + 4] * 4)
             )
 
-        return float8(float8), codegen
+        return _float8(_float8), codegen
 
     return broadcast
 
 
+# Float8 -> Float8: one channel of each pixel in all four lanes of the pixel.
 red, green, blue = _broadcast_channel(0), _broadcast_channel(1), _broadcast_channel(2)
 
 
 def _store_pixels(lane: Any, convert: Any) -> Any:
-    """An intrinsic that stores two pixels, four lanes each, as `lane`s, after `convert`."""
+    """An intrinsic that converts two pixels to type `lane` and stores four lanes of each."""
     four = ir.VectorType(lane, 4)
 
     @intrinsic
@@ -173,7 +228,8 @@ def _to_float16(builder: Any, value: Any) -> Any:
     return builder.bitcast(half, ir.VectorType(_I16, 8))
 
 
-# 16-bit floats go into uint16 arrays: numpy has no bfloat16.
+# (array, first, second, pixels): store two pixels at positions first and second of an array. The
+# arrays of 16-bit floats are uint16, because numpy has no bfloat16.
 store_float32 = _store_pixels(_FLOAT, lambda builder, value: value)
 store_bfloat16 = _store_pixels(_I16, _to_bfloat16)
 store_float16 = _store_pixels(_I16, _to_float16)

@@ -1,7 +1,7 @@
-"""A side stream on a GPU, on which batches are made while the consumer's stream computes.
+"""A side stream on a GPU: batches are made on it while the stream of the consumer computes.
 
-In: which ring slot is filled or handed out. Out: the right waits between the two streams and, for
-pinned memory, the host's.
+In: the slot of the ring that is filled or handed out. Out: the necessary waits between the two
+streams and, for pinned memory, of the host.
 """
 
 from __future__ import annotations
@@ -11,23 +11,32 @@ from contextlib import contextmanager
 
 import torch
 
+__all__ = ["SideStream"]
+
 
 class SideStream:
-    """`fill(slot)` around work that is enqueued on a slot, `hand_out(slot)` when the consumer gets
-    it.
+    """Orders the work of a side stream and of the consumer's stream, slot by slot.
 
-    Work enqueued on a slot waits only for what the consumer had enqueued when it asked for the
-    batch after the one that lay there (a batch is valid until then). The consumer waits only for
-    its own slot, not for the batches made ahead behind it.
+    Enqueue the work that fills a slot inside `fill`, and call `hand_out` when the consumer gets it.
+    A batch is valid until the consumer asks for the next one. Work on its slot waits for what the
+    consumer had enqueued by then. The consumer waits for its own slot only, and not for the batches
+    that are made ahead.
 
-    Slots and whatever else is filled or read on the side stream must have been allocated on the
-    stream that is current here, and `close` must be called there before they are freed: torch gives
-    a freed block to later work on the stream that it was allocated on.
+    The memory that is used on the side stream must be allocated on the stream that is current at
+    construction. `close` must be called on that stream before the memory is freed: torch gives
+    freed memory to later work on the stream where it was allocated.
+
+    Args:
+        device: The GPU.
+        num_slots: Number of slots.
+
+    Attributes:
+        stream: The side stream.
     """
 
     def __init__(self, device: torch.device, num_slots: int) -> None:
         self.stream = torch.cuda.Stream(device)
-        # A block that the allocator used before may still be in use there.
+        # Earlier work on the current stream may still use the memory of the slots.
         self.stream.wait_stream(torch.cuda.current_stream(device))
         self._free = [torch.cuda.Event() for _ in range(num_slots)]
         self._filled = [torch.cuda.Event() for _ in range(num_slots)]
@@ -35,19 +44,32 @@ class SideStream:
 
     @contextmanager
     def fill(self, slot: int) -> Iterator[None]:
-        """What is enqueued within runs on the side stream, after the slot has become free."""
-        self.stream.wait_event(self._free[slot])  # an event never recorded is no wait
+        """Within the block, work is enqueued on the side stream. It waits until the slot is free.
+
+        Args:
+            slot: Number of the slot.
+        """
+        self.stream.wait_event(self._free[slot])  # there is no wait for an event not recorded yet
         with torch.cuda.stream(self.stream):
             yield
         self._filled[slot].record(self.stream)
 
     def wait_filled(self, slot: int) -> None:
-        """The host waits until the slot's last filling has ended: only then may it write to the
-        pinned memory it came from."""
+        """Block the host until the slot is filled.
+
+        After that the host may write again to the pinned memory from which it was filled.
+
+        Args:
+            slot: Number of the slot.
+        """
         self._filled[slot].synchronize()
 
     def hand_out(self, slot: int) -> None:
-        """The consumer's current stream goes on when the slot is filled."""
+        """Give a slot to the consumer. Its current stream waits until the slot is filled.
+
+        Args:
+            slot: Number of the slot.
+        """
         current = torch.cuda.current_stream(self.stream.device)
         if self._handed_out is not None:
             self._free[self._handed_out].record(current)
@@ -55,7 +77,7 @@ class SideStream:
         current.wait_event(self._filled[slot])
 
     def reset(self) -> None:
-        """All slots become free once the consumer's current stream has done what it was given."""
+        """Free all slots, as soon as the consumer's current stream has done its present work."""
         current = torch.cuda.current_stream(self.stream.device)
         current.wait_stream(self.stream)
         for event in self._free:
@@ -63,6 +85,8 @@ class SideStream:
         self._handed_out = None
 
     def close(self) -> None:
-        """What the current stream does from here on comes after all work on the side stream, so
-        that the slots may be freed. May be called twice."""
+        """Make the current stream wait for all work on the side stream.
+
+        After that the memory of the slots may be freed. A second call does no harm.
+        """
         torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)

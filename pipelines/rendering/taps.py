@@ -1,9 +1,10 @@
-"""Which stored pixels make an output pixel, along one axis: positions and weights of the triangle
-filter; numba.
+"""The triangle filter along one axis: which stored pixels an output pixel uses, and their weights.
 
-In: where the output begins in stored pixels, its step, the part of the image that exists. Out:
-first tap and weights per output pixel. The semantics (support, clip, borders) are those of
-`slipform.pipelines.plan.plan`.
+Compiled by numba.
+
+In: where the output begins in stored pixels, its step, the part of the image that exists. Out: the
+first tap and the weights of each output pixel. A tap is a stored pixel that is used. Support, clip
+and borders are those of `slipform.pipelines.plan.plan`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,33 @@ import numpy as np
 
 from slipform.pipelines.kernel import kernel
 
+__all__ = [
+    "BORDERS",
+    "EDGE",
+    "REFLECT",
+    "ZERO",
+    "axis_taps",
+    "num_taps",
+    "reduced_size",
+    "reduced_sizes",
+]
+
 ZERO, REFLECT, EDGE = 0, 1, 2
 BORDERS = {"zero": ZERO, "reflect": REFLECT, "edge": EDGE}
 
 
 @kernel
 def num_taps(step, start, low, high):
-    """The most taps any output pixel has: 1 for a shift by whole pixels, else the triangle's width,
-    within low..high."""
+    """The largest number of taps of an output pixel.
+
+    Args:
+        step: Stored pixels per output pixel. Negative: mirrored.
+        start: The position in stored pixels where the output begins.
+        low, high: The stored pixels that may be used are low..high - 1.
+
+    Returns:
+        1 for a shift by whole pixels, else the width of the triangle, at most high - low.
+    """
     if abs(step) == 1.0 and start == np.floor(start):
         return 1
     return max(1, min(2 if abs(step) <= 1.0 else int(np.ceil(2 * abs(step))) + 1, high - low))
@@ -27,15 +47,24 @@ def num_taps(step, start, low, high):
 
 @kernel
 def axis_taps(start, step, low, high, border, first, weights, count):
-    """Fill first int64 [>= count] and weights float32 [>= count, taps] for outputs centerd at start
-    + (i + 0.5) * step.
+    """Compute the taps and weights of all output pixels along one axis.
 
-    Taps lie in low..high-1, always first..first + taps - 1, unneeded ones with weight 0; the
-    weights of a pixel sum to 1, or are all 0 outside under border ZERO.
+    The center of output pixel i is start + (i + 0.5) * step. Its taps are the stored pixels
+    first[i]..first[i] + taps - 1. Their weights sum to 1. Outside the image with border ZERO all
+    weights are 0.
+
+    Args:
+        start: The position in stored pixels where the output begins.
+        step: Stored pixels per output pixel. Negative: mirrored.
+        low, high: The stored pixels that may be used are low..high - 1.
+        border: ZERO, REFLECT or EDGE.
+        first: Output, int64 [count or more].
+        weights: Output, float32 [count or more, taps], with `num_taps` taps.
+        count: Number of output pixels.
     """
     taps = weights.shape[1]
     support = max(1.0, abs(step))
-    # Outermost output pixels' centers, which edge and reflect turn about.
+    # The centers of the outermost output pixels: `edge` repeats them, `reflect` mirrors about them.
     inner_low, inner_high = low + 0.5 * abs(step), high - 0.5 * abs(step)
     for i in range(count):
         center = start + (i + 0.5) * step
@@ -67,28 +96,43 @@ def axis_taps(start, step, low, high, border, first, weights, count):
 
 @kernel
 def reduced_size(matrix, size, height, width):
-    """(height, width) to which an image is reduced before it is warped: divided by the map's scale
-    at the output's center."""
+    """The size to which an image is reduced before it is warped.
+
+    It is the stored size divided by the scale of the map at the center of the output.
+
+    Args:
+        matrix: [3, 3], output point -> stored point.
+        size: Side of the output in pixels.
+        height, width: Size of the stored image in pixels.
+
+    Returns:
+        (height, width) in pixels, each between 1 and the stored size.
+    """
     u = v = size / 2
     depth = matrix[2, 0] * u + matrix[2, 1] * v + matrix[2, 2]
     x = (matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 2]) / depth
     y = (matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 2]) / depth
-    # Derivatives of the homography: how many stored pixels one output pixel spans along each stored
-    # axis.
-    scale_x = np.hypot(matrix[0, 0] - x * matrix[2, 0], matrix[0, 1] - x * matrix[2, 1]) / abs(
-        depth
-    )
-    scale_y = np.hypot(matrix[1, 0] - y * matrix[2, 0], matrix[1, 1] - y * matrix[2, 1]) / abs(
-        depth
-    )
-    return max(1, int(np.rint(height / max(1.0, scale_y)))), max(
-        1, int(np.rint(width / max(1.0, scale_x)))
-    )
+    # Derivatives of the homography: stored pixels per output pixel along each stored axis.
+    scale_x = np.hypot(matrix[0, 0] - x * matrix[2, 0], matrix[0, 1] - x * matrix[2, 1])
+    scale_y = np.hypot(matrix[1, 0] - y * matrix[2, 0], matrix[1, 1] - y * matrix[2, 1])
+    scale_x, scale_y = scale_x / abs(depth), scale_y / abs(depth)
+    reduced_height = max(1, int(np.rint(height / max(1.0, scale_y))))
+    reduced_width = max(1, int(np.rint(width / max(1.0, scale_x))))
+    return reduced_height, reduced_width
 
 
 @kernel
 def reduced_sizes(geometry, size, heights, widths):
-    """`reduced_size` of each sample: geometry [N, 3, 3], heights, widths [N] -> int32 [N, 2]."""
+    """`reduced_size` of each sample.
+
+    Args:
+        geometry: [N, 3, 3], output point -> stored point.
+        size: Side of the output in pixels.
+        heights, widths: [N], sizes of the stored images in pixels.
+
+    Returns:
+        int32 [N, 2], (height, width) in pixels.
+    """
     sizes = np.empty((len(geometry), 2), np.int32)
     for i in range(len(geometry)):
         sizes[i] = reduced_size(geometry[i], size, heights[i], widths[i])

@@ -1,14 +1,15 @@
-"""Stored pixels in a GPU's memory -> the net's input, in one Triton kernel: resample or warp,
-color, erase, round.
+"""Stored pixels in the memory of a GPU -> input of the net, in one Triton kernel.
 
-In: uint8 pixels of many images in one buffer, and a Plan's numbers on the device. Out: [N, S, S, 3]
-in float32, bfloat16 or float16. It computes what `render` does on a CPU, in the words of
-`slipform.pipelines.plan.plan`. A program makes one tile of one output image, and programs that
-follow each other make neighboring tiles, so that stored pixels come from the cache.
+The kernel resamples or warps, maps colors, erases and rounds.
 
-Values along one axis are row or column vectors ([1, BX], [BY, 1]), so an axis-aligned sample has
-its weights computed once for each row and column and not for each pixel. Positions are clamped to
-the image, so loads need no mask. Positions inside an image have 32 bits.
+In: uint8 pixels of many images in one buffer, and the numbers of a Plan on the device. Out:
+[N, S, S, 3] in float32, bfloat16 or float16. It computes the same as `render` does on a CPU, which
+`slipform.pipelines.plan.plan` describes. Each program makes one tile of one output image.
+Consecutive programs make neighboring tiles, so that they find stored pixels in the cache.
+
+Values along one axis are row or column vectors ([1, BX], [BY, 1]). The weights of an axis-aligned
+sample are therefore computed once for each row and column, and not for each pixel. Positions are
+clamped to the image, so loads need no mask. Positions inside an image have 32 bits.
 """
 
 from __future__ import annotations
@@ -16,27 +17,47 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-NUM_FLOATS = 21  # of a sample: geometry 3 x 3, color 3 x 4
-NUM_INTS = 10  # of a sample: clip, erase (both x0, y0, x1, y1), reduced height and width
+__all__ = ["NUM_FLOATS", "NUM_INTS", "num_programs", "options", "render", "tile"]
+
+NUM_FLOATS = 21  # per sample: geometry 3 x 3, color 3 x 4
+NUM_INTS = 10  # per sample: clip, erase (both x0, y0, x1, y1), reduced height and width
 
 
 def options(aligned: bool) -> dict[str, int]:
-    """What the kernel is compiled with. A warp's positions are matrices, so it takes twice the
-    threads for a tile, else registers run out.
+    """The options with which the kernel is compiled.
 
-    Every Triton accepts enable_fp_fusion; without it 3.9 warns, and later versions compile slower
-    code.
+    A warp has a matrix of positions for each tile, and needs twice the threads to hold it in
+    registers. All versions of Triton accept enable_fp_fusion. Without it Triton 3.9 warns, and
+    later versions compile slower code.
+
+    Args:
+        aligned: Whether all samples are axis-aligned.
+
+    Returns:
+        Keyword arguments for the launch.
     """
     return {"num_warps": 4 if aligned else 8, "enable_fp_fusion": True}
 
 
 def tile(size: int) -> tuple[int, int]:
-    """(rows, columns) of the tiles for outputs of size x size: powers of two."""
+    """The size of the tiles.
+
+    Args:
+        size: Side of the output in pixels.
+
+    Returns:
+        (rows, columns), powers of two.
+    """
     return min(16, triton.next_power_of_2(size)), min(32, triton.next_power_of_2(size))
 
 
 def num_programs(count: int, size: int) -> int:
-    """The grid for `count` outputs of size x size."""
+    """The number of programs in the grid.
+
+    Args:
+        count: Number of outputs.
+        size: Their side in pixels.
+    """
     rows, columns = tile(size)
     return count * triton.cdiv(size, rows) * triton.cdiv(size, columns)
 
@@ -57,11 +78,21 @@ def render(
     BY: tl.constexpr,
     BX: tl.constexpr,
 ):
-    """Grid (`num_programs`,).
+    """Render a batch, on a grid of `num_programs`. All arrays are on the device.
 
-    Of all stored images: offsets int64 [M] into pixels; sizes int32 [M, 2] (height, width). Of the
-    batch: indices int64 [N] of stored images; floats float32 [N, NUM_FLOATS]; ints int32 [N,
-    NUM_INTS]. BORDER as in `taps`; BY, BX: `tile`.
+    Args:
+        pixels: uint8, the pixels of all M stored images.
+        offsets: int64 [M], where each image begins in `pixels`.
+        sizes: int32 [M, 2], height and width of each image.
+        indices: int64 [N], the stored image of each sample.
+        floats: float32 [N, NUM_FLOATS].
+        ints: int32 [N, NUM_INTS].
+        out: Output [N, SIZE, SIZE, 3], float32, bfloat16 or float16.
+        SIZE: Side of the output in pixels.
+        BORDER: As in `taps`.
+        ALIGNED: Whether all samples are axis-aligned.
+        ERASE: Whether any sample has an erased box.
+        BY, BX: Rows and columns of a tile.
     """
     ACROSS: tl.constexpr = (SIZE + BX - 1) // BX
     TILES: tl.constexpr = ACROSS * ((SIZE + BY - 1) // BY)
@@ -102,7 +133,7 @@ def _aligned(image, width, g, box, u, v, BORDER: tl.constexpr):
     whole = (wide == 1) & (high == 1)
     whole = whole & (start_x == tl.floor(start_x)) & (start_y == tl.floor(start_y))
     wide, high = tl.maximum(wide, 1.0), tl.maximum(high, 1.0)
-    # The same sum three times, so that the common numbers of taps are known to the compiler.
+    # The same call three times, so that the compiler knows the frequent numbers of taps.
     if whole:  # moved by whole pixels
         red, green, blue = _average(image, width, x, y, 1.0, 1.0, left, top, right, bottom, 1, 1)
     elif (wide == 1) & (high == 1):  # not reduced
@@ -120,8 +151,8 @@ def _aligned(image, width, g, box, u, v, BORDER: tl.constexpr):
 
 @triton.jit
 def _warped(image, height, width, g, box, u, v, BORDER: tl.constexpr):
-    """(r, g, b) [BY, BX] of any homography: bilinear in the reduced image, whose pixels are
-    averaged from stored ones on the fly."""
+    """(r, g, b) [BY, BX] of any homography: bilinear samples of the reduced image. Its pixels are
+    averages of stored pixels, computed when they are needed."""
     depth = tl.load(g + 6) * u + tl.load(g + 7) * v + tl.load(g + 8)
     small_height, small_width = tl.load(box + 8), tl.load(box + 9)
     step_x, step_y = width / small_width.to(tl.float32), height / small_height.to(tl.float32)
@@ -158,14 +189,17 @@ def _warped(image, height, width, g, box, u, v, BORDER: tl.constexpr):
 
 @triton.jit
 def _num_taps(support):
-    """Pixels whose centers may lie inside an open interval of 2 * support: no more than this."""
+    """The largest number of pixels whose centers are inside an open interval of 2 * support."""
     return tl.ceil(2 * support).to(tl.int32)
 
 
 @triton.jit
 def _average(image, width, x, y, wide, high, left, top, right, bottom, taps_x, taps_y):
-    """The triangle-weighted mean (r, g, b) of the stored pixels about (x, y) that lie in
-    left..right and top..bottom; half-widths wide, high >= 1. 0 where there are none."""
+    """The mean (r, g, b) of stored pixels, weighted by a triangle about (x, y).
+
+    wide and high, both >= 1, are half the width and height of the triangle. Only the pixels in
+    left..right and top..bottom count. The mean of no pixels is 0.
+    """
     per_x, per_y = 1.0 / wide, 1.0 / high
     first_x = tl.floor(x - wide + 0.5).to(tl.int32)
     first_y = tl.floor(y - high + 0.5).to(tl.int32)
@@ -198,7 +232,7 @@ def _average(image, width, x, y, wide, high, left, top, right, bottom, taps_x, t
 
 @triton.jit
 def _store(out, first, second, third, tile_x, row, SIZE: tl.constexpr, BX: tl.constexpr):
-    """Write a tile of one image [SIZE, SIZE, 3]; two pixels of 16 bits leave as three words."""
+    """Write a tile of one image [SIZE, SIZE, 3]; two pixels of 16 bits as three words."""
     kind: tl.constexpr = out.dtype.element_ty
     if kind.primitive_bitwidth == 16 and SIZE % 2 == 0:
         first_even, first_odd = _pairs(first, kind)
@@ -228,7 +262,7 @@ def _pairs(values, kind: tl.constexpr):
 
 @triton.jit
 def _fold(center, step, low, high, BORDER: tl.constexpr):
-    """Centers outside low..high brought inside, as `taps.axis_taps` does for edge and reflect."""
+    """Move centers outside low..high inside, as `taps.axis_taps` does for edge and reflect."""
     if BORDER == 0:
         return center
     inner_low, inner_high = low + 0.5 * step, high - 0.5 * step
@@ -246,7 +280,7 @@ def _fold(center, step, low, high, BORDER: tl.constexpr):
 
 @triton.jit
 def _outside(index, length, BORDER: tl.constexpr):
-    """(the stored index that stands for `index`, whether there is one)."""
+    """(the stored index to be used for `index`, whether there is one)."""
     inside = (index >= 0) & (index < length)
     if BORDER == 0:
         return index, inside

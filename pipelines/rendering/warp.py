@@ -1,8 +1,8 @@
-"""The warping kernel: any homography of stored pixels -> colored output rows; numba.
+"""The warping kernel: any homography of stored pixels -> colored output rows. Compiled by numba.
 
-In: uint8 pixels, output point -> stored point, a color map. Out: float32, bfloat16 or float16
-rows. Where the map reduces, the image is reduced first (`resample`), then sampled bilinearly: the
-four taps of two output pixels at a time.
+In: uint8 pixels, a map from output points to stored points, a color map. Out: float32, bfloat16 or
+float16 rows. If the map reduces, the image is reduced first (`resample`). Then it is sampled
+bilinearly, with the four taps of two output pixels at a time.
 """
 
 from __future__ import annotations
@@ -33,16 +33,26 @@ from slipform.pipelines.rendering.simd import (
 )
 from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
 
-_FRAME = 2  # black pixels about the reduced image: taps outside need no test
+__all__ = ["warp"]
+
+_FRAME = 2  # black pixels around the reduced image, so that taps outside need no test
 
 
 @kernel(fastmath={"contract", "nsz"})
 def warp(image, matrix, clip, border, color, size, kind, out32, out16, base):
-    """Sample uint8 [H, W * 3] at the stored point of each of size x size output centers; rows
-    follow each other at out[base:].
+    """Warp one image to size x size pixels, which are written to out[base:].
 
-    matrix [3, 3]: `Plan.geometry`; clip [4]: `Plan.clip`; border: what lies outside the image. The
-    other arguments: `render`.
+    Args:
+        image: uint8 [H, W * 3].
+        matrix: [3, 3], output point -> stored point: the geometry of the `Plan`.
+        clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
+        border: ZERO, REFLECT or EDGE of `taps`.
+        color: float32 [3, 4], as in `Plan`.
+        size: Side of the output in pixels.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `resample`.
+        out32: Output of kind FLOAT32: float32, flat.
+        out16: Output of the other kinds, as bits: uint16, flat.
+        base: Position of the first row in the output.
     """
     small, height, width, m = _reduced(image, matrix, size)
     limits = _limits(clip, image.shape[0], image.shape[1] // 3, height, width)
@@ -87,8 +97,11 @@ def warp(image, matrix, clip, border, color, size, kind, out32, out16, base):
 
 @kernel
 def _reduced(image, matrix, size):
-    """float32 pixels of the image, reduced where the map reduces, in a black frame; its height and
-    width; the map onto it."""
+    """Reduce the image if the map reduces.
+
+    Returns the float32 pixels in a black frame, height and width without it, and the map from
+    output points to points of the reduced image.
+    """
     stored_height, stored_width = image.shape[0], image.shape[1] // 3
     height, width = reduced_size(matrix, size, stored_height, stored_width)
     stride = (width + 2 * _FRAME) * 3
@@ -98,26 +111,13 @@ def _reduced(image, matrix, size):
     whole = np.array([0, 0, stored_width, stored_height], np.int32)
     none = np.empty(0, np.uint16)
     dx, dy = stored_width / width, stored_height / height
-    # The lane that a stored pair of pixels spills is 0 under this color map, so that the frame
-    # stays black.
+    # Storing a pixel overwrites one lane to its right. With this color map the lane is 0, so the
+    # frame stays black.
     begin = _FRAME * stride + _FRAME * 3
     resample(
-        image,
-        0.0,
-        dx,
-        width,
-        0.0,
-        dy,
-        height,
-        whole,
-        ZERO,
-        identity,
-        FLOAT32,
-        small,
-        none,
-        begin,
-        stride,
-    )
+        image, 0.0, dx, width, 0.0, dy, height,
+        whole, ZERO, identity, FLOAT32, small, none, begin, stride,
+    )  # fmt: skip
     m = matrix.astype(np.float64)
     m[0] /= dx
     m[1] /= dy
@@ -126,8 +126,11 @@ def _reduced(image, matrix, size):
 
 @kernel
 def _limits(clip, stored_height, stored_width, height, width):
-    """Where a sampled position may lie in the reduced image, relative to its pixels' centers: left,
-    top, right, bottom. A side of `clip` at the image's own edge is no limit."""
+    """The limits (left, top, right, bottom) of sampled positions in the reduced image.
+
+    Position 0 is the center of the first pixel. A side of `clip` at the edge of the image is no
+    limit.
+    """
     x, y = width / stored_width, height / stored_height
     return (
         clip[0] * x - 0.5 if clip[0] > 0 else -np.inf,
@@ -139,17 +142,17 @@ def _limits(clip, stored_height, stored_width, height, width):
 
 @kernel
 def _locate(m, i, j, height, width, stride, border, limits):
-    """Output pixel (i, j): where its upper left tap lies in the framed image; how far right and
-    down of it the point is."""
+    """The position of the upper left tap of output pixel (i, j) in the framed image, and the
+    distances (x, y) from this tap to the sampled point."""
     u, v = i + 0.5, j + 0.5
     depth = m[2, 0] * u + m[2, 1] * v + m[2, 2]
     near = 1.0 / depth
     x = (m[0, 0] * u + m[0, 1] * v + m[0, 2]) * near - 0.5
     y = (m[1, 0] * u + m[1, 1] * v + m[1, 2]) * near - 0.5
     if x < limits[0] or y < limits[1] or x >= limits[2] or y >= limits[3]:
-        return 0, np.float32(0.0), np.float32(0.0)  # in the black frame
+        return 0, np.float32(0.0), np.float32(0.0)  # a tap in the black frame
     if border == ZERO:
-        if not depth > 0:  # behind the camera
+        if not depth > 0:  # the point is behind the camera
             x = -2.0
         x, y = min(max(x, -2.0), width + 0.0), min(max(y, -2.0), height + 0.0)
     elif border == EDGE:
@@ -162,7 +165,7 @@ def _locate(m, i, j, height, width, stride, border, limits):
 
 @kernel
 def _mirror(x, length):
-    """Fold a position between the centers of the first and the last pixel."""
+    """Mirror a position into the range from the center of the first to that of the last pixel."""
     period = max(2.0 * (length - 1), 1e-6)
     x = min(max(x, -1e6), 1e6) % period
     return min(x, period - x, length - 1.0)

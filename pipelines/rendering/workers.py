@@ -1,11 +1,11 @@
-"""Threads for tasks, and gates for them to wait at, that survive an exception in their caller.
+"""Threads for tasks, and gates where they wait. An exception in their caller does not block them.
 
-In: calls without arguments. Out: their results, or their exceptions.
+In: calls without arguments. Out: their results or their exceptions.
 
-Ctrl-C raises between any two bytecodes of the main thread. `threading.Event` and
-`concurrent.futures` are Python code that holds a lock meanwhile: an exception there leaves the lock
-held, and every thread waits for it for ever. The methods of `queue.SimpleQueue` are C code, which
-an exception does not divide, so all waiting here is that of such queues.
+Ctrl-C raises an exception between any two bytecodes of the main thread. `threading.Event` and
+`concurrent.futures` are Python code that holds locks. An exception inside them would leave a lock
+held, and every thread would wait for it forever. The methods of `queue.SimpleQueue` are C code,
+which an exception cannot interrupt. All waiting in this module uses such queues.
 """
 
 from __future__ import annotations
@@ -21,58 +21,72 @@ T = TypeVar("T")
 
 
 class Gate:
-    """Closed at first; once open, it stays open."""
+    """Threads wait at it until it is open. It is closed at first, and stays open once opened."""
 
     def __init__(self) -> None:
         self._token: SimpleQueue[None] = SimpleQueue()
 
     def open(self) -> None:
-        """Let everybody pass. A second call does nothing."""
+        """Open the gate for all threads. A second call does nothing."""
         self._token.put(None)
 
     def wait(self) -> None:
-        """Wait until it is open. Only for threads of `Workers`: the token comes back in a second
-        step."""
+        """Wait until the gate is open.
+
+        Only threads of `Workers` may call it. Ctrl-C between its two steps would close the gate
+        again, and cannot occur in those threads.
+        """
         self._token.put(self._token.get())
 
 
 class Task(Generic[T]):
-    """A call under way."""
+    """A call that a thread makes.
+
+    Args:
+        call: The call.
+    """
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
         self._outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
     def run(self) -> None:
-        """Make the call, on the present thread."""
+        """Make the call in the present thread."""
         try:
             self._outcome.put((self._call(), None))
         except BaseException as error:
             self._outcome.put((None, error))
 
     def result(self) -> T:
-        """Wait for the call, and return or raise what it did. May be asked once."""
+        """Wait for the call. It may be called once.
+
+        Returns:
+            What the call returned.
+
+        Raises:
+            BaseException: What the call raised.
+        """
         value, error = self._outcome.get()
         try:
             if error is not None:
                 raise error
             return value  # type: ignore[return-value]  # None where T is None
         finally:
-            del error  # its traceback leads to this frame
+            del error  # its traceback refers to this frame: a cycle
 
 
 class Workers:
-    """Threads that run tasks in the order they were given.
+    """Threads that begin tasks in the order in which they were submitted.
 
     Args:
-        num_threads: How many.
-        name: Of the threads.
+        num_threads: Number of threads.
+        name: Name of the threads. A number is appended.
     """
 
     def __init__(self, num_threads: int, name: str) -> None:
         self._tasks: SimpleQueue[Task[object] | None] = SimpleQueue()
         self._go = Gate()
-        # Daemons: a thread whose `start` an exception cut short may never end.
+        # They are daemons: a thread may never end if an exception interrupted its `start`.
         self._threads = [
             threading.Thread(target=_work, args=(self._tasks,), name=f"{name}-{i}", daemon=True)
             for i in range(num_threads)
@@ -81,13 +95,20 @@ class Workers:
             thread.start()
 
     def submit(self, call: Callable[[], T]) -> Task[T]:
-        """Have a call made by one of the threads."""
+        """Give a call to the threads.
+
+        Args:
+            call: The call.
+
+        Returns:
+            The task, for its result.
+        """
         task = Task(call)
         self._tasks.put(task)  # type: ignore[arg-type]  # Task[T] is a Task[object] to `run`
         return task
 
     def drop(self) -> None:
-        """Forget the tasks that no thread has begun: their `result` never comes."""
+        """Remove the tasks that no thread has begun. Their `result` would wait forever."""
         try:
             while True:
                 self._tasks.get_nowait()
@@ -95,8 +116,15 @@ class Workers:
             return
 
     def on_every_thread(self, call: Callable[[], None]) -> None:
-        """Make a call once on every thread, after all tasks so far; wait for the last of them."""
-        self._go.open()  # an exception may have cut an earlier call of this method short
+        """Make a call once on each thread, after all present tasks, and wait for all of them.
+
+        Args:
+            call: The call.
+
+        Raises:
+            BaseException: What the call raised on a thread.
+        """
+        self._go.open()  # an exception may have interrupted an earlier call of this method
         self._go = go = Gate()
         arrived: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -106,7 +134,7 @@ class Workers:
                 arrived.put(None)
             except BaseException as error:
                 arrived.put(error)
-            go.wait()  # so that no thread takes two of these
+            go.wait()  # no thread may take two of these tasks
 
         for _ in self._threads:
             self.submit(once)
@@ -117,11 +145,11 @@ class Workers:
                 raise error
 
     def settle(self) -> None:
-        """Wait until no thread is in a task."""
+        """Wait until no thread runs a task."""
         self.on_every_thread(_nothing)
 
     def close(self) -> None:
-        """Drop what has not begun and end the threads. A second call does nothing."""
+        """Remove the tasks that were not begun, and end the threads. A second call does nothing."""
         self._go.open()
         self.drop()
         for _ in self._threads:
@@ -131,11 +159,11 @@ class Workers:
 
 
 def _work(tasks: SimpleQueue[Task[object] | None]) -> None:
-    """One thread. It holds no reference to its `Workers`."""
+    """Run tasks until None comes. The thread holds no reference to its `Workers`."""
     while (task := tasks.get()) is not None:
         task.run()
-        del task  # what it holds is freed before the next wait
+        del task  # frees what the task holds before the next wait
 
 
 def _nothing() -> None:
-    """To be called on every thread where only the waiting counts."""
+    """A call for `Workers.settle`."""

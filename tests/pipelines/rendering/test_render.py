@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
-from slipform.pipelines.rendering.render import BFLOAT16, FLOAT16, FLOAT32, render
+from slipform.pipelines.rendering.render import render
+from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.taps import BORDERS
 from tests.pipelines.rendering.guarded import Guarded
 
