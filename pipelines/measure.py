@@ -1,6 +1,6 @@
-"""The statistics of repeated measurements: an interval of the median, and which setting is fastest.
+"""Statistics of repeated measurements: interval of the median, fastest of several settings.
 
-In: measurements of the same rounds. Out: numbers, or a choice that noise alone does not make.
+In: measurements of the same rounds. Out: numbers, or a choice that is not caused by noise alone.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ CONFIDENCE = 0.95
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The distribution-free interval of the median: two order statistics of the sorted values.
 
-    The k-th smallest and k-th largest of n values enclose the median unless fewer than k values
-    fall on one side of it. Each falls there with probability 1/2, so the interval misses with
-    probability 2 P(Binomial(n, 1/2) < k). k is the largest that keeps this within 1 - confidence
-    (Conover, Practical Nonparametric Statistics, 3.2). Nothing is assumed about the noise.
+    The k-th smallest and the k-th largest of n values enclose the median, unless fewer than k
+    values are on one side of it. A value is on a side with probability 1/2, so the interval misses
+    the median with probability 2 P(Binomial(n, 1/2) < k). k is the largest number that keeps this
+    within 1 - confidence (Conover, Practical Nonparametric Statistics, 3.2). Nothing is assumed
+    about the noise.
 
     Args:
-        values: At least one.
-        confidence: The least probability that the interval holds the true median. n values reach
-            at most 1 - 0.5 ** (n - 1): where that is less, the whole range is given (five values:
-            93.75 %, three: 75 %).
+        values: One value or more.
+        confidence: The probability that the interval holds the true median, at least. n values
+            reach at most 1 - 0.5 ** (n - 1): 93.75 % for five values, 75 % for three. If this is
+            less than `confidence`, the interval is the whole range.
 
     Returns:
         The lower and the upper end.
@@ -42,10 +43,10 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
 
 
 def rounds_needed(settings: int) -> int:
-    """How many rounds `fastest` needs before it can replace the usual setting.
+    """The number of rounds that `fastest` needs to replace the usual setting.
 
     Args:
-        settings: The number of settings to choose from, the usual one among them.
+        settings: The number of settings, including the usual one.
 
     Returns:
         The smallest number of rounds whose interval reaches the confidence.
@@ -54,18 +55,18 @@ def rounds_needed(settings: int) -> int:
 
 
 def fastest(rates: Sequence[Sequence[float]], margin: float = 0.0) -> int:
-    """The setting to take of several that were measured in the same rounds.
+    """Choose one of several settings that were measured in the same rounds.
 
-    The first is the usual one. Another replaces it only where the interval of the ratio between
-    the two lies above 1 + margin. The confidence of the interval is raised for the number of
+    The first setting is the usual one. Another one replaces it only if the interval of the ratio of
+    the two is above 1 + margin. The confidence of the interval is raised for the number of
     comparisons (Bonferroni), so noise alone replaces the usual setting in less than 1 of 20
-    searches. Nothing is replaced after fewer rounds than `rounds_needed`. Of several settings that
-    qualify, the one with the largest median ratio wins.
+    searches. Nothing is replaced after fewer rounds than `rounds_needed`. If several settings
+    qualify, the one with the largest median ratio is chosen.
 
     Args:
-        rates: For each setting its images per second, one value a round.
-        margin: The gain that is not enough, as a share. It covers drift where the settings did not
-            take turns.
+        rates: Images per second of each setting, one value per round.
+        margin: A gain up to this share is not enough. It allows for drift if the settings were not
+            measured in turns.
 
     Returns:
         The number of the setting.

@@ -1,9 +1,9 @@
-"""The Plan of each batch drawn on the device: `DevicePlan`.
+"""The Plan of each batch, drawn on the device: `DevicePlan`.
 
 In: an Augmentation, the sizes and labels of all stored images, the order of each epoch, a position.
-Out: the next batch's indices, labels and Plan in the device's memory. The host gives the order of
-an epoch once and then only launches kernels; `slipform.pipelines.plan.triton` has them. They also
-run on a CPU, slowly, where TRITON_INTERPRET is 1.
+Out: indices, labels and Plan of the next batch, in the memory of the device. The host gives the
+order of an epoch once. After that it only launches the kernels of `slipform.pipelines.plan.triton`.
+With TRITON_INTERPRET=1 they also run on a CPU, slowly.
 """
 
 from __future__ import annotations
@@ -20,36 +20,39 @@ from slipform.pipelines.plan.kernels import GRAY
 from slipform.pipelines.plan.plan import numbers_of
 from slipform.pipelines.upload import upload
 
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
+__all__ = ["DevicePlan", "switches", "table"]
+
+_Int32 = npt.NDArray[np.int32]
+_Int64 = npt.NDArray[np.int64]
 
 
 class DevicePlan:
-    """Draws one batch after another.
+    """Draws the Plans of consecutive batches.
+
+    The next `draw` overwrites all attributes, on the stream that is current in that call.
 
     Args:
-        spec: Resolved. MixUp and CutMix are the batch's and are not drawn here.
-        heights, widths: int32 [M], of all stored images.
-        labels: int64 [M]; -100 where an image cannot be read.
-        seed: Of all random numbers.
+        spec: The resolved augmentation. MixUp and CutMix are not drawn here.
+        heights, widths: int32 [M], sizes of all stored images in pixels.
+        labels: int64 [M]. -100: the image cannot be read.
+        seed: The seed.
         batch_size: Images per batch and process.
-        rank, world_size: This process and their number.
-        device: Where the Plan is drawn.
+        rank: Number of this process, 0..world_size - 1.
+        world_size: Number of processes.
+        device: The device.
 
     Attributes:
-        indices, labels: int64 [batch_size], of the batch drawn last.
-        floats: float32 [batch_size, 21], its geometry and color.
-        ints: int32 [batch_size, 10], its clip, its erased box, its reduced size.
-
-    They are overwritten by the next `draw`, on the stream that is current there.
+        indices, labels: int64 [batch_size], the samples of the batch.
+        floats: float32 [batch_size, 21], geometry and color.
+        ints: int32 [batch_size, 10], clip, erased box and reduced size.
     """
 
     def __init__(
         self,
         spec: Augmentation,
-        heights: Int32,
-        widths: Int32,
-        labels: Int64,
+        heights: _Int32,
+        widths: _Int32,
+        labels: _Int64,
         *,
         seed: int,
         batch_size: int,
@@ -71,23 +74,30 @@ class DevicePlan:
         self.floats = torch.zeros((batch_size, 21), dtype=torch.float32, device=device)
         self.ints = torch.zeros((batch_size, 10), dtype=torch.int32, device=device)
 
-    def set_order(self, epoch: int, samples: Int64) -> None:
-        """Give the order of an epoch, in place of that of the epoch two before.
+    def set_order(self, epoch: int, samples: _Int64) -> None:
+        """Give the order of an epoch. It replaces the order of the epoch before the previous one.
 
         Args:
-            epoch: From 0.
+            epoch: The epoch, from 0.
             samples: int64 [M], the global order.
         """
         self._order[epoch % 2].copy_(upload(samples, self._device), non_blocking=True)
 
     def go_to(self, epoch: int, seen: int) -> None:
-        """Draw the batch after `seen` samples of `epoch` next. The order of this epoch and, before
-        its last batch is drawn, of the next one must have been given."""
+        """Set the position of the next batch.
+
+        The order of the epoch must have been given. The order of the next epoch must be given
+        before the last batch of this one is drawn.
+
+        Args:
+            epoch: The epoch, from 0.
+            seen: Samples of it before the batch, over all processes.
+        """
         at = upload(np.array([epoch, seen], np.int64), self._device)
         self._position[:2].copy_(at, non_blocking=True)
 
     def draw(self) -> None:
-        """Enqueue the drawing of the next batch and move on; the host does not wait."""
+        """Enqueue the drawing of the next batch and move the position. The host does not wait."""
         from slipform.pipelines.plan import triton as kernels
 
         kernels.draw[(-(-self._batch // kernels.BLOCK),)](
@@ -111,7 +121,14 @@ class DevicePlan:
 
 
 def table(spec: Augmentation) -> npt.NDArray[np.float64]:
-    """The numbers of a resolved spec in the order in which the kernels read them, float64 [48]."""
+    """The numbers of an augmentation in the order of the kernels.
+
+    Args:
+        spec: The resolved augmentation.
+
+    Returns:
+        float64 [48].
+    """
     n = numbers_of(spec)
     size = n.image_size
     factors = []
@@ -125,7 +142,7 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
         n.flip_probability,  # 9
         *(n.rotation, n.shear, n.translate[0], n.translate[1]),  # 10
         *(n.zoom[0], n.zoom[1] - n.zoom[0], math.pi / 180),  # 14
-        # 17; a probability of 0 where there is no perspective
+        # 17; the probability is 0 without a perspective
         *(n.perspective_probability * (n.perspective > 0), int(n.perspective * (size // 2)) + 1),
         *(n.grayscale, *factors, n.hue, 2 * math.pi, math.sqrt(3.0)),  # 19
         *(*GRAY, GRAY[0] + GRAY[1] + GRAY[2]),  # 29
@@ -136,7 +153,14 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
 
 
 def switches(spec: Augmentation) -> dict[str, Any]:
-    """What the kernel is compiled for: the parts that a spec needs."""
+    """The options with which the kernel is compiled: the parts that an augmentation needs.
+
+    Args:
+        spec: The resolved augmentation.
+
+    Returns:
+        Keyword arguments of `slipform.pipelines.plan.triton.draw`.
+    """
     n = numbers_of(spec)
     jitter = any((n.brightness, n.contrast, n.saturation, n.hue, n.grayscale))
     return {

@@ -35,7 +35,7 @@ from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border
 from slipform.pipelines.plan.philox import batch_uniforms
 
-__all__ = ["MixPlan", "Plan", "draw", "draw_mix"]
+__all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
 
 _Float32 = npt.NDArray[np.float32]
 _Int32 = npt.NDArray[np.int32]
@@ -199,10 +199,10 @@ def draw_mix(
 
 
 def numbers_of(spec: Augmentation) -> kernels.Numbers:
-    """A resolved spec as the kernels take it.
+    """An augmentation in the form of the kernels.
 
     Args:
-        spec: With mean and std as numbers.
+        spec: The resolved augmentation.
     """
     assert not isinstance(spec.normalize, str)
     (mean, std), jitter = spec.normalize, spec.color_jitter

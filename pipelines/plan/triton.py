@@ -1,18 +1,19 @@
-"""The Plan of a batch drawn on a GPU, in one Triton kernel: `draw`.
+"""The Plan of a batch, drawn on a GPU by one Triton kernel: `draw`.
 
 In: the order of two epochs, the position in it, sizes and labels of all stored images, the numbers
-of an Augmentation (`device.table`), all in the device's memory. Out: the batch's indices and
-labels, and its Plan as `slipform.pipelines.rendering.triton.render` reads it. `advance` moves the
-position to the next batch. Nothing comes from the host, so that a CUDA graph of these kernels makes
-a new batch in each replay.
+of an Augmentation (`device.table`), all in the memory of the device. Out: indices and labels of the
+batch, and its Plan in the form of `slipform.pipelines.rendering.triton.render`. `advance` moves the
+position to the next batch. Nothing comes from the host, so each replay of a CUDA graph of these
+kernels makes a new batch.
 
-It is the arithmetic of `slipform.pipelines.plan.kernels`, which remains the reference: the same
-Philox words, the same float64 operations in the same order. Sums, products, quotients and square
-roots are rounded by IEEE 754 on both, and `OPTIONS` forbids to fuse them, so what is made of them
-alone is equal bit for bit. That is the case without rotation, shear and hue. `exp`, `sin` and `cos`
-may differ in the last of 53 bits between two libraries, and tan is sin / cos here: a float32 made
-of them may differ in its last place, about once in 2**28. A box of random_resized or of erasing is
-rounded to whole pixels after `exp`, so it differs only where it lies within 2**-50 of a half.
+The arithmetic is that of `slipform.pipelines.plan.kernels`, which is the reference: the same Philox
+words, and the same float64 operations in the same order. IEEE 754 defines the rounding of sums,
+products, quotients and square roots, and `OPTIONS` does not allow to fuse them. Results of these
+operations alone are equal bit for bit. This is the case without rotation, shear and hue. `exp`,
+`sin` and `cos` may differ between two libraries in the last of 53 bits, and tan is sin / cos here.
+A float32 that depends on them may differ in its last place, about once in 2**28. A box of
+random_resized or of erasing is rounded to whole pixels after `exp`. It differs only if it is within
+2**-50 of a half.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ import triton.language as tl
 from slipform.pipelines.plan.triton_geometry import box_of, store_row, warp_of
 from slipform.pipelines.plan.triton_philox import rint, uniforms
 
-BLOCK = 128  # samples of a program
+__all__ = ["BLOCK", "OPTIONS", "advance", "draw"]
+
+BLOCK = 128  # samples per program
+# Keyword arguments of each launch.
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 
@@ -49,12 +53,23 @@ def draw(
     ERASE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Grid (count / BLOCK, rounded up,).
+    """Draw a batch, on a grid of count / BLOCK programs, rounded up.
 
-    order int64 [2, total]: the samples of an even and of an odd epoch. position int64 [3]: epoch,
-    samples of it seen in the global order, seed. sizes int32 [M, 2], labels_of int64 [M]. first:
-    this process' part of a global batch begins there. Fills indices, labels int64 [count], floats
-    float32 [count, 21], ints int32 [count, 10] as `render` has them.
+    Args:
+        order: int64 [2, total], the samples of an even and of an odd epoch.
+        position: int64 [3]: epoch, samples of it seen in the global order, seed.
+        sizes: int32 [M, 2], height and width of each stored image.
+        labels_of: int64 [M], label of each stored image.
+        numbers: float64 [48], from `device.table`.
+        indices, labels: Output, int64 [count].
+        floats: Output, float32 [count, 21], as for `rendering.triton.render`.
+        ints: Output, int32 [count, 10], as for `rendering.triton.render`.
+        count: Samples of the batch.
+        total: Samples of an epoch.
+        first: Where the part of this process begins in a global batch.
+        CROP, FLIP: Codes of `kernels`.
+        WARP, CORNERS, JITTER, ERASE: Whether the augmentation needs this part.
+        BLOCK: Samples per program.
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = i < count
@@ -109,8 +124,15 @@ def draw(
 
 @triton.jit
 def advance(position, total, batch):
-    """Grid (1,). Move the position by a global batch; to the next epoch where no whole one is
-    left."""
+    """Move the position by a global batch, or to the next epoch if no full one is left.
+
+    The grid is one program.
+
+    Args:
+        position: int64 [3], as for `draw`.
+        total: Samples of an epoch.
+        batch: Samples of a global batch.
+    """
     seen = tl.load(position + 1) + batch
     whole = seen + batch <= total
     tl.store(position + 1, tl.where(whole, seen, 0))
@@ -154,7 +176,7 @@ def _color(seed, epoch, index, numbers, gray, out, live, JITTER: tl.constexpr):
 
 @triton.jit
 def _erase_box(seed, epoch, index, numbers, size, chance, out, live):
-    """RandomErasing's box in output pixels; four times 0 where nothing is erased."""
+    """The box of RandomErasing in output pixels. Four zeros: nothing is erased."""
     x, y, w, h = chance * 0, chance * 0, chance * 0, chance * 0
     open_ = chance < tl.load(numbers + 39)
     for attempt in range(10):

@@ -1,7 +1,6 @@
-"""The geometry of `slipform.pipelines.plan.kernels` in a Triton kernel: crop, affine part,
-perspective.
+"""The geometry of `slipform.pipelines.plan.kernels` in a Triton kernel: crop, affine, perspective.
 
-In: blocks of samples with their stored sizes, and the numbers of `slipform.pipelines.plan.triton`.
+In: blocks of samples with their stored sizes, and the numbers of `slipform.pipelines.plan.device`.
 Out: boxes, matrices and reduced sizes. The operations and their order are those of `kernels`.
 """
 
@@ -12,10 +11,24 @@ import triton.language as tl
 
 from slipform.pipelines.plan.triton_philox import rint, uniforms
 
+__all__ = ["box_of", "store_row", "warp_of"]
+
 
 @triton.jit
 def box_of(seed, epoch, index, height, width, size, numbers, CROP: tl.constexpr):
-    """The crop in stored pixels: x, y, width, height."""
+    """The crop of each sample.
+
+    Args:
+        seed, epoch: The stream of random numbers.
+        index: int64 [BLOCK], the samples.
+        height, width: float64 [BLOCK], sizes of the stored images in pixels.
+        size: Side of the output in pixels.
+        numbers: float64 [48], from `device.table`.
+        CROP: Code of `kernels.CROPS`.
+
+    Returns:
+        x, y, width, height in stored pixels, float64 [BLOCK].
+    """
     if CROP == 3:
         return width * 0, width * 0, width, height
     if CROP == 2:
@@ -34,7 +47,7 @@ def box_of(seed, epoch, index, height, width, size, numbers, CROP: tl.constexpr)
 
 @triton.jit
 def _offset(length, size, padding, u, CROP: tl.constexpr):
-    """Where the crop begins on one axis."""
+    """The position where the crop begins on one axis."""
     center = -tl.floor((size - length) * 0.5)
     room = length + 2 * padding - size
     if CROP == 1:
@@ -44,7 +57,7 @@ def _offset(length, size, padding, u, CROP: tl.constexpr):
 
 @triton.jit
 def _random_resized_box(seed, epoch, index, height, width, numbers):
-    """Ten tries for area and shape, then the largest central box of an allowed shape."""
+    """Ten attempts to draw area and shape, then the largest central box of an allowed shape."""
     narrowest, widest = tl.load(numbers + 7), tl.load(numbers + 8)
     whole = width / height
     w = tl.where(whole > widest, tl.maximum(1.0, rint(height * widest)), width)
@@ -66,8 +79,21 @@ def _random_resized_box(seed, epoch, index, height, width, numbers):
 
 @triton.jit
 def warp_of(seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12, g, live):
-    """Write the geometry of box, affine part and perspective; return the reduced height and
-    width."""
+    """Write the geometry of each sample: box, affine part and perspective.
+
+    Args:
+        seed, epoch: The stream of random numbers.
+        index: int64 [BLOCK], the samples.
+        height, width: float64 [BLOCK], sizes of the stored images in pixels.
+        size: Side of the output in pixels.
+        numbers: float64 [48], from `device.table`.
+        m00, m02, m11, m12: float64 [BLOCK], the matrix of the box: output point -> stored point.
+        g: Where the geometry of each sample is written, pointers to float32.
+        live: bool [BLOCK], False: the sample does not exist.
+
+    Returns:
+        The reduced height and width in pixels, float64 [BLOCK].
+    """
     u0, u1, u2, u3 = uniforms(seed, epoch, index, 12)
     v0, v1, _, _ = uniforms(seed, epoch, index, 13)
     to_radians = tl.load(numbers + 16)
@@ -82,7 +108,7 @@ def warp_of(seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12
     middle = size * 0.5
     a02 = middle - a00 * (middle + move_x) - a01 * (middle + move_y)
     a12 = middle - a10 * (middle + move_x) - a11 * (middle + move_y)
-    # box · affine; the box has zeros beside its diagonal and its last column
+    # box · affine. Beside the diagonal and the last column, the matrix of the box is 0.
     b00, b01, b02 = m00 * a00, m00 * a01, m00 * a02 + m02
     b10, b11, b12 = m11 * a10, m11 * a11, m11 * a12 + m12
     c00, c01, c02, c10, c11, c12, c20, c21, c22, bent = _inverse_perspective(
@@ -100,7 +126,7 @@ def warp_of(seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12
     store_row(g, f00, f01, f02, live)
     store_row(g + 3, f10, f11, f12, live)
     store_row(g + 6, f20, f21, f22, live)
-    # `taps.reduced_size`, of the geometry as it is stored
+    # `taps.reduced_size` of the geometry in float32, as it is stored.
     depth = f20 * middle + f21 * middle + f22
     x = (f00 * middle + f01 * middle + f02) / depth
     y = (f10 * middle + f11 * middle + f12) / depth
@@ -117,7 +143,7 @@ def _hypot(a, b):
 
 @triton.jit
 def _inverse_perspective(seed, epoch, index, size, numbers, chance):
-    """The nine numbers of `kernels._inverse_perspective`, and where they hold."""
+    """The nine numbers of `kernels._inverse_perspective`, and for which samples they are valid."""
     reach = tl.load(numbers + 18)
     u0, u1, u2, u3 = uniforms(seed, epoch, index, 14)
     v0, v1, v2, v3 = uniforms(seed, epoch, index, 15)
@@ -152,6 +178,13 @@ def _inverse_perspective(seed, epoch, index, size, numbers, chance):
 
 @triton.jit
 def store_row(out, a, b, c, live):
+    """Store three numbers of each sample.
+
+    Args:
+        out: Where the first one is written, pointers [BLOCK].
+        a, b, c: The numbers, [BLOCK].
+        live: bool [BLOCK], False: nothing is written.
+    """
     tl.store(out, a, mask=live)
     tl.store(out + 1, b, mask=live)
     tl.store(out + 2, c, mask=live)

@@ -1,4 +1,4 @@
-"""Random numbers of `slipform.pipelines.plan.philox` in a Triton kernel, and rounding to integers.
+"""The random numbers of `slipform.pipelines.plan.philox` in a Triton kernel, and rounding.
 
 In: seed, epoch, samples, the number of a draw. Out: the same float64 numbers, bit for bit.
 """
@@ -8,10 +8,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+__all__ = ["rint", "uniforms"]
+
 
 @triton.jit
 def uniforms(seed, epoch, index, number):
-    """Four float64 in (0, 1): number `number` of each sample."""
+    """The random numbers of one draw of each sample.
+
+    Args:
+        seed, epoch: The stream of random numbers.
+        index: int64 [BLOCK], the samples.
+        number: Number of the draw.
+
+    Returns:
+        Four float64 [BLOCK] in the open interval (0, 1).
+    """
     low, high = (index & 0xFFFFFFFF).to(tl.uint32), (index >> 32).to(tl.uint32)
     counter = (index * 0 + number).to(tl.uint32)
     a, b, c, d = tl.philox(seed, counter, low, (index * 0 + epoch).to(tl.uint32), high)
@@ -26,5 +37,9 @@ def uniforms(seed, epoch, index, number):
 
 @triton.jit
 def rint(x):
-    """Rounded to an integer, halves to the even one, for |x| < 2**51."""
+    """Round to the nearest integer, and halves to the even one.
+
+    Args:
+        x: float64, |x| < 2**51.
+    """
     return (x + 6755399441055744.0) - 6755399441055744.0  # 1.5 * 2**52
