@@ -65,9 +65,11 @@ def command_line() -> str:
 
 def _gpu() -> tuple[str, int, str]:
     """Name, memory in bytes and driver version of the first NVIDIA GPU; ("", 0, "") where there is
-    none."""
-    import pynvml
-
+    none. Without pynvml torch knows all but the driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return _gpu_of_torch()
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -84,6 +86,15 @@ def _gpu() -> tuple[str, int, str]:
         )
     finally:
         pynvml.nvmlShutdown()
+
+
+def _gpu_of_torch() -> tuple[str, int, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "", 0, ""
+    properties = torch.cuda.get_device_properties(0)
+    return properties.name, properties.total_memory, ""
 
 
 def _versions() -> dict[str, str]:

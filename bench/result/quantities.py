@@ -13,8 +13,9 @@ from typing import Literal
 
 from slipform.bench.result.result import Estimate, Value
 
-Unit = Literal["images/s", "s", "bytes", "cores", "share", "ratio"]
+Unit = Literal["images/s", "s", "bytes", "cores", "share", "ratio", "bytes/s", "flop/s"]
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+_RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
 
 
@@ -65,6 +66,9 @@ class Quantity:
         """
         if self.unit == "share":
             return 0.01, "%"
+        if self.unit in ("bytes/s", "flop/s"):
+            scale, prefix = next(step for step in _RATES if abs(value) >= step[0] or step[1] == "")
+            return scale, prefix + {"bytes/s": "B/s", "flop/s": "FLOP/s"}[self.unit]
         steps = {"s": _SECONDS, "bytes": _BYTES}.get(self.unit)
         if steps is None:
             return 1.0, ""
@@ -115,6 +119,16 @@ QUANTITIES: dict[str, Quantity] = {
     "data_wait_seconds": _seconds("waiting for data"),
     "first_batch_seconds": _seconds("first batch"),
     "compile_seconds": _seconds("compilation"),
+    "copy_bytes_per_second": Quantity("copy", "bytes/s", "higher"),
+    "product_flops_per_second": Quantity("product of matrices", "flop/s", "higher"),
+    "draw_seconds": _seconds("draw"),
+    "render_seconds": _seconds("render"),
+    "floor_seconds": Quantity("floor of render", "s"),
+    "floor_ratio": Quantity("floor / render", "ratio", "higher", within_run=True),
+    "passed_tests": Quantity("tests passed", "ratio", decimals=0),
+    "failed_tests": Quantity("failed", "ratio", "lower", decimals=0),
+    "error_tests": Quantity("errors", "ratio", "lower", decimals=0),
+    "skipped_tests": Quantity("skipped", "ratio", decimals=0),
     "resident_bytes": _bytes("resident memory"),
     "above_imports_bytes": _bytes("of it above imports"),
     "device_used_bytes": _bytes("device memory used"),

@@ -1,0 +1,161 @@
+"""`bench gpu` without a GPU: it leaves out what it lacks and says so, keeps to its time, writes
+after each part; and its measurements run, as far as a CPU can."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from slipform.bench.race import gpu, gpu_kernels
+from slipform.bench.race.measure import estimate
+from slipform.bench.result import result
+from slipform.bench.result.quantities import quantity
+from slipform.bench.suites import gpu as suite
+
+# What a bare machine may lack beside torch, Triton, numba and pydantic.
+LACKS = ("nvidia", "pynvml", "simplejpeg", "ffcv", "timm", "spdl", "pytest_timeout", "onnx")
+BLOCK = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {lacks}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def test_on_a_bare_cpu_every_part_says_what_it_lacks(tmp_path: Path, shapes: Path) -> None:
+    """Also without the modules that a GPU machine may lack: `sitecustomize` hides them from every
+    process that is started."""
+    hide = tmp_path / "hide"
+    hide.mkdir()
+    (hide / "sitecustomize.py").write_text(BLOCK.format(lacks=LACKS))
+    out = tmp_path / "gpu.json"
+    program = "from slipform.bench.cli import main; main()"
+    command = ["gpu", "--device", "cpu", "--minutes", "5", "--data", str(shapes), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(hide), "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    rows = result.read_result(out).rows
+    assert {str(row.case["part"]) for row in rows} == set(suite.PARTS)
+    machine, *others = rows
+    assert machine.status == "ok"
+    missing = str(machine.settings["missing"]).split(", ")
+    assert {"nvidia.dali", "pynvml", "simplejpeg", "ffcv", "pytest_timeout"} <= set(missing)
+    assert {"torch", "numba", "pydantic"}.isdisjoint(missing)
+    assert {(row.status, row.note) for row in others} == {("not possible", "needs an NVIDIA GPU")}
+
+
+def sleep(seconds: float) -> list[gpu.Measured]:
+    time.sleep(seconds)
+    return [gpu.Measured(f"slept {seconds}", {"slept_seconds": estimate([seconds])})]
+
+
+def fail() -> list[gpu.Measured]:
+    raise RuntimeError("CUDA error")
+
+
+def test_it_ends_by_itself_and_writes_after_each_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [
+        suite.Item("kernels", "short", 1, sleep, (0.0,)),
+        suite.Item("jpeg", "broken", 1, fail),
+        suite.Item("step", "endless", 0.1, sleep, (3000.0,)),
+        suite.Item("loaders", "after it", 1, sleep, (0.5,)),
+        suite.Item("accuracy", "absent", 50, sleep, lacks="needs --data"),
+    ]
+    monkeypatch.setattr(suite, "all_items", lambda *_: items)
+    written: list[int] = []
+    monkeypatch.setattr(result, "write_result", lambda path, found: written.append(len(found.rows)))
+    out = tmp_path / "gpu.json"
+    done = CliRunner().invoke(
+        suite.command, ["--device", "cpu", "--minutes", "3", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    assert written == [1, 2, 3, 4, 5, 5]
+    assert "slept 0.0" in done.output
+    assert "CUDA error" in done.output
+    assert "no answer within" in done.output
+    assert "slept 0.5" in done.output
+
+
+def test_against_needs_images_before_anything_runs(tmp_path: Path) -> None:
+    done = CliRunner().invoke(suite.command, ["--device", "cpu", "--against", "nothing.py"])
+    assert done.exit_code != 0
+    assert "--against needs --data" in done.output
+
+
+def test_the_share_of_time_is_that_of_the_weights_left() -> None:
+    items = suite.all_items("cuda", [Path("a")], [Path("b")], Path("c.py"))
+    assert {item.part for item in items} == set(suite.PARTS)
+    assert not [item for item in items if item.lacks]
+    steps = [item.what for item in items if item.part == "step"]
+    assert len(steps) == 2 + 5 * 2
+    assert [item.what for item in items][-1] == "c.py"
+    without = suite.all_items("cuda", [], [], None)
+    assert {item.part for item in without if item.lacks} == {"step", "loaders", "accuracy"}
+
+
+def test_rates_of_a_gpu_are_written_with_their_units() -> None:
+    assert quantity("copy_bytes_per_second").number(3.04e12) == "3.04 TB/s"
+    assert quantity("product_flops_per_second").number(798e12) == "798 TFLOP/s"
+    assert quantity("copy_bytes_per_second").number(0.0) == "0 B/s"
+
+
+def test_what_pytest_printed() -> None:
+    text = (
+        "..F\nFAILED tests/train/test_gpu.py::test_a[x] - assert 1\n"
+        "ERROR tests/b.py::c\n1 failed, 12 passed, 3 skipped, 1 error in 3.21s\n"
+    )
+    row = gpu.tests_row(text, "")
+    counts = {name: figure.median for name, figure in row.figures.items()}
+    assert counts == {
+        "failed_tests": 1.0,
+        "passed_tests": 12.0,
+        "skipped_tests": 3.0,
+        "error_tests": 1.0,
+    }
+    assert row.note == "tests/train/test_gpu.py::test_a[x] tests/b.py::c"
+    assert "no such option" in gpu.tests_row("usage\nno such option", "").note
+
+
+def test_ceilings_and_the_step_run_on_a_cpu(shapes: Path) -> None:
+    copy, product = gpu.ceilings("cpu", size=64)
+    assert copy.figures["copy_bytes_per_second"].median > 0
+    assert product.figures["product_flops_per_second"].median > 0
+    (step,) = suite.measure_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1)
+    assert step.figures["end_to_end_ratio"].median > 0
+    assert step.settings["executor"] == "resident"
+
+
+def test_the_kernels_run_in_the_interpreter() -> None:
+    program = (
+        "import json, torch; torch.set_num_threads(1)\n"
+        "from slipform.bench.race import gpu_kernels\n"
+        "small = dict(batch_size=2, image_size=8, stored=12, copied=4096, repeats=1)\n"
+        "found = gpu_kernels.kernels('cpu', **small)\n"
+        "print(json.dumps([[one.what, sorted(one.figures)] for one in found]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    figures = ["draw_seconds", "floor_ratio", "floor_seconds", "render_seconds"]
+    assert json.loads(done.stdout) == [[name, figures] for name in gpu_kernels.SPECS]
