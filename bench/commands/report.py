@@ -36,6 +36,7 @@ def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     """
     from slipform.bench.result import pages
     from slipform.bench.result import report as reporting
+    from slipform.bench.result.measured import committed
     from slipform.bench.suites import layouts
     from slipform.pipelines.files import write_whole
 
@@ -50,7 +51,7 @@ def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     write_whole(out, text)
     click.echo(f"written to {out}")
     if readme is not None:
-        inside, outside = reporting.committed(paths)
+        inside, outside = committed(paths)
         for path in outside:
             click.echo(f"left out of {readme}, not committed as it is here: {path}", err=True)
         if not inside:

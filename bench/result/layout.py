@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from slipform.bench.result.panels import Panel, whole_file
+from slipform.bench.result.quantities import case_heading, case_text
 from slipform.bench.result.result import Row
+from slipform.bench.result.verdict import Verdict
 
 Rows = Sequence[Row]
 
@@ -19,18 +22,18 @@ class Figure:
 
     Args:
         name: A part of its file's name.
-        draw: Rows with status "ok" -> SVG.
-        description: What it shows, for those who cannot see it.
+        draw: Rows -> panels. Those without figures are among the rows.
+        description: What it shows, a sentence.
     """
 
     name: str
-    draw: Callable[[Rows], str]
+    draw: Callable[[Rows], list[Panel]]
     description: str
 
 
-def no_findings(rows: Rows) -> list[str]:
-    """A suite whose rows have no verdict in a sentence."""
-    return []
+def no_verdict(results: Sequence[Rows]) -> Verdict | None:
+    """A suite whose rows say nothing in a sentence."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,50 @@ class Layout:
 
     Args:
         title: The heading above them.
+        about: What was measured, a sentence or two.
         rank: The place of the suite in the report; smaller comes first.
         columns: The figures of the table, in this order; what a file holds beyond them is not
-            shown. None: all.
+            shown. None: all. The first is the one that the suite is about.
+        group: The parts of a case that the page gives tables of their own.
         figures: Drawings.
-        findings: Rows -> what they say, a sentence each, for the top of the page.
+        verdict: The rows with figures of each result -> what they say, for the top of the page.
     """
 
     title: str
+    about: str = ""
     rank: int = 100
     columns: tuple[str, ...] | None = None
+    group: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
-    findings: Callable[[Rows], list[str]] = no_findings
+    verdict: Callable[[Sequence[Rows]], Verdict | None] = no_verdict
 
     def plots(self, rows: Rows) -> list[tuple[str, str, str]]:
-        """(name, SVG, description) of every figure; none where no row was measured."""
-        good = [row for row in rows if row.status == "ok"]
-        if not good:
+        """(name, SVG file, description) of every figure; none where no row was measured."""
+        return [
+            (figure.name, whole_file(panels, self.title), figure.description)
+            for figure, panels in self.drawn(rows)
+        ]
+
+    def drawn(self, rows: Rows) -> list[tuple[Figure, list[Panel]]]:
+        """The panels of every figure; none where no row was measured."""
+        if not any(row.status == "ok" for row in rows):
             return []
-        return [(one.name, one.draw(good), one.description) for one in self.figures]
+        return [(figure, figure.draw(rows)) for figure in self.figures]
+
+    def groups(self, rows: Rows) -> list[tuple[str, list[Row]]]:
+        """The rows of each table of the page, with what they have in common."""
+        found: dict[tuple[str, ...], list[Row]] = {}
+        for row in rows:
+            found.setdefault(tuple(str(row.case.get(name)) for name in self.group), []).append(row)
+        return [(self._common(members[0]), members) for members in found.values()]
+
+    def _common(self, row: Row) -> str:
+        """ "caltech101, streaming, color jitter"."""
+        words = []
+        for name in self.group:
+            value = row.case.get(name)
+            if isinstance(value, bool):
+                words += [case_heading(name)] if value else []
+            elif value not in (None, ""):
+                words.append(case_text(value))
+        return ", ".join(words)

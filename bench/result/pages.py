@@ -7,18 +7,17 @@ results give the same bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
+from slipform.bench.result.measured import METHOD, stamp_text
+from slipform.bench.result.panels import whole_file
 from slipform.bench.result.plots import loader_bars
 from slipform.bench.result.quantities import quantity
-from slipform.bench.result.report import METHOD, Layouts, by_suite, stamp_text
+from slipform.bench.result.report import Layouts, Results, by_suite
 from slipform.bench.result.result import Result, Row
 from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.files import write_whole
-
-Results = Sequence[tuple[Path, Result]]
 
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 _TITLE = """# Results
@@ -92,14 +91,19 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
         )
     result = next(result for number, result in filled if number == most)
     rates, env = _rates(result), result.environment
-    rows = [row for row in result.rows if row.status == "ok" and _is_plain(row)]
+    bars = loader_bars([row for row in result.rows if row.status == "ok" and _is_plain(row)])
     header = ["images/s", *_RACES]
     lines = [[name, *(rates[name, race] for race in _RACES)] for name in _LOADERS]
     description = "Images per second of each loader, without color jitter."
     return "\n\n".join(
         [
             markdown(header, lines),
-            _image(_figures(page) / "speed.svg", loader_bars(rows), description, readme),
+            _image(
+                _figures(page) / "speed.svg",
+                whole_file(bars, "Images per second of each loader"),
+                description,
+                readme,
+            ),
             "Crop, flip, normalize to float32; medians."
             f" {env.cpu}, {env.cores} cores, no GPU used; {env.date[:10]}; `{result.command}`",
         ]

@@ -136,6 +136,15 @@ QUANTITIES: dict[str, Quantity] = {
     "reserved_bytes": _bytes("reserved"),
 }
 PER_IMAGE = "_seconds_per_image"
+_OURS = "slipform"
+_CONTESTANTS = {
+    _OURS: "Slipform",
+    "dali_reader": "DALI reader",
+    "ffcv_loader": "ffcv",
+    "spdl_loader": "SPDL",
+    "timm_loader": "timm loader",
+    "torch_dataloader": "torch DataLoader",
+}
 _MULTIPLE = "multiple_of_"
 # Figures of a suite that is not here are understood by the ends of their names.
 _ENDS = {
@@ -170,6 +179,17 @@ def quantity(name: str) -> Quantity:
             stem = name.removesuffix("images_per_second" if unit else end)
             return replace(found, heading=_words(stem).strip() + unit)
     return Quantity(_words(name), "ratio")
+
+
+def contestant(name: str) -> str:
+    """What takes part in a race, as people call it: "slipform host" -> "Slipform host"."""
+    first, space, rest = name.partition(" ")
+    return _CONTESTANTS.get(first, first) + space + rest
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contestant, or a way of writing, is one of ours."""
+    return name.partition(" ")[0] == _OURS
 
 
 def case_heading(name: str) -> str:

@@ -1,53 +1,61 @@
-"""`bench report`: results as one HTML page, and what its other pages are made of.
+"""`bench report`: results as one HTML page.
 
-In: result files, and the layout of each suite. Out: one self-contained HTML file (figures inside
-it, nothing fetched); which results git holds unchanged. The Markdown pages are made by
-slipform.bench.result.pages.
+In: result files, and the layout of each suite. Out: one self-contained HTML file that fetches
+nothing and runs no script: the verdict, figures with the peers, tables, and how it was measured.
+The Markdown pages are made by slipform.bench.result.pages.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import subprocess
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 
+from slipform.bench.result.html_table import html_table
 from slipform.bench.result.layout import Layout
+from slipform.bench.result.measured import METHOD, facts, machine_text
+from slipform.bench.result.panels import Panel
+from slipform.bench.result.quantities import contestant, is_ours
 from slipform.bench.result.result import Result, Row, read_result
+from slipform.bench.result.style import FIGURE, PAGE, colors
 from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
-from slipform.pipelines.errors import SlipformError
+from slipform.bench.result.verdict import Verdict
 
 Layouts = Mapping[str, Layout]
-
-METHOD = (
-    "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
-    " six repeats the smallest and largest). Contestants run in processes of their own and"
-    " take turns; a multiple is formed within each round."
-)
+Results = Sequence[tuple[Path, Result]]
+Part = tuple[int, Layout, list[Row]]  # the number of a result, and its rows of one suite
+_NUMBERS = 3
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>Slipform: benchmark results</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{headline} Slipform: benchmark results</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222;
-        max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }}
-th, td {{ padding: .25rem .6rem; border-bottom: 1px solid #ddd;
-          text-align: left; vertical-align: top; }}
-th {{ border-bottom: 2px solid #888; }}
-td:nth-child(n+2) {{ font-variant-numeric: tabular-nums; }}
-img {{ max-width: 100%; display: block; margin: 1rem 0; }}
-.stamp, .method {{ color: #666; font-size: 13px; }}
-code {{ background: #f3f1ec; padding: 0 .25rem; }}
-</style>
+{style}</style>
 </head>
 <body>
-<h1>Slipform: benchmark results</h1>
-{findings}
-<p class="method">{method}</p>
-{sections}
+<header>
+<p class="name">Slipform: benchmark results</p>
+<h1>{headline}</h1>
+{verdict}
+<nav aria-label="Parts of this page"><a href="#figures">Figures</a> <a href="#tables">Tables</a>
+<a href="#measured">How it was measured</a></nav>
+</header>
+<main>
+<section id="figures"><h2>Figures</h2>
+{figures}</section>
+<section id="tables"><h2>Tables</h2>
+{tables}</section>
+<section id="measured"><h2>How it was measured</h2>
+{measured}</section>
+</main>
+<footer><p>Made by <code>bench report</code>. The page is one file: it fetches nothing and runs no
+script.</p></footer>
 </body>
 </html>
 """
@@ -84,19 +92,7 @@ def by_suite(result: Result, layouts: Layouts) -> list[tuple[Layout, list[Row]]]
     return [(layouts.get(name, Layout(name)), rows) for name, rows in groups.items()]
 
 
-def stamp_text(result: Result) -> str:
-    """Machine, versions, commit, date: one line."""
-    env = result.environment
-    versions = ", ".join(f"{name} {number}" for name, number in env.versions.items())
-    memory = f"{env.memory_bytes / 2**30:.0f} GiB memory"
-    gpu = f", {env.gpu} with driver {env.driver}" if env.gpu else ", no GPU"
-    return (
-        f"{env.cpu}, {env.cores} cores, {memory}{gpu}; Python {env.python}, {versions}; commit"
-        f" {env.commit}, {env.date[:10]}"
-    )
-
-
-def page(results: Sequence[tuple[Path, Result]], layouts: Layouts) -> str:
+def page(results: Results, layouts: Layouts) -> str:
     """The whole HTML file.
 
     Args:
@@ -104,77 +100,118 @@ def page(results: Sequence[tuple[Path, Result]], layouts: Layouts) -> str:
         layouts: Of every suite.
 
     Returns:
-        The page: what the results say, then a section for each of them.
+        The page.
     """
-    sections, findings = [], list[str]()
-    for path, result in results:
+    suites: dict[str, list[Part]] = {}
+    for number, (_, result) in enumerate(results):
         for layout, rows in by_suite(result, layouts):
-            findings += layout.findings([row for row in rows if row.status == "ok"])
-            sections += [
-                f"<h2>{html.escape(layout.title)}</h2>",
-                f'<p class="stamp">{html.escape(stamp_text(result))}<br>',
-                f"<code>{html.escape(result.command)}</code> ({html.escape(path.name)})</p>",
-                f"<p>{html.escape(constants(rows))}</p>",
-                _html_table(*cells(rows, layout)),
-            ]
-            if stages := stage_cells(rows):
-                sections += [f"<p>{html.escape(STAGES)}</p>", _html_table(*stages)]
-            for _, svg, description in layout.plots(rows):
-                data = base64.b64encode(svg.encode()).decode()
-                sections.append(
-                    f'<img src="data:image/svg+xml;base64,{data}" alt="{html.escape(description)}">'
-                )
+            suites.setdefault(layout.title, []).append((number, layout, rows))
+    verdicts = [found for parts in suites.values() if (found := _verdict_of(parts))]
+    headline = verdicts[0].sentence if verdicts else "What was measured."
     return _PAGE.format(
-        method=html.escape(METHOD),
-        findings="".join(["<ul>", *(f"<li>{html.escape(one)}</li>" for one in findings), "</ul>"])
-        if findings
-        else "",
-        sections="\n".join(sections),
+        style=colors() + FIGURE + PAGE,
+        headline=_text(headline),
+        verdict=_verdict(verdicts, results),
+        figures="".join(_figures(title, parts, results) for title, parts in suites.items()),
+        tables="".join(_tables(title, parts, results) for title, parts in suites.items()),
+        measured=_measured(results, layouts),
     )
 
 
-def _html_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>\n"
-        for line in lines
+def _verdict_of(parts: Sequence[Part]) -> Verdict | None:
+    good = [[row for row in rows if row.status == "ok"] for _, _, rows in parts]
+    return parts[0][1].verdict([rows for rows in good if rows])
+
+
+def _verdict(verdicts: Sequence[Verdict], results: Results) -> str:
+    """What stands below the headline."""
+    rows = [row for _, result in results for row in result.rows if row.status == "ok"]
+    names = {str(row.case.get("loader", row.case.get("way", ""))).partition(" ")[0] for row in rows}
+    peers = {contestant(name) for name in names if name not in ("", "auto") and not is_ours(name)}
+    machines = list(dict.fromkeys(machine_text(result.environment) for _, result in results))
+    beside = (
+        f"Measured beside {', '.join(sorted(peers, key=str.lower))}: same images, same work. "
+        if peers
+        else ""
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    numbers = "".join(
+        f"<div><dt>{_text(one.meaning)}</dt><dd>{_text(one.value)}</dd></div>\n"
+        for one in verdicts[:_NUMBERS]
+    )
+    more = "".join(f"<li>{_text(one.sentence)}</li>\n" for one in verdicts[1:])
+    return (
+        f"<p>{escape(beside)}{escape('; '.join(machines))}.</p>\n"
+        + (f'<dl class="numbers">\n{numbers}</dl>\n' if numbers else "")
+        + (f"<ul>\n{more}</ul>\n" if more else "")
+    )
 
 
-def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Divide files by whether git holds them exactly as they are here.
+def _figures(title: str, parts: Sequence[Part], results: Results) -> str:
+    """The figures of a suite, each with the panels of all runs."""
+    about = f"<p>{_text(parts[0][1].about)}</p>\n" if parts[0][1].about else ""
+    text = ""
+    for place, figure in enumerate(parts[0][1].figures):
+        panels, runs = [], []
+        for number, layout, rows in parts:
+            drawn = layout.drawn(rows)[place : place + 1]
+            runs += [number] if drawn else []
+            for _, found in drawn:
+                panels += [_of_run(panel, number, len(parts)) for panel in found]
+        if panels:
+            text += (
+                f"<figure><figcaption>{_text(figure.description)} {_stamp(runs, results)}"
+                "</figcaption>\n"
+                f'<div class="panels">\n{"".join(p.svg() for p in panels)}</div></figure>\n'
+            )
+    return f"<h3>{escape(title)}</h3>\n{about}{text}" if text else ""
 
-    Args:
-        paths: Files.
 
-    Returns:
-        The committed ones, and the others.
+def _of_run(panel: Panel, number: int, runs: int) -> Panel:
+    """The panel with the number of its run, where a figure has those of several."""
+    return replace(panel, unit=f"{panel.unit}, run {number + 1}") if runs > 1 else panel
 
-    Raises:
-        SlipformError: git is not installed.
-    """
-    inside: list[Path] = []
-    outside: list[Path] = []
-    for path in paths:
-        known = _git(path, "ls-files", "--error-unmatch", path.name) and _git(
-            path, "diff", "--quiet", "HEAD", "--", path.name
+
+def _tables(title: str, parts: Sequence[Part], results: Results) -> str:
+    text = f"<h3>{escape(title)}</h3>\n"
+    for number, layout, rows in parts:
+        text += f'<p class="stamp">{_stamp([number], results)}</p>\n'
+        for common, members in layout.groups(rows):
+            caption = (
+                "; ".join(part for part in (common, constants(members, layout.group)) if part)
+                or title
+            )
+            text += html_table(*cells(members, layout), caption)
+        if stages := stage_cells(rows):
+            text += html_table(*stages, STAGES)
+    return text
+
+
+def _stamp(numbers: Sequence[int], results: Results) -> str:
+    """Where and when runs were made, each with a link to all that is known of it."""
+    places: dict[str, list[str]] = {}
+    for number in numbers:
+        env = results[number][1].environment
+        link = f'<a href="#run-{number + 1}">Run {number + 1}</a>'
+        places.setdefault(f"{env.machine}, {env.date[:10]}", []).append(link)
+    return " ".join(f"{', '.join(links)}: {escape(where)}." for where, links in places.items())
+
+
+def _text(text: str) -> str:
+    """A sentence; a number and its sign stay on one line."""
+    return re.sub(r"(?<=\d) (?=[%×s]\b|[%×])", "&nbsp;", escape(text))
+
+
+def _measured(results: Results, layouts: Layouts) -> str:
+    text = f"<p>{_text(METHOD)}</p>\n"
+    for number, (path, result) in enumerate(results):
+        layout, rows = (by_suite(result, layouts) or [(Layout("no rows"), [])])[0]
+        told = f"<dt>command</dt><dd><code>{escape(result.command)}</code></dd>\n"
+        told += "".join(
+            f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n"
+            for name, value in facts(path, result, rows, layout)
         )
-        (inside if known else outside).append(path)
-    return inside, outside
-
-
-def _git(path: Path, *arguments: str) -> bool:
-    try:
-        return (
-            subprocess.run(
-                ["git", "-C", str(path.resolve().parent), *arguments],
-                capture_output=True,
-                check=False,
-            ).returncode
-            == 0
+        text += (
+            f'<h3 id="run-{number + 1}">Run {number + 1}: {escape(layout.title)}</h3>\n'
+            f'<dl class="facts">\n{told}</dl>\n'
         )
-    except FileNotFoundError:
-        raise SlipformError(
-            "git is not installed: which results are committed cannot be told. Install it."
-        ) from None
+    return text

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.quantities import PER_IMAGE, case_heading, case_text, quantity
+from slipform.bench.result.quantities import (
+    PER_IMAGE,
+    case_heading,
+    case_text,
+    contestant,
+    quantity,
+)
 from slipform.bench.result.result import Row
 
 Cells = tuple[list[str], list[list[str]]]
@@ -18,6 +24,7 @@ STAGES = (
     "The stages of our loaders: seconds of work on an image, threads added up. wait: the time that"
     " the consumer of the batches waited."
 )
+_CONTESTANTS = ("loader", "way")
 _ALWAYS = ("loader", "model", "way")  # what identifies a row is shown even if there is only one
 
 
@@ -66,7 +73,7 @@ def cells(rows: Sequence[Row], layout: Layout) -> Cells:
         if row.status != "ok":
             figures = [row.status, *[""] * (len(shown) - 1)] if shown else []
             remark = row.note
-        lines.append([*(case_text(row.case.get(name)) for name in cases), *figures, remark])
+        lines.append([*(_case(row, name) for name in cases), *figures, remark])
     headings = [*map(case_heading, cases), *(quantity(name).heading for name in shown)]
     return [*headings, "settings"], lines
 
@@ -94,7 +101,7 @@ def stage_cells(rows: Sequence[Row]) -> Cells | None:
     )
     lines = [
         [
-            *(case_text(row.case.get(name)) for name in cases),
+            *(_case(row, name) for name in cases),
             *(quantity(name).text(row.figures.get(name)) for name in stages),
         ]
         for row in telling
@@ -102,14 +109,20 @@ def stage_cells(rows: Sequence[Row]) -> Cells | None:
     return [*map(case_heading, cases), *(quantity(name).heading for name in stages)], lines
 
 
-def constants(rows: Sequence[Row]) -> str:
-    """What all rows have in common: "batch size 128, image size 224, dtype float32"."""
-    varied = _varied(rows)
+def constants(rows: Sequence[Row], without: Sequence[str] = ()) -> str:
+    """What all rows have in common: "batch size 128, image size 224, dtype float32"; `without` the
+    parts of the case that are told elsewhere."""
+    varied = [*_varied(rows), *without]
     return ", ".join(
         f"{case_heading(name)} {case_text(value)}"
         for name, value in rows[0].case.items()
         if name not in varied and value != ""
     )
+
+
+def _case(row: Row, name: str) -> str:
+    text = case_text(row.case.get(name))
+    return contestant(text) if name in _CONTESTANTS else text
 
 
 def _varied(rows: Sequence[Row]) -> list[str]:

@@ -19,12 +19,9 @@ slipform.train.run.loop.fit in a process of its own.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import statistics
-import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -36,12 +33,32 @@ from slipform.bench.options import (
     quick_option,
 )
 from slipform.bench.result.layout import Layout
+from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Row, Settings
+from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
+
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """The accuracy and the seconds of the first result."""
+    rows = [row for part in results for row in part if "accuracy" in row.figures]
+    if not rows:
+        return None
+    row, write = rows[0], lambda name: quantity(name).number(rows[0].figures[name].median)
+    accuracy, seconds = write("accuracy"), write("train_seconds")
+    text = (
+        f"The recipe {row.case['recipe'] or 'of the defaults'} reaches {accuracy} on"
+        f" {row.case['data']} in {seconds} of training"
+        f" ({row.settings['reached_target']} of {row.settings['seeds']} runs reach"
+        f" {quantity('accuracy').number(float(str(row.case['target'])))})."
+    )
+    return Verdict(text, accuracy, f"accuracy on {row.case['data']} after {seconds} of training")
+
+
 LAYOUT = Layout(
     title="Seconds to accuracy",
+    about="A recipe is trained to a given accuracy, with several seeds, each in a fresh process.",
     rank=4,
     columns=(
         "accuracy",
@@ -51,6 +68,7 @@ LAYOUT = Layout(
         "process_seconds",
         "data_wait_seconds",
     ),
+    verdict=verdict,
 )
 CALL_SECONDS = 24 * 3600.0
 
@@ -132,6 +150,7 @@ def run(
     Returns:
         One row over all seeds.
     """
+    from slipform.bench.race.recipe_run import train_once
     from slipform.bench.race.worker import CallFailed, isolated
 
     case = _case(data, recipe, target, device, " ".join(sets))
@@ -175,83 +194,6 @@ def run_against(script: Path, data: Path, seeds: int, target: float, device: str
         if found["accuracy"] >= target:
             found["seconds_to_target"] = found["train_seconds"]
     return _row(case, runs, sha256=hashlib.sha256(script.read_bytes()).hexdigest()[:16])
-
-
-def train_once(
-    data: str, recipe: str, sets: tuple[str, ...], seed: int, device: str, target: float
-) -> dict[str, float]:
-    """One run, in this process.
-
-    Args:
-        data: The dataset folder.
-        recipe: As for `run`.
-        sets: As for `run`.
-        seed: train.seed.
-        device: "cpu" or "cuda".
-        target: The accuracy to reach.
-
-    Returns:
-        Measurements by name; seconds_to_target is missing where the target was not reached.
-
-    Raises:
-        SlipformError: The dataset has neither a test nor a val split.
-    """
-    import psutil
-
-    from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_recipe
-    from slipform.train.config.resolve import resolve
-    from slipform.train.records import read_metrics
-    from slipform.train.run.loop import fit
-
-    config = resolve(
-        load_recipe(recipe) if recipe else None,
-        [*sets, f"train.seed={seed}"],
-        read_manifest(Path(data)),
-    )
-    with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:
-        folder = Path(scratch) / "run"
-        end = fit(config, Path(data), folder, device=device, quiet=True)
-        epochs = read_metrics(folder, "epoch")
-    process_seconds = time.time() - psutil.Process().create_time()
-    accuracy = end["test_accuracy"] if end["test_accuracy"] is not None else end["val_accuracy"]
-    if accuracy is None:
-        raise SlipformError(
-            f"{data} has neither a test nor a val split: there is no accuracy to measure"
-        )
-    found = from_epochs(epochs, target, accuracy)
-    found["process_seconds"] = process_seconds
-    found["data_wait_seconds"] = end["data_wait_share"] * found["train_seconds"]
-    found["images_per_second"] = end["images_per_second"]
-    if end["test_seconds"] is not None:
-        found["test_seconds"] = end["test_seconds"]
-    found["accuracy"] = accuracy
-    return found
-
-
-def from_epochs(epochs: list[dict[str, Any]], target: float, accuracy: float) -> dict[str, float]:
-    """Seconds from the epoch lines of a run.
-
-    Args:
-        epochs: Each with train_seconds and val_accuracy.
-        target: The accuracy to reach.
-        accuracy: At the end; it counts where there is no val split.
-
-    Returns:
-        train_seconds; start_up_seconds of several epochs; seconds_to_target where it was reached.
-    """
-    lengths = [line["train_seconds"] for line in epochs]
-    ends = list(itertools.accumulate(lengths))
-    found = {"train_seconds": ends[-1]}
-    if len(lengths) > 1:
-        found["start_up_seconds"] = max(0.0, lengths[0] - statistics.median(lengths[1:]))
-    for line, end in zip(epochs, ends, strict=True):
-        if line["val_accuracy"] is not None and line["val_accuracy"] >= target:
-            found["seconds_to_target"] = end
-            break
-    if epochs[-1]["val_accuracy"] is None and accuracy >= target:
-        found["seconds_to_target"] = ends[-1]
-    return found
 
 
 def _case(data: Path, recipe: str, target: float, device: str, settings: str) -> Settings:

@@ -28,8 +28,9 @@ from slipform.bench.options import (
 )
 from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.plots import loader_bars
-from slipform.bench.result.quantities import quantity
+from slipform.bench.result.quantities import is_ours
 from slipform.bench.result.result import Row
+from slipform.bench.result.verdict import Verdict, lead, of_leads
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
@@ -49,40 +50,26 @@ REQUIRED = {
 }
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
-    """Our fastest executor and the fastest peer of each kind of work, a sentence each."""
-    found = []
-    for data, kind, jittered in dict.fromkeys(
-        (row.case["data"], row.case["input"], row.case["color_jitter"]) for row in rows
-    ):
-        race = [
-            row
-            for row in rows
-            if (row.case["data"], row.case["input"], row.case["color_jitter"])
-            == (data, kind, jittered)
-        ]
-        race.sort(key=lambda row: -row.figures["images_per_second"].median)
-        ours = [row for row in race if str(row.case["loader"]).startswith("slipform")]
-        theirs = [row for row in race if row not in ours]
-        if not ours or not theirs:
-            continue
-        what = f"{data}, {kind}{', color jitter' if jittered else ''}"
-        peer = str(theirs[0].case["loader"])
-        multiple = ours[0].figures.get(f"multiple_of_{peer.removesuffix('_loader')}")
-        times = f": {quantity('multiple_of_').text(multiple)} times as fast" if multiple else ""
-        rates = [
-            quantity("images_per_second").number(row.figures["images_per_second"].median)
-            for row in (ours[0], theirs[0])
-        ]
-        found.append(
-            f"{what}: {ours[0].case['loader']} loads {rates[0]} images/s, the fastest peer ({peer})"
-            f" {rates[1]}{times}."
-        )
-    return found
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """Our fastest executor beside the fastest peer, in each race."""
+    leads = []
+    for rows in results:
+        for where, race in LAYOUT.groups(rows):
+            ordered = sorted(race, key=lambda row: -row.figures["images_per_second"].median)
+            ours = [row for row in ordered if is_ours(str(row.case["loader"]))]
+            theirs = [row for row in ordered if row not in ours]
+            if ours and theirs:
+                leads.append(lead(where, ours[0], theirs[0]))
+    return of_leads(leads, "loads images", "the fastest other loader")
 
 
 LAYOUT = Layout(
     title="Loaders: ours and the peers, same images, same work, same output",
+    about=(
+        "Every loader makes the same batches: crop, flip, normalize, as tensors. streaming: JPEG"
+        " files are decoded in every epoch. resident: raw pixels with shorter sides of at most"
+        " 256 px. small: small raw images. Longer bars are better."
+    ),
     rank=1,
     columns=(
         "images_per_second",
@@ -93,14 +80,15 @@ LAYOUT = Layout(
         "above_imports_bytes",
         "device_used_bytes",
     ),
+    group=("data", "input", "color_jitter"),
     figures=(
         Figure(
             "loaders",
             loader_bars,
-            "Images per second of each loader; bars are medians, whiskers their 95 % intervals.",
+            "Images per second of each loader; bars are medians, lines their 95 % intervals.",
         ),
     ),
-    findings=findings,
+    verdict=verdict,
 )
 
 

@@ -6,6 +6,7 @@ use, memory. What is written is in slipform.bench.race.writing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,43 @@ from pathlib import Path
 import click
 
 from slipform.bench.options import data_arguments, out_option, quick_option
-from slipform.bench.result.layout import Layout
+from slipform.bench.result.layout import Figure, Layout
+from slipform.bench.result.plots import writer_bars
+from slipform.bench.result.quantities import is_ours
 from slipform.bench.result.result import Row, Settings
+from slipform.bench.result.verdict import Verdict, lead, of_leads
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
+
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """Each of our ways beside ffcv's writer."""
+    leads = []
+    for rows in results:
+        for where, ways in LAYOUT.groups(rows):
+            theirs = [row for row in ways if not is_ours(str(row.case["way"]))]
+            ours = [row for row in ways if row not in theirs]
+            leads += [lead(where, row, peer) for row in ours for peer in theirs]
+    return of_leads(leads, "writes a dataset", "the other writer")
+
+
 LAYOUT = Layout(
     title="Preparing a dataset",
+    about=(
+        "The images of a dataset are written again, with our writer and with ffcv's. keep: JPEG"
+        " bytes stay as they are, and each is decoded once as a check. Longer bars are better."
+    ),
     rank=3,
     columns=("images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"),
+    group=("data",),
+    figures=(
+        Figure(
+            "prep",
+            writer_bars,
+            "Images per second of each way to write; bars are medians, lines their 95 % intervals.",
+        ),
+    ),
+    verdict=verdict,
 )
 # Our ways are at least so many times as fast as ffcv's writer.
 REQUIRED = {"slipform keep, no check": 10.0, "slipform keep": 1.5, "slipform raw": 3.0}

@@ -18,6 +18,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import click
@@ -31,9 +32,10 @@ from slipform.bench.options import (
     quick_option,
 )
 from slipform.bench.result.layout import Figure, Layout
-from slipform.bench.result.plots import time_bars, train_lines
+from slipform.bench.result.plots import memory_bars, train_bars, wait_bars
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Row, Settings
+from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
@@ -42,23 +44,39 @@ if TYPE_CHECKING:
     from slipform.bench.race.training import Point
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
-    """How near end-to-end training comes to the step alone, in a sentence."""
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """How near end-to-end training comes to the step alone."""
+    rows = [row for part in results for row in part]
+    if not rows:
+        return None
+    share = quantity("wait_share").number
     ratios = sorted(row.figures["end_to_end_ratio"].median for row in rows)
-    if not ratios:
-        return []
-    data = ", ".join(dict.fromkeys(str(row.case["data"]) for row in rows))
-    text = quantity("end_to_end_ratio").number
-    spread = text(ratios[0]) if len(ratios) == 1 else f"{text(ratios[0])} to {text(ratios[-1])}"
-    wait = max(row.figures["wait_share"].median for row in rows)
-    return [
-        f"{data}: end-to-end training runs at {spread} times the rate of the step alone; waiting"
-        f" for data takes at most {quantity('wait_share').number(wait)} of the time."
-    ]
+    waits = sorted(rows, key=lambda row: row.figures["wait_share"].median)
+    middle = median(row.figures["wait_share"].median for row in rows)
+    most, worst = waits[-1].figures["wait_share"].median, waits[-1].case
+    several = " to ".join(dict.fromkeys(f"{one * 100:.0f} %" for one in (ratios[0], ratios[-1])))
+    point = f"{worst['model']} on {worst['data']}, batch {worst['batch_size']}"
+    beside = [row for row in rows if "torch_wait_share" in row.figures]
+    text = (
+        f"Training with the loader runs at {several} of the speed of the step alone. It waits for"
+        f" data {share(middle)} of its time (median; {share(most)} at most)."
+    )
+    meaning = (
+        f"of training time spent waiting for data: the median of {len(rows)} nets and batch sizes;"
+        f" at most {share(most)} ({point})"
+    )
+    if beside:
+        theirs = median(row.figures["torch_wait_share"].median for row in beside)
+        meaning += f". Fed by a torch DataLoader: {share(theirs)}"
+    return Verdict(text, share(middle), meaning)
 
 
 LAYOUT = Layout(
     title="Training: the step alone, the loader alone, end to end",
+    about=(
+        "The same training step on a batch that is already there (the mark), fed by our loader, and"
+        " fed by a torch DataLoader. A bar that reaches its mark loses nothing to loading."
+    ),
     rank=2,
     columns=(
         "step_images_per_second",
@@ -75,15 +93,23 @@ LAYOUT = Layout(
         "reserved_bytes",
         "device_used_bytes",
     ),
+    group=("data",),
     figures=(
         Figure(
             "train",
-            train_lines,
-            "Images per second and peak memory against batch size, for each backbone.",
+            train_bars,
+            "Images per second end to end, for each net and batch size; the mark is the step"
+            " alone.",
         ),
-        Figure("time", time_bars, "Where the time of 1,000 images goes."),
+        Figure(
+            "wait",
+            wait_bars,
+            "The share of training time spent waiting for data, at each net's batch size that"
+            " waits most. Shorter is better.",
+        ),
+        Figure("memory", memory_bars, "Peak memory of each net at each batch size."),
     ),
-    findings=findings,
+    verdict=verdict,
 )
 
 

@@ -140,9 +140,10 @@ def test_the_committed_results_are_read_compared_and_shown(tmp_path: Path) -> No
     found = CliRunner().invoke(main, ["report", "--out", str(page)])
     assert found.exit_code == 0, found.output
     text = page.read_text()
-    assert not re.search(r"\de[+-]\d", re.sub(r"data:image[^\"]*", "", text))
-    assert "<li>caltech101, streaming: slipform host loads 4,656 images/s" in text
+    assert not re.search(r"\de[+-]\d", text)
+    assert "<h1>Slipform loads images" in text
     for path in paths:
+        assert path.name in text
         if "accuracy" not in path.name:
             found = CliRunner().invoke(main, ["compare", str(path), str(path)])
             assert found.exit_code == 0, found.output

@@ -1,7 +1,6 @@
-"""The page in a real browser, the Markdown pages, and that only committed results reach those."""
+"""The Markdown pages, and that only committed results reach them."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from slipform.bench.cli import main
-from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.pages import (
     BEGIN,
@@ -18,154 +16,30 @@ from slipform.bench.result.pages import (
     speed_section,
     write_section,
 )
-from slipform.bench.result.report import page, read_results
-from slipform.bench.result.result import Estimate, Result, Row, write_result
+from slipform.bench.result.report import read_results
+from slipform.bench.result.result import Result
 from slipform.bench.suites import layouts
 from slipform.pipelines.errors import ConfigError
-
-BROWSER = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
-QUIET = [
-    *(
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-    ),
-    *("--disable-component-update", "--disable-sync", "--virtual-time-budget=5000"),
-]
-
+from tests.bench.result.rows import loader_row, train_row, write_results
 
 LAYOUTS = layouts()
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "bench/results"
 
 
-def spread(value: float) -> Estimate:
-    return estimate([value * factor for factor in (0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03)])
-
-
-def loader_row(name: str, rate: float, *, jitter: bool) -> Row:
-    case = {
-        "data": "caltech101",
-        "input": "streaming",
-        "color_jitter": jitter,
-        "loader": name,
-        "batch_size": 128,
-    }
-    figures = {"images_per_second": spread(rate), "multiple_of_ffcv": spread(rate / 2000)}
-    return Row(suite="loaders", case=case, settings={"threads": 2}, figures=figures)
-
-
-def train_row(model: str, batch_size: int, rate: float) -> Row:
-    figures = {
-        "step_images_per_second": spread(rate),
-        "loader_images_per_second": spread(9 * rate),
-        "end_to_end_images_per_second": spread(0.9 * rate),
-        "end_to_end_ratio": spread(0.9),
-        "wait_share": spread(0.05),
-        "resident_bytes": estimate([2.0**30 + 2.0**23 * batch_size]),
-    }
-    case = {
-        "data": "caltech101",
-        "model": model,
-        "batch_size": batch_size,
-        "precision": "auto",
-        "compile": "auto",
-        "loader": "auto",
-    }
-    return Row(suite="train", case=case, figures=figures)
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    loaders = [
-        loader_row(n, r, jitter=j)
-        for n, r in (("slipform host", 4321.0), ("ffcv <loader>", 2000.0))
-        for j in (False, True)
-    ]
-    loaders.append(
-        Row(
-            suite="loaders",
-            case=loaders[0].case | {"loader": "spdl_loader"},
-            status="not installed",
-            note="No module",
-        )
-    )
-    train = [
-        train_row(m, b, r) for m, r in (("alexnet", 90.0), ("resnet18", 30.0)) for b in (16, 64)
-    ]
-    train.append(
-        Row(
-            suite="train",
-            case=train[0].case | {"batch_size": 4096},
-            status="out of memory",
-            note="killed",
-        )
-    )
-    paths = []
-    for name, rows in (("loaders", loaders), ("train", train)):
-        paths.append(tmp_path / "results" / f"{name}.json")
-        write_result(paths[-1], Result(environment=stamp(), command=f"bench {name}", rows=rows))
-    return paths
-
-
-def test_the_page_renders_in_a_browser_without_missing_images(
-    files: list[Path], tmp_path: Path
-) -> None:
-    if BROWSER is None:
-        pytest.skip("no Chromium here")
-    html = page(read_results(files, LAYOUTS), LAYOUTS)
-    assert not re.search(r'(src|href)="(?!data:)', html)  # nothing is fetched
-    probe = """<script>addEventListener("load", () => {
-        const large = i => i.complete && i.naturalWidth > 100 && i.naturalHeight > 50 && i.alt;
-        const images = [...document.images].map(i => large(i) ? "shown" : "MISSING");
-        const tables = [...document.querySelectorAll("table")];
-        const sizes = tables.map(t => t.rows.length + "x" + t.rows[0].cells.length);
-        document.title = images.join(" ") + " " + sizes.join(" "); });</script>"""
-    file = tmp_path / "report.html"
-    file.write_text(html.replace("</body>", probe + "</body>"))
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    shot = tmp_path / "shot.png"
-    command = [
-        BROWSER,
-        *QUIET,
-        profile,
-        "--window-size=1200,2400",
-        f"--screenshot={shot}",
-        "--dump-dom",
-        file.as_uri(),
-    ]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    title = re.search(r"<title>(.*?)</title>", dom)
-    assert title is not None
-    words = title[1].split()
-    assert words[:3] == ["shown", "shown", "shown"]
-    assert [word.split("x")[0] for word in words[3:]] == [
-        "6",
-        "6",
-    ]  # two tables: a header and five rows each
-    assert shot.stat().st_size > 20_000  # a blank page takes less
-    assert "ffcv &lt;loader&gt;" in dom
-    assert "4,321 (4,191 to 4,451)" in dom
+    return write_results(tmp_path / "results")
 
 
 def test_the_results_page_has_all_tables_and_figures(files: list[Path], tmp_path: Path) -> None:
     text = results_page(read_results(files, LAYOUTS), tmp_path / "README.md", LAYOUTS)
-    assert "| slipform host" in text
+    assert "| Slipform host" in text
     assert "4,321 (4,191 to 4,451)" in text
     assert "not installed" in text
     assert "out of memory" in text
     images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert len(images) == 3
+    assert len(images) == 4
     assert all((tmp_path / image).read_text().startswith("<svg") for image in images)
 
 

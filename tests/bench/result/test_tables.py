@@ -133,5 +133,5 @@ def test_stages_are_a_table_of_their_own() -> None:
             "images_per_second": estimate([1]),
         },
     )
-    assert stage_cells([row]) == (["loader", "decode, per image"], [["slipform host", "470 µs"]])
+    assert stage_cells([row]) == (["loader", "decode, per image"], [["Slipform host", "470 µs"]])
     assert stage_cells([row.model_copy(update={"figures": {}})]) is None

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from slipform.bench.race.measure import estimate
+from slipform.bench.race.recipe_run import from_epochs
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.result import Row
 from slipform.bench.suites import loaders, prep, tune
-from slipform.bench.suites.accuracy import from_epochs
 from slipform.bench.work import usual_work
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.profile import profile_key

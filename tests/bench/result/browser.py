@@ -1,0 +1,147 @@
+"""A headless Chromium, driven over its debugging pipe: what a page looks like, fetches and says.
+
+In: the path of an HTML file, a width, a color scheme. Out: what was measured in the page, requests,
+console messages; screenshots and PDFs on demand.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+BROWSER = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+MISSING = "needs Chromium: apt-get install chromium"
+
+
+class Page:
+    """The one page of a browser.
+
+    Attributes:
+        requests: The addresses of everything that was asked for since the page was opened.
+        messages: What the console and the browser's log said.
+    """
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands, self._answers = commands, open(answers, "rb", buffering=0)  # noqa: SIM115
+        self._unread, self._number, self._session = b"", 0, ""
+        self.requests: list[str] = []
+        self.messages: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def open(self, file: Path, width: int, scheme: str) -> None:
+        """Show a file as a window of that width, on a system that prefers "light" or "dark"."""
+        self.requests.clear()
+        self.messages.clear()
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Page.navigate", url=file.as_uri())
+        self._until("Page.loadEventFired")
+
+    def value(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def screenshot(self, out: Path) -> None:
+        """The whole page as a PNG."""
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        out.write_bytes(base64.b64decode(found["data"]))
+
+    def pdf(self, out: Path) -> None:
+        """The page as it is printed."""
+        found = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
+        out.write_bytes(base64.b64decode(found["data"]))
+
+    def close(self) -> None:
+        self._answers.close()
+        os.close(self._commands)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """A command of the DevTools protocol; what it answers."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            pass
+        assert "error" not in answer, (method, answer)
+        return dict(answer["result"])
+
+    def _until(self, event: str) -> None:
+        while self._read().get("method") != event:
+            pass
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._unread:
+            part = self._answers.read(1 << 16)
+            assert part, "the browser ended"
+            self._unread += part
+        text, _, self._unread = self._unread.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        found, method = message.get("params", {}), message.get("method")
+        if method == "Network.requestWillBeSent":
+            self.requests.append(found["request"]["url"])
+        elif method == "Log.entryAdded":
+            self.messages.append(found["entry"]["text"])
+        elif method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown"):
+            self.messages.append(json.dumps(found))
+        return message
+
+
+@contextmanager
+def opened(profile: Path) -> Iterator[Page]:
+    """A browser with an empty page; it ends with the block.
+
+    Args:
+        profile: A folder that does not exist yet, for its files.
+    """
+    assert BROWSER is not None
+    to_browser, commands = os.pipe()
+    answers, from_browser = os.pipe()
+    # The browser reads descriptor 3 and writes 4.
+    line = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+    options = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--remote-debugging-pipe", f"--user-data-dir={profile}"),
+    ]
+    with subprocess.Popen(
+        ["bash", "-c", line, "browser", BROWSER, *options],
+        pass_fds=(to_browser, from_browser),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        os.close(to_browser)
+        os.close(from_browser)
+        page = Page(commands, answers)
+        try:
+            yield page
+        finally:
+            process.terminate()
+            page.close()
