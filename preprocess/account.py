@@ -6,6 +6,7 @@ the text of report.txt, which also names every file that was passed over, refuse
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -102,7 +103,14 @@ def closing_words(manifest: Manifest, out: Path) -> list[str]:
         )
         lines += _damaged(out)
     lines.append(f"{len(manifest.classes)} classes -> {printable(str(out))}")
-    return lines
+    folder = shlex.quote(printable(str(out)))
+    return [
+        *lines,
+        f"report: {printable(str(out / REPORT))}",
+        "next:",
+        f"  slipform prep show {folder} --figure {folder}.png",
+        f"  slipform train {folder}",
+    ]
 
 
 def _damaged(out: Path) -> list[str]:

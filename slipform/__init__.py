@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from slipform.pipelines.loader import Loader
     from slipform.pipelines.manifest import Manifest, read_manifest
-    from slipform.pipelines.plan.augmentation import Augmentation
+    from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
     from slipform.pipelines.plan.plan import Plan
     from slipform.preprocess.prep import prepare
     from slipform.train.config.recipe import Recipe, load_recipe
@@ -50,6 +50,7 @@ __all__ = [
     "Batch",
     "Beton",
     "Classifier",
+    "ColorJitter",
     "ConfigError",
     "Dataset",
     "DatasetError",
@@ -89,7 +90,7 @@ _HOMES = {
     ),
     "pipelines.loader": ("Loader",),
     "pipelines.manifest": ("Manifest", "read_manifest"),
-    "pipelines.plan.augmentation": ("Augmentation",),
+    "pipelines.plan.augmentation": ("Augmentation", "ColorJitter"),
     "pipelines.plan.plan": ("Plan",),
     "preprocess.prep": ("prepare",),
     "train.config.recipe": ("Recipe", "load_recipe"),

@@ -52,6 +52,12 @@ class ColorJitter:
 
     Raises:
         ConfigError: A value is not allowed.
+
+    Example:
+        >>> import slipform as sf
+        >>> spec = sf.Augmentation(color_jitter=sf.ColorJitter(brightness=0.4, hue=0.1))
+        >>> spec.color_jitter.hue
+        0.1
     """
 
     __pydantic_config__ = _STRICT

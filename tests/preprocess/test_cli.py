@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
 from slipform.preprocess.prep import prepare
 from slipform.preprocess.registry import discover
+from tests.command_lines import next_commands
 
 SMALL = ["--num-train", "60", "--num-val", "0", "--num-test", "20"]
 
@@ -164,6 +166,19 @@ def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: P
     os.close(writing)
     assert figure.stat().st_size > 1000
     assert "Traceback" not in done.stderr
+
+
+def test_prep_says_where_things_are_and_what_is_next(tmp_path: Path) -> None:
+    """Also of a folder whose name a shell would divide."""
+    result = run("shapes", "--out", str(tmp_path / "my data"), *SMALL)
+    assert result.exit_code == 0, result.output
+    assert f"report: {tmp_path / 'my data' / 'report.txt'}" in result.output
+    assert (tmp_path / "my data" / "report.txt").is_file()
+    show, train = map(shlex.split, next_commands(result.output))
+    assert [show[:3], train[:2]] == [["slipform", "prep", "show"], ["slipform", "train"]]
+    assert show[3] == train[2] == str(tmp_path / "my data")
+    assert run(*show[2:]).exit_code == 0
+    assert (tmp_path / "my data.png").is_file()
 
 
 def test_old_words_of_options_are_understood(shapes: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from slipform.train import cli
+from tests.command_lines import next_commands
 
 SETS = [
     "--set",
@@ -50,6 +51,10 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "test accuracy 0." in result.stdout
     assert "images/s" in result.stdout
     assert str(out / "figures" / "curves.png") in result.stdout
+    assert str(out / "best.safetensors") in result.stdout
+    lines = next_commands(result.stdout)
+    assert [line.split()[1] for line in lines] == ["validate", "predict", "export"]
+    assert all(str(out) in line for line in lines)
     return out
 
 

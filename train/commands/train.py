@@ -7,6 +7,7 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -156,6 +157,20 @@ def train(
         " this command was started"
     )
     click.echo(f"curves: {out / 'figures' / 'curves.png'}")
+    if not quiet:
+        click.echo("\n".join(_what_next(out)))
+
+
+def _what_next(out: Path) -> list[str]:
+    """Where things are, and commands to go on with."""
+    folder = shlex.quote(str(out))
+    return [
+        f"weights: {out / 'best.safetensors'}; numbers: {out / 'summary.json'}",
+        "next:",
+        f"  slipform validate {folder} --figures {folder}/validation",
+        f"  slipform predict {folder} IMAGE...",
+        f"  slipform export {folder} --format onnx",
+    ]
 
 
 def _sweep(

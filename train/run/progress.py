@@ -1,7 +1,7 @@
-"""What a person sees of a run: messages, and on a terminal one line that moves.
+"""What a person sees of a run: messages, and on a terminal or in a notebook one line that moves.
 
-In: counts of steps and the time that they took. Out: text on stderr. A log, which is no terminal,
-gets the messages only.
+In: counts of steps and the time that they took. Out: text on stderr, in a notebook below the cell.
+A log, which is neither, gets the messages only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, TextIO, cast
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
+
+from slipform.train.run.notebook import NotebookLine, in_notebook
 
 _MIN_BAR, _MAX_BAR = 6, 40
 _MIN_SECONDS = 0.2  # of training, before a rate or a time left is shown
@@ -41,13 +43,20 @@ class _Lossy:
 
 
 def open_console(quiet: bool) -> Console:
-    """A console on stderr. A terminal breaks lines between words; a log has them unbroken.
+    """A console on stderr. A terminal breaks lines between words; a log has them unbroken. In a
+    notebook it is on stdout: what a notebook shows of stderr looks like an error.
 
     Args:
         quiet: It prints nothing.
     """
-    file = cast(TextIO, _Lossy(sys.stderr))
-    console = Console(file=file, quiet=quiet, highlight=False)
+    notebook = in_notebook()
+    console = Console(
+        file=cast(TextIO, _Lossy(sys.stdout if notebook else sys.stderr)),
+        quiet=quiet,
+        highlight=False,
+        force_terminal=False if notebook else None,
+        force_jupyter=False,  # rich would make every message an HTML output of its own
+    )
     console.soft_wrap = not console.is_terminal
     return console
 
@@ -60,8 +69,13 @@ class ProgressLine:
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._live = Live(self, console=console, transient=True, refresh_per_second=4)
-        self.shown = console.is_terminal and not console.quiet
+        notebook = in_notebook()
+        self._live: Live | NotebookLine = (
+            NotebookLine(self.line)
+            if notebook
+            else Live(self, console=console, transient=True, refresh_per_second=4)
+        )
+        self.shown = (notebook or console.is_terminal) and not console.quiet
         self._name, self._done, self._total = "", 0, 0
         self._epoch, self._epochs = 0, 0
         self._began = 0.0
@@ -89,6 +103,8 @@ class ProgressLine:
         self._done += 1
         if seconds > _MIN_SECONDS:
             self._rate, self._wait = images / seconds, wait_share
+        if isinstance(self._live, NotebookLine):  # Live has a thread for this
+            self._live.refresh()
 
     def loss(self, value: float) -> None:
         self._loss = value

@@ -1,0 +1,66 @@
+"""What the examples need: packages of the extra `frameworks`, and a folder with data/shapes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def needs() -> Callable[[str], None]:
+    """needs("lightning"): skip where that package is not installed."""
+
+    def check(package: str) -> None:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f'needs {package}: pip install -e ".[frameworks]"')
+
+    return check
+
+
+@pytest.fixture
+def reader(shapes: Path, tmp_path: Path) -> Path:
+    """A folder where the examples run: it has data/shapes, of 240, 60 and 60 images."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/shapes").symlink_to(shapes)
+    return tmp_path
+
+
+@pytest.fixture
+def run_python(reader: Path) -> Callable[..., str]:
+    """run_python(words, ...): run Python in `reader` with our modules; what it printed."""
+
+    def run(*words: str) -> str:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}:{reader}",
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=reader,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1500,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def last_line(run_python: Callable[..., str]) -> Callable[..., Any]:
+    """As run_python, with the last line as JSON."""
+    return lambda *words: json.loads(run_python(*words).strip().splitlines()[-1])
