@@ -19,7 +19,7 @@ import slipform as sf
 AUGMENT = sf.Augmentation(image_size=16, resize=20, crop="random_resized", flip="horizontal")
 
 
-class Noting(lightning.LightningModule):
+class Noting(lightning.LightningModule):  # type: ignore[misc]
     """Learns nothing worth knowing; notes what it is given."""
 
     def __init__(self) -> None:

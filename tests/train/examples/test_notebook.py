@@ -42,7 +42,7 @@ def test_it_runs(
     assert "FORCE_COLOR" not in os.environ
     lines: list[str] = []
 
-    class Watching(NotebookClient):
+    class Watching(NotebookClient):  # type: ignore[misc]
         """Notes what each update of an output shows."""
 
         def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
