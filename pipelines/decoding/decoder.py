@@ -16,6 +16,7 @@ import numpy.typing as npt
 from slipform.pipelines.decoding.dali import dali, survives_fork
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.decoding.scaled import decode_scaled
 
 __all__ = ["MOST_AT_ONCE", "Decoder", "images_at_once", "threads_to_decode"]
 
@@ -91,16 +92,54 @@ class Decoder:
         pipeline.build()
         return survives_fork(pipeline)
 
-    def decode(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
-        """Decode regions of JPEGs.
+    def decode(
+        self,
+        jpegs: list[npt.NDArray[np.uint8]],
+        regions: Int32,
+        scales: Int32 | None = None,
+    ) -> Pixels:
+        """Decode regions of JPEGs, or whole JPEGs at a fraction of their size.
 
         Args:
             jpegs: N JPEG streams, uint8 [bytes].
             regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
+            scales: int32 [N]: 2, 4 or 8 to decode an image as a whole at that fraction of its
+                size, else 1. None: all 1.
 
         Returns:
-            The pixels of the regions. An undecodable image is black, and `bad` holds its position.
+            The pixels, with the scales that were used. An undecodable image is black, and `bad`
+            holds its position.
         """
+        found = {}
+        wanted = [] if scales is None else scales.tolist()
+        for i, scale in enumerate(wanted):
+            pixels = decode_scaled(jpegs[i], scale) if scale > 1 else None
+            if pixels is not None:
+                found[i] = pixels
+        if not found:
+            return self._decode_regions(jpegs, regions)
+        rest = [i for i in range(len(jpegs)) if i not in found]
+        others = self._decode_regions([jpegs[i] for i in rest], regions[rest]) if rest else None
+        used = np.array([wanted[i] if i in found else 1 for i in range(len(jpegs))], np.int32)
+        joined = Pixels(
+            np.empty(len(jpegs), np.int64),
+            np.empty(len(jpegs), np.int32),
+            np.empty(len(jpegs), np.int32),
+            np.zeros((len(jpegs), 2), np.int32),
+            used,
+            tuple(rest[i] for i in others.bad) if others else (),
+            owner=(found, others),
+        )
+        for i, pixels in found.items():
+            joined.addresses[i] = pixels.ctypes.data
+            joined.heights[i], joined.widths[i] = pixels.shape[:2]
+        if others is not None:
+            for name in ("addresses", "heights", "widths", "origin"):
+                getattr(joined, name)[rest] = getattr(others, name)
+        return joined
+
+    def _decode_regions(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
+        """See `decode`; all scales are 1."""
         whole_headers = [
             declares_at_least(jpeg, int(x1), int(y1))
             for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)

@@ -14,35 +14,36 @@ import numpy.typing as npt
 
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["declare_at_least", "declares_at_least", "header_size"]
+__all__ = ["declare_at_least", "declares_at_least", "header", "header_size"]
 
 
 @kernel
-def header_size(data):  # type: ignore[no-untyped-def]
-    """The size of a JPEG stream.
+def header(data):  # type: ignore[no-untyped-def]
+    """The size of a JPEG stream and its number of color components.
 
     Args:
         data: The stream, uint8 [bytes].
 
     Returns:
-        (height, width) in pixels; (0, 0) if its markers do not lead to a frame and then to a scan.
+        (height, width, components), sizes in pixels; (0, 0, 0) if its markers do not lead to a
+        frame and then to a scan.
     """
-    height, width = 0, 0
+    height, width, components = 0, 0, 0
     if len(data) < 4 or data[0] != 0xFF or data[1] != 0xD8:
-        return 0, 0
+        return 0, 0, 0
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
-            return 0, 0
+            return 0, 0, 0
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
         if marker == 0xDA:
-            return height, width
+            return height, width, components
         length = int(data[at + 2]) * 256 + int(data[at + 3])
         if length < 2 or marker == 0xD9:
-            return 0, 0
+            return 0, 0, 0
         if (
             0xC0 <= marker <= 0xCF
             and marker != 0xC4
@@ -54,8 +55,23 @@ def header_size(data):  # type: ignore[no-untyped-def]
                 int(data[at + 5]) * 256 + int(data[at + 6]),
                 int(data[at + 7]) * 256 + int(data[at + 8]),
             )
+            components = int(data[at + 9]) if at + 10 <= len(data) else 0
         at += 2 + length
-    return 0, 0
+    return 0, 0, 0
+
+
+@kernel
+def header_size(data):  # type: ignore[no-untyped-def]
+    """The size of a JPEG stream.
+
+    Args:
+        data: The stream, uint8 [bytes].
+
+    Returns:
+        (height, width) in pixels, as `header`.
+    """
+    height, width, _ = header(data)
+    return height, width
 
 
 @kernel

@@ -26,7 +26,7 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.rendering.pool import RenderPool
-from slipform.pipelines.rendering.region import regions_needed
+from slipform.pipelines.rendering.region import decode_scales, regions_needed
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
 __all__ = ["HostExecutor", "build"]
@@ -53,6 +53,7 @@ class HostExecutor(Executor):
         # Raw images need less work, so a part may hold more of them.
         self._part = max(MOST_AT_ONCE, settings.batch_size // (2 * threads))
         self._decodes = bool((beton.modes == JPG).any())
+        self._scales = settings.decode_scale == "auto"
         if self._decodes:
             threads = threads_to_decode(threads)
         self._pool = RenderPool(settings, max(2, self.depth), threads)
@@ -105,16 +106,25 @@ class HostExecutor(Executor):
         at = np.flatnonzero(beton.modes[indices] != RAW)
         if not len(at):
             return stored
-        regions = regions_needed(request.plan, stored.heights, stored.widths)[at]
-        decoded = self._decoder.decode([beton.bytes_of(i) for i in indices[at]], regions)
+        regions = regions_needed(request.plan, stored.heights, stored.widths)
+        scales = None
+        if self._scales:
+            scales = decode_scales(request.plan, regions, stored.heights, stored.widths)[at]
+        jpegs = [beton.bytes_of(i) for i in indices[at]]
+        decoded = self._decoder.decode(jpegs, regions[at], scales)
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
             return replace(decoded, bad=bad)
         stored = replace(
-            stored, origin=np.zeros((len(indices), 2), np.int32), bad=bad, owner=(beton, decoded)
+            stored,
+            origin=np.zeros((len(indices), 2), np.int32),
+            scales=np.ones(len(indices), np.int32),
+            bad=bad,
+            owner=(beton, decoded),
         )
-        for name in ("addresses", "heights", "widths", "origin"):
-            getattr(stored, name)[at] = getattr(decoded, name)
+        for name in ("addresses", "heights", "widths", "origin", "scales"):
+            if getattr(decoded, name) is not None:
+                getattr(stored, name)[at] = getattr(decoded, name)
         return stored
 
 

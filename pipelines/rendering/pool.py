@@ -194,7 +194,9 @@ class RenderPool:
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
         geometry, clip = plan.geometry, plan.clip
         if pixels.origin is not None:
-            geometry, clip = relative(plan, pixels.origin, pixels.heights, pixels.widths)
+            geometry, clip = relative(
+                plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
+            )
         erase = _NO_BOXES if plan.erase is None else plan.erase
         arguments = (
             pixels.addresses,

@@ -31,6 +31,7 @@ class Settings:
         depth: Number of requests under way at the same time.
         on_bad: "error": a sample that cannot be read raises SampleError. "skip": it is reported.
         reuse_buffers: True: images are valid until the next `collect`. False: they stay valid.
+        decode_scale: "auto": large JPEGs may be decoded at a fraction of their size. "off": never.
     """
 
     spec: Augmentation
@@ -41,6 +42,7 @@ class Settings:
     depth: int = 2
     on_bad: str = "error"
     reuse_buffers: bool = False
+    decode_scale: str = "auto"
 
 
 @dataclass(frozen=True)

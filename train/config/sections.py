@@ -48,6 +48,8 @@ class DataConfig(Section):
             process.
         prefetch: Batches made ahead; 0: what `bench tune` found here, else 2.
         on_bad: An image that cannot be decoded ends the run, or is left out.
+        decode_scale: Decode large photos at 1/2, 1/4 or 1/8 of their size where the crop allows it:
+            "auto" or "off". See `Loader`.
         block: Samples that stay near each other in the order, for data larger than memory; 0: none.
     """
 
@@ -56,6 +58,7 @@ class DataConfig(Section):
     threads: int = Field(default=0, ge=0)
     prefetch: int = Field(default=0, ge=0)
     on_bad: Literal["error", "skip"] = "error"
+    decode_scale: Literal["auto", "off"] = "auto"
     block: int = Field(default=0, ge=0)
 
 

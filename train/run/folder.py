@@ -172,6 +172,8 @@ def run_config(run: Path) -> RunConfig:
         config = read_config(path)
     except SlipformError as error:
         raise SlipformError(f"{error.message} {_ADVICE}") from error
+    if "decode_scale" not in config.data.model_fields_set:
+        config = config.replace("data.decode_scale", "off")  # version 0.1 always decoded in full
     missing = sorted(set(RunConfig.model_fields) - config.model_fields_set)
     if missing:
         raise SlipformError(f"{path} is damaged: it has no {', '.join(missing)}. {_ADVICE}")

@@ -60,6 +60,7 @@ def open_loader(
         threads=config.data.threads,
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
+        decode_scale=config.data.decode_scale,
         block=config.data.block if training else 0,
         reuse_buffers=True,
     )
