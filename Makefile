@@ -1,5 +1,6 @@
-# setup: the environment · demo: raw images to a trained model in minutes · test: what CI runs · format: tidy the code
-.PHONY: setup demo test format
+# setup: the environment · demo: raw images to a trained model in minutes · test: what CI runs
+# again: the tests N times, each time in another order · format: tidy the code
+.PHONY: setup demo test again format
 BIN := .venv/bin
 # Real datasets for the tests that need them: a folder with caltech101, cifar10 and mnist.
 export SLIPFORM_TEST_DATA ?= $(wildcard ../shared/data)
@@ -16,6 +17,13 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+N ?= 10
+again: setup
+	@for seed in $$(seq 1 $(N)); do \
+	  echo "order $$seed of $(N)"; \
+	  $(BIN)/pytest -n 2 -p randomly -p "no:cacheprovider" --randomly-seed=$$seed || exit 1; \
+	done
 
 format: setup
 	$(BIN)/ruff format .

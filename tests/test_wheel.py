@@ -148,6 +148,18 @@ def test_what_is_inside(built: Path) -> None:
         assert ours == wanted | results
 
 
+def test_the_sdist_installs_what_the_wheel_holds(built: Path, tmp_path: Path) -> None:
+    sdist = str(next(built.glob("*.tar.gz")))
+    target = ["--no-deps", "--target", str(tmp_path / "installed"), sdist]
+    run([sys.executable, "-m", "pip", "install", "--quiet", *target], tmp_path)
+    found = {
+        str(path.relative_to(tmp_path / "installed"))
+        for path in (tmp_path / "installed/slipform").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert found == {name for name in _members(built)["wheel"] if name.startswith("slipform/")}
+
+
 def test_it_works_in_a_folder_with_the_same_names(programs: Path, folder: Path) -> None:
     """Everything that a user does, one after the other."""
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
