@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -26,6 +26,9 @@ from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.sequence import BatchSequence
+
+if TYPE_CHECKING:
+    from slipform.pipelines.device_batches import DeviceBatches
 
 __all__ = ["Loader"]
 
@@ -234,6 +237,20 @@ class Loader:
         if epoch < 0:
             raise ConfigError(f"epoch = {epoch}: give 0 or more")
         self._sequence.go_to(int(epoch), 0)
+
+    def device_batches(self) -> DeviceBatches | None:
+        """The same batches made by the device alone, from the position on.
+
+        Returns:
+            None where that is impossible: this is an evaluation loader, the pixels are not resident
+            on a GPU, or some of them cannot be read.
+        """
+        pixels = getattr(self._executor, "pixels", None)
+        if not self.training or pixels is None or pixels.bad.any():
+            return None
+        from slipform.pipelines.device_batches import DeviceBatches
+
+        return DeviceBatches(pixels, self._sequence, self._beton, self.augment)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings for which it is valid.

@@ -126,6 +126,19 @@ class BatchSequence:
         self.number += 1
         self.done = self.done._replace(epoch=epoch, seen=seen)
 
+    def skip(self, batches: int) -> None:
+        """Move the position over batches that were made elsewhere. Ends a loop that is running.
+
+        Args:
+            batches: Their number.
+        """
+        self.check_usable()
+        self.number += 1
+        epoch, seen, num_bad, num_images = self.done
+        for _ in range(batches):
+            epoch, seen = self.order.after(epoch, seen)
+        self.done = Progress(epoch, seen, num_bad, num_images + batches * self.order.batch_size)
+
     def restore(self, state: dict[str, Any], own: dict[str, Any]) -> None:
         """Go to a saved position.
 

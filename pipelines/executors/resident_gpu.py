@@ -8,7 +8,6 @@ waits for the host.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 
 import numpy as np
@@ -17,18 +16,14 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import Executor
+from slipform.pipelines.executors.resident_pixels import ResidentPixels
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
-from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
+from slipform.pipelines.rendering.taps import reduced_sizes
 from slipform.pipelines.upload import upload_together
 
 __all__ = ["ResidentGpuExecutor"]
-
-_MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
 
 
 class ResidentGpuExecutor(Executor):
@@ -49,21 +44,7 @@ class ResidentGpuExecutor(Executor):
         self.depth = settings.depth
         self._beton, self._settings = beton, settings
         device = settings.device
-        largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
-        if largest > _MAX_IMAGE_BYTES:
-            raise ConfigError(
-                f"{beton.path} has an image of {largest} bytes of pixels; on a GPU resident takes"
-                f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
-            )
-        began = time.perf_counter()
-        decoded = decode_all(
-            beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True
-        )
-        self._bad = decoded.bad
-        self._pixels = torch.from_numpy(decoded.buffer).to(device)
-        self._offsets = torch.from_numpy(decoded.offsets).to(device)
-        self._sizes = torch.from_numpy(np.stack([beton.heights, beton.widths], axis=1)).to(device)
-        self._load_seconds = time.perf_counter() - began
+        self.pixels = ResidentPixels(beton, settings)
         size = settings.spec.image_size
         shape = (settings.batch_size, size, size, 3)
         self._ring = [
@@ -80,29 +61,13 @@ class ResidentGpuExecutor(Executor):
         with self._side.fill(slot) if self._side else contextlib.nullcontext():
             self._render(request, self._ring[slot])
         self._requests.append(
-            (slot, len(request), np.flatnonzero(self._bad[request.indices]).tolist())
+            (slot, len(request), np.flatnonzero(self.pixels.bad[request.indices]).tolist())
         )
 
     def _render(self, request: BatchRequest, out: Tensor) -> None:
-        from slipform.pipelines.rendering import triton as kernel
-
-        plan = request.plan
-        numbers = upload_together([request.indices, *self._numbers(request)], self._settings.device)
-        rows, columns = kernel.tile(plan.image_size)
-        kernel.render[(kernel.num_programs(len(request), plan.image_size),)](
-            self._pixels,
-            self._offsets,
-            self._sizes,
-            *numbers,
-            out,
-            SIZE=plan.image_size,
-            BORDER=BORDERS[plan.border],
-            ALIGNED=plan.axis_aligned,
-            ERASE=plan.erase is not None,
-            BY=rows,
-            BX=columns,
-            **kernel.options(plan.axis_aligned),
-        )
+        device = self._settings.device
+        indices, floats, ints = upload_together([request.indices, *self._numbers(request)], device)
+        self.pixels.render(self._settings.spec, indices, floats, ints, out)
 
     def _numbers(
         self, request: BatchRequest
@@ -141,7 +106,7 @@ class ResidentGpuExecutor(Executor):
 
     def stats(self) -> dict[str, float]:
         """See `Executor`."""
-        return {"load_seconds": self._load_seconds}
+        return {"load_seconds": self.pixels.load_seconds}
 
     def close(self) -> None:
         """See `Executor`."""
@@ -149,4 +114,4 @@ class ResidentGpuExecutor(Executor):
         if self._side is not None:
             self._side.close()
         self._ring.clear()
-        self._pixels = torch.empty(0, dtype=torch.uint8, device=self._settings.device)
+        self.pixels.close()

@@ -45,6 +45,7 @@ class DevicePlan:
         indices, labels: int64 [batch_size], the samples of the batch.
         floats: float32 [batch_size, 21], geometry and color.
         ints: int32 [batch_size, 10], clip, erased box and reduced size.
+        position: int64 [3], of the next batch: epoch, samples of it seen, seed.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class DevicePlan:
         self._sizes = upload(np.stack([heights, widths], axis=1), device)
         self._labels_of = upload(np.array(labels, np.int64), device)
         words = np.array([0, 0, np.array(seed, np.uint64).astype(np.int64)], np.int64)
-        self._position = upload(words, device)
+        self.position = upload(words, device)
         self._order = torch.zeros((2, self._total), dtype=torch.int64, device=device)
         self.indices = torch.zeros(batch_size, dtype=torch.int64, device=device)
         self.labels = torch.zeros_like(self.indices)
@@ -94,7 +95,7 @@ class DevicePlan:
             seen: Samples of it before the batch, over all processes.
         """
         at = upload(np.array([epoch, seen], np.int64), self._device)
-        self._position[:2].copy_(at, non_blocking=True)
+        self.position[:2].copy_(at, non_blocking=True)
 
     def draw(self) -> None:
         """Enqueue the drawing of the next batch and move the position. The host does not wait."""
@@ -102,7 +103,7 @@ class DevicePlan:
 
         kernels.draw[(-(-self._batch // kernels.BLOCK),)](
             self._order,
-            self._position,
+            self.position,
             self._sizes,
             self._labels_of,
             self._numbers,
@@ -117,7 +118,7 @@ class DevicePlan:
             BLOCK=kernels.BLOCK,
             **kernels.OPTIONS,
         )
-        kernels.advance[(1,)](self._position, self._total, self._global_batch, **kernels.OPTIONS)
+        kernels.advance[(1,)](self.position, self._total, self._global_batch, **kernels.OPTIONS)
 
 
 def table(spec: Augmentation) -> npt.NDArray[np.float64]:

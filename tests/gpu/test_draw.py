@@ -77,3 +77,11 @@ def test_the_cases_are_not_trivial(results: Path) -> None:
     )
     assert ((aspect < 1.15) | (aspect > 1.35)).any()  # the last resort, of few pixels
     assert len(np.unique(floats["hue"][:, 9])) > COUNT
+
+
+def test_batches_made_on_the_device_are_those_of_the_loader(tmp_path: Path) -> None:
+    """Over the ends of epochs, with MixUp and CutMix, from the middle of an epoch."""
+    script = str(Path(__file__).with_name("made_on_device.py"))
+    command = [sys.executable, script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,135 @@
+"""The batches of a training loader made by the device alone: `DeviceBatches`.
+
+In: resident pixels on the device, the order of the epochs, a position. Out: batch after batch in
+the same memory, with nothing from the host: the Plan is drawn, the pixels are rendered and the
+position is moved by kernels. A CUDA graph of `make` makes a new batch in each replay. The batches
+are those of the Loader; see `slipform.pipelines.plan.triton` for how equal their Plans are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slipform.pipelines.batch import Batch, Mix
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.resident_pixels import ResidentPixels
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.device import DevicePlan
+from slipform.pipelines.plan.plan import draw_mix
+from slipform.pipelines.sequence import BatchSequence
+from slipform.pipelines.upload import upload
+
+__all__ = ["DeviceBatches"]
+
+
+class DeviceBatches:
+    """Makes one batch after another. `Loader.device_batches` builds it.
+
+    Args:
+        pixels: All stored images, in the device's memory.
+        sequence: The loader's position and order, which is shuffled and has no partial batches.
+        beton: The stored split.
+        augment: The resolved augmentation.
+    """
+
+    def __init__(
+        self,
+        pixels: ResidentPixels,
+        sequence: BatchSequence,
+        beton: Beton,
+        augment: Augmentation,
+    ) -> None:
+        order, device = sequence.order, pixels.device
+        self._pixels, self._augment, self._device = pixels, augment, device
+        self._sequence, self._order = sequence, order
+        self._plan = DevicePlan(
+            augment,
+            beton.heights,
+            beton.widths,
+            beton.labels,
+            seed=order.seed,
+            batch_size=order.batch_size,
+            rank=order.rank,
+            world_size=order.world_size,
+            device=device,
+        )
+        size = augment.image_size
+        self._out = torch.empty(
+            (order.batch_size, size, size, 3), dtype=pixels.dtype, device=device
+        )
+        self._mixes = augment.mixup > 0 or augment.cutmix > 0
+        # Of each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
+        shape = (2, order.num_batches if self._mixes else 0, 6)
+        self._mix_table = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._ready: dict[int, int] = {}  # epoch % 2 -> the epoch whose order is there
+
+    def begin(self) -> None:
+        """Make the batch at the loader's position next.
+
+        Call it before the first batch of each epoch: the device has the orders of two epochs.
+        """
+        epoch, seen = self._sequence.done.epoch, self._sequence.done.seen
+        for one in (epoch, epoch + 1):
+            if self._ready.get(one % 2) != one:
+                self._plan.set_order(one, self._order.samples(one))
+                if self._mixes:
+                    rows = upload(self._mix_rows(one), self._device)
+                    self._mix_table[one % 2].copy_(rows, non_blocking=True)
+                self._ready[one % 2] = one
+        self._plan.go_to(epoch, seen)
+
+    def make(self) -> Batch:
+        """Enqueue the next batch and move the position; the host does not wait.
+
+        Returns:
+            The batch. Its tensors are overwritten by the next call; `indices` is on the device.
+        """
+        plan = self._plan
+        row = self._mix_row() if self._mixes else None
+        plan.draw()
+        self._pixels.render(self._augment, plan.indices, plan.floats, plan.ints, self._out)
+        batch = Batch(self._out.permute(0, 3, 1, 2), plan.labels, plan.indices)
+        return batch if row is None else self._mixed(batch, row)
+
+    def count(self, batches: int) -> None:
+        """Move the loader's position over batches that were enqueued.
+
+        Args:
+            batches: Their number.
+        """
+        self._sequence.skip(batches)
+
+    def _mix_row(self) -> Tensor:
+        """float32 [6], of the batch at the position."""
+        epoch, seen = self._plan.position[0], self._plan.position[1]
+        number = torch.div(seen, self._order.global_batch_size, rounding_mode="floor")
+        return self._mix_table[epoch % 2, number]
+
+    def _mix_rows(self, epoch: int) -> npt.NDArray[np.float32]:
+        order = self._order
+        rows = np.zeros((order.num_batches, 6), np.float32)
+        for k in range(order.num_batches):
+            number = k * order.world_size + order.rank
+            plan = draw_mix(self._augment, order.batch_size, order.seed, epoch, number)
+            assert plan is not None
+            box = (0, 0, 0, 0) if plan.box is None else plan.box
+            rows[k] = (plan.weight, plan.box is not None, *box)
+        return rows
+
+    def _mixed(self, batch: Batch, row: Tensor) -> Batch:
+        """What `mix` does, with numbers that are on the device."""
+        images, weight = batch.images, row[0]
+        partners = images.roll(1, 0)
+        size = images.shape[2]
+        at = torch.arange(size, device=images.device)
+        inside = ((at >= row[3]) & (at < row[5]))[:, None] & ((at >= row[2]) & (at < row[4]))
+        cut = torch.where(inside, partners, images)
+        blended = torch.lerp(partners.float(), images.float(), weight).to(images.dtype)
+        images = torch.where(row[1] > 0, cut, blended)
+        partner_labels = batch.labels.roll(1, 0)
+        labels = torch.where(partner_labels < 0, partner_labels, batch.labels)
+        weights = weight.expand(len(labels))
+        return Batch(images, labels, batch.indices, Mix(partner_labels, weights))

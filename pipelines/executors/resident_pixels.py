@@ -1,0 +1,106 @@
+"""All pixels of a beton in a GPU's memory, and the Triton kernel that makes batches of them.
+
+In: a beton. Out: `ResidentPixels`, whose `render` launches the kernel for samples and a Plan that
+are in the same memory.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.rendering.taps import BORDERS
+
+__all__ = ["ResidentPixels"]
+
+_MAX_IMAGE_BYTES = 2**31 - 1  # the kernel's positions inside an image have 32 bits
+
+
+class ResidentPixels:
+    """The decoded images of a beton on the device of `settings`.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+
+    Attributes:
+        bad: bool [M] on the host, True for images that could not be read. They are black.
+        load_seconds: Seconds of reading, decoding and copying.
+        device: Where the pixels are.
+        dtype: What batches are rendered in.
+        device, dtype: Where they are, and what batches are rendered in.
+
+    Raises:
+        ConfigError: An image has more bytes than the kernel can address.
+        SampleError: A sample cannot be read, and `settings` do not skip bad ones.
+    """
+
+    def __init__(self, beton: Beton, settings: Settings) -> None:
+        device = self.device = settings.device
+        self.dtype = settings.dtype
+        largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
+        if largest > _MAX_IMAGE_BYTES:
+            raise ConfigError(
+                f"{beton.path} has an image of {largest} bytes of pixels; on a GPU resident takes"
+                f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
+            )
+        began = time.perf_counter()
+        decoded = decode_all(
+            beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True
+        )
+        self.bad = decoded.bad
+        self._pixels = torch.from_numpy(decoded.buffer).to(device)
+        self._offsets = torch.from_numpy(decoded.offsets).to(device)
+        self._sizes = torch.from_numpy(np.stack([beton.heights, beton.widths], axis=1)).to(device)
+        self.load_seconds = time.perf_counter() - began
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the pixels, in the device's memory."""
+        return self._pixels.untyped_storage().nbytes()
+
+    def render(
+        self, spec: Augmentation, indices: Tensor, floats: Tensor, ints: Tensor, out: Tensor
+    ) -> None:
+        """Enqueue a batch.
+
+        Args:
+            spec: The Plan's.
+            indices: int64 [N], of stored images.
+            floats: float32 [N, 21], geometry and color.
+            ints: int32 [N, 10], clip, erased box, reduced size.
+            out: [N or more, S, S, 3], to be filled.
+        """
+        from slipform.pipelines.rendering import triton as kernel
+
+        size = spec.image_size
+        rows, columns = kernel.tile(size)
+        kernel.render[(kernel.num_programs(len(indices), size),)](
+            self._pixels,
+            self._offsets,
+            self._sizes,
+            indices,
+            floats,
+            ints,
+            out,
+            SIZE=size,
+            BORDER=BORDERS[spec.border],
+            ALIGNED=spec.axis_aligned,
+            ERASE=spec.erase > 0,
+            BY=rows,
+            BX=columns,
+            **kernel.options(spec.axis_aligned),
+        )
+
+    def close(self) -> None:
+        """Free the pixels' memory."""
+        self._pixels = torch.empty(0, dtype=torch.uint8, device=self._pixels.device)

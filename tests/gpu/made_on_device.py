@@ -1,0 +1,88 @@
+"""Makes batches as on a GPU, by Triton's interpreter, beside those of a Loader on CPU cores.
+
+In: a folder for the dataset. Out: nothing; an assertion fails where a batch differs. A process of
+its own, as TRITON_INTERPRET is read at import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+
+from slipform.pipelines.executors import resident
+from slipform.pipelines.executors.resident import ResidentExecutor
+from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+
+SPECS: dict[str, dict[str, Any]] = {
+    "box": {"crop": "random_resized", "flip": "both", "erase": 0.5},
+    "warp": {"rotation": 30.0, "zoom": [0.5, 1.5], "flip": "alternating"},
+    "mixup": {"crop": "random", "resize": 0, "padding": 2, "mixup": 0.4},
+    "cutmix": {"crop": "random", "resize": 0, "padding": 2, "cutmix": 1.0},
+    "either": {"crop": "center", "resize": 10, "cutmix": 1.0, "mixup": 1.0},
+}
+BATCHES = 7  # of two and a half epochs
+
+
+def folders() -> ModuleType:
+    """tests/pipelines/folders.py."""
+    path = Path(__file__).parents[1] / "pipelines/folders.py"
+    spec = importlib.util.spec_from_file_location("folders", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def open_loader(folder: Path, kind: type, **options: Any) -> Loader:
+    """A training loader with one of the two forms of `resident`."""
+    resident.build = kind  # type: ignore[assignment]
+    spec = Augmentation(image_size=8, normalize="half", **options)
+    return Loader(folder, "train", spec, batch_size=4, seed=9, executor="resident", threads=1)
+
+
+def compare(folder: Path, options: dict[str, Any], start: tuple[int, int]) -> None:
+    """All batches from a position on, over the ends of epochs."""
+    host = open_loader(folder, ResidentExecutor, **options)
+    with host, open_loader(folder, ResidentGpuExecutor, **options) as gpu:
+        assert host.device_batches() is None
+        for loader in (host, gpu):
+            loader.load_state_dict(loader.state_dict() | {"epoch": start[0], "seen": start[1]})
+        batches = gpu.device_batches()
+        assert batches
+        batches.begin()
+        for _ in range(BATCHES):
+            if gpu.seen == 0:
+                batches.begin()
+            want = next(iter(host))
+            got = batches.make()
+            batches.count(1)
+            assert (gpu.epoch, gpu.seen) == (host.epoch, host.seen)
+            assert torch.equal(got.indices, want.indices)
+            assert torch.equal(got.labels, want.labels)
+            torch.testing.assert_close(got.images, want.images, rtol=0, atol=2e-5)
+            assert got.images.is_contiguous(memory_format=torch.channels_last)
+            assert (got.mix is None) == (want.mix is None)
+            if got.mix and want.mix:
+                assert torch.equal(got.mix.labels, want.mix.labels)
+                assert torch.equal(got.mix.weight, want.mix.weight)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    made = folders()
+    images = [made.noise(9 + k, 14 - k // 2, k) for k in range(14)]
+    folder = Path(made.write_folder(Path(sys.argv[1]) / "raw", images))
+    for options in SPECS.values():
+        compare(folder, dict(options), (0, 0))
+    compare(folder, dict(SPECS["mixup"]), (3, 5))
