@@ -14,35 +14,46 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import Batch, Mix
-from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors.resident_pixels import ResidentPixels
-from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.device import DevicePlan
 from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.sequence import BatchSequence
 from slipform.pipelines.upload import upload
 
-__all__ = ["DeviceBatches"]
+__all__ = ["DeviceBatches", "device_batches"]
+
+
+def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
+    """The batches of a loader made by the device alone, from the loader's position on.
+
+    Args:
+        sequence: The loader's.
+
+    Returns:
+        None where that is impossible: the loader does not train, its pixels are not resident on a
+        GPU, or some of them cannot be read.
+    """
+    pixels = getattr(sequence.ahead.executor, "pixels", None)
+    if not sequence.order.shuffle or pixels is None or pixels.bad.any():
+        return None
+    return DeviceBatches(pixels, sequence)
 
 
 class DeviceBatches:
-    """Makes one batch after another. `Loader.device_batches` builds it.
+    """Makes one batch after another. `device_batches` builds it.
 
     Args:
         pixels: All stored images, in the device's memory.
         sequence: The loader's position and order, which is shuffled and has no partial batches.
-        beton: The stored split.
-        augment: The resolved augmentation.
     """
 
     def __init__(
         self,
         pixels: ResidentPixels,
         sequence: BatchSequence,
-        beton: Beton,
-        augment: Augmentation,
     ) -> None:
-        order, device = sequence.order, pixels.device
+        order, device, beton = sequence.order, pixels.device, sequence.beton
+        augment = sequence.augment
         self._pixels, self._augment, self._device = pixels, augment, device
         self._sequence, self._order = sequence, order
         self._plan = DevicePlan(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -26,9 +26,6 @@ from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.sequence import BatchSequence
-
-if TYPE_CHECKING:
-    from slipform.pipelines.device_batches import DeviceBatches
 
 __all__ = ["Loader"]
 
@@ -163,22 +160,22 @@ class Loader:
         )
         self._executor = choose(executor, self._beton, settings, tuned)
         ahead = Prefetcher(self._executor, self._beton, self.augment, self._order)
-        self._sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
+        self.sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
 
     @property
     def epoch(self) -> int:
         """The epoch of the next batch, from 0."""
-        return self._sequence.done.epoch
+        return self.sequence.done.epoch
 
     @property
     def seen(self) -> int:
         """Samples of this epoch that were handed out, over all processes."""
-        return self._sequence.done.seen
+        return self.sequence.done.seen
 
     @property
     def num_bad(self) -> int:
         """Samples that could not be read. A sample counts in each epoch."""
-        return self._sequence.done.num_bad
+        return self.sequence.done.num_bad
 
     @property
     def num_samples(self) -> int:
@@ -204,7 +201,7 @@ class Loader:
     @property
     def remaining_batches(self) -> int:
         """Batches of this epoch on this process that were not handed out yet."""
-        return self._sequence.remaining_batches
+        return self.sequence.remaining_batches
 
     def __len__(self) -> int:
         """Batches of an epoch on this process."""
@@ -220,7 +217,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         """Begin a loop: over the rest of the epoch for training, else over the whole split."""
-        return self._sequence.loop(restart=not self.training)
+        return self.sequence.loop(restart=not self.training)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch. This ends the running loop.
@@ -236,21 +233,7 @@ class Loader:
         """
         if epoch < 0:
             raise ConfigError(f"epoch = {epoch}: give 0 or more")
-        self._sequence.go_to(int(epoch), 0)
-
-    def device_batches(self) -> DeviceBatches | None:
-        """The same batches made by the device alone, from the position on.
-
-        Returns:
-            None where that is impossible: this is an evaluation loader, the pixels are not resident
-            on a GPU, or some of them cannot be read.
-        """
-        pixels = getattr(self._executor, "pixels", None)
-        if not self.training or pixels is None or pixels.bad.any():
-            return None
-        from slipform.pipelines.device_batches import DeviceBatches
-
-        return DeviceBatches(pixels, self._sequence, self._beton, self.augment)
+        self.sequence.go_to(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings for which it is valid.
@@ -281,7 +264,7 @@ class Loader:
             ConfigError: The state belongs to another dataset or another order of its samples, or
                 this is an evaluation loader, which always begins at the beginning.
         """
-        self._sequence.restore(state, self.state_dict())
+        self.sequence.restore(state, self.state_dict())
 
     def stats(self) -> dict[str, float]:
         """Times and counts since the start.
@@ -291,16 +274,16 @@ class Loader:
             and the seconds of each stage of the executor.
         """
         return {
-            "plan_seconds": self._sequence.ahead.plan_seconds,
-            "wait_seconds": self._sequence.ahead.wait_seconds,
-            "num_images": float(self._sequence.done.num_images),
+            "plan_seconds": self.sequence.ahead.plan_seconds,
+            "wait_seconds": self.sequence.ahead.wait_seconds,
+            "num_images": float(self.sequence.done.num_images),
             "num_bad": float(self.num_bad),
             **self._executor.stats(),
         }
 
     def close(self) -> None:
         """End the threads. A second call does nothing."""
-        self._sequence.close()
+        self.sequence.close()
 
     def __enter__(self) -> Loader:
         return self

@@ -55,7 +55,7 @@ class Prefetcher:
     def __init__(
         self, executor: Executor, beton: Beton, augment: Augmentation, order: EpochOrder
     ) -> None:
-        self._executor, self._beton, self._augment, self._order = executor, beton, augment, order
+        self.executor, self._beton, self._augment, self._order = executor, beton, augment, order
         self._under_way: deque[_UnderWay] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
@@ -84,7 +84,7 @@ class Prefetcher:
         self._submit_ahead(position[0])
         began = time.perf_counter()
         _, indices, request = self._under_way[0]
-        rendered = self._executor.collect()
+        rendered = self.executor.collect()
         self._under_way.popleft()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
@@ -95,7 +95,7 @@ class Prefetcher:
         dropped = self._interrupted
         self._interrupted = True
         if dropped or not self._collected_all():
-            self._executor.reset()
+            self.executor.reset()
         self._under_way.clear()
         self._cursor = position
 
@@ -103,7 +103,7 @@ class Prefetcher:
         """Collect all batches under way. False: one of them, which is not needed, has an error."""
         try:
             while self._under_way:
-                self._executor.collect()
+                self.executor.collect()
                 self._under_way.popleft()
         except SlipformError:
             return False
@@ -112,7 +112,7 @@ class Prefetcher:
     def _submit_ahead(self, epoch_wanted: int) -> None:
         order = self._order
         self._beton.check_length()
-        while len(self._under_way) < self._executor.depth:
+        while len(self._under_way) < self.executor.depth:
             epoch, seen = self._cursor
             if epoch > epoch_wanted and not order.shuffle:
                 return
@@ -123,7 +123,7 @@ class Prefetcher:
             plan = draw(self._augment, valid, heights, widths, order.seed, epoch)
             request = BatchRequest(valid, plan)
             self.plan_seconds += time.perf_counter() - began
-            self._executor.submit(request)
+            self.executor.submit(request)
             self._under_way.append(_UnderWay((epoch, seen), indices, request))
             self._cursor = order.after(epoch, seen)
             if order.shuffle and epoch >= self._ordered:
@@ -137,5 +137,5 @@ class Prefetcher:
     def close(self) -> None:
         """End the threads. A second call does nothing."""
         self._shuffling.close()
-        self._executor.close()
+        self.executor.close()
         self._under_way.clear()

@@ -68,7 +68,7 @@ class BatchSequence:
         device: torch.device,
     ) -> None:
         self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
-        self._beton, self._augment, self._device = beton, augment, device
+        self.beton, self.augment, self._device = beton, augment, device
         self._process: int | None = os.getpid()  # None: closed
         # If `close` is not called: when the last loop and the Loader are freed, or at exit.
         weakref.finalize(self, _close, ahead, self._process)
@@ -83,13 +83,13 @@ class BatchSequence:
         """
         epoch, seen, num_bad, num_images = self.done
         indices, request, rendered = self.ahead.take((epoch, seen))
-        labels = np.where(indices < 0, IGNORED_LABEL, self._beton.labels[request.indices])
+        labels = np.where(indices < 0, IGNORED_LABEL, self.beton.labels[request.indices])
         # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
         batch = Batch(rendered.images, upload(labels, self._device), torch.from_numpy(indices))
         number = seen // self.order.batch_size + self.order.rank
-        if plan := draw_mix(self._augment, len(batch), self.order.seed, epoch, number):
+        if plan := draw_mix(self.augment, len(batch), self.order.seed, epoch, number):
             batch = mix(batch, plan)
         position = self.order.after(epoch, seen)
         # The position moves before the batch is handed out: a state that is saved after the

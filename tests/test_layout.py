@@ -45,7 +45,7 @@ ROOMS = {
         ("executors",),
         ("prefetch",),
         ("sequence",),
-        ("loader",),
+        ("device_batches", "loader"),
     ),
     "train": (
         ("config",),

@@ -17,6 +17,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
 
+from slipform.pipelines.device_batches import device_batches
 from slipform.pipelines.executors import resident
 from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
@@ -55,10 +56,10 @@ def compare(folder: Path, options: dict[str, Any], start: tuple[int, int]) -> No
     """All batches from a position on, over the ends of epochs."""
     host = open_loader(folder, ResidentExecutor, **options)
     with host, open_loader(folder, ResidentGpuExecutor, **options) as gpu:
-        assert host.device_batches() is None
+        assert device_batches(host.sequence) is None
         for loader in (host, gpu):
             loader.load_state_dict(loader.state_dict() | {"epoch": start[0], "seen": start[1]})
-        batches = gpu.device_batches()
+        batches = device_batches(gpu.sequence)
         assert batches
         batches.begin()
         for _ in range(BATCHES):
