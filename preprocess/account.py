@@ -1,7 +1,7 @@
-"""The account: what prep understood, before it writes anything.
+"""The account: what `prep` understood, said before it writes anything.
 
-In: a SampleSource and the Encoding. Out: lines for the terminal and for dataset.json; afterwards
-the text of report.txt, which also names every file that was passed over, refused or damaged.
+In: a SampleSource and the Encoding. Out: lines for the terminal and for dataset.json. After
+writing: the text of report.txt, which also names every file that was left out, rejected or damaged.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from slipform.preprocess.encode import Encoding, Rejected
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.source import Files, SampleSource
 
-LARGE_PIXELS = 2_000_000
-_LOOKED_AT = 15  # headers of images, for their size
-_SHOWN = 8  # names in one line
+__all__ = ["REPORT", "account", "closing_words", "named", "report"]
+
+_LARGE_PIXELS = 2_000_000
+_LOOKED_AT = 15  # number of images whose headers are read for their size
+_SHOWN = 8  # number of names in one line
 _DAMAGED = "damaged, but stored"
 REPORT = "report.txt"
 
 
 def account(source: SampleSource, encoding: Encoding) -> list[str]:
-    """What will be written, one line each.
+    """Describe what will be written.
 
     Args:
-        source: The dataset, as it was listed.
+        source: The dataset.
         encoding: How its samples will be stored.
 
     Returns:
-        Lines without control characters. Those that begin with "warning" ask for attention.
+        Lines without control characters. Important ones begin with "warning".
     """
     lines = [f"layout: {source.listing.layout}"] if source.listing.layout else []
     lines.append(f"classes: {len(source.classes):,} ({_some(source.classes)})")
@@ -63,7 +65,14 @@ def report(
     rejected: Sequence[tuple[str, Rejected]],
     damaged: Sequence[tuple[str, Rejected]],
 ) -> str:
-    """The text of report.txt: the account, then every file passed over, refused or damaged."""
+    """The text of report.txt: the account, then all files that were left out, rejected or damaged.
+
+    Args:
+        lines: The account.
+        listing: What was found below the source folder.
+        rejected: Split and sample of each sample that was not stored.
+        damaged: Split and sample of each sample that was stored although its decoder warns.
+    """
     text = [*lines]
     if listing.left_out:
         text += ["", "left out:"]
@@ -75,11 +84,14 @@ def report(
 
 
 def closing_words(manifest: Manifest, out: Path) -> list[str]:
-    """What was written, one line each.
+    """Describe what was written.
 
     Args:
-        manifest: Of the dataset.
-        out: Its folder.
+        manifest: The manifest of the dataset.
+        out: The dataset folder.
+
+    Returns:
+        Lines without control characters. Important ones begin with "warning".
     """
     lines = [
         f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB"
@@ -122,7 +134,11 @@ def _damaged(out: Path) -> list[str]:
 
 
 def named(samples: Sequence[tuple[str, Rejected]]) -> list[str]:
-    """A line for each sample: its split, name, and what is wrong with it."""
+    """One line for each sample: its split, its name, and what is wrong with it.
+
+    Args:
+        samples: Split and sample.
+    """
     return [f"  {split} {printable(s.name)}: {printable(s.reason)}" for split, s in samples]
 
 
@@ -143,14 +159,14 @@ def _files(listing: Listing) -> list[str]:
 
 
 def _large(source: SampleSource, encoding: Encoding) -> str:
-    """A word on photos that would be many times faster to read if they were reduced."""
+    """A note if the images are so large that reducing them would make training much faster."""
     train = source.splits.get("train")
     if not isinstance(train, Files) or encoding.shorter_side or encoding.max_side:
         return ""
     step = -(-len(train.paths) // _LOOKED_AT)
     paths = [f"{train.root}/{path}" for path in train.paths[::step]]
     pixels = [size[0] * size[1] for path in paths if (size := read_size(path))]
-    if not pixels or (typical := median(pixels)) < LARGE_PIXELS:
+    if not pixels or (typical := median(pixels)) < _LARGE_PIXELS:
         return ""
     return (
         f"note: the images are large, about {typical / 1e6:.0f} megapixels. --shorter-side 512"

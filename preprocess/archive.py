@@ -1,8 +1,8 @@
 """Archives as they were downloaded: tar, tar.gz, zip.
 
-In: a folder or an archive. Out: a context with a folder. An archive is taken for hostile: nothing
-is written outside that folder, and nothing beyond what the disk holds. Archives inside
-(Caltech-101's zip holds a tar.gz) are unpacked too, one level deep.
+In: a folder or an archive. Out: a context with a folder. Archives may be hostile: nothing is
+written outside the folder, and no more than the disk has room for. Archives inside an archive (the
+zip of Caltech-101 holds a tar.gz) are unpacked, too, one level deep.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import IO
 
 from slipform.pipelines.errors import DatasetError, printable
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+__all__ = ["unpack", "unpacked"]
 
-# Errors without a number are the readers' own; those with one are the disk's, except where a
-# damaged table or name causes them.
+_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+# The numbers of errors that a damaged archive causes. Errors without a number come from the
+# readers. Those with any other number come from the disk.
 _ARCHIVES_FAULT = {
     None,
     errno.EINVAL,
@@ -38,19 +40,19 @@ _ARCHIVES_FAULT = {
 }
 
 
-# What a name or a pax header may take; longer ones are read into memory at once.
+# The limit of names and pax headers, which are read into memory as a whole.
 _HEADER_BYTES = 1 << 20
 # More files than any dataset has: ImageNet-21k has 14 million.
-_MOST_FILES = 20_000_000
+_MAX_FILES = 20_000_000
 _PREFIX = "slipform-prep-"
 
 
 class _Hostile(DatasetError):
-    """What no dataset does, without the archive's name."""
+    """An archive does what no dataset does. The message does not name the archive."""
 
 
 class _Member(tarfile.TarInfo):
-    """A tar's member whose headers cannot ask for memory: long ones and sparse maps are refused."""
+    """A member of a tar. Long headers and sparse maps are refused: they would need much memory."""
 
     def _proc_gnulong(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         self._check()
@@ -73,18 +75,20 @@ class _Member(tarfile.TarInfo):
 
 @contextmanager
 def unpacked(source: Path) -> Iterator[Path]:
-    """A folder with what a source holds.
+    """Give a folder with the content of a source.
+
+    Temporary folders that a killed process left are deleted.
 
     Args:
         source: A folder, or a tar, tar.gz or zip.
 
     Yields:
-        `source` itself if it is a folder, else a temporary folder (below TMPDIR) that is removed
-        afterwards; what a killed process left there is removed before.
+        `source` itself if it is a folder. Otherwise a temporary folder below TMPDIR, which is
+        deleted after the block.
 
     Raises:
-        DatasetError: The archive is damaged, would write elsewhere, or is no archive.
-        OSError: What the disk said.
+        DatasetError: The file is not an archive, is damaged, or would write outside the folder.
+        OSError: The disk is full or fails.
     """
     if source.is_dir():
         yield source
@@ -96,7 +100,7 @@ def unpacked(source: Path) -> Iterator[Path]:
         for inner in [
             path
             for path in sorted(folder.rglob("*"))
-            if path.name.endswith(SUFFIXES) and path.is_file()
+            if path.name.endswith(_SUFFIXES) and path.is_file()
         ]:
             unpack(inner, inner.parent)
         yield folder
@@ -104,7 +108,7 @@ def unpacked(source: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """An empty folder. A lock in it tells the living from those that a kill left behind."""
+    """An empty folder. A lock beside it shows that its process is alive."""
     for orphan in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if _is_orphan(orphan):
             shutil.rmtree(orphan, ignore_errors=True)
@@ -119,8 +123,10 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def _is_orphan(folder: Path) -> bool:
-    """Whether the folder is this user's and nobody holds its lock. One without a lock is just being
-    made."""
+    """Whether the folder belongs to this user and its lock is free.
+
+    A folder without a lock file is being made.
+    """
     try:
         state = os.lstat(folder)  # another prep may remove it at the same time
         if stat.S_ISLNK(state.st_mode) or state.st_uid != os.getuid():
@@ -140,16 +146,17 @@ def _is_orphan(folder: Path) -> bool:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar, tar.gz or zip.
 
-    Files are written here, one by one, and nothing else is: without links no name can lead out that
-    does not show it. (Python's own filter for tar files came with 3.11.4; Debian 12 has 3.11.2.)
+    Only regular files are written. Without links, the name of a file shows whether it is outside
+    the folder. Python's own filter for tar files is not used: it came with 3.11.4, and Debian 12
+    has 3.11.2.
 
     Args:
         archive: A regular file.
-        folder: Where its files go; must exist.
+        folder: An existing folder for the files.
 
     Raises:
-        DatasetError: The archive is damaged, would write elsewhere, or is no archive.
-        OSError: What the disk said.
+        DatasetError: The file is not an archive, is damaged, or would write outside the folder.
+        OSError: The disk is full or fails.
     """
     try:
         if tar := _opened_tar(archive):
@@ -168,7 +175,9 @@ def unpack(archive: Path, folder: Path) -> None:
                     if not info.is_dir():
                         _write(zipped.open(info), info.file_size, info.filename, folder, archive)
         else:
-            raise DatasetError(f"{archive} is no archive that can be read ({', '.join(SUFFIXES)}).")
+            raise DatasetError(
+                f"{archive} is not an archive that can be read ({', '.join(_SUFFIXES)})."
+            )
     except _Hostile as error:
         raise DatasetError(f"{archive}: {printable(error.message)}. Do not trust it.") from None
     except DatasetError:
@@ -192,8 +201,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _check_count(number: int) -> None:
-    if number > _MOST_FILES:
-        raise _Hostile(f"it holds more than {_MOST_FILES:,} files")
+    if number > _MAX_FILES:
+        raise _Hostile(f"it holds more than {_MAX_FILES:,} files")
 
 
 def _opened_tar(archive: Path) -> tarfile.TarFile | None:
@@ -209,7 +218,7 @@ def _write(
     inside = PurePosixPath(name.replace("\\", "/"))
     if inside.is_absolute() or ".." in inside.parts or content is None:
         raise _Hostile(f"it would write outside its folder: {name}")
-    # Both readers stop at the size that was declared.
+    # Both readers stop at the declared size.
     if size_bytes > shutil.disk_usage(folder).free:
         raise DatasetError(
             f"{archive} unpacks to more than {folder} has room for. Unpack it elsewhere and give"

@@ -1,8 +1,9 @@
-"""The dataset folder as a whole: replaced in one step, or left as it was.
+"""The dataset folder as a whole: it is replaced in one step, or not changed.
 
-In: the folder's path. Out: a context with a hidden folder beside it to write to; leaving the
-context without an error exchanges the two. A process killed at any moment leaves the old dataset or
-the new one, whole; the hidden folder it may leave behind is removed by the next run.
+In: the path of the folder. Out: a context with a hidden folder beside it to write to. When the
+block ends without an error, the two are exchanged. A process that is killed at any moment leaves
+the old dataset or the new one, whole. It may also leave the hidden folder, which the next run
+deletes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import sync_folder
 from slipform.pipelines.manifest import FILE_NAME
 
+__all__ = ["replacing"]
+
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 _OURS = (".beton", ".crc32.npy", ".names.txt", FILE_NAME, "rejected.csv", "report.txt")
@@ -27,17 +30,21 @@ _OURS = (".beton", ".crc32.npy", ".names.txt", FILE_NAME, "rejected.csv", "repor
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """An empty folder that becomes `out` when the block ends well, and disappears when it raises.
+    """Give an empty folder. It becomes `out` when the block ends without an exception.
+
+    If the block raises, the folder is deleted, and `out` is unchanged.
 
     Args:
-        out: The folder to write or to replace. A link stays: the folder it points to is replaced.
+        out: The folder to write or replace. If it is a link, the folder that it points to is
+            replaced.
 
     Yields:
-        A hidden folder beside it.
+        A hidden folder beside `out`.
 
     Raises:
-        DatasetError: `out` is a file, a mount point or not ours, or another prep writes to it.
-        OSError: What the disk said, with a path.
+        DatasetError: `out` is a file or a mount point, holds files that prep did not write, or
+            another prep writes to it.
+        OSError: The write failed. The error names a path.
     """
     out = Path(os.path.realpath(out))
     _check_replaceable(out)
@@ -48,13 +55,13 @@ def replacing(out: Path) -> Iterator[Path]:
     try:
         _lock(lock, lock_path, out)
         try:
-            shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(building, ignore_errors=True)  # a run that was killed may have left it
             building.mkdir()
             yield building
-            sync_folder(building)  # the files in it were flushed by whoever wrote them
+            sync_folder(building)  # the writers have flushed the files in it
             _put_in_place(building, out)
         except OSError as error:
-            if error.filename is None:  # a write to an open file does not say which
+            if error.filename is None:  # errors of writes to open files name no file
                 error.filename = str(out)
             raise
         finally:
@@ -65,7 +72,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Refuse to replace what is not a dataset: an exchange would delete it."""
+    """Refuse to replace a folder that is not a dataset: an exchange would delete it."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -85,10 +92,10 @@ def _check_replaceable(out: Path) -> None:
 
 def _lock(lock: int, path: Path, out: Path) -> None:
     try:
-        # The kernel drops the lock when the process ends, however it ends.
+        # The kernel releases the lock when the process ends in any way.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists() or path.stat().st_ino != os.fstat(lock).st_ino:
-            # another run ended, and removed the file, between our opening and our locking it
+            # Another run ended and removed the file after it was opened and before it was locked.
             raise BlockingIOError
     except BlockingIOError:
         raise DatasetError(
@@ -105,15 +112,13 @@ def _put_in_place(building: Path, out: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> None:
-    """Swap two folders in one step (Linux's renameat2). Two renames would leave a moment without a
-    dataset."""
+    """Exchange two folders in one step, by Linux's renameat2.
+
+    Between two renames there would be no dataset.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    if (
-        libc.renameat2(
-            _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE
-        )
-        == 0
-    ):
+    paths = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second))
+    if libc.renameat2(*paths, _RENAME_EXCHANGE) == 0:
         return
     code = ctypes.get_errno()
     if code in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):

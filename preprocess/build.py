@@ -1,11 +1,11 @@
-"""`build_dataset`: a SampleSource becomes a dataset folder. The flow of the package, in one place.
+"""`build_dataset`: a SampleSource becomes a dataset folder. This is the flow of the package.
 
-    source.splits --chunks--> threads: read, check, convert, encode, CRC --in order--> a writer per
-    split --> folder exchanged
+    source.splits --chunks--> threads: read, check, convert, encode, CRC
+                  --in order--> one writer per split --> the folder is exchanged
 
-Threads, not processes: reading, OpenCV, Pillow, CRC and SHA release Python's lock, nothing has to
-be copied between processes, and there is no worker that could die alone: a crash ends the whole run
-and leaves the old dataset as it was.
+Threads are used, not processes. Reading, OpenCV, Pillow, CRC and SHA release the GIL, and nothing
+has to be copied between processes. No worker can die alone: a crash ends the whole run and leaves
+the old dataset unchanged.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 from slipform.pipelines.sample_names import write_names
 from slipform.preprocess.account import REPORT, account, named, report
 from slipform.preprocess.atomic_folder import replacing
-from slipform.preprocess.encode import KEEP, Chunk, Encoding, PixelSums, Rejected, encode_chunk
+from slipform.preprocess.encode import KEEP, Chunk, Encoding, Rejected, encode_chunk
+from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Samples, SampleSource
 from slipform.preprocess.writer import BetonWriter
 
-# What a thread hands over at once; two chunks a thread are in flight, which stays small on any
-# machine.
-CHUNK_BYTES = 1 << 20
-CHUNK_SAMPLES = 64  # at most so many that take time each: the bar moves, and Ctrl-C is quick
-# Without decoding everything, mean and std come from about this many images: to about 0.02.
-STATISTICS_SAMPLES = 128
+__all__ = ["build_dataset"]
 
-Progress = Callable[[int], None]
+# The size of a chunk. Two chunks per thread are in memory.
+_CHUNK_BYTES = 1 << 20
+_CHUNK_SAMPLES = 64  # the limit for files, so that the progress bar moves and Ctrl-C is quick
+# If not all images are decoded, mean and std come from about this many. The error is about 0.02.
+_STATISTICS_SAMPLES = 128
 
 
 def build_dataset(
@@ -52,24 +52,25 @@ def build_dataset(
     *,
     threads: int = 0,
     on_bad: str = "error",
-    progress: Progress = lambda num_samples: None,
+    progress: Callable[[int], None] = lambda num_samples: None,
 ) -> Manifest:
-    """Write a dataset folder, whole or not at all; a dataset that is there is replaced.
+    """Write a dataset folder, whole or not at all. An existing dataset is replaced.
 
     Args:
-        source: What to write.
-        out: The folder. Where it is a link, the folder it points to is replaced.
+        source: The samples.
+        out: The folder. If it is a link, the folder that it points to is replaced.
         encoding: How samples are stored.
-        threads: 0: one per core. The files are the same with any number.
-        on_bad: "error": list all unusable samples and write nothing. "skip": leave them out and
-            name them in rejected.csv and report.txt.
+        threads: Number of threads. 0: one per core. It has no effect on the files.
+        on_bad: "error": all unusable samples are listed and nothing is written. "skip": they are
+            left out and named in rejected.csv and report.txt.
         progress: Called with the number of samples that were done since the last call.
 
     Returns:
         The manifest that was written.
 
     Raises:
-        DatasetError: No training image, unusable samples, an empty split, or `out` is no dataset.
+        DatasetError: There is no training image, an unusable sample, or an empty split. Or `out`
+            exists and is not a dataset.
         OSError: The disk is full or fails, or a file vanished.
     """
     if "train" not in source.splits:
@@ -88,13 +89,12 @@ def build_dataset(
             writer = BetonWriter(folder / f"{split}.beton", len(samples.labels))
             names: list[str] = []
             try:
-                # Closed at once when writing fails: its threads stop before the error goes on.
-                with closing(
-                    _chunks(samples, encoding, every if split == "train" else 0, threads)
-                ) as chunks:
+                # If writing fails, `closing` stops the threads before the error is passed on.
+                sum_every = every if split == "train" else 0
+                with closing(_chunks(samples, encoding, sum_every, threads)) as chunks:
                     for chunk in chunks:
                         written.add(split, chunk)
-                        # After the first bad one there is only the list to complete.
+                        # After the first bad sample only the list of bad samples matters.
                         if on_bad == "skip" or not written.rejected:
                             writer.append(chunk)
                             names += chunk.names
@@ -105,7 +105,7 @@ def build_dataset(
             except BaseException:
                 writer.close()
                 raise
-            # Flushing and hashing, while the next split is read.
+            # The file is flushed and hashed while the next split is read.
             sealed[split] = background.submit(writer.seal)
         hashes = {split: future.result() for split, future in sealed.items()}
         if written.rejected and on_bad == "error":
@@ -152,7 +152,7 @@ def build_dataset(
 
 @dataclass
 class _Written:
-    """What the chunks told beside their bytes."""
+    """What the chunks hold besides the bytes, over all splits."""
 
     rejected: list[tuple[str, Rejected]] = field(default_factory=list)
     damaged: list[tuple[str, Rejected]] = field(default_factory=list)
@@ -167,18 +167,19 @@ class _Written:
 
 
 def _statistics_step(source: SampleSource, encoding: Encoding) -> int:
-    """Mean and std come from every n-th image of train: 1, exactly, wherever all are decoded
-    anyway."""
+    """n: mean and std come from every n-th image of train. It is 1 if all images are decoded."""
     if encoding.check or encoding.mode != "keep" or isinstance(source.splits["train"], Arrays):
         return 1
-    return -(-len(source.splits["train"].labels) // STATISTICS_SAMPLES)
+    return -(-len(source.splits["train"].labels) // _STATISTICS_SAMPLES)
 
 
 def _chunks(
     samples: Samples, encoding: Encoding, sum_every: int, threads: int
 ) -> Generator[Chunk, None, None]:
-    """All samples as encoded chunks, in order. The first error of any thread stops all of them,
-    within the time of one sample."""
+    """All samples as encoded chunks, in order.
+
+    The first error in any thread stops all threads, within the time of one sample.
+    """
     total, start, stored_samples, stored_bytes = len(samples.labels), 0, 0, 0
     stop = threading.Event()
     pending: deque[Future[Chunk]] = deque()
@@ -194,19 +195,18 @@ def _chunks(
     try:
         while start < total or pending:
             while start < total and len(pending) < 2 * threads:
-                # One sample at first, so that huge ones do not come 64 at a time; then by what a
-                # sample took so far.
-                size = max(1, CHUNK_BYTES * stored_samples // stored_bytes) if stored_bytes else 1
-                end = min(
-                    total,
-                    start + (size if isinstance(samples, Arrays) else min(size, CHUNK_SAMPLES)),
-                )
+                # The first chunks hold one sample, in case samples are huge. Later chunks follow
+                # from the mean size of a sample.
+                size = max(1, _CHUNK_BYTES * stored_samples // stored_bytes) if stored_bytes else 1
+                if not isinstance(samples, Arrays):
+                    size = min(size, _CHUNK_SAMPLES)
+                end = min(total, start + size)
                 pending.append(pool.submit(work, start, end))
                 start = end
             chunk = pending.popleft().result()
             if stop.is_set():
                 for future in pending:
-                    future.result()  # raises what went wrong
+                    future.result()  # raises the error
             stored_samples += len(chunk.sizes)
             stored_bytes += len(chunk.data)
             yield chunk
@@ -217,7 +217,7 @@ def _chunks(
 
 @contextmanager
 def _decoders_for_threads() -> Iterator[None]:
-    """One thread per OpenCV call, as the samples run in parallel."""
+    """Within the block OpenCV uses one thread per call. The samples run in parallel."""
     cv2_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -228,7 +228,7 @@ def _decoders_for_threads() -> Iterator[None]:
 
 
 def _noted(encoding: Encoding) -> dict[str, Any]:
-    """The encoding as the manifest notes it: what was asked for and mattered."""
+    """The encoding for the manifest: the options that had an effect."""
     noted: dict[str, Any] = {"encoding": encoding.mode, "checked": encoding.check}
     if encoding.mode != "raw":
         noted["quality"] = encoding.quality

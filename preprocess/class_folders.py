@@ -1,7 +1,7 @@
 """Folders of images, one folder per class.
 
 In: a folder. Out: the names of its class folders, sorted, and `Files` in a fixed order: by class,
-then by name. What is passed over is noted in a `Listing`, with the reason.
+then by name. Entries that are left out are noted in a `Listing` with the reason.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.source import Files
 
-# Made by systems, network drives and archivers; never classes, whatever lies in them.
-SYSTEM_FOLDERS = {
+__all__ = ["holds_image", "image_folders", "leave_out_folder", "list_images", "locate", "readable"]
+
+# Systems, network drives and archivers make these folders. They are never classes.
+_SYSTEM_FOLDERS = {
     "__macosx",
     "@eadir",
     "#recycle",
@@ -33,17 +35,17 @@ _USUAL_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,4}")
 
 
 def image_folders(root: Path, listing: Listing | None = None) -> list[str]:
-    """Names of the folders in `root`, sorted, without hidden ones and those of systems.
+    """The folders in a folder, without hidden ones and those of systems.
 
     Args:
-        root: A folder.
-        listing: Where the folders passed over are noted.
+        root: The folder.
+        listing: The folders that are left out are noted in it.
 
     Returns:
-        Names as the file system gives them.
+        Their names, sorted, as the file system gives them.
 
     Raises:
-        DatasetError: There is none.
+        DatasetError: There are none.
     """
     listing = listing if listing is not None else Listing()
     names = []
@@ -64,19 +66,19 @@ def list_images(
     deep: bool = True,
     listing: Listing | None = None,
 ) -> Files:
-    """The images of classes, each in one folder or several.
+    """List the images of classes.
 
     Args:
         root: A folder.
-        folders: Per class its folder below `root`, or several.
-        deep: Images at any depth; else only those right in the folders.
-        listing: Where files passed over and links followed are noted.
+        folders: For each class its folder below `root`, or several folders.
+        deep: True: images at any depth. False: only those directly in the folders.
+        listing: Files that are left out and links that are followed are noted in it.
 
     Returns:
-        The files; labels are positions in `folders`.
+        The files. Labels are positions in `folders`.
 
     Raises:
-        DatasetError: There is no image in any of them.
+        DatasetError: There is no image in the folders.
     """
     listing = listing if listing is not None else Listing()
     paths: list[str] = []
@@ -92,12 +94,24 @@ def list_images(
 
 
 def holds_image(root: Path, folder: str) -> bool:
-    """Whether there is an image in `folder` of `root`, at any depth."""
+    """Whether there is an image in a folder, at any depth.
+
+    Args:
+        root: A folder.
+        folder: A folder below it.
+    """
     return next(_images(root, folder, True, Listing()), None) is not None
 
 
 def leave_out_folder(root: Path, folder: str, reason: str, listing: Listing) -> None:
-    """Note that a folder of `root` is passed over, and each file in it."""
+    """Note that a folder and each image in it are left out.
+
+    Args:
+        root: A folder.
+        folder: A folder below it.
+        reason: Why, in words.
+        listing: They are noted in it.
+    """
     inside = Listing()
     listing.leave_out(f"{folder}/", reason)
     for path in sorted(_images(root, folder, True, inside)):
@@ -106,13 +120,28 @@ def leave_out_folder(root: Path, folder: str, reason: str, listing: Listing) -> 
 
 
 def readable(name: str) -> str:
-    """A name of the file system as text: bytes that are not UTF-8 become \\xNN."""
+    """A name of the file system as text.
+
+    Args:
+        name: As Python gives it.
+
+    Returns:
+        The name. Bytes that are not UTF-8 are escaped as \\xNN.
+    """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def locate(source: Path, name: str, depth: int = 3) -> Path | None:
-    """The entry `name` in `source` or, first the nearest, in the folders below it; archives and
-    torchvision add such folders."""
+    """Find an entry by name. Archives and torchvision put files into additional folders.
+
+    Args:
+        source: The folder where the search begins.
+        name: Name of the entry.
+        depth: How many levels of folders below `source` are searched.
+
+    Returns:
+        The path of the entry at the highest level. None: it was not found.
+    """
     level = [source]
     for _ in range(depth + 1):
         for folder in level:
@@ -124,14 +153,14 @@ def locate(source: Path, name: str, depth: int = 3) -> Path | None:
             for entry in os.scandir(folder)
             if entry.is_dir(follow_symlinks=False)
         )
-        if len(level) > 2000:  # a folder of classes, not of archives
+        if len(level) > 2000:  # these are class folders, not folders of an archive
             return None
     return None
 
 
 def _no_class(name: str) -> str:
-    """Why a folder of this name is never looked at; "" for others."""
-    if name.lower() in SYSTEM_FOLDERS:
+    """Why a folder of this name is left out. "": it is not."""
+    if name.lower() in _SYSTEM_FOLDERS:
         return "folder of a system, not of a class"
     return "hidden folder" if name.startswith(".") else ""
 
@@ -170,7 +199,7 @@ def _ending(name: str) -> str:
 
 
 def _no_image(entry: os.DirEntry[str]) -> str:
-    """Why a file is no image; "" for one. Those without a usual ending are looked into."""
+    """Why a file is not an image. "": it is one. Files without a usual ending are read."""
     if entry.name.startswith("."):
         return "hidden file"
     ending = _ending(entry.name)

@@ -1,7 +1,7 @@
-"""`prep`: one subcommand per dataset, and `verify` and `show` for what it wrote.
+"""`prep`: one subcommand per dataset, and `verify` and `show` for dataset folders.
 
-In: the command line. Out: a dataset folder, a report, an exit status. Heavy imports wait until a
-command runs.
+In: the command line. Out: a dataset folder, a report, an exit status. Modules that are slow to
+import are imported when a command runs.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import click
 from slipform.pipelines.errors import Command, DatasetError, Group
 from slipform.preprocess.registry import Dataset, discover
 
+__all__ = ["main", "show", "verify"]
+
 _FOLDER = click.Path(path_type=Path)
 
 
-class OnBad(click.Choice[str]):
-    """ "error" or "skip"; "fail", the old word for "error", is understood."""
+class _OnBad(click.Choice[str]):
+    """ "error" or "skip". "fail", the former name of "error", is accepted, too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return super().convert("error" if value == "fail" else value, param, ctx)
 
 
 class _DatasetGroup(Group):
-    """Finds the datasets' subcommands when they are asked for."""
+    """Finds the subcommands of the datasets only when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*discover(), *super().list_commands(ctx)]
@@ -39,8 +41,7 @@ class _DatasetGroup(Group):
 
 @click.group(cls=_DatasetGroup)
 def main() -> None:
-    """Write an image dataset once into .beton files, checked and whole, for `train` to feed
-    from."""
+    """Write an image dataset once into .beton files, checked and whole, for `train`."""
 
 
 def _command(dataset: Dataset) -> click.Command:
@@ -49,7 +50,7 @@ def _command(dataset: Dataset) -> click.Command:
             ["--out"],
             type=_FOLDER,
             required=True,
-            help="The dataset folder to write; one that is there is replaced as a whole.",
+            help="The dataset folder to write. An existing dataset is replaced as a whole.",
         ),
         *dataset.options,
         click.Option(
@@ -59,7 +60,7 @@ def _command(dataset: Dataset) -> click.Command:
             show_default=True,
             help=(
                 "keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all"
-                " encoded anew; raw: pixels."
+                " encoded again; raw: all as pixels."
             ),
         ),
         click.Option(
@@ -67,29 +68,29 @@ def _command(dataset: Dataset) -> click.Command:
             type=click.IntRange(1, 100),
             default=95,
             show_default=True,
-            help="Of what is encoded as JPEG.",
+            help="Quality of images that are encoded as JPEG.",
         ),
         click.Option(
             ["--shorter-side"],
             type=click.IntRange(1, 65535),
-            help="Reduce images whose shorter side is longer, in pixels.",
+            help="Reduce images until their shorter side has at most this many pixels.",
         ),
         click.Option(
             ["--max-side"],
             type=click.IntRange(1, 65535),
-            help="Reduce images whose longer side is longer, in pixels.",
+            help="Reduce images until their longer side has at most this many pixels.",
         ),
         click.Option(
             ["--no-check"],
             is_flag=True,
             help=(
-                "Do not decode what is kept as it is: quicker, and mean and std are estimated from"
-                " some 128 images."
+                "Do not decode images that are stored unchanged. This is quicker. Mean and std are"
+                " estimated from about 128 images."
             ),
         ),
         click.Option(
             ["--on-bad"],
-            type=OnBad(["error", "skip"]),
+            type=_OnBad(["error", "skip"]),
             default="error",
             show_default=True,
             help=(
@@ -100,25 +101,25 @@ def _command(dataset: Dataset) -> click.Command:
         click.Option(
             ["--strict"],
             is_flag=True,
-            help="Also JPEGs with damage that decoders pass over are unusable.",
+            help="JPEGs whose decoder only warns about damage are unusable, too.",
         ),
         click.Option(
             ["--bits"],
             type=click.IntRange(8, 16),
             default=16,
             show_default=True,
-            help="How many bits of 16-bit PNG and TIFF files carry the image.",
+            help="How many of the 16 bits in PNG and TIFF files are used.",
         ),
         click.Option(
             ["--dry-run"],
             is_flag=True,
-            help="Say what was found and would be written, and stop.",
+            help="Print what was found and would be written, and stop.",
         ),
         click.Option(
             ["--threads", "--workers"],
             type=click.IntRange(0, 1024),
             default=0,
-            help="Threads; 0, the default: one per core. The files are the same with any number.",
+            help="Number of threads. 0, the default: one per core. It has no effect on the files.",
         ),
     ]
     if dataset.takes_source:
@@ -135,7 +136,7 @@ def _command(dataset: Dataset) -> click.Command:
                 ["--download"],
                 type=_FOLDER,
                 metavar="DIR",
-                help="Fetch the official files into DIR first and take them from there.",
+                help="Download the official files into DIR first, and use them from there.",
             ),
         )
 
@@ -198,7 +199,7 @@ def _run(
     "--workers",
     type=click.IntRange(0, 1024),
     default=0,
-    help="Threads; 0, the default: one per core.",
+    help="Number of threads. 0, the default: one per core.",
 )
 def verify(folder: Path, threads: int) -> None:
     """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
@@ -231,7 +232,7 @@ def show(folder: Path, figure: Path | None) -> None:
     from slipform.preprocess.show import draw_figure, print_tables
 
     manifest = read_manifest(folder)
-    if figure:  # before the tables: whoever reads those may stop reading early (`| head`)
+    if figure:  # before the tables: their reader may stop early (`| head`)
         draw_figure(folder, manifest, figure)
     print_tables(folder, manifest)
     if figure:

@@ -1,8 +1,8 @@
-"""Samples to stored bytes, a chunk at a time, on a worker thread.
+"""Samples -> stored bytes, a chunk at a time, in a worker thread.
 
-In: a range of a split's samples and the `Encoding`. Out: `Chunk`: their bytes one after another,
-what the beton's tables say of each, the pixel sums for mean and std, and the samples that were
-refused with the reason.
+In: a range of a split's samples, and the `Encoding`. Out: `Chunk`: the bytes of the samples, what
+the tables of the beton say about each, the pixel sums for mean and standard deviation, and the
+samples that were rejected with the reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -18,16 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import JPG, RAW
-from slipform.pipelines.decoding.any_image import (
-    DecodedImage,
-    Pixels,
-    check_size,
-    decode,
-    resize,
-)
+from slipform.pipelines.decoding.any_image import DecodedImage, Pixels, check_size, decode, resize
 from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Samples
+
+__all__ = ["KEEP", "Chunk", "Encoding", "Rejected", "Stored", "encode", "encode_chunk"]
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,19 @@ class Encoding:
     """How samples are stored.
 
     Attributes:
-        mode: "keep": JPEG bytes unchanged where they can be, other image files as JPEG, arrays as
-            raw pixels. "jpeg": everything encoded anew. "raw": pixels.
-        quality: Of what is encoded as JPEG, 1 to 100.
-        shorter_side: Larger images are reduced so that their shorter side has so many pixels; None:
-            no limit.
+        mode: "keep": the bytes of JPEGs are stored unchanged if possible, other image files are
+            encoded as JPEG, and arrays are stored as raw pixels. "jpeg": all images are encoded
+            again. "raw": all images are stored as raw pixels.
+        quality: Quality of images that are encoded as JPEG, 1 to 100.
+        shorter_side: Images are reduced until their shorter side has at most this many pixels.
+            None: no limit.
         max_side: The same for the longer side.
-        check: Decode in full also what is kept as it is.
-        bits: How many bits of 16-bit PNG and TIFF files carry the image, 8 to 16.
-        strict: Refuse JPEGs with damage that their decoder only warns about.
+        check: Whether images that are stored unchanged are decoded to check them.
+        bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
+        strict: Whether JPEGs are rejected whose decoder only warns about damage.
 
     Raises:
-        ConfigError: A value that is not allowed.
+        ConfigError: A value is not allowed.
     """
 
     mode: str = "keep"
@@ -71,56 +69,29 @@ class Encoding:
                 raise ConfigError(f"{name} = {value}: give {least} to {most}.")
 
     def fits(self, width: int, height: int) -> bool:
-        """Whether no resizing is asked for an image of this size."""
-        return min(width, height) <= (self.shorter_side or width) and max(width, height) <= (
-            self.max_side or max(width, height)
-        )
+        """Whether an image needs no reduction.
+
+        Args:
+            width: Width in pixels.
+            height: Height in pixels.
+        """
+        shorter, longer = min(width, height), max(width, height)
+        return shorter <= (self.shorter_side or shorter) and longer <= (self.max_side or longer)
 
 
 KEEP = Encoding()
 
 
-@dataclass
-class PixelSums:
-    """Exact sums over pixels per channel, as Python's unbounded integers: a float would depend on
-    the order of adding."""
-
-    count: int = 0
-    sums: list[int] = field(default_factory=lambda: [0, 0, 0])
-    squares: list[int] = field(default_factory=lambda: [0, 0, 0])
-
-    def add_pixels(self, pixels: Pixels) -> None:
-        """uint8 [..., W] gray or [..., W, 3].
-
-        OpenCV sums 8-bit values as integers and gives back mean and deviation as doubles; times the
-        count and rounded they are the integers again (their error is below 1e-2 up to 89
-        megapixels). Five times as fast as numpy's integer sums.
-        """
-        count = pixels.shape[0] * pixels.shape[1]
-        mean, deviation = (values[:, 0] for values in cv2.meanStdDev(pixels))
-        sums = np.rint(mean * count).astype(np.int64).tolist()
-        squares = np.rint((deviation**2 + mean**2) * count).astype(np.int64).tolist()
-        self.add(PixelSums(count, sums * (3 // len(sums)), squares * (3 // len(squares))))
-
-    def add(self, other: PixelSums) -> None:
-        self.count += other.count
-        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
-        self.squares = [a + b for a, b in zip(self.squares, other.squares, strict=True)]
-
-    def mean_std(self) -> tuple[list[float], list[float]]:
-        """Per channel in 0..1; the deviation of the population."""
-        count = max(self.count, 1)
-        mean = [s / count / 255 for s in self.sums]
-        std = [
-            max(0.0, (q * count - s * s) / count**2) ** 0.5 / 255
-            for s, q in zip(self.sums, self.squares, strict=True)
-        ]
-        return mean, std
-
-
 @dataclass(frozen=True)
 class Rejected:
-    """A sample that cannot be stored, or is damaged: its position in the split, its label, why."""
+    """A sample that cannot be stored, or that is damaged.
+
+    Attributes:
+        index: Position in the source's split.
+        label: Its label.
+        name: Its name, see `Samples.name`.
+        reason: What is wrong with it, in words.
+    """
 
     index: int
     label: int
@@ -130,8 +101,22 @@ class Rejected:
 
 @dataclass
 class Chunk:
-    """What a worker hands over. The arrays have one entry per accepted sample; `data` holds their
-    bytes without gaps."""
+    """The result of a worker. All sequences have one entry per accepted sample.
+
+    Attributes:
+        data: The bytes of the samples, without gaps.
+        labels: int64 [N].
+        names: Names of the samples, see `Samples.name`.
+        sizes: Bytes of each sample.
+        crc32: CRC-32 of each sample.
+        widths, heights: Sizes of the images in pixels.
+        modes: JPG or RAW.
+        num_read: Number of samples, including the rejected ones.
+        pixel_sums: For mean and standard deviation.
+        converted: Number of converted images by reason.
+        rejected: The samples that were not stored.
+        damaged: The samples that were stored although their decoder warns.
+    """
 
     data: bytes | memoryview
     labels: npt.NDArray[np.int64]
@@ -149,8 +134,16 @@ class Chunk:
 
 
 class Stored(NamedTuple):
-    """One sample as it goes to the file. pixels: decoded ones, None where nothing had to be
-    decoded."""
+    """One sample as it is stored.
+
+    Attributes:
+        data: Its bytes: a JPEG, or raw pixels.
+        width, height: Size in pixels.
+        mode: JPG or RAW.
+        pixels: The decoded pixels. None: nothing had to be decoded.
+        converted: The conversions.
+        damage: The warning of the decoder. "": no warning.
+    """
 
     data: bytes | memoryview
     width: int
@@ -169,8 +162,22 @@ def encode_chunk(
     sum_every: int,
     cancelled: Callable[[], bool],
 ) -> Chunk:
-    """Encode samples start..stop-1. sum_every: add the pixels of every n-th sample to the sums, of
-    none for 0."""
+    """Encode consecutive samples.
+
+    Args:
+        samples: The samples of a split.
+        start: Position of the first one.
+        stop: Position after the last one.
+        encoding: How they are stored.
+        sum_every: The pixels of every n-th sample are added to the sums. 0: of none.
+        cancelled: Asked before each sample. True ends the work.
+
+    Returns:
+        The encoded samples.
+
+    Raises:
+        OSError: A file vanished, or the disk fails.
+    """
     if isinstance(samples, Arrays) and encoding.mode != "jpeg" and encoding.fits(*samples.size):
         return _block(samples, start, stop, sum_every)
     parts: list[Stored] = []
@@ -191,7 +198,7 @@ def encode_chunk(
             damaged.append(Rejected(index, label, samples.name(index), stored.damage))
         if summed and stored.pixels is not None:
             sums.add_pixels(stored.pixels)
-        # Bytes only: pixels are many times as large.
+        # The pixels are not kept: they are many times larger than the bytes.
         parts.append(stored._replace(pixels=None) if stored.pixels is not None else stored)
         labels.append(label)
         names.append(samples.name(index))
@@ -213,18 +220,18 @@ def encode_chunk(
 
 
 def encode(content: bytes | Pixels, encoding: Encoding, check: bool) -> Stored:
-    """One sample as it is stored.
+    """Encode one sample.
 
     Args:
-        content: The bytes of an image file, or pixels uint8 [H, W] or [H, W, 3].
-        encoding: How.
-        check: Decode also where the bytes are kept.
+        content: The bytes of an image file, or pixels uint8 [H, W] gray or [H, W, 3] RGB.
+        encoding: How it is stored.
+        check: Whether it is decoded even if its bytes are stored unchanged.
 
     Returns:
         Its bytes, size and mode.
 
     Raises:
-        ValueError: It is no sound image.
+        ValueError: It is not an image, damaged, too large, or rejected by `encoding`.
     """
     changed: list[str] = []
     damage = ""
@@ -252,12 +259,12 @@ def encode(content: bytes | Pixels, encoding: Encoding, check: bool) -> Stored:
         data: bytes | memoryview = DecodedImage(pixels).rgb.data.cast("B")
         mode = RAW
     else:
-        data, mode = encode_jpeg(pixels, encoding.quality), JPG
+        data, mode = _encode_jpeg(pixels, encoding.quality), JPG
     return Stored(data, width, height, mode, pixels, tuple(changed), damage)
 
 
-def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    """JPEG bytes, 4:2:0 like a camera's; gray pixels as a gray JPEG."""
+def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    """Encode a JPEG with 4:2:0 subsampling, as cameras do, or a gray one for gray pixels."""
     ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done, "OpenCV encodes every 8-bit image"
@@ -265,7 +272,7 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
 
 
 def _block(samples: Arrays, start: int, stop: int, sum_every: int) -> Chunk:
-    """Raw arrays of one size, all at once: no copy per sample, one pass of sums."""
+    """Encode raw arrays of one size all at once, without a copy per sample."""
     block = samples.block(start, stop)
     num, height, width, _ = block.shape
     data = block.data.cast("B")

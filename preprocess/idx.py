@@ -1,6 +1,6 @@
-"""The idx files of MNIST and its kin, plain or gzip.
+"""The idx files of MNIST and similar datasets, plain or gzip.
 
-In: a folder, or one file. Out: arrays of bytes. The format: magic number, sizes as big-endian
+In: a folder, or one file. Out: arrays of bytes. The format is a magic number, sizes as big-endian
 uint32, then bytes (yann.lecun.com/exdb/mnist).
 """
 
@@ -17,24 +17,26 @@ from slipform.pipelines.errors import DatasetError
 from slipform.preprocess.class_folders import locate
 from slipform.preprocess.source import Arrays
 
-FILES = "{train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte, plain or .gz"
-# The largest of these files holds 47 MB; gzip could unpack to any size.
-MAX_BYTES = 1 << 28
+__all__ = ["read_idx", "read_images"]
+
+_FILES = "{train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte, plain or .gz"
+# The largest of these files holds 47 MB. gzip could unpack to any size.
+_MAX_BYTES = 1 << 28
 
 
 def read_images(source: Path, part: str, num_classes: int) -> Arrays:
-    """Images and labels of one part.
+    """Read images and labels of one part of a dataset.
 
     Args:
-        source: A folder that holds the files, or holds a folder that does.
+        source: A folder with the files, at any of the upper levels.
         part: "train" or "t10k".
-        num_classes: Labels lie below it.
+        num_classes: Number of classes. All labels must be lower.
 
     Returns:
         Gray images with their labels.
 
     Raises:
-        DatasetError: A file is missing, damaged, or does not fit the other.
+        DatasetError: A file is missing, damaged, or does not fit the other one.
     """
     images = read_idx(_find(source, f"{part}-images", 3), 3)
     labels = read_idx(_find(source, f"{part}-labels", 1), 1)
@@ -55,22 +57,34 @@ def _find(source: Path, stem: str, dimensions: int) -> Path:
             return path
     raise DatasetError(
         f"{source} holds no {stem}-idx{dimensions}-ubyte, plain or .gz. --source takes a folder"
-        f" with {FILES}, from the official site."
+        f" with {_FILES}, from the official site."
     )
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """An idx file of bytes with that many dimensions. Raises DatasetError where it is none, is cut
-    short, or goes on too long."""
+    """Read an idx file of bytes.
+
+    Args:
+        path: The file. With the ending .gz it is unpacked.
+        dimensions: Number of dimensions of the array.
+
+    Returns:
+        uint8, of the shape in the header.
+
+    Raises:
+        DatasetError: The file has another format, or is truncated, damaged or too long.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4 + 4 * dimensions)
             if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) != 4 + 4 * dimensions:
-                raise DatasetError(f"{path} is no idx file of bytes with {dimensions} dimensions.")
+                raise DatasetError(f"{path} is not an idx file of bytes, {dimensions} dimensions.")
             shape = [int(size) for size in np.frombuffer(header, ">u4", offset=4)]
             size = int(np.prod(shape, dtype=object))
-            if 0 in shape or size > MAX_BYTES:
-                raise DatasetError(f"{path} claims the absurd shape {' x '.join(map(str, shape))}.")
+            if 0 in shape or size > _MAX_BYTES:
+                raise DatasetError(
+                    f"{path} declares the absurd shape {' x '.join(map(str, shape))}."
+                )
             data = file.read(size)
             if len(data) != size or file.read(1):
                 raise DatasetError(

@@ -1,7 +1,8 @@
-"""How a folder of images is meant: one folder per class, or train/, val/ and test/ of such folders.
+"""The layout of a folder of images: a folder per class, or train/, val/ and test/ of such folders.
 
 In: a folder. Out: `Layout`: the classes, and for each split the folders of each class. Nothing is
-guessed: what could be meant in two ways is an error that names the option which settles it.
+guessed. A folder that has two possible meanings is an error, whose message names the option that
+decides.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from slipform.preprocess.class_folders import (
 )
 from slipform.preprocess.listing import Listing
 
-SPLIT_NAMES = {
+__all__ = ["Layout", "single_folder", "understand"]
+
+_SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -33,12 +36,12 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How a folder is meant.
+    """Classes and splits of a folder.
 
     Attributes:
-        classes: Names, sorted.
-        splits: Per split, for each class its folders below the root. The only split is "" where the
-            folders are classes.
+        classes: Names of the classes, sorted.
+        splits: By split: for each class its folders, as paths below the root. If the folders are
+            classes, the only split is "".
     """
 
     classes: list[str]
@@ -46,21 +49,22 @@ class Layout:
 
 
 def understand(root: Path, layout: str, listing: Listing) -> Layout:
-    """Classes and splits of a folder.
+    """Find classes and splits of a folder.
 
     Args:
         root: The folder.
-        layout: "classes", "splits" or "auto".
-        listing: Where folders passed over are noted.
+        layout: "classes": every folder is a class. "splits": train/, val/ and test/ hold the
+            classes. "auto": find out.
+        listing: The layout, and folders that are left out, are noted in it.
 
     Returns:
         The layout.
 
     Raises:
-        DatasetError: The folder can be meant in two ways, or in none.
+        DatasetError: The folder has two possible meanings, or none.
     """
     folders = image_folders(root, listing)
-    named = [name for name in folders if name.lower() in SPLIT_NAMES]
+    named = [name for name in folders if name.lower() in _SPLIT_NAMES]
     explicit = layout != "auto"
     if not explicit:
         layout = _decide(root, folders, named)
@@ -84,14 +88,25 @@ def understand(root: Path, layout: str, listing: Listing) -> Layout:
 
 
 def single_folder(source: Path, listing: Listing) -> Path:
-    """Through folders that hold one folder of folders, as many archives have them, to the folder
-    that matters."""
+    """Find the folder of the classes or splits. Many archives put it into other folders.
+
+    Args:
+        source: The folder where the search begins.
+        listing: Entries beside the folder are noted in it.
+
+    Returns:
+        The first folder, from `source` downwards, with several folders, with a folder of a split,
+        or with a folder that holds no folders.
+
+    Raises:
+        DatasetError: A folder holds no folders.
+    """
     while True:
         inside = Listing()
         folders = image_folders(source, inside)
         if (
             len(folders) > 1
-            or folders[0].lower() in SPLIT_NAMES
+            or folders[0].lower() in _SPLIT_NAMES
             or not _has_folders(source / folders[0])
         ):
             for entry in sorted(source.iterdir()):
@@ -111,11 +126,11 @@ def _has_folders(folder: Path) -> bool:
 
 
 def _decide(root: Path, folders: list[str], named: list[str]) -> str:
-    """ "classes" or "splits", where only one of them can be meant."""
+    """ "classes" or "splits", if only one of them is possible."""
     if not named:
         return "classes"
     others = [name for name in folders if name not in named and holds_image(root, name)]
-    has_train = any(SPLIT_NAMES[name.lower()] == "train" for name in named)
+    has_train = any(_SPLIT_NAMES[name.lower()] == "train" for name in named)
     listed = " and ".join(f"{name}/" for name in named)
     if others:
         raise DatasetError(
@@ -134,10 +149,10 @@ def _decide(root: Path, folders: list[str], named: list[str]) -> str:
 def _splits(
     root: Path, folders: list[str], named: list[str], listing: Listing
 ) -> dict[str, list[str]]:
-    """Per split its class folders, as paths below `root`."""
+    """The class folders of each split, as paths below `root`."""
     given: dict[str, str] = {}
     for folder in named:
-        split = SPLIT_NAMES[folder.lower()]
+        split = _SPLIT_NAMES[folder.lower()]
         if split in given:
             raise DatasetError(
                 f"{root} holds two folders for the split {split}: {given[split]} and {folder}."
@@ -197,7 +212,7 @@ def _class_folders(root: Path, folder: str, listing: Listing) -> list[str]:
 def _classes(
     root: Path, found: dict[str, list[str]], listing: Listing
 ) -> list[tuple[str, dict[str, list[str]]]]:
-    """(class name, per split its folders), by name. One name in two Unicode forms is one class."""
+    """(class name, its folders by split), sorted. A name in two Unicode forms is one class."""
     forms: dict[str, dict[str, list[str]]] = {}
     spelled: dict[str, set[str]] = {}
     for split, paths in found.items():
@@ -222,7 +237,7 @@ def _classes(
 def _check_case(
     root: Path, forms: dict[str, dict[str, list[str]]], found: dict[str, list[str]]
 ) -> None:
-    """Names that differ in case only are two classes where both can be learned, else an error."""
+    """Check names that differ in case only. Both must have training images."""
     first = next(iter(found))
     train = "train" if "train" in found else first
     alike: dict[str, list[str]] = {}
@@ -238,14 +253,14 @@ def _check_case(
 
 
 def _check_not_turned_around(root: Path, folders: list[str]) -> None:
-    """Classes that hold train/ and val/ are splits turned around: all would be mixed."""
+    """Check that no class folder holds train/ and val/: all splits would be mixed."""
     for folder in folders:
         try:
             inside = image_folders(root / folder)
         except DatasetError:
             continue
         if any(
-            SPLIT_NAMES.get(n.lower()) == "train" and holds_image(root / folder, n) for n in inside
+            _SPLIT_NAMES.get(n.lower()) == "train" and holds_image(root / folder, n) for n in inside
         ):
             raise DatasetError(
                 f"{root}: the class folder {printable(folder)}/ holds folders of splits. Turn them"

@@ -1,7 +1,6 @@
-"""What was found below a source folder: files used, files left out and why, links followed.
+"""The entries below a source folder: files used, files left out and why, links followed.
 
-In: what the readers of folders note. Out: `Listing`, from which the account and
-report.txt are made.
+In: what the readers of folders find. Out: `Listing`. The account and report.txt are made from it.
 """
 
 from __future__ import annotations
@@ -9,17 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+__all__ = ["Listing"]
+
 
 @dataclass
 class Listing:
-    """Every entry below a source folder.
+    """All entries below a source folder.
 
     Attributes:
         layout: How the folder was understood, in words.
-        used: Files taken as images, by ending.
-        left_out: (path below the source, reason) of each file or folder that was passed over.
+        used: Number of files that were taken as images, by ending.
+        left_out: (path below the source, reason) of each file or folder that was left out.
         linked: Linked folders that were followed.
-        notes: What else a person should know, one sentence each.
+        notes: Other facts that the user should know, one sentence each.
     """
 
     layout: str = ""
@@ -29,5 +30,10 @@ class Listing:
     notes: list[str] = field(default_factory=list)
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Note that a file or folder was passed over."""
+        """Note that a file or folder was left out.
+
+        Args:
+            path: Its path below the source.
+            reason: Why, in words.
+        """
         self.left_out.append((path, reason))

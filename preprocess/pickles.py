@@ -1,9 +1,9 @@
-"""CIFAR's pickle files, read without running anything that is in them.
+"""The pickle files of CIFAR, read without executing anything in them.
 
-In: a path. Out: the dictionary, its arrays as `ArrayState`, plain bytes with a shape. Only the four
-names that those files hold are admitted, and each stands for a harmless class here: not even numpy
-is asked to build an array. The unpickler is the one written in Python: the one in C fills memory up
-to any memo index a file names.
+In: a path. Out: the dictionary. Its arrays are `ArrayState`s: plain bytes with a shape. Only the
+names that those files use are accepted. Each of them is replaced by a harmless class of this
+module, also those of numpy. The unpickler is the one written in Python. The one in C would allocate
+memory for any memo index that a file names.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError, printable
 
+__all__ = ["ArrayState", "read_pickle"]
+
 
 class ArrayState:
-    """A pickled numpy array: its shape and its bytes."""
+    """A pickled numpy array.
+
+    Attributes:
+        shape: Its shape.
+        content: Its bytes.
+    """
 
     shape: tuple[int, ...] = ()
     content: bytes = b""
@@ -28,16 +35,20 @@ class ArrayState:
     def __setstate__(self, state: Any) -> None:
         _, shape, _, fortran_order, content = state
         if fortran_order or not isinstance(content, bytes):
-            raise ValueError("an array of objects, or by columns")
+            raise ValueError("an array of objects, or in Fortran order")
         self.shape, self.content = tuple(int(size) for size in shape), content
 
     def bytes_array(self) -> npt.NDArray[np.uint8]:
-        """As uint8. Raises ValueError where shape and bytes do not fit."""
+        """The array as uint8.
+
+        Raises:
+            ValueError: The number of bytes does not fit the shape.
+        """
         return np.frombuffer(self.content, np.uint8).reshape(self.shape)
 
 
 class _Ignored:
-    """Stands for numpy's classes, which the files name but nobody needs."""
+    """Replaces the classes of numpy that the files name. They are not needed."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -51,7 +62,7 @@ def _reconstruct(*arguments: Any) -> ArrayState:
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    return text.encode("latin1")  # how Python 3 pickles bytes for Python 2
+    return text.encode("latin1")  # Python 3 pickles bytes for Python 2 in this way
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -63,9 +74,9 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
-# A batch file builds some ten tuples, lists and dictionaries. More could be nested so deep that
-# hashing or freeing them overflows the stack.
-_MOST_CONTAINERS = 1000
+# A batch file builds about ten tuples, lists and dictionaries. A larger number could be nested so
+# deeply that hashing or freeing them overflows the stack.
+_MAX_CONTAINERS = 1000
 _CONTAINERS = (
     pickle.TUPLE
     + pickle.TUPLE1
@@ -102,7 +113,7 @@ class _Unpickler(pickle._Unpickler):
 def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
     def counted(self: Any) -> None:
         self.containers += 1
-        if self.containers > _MOST_CONTAINERS:
+        if self.containers > _MAX_CONTAINERS:
             raise pickle.UnpicklingError("it nests more than any such file does")
         load(self)
 
@@ -116,26 +127,27 @@ _Unpickler.dispatch = {
 
 
 def read_pickle(path: Path) -> dict[bytes, Any]:
-    """The dictionary in a file.
+    """Read the dictionary in a file.
 
     Args:
         path: A regular file.
 
     Returns:
-        Its entries, keys as bytes; arrays are `ArrayState`.
+        Its entries. Keys are bytes, and arrays are `ArrayState`s.
 
     Raises:
-        DatasetError: It holds anything else.
+        DatasetError: The file has any other content.
+        OSError: It cannot be read.
     """
     try:
         with open(path, "rb") as file:
             content = _Unpickler(file, encoding="bytes").load()
     except OSError:
         raise
-    except Exception as error:  # a damaged pickle can raise almost anything
+    except Exception as error:  # a damaged pickle may raise many classes of exceptions
         reason = printable(str(error)) or type(error).__name__
         raise DatasetError(
-            f"{path} is no batch file that can be trusted: {reason}. Download it again."
+            f"{path} is not a batch file that can be trusted: {reason}. Download it again."
         ) from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no dictionary. Download it again.")

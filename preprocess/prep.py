@@ -1,6 +1,6 @@
-"""`prepare`: a named dataset from raw files to a dataset folder, as the command `prep` does it.
+"""`prepare`: from the raw files of a known dataset to a dataset folder, as the command `prep`.
 
-In: a dataset's name, where its raw files lie, and options. Out: the dataset folder and its
+In: the name of a dataset, where its raw files are, and options. Out: the dataset folder and its
 manifest.
 """
 
@@ -21,6 +21,8 @@ from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.registry import Dataset, discover
 from slipform.preprocess.source import SampleSource
+
+__all__ = ["opened", "prepare"]
 
 
 def prepare(
@@ -44,28 +46,28 @@ def prepare(
 
     Args:
         dataset: A subcommand of `prep`: "images", "cifar10", "shapes", ...
-        out: The dataset folder to write; a dataset that is there is replaced as a whole.
+        out: The dataset folder to write. An existing dataset is replaced as a whole.
         source: Folder or archive with the raw files.
-        download: Fetch the official files into this folder first and take them from there.
-        encoding: "keep": JPEG bytes unchanged, other files as JPEG, arrays as raw pixels. "jpeg":
-            all encoded anew. "raw": pixels.
-        quality: Of what is encoded as JPEG, 1 to 100.
-        shorter_side: Reduce images whose shorter side is longer, in pixels.
-        max_side: Reduce images whose longer side is longer, in pixels.
-        bits: How many bits of 16-bit PNG and TIFF files carry the image, 8 to 16.
-        no_check: Do not decode what is kept as it is; mean and std are then estimated.
-        strict: Also JPEGs with damage that decoders pass over are unusable.
-        on_bad: "error": list all unusable images and write nothing. "skip": leave them out and name
-            them in rejected.csv and report.txt.
-        threads: 0: one per core.
-        options: Those of the dataset, with `_` for `-`: `val_fraction=0.2`, `layout="classes"`.
+        download: The official files are downloaded into this folder first, and used from there.
+        encoding: "keep": the bytes of JPEGs are stored unchanged, other files as JPEG, arrays as
+            raw pixels. "jpeg": all images are encoded again. "raw": all as raw pixels.
+        quality: Quality of images that are encoded as JPEG, 1 to 100.
+        shorter_side: Images are reduced until their shorter side has at most this many pixels.
+        max_side: Images are reduced until their longer side has at most this many pixels.
+        bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
+        no_check: Images that are stored unchanged are not decoded. Mean and std are estimated.
+        strict: JPEGs whose decoder only warns about damage are unusable, too.
+        on_bad: "error": all unusable images are listed and nothing is written. "skip": they are
+            left out and named in rejected.csv and report.txt.
+        threads: Number of threads. 0: one per core.
+        options: Options of the dataset, with `_` for `-`: `val_fraction=0.2`, `layout="classes"`.
 
     Returns:
-        The manifest of the dataset; `manifest.account` says what was found.
+        The manifest of the dataset. `manifest.account` says what was found.
 
     Raises:
-        ConfigError: A dataset or option that does not exist, or a value that is not allowed.
-        DatasetError: Raw files are missing, damaged, or can be meant in two ways.
+        ConfigError: A dataset or option does not exist, or a value is not allowed.
+        DatasetError: Raw files are missing, damaged, or have two possible meanings.
         OSError: The disk is full or fails.
 
     Example:
@@ -89,20 +91,20 @@ def prepare(
 def opened(
     dataset: Dataset, source: Path | None, download: Path | None, options: Mapping[str, Any]
 ) -> Iterator[SampleSource]:
-    """The samples of a dataset, listed; archives stay unpacked within the block.
+    """List the samples of a dataset. Archives stay unpacked during the block.
 
     Args:
-        dataset: Which.
+        dataset: The dataset.
         source: Folder or archive with the raw files.
-        download: The folder to fetch them into, instead.
-        options: Those of the dataset, complete and checked.
+        download: Folder for the official files, instead of `source`.
+        options: Options of the dataset, complete and checked.
 
     Yields:
         The samples.
 
     Raises:
-        ConfigError: Not one of `source` and `download` is given.
-        DatasetError: The files are missing, damaged, or can be meant in two ways.
+        ConfigError: Neither `source` nor `download` is given, or both.
+        DatasetError: The files are missing, damaged, or have two possible meanings.
     """
     if dataset.takes_source and (source is None) == (download is None):
         raise ConfigError(
@@ -113,7 +115,7 @@ def opened(
         try:
             download.mkdir(parents=True, exist_ok=True)
             dataset.download(download)
-        # No network (URLError), or a file whose checksum differs.
+        # There is no network (URLError), or a checksum is wrong.
         except (OSError, RuntimeError) as error:
             raise DatasetError(
                 f"the download failed ({error}). Put into {download}: {dataset.files}. Then use"
@@ -132,7 +134,7 @@ def opened(
 
 
 def _checked(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The dataset's options with their defaults, each checked as the command line would."""
+    """The options of a dataset with their defaults, checked as on the command line."""
     known = {option.name: option for option in dataset.options if option.name}
     for name in given:
         if name not in known:

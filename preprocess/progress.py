@@ -1,6 +1,7 @@
-"""The progress bar: images done, images/s, time left. Only on a terminal.
+"""The progress bar: images done, images per second, time left.
 
-In: the number of images. Out: a context with the function to call for each batch of images done.
+In: the number of images. Out: a context that gives a function, to be called for each batch of
+images.
 """
 
 from __future__ import annotations
@@ -8,10 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+__all__ = ["progress_bar"]
+
 
 @contextmanager
 def progress_bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield advance(num_images). Nothing is drawn where standard error is no terminal."""
+    """Show a progress bar during the block, if standard error is a terminal.
+
+    Args:
+        total: Number of all images.
+
+    Yields:
+        A function that is called with the number of images done since the last call.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,

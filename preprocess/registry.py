@@ -1,9 +1,10 @@
-"""The datasets there are: one `Dataset` per subcommand of `prep`, found by listing the folder
-preprocess/datasets.
+"""The datasets that `prep` knows: one `Dataset` per subcommand.
 
-To add a dataset, add one file there that defines DATASETS, a tuple of `Dataset`. At its
-top it imports only what is light (click, this module); what it needs to read files is imported in
-its functions, as every such file is imported for `prep --help`.
+In: the files of the folder preprocess/datasets. Out: the datasets by name.
+
+To add a dataset, add one file to that folder that defines DATASETS, a tuple of `Dataset`. Every
+such file is imported for `prep --help`. At its top it may import only modules that are quick to
+import (click, this module). It imports the others in its functions.
 """
 
 from __future__ import annotations
@@ -20,18 +21,26 @@ import click
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
 
-RULES = ("stratified", "odd_indices", "fraction")
+__all__ = ["RULES", "Dataset", "discover", "val_options"]
+
+RULES = ("stratified", "odd_indices", "fraction")  # of `splits.divide`
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """name: the subcommand. help: its first line says what it is. example: one line a person can
-    copy.
+    """A dataset that `prep` can write.
 
-    read(source, **options) makes the SampleSource from the folder `source` (the archive is already
-    unpacked). torchvision: the class in torchvision.datasets that can fetch the official files, and
-    checks their checksums. files: what has to lie in --source, and where it comes from, for the
-    messages.
+    Attributes:
+        name: The subcommand.
+        help: Its help. The first line says what the dataset is.
+        example: A command line to copy.
+        read: read(source, **options) makes the SampleSource from a folder. Archives are unpacked
+            before.
+        options: Its own options.
+        takes_source: Whether it has --source. Otherwise it is generated.
+        torchvision: Name of the class in torchvision.datasets that downloads the official files and
+            compares their checksums. "": no --download.
+        files: The files that --source must hold, and where they come from, for the messages.
     """
 
     name: str
@@ -44,27 +53,36 @@ class Dataset:
     files: str = ""
 
     def download(self, folder: Path) -> None:
-        """Fetch the official files into `folder`. Raises OSError without network, RuntimeError for
-        a wrong checksum."""
+        """Download the official files.
+
+        Args:
+            folder: An existing folder, where the files go.
+
+        Raises:
+            OSError: There is no network, or the write failed.
+            RuntimeError: A checksum is wrong.
+        """
         from torchvision import datasets
 
         getattr(datasets, self.torchvision)(folder, download=True)
 
 
 def discover() -> dict[str, Dataset]:
-    """All datasets by name, from every module of preprocess/datasets."""
+    """All datasets by name, from the modules of preprocess/datasets."""
     package = importlib.import_module("slipform.preprocess.datasets")
     found: dict[str, Dataset] = {}
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-        for dataset in importlib.import_module(
-            f"slipform.preprocess.datasets.{module.name}"
-        ).DATASETS:
-            found[dataset.name] = dataset
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = importlib.import_module(f"slipform.preprocess.datasets.{name}")
+        found |= {dataset.name: dataset for dataset in module.DATASETS}
     return found
 
 
 def val_options(default_fraction: float) -> tuple[click.Option, ...]:
-    """--val-split, --val-fraction and --seed, for datasets whose val split is taken from train."""
+    """--val-split, --val-fraction and --seed, for datasets whose val split is taken from train.
+
+    Args:
+        default_fraction: Default of --val-fraction.
+    """
     return (
         click.Option(
             ["--val-split"],

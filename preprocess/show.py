@@ -1,7 +1,7 @@
-"""What a dataset folder holds, for people: tables on the terminal, a figure of samples and class
-sizes.
+"""The content of a dataset folder for people: tables on the terminal, a figure.
 
-In: a dataset folder and its manifest. Out: text, and a PNG (or what the name's ending says).
+In: a dataset folder and its manifest. Out: text, and a figure of samples and class sizes. Its
+format follows from the ending of its name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from slipform.pipelines.decoding.any_image import Pixels, decode
 from slipform.pipelines.errors import ConfigError, printable
 from slipform.pipelines.manifest import Manifest
 
-GRID_ROWS, GRID_COLUMNS = 4, 8
+__all__ = ["draw_figure", "print_tables"]
+
+_GRID_ROWS, _GRID_COLUMNS = 4, 8
 
 
 def print_tables(folder: Path, manifest: Manifest) -> None:
-    """Splits with counts, bytes, sizes and modes; classes with counts; how the dataset came
-    about."""
+    """Print tables of splits and classes, and how the dataset was made.
+
+    Args:
+        folder: The dataset folder.
+        manifest: Its manifest.
+    """
     console = Console()
     splits = Table(
         "split",
@@ -39,20 +45,11 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
     )
     for name, info in manifest.splits.items():
         modes = ", ".join(f"{number:,} {mode}" for mode, number in info.modes.items() if number)
-        widths, heights = (
-            f"{info.min_width} to {info.max_width}",
-            f"{info.min_height} to {info.max_height}",
-        )
+        widths = f"{info.min_width} to {info.max_width}"
+        heights = f"{info.min_height} to {info.max_height}"
+        images, megabytes = f"{info.num_samples:,}", f"{info.bytes / 1e6:,.1f}"
         per_class = f"{min(info.counts)} to {max(info.counts)}"
-        splits.add_row(
-            name,
-            f"{info.num_samples:,}",
-            f"{info.bytes / 1e6:,.1f}",
-            widths,
-            heights,
-            modes,
-            per_class,
-        )
+        splits.add_row(name, images, megabytes, widths, heights, modes, per_class)
     classes = Table("label", "class", *manifest.splits, title=f"{manifest.num_classes} classes")
     for label, name in enumerate(manifest.classes):
         classes.add_row(
@@ -62,28 +59,30 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         )
     console.print(splits, classes)
     console.print(f"split: {printable(manifest.split_rule)}", highlight=False, markup=False)
-    console.print(
-        "mean "
-        + ", ".join(f"{m:.4f}" for m in manifest.mean)
-        + "; std "
-        + ", ".join(f"{s:.4f}" for s in manifest.std),
-        highlight=False,
-    )
+    mean, std = (", ".join(f"{v:.4f}" for v in values) for values in (manifest.mean, manifest.std))
+    console.print(f"mean {mean}; std {std}", highlight=False)
     if manifest.converted:
-        console.print(
-            "converted: "
-            + ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items()),
-            highlight=False,
-        )
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
+        console.print(f"converted: {reasons}", highlight=False)
     if manifest.rejected:
         console.print(f"left out: {manifest.rejected:,}, listed in rejected.csv", highlight=False)
 
 
 def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
-    """A grid of evenly spaced train samples, one row of class counts per split under it."""
+    """Draw a grid of samples of train, and the class counts of each split below it.
+
+    Args:
+        folder: The dataset folder.
+        manifest: Its manifest.
+        path: The figure to write.
+
+    Raises:
+        ConfigError: The ending of `path` is not a format of figures.
+        DatasetError: The dataset has no split "train", or its beton is damaged.
+    """
     num_splits = len(manifest.splits)
     figure = Figure(
-        figsize=(GRID_COLUMNS * 1.5, GRID_ROWS * 1.6 + num_splits * 1.8), layout="constrained"
+        figsize=(_GRID_COLUMNS * 1.5, _GRID_ROWS * 1.6 + num_splits * 1.8), layout="constrained"
     )
     if path.suffix[1:] not in (kinds := FigureCanvasAgg(figure).get_supported_filetypes()):
         raise ConfigError(
@@ -91,13 +90,13 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
             f" {', '.join(sorted(kinds))}."
         )
     samples, counts = figure.subfigures(
-        2, 1, squeeze=False, height_ratios=[GRID_ROWS * 1.6, num_splits * 1.8]
+        2, 1, squeeze=False, height_ratios=[_GRID_ROWS * 1.6, num_splits * 1.8]
     )[:, 0]
     beton = Beton(folder / manifest.split("train").file)
-    cells = samples.subplots(GRID_ROWS, GRID_COLUMNS).ravel()
+    cells = samples.subplots(_GRID_ROWS, _GRID_COLUMNS).ravel()
     for cell in cells:
         cell.set_axis_off()
-    # Samples are stored by class: even spacing shows as many classes as there are cells.
+    # Samples are stored by class, so evenly spaced ones show as many classes as possible.
     for cell, index in zip(
         cells, np.unique(np.linspace(0, len(beton) - 1, len(cells)).astype(int)), strict=False
     ):

@@ -1,7 +1,7 @@
-"""Which sample belongs to which split.
+"""The division of samples into splits.
 
-In: labels, int64 [N], and a rule. Out: sorted indices, int64. The same seed gives the same split
-everywhere (numpy's PCG64).
+In: labels, int64 [N], and a rule. Out: sorted indices, int64. The same seed gives the same split on
+every machine (PCG64 of numpy).
 """
 
 from __future__ import annotations
@@ -13,15 +13,25 @@ import numpy.typing as npt
 
 from slipform.preprocess.source import Arrays, Files, Labels, Samples
 
-Indices = npt.NDArray[np.int64]
+__all__ = ["describe", "divide", "per_class", "with_val"]
+
+_Indices = npt.NDArray[np.int64]
 
 
-def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """Indices that stay, and indices taken out by `rule`.
+def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[_Indices, _Indices]:
+    """Divide samples into two parts.
 
-    stratified: round(fraction * n) of every class's n images, at random (a half goes to the even
-    number). odd_indices: those at odd positions (fraction plays no part). fraction: round(fraction
-    * N) of all images, at random.
+    Args:
+        labels: int64 [N].
+        rule: "stratified": round(fraction * n) of the n samples of each class are taken, at random.
+            Halves are rounded to the even number. "odd_indices": the samples at odd positions are
+            taken, and `fraction` has no effect. "fraction": round(fraction * N) of all samples are
+            taken, at random.
+        fraction: The part to be taken, 0 to 1.
+        seed: Seed of the random choice.
+
+    Returns:
+        The indices that stay, and the indices that were taken.
     """
     generator = np.random.default_rng(seed)
     taken = np.zeros(len(labels), bool)
@@ -44,17 +54,17 @@ def with_val(
     val_fraction: float,
     seed: int,
 ) -> tuple[dict[str, Samples], str]:
-    """Take val from train: the one way in which all datasets do it.
+    """Take val from train. All datasets use this function for it.
 
     Args:
         train: All samples of train.
         others: The other splits, such as test.
-        val_split: One of `registry.RULES`.
-        val_fraction: Part of train that becomes val.
-        seed: For the random choice.
+        val_split: One of `registry.RULES`, see `divide`.
+        val_fraction: Part of train that becomes val, 0 to 1.
+        seed: Seed of the random choice.
 
     Returns:
-        The splits that have samples, in the order train, val, test; the rule in words.
+        The splits that have samples, in the order train, val, others. And the rule in words.
     """
     staying, taken = divide(train.labels, val_split, val_fraction, seed)
     splits: dict[str, Samples] = {
@@ -67,7 +77,18 @@ def with_val(
 
 
 def describe(split: str, rule: str, fraction: float, seed: int, num_taken: int) -> str:
-    """What `divide` did, in words, for the manifest."""
+    """Describe what `divide` did, for the manifest.
+
+    Args:
+        split: Name of the split that was taken.
+        rule: As for `divide`.
+        fraction: As for `divide`.
+        seed: As for `divide`.
+        num_taken: Number of samples that were taken.
+
+    Returns:
+        One sentence without a period.
+    """
     if num_taken == 0:
         why = f" ({fraction:g} of every class is less than one image)" if fraction else ""
         return f"no {split}{why}"
@@ -77,9 +98,17 @@ def describe(split: str, rule: str, fraction: float, seed: int, num_taken: int) 
     return f"{split}: {fraction:g} of {per_class}train, at random (seed {seed})"
 
 
-def per_class(labels: Labels, number: int, seed: int) -> tuple[Indices, Indices]:
-    """`number` images of every class at random, and the rest. A class with fewer gives all it
-    has."""
+def per_class(labels: Labels, number: int, seed: int) -> tuple[_Indices, _Indices]:
+    """Take the same number of samples from each class, at random.
+
+    Args:
+        labels: int64 [N].
+        number: Samples to take from each class. A class with fewer gives all of them.
+        seed: Seed of the random choice.
+
+    Returns:
+        The indices that were taken, and the rest.
+    """
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -1,7 +1,7 @@
-"""Every byte of a dataset folder, checked.
+"""A check of every byte of a dataset folder.
 
-In: a dataset folder and its manifest. Out: one line for each fault, with the sample's index and
-class.
+In: a dataset folder and its manifest. Out: one line for each fault, with index and class of the
+sample.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.pipelines.sample_names import read_names
 
-_AT_ONCE = 256  # samples handed to the threads together
+__all__ = ["find_faults"]
+
+_AT_ONCE = 256  # samples that are given to the threads together
 
 
 def find_faults(
@@ -30,8 +32,17 @@ def find_faults(
     threads: int = 0,
     progress: Callable[[int], None] = lambda num: None,
 ) -> Iterator[str]:
-    """Yield a line per fault: of a whole file (header, table, SHA-256, counts) or of one sample
-    (CRC-32, undecodable)."""
+    """Check files (header, table, SHA-256, counts) and samples (CRC-32, decoding).
+
+    Args:
+        folder: The dataset folder.
+        manifest: Its manifest.
+        threads: Number of threads. 0: one per core.
+        progress: Called with the number of samples that were checked since the last call.
+
+    Yields:
+        One line for each fault.
+    """
     with ThreadPoolExecutor(threads or num_cores()) as pool:
         for split, info in manifest.splits.items():
             path = folder / info.file
@@ -66,13 +77,13 @@ def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) 
             )
     if len(beton) != info.num_samples:
         yield f"{path.name} holds {len(beton)} samples, the manifest says {info.num_samples}"
-    elif (
-        counts := np.bincount(beton.labels, minlength=manifest.num_classes).tolist()
-    ) != info.counts:
-        yield (
-            f"{path.name} has other numbers of images per class than the manifest: {len(counts)}"
-            " classes"
-        )
+    else:
+        counts = np.bincount(beton.labels, minlength=manifest.num_classes).tolist()
+        if counts != info.counts:
+            yield (
+                f"{path.name} has other numbers of images per class than the manifest:"
+                f" {len(counts)} classes"
+            )
     try:
         read_names(path.parent, info)
     except DatasetError as error:

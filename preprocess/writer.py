@@ -1,15 +1,14 @@
-"""Chunks to one .beton file in FFCV's format (its layout is in pipelines/beton.py), in order and in
-one pass.
+"""Chunks -> one .beton file in FFCV's format, in order and in one pass.
 
 In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples
-alone, not on how they were cut into chunks.
+alone, and not on how they were divided into chunks. pipelines/beton.py describes the layout.
 
-Why not ffcv's own writer: its order is that in which its processes finish, it re-encodes, and waits
-for ever when one dies.
+ffcv's own writer is not used: it stores samples in the order in which its processes finish, encodes
+all images again, and waits forever if a process dies.
 
-Pages: ffcv's Loader (os_cache=False) reads whole pages and takes a sample from one of them, so no
-sample may cross a multiple of the page size. A sample larger than a page doubles the page size:
-what lies within small pages lies within large ones.
+Pages: ffcv's Loader (os_cache=False) reads whole pages and takes each sample from one page. A
+sample must therefore not cross a multiple of the page size. If a sample is larger than a page, the
+page size is doubled: a sample inside a small page is also inside a large one.
 """
 
 from __future__ import annotations
@@ -38,42 +37,53 @@ from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.manifest import SplitInfo
 from slipform.preprocess.encode import Chunk
 
+__all__ = ["PAGE_SIZE", "BetonWriter"]
+
 PAGE_SIZE = 1 << 23  # ffcv's default, 8 MiB
-# where the data may begin; nothing of ffcv's asks for more, and a whole page would add 8 MiB to
-# every file
+# The data begins at a multiple of this. ffcv needs no more, and a whole page would add 8 MiB to
+# each file.
 _ALIGNMENT = 4096
-# ffcv's C struct: one image, one label, aligned. numpy pads as C does.
-METADATA = np.dtype(
+# ffcv's C struct of one image and one label. With align=True numpy pads as C does.
+_METADATA = np.dtype(
     [("image", FIELD_TYPES[IMAGE_FIELD]), ("label", FIELD_TYPES[INT_FIELD])], align=True
 )
 
 
 class BetonWriter:
-    """One beton being written. capacity: the most samples that may come; there may be fewer in the
-    end."""
+    """Writes one beton. Call `append` for each chunk, then `finish`, then `seal`.
+
+    Args:
+        path: The file to write.
+        capacity: Largest number of samples. There may be fewer in the end.
+    """
 
     def __init__(self, path: Path, capacity: int) -> None:
         self._path = path
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed by close)
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (`close` closes it)
         self._page_size = PAGE_SIZE
-        data_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + capacity * METADATA.itemsize
+        data_start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + capacity * _METADATA.itemsize
         self._position = -(-data_start // _ALIGNMENT) * _ALIGNMENT
-        # 33 bytes a sample; Python objects would take ten times as much.
+        # 33 bytes per sample. Python objects would take ten times as much.
         self._pointers, self._sizes, self._labels = array("q"), array("q"), array("q")
         self._crc32, self._widths, self._heights = array("L"), array("H"), array("H")
         self._modes = array("B")
 
     def append(self, chunk: Chunk) -> None:
-        """Write the chunk's samples behind those already there. Raises OSError, as for a full
-        disk."""
+        """Write the samples of a chunk after the earlier ones.
+
+        Args:
+            chunk: The samples.
+
+        Raises:
+            OSError: The write failed, for example because the disk is full.
+        """
         data, done, end, begin = memoryview(chunk.data), 0, 0, self._position
         for size in chunk.sizes:
             while size > self._page_size:
                 self._page_size *= 2
             position = self._position
-            if (
-                position % self._page_size + size > self._page_size
-            ):  # would cross into the next page: close this run, go there
+            # The sample would cross into the next page: it begins there instead.
+            if position % self._page_size + size > self._page_size:
                 self._write(data[done:end], begin)
                 done, begin = end, -(-position // self._page_size) * self._page_size
                 position = begin
@@ -89,7 +99,17 @@ class BetonWriter:
         self._modes.extend(chunk.modes)
 
     def finish(self, num_classes: int) -> SplitInfo:
-        """Write the tables and the header. The SHA-256 is left for `seal` to give."""
+        """Write the tables and the header.
+
+        Args:
+            num_classes: Number of classes of the dataset.
+
+        Returns:
+            What the manifest says about the split. Its `sha256` is "", see `seal`.
+
+        Raises:
+            OSError: The write failed.
+        """
         num = len(self._pointers)
         header = np.zeros(1, HEADER)
         header[0] = (VERSION, 2, self._page_size, num, self._position)
@@ -99,20 +119,13 @@ class BetonWriter:
         ):
             row["type_id"] = type_id
             row["name"][: len(name)] = np.frombuffer(name, np.uint8)
-        metadata, table = np.zeros(num, METADATA), np.zeros(num, TABLE_ROW)
+        metadata, table = np.zeros(num, _METADATA), np.zeros(num, TABLE_ROW)
         image = metadata["image"]
-        image["mode"], image["width"], image["height"], image["data_ptr"] = (
-            self._modes,
-            self._widths,
-            self._heights,
-            self._pointers,
-        )
+        image["mode"], image["data_ptr"] = self._modes, self._pointers
+        image["width"], image["height"] = self._widths, self._heights
         metadata["label"] = self._labels
-        table["sample_id"], table["ptr"], table["size"] = (
-            np.arange(num),
-            self._pointers,
-            self._sizes,
-        )
+        table["sample_id"], table["ptr"] = np.arange(num), self._pointers
+        table["size"] = self._sizes
         self._write(table.tobytes(), self._position)
         self._write(header.tobytes() + descriptors.tobytes() + metadata.tobytes(), 0)
         modes = Counter(self._modes.tobytes())
@@ -130,16 +143,22 @@ class BetonWriter:
         )
 
     def seal(self) -> str:
-        """After `finish`: write the CRCs beside the beton, bring both to the disk, close. Returns
-        the beton's SHA-256 in hex.
+        """Write the table of checksums beside the beton, flush both to the disk, and close.
 
-        The digest is read back from the page cache, as the header, at the front, is known last.
+        The beton is read again from the page cache for its SHA-256, because its header is written
+        last.
+
+        Returns:
+            The SHA-256 of the beton in hex.
+
+        Raises:
+            OSError: The write failed.
         """
         with open(crc32_path(self._path), "wb") as file:
             np.save(file, np.array(self._crc32, np.uint32), allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
-        with ThreadPoolExecutor(1) as hashing:  # while the disk writes
+        with ThreadPoolExecutor(1) as hashing:  # at the same time as the disk writes
             digest = hashing.submit(self._digest)
             os.fsync(self._file.fileno())
             self.close()
@@ -150,9 +169,10 @@ class BetonWriter:
             return hashlib.file_digest(beton, "sha256").hexdigest()
 
     def close(self) -> None:
+        """Close the file. A second call does nothing."""
         self._file.close()
 
     def _write(self, data: bytes | memoryview, position: int) -> None:
         self._file.seek(position)
         while len(data):
-            data = data[self._file.write(data) :]  # a raw file may take less than all
+            data = data[self._file.write(data) :]  # `write` may write a part only

@@ -15,7 +15,7 @@ import pytest
 from tests.modules import MODULES, tree
 
 # Rooms, and modules inside rooms, that follow these rules.
-ROOMS = ("pipelines",)
+ROOMS = ("pipelines", "preprocess")
 DOCUMENTED = [
     module
     for module in MODULES

@@ -1,4 +1,4 @@
-"""Caltech-101: 101 classes of objects, about 9,000 JPEGs around 300 x 200 px.
+"""Caltech-101: 101 classes of objects, about 9,000 JPEGs of about 300 x 200 px.
 
 In: the folder 101_ObjectCategories, alone or with the lists train.txt and test.txt beside it. Out:
 a SampleSource without the background class. Source: L. Fei-Fei, R. Fergus, P. Perona, CVPR Workshop
@@ -20,15 +20,17 @@ from slipform.preprocess.registry import Dataset, val_options
 if TYPE_CHECKING:
     from slipform.preprocess.source import Files, SampleSource
 
-FOLDER = "101_ObjectCategories"
-BACKGROUND = "BACKGROUND_Google"
-FILES = (
-    f"{FOLDER}/ with one folder per class, or 101_ObjectCategories.tar.gz or caltech-101.zip from"
+__all__ = ["DATASETS", "read_list"]
+
+_FOLDER = "101_ObjectCategories"
+_BACKGROUND = "BACKGROUND_Google"
+_FILES = (
+    f"{_FOLDER}/ with one folder per class, or 101_ObjectCategories.tar.gz or caltech-101.zip from"
     " https://data.caltech.edu/records/mzrjq-6wc02"
 )
 
 
-def read(
+def _read(
     source: Path,
     *,
     split: str,
@@ -37,16 +39,16 @@ def read(
     val_fraction: float,
     seed: int,
 ) -> SampleSource:
-    """Train and test by the lists or at random, val taken from train. Labels in the order of the
-    sorted class names."""
+    """Train and test come from the lists or are chosen at random. Val is taken from train. Labels
+    follow the sorted class names."""
     from slipform.preprocess.class_folders import image_folders, list_images
     from slipform.preprocess.listing import Listing
     from slipform.preprocess.source import SampleSource
     from slipform.preprocess.splits import per_class, with_val
 
-    root = find_root(source)
-    listing = Listing(f"{FOLDER}, one folder per class")
-    classes = [name for name in image_folders(root, listing) if name != BACKGROUND]
+    root = _find_root(source)
+    listing = Listing(f"{_FOLDER}, one folder per class")
+    classes = [name for name in image_folders(root, listing) if name != _BACKGROUND]
     if split == "auto":
         split = "lists" if (root.parent / "train.txt").is_file() else "random"
     if split == "lists":
@@ -80,21 +82,32 @@ def read(
     )
 
 
-def find_root(source: Path) -> Path:
-    """The folder of the class folders, whether `source` is that folder or holds it, as the unpacked
-    archives do."""
+def _find_root(source: Path) -> Path:
+    """The folder with the class folders: `source` itself, or a folder in it."""
     from slipform.preprocess.class_folders import locate
 
-    if source.name == FOLDER or (source / "accordion").is_dir():
+    if source.name == _FOLDER or (source / "accordion").is_dir():
         return source
-    if root := locate(source, FOLDER):
+    if root := locate(source, _FOLDER):
         return root
-    raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
+    raise DatasetError(f"{source} holds no {_FOLDER}. --source takes a folder with {_FILES}.")
 
 
 def read_list(root: Path, path: Path, classes: list[str]) -> Files:
-    """A list of `class/image.jpg` lines, the background's left out. Raises DatasetError naming
-    every line that is no image."""
+    """Read a list of images, one `class/image.jpg` per line. The background class is left out.
+
+    Args:
+        root: The folder with the class folders.
+        path: The list.
+        classes: Names of the classes, in the order of the labels.
+
+    Returns:
+        The images in the order of the list.
+
+    Raises:
+        DatasetError: The list cannot be read, names an image twice, or names one that does not
+            exist.
+    """
     import numpy as np
 
     from slipform.preprocess.source import Files
@@ -109,7 +122,7 @@ def read_list(root: Path, path: Path, classes: list[str]) -> Files:
     label_of = {name: label for label, name in enumerate(classes)}
     present = {f"{name}/{entry}" for name in classes for entry in os.listdir(root / name)}
     paths = [
-        line.strip() for line in lines if line.strip() and not line.startswith(f"{BACKGROUND}/")
+        line.strip() for line in lines if line.strip() and not line.startswith(f"{_BACKGROUND}/")
     ]
     if missing := [line for line in paths if line not in present]:
         shown = "\n  ".join(map(printable, missing[:20])) + (
@@ -130,9 +143,9 @@ DATASETS = (
         name="caltech101",
         help="Caltech-101, by its lists or at random.",
         example="prep caltech101 --source raw/caltech101 --out data/caltech101",
-        read=read,
+        read=_read,
         torchvision="Caltech101",
-        files=FILES,
+        files=_FILES,
         options=(
             click.Option(
                 ["--split"],

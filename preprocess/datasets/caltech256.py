@@ -1,8 +1,8 @@
 """Caltech-256: 256 classes of objects, about 30,000 JPEGs.
 
 In: the folder 256_ObjectCategories or its tar. Out: a SampleSource without the clutter class
-(257.clutter); there are no official lists, so the split is random. Source: G. Griffin, A. Holub, P.
-Perona 2007; data.caltech.edu/records/nyy15-4j048.
+(257.clutter). The split is random, because there are no official lists. Source: G. Griffin, A.
+Holub, P. Perona 2007; data.caltech.edu/records/nyy15-4j048.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from slipform.preprocess.registry import Dataset, val_options
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
 
-FOLDER = "256_ObjectCategories"
-FILES = (
-    f"{FOLDER}/ with one folder per class, or {FOLDER}.tar from"
+__all__ = ["DATASETS"]
+
+_FOLDER = "256_ObjectCategories"
+_FILES = (
+    f"{_FOLDER}/ with one folder per class, or {_FOLDER}.tar from"
     " https://data.caltech.edu/records/nyy15-4j048"
 )
 
 
-def read(
+def _read(
     source: Path, *, per_class_train: int, val_split: str, val_fraction: float, seed: int
 ) -> SampleSource:
-    """`per_class_train` images of every class for train, of which val is taken; the rest for
-    test."""
+    """`per_class_train` images of each class are for train and val, the others for test."""
     from slipform.preprocess.class_folders import image_folders, list_images, locate
     from slipform.preprocess.listing import Listing
     from slipform.preprocess.source import SampleSource
     from slipform.preprocess.splits import per_class, with_val
 
-    root = source if source.name == FOLDER else locate(source, FOLDER)
+    root = source if source.name == _FOLDER else locate(source, _FOLDER)
     if root is None:
-        raise DatasetError(f"{source} holds no {FOLDER}. --source takes a folder with {FILES}.")
-    listing = Listing(f"{FOLDER}, one folder per class")
+        raise DatasetError(f"{source} holds no {_FOLDER}. --source takes a folder with {_FILES}.")
+    listing = Listing(f"{_FOLDER}, one folder per class")
     classes = [name for name in image_folders(root, listing) if not name.endswith(".clutter")]
     every = list_images(root, classes, deep=False, listing=listing)
     chosen, rest = per_class(every.labels, per_class_train, seed)
@@ -73,9 +74,9 @@ DATASETS = (
         name="caltech256",
         help="Caltech-256, split at random.",
         example="prep caltech256 --source raw/256_ObjectCategories.tar --out data/caltech256",
-        read=read,
+        read=_read,
         torchvision="Caltech256",
-        files=FILES,
+        files=_FILES,
         options=(
             click.Option(
                 ["--per-class", "per_class_train"],

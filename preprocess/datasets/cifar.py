@@ -1,8 +1,7 @@
 """CIFAR-10 and CIFAR-100: 60,000 images of 32 x 32 px, stored as raw pixels.
 
-In: the official python or binary files. Out: a SampleSource. Both are rows of 3,072 bytes, the red,
-green and blue planes one after another (A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html).
-Labels in the official order of the names.
+In: the official python or binary files. Out: a SampleSource. Labels follow the official order of
+the names. Source: A. Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html.
 """
 
 from __future__ import annotations
@@ -17,20 +16,33 @@ from slipform.preprocess.registry import Dataset, val_options
 if TYPE_CHECKING:
     from slipform.preprocess.source import Arrays, SampleSource
 
-TRAIN_10 = [f"data_batch_{number}" for number in range(1, 6)]
-SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-FILES_10 = (
+__all__ = ["DATASETS", "read_cifar10"]
+
+_TRAIN_10 = [f"data_batch_{number}" for number in range(1, 6)]
+_SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_FILES_10 = (
     "data_batch_1 to 5 and test_batch (or the same with .bin), or cifar-10-python.tar.gz or"
-    f" cifar-10-binary.tar.gz from {SITE}"
+    f" cifar-10-binary.tar.gz from {_SITE}"
 )
-FILES_100 = (
+_FILES_100 = (
     "train, test and meta (or train.bin and test.bin), or cifar-100-python.tar.gz or"
-    f" cifar-100-binary.tar.gz from {SITE}"
+    f" cifar-100-binary.tar.gz from {_SITE}"
 )
 
 
 def read_cifar10(source: Path, **val: Any) -> SampleSource:
-    """The five batches as train, the test batch as test."""
+    """Read CIFAR-10. The five batches are train, the test batch is test.
+
+    Args:
+        source: A folder with the files.
+        **val: How val is taken from train, as for `splits.with_val`.
+
+    Returns:
+        The samples.
+
+    Raises:
+        DatasetError: A file is missing or damaged.
+    """
     import numpy as np
 
     from slipform.preprocess.cifar_files import (
@@ -42,15 +54,15 @@ def read_cifar10(source: Path, **val: Any) -> SampleSource:
     )
     from slipform.preprocess.source import Arrays
 
-    folder, binary = find_files(source, "data_batch_1", FILES_10)
+    folder, binary = find_files(source, "data_batch_1", _FILES_10)
     if binary:
         classes = read_lines(folder / "batches.meta.txt", 10)
         parts = [
-            read_binary(folder / f"{name}.bin", (10,), 0) for name in (*TRAIN_10, "test_batch")
+            read_binary(folder / f"{name}.bin", (10,), 0) for name in (*_TRAIN_10, "test_batch")
         ]
     else:
         classes = read_names(folder / "batches.meta", b"label_names", 10)
-        parts = [read_python(folder / name, b"labels", 10) for name in (*TRAIN_10, "test_batch")]
+        parts = [read_python(folder / name, b"labels", 10) for name in (*_TRAIN_10, "test_batch")]
     images, labels = (np.concatenate(column) for column in zip(*parts[:-1], strict=True))
     return _source(
         "cifar10",
@@ -62,7 +74,7 @@ def read_cifar10(source: Path, **val: Any) -> SampleSource:
     )
 
 
-def read_cifar100(source: Path, *, coarse: bool, **val: Any) -> SampleSource:
+def _read_cifar100(source: Path, *, coarse: bool, **val: Any) -> SampleSource:
     """100 fine classes, or their 20 coarse ones."""
     from slipform.preprocess.cifar_files import (
         find_files,
@@ -73,7 +85,7 @@ def read_cifar100(source: Path, *, coarse: bool, **val: Any) -> SampleSource:
     )
     from slipform.preprocess.source import Arrays
 
-    folder, binary = find_files(source, "train", FILES_100)
+    folder, binary = find_files(source, "train", _FILES_100)
     kind, num_classes = ("coarse", 20) if coarse else ("fine", 100)
     if binary:
         classes = read_lines(folder / f"{kind}_label_names.txt", num_classes)
@@ -125,16 +137,16 @@ DATASETS = (
         example="prep cifar10 --source raw/cifar-10-python.tar.gz --out data/cifar10",
         read=read_cifar10,
         torchvision="CIFAR10",
-        files=FILES_10,
+        files=_FILES_10,
         options=val_options(0.1),
     ),
     Dataset(
         name="cifar100",
         help="CIFAR-100, python or binary version.",
         example="prep cifar100 --source raw/cifar-100-python.tar.gz --out data/cifar100",
-        read=read_cifar100,
+        read=_read_cifar100,
         torchvision="CIFAR100",
-        files=FILES_100,
+        files=_FILES_100,
         options=(
             click.Option(
                 ["--coarse"],

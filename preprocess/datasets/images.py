@@ -1,8 +1,8 @@
 """Any folder of images.
 
-In: one folder per class, or train/, val/, test/ with one folder per class each. Out: a
-SampleSource; what is not given as a folder is taken at random from the rest. Labels in the order of
-the sorted class names.
+In: one folder per class, or train/, val/ and test/ with one folder per class each. Out: a
+SampleSource. Splits without a folder are taken from train at random. Labels follow the sorted class
+names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from slipform.preprocess.registry import Dataset, val_options
 if TYPE_CHECKING:
     from slipform.preprocess.source import Files, Samples, SampleSource
 
+__all__ = ["DATASETS"]
 
-def read(
+
+def _read(
     source: Path,
     *,
     layout: str,
@@ -28,7 +30,7 @@ def read(
     val_fraction: float,
     seed: int,
 ) -> SampleSource:
-    """Splits as folders where the source has them, else taken from all images."""
+    """Splits are folders if the source has them. Otherwise they are taken from all images."""
     from slipform.preprocess.class_folders import list_images
     from slipform.preprocess.layout import single_folder, understand
     from slipform.preprocess.listing import Listing
@@ -79,7 +81,7 @@ DATASETS = (
             " folders."
         ),
         example="prep images --source my/photos --out data/photos --shorter-side 256",
-        read=read,
+        read=_read,
         files=(
             f"one folder of images ({', '.join(ENDINGS)}) per class, or train/, val/, test/ with"
             " such folders"
@@ -92,7 +94,7 @@ DATASETS = (
                 show_default=True,
                 help=(
                     "classes: every folder is a class; splits: train/, val/ and test/ hold the"
-                    " classes; auto: the one that is meant, or an error where both could be."
+                    " classes; auto: the one of them that is possible, or an error if both are."
                 ),
             ),
             click.Option(
@@ -100,7 +102,7 @@ DATASETS = (
                 type=click.FloatRange(0, 0.99),
                 default=0.1,
                 show_default=True,
-                help="Part that becomes test where there is no folder test/.",
+                help="Part that becomes test if there is no folder test/.",
             ),
             *val_options(0.1),
         ),

@@ -1,8 +1,7 @@
 """MNIST and Fashion-MNIST: 70,000 gray images of 28 x 28 px, stored as RGB.
 
-In: the four idx files, plain or gzip. Out: a SampleSource. The format: magic number, sizes as
-big-endian uint32, then bytes (Y. LeCun, C. Cortes, C. Burges, yann.lecun.com/exdb/mnist; H. Xiao,
-K. Rasul, R. Vollgraf, arXiv:1708.07747).
+In: the four idx files, plain or gzip. Out: a SampleSource. Sources: Y. LeCun, C. Cortes, C. Burges,
+yann.lecun.com/exdb/mnist; H. Xiao, K. Rasul, R. Vollgraf, arXiv:1708.07747.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ from slipform.preprocess.registry import Dataset, val_options
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
 
-DIGITS = tuple("0123456789")
+__all__ = ["DATASETS"]
+
+_DIGITS = tuple("0123456789")
 _FILES = "{train,t10k}-images-idx3-ubyte and {train,t10k}-labels-idx1-ubyte, plain or .gz, from "
-FASHION = (
+_FASHION = (
     "T-shirt/top",
     "Trouser",
     "Pullover",
@@ -32,7 +33,7 @@ FASHION = (
 )
 
 
-def read(
+def _read(
     name: str,
     classes: tuple[str, ...],
     source: Path,
@@ -41,7 +42,7 @@ def read(
     val_fraction: float,
     seed: int,
 ) -> SampleSource:
-    """Train and test as they are given, val taken from train."""
+    """Train and test are those of the files. Val is taken from train."""
     from slipform.preprocess.idx import read_images
     from slipform.preprocess.source import SampleSource
     from slipform.preprocess.splits import with_val
@@ -64,7 +65,7 @@ DATASETS = (
         name="mnist",
         help="MNIST: handwritten digits.",
         example="prep mnist --source raw/mnist --out data/mnist",
-        read=partial(read, "mnist", DIGITS),
+        read=partial(_read, "mnist", _DIGITS),
         torchvision="MNIST",
         files=_FILES + "https://ossci-datasets.s3.amazonaws.com/mnist/",
         options=val_options(0.1),
@@ -73,7 +74,7 @@ DATASETS = (
         name="fashion-mnist",
         help="Fashion-MNIST: pieces of clothing.",
         example="prep fashion-mnist --source raw/fashion-mnist --out data/fashion-mnist",
-        read=partial(read, "fashion-mnist", FASHION),
+        read=partial(_read, "fashion-mnist", _FASHION),
         torchvision="FashionMNIST",
         files=_FILES + "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         options=val_options(0.1),

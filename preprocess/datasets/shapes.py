@@ -1,9 +1,10 @@
-"""Colored shapes on textured ground: a generated dataset that a small net learns within minutes;
-tests and the demo use it.
+"""Colored shapes on a textured ground: a generated dataset that a small net learns within minutes.
 
-In: sizes, numbers and a seed. Out: a SampleSource of JPEG bytes, image i always the same one. The
-shape is the class; the color only hints at it in half of the images, and some images are gray, so
-color alone does not give the class away.
+Tests and the demo use it.
+
+In: sizes, numbers and a seed. Out: a SampleSource of JPEG bytes. Image i is always the same. The
+shape is the class. The color depends on the class in half of the images only, and some images are
+gray, so color alone does not reveal the class.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from slipform.preprocess.registry import Dataset
 if TYPE_CHECKING:
     from slipform.preprocess.source import Generated, SampleSource
 
-CLASSES = ("bar", "cross", "disc", "heart", "hexagon", "moon", "ring", "square", "star", "triangle")
-DEFAULT_CLASSES = ("cross", "disc", "ring", "square", "star", "triangle")
+__all__ = ["DATASETS"]
+
+_SHAPES = ("bar", "cross", "disc", "heart", "hexagon", "moon", "ring", "square", "star", "triangle")
+_DEFAULT_SHAPES = ("cross", "disc", "ring", "square", "star", "triangle")
 
 
-def read(
+def _read(
     source: None = None,
     *,
     num_train: int,
@@ -33,7 +36,7 @@ def read(
     max_size: int,
     square: bool,
 ) -> SampleSource:
-    """The generated dataset. Sizes in pixels; `square` gives width = height."""
+    """The generated dataset. Sizes are in pixels. `square`: width = height."""
     import numpy as np
 
     from slipform.preprocess.drawing import draw
@@ -41,7 +44,7 @@ def read(
 
     if min_size > max_size:
         raise click.BadParameter(f"--min-size {min_size} is larger than --max-size {max_size}.")
-    names = DEFAULT_CLASSES if classes == len(DEFAULT_CLASSES) else CLASSES[:classes]
+    names = _DEFAULT_SHAPES if classes == len(_DEFAULT_SHAPES) else _SHAPES[:classes]
 
     def split(number: int, num_samples: int) -> Generated:
         labels = np.arange(num_samples, dtype=np.int64) % classes
@@ -49,13 +52,11 @@ def read(
         def make(index: int) -> bytes:
             generator = np.random.default_rng([seed, number, index])
             height = int(generator.integers(min_size, max_size + 1))
-            lowest, highest = (
-                max(min_size, height * 2 // 3),
-                min(max_size, height * 3 // 2),
-            )  # as photographs are, no stripes
+            # The shape of the image is that of photographs, not of stripes.
+            lowest, highest = max(min_size, height * 2 // 3), min(max_size, height * 3 // 2)
             width = height if square else int(generator.integers(lowest, highest + 1))
             name = names[labels[index]]
-            return draw(generator, name, CLASSES.index(name), height, width)
+            return draw(generator, name, _SHAPES.index(name), height, width)
 
         return Generated(make, labels, ("train", "val", "test")[number])
 
@@ -82,20 +83,20 @@ DATASETS = (
         name="shapes",
         help="Colored shapes on textured ground, generated: for trying things out.",
         example="prep shapes --out data/shapes",
-        read=read,
+        read=_read,
         takes_source=False,
         options=(
             _option("--num-train", 3000, 1, "Images in train."),
             _option("--num-val", 600, 0, "Images in val."),
             _option("--num-test", 600, 0, "Images in test."),
-            _option("--classes", len(DEFAULT_CLASSES), 2, "Number of classes.", len(CLASSES)),
+            _option("--classes", len(_DEFAULT_SHAPES), 2, "Number of classes.", len(_SHAPES)),
             _option("--seed", 0, 0, "Another seed, other images."),
             _option("--min-size", 40, 16, "Shortest side, in pixels.", 4096),
             _option("--max-size", 120, 16, "Longest side, in pixels.", 4096),
             click.Option(
                 ["--square"],
                 is_flag=True,
-                help="Square images: with --min-size equal to --max-size all of one size.",
+                help="Square images. With --min-size equal to --max-size all have one size.",
             ),
         ),
     ),

@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from slipform.pipelines.beton import JPG, RAW
 from slipform.pipelines.decoding.any_image import decode, resize
 from slipform.pipelines.decoding.jpeg_file import read_header
-from slipform.preprocess.encode import Encoding, PixelSums, encode
+from slipform.preprocess.encode import Encoding, encode
+from slipform.preprocess.pixel_sums import PixelSums
 
 
 def picture(height: int = 37, width: int = 53, channels: int = 3) -> npt.NDArray[np.uint8]:

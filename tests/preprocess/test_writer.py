@@ -19,7 +19,8 @@ from slipform.pipelines.beton import HEADER, JPG, RAW, Beton
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.build import build_dataset
-from slipform.preprocess.encode import Chunk, Encoding, PixelSums
+from slipform.preprocess.encode import Chunk, Encoding
+from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
 
