@@ -124,7 +124,7 @@ def test_sparse_tars_are_refused(tmp_path: Path) -> None:
 def test_more_files_than_a_dataset_has(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "_MOST_FILES", 9)
+    monkeypatch.setattr(archive, "_MAX_FILES", 9)
     for count in (9, 10):
         path, folder = tmp_path / f"{count}.{kind}", tmp_path / f"{count}"
         folder.mkdir()
