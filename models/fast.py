@@ -1,18 +1,19 @@
 """`fast`: a small net for speed runs on CIFAR, from images [N, 3, S, S] to logits [N, num_classes].
 
-After Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024
-(https://arxiv.org/abs/2404.00498), written anew from the paper; the whitening layer is from David
+The net is that of Keller Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024
+(https://arxiv.org/abs/2404.00498), implemented from the paper. The whitening layer is from David
 Page, "How to Train Your ResNet", 2018, and tysam-code's hlb-CIFAR10, 2023.
 
-- First a 2x2 convolution whose weights never learn: `init_whitening` makes its outputs uncorrelated
-  on the training images.
-- Three blocks of 3x3 convolutions, GELU and BatchNorm that learns a shift but no scale and follows
-  its statistics quickly; every convolution starts as (a part of) the identity. depth = 3 gives each
-  block a third convolution with a residual connection, which is the paper's larger net.
-- Max pool over what is left, and a linear layer whose logits are scaled down.
+- A 2x2 convolution whose weights do not learn. `init_whitening` makes its outputs uncorrelated on
+  the training images.
+- Three blocks of 3x3 convolutions, GELU and BatchNorm. BatchNorm learns a shift but no scale, and
+  updates its running statistics quickly. The first filters of every convolution start as the
+  identity. depth = 3 gives each block a third convolution with a residual connection: the paper's
+  larger net.
+- A max pool over all positions, and a linear layer whose logits are scaled down.
 
-For the published speed train it in half precision with channels_last, Nesterov SGD, label smoothing
-0.2, alternating flips.
+The paper trains it in half precision with channels_last, Nesterov SGD, label smoothing 0.2 and
+alternating flips.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from torch import nn
 from slipform.models.spec import net
 from slipform.pipelines.errors import ConfigError
 
-KERNEL_SIZE = 2
-# The share of the old statistics that BatchNorm keeps in each step; torch's momentum is 1 minus it.
-MOMENTUM = 0.6
-NUM_WHITENING_IMAGES = 5000  # as in the paper; about 4.8 million patches at 32 px
+__all__ = ["EPSILON", "BatchNorm", "FastNet", "fast", "init_whitening", "patch_covariance"]
+
+_KERNEL_SIZE = 2  # of the whitening layer
+# The share of its running statistics that BatchNorm keeps in each step. torch's momentum is 1 minus
+# this share.
+_MOMENTUM = 0.6
+_NUM_WHITENING_IMAGES = 5000  # as in the paper; about 4.8 million patches at 32 px
 EPSILON = 5e-4  # added to the variances: directions with a smaller variance are noise
 
 
@@ -43,12 +47,12 @@ class BatchNorm(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=1e-12, momentum=1 - MOMENTUM)
+        super().__init__(channels, eps=1e-12, momentum=1 - _MOMENTUM)
         del self.weight
         self.register_buffer("weight", torch.ones(channels))
 
 
-class Whitening(nn.Module):
+class _Whitening(nn.Module):
     """A 2x2 convolution, [N, 3, S, S] -> [N, 24, S-1, S-1].
 
     Its bias learns. Its weights are a buffer; they are random until `init_whitening` sets them.
@@ -58,8 +62,8 @@ class Whitening(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        num_values = 3 * KERNEL_SIZE**2
-        weight = torch.empty(2 * num_values, 3, KERNEL_SIZE, KERNEL_SIZE)
+        num_values = 3 * _KERNEL_SIZE**2
+        weight = torch.empty(2 * num_values, 3, _KERNEL_SIZE, _KERNEL_SIZE)
         self.register_buffer("weight", nn.init.kaiming_uniform_(weight, a=5**0.5))
         self.bias = nn.Parameter(torch.zeros(2 * num_values))
 
@@ -67,14 +71,10 @@ class Whitening(nn.Module):
         return F.conv2d(images, self.weight, self.bias)
 
 
-class Block(nn.Module):
-    """Convolutions, max pool, BatchNorm and GELU: [N, in_channels, S, S] -> [N, out_channels, S/2,
-    S/2].
+class _Block(nn.Module):
+    """Convolutions, max pool, BatchNorm, GELU: [N, C_in, S, S] -> [N, C_out, S/2, S/2].
 
-    Args:
-        in_channels: Channels of the inputs.
-        out_channels: Channels of the outputs.
-        depth: Convolutions: 2, or 3, the third with a residual connection.
+    depth is the number of convolutions: 2 or 3. The third has a residual connection.
     """
 
     def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
@@ -97,22 +97,18 @@ class Block(nn.Module):
         return x
 
 
-class GlobalMaxPool(nn.Module):
+class _GlobalMaxPool(nn.Module):
     """The maximum over all positions, [N, C, S, S] -> [N, C, 1, 1].
 
-    Its gradient is deterministic on GPUs; that of nn.AdaptiveMaxPool2d is not.
+    Its gradient is deterministic on GPUs. The gradient of nn.AdaptiveMaxPool2d is not.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x, x.shape[-2:])
 
 
-class Scale(nn.Module):
-    """Multiply by a constant.
-
-    Args:
-        factor: The constant.
-    """
+class _Scale(nn.Module):
+    """Multiplication by a constant."""
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -123,10 +119,10 @@ class Scale(nn.Module):
 
 
 class FastNet(nn.Sequential):
-    """The net: whiten, activation, features, pool, flatten, classifier, scale."""
+    """The net of the paper: whiten, activation, features, pool, flatten, classifier, scale."""
 
     def init_from_images(self, images: torch.Tensor) -> None:
-        """Set the whitening layer. Training calls it once, before the first step of a new run.
+        """Set the whitening layer. A new run calls this once, before its first step.
 
         Args:
             images: Normalized training images, float [N, 3, S, S].
@@ -143,31 +139,31 @@ def fast(
     depth: int = 2,
     scale: float = 1 / 9,
 ) -> nn.Module:
-    """Build the net of the module's text.
+    """A small net for speed runs on CIFAR (Jordan, 2024), with a whitening layer and three blocks.
 
     Args:
         num_classes: The number of logits.
-        image_size: The side of the images, in pixels; any that three max pools can halve.
+        image_size: The side of the images, in pixels; 9 or more.
         widths: Channels of the blocks. (128, 384, 512) with depth = 3 is the paper's larger net.
         depth: Convolutions of a block, 2 or 3.
-        scale: The logits are multiplied by it.
+        scale: Factor of the logits.
 
     Raises:
         ConfigError: depth is neither 2 nor 3.
     """
     if depth not in (2, 3):
         raise ConfigError(f"model.options.depth = {depth}: give 2 or 3")
-    channels = (2 * 3 * KERNEL_SIZE**2, *widths)
-    blocks = [Block(before, after, depth) for before, after in zip(channels, widths, strict=False)]
+    channels = (2 * 3 * _KERNEL_SIZE**2, *widths)
+    blocks = [_Block(before, after, depth) for before, after in zip(channels, widths, strict=False)]
     return FastNet(
         OrderedDict(
-            whiten=Whitening(),
+            whiten=_Whitening(),
             activation=nn.GELU(),
             features=nn.Sequential(*blocks),
-            pool=GlobalMaxPool(),
+            pool=_GlobalMaxPool(),
             flatten=nn.Flatten(),
             classifier=nn.Linear(widths[-1], num_classes, bias=False),
-            scale=Scale(scale),
+            scale=_Scale(scale),
         )
     )
 
@@ -181,12 +177,12 @@ def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
     is the identity, up to EPSILON.
 
     Args:
-        model: A net with a `Whitening` layer; changed in place.
+        model: A `FastNet`; changed in place.
         images: Normalized training images, float [N, 3, S, S], on any device. The first 5,000 are
             used.
     """
-    layer = next(module for module in model.modules() if isinstance(module, Whitening))
-    variances, vectors = torch.linalg.eigh(patch_covariance(images[:NUM_WHITENING_IMAGES]))
+    layer = next(module for module in model.modules() if isinstance(module, _Whitening))
+    variances, vectors = torch.linalg.eigh(patch_covariance(images[:_NUM_WHITENING_IMAGES]))
     filters = (vectors / torch.sqrt(variances + EPSILON)).T.flip(0)  # the largest variance first
     layer.weight.copy_(torch.cat((filters, -filters)).reshape(layer.weight.shape))
 
@@ -194,8 +190,8 @@ def init_whitening(model: nn.Module, images: torch.Tensor) -> None:
 def patch_covariance(images: torch.Tensor) -> torch.Tensor:
     """The covariance of the 2x2 patches of images.
 
-    The mean is subtracted, which the published code does not do: where the mean of the images is
-    not 0, one direction would stand for the mean brightness alone.
+    The mean is subtracted. The published code does not do that: one direction would represent the
+    mean brightness alone where the mean of the images is not 0.
 
     Args:
         images: float [N, 3, S, S].
@@ -203,13 +199,13 @@ def patch_covariance(images: torch.Tensor) -> torch.Tensor:
     Returns:
         float64 [12, 12]; the values of a patch are in the order [3, 2, 2].
     """
-    # In parts of 500 images: 5,000 images of 32 px, unfolded in float64, are 460 MB.
-    num_values = 3 * KERNEL_SIZE**2
+    # 500 images at a time: 5,000 images of 32 px, unfolded in float64, take 460 MB.
+    num_values = 3 * _KERNEL_SIZE**2
     total = torch.zeros(num_values, dtype=torch.float64, device=images.device)
     squares = torch.zeros(num_values, num_values, dtype=torch.float64, device=images.device)
     count = 0
     for chunk in images.split(500):
-        patches = F.unfold(chunk.double(), KERNEL_SIZE).transpose(1, 2).reshape(-1, num_values)
+        patches = F.unfold(chunk.double(), _KERNEL_SIZE).transpose(1, 2).reshape(-1, num_values)
         total += patches.sum(0)
         squares += patches.T @ patches
         count += len(patches)
@@ -218,7 +214,7 @@ def patch_covariance(images: torch.Tensor) -> torch.Tensor:
 
 
 def _dirac_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """3x3 convolution, same size, no bias, whose first in_channels outputs start as its inputs."""
+    """A 3x3 convolution, same size, no bias. Its first in_channels outputs start as its inputs."""
     convolution = nn.Conv2d(in_channels, out_channels, 3, padding="same", bias=False)
     nn.init.dirac_(convolution.weight[:in_channels].detach())
     return convolution

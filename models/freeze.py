@@ -1,4 +1,4 @@
-"""Which layers learn: freezing and unfreezing by name, training mode, parameter groups.
+"""Freezing layers by name, training mode, and parameter groups.
 
 In: a net and names of its layers. Out: the same net with requires_grad set; groups for an
 optimizer; counts.
@@ -35,10 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of parameters; buffers do not count.
+    """Numbers of parameters, without buffers.
 
-    Args:
-        total: All of them.
+    Attributes:
+        total: All parameters.
         trainable: Those with requires_grad.
     """
 
@@ -57,14 +57,14 @@ def count(model: nn.Module) -> Counts:
 
 
 def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
-    """The names of the parameters that layer names stand for.
+    """The names of the parameters of the named layers.
 
     Args:
         model: The plain net.
-        names: Layers; see the module's text.
+        names: Layers; see the module's docstring.
 
     Raises:
-        ConfigError: A name stands for no parameter.
+        ConfigError: A name matches no parameter.
     """
     every = [name for name, _ in model.named_parameters()]
     head = set(_below(every, head_name(model)))
@@ -90,29 +90,29 @@ def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
 
 
 def freeze(model: nn.Module, names: str | Iterable[str]) -> None:
-    """Stop the named layers from learning; the others stay as they are.
+    """Freeze the named layers. The other layers do not change.
 
     Args:
         model: The plain net; changed in place.
-        names: Layers; see the module's text.
+        names: Layers; see the module's docstring.
 
     Raises:
-        ConfigError: A name stands for no parameter.
+        ConfigError: A name matches no parameter.
     """
     _set_requires_grad(model, select(model, names), False)
 
 
 def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None:
-    """Let the named layers learn; the others stay as they are.
+    """Unfreeze the named layers. The other layers do not change.
 
-    The caller then calls `set_train_mode` and compiles or wraps the net anew.
+    The caller then calls `set_train_mode`, and compiles and wraps the net again.
 
     Args:
         model: The plain net; changed in place.
-        names: Layers; see the module's text. Default: all.
+        names: Layers; see the module's docstring. Default: all.
 
     Raises:
-        ConfigError: A name stands for no parameter.
+        ConfigError: A name matches no parameter.
     """
     chosen = (
         {name for name, _ in model.named_parameters()} if names is None else select(model, names)
@@ -121,14 +121,14 @@ def unfreeze(model: nn.Module, names: str | Iterable[str] | None = None) -> None
 
 
 def train_only(model: nn.Module, names: str | Iterable[str]) -> None:
-    """Let the named layers learn and freeze all others.
+    """Unfreeze the named layers and freeze all others.
 
     Args:
         model: The plain net; changed in place.
-        names: Layers; see the module's text.
+        names: Layers; see the module's docstring.
 
     Raises:
-        ConfigError: A name stands for no parameter.
+        ConfigError: A name matches no parameter.
     """
     chosen = select(model, names)
     for name, parameter in model.named_parameters():
@@ -142,11 +142,11 @@ def apply(
 
     Args:
         model: The plain net; changed in place.
-        freeze: These layers do not learn. Read only where train_layers is empty.
-        train_layers: Only these layers learn.
+        freeze: Layers to freeze. Not read where train_layers names any.
+        train_layers: The only layers that learn. Default: all but those in freeze.
 
     Raises:
-        ConfigError: A name stands for no parameter.
+        ConfigError: A name matches no parameter.
     """
     if list(_split(train_layers)):
         train_only(model, train_layers)
@@ -157,11 +157,11 @@ def apply(
 def set_train_mode(model: nn.Module, frozen_norm: str = "fixed") -> None:
     """Set training mode, except for BatchNorm layers whose own parameters are all frozen.
 
-    These stay in evaluation mode: they use their running statistics and do not change them.
+    Those are set to evaluation mode: they use their running statistics and do not change them.
 
     Args:
         model: The plain net; changed in place.
-        frozen_norm: One of `spec.FROZEN_NORMS`; with "batch" there is no exception.
+        frozen_norm: "fixed", or "batch": frozen BatchNorm layers are in training mode, too.
     """
     model.train()
     if frozen_norm == "batch":
@@ -185,25 +185,25 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for a torch optimizer.
 
-    Frozen parameters are in the groups too: optimizers pass over what has no gradient, and the
-    groups stay the same when layers are unfrozen during a run.
+    The groups contain frozen parameters, too. Optimizers skip parameters without a gradient, and
+    the groups stay the same when a run unfreezes layers.
 
     Args:
         model: The plain net.
         lr: The learning rate.
-        weight_decay: As torch's optimizers have it.
-        head_lr: The head's learning rate. Default: lr.
-        body_lr: That of all other layers. Default: lr.
-        norm_bias_lr: That of BatchNorm's biases; Keller Jordan (2024) takes 64 times lr. Their
-            weight decay is divided by the same factor, so that a step decays them as it does the
-            other parameters. Default: they have no group of their own.
-        decay_all: False: no weight decay for biases and normalization layers (parameters of one
-            dimension), as He et al. (2019, "Bag of tricks", section 3.1) advise.
+        weight_decay: The weight decay, as in torch's optimizers.
+        head_lr: The learning rate of the head. Default: lr.
+        body_lr: The learning rate of all other layers. Default: lr.
+        norm_bias_lr: The learning rate of BatchNorm's biases. Keller Jordan (2024) uses 64 times
+            lr. Their weight decay is divided by the same factor, so that a step decays them as
+            much as other parameters. Default: they have no group of their own.
+        decay_all: Whether biases and normalization layers (parameters with one dimension) have
+            weight decay. He et al. (2019, "Bag of tricks", section 3.1) advise against it.
 
     Returns:
         Dictionaries of "name", "params", "lr" and "weight_decay", in the order of the parameters.
-        Names are "body", "head", "norm_bias", with "_no_decay" where there is none. No group is
-        empty.
+        The names are "body", "head" and "norm_bias", followed by "_no_decay" where decay_all is
+        False and the parameters have one dimension. No group is empty.
     """
     head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
     norm_biases = {

@@ -1,4 +1,4 @@
-"""The head: the last layer of a net, which gives the logits. It is found by structure, for any net.
+"""The head of a net: its last layer, which gives the logits. It is found by the net's structure.
 
 In: a net. Out: the name of its head; the same net with another head; a head with small weights.
 """
@@ -10,43 +10,36 @@ from typing import cast
 import torch
 from torch import nn
 
-HIDDEN = 512  # units of the mlp head: the number of features of ResNet-18 and -34
-DROPOUT = 0.5
+__all__ = ["head_name", "limit_head", "replace_head"]
+
+_HIDDEN = 512  # units of the mlp head: the number of features of ResNet-18 and -34
+_DROPOUT = 0.5
 
 
-class MLPHead(nn.Sequential):
-    """Linear, LeakyReLU, Dropout, Linear: [N, in_features] -> [N, num_classes].
-
-    Args:
-        in_features: Inputs of the first layer.
-        num_classes: Outputs of the last one.
-    """
+class _MLPHead(nn.Sequential):
+    """Linear, LeakyReLU, Dropout, Linear: [N, in_features] -> [N, num_classes]."""
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__(
-            nn.Linear(in_features, HIDDEN),
+            nn.Linear(in_features, _HIDDEN),
             nn.LeakyReLU(),
-            nn.Dropout(DROPOUT),
-            nn.Linear(HIDDEN, num_classes),
+            nn.Dropout(_DROPOUT),
+            nn.Linear(_HIDDEN, num_classes),
         )
 
 
-class ConvMLPHead(nn.Sequential):
-    """`MLPHead` as 1x1 convolutions, for nets that average the logits over all positions.
+class _ConvMLPHead(nn.Sequential):
+    """`_MLPHead` as 1x1 convolutions, for nets that average the logits over all positions.
 
-    It maps [N, C, H, W] to [N, num_classes, H, W].
-
-    Args:
-        in_channels: Inputs of the first layer.
-        num_classes: Outputs of the last one.
+    [N, in_channels, H, W] -> [N, num_classes, H, W].
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         super().__init__(
-            nn.Conv2d(in_channels, HIDDEN, 1),
+            nn.Conv2d(in_channels, _HIDDEN, 1),
             nn.LeakyReLU(),
-            nn.Dropout(DROPOUT),
-            nn.Conv2d(HIDDEN, num_classes, 1),
+            nn.Dropout(_DROPOUT),
+            nn.Conv2d(_HIDDEN, num_classes, 1),
         )
 
 
@@ -57,10 +50,10 @@ def head_name(model: nn.Module) -> str:
         model: The plain net, neither compiled nor wrapped.
 
     Returns:
-        The name of its mlp head, else of its last linear layer, else (SqueezeNet) of its last
-        convolution.
+        The name of its mlp head. Without one: of its last linear layer. Without any linear layer,
+        as in SqueezeNet: of its last convolution.
     """
-    for kinds in ((MLPHead, ConvMLPHead), (nn.Linear,), (nn.Conv2d,)):
+    for kinds in ((_MLPHead, _ConvMLPHead), (nn.Linear,), (nn.Conv2d,)):
         found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         if found:
             return found[-1]
@@ -68,7 +61,7 @@ def head_name(model: nn.Module) -> str:
 
 
 def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
-    """Put a new head, initialized as torch does, into a net, in place.
+    """Replace the head of a net, in place, by a new one with torch's default initialization.
 
     Args:
         model: The plain net.
@@ -81,13 +74,13 @@ def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
     new: nn.Module
     if isinstance(first, nn.Conv2d):
         new = (
-            ConvMLPHead(first.in_channels, num_classes)
+            _ConvMLPHead(first.in_channels, num_classes)
             if kind == "mlp"
             else nn.Conv2d(first.in_channels, num_classes, 1)
         )
     else:
         new = (
-            MLPHead(first.in_features, num_classes)
+            _MLPHead(first.in_features, num_classes)
             if kind == "mlp"
             else nn.Linear(first.in_features, num_classes)
         )
@@ -96,12 +89,13 @@ def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
 
 @torch.no_grad()
 def limit_head(model: nn.Module) -> None:
-    """Initialize a linear head anew, as torch does, where its weights are a fifth larger.
+    """Reset a linear head to torch's default initialization if its weights are too large.
 
-    torchvision's rules for EfficientNet, MNASNet and Inception give a head of few classes weights
-    of 8 to 20 times torch's standard deviation, 1 / sqrt(3 * inputs). The first loss is then far
-    above ln(classes), and fine-tuning spends its first epochs on that. Smaller rules, such as the
-    0.01 of MobileNet, stay.
+    The limit is 1.2 times the standard deviation of torch's default, 1 / sqrt(3 * inputs).
+    torchvision initializes the heads of EfficientNet, MNASNet and Inception with 8 to 20 times
+    that deviation where there are few classes. The first loss is then far above ln(classes), and
+    fine-tuning needs its first epochs to reduce it. Heads with smaller weights, such as the
+    deviation 0.01 of MobileNet, stay as they are.
 
     Args:
         model: The plain net, newly initialized.

@@ -1,6 +1,7 @@
-"""torchvision's ImageNet weights: `fetch_imagenet` finds them in torch's cache or fetches them.
+"""torchvision's ImageNet weights: `fetch_imagenet` finds them in torch's cache or downloads them.
 
-In: a model's name and "imagenet" or an entry of torchvision's enum. Out: a checked file.
+In: a model's name, and "imagenet" or a name of torchvision's weights. Out: a file whose checksum
+is right.
 """
 
 from __future__ import annotations
@@ -19,23 +20,22 @@ __all__ = ["Unavailable", "cached_imagenet", "fetch_imagenet", "read_imagenet"]
 
 
 class Unavailable(ConfigError):
-    """Weights that are on the network only, and it cannot be reached."""
+    """The weights are not in torch's cache, and they cannot be downloaded."""
 
 
 def read_imagenet(source: str, name: str) -> StateFile:
     """The tensors of torchvision's ImageNet weights for a model.
 
     Args:
-        source: "imagenet" (torchvision's default) or an entry such as "IMAGENET1K_V1".
+        source: "imagenet" (torchvision's default) or a name such as "IMAGENET1K_V1".
         name: The model's name.
 
     Raises:
-        Unavailable: They are not in the cache and cannot be fetched.
+        Unavailable: The weights are not in the cache and cannot be downloaded.
         ConfigError: There are no such weights, or the file is damaged.
     """
     entry, path = fetch_imagenet(source, name)
-    # DenseNet's files are older than today's names of its layers: denselayer1.norm.1 is
-    # denselayer1.norm1.
+    # DenseNet's files have old names: denselayer1.norm.1 is now denselayer1.norm1.
     renamed = {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): tensor
         for key, tensor in read_state(path).tensors.items()
@@ -44,7 +44,11 @@ def read_imagenet(source: str, name: str) -> StateFile:
 
 
 def cached_imagenet(name: str) -> bool:
-    """Whether torchvision's default weights for a model are in torch's cache already."""
+    """Whether torchvision's default weights of a model are in torch's cache.
+
+    Args:
+        name: Any name; False where it is no model of torchvision.
+    """
     import torchvision
 
     if name not in torchvision.models.list_models(module=torchvision.models):
@@ -53,17 +57,18 @@ def cached_imagenet(name: str) -> bool:
 
 
 def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
-    """Find torchvision's weights for a model, and fetch them where they are not cached yet.
+    """Find torchvision's weights of a model, and download them where they are not in the cache.
 
     Args:
-        source: "imagenet" (torchvision's default) or an entry such as "IMAGENET1K_V1".
+        source: "imagenet" (torchvision's default) or a name such as "IMAGENET1K_V1".
         name: The model's name.
 
     Returns:
-        The entry's name, and the file in torch's cache. Its checksum, part of its name, is right.
+        The full name of the weights, and their file in torch's cache. The file's SHA-256 begins as
+        its name says.
 
     Raises:
-        Unavailable: The file cannot be fetched.
+        Unavailable: The file cannot be downloaded.
         ConfigError: There are no such weights, or the cached file is damaged.
     """
     import torchvision
@@ -89,8 +94,8 @@ def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(expected):
         raise ConfigError(
-            f"{path} is damaged: its SHA-256 begins {found[: len(expected)]}, not {expected}."
-            f" Delete it; it is fetched again, or put there the file from {entry.url}"
+            f"{path} is damaged: its SHA-256 begins with {found[: len(expected)]}, not"
+            f" {expected}. Delete it to download it again, or replace it by {entry.url}"
         )
     return str(entry), path
 
@@ -100,7 +105,7 @@ def _path(entry: Any) -> Path:
 
 
 def _download(url: str, path: Path) -> None:
-    """Fetch url to path, which appears only when complete and with the right checksum."""
+    """Download a file. `path` appears only when it is complete and its checksum is right."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
@@ -108,6 +113,6 @@ def _download(url: str, path: Path) -> None:
         )
     except (OSError, RuntimeError) as error:
         raise Unavailable(
-            f"the weights cannot be fetched from {url} ({error}). Without network, put the file"
-            f" {path.name} into {path.parent}"
+            f"the weights cannot be downloaded from {url} ({error}). Without a network, copy the"
+            f" file {path.name} into {path.parent}"
         ) from error

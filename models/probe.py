@@ -1,8 +1,7 @@
-"""Shapes without arithmetic: what a module makes of an input, found on the meta device, and which
-image sizes a net can take.
+"""Output shapes, found on torch's meta device without arithmetic, and the image sizes of a net.
 
-In: a module, or a function that builds one for an image size. Out: an output shape, or the net,
-checked for its size.
+In: a module, or a function that builds one for an image size. Out: an output shape, or the net
+after a check of its image size.
 """
 
 from __future__ import annotations
@@ -16,16 +15,25 @@ from slipform.models.spec import ModelConfig
 from slipform.models.torchvision_nets import SMALL_INPUT
 from slipform.pipelines.errors import ConfigError, SlipformError
 
-COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
-# What torch and torchvision raise when an image is too small for a kernel or no multiple of a
-# patch.
+__all__ = ["build_for_size", "check_batch_of_one", "output_shape"]
+
+_COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
+# torch and torchvision raise these where an image is too small for a kernel, or no multiple of the
+# patch size.
 _DOES_NOT_FIT = (RuntimeError, AssertionError, ValueError)
 
 
 @torch.no_grad()
 def output_shape(module: nn.Module, *shape: int) -> torch.Size:
-    """The shape of module(x) for x of the given shape. Nothing is computed or changed: parameters
-    are replaced by shapes."""
+    """The shape of module(x). Nothing is computed, and the module does not change.
+
+    Args:
+        module: Any module that returns one tensor.
+        shape: The shape of x.
+
+    Raises:
+        RuntimeError: x does not fit. torchvision's nets also raise AssertionError or ValueError.
+    """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     output = torch.func.functional_call(module, on_meta, (torch.empty(shape, device="meta"),))
@@ -36,14 +44,27 @@ def output_shape(module: nn.Module, *shape: int) -> torch.Size:
 def build_for_size(
     make: Callable[[int], nn.Module], config: ModelConfig, num_classes: int, image_size: int
 ) -> nn.Module:
-    """make(image_size), or a ConfigError that lists sizes the net takes and what else to do."""
+    """Build a net for an image size, and check the shape of its output.
+
+    Args:
+        make: Builds the net for an image size.
+        config: Of the net; read for the error's text.
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+
+    Returns:
+        make(image_size).
+
+    Raises:
+        ConfigError: The net cannot take images of that size. The text lists sizes that it takes.
+    """
     try:
         model = make(image_size)
         shape = output_shape(model, 2, 3, image_size, image_size)
     except SlipformError:
         raise
     except _DOES_NOT_FIT as error:
-        sizes = ", ".join(str(size) for size in COMMON_SIZES if _takes(make, size))
+        sizes = ", ".join(str(size) for size in _COMMON_SIZES if _takes(make, size))
         stem = config.name.startswith(SMALL_INPUT) and not config.small_input
         raise ConfigError(
             f'"{config.name}" cannot take images of {image_size} px. Sizes that fit:'
@@ -58,14 +79,14 @@ def build_for_size(
 
 
 def check_batch_of_one(model: nn.Module, image_size: int) -> None:
-    """Check that BatchNorm gets more than one value for each channel from a batch of one image.
+    """Check that a batch of one image gives BatchNorm more than one value for each channel.
 
     Args:
         model: The net, in the mode in which it is trained.
         image_size: The side of the images, in pixels.
 
     Raises:
-        ConfigError: A BatchNorm layer in training mode sees a single value: its variance is 0.
+        ConfigError: A BatchNorm layer in training mode gets one value; its variance is 0.
     """
     try:
         output_shape(model, 1, 3, image_size, image_size)

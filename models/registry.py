@@ -1,11 +1,11 @@
-"""Every net by its name: `build(ModelConfig(name="resnet18"), num_classes=10, image_size=224)`.
+"""All nets, by name: `build(ModelConfig(name="resnet18"), num_classes=10, image_size=224)`.
 
 In: the [model] section of a recipe, the number of classes, the side of the square images in pixels.
 Out: a torch module from images, float [N, 3, S, S], to logits, float [N, num_classes], with weights
 loaded and layers frozen as configured.
 
-torchvision's classification models have torchvision's names. A net of our own is a function
-decorated with `slipform.models.spec.net` in any file of this folder.
+torchvision's classification models have torchvision's names. Slipform's own nets are the functions
+in this folder with the decorator `slipform.models.spec.net`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ModelConfig", "build", "checked_options", "describe", "find", "names
 
 
 def _own_nets() -> dict[str, Net]:
-    """All registered nets. Imports every file of this folder: the files register their nets."""
+    """All registered nets. Imports every module of this folder, since that registers its nets."""
     for module in pkgutil.iter_modules(models.__path__, "slipform.models."):
         importlib.import_module(module.name)
     return REGISTERED
@@ -39,10 +39,13 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """What a net is, in words.
+    """A description of a net.
 
     Args:
         name: One of `names()`.
+
+    Returns:
+        The docstring of its builder, or the size and the weights of a torchvision model.
     """
     own = _own_nets().get(name)
     return inspect.getdoc(own.build) or "" if own else torchvision_nets.describe(name)
@@ -50,6 +53,9 @@ def describe(name: str) -> str:
 
 def find(config: ModelConfig) -> Net:
     """The builder of a configuration's net.
+
+    Args:
+        config: Its name and small_input are read.
 
     Raises:
         ConfigError: There is no such net, or it has no stem for small images.
@@ -61,14 +67,21 @@ def find(config: ModelConfig) -> Net:
         return torchvision_nets.find(config.name, small_input=config.small_input)
     if config.small_input:
         raise ConfigError(
-            f'model.small_input is for torchvision models: "{config.name}" is made for small'
-            " images, leave it out"
+            f'model.small_input is for torchvision models only. "{config.name}" is made for small'
+            " images: remove model.small_input"
         )
     return own
 
 
 def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
-    """config.options, each converted to its type.
+    """The options of a configuration, each converted to its type.
+
+    Args:
+        config: Its name and options are read.
+        net: The builder of that name; see `find`.
+
+    Returns:
+        Keyword arguments for net.build.
 
     Raises:
         ConfigError: An option does not exist or has a wrong type.
@@ -78,7 +91,7 @@ def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
     options = {}
     for key, value in config.options.items():
         if not net.options:
-            raise ConfigError(f'"{config.name}" has no options: leave model.options.{key} out')
+            raise ConfigError(f'"{config.name}" has no options: remove model.options.{key}')
         if key not in net.options:
             raise unknown(f'option of model "{config.name}"', key, net.options)
         try:
@@ -97,13 +110,13 @@ def build(
     image_size: int,
     on_load: Callable[[weights.LoadReport], object] | None = None,
 ) -> nn.Module:
-    """The net of a configuration, on the CPU in float32, in training mode.
+    """Build the net of a configuration, on the CPU in float32, in training mode.
 
     Args:
         config: Which net, with which weights, head and frozen layers.
         num_classes: The number of logits.
         image_size: The side of the square images, in pixels.
-        on_load: Called with the report of what was loaded, where config.weights is not "none".
+        on_load: Called with the report of the loaded weights, unless config.weights is "none".
             Default: the report is logged.
 
     Returns:
@@ -111,7 +124,7 @@ def build(
 
     Raises:
         ConfigError: An unknown net, option or layer, an image size that the net cannot take, or
-            weights that cannot be had or do not fit.
+            weights that cannot be read or do not fit.
     """
     net = find(config)
     options = checked_options(config, net)

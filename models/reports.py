@@ -1,10 +1,10 @@
 """Nets of two course reports, from images [N, 3, S, S] to logits [N, num_classes].
 
 Report D, on CIFAR-100: `conv` and `mlp_sigmoid`. Report E, on MNIST and CIFAR-10: `cnn`,
-`conv_blocks`, `fc` and `fc10`. Where a report prints no widths, the widths here are choices, said
-at the net. Each net has the parts `features` and `classifier`; the classifier's inputs follow from
-the image size. MNIST is stored as RGB with three equal channels: with `gray` a net takes the first
-of them, so that a fully connected net has 784 inputs at 28 px, and 2,352 without.
+`conv_blocks`, `fc` and `fc10`. Some widths are not in the reports; the docstrings of those nets say
+so. Each net has the parts `features` and `classifier`. The image size sets the number of inputs of
+the classifier. MNIST is stored as RGB with three equal channels. `gray` makes a net use the first
+channel only: a fully connected net has 784 inputs at 28 px, and 2,352 without `gray`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from torch.nn import functional
 from slipform.models.probe import output_shape
 from slipform.models.spec import net
 
-FC_WIDTHS = {"normal": (256, 128), "larger": (1024, 512)}
+__all__ = ["TestDropout", "cnn", "conv", "conv_blocks", "fc", "fc10", "mlp_sigmoid"]
+
+_FC_WIDTHS = {"normal": (256, 128), "larger": (1024, 512)}
 
 
-class FirstChannel(nn.Module):
-    """Images [N, C, S, S] -> [N, 1, S, S]: their first channel."""
+class _FirstChannel(nn.Module):
+    """The first channel of images: [N, C, S, S] -> [N, 1, S, S]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :1]
 
 
 class TestDropout(nn.Dropout):
-    """Dropout that stays active in evaluation, as functional dropout without its training flag in
-    PyTorch 1.0. Evaluation draws random numbers, so two of them differ."""
+    """Dropout that stays active in evaluation.
 
-    __test__ = False  # no test, whatever pytest makes of the name
+    Code for PyTorch 1.0 has this behavior where it calls functional dropout without its training
+    flag. Evaluation draws random numbers, so two evaluations differ.
+    """
+
+    __test__ = False  # pytest must not collect it
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.dropout(x, self.p, training=True)
@@ -43,8 +48,8 @@ class TestDropout(nn.Dropout):
 def _with_classifier(
     features: nn.Sequential, *classifier: nn.Module, gray: bool = False
 ) -> nn.Module:
-    """features, flatten, classifier as one net; gray: on the first channel."""
-    parts = OrderedDict[str, nn.Module](channel=FirstChannel()) if gray else OrderedDict()
+    """features, flatten and classifier as one net; gray: on the first channel only."""
+    parts = OrderedDict[str, nn.Module](channel=_FirstChannel()) if gray else OrderedDict()
     return nn.Sequential(
         parts
         | OrderedDict(
@@ -54,8 +59,7 @@ def _with_classifier(
 
 
 def _num_features(features: nn.Module, image_size: int, channels: int = 3) -> int:
-    """How many numbers `features` makes of one image. Raises RuntimeError where the image is too
-    small."""
+    """The number of outputs of `features` for one image. RuntimeError: the image is too small."""
     return output_shape(features, 1, channels, image_size, image_size).numel()
 
 
@@ -67,8 +71,10 @@ def _mlp(
     norm: bool = False,
     gray: bool = False,
 ) -> nn.Module:
-    """Flatten, then linear layers of the given widths, the first being the number of inputs, with
-    `activation` between; gray: on the first channel."""
+    """Linear layers with `activation` between them. widths[0] is the number of inputs.
+
+    norm: BatchNorm after each hidden layer. gray: the first channel is the input.
+    """
     features: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         features += [
@@ -77,7 +83,7 @@ def _mlp(
             activation(),
         ]
     classifier = nn.Linear(widths[-1], num_classes)
-    parts = OrderedDict[str, nn.Module](channel=FirstChannel()) if gray else OrderedDict()
+    parts = OrderedDict[str, nn.Module](channel=_FirstChannel()) if gray else OrderedDict()
     return nn.Sequential(
         parts
         | OrderedDict(
@@ -98,11 +104,20 @@ def conv(
     dropout: float = 0.0,
     test_dropout: bool = False,
 ) -> nn.Module:
-    """Report D's net: 5x5 of stride 2, two 3x3, a final 3x3, ReLU after each, one 2x2 max pool, two
-    linear layers.
+    """Four convolutions with ReLU, a 2x2 max pool, two linear layers (report D).
 
-    No padding: 32 px become 14, 12, 10, 8 and, pooled, 4. batch_norm: after each convolution.
-    dropout: on the hidden layer; test_dropout: it stays active in evaluation.
+    The convolutions are 5x5 with stride 2, then three of 3x3. There is no padding: the sides are
+    14, 12, 10, 8 and, after the pool, 4 for images of 32 px.
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        width: Channels of the first three convolutions.
+        final_width: Channels of the last convolution.
+        hidden: Units of the hidden linear layer.
+        batch_norm: BatchNorm after each convolution.
+        dropout: Probability of dropout on the hidden layer.
+        test_dropout: The dropout stays active in evaluation.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -136,12 +151,20 @@ def cnn(
     widths: tuple[int, int, int, int] = (6, 16, 120, 84),
     gray: bool = False,
 ) -> nn.Module:
-    """Report E's net: two convolutions and three linear layers, with ReLU between and 2x2 pools.
+    """Two convolutions and three linear layers with ReLU between them, and 2x2 pools (report E).
 
-    widths: of the convolutions and of the hidden linear layers. The report prints none; the default
-    is LeNet-5's (LeCun et al., 1998). pools: after each convolution, or after the last only. pool
-    "stride": no pool, the convolution before it has stride 2. dilation: of both convolutions. gray:
-    one input channel. No padding.
+    There is no padding.
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        kernel_sizes: Sides of the two convolutions' kernels, in pixels.
+        pool: "max" or "avg" pools; "stride": no pools, but convolutions with stride 2.
+        dilation: Dilation of both convolutions.
+        pools: A pool after "each" convolution, or after the "last" only.
+        widths: Channels of the convolutions, units of the hidden linear layers. The report does
+            not give them. The default is LeNet-5's (LeCun et al., 1998).
+        gray: The first channel is the input.
     """
     kinds = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "stride": nn.Identity}
     first_width, last_width, *hidden = widths
@@ -180,13 +203,20 @@ def conv_blocks(
     dropout: float = 0.25,
     norms: Literal[1, 2] = 2,
 ) -> nn.Module:
-    """Report E's own net: two blocks of two 3x3 convolutions, batch norm, max pool and dropout,
-    then two linear layers. It has 4 million parameters at 32 px and 206 million at 224 px.
+    """Two blocks of convolutions, BatchNorm, max pool and dropout, two linear layers (report E).
 
-    The report prints no widths. Padding keeps the size, so that the pools alone halve it; ReLU
-    follows each convolution; the dropout is the same after each block and on the hidden layer.
-    norms: batch norm after the second convolution of a block (1), as the report has it, or after
-    each (2).
+    A block has two 3x3 convolutions with padding and ReLU. Only the pools reduce the size. The
+    report does not give the widths. The net has 4 million parameters at 32 px and 206 million at
+    224 px.
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        widths: Channels of the two blocks.
+        hidden: Units of the hidden linear layer.
+        dropout: Probability of dropout, after each block and on the hidden layer.
+        norms: 1: BatchNorm after the second convolution of a block only, as in the report. 2:
+            after both.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -209,8 +239,13 @@ def conv_blocks(
 
 @net
 def mlp_sigmoid(*, num_classes: int, image_size: int, hidden: int = 4096) -> nn.Module:
-    """Inputs - hidden - hidden - classes with sigmoids between (report D: 3072 - 4096 - 4096 -
-    100)."""
+    """Three linear layers with sigmoids between them (report D: 3072 - 4096 - 4096 - 100).
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        hidden: Units of each hidden layer.
+    """
     return _mlp((3 * image_size**2, hidden, hidden), num_classes, nn.Sigmoid)
 
 
@@ -224,13 +259,18 @@ def fc(
     depth: Literal["normal", "deeper"] = "normal",
     gray: bool = False,
 ) -> nn.Module:
-    """Three linear layers with ReLU between (report E).
+    """Three linear layers with ReLU between them (report E).
 
-    norm: batch norm after each hidden layer. size: 256 and 128 hidden neurons, or 1024 and 512.
-    depth "deeper": each hidden layer becomes two of half its width, so the same neurons over five
-    layers. gray: one input channel.
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        norm: BatchNorm after each hidden layer.
+        size: Units of the hidden layers: "normal" is 256 and 128, "larger" is 1024 and 512.
+        depth: "deeper": each hidden layer becomes two layers of half its width, so the net has
+            five layers and as many units.
+        gray: The first channel is the input.
     """
-    hidden: tuple[int, ...] = FC_WIDTHS[size]
+    hidden: tuple[int, ...] = _FC_WIDTHS[size]
     if depth == "deeper":
         hidden = tuple(width // 2 for width in hidden for _ in range(2))
     inputs = (1 if gray else 3) * image_size**2
@@ -239,5 +279,11 @@ def fc(
 
 @net
 def fc10(*, num_classes: int, image_size: int, width: int = 512) -> nn.Module:
-    """Ten linear layers with batch norm and ReLU between (report E)."""
+    """Ten linear layers with BatchNorm and ReLU between them (report E).
+
+    Args:
+        num_classes: The number of logits.
+        image_size: The side of the images, in pixels.
+        width: Units of each hidden layer.
+    """
     return _mlp((3 * image_size**2, *[width] * 9), num_classes, nn.ReLU, norm=True)

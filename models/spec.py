@@ -1,8 +1,8 @@
-"""What a net is to the rest of the program: `ModelConfig` (the settings), `Net` (a builder), `net`.
+"""The interface of a net: `ModelConfig` (its settings), `Net` (its builder), `net` (a decorator).
 
 In: settings from a recipe, or a function that builds a net. Out: checked settings; the function,
-registered under its name. This module imports neither torch nor any other module of this folder, so
-that settings can be checked quickly and every file with nets can import it.
+registered under its name. This module imports neither torch nor any other module of this folder:
+settings are checked quickly, and every file with nets can import it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ from slipform.pipelines.errors import ConfigError, unknown
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FROZEN_NORMS", "HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
+__all__ = ["HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
 
 HEADS = ("linear", "mlp")
-FROZEN_NORMS = ("fixed", "batch")
-_OLD_NAMES = {"custom": "conv_blocks"}  # recipes and run folders may still hold these
-Builder = Callable[..., "nn.Module"]
+_FROZEN_NORMS = ("fixed", "batch")
+_OLD_NAMES = {"custom": "conv_blocks"}  # old recipes and run folders have these names
+_Builder = Callable[..., "nn.Module"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The [model] section of a recipe.
 
-    Args:
-        name: A net of torchvision or one that `net` registered; see `registry.names`.
+    Attributes:
+        name: A net of torchvision, or one that `net` registered. `registry.names` lists all.
         weights: "none", "imagenet", an entry of torchvision such as "IMAGENET1K_V1", or the path of
             a file or of a run folder.
         head: "linear" (one layer) or "mlp" (512 hidden units, dropout 0.5).
-        small_input: Give ResNets, AlexNet and VGG a stem for images of about 32 px.
+        small_input: Give a ResNet, AlexNet or VGG a stem for images of about 32 px.
         freeze: Layers that do not learn: dotted names, "head", "all_but_head", "none". A list, or
             one string with commas.
-        train_layers: The other way round: only these layers learn.
-        frozen_norm: What frozen BatchNorm computes in training. "fixed": what it computes in
-            evaluation, and its running statistics stay. "batch": it normalizes by the batch and
-            its running statistics move, as where code sets requires_grad = False and no more.
+        train_layers: The only layers that learn, named as for freeze.
+        frozen_norm: What a frozen BatchNorm layer does in training. "fixed": it normalizes by its
+            running statistics, which do not change. "batch": it normalizes by the batch and
+            updates its running statistics. PyTorch does the latter where only requires_grad is
+            set to False.
         options: Keyword arguments of the net's builder, such as width = 32.
 
     Raises:
@@ -68,12 +69,11 @@ class ModelConfig:
         object.__setattr__(self, "name", _OLD_NAMES.get(self.name, self.name))
         if self.head not in HEADS:
             raise unknown("model.head", self.head, HEADS)
-        if self.frozen_norm not in FROZEN_NORMS:
-            raise unknown("model.frozen_norm", self.frozen_norm, FROZEN_NORMS)
+        if self.frozen_norm not in _FROZEN_NORMS:
+            raise unknown("model.frozen_norm", self.frozen_norm, _FROZEN_NORMS)
         if self.freeze and self.train_layers:
             raise ConfigError(
-                "model.freeze and model.train_layers say the same thing in two ways: give one of"
-                " them"
+                "model.freeze and model.train_layers cannot be used together: give one of them"
             )
 
 
@@ -81,34 +81,35 @@ class ModelConfig:
 class Net:
     """How a net is built.
 
-    Args:
-        build: Called as build(num_classes=..., image_size=..., **options); returns a module from
+    Attributes:
+        build: Called as build(num_classes=..., image_size=..., **options). Returns a module from
             images [N, 3, S, S] to logits [N, num_classes].
         options: The name and type of each option.
     """
 
-    build: Builder
+    build: _Builder
     options: Mapping[str, Any]
 
 
 REGISTERED: dict[str, Net] = {}
 
 
-def net(builder: Builder) -> Builder:
+def net(builder: _Builder) -> _Builder:
     """Register a function that builds a net, under the function's name. Use it as a decorator.
 
-    A registered net hides one of torchvision with the same name.
+    A registered net replaces a net of torchvision with the same name.
 
     Args:
         builder: A function `(*, num_classes: int, image_size: int, **options) -> nn.Module`. Its
-            other keyword arguments become the net's options; their annotations are checked.
+            other keyword arguments become the net's options. Values of options are checked against
+            their annotations.
 
     Returns:
         The function itself.
 
     Raises:
-        ConfigError: The function lacks num_classes or image_size, its annotations cannot be
-            evaluated, or another module has registered a net of that name.
+        ConfigError: The function has no parameter num_classes or image_size, its annotations
+            cannot be evaluated, or another module has registered a net of that name.
 
     Example:
         ```python

@@ -1,7 +1,8 @@
 """Files of weights -> tensors by name: safetensors, state dicts, checkpoints of other programs.
 
-In: a file or a run folder. Out: a `StateFile`: its tensors, and what else in the file was left
-alone. Nothing is unpickled but tensors and plain containers (torch.load with weights_only=True).
+In: a file or a run folder. Out: a `StateFile`: the tensors, and the names of the parts of the file
+that were not used. Only tensors and plain containers are unpickled (torch.load with
+weights_only=True).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from slipform.models.weight_file import read_weights
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import open_regular
 
-__all__ = ["RUN_WEIGHTS", "StateFile", "read_state"]
+__all__ = ["StateFile", "read_state"]
 
-RUN_WEIGHTS = "best.safetensors"  # inside a run folder
-# Where training programs keep the state dict in a larger file, the preferred one first. Averaged
-# weights are the ones that those programs evaluate: timm's state_dict_ema, model_ema of
-# torchvision's references.
+_RUN_WEIGHTS = "best.safetensors"  # inside a run folder
+# The keys of the state dict in the checkpoints of training programs, the preferred one first. Those
+# programs evaluate their averaged weights: timm's state_dict_ema, model_ema of torchvision's
+# references.
 _NESTED = (
     "state_dict_ema",
     "model_ema",
@@ -38,10 +39,10 @@ _NESTED = (
 class StateFile:
     """The tensors of a file.
 
-    Args:
-        name: The file, and which part of it the tensors are from: 'x.pth ("model_ema")'.
-        tensors: By the names in the file.
-        unused: Other parts of the file that hold tensors too.
+    Attributes:
+        name: The file, and the part of it that was read: 'x.pth ("model_ema")'.
+        tensors: The tensors by their names in the file, on the CPU.
+        unused: Other parts of the file that have tensors, too.
     """
 
     name: str
@@ -54,22 +55,19 @@ def read_state(path: Path) -> StateFile:
 
     Args:
         path: A .safetensors file, a file of torch.save (a state dict, or a checkpoint that has one
-            under a usual key), or a run folder of ours.
-
-    Returns:
-        The tensors, on the CPU.
+            under a usual key), or a run folder of Slipform.
 
     Raises:
-        ConfigError: There is no such file, it is damaged, it is no regular file, or it holds
-            something that is not a tensor where tensors are expected.
+        ConfigError: There is no such file, it is damaged, it is no regular file, or its state dict
+            contains something else than dense tensors.
     """
     if path.is_dir():
-        if not (path / RUN_WEIGHTS).is_file():
+        if not (path / _RUN_WEIGHTS).is_file():
             raise ConfigError(
-                f"{path} has no {RUN_WEIGHTS}: give a run folder whose training got past one epoch,"
-                " or a file"
+                f"{path} has no {_RUN_WEIGHTS}: give a run folder with at least one finished"
+                " epoch, or a file"
             )
-        path = path / RUN_WEIGHTS
+        path = path / _RUN_WEIGHTS
     content = _read(path)
     used: list[str] = []
     unused: list[str] = []
@@ -93,20 +91,21 @@ def _read(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
-            f"{path} is damaged or holds more than tensors, and is not opened, since that could run"
-            " code. Save only the state dict: safetensors.torch.save_file(model.state_dict(), ...)"
+            f"{path} is damaged or contains more than tensors. It is not opened, because that could"
+            " run code. Save only the state dict: safetensors.torch.save_file(model.state_dict(),"
+            " ...)"
         ) from error
     except SlipformError as error:
         raise ConfigError(error.message) from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # torch raises a dozen kinds for damaged files
+    except Exception as error:  # torch raises many kinds of exceptions for damaged files
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path} is damaged or no file of weights: {first}") from error
 
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict itself, each tensor dense. Raises ConfigError for anything else."""
+    """Check that `content` maps names to dense tensors, and return it. Otherwise ConfigError."""
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{path} is no state dict: it must map names to tensors")
     tensors: dict[str, torch.Tensor] = {}

@@ -1,8 +1,7 @@
-"""torchvision's classification models: builders by name, with a stem for small images where there
-is one.
+"""torchvision's classification models: builders by name, some with a stem for small images.
 
 In: a name of torchvision.models. Out: a builder as `slipform.models.spec.net` describes it: images
-[N, 3, S, S] -> logits [N, classes]. Sources of the nets: torchvision's documentation,
+[N, 3, S, S] -> logits [N, classes]. torchvision's documentation gives the papers of the nets:
 https://docs.pytorch.org/vision/stable/models.html
 """
 
@@ -18,6 +17,9 @@ from slipform.models.heads import limit_head
 from slipform.models.spec import Net
 from slipform.pipelines.errors import ConfigError
 
+__all__ = ["SMALL_INPUT", "describe", "find", "names"]
+
+# The names that begin with one of these have a stem for small images.
 SMALL_INPUT = ("resnet", "resnext", "wide_resnet", "alexnet", "vgg")
 _OPTIONS = {
     "dropout": float,
@@ -31,7 +33,7 @@ _SmallStem = Literal["convolution", "pool"]
 @cache
 def names() -> tuple[str, ...]:
     """The names of torchvision's classification models."""
-    import torchvision  # seconds, which our own nets need not pay
+    import torchvision  # It takes seconds, and our own nets do not need it.
 
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
@@ -59,23 +61,23 @@ def find(name: str, *, small_input: bool) -> Net:
         small_input: Give it a stem for images of about 32 px.
 
     Returns:
-        The builder. Its options are those of _OPTIONS that the model's class has; with small_input
-        AlexNet has small_stem too, see `shrink_stem`.
+        The builder. Its options are those of dropout, attention_dropout, drop_rate and
+        zero_init_residual that the model's class takes. AlexNet with small_input also has
+        small_stem: "convolution" or "pool".
 
     Raises:
-        ConfigError: small_input is asked for and the model has no such stem.
+        ConfigError: small_input is True, and the model has no such stem.
     """
     if small_input and not name.startswith(SMALL_INPUT):
         allowed = ", ".join(f"{prefix}*" for prefix in SMALL_INPUT)
         raise ConfigError(
-            f'"{name}" has no stem for small images: leave model.small_input out, or take one of'
+            f'"{name}" has no stem for small images: remove model.small_input, or choose one of'
             f" {allowed}"
         )
     import torchvision
 
     function = torchvision.models.get_model_builder(name)
-    # The builders take **kwargs; what may be given is known to the class that they are annotated to
-    # return.
+    # The builders take **kwargs. The class in their return annotation says which ones.
     model_class = inspect.signature(function, eval_str=True).return_annotation
     settings = inspect.signature(model_class).parameters
 
@@ -86,9 +88,9 @@ def find(name: str, *, small_input: bool) -> Net:
         small_stem: _SmallStem = "convolution",
         **options: Any,
     ) -> nn.Module:
-        # Settings that follow from ours. googlenet and inception_v3: no auxiliary heads, so that
-        # every net has one output; transform_input as their ImageNet weights want it, in every
-        # case, so that weights move between runs.
+        # aux_logits: googlenet and inception_v3 get no auxiliary heads, so every net has one
+        # output. transform_input: their ImageNet weights need it; it is always on, so that weights
+        # of one run fit another.
         derived = {
             "image_size": image_size,
             "input_size": (image_size, image_size),
@@ -99,9 +101,9 @@ def find(name: str, *, small_input: bool) -> Net:
         given = {key: value for key, value in derived.items() if key in settings}
         model: nn.Module = function(weights=None, num_classes=num_classes, **given, **options)
         if small_input:
-            shrink_stem(model, small_stem)
+            _shrink_stem(model, small_stem)
         elif isinstance(model, (torchvision.models.AlexNet, torchvision.models.VGG)):
-            model.avgpool = AveragePool(model.avgpool.output_size)
+            model.avgpool = _AveragePool(model.avgpool.output_size)
         limit_head(model)
         return model
 
@@ -111,9 +113,12 @@ def find(name: str, *, small_input: bool) -> Net:
     return Net(build, kinds)
 
 
-class AveragePool(nn.AdaptiveAvgPool2d):
-    """nn.AdaptiveAvgPool2d, which is left out where nothing is to be averaged, as at the size that
-    AlexNet and VGG are made for: its gradient is not deterministic on GPUs."""
+class _AveragePool(nn.AdaptiveAvgPool2d):
+    """nn.AdaptiveAvgPool2d that returns its input where that has the output's size already.
+
+    This is so for AlexNet and VGG at 224 px. The gradient of nn.AdaptiveAvgPool2d is not
+    deterministic on GPUs.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] == self.output_size:
@@ -121,19 +126,19 @@ class AveragePool(nn.AdaptiveAvgPool2d):
         return super().forward(x)
 
 
-def shrink_stem(model: nn.Module, small_stem: _SmallStem = "convolution") -> None:
-    """Change a ResNet, AlexNet or VGG in place so that it suits images of about 32 px.
+def _shrink_stem(model: nn.Module, small_stem: _SmallStem = "convolution") -> None:
+    """Change a ResNet, AlexNet or VGG of torchvision in place for images of about 32 px.
 
-    ResNet: first convolution 3x3, stride 1, no max pool (He et al., 2016, section 4.2). AlexNet,
-    whose weights keep their shapes: the first convolution's stride goes from 4 to 1 with "same"
-    padding, so that the three max pools leave 3x3; or the first max pool gets stride 1 and padding
-    1, so that it keeps the 7x7 that the convolution leaves and the other two make them 1x1. VGG:
-    the last feature map, 1x1 at 32 px, goes to the classifier as it is and not repeated 7x7 times:
-    the first linear layer has 512 inputs in place of 25,088.
+    ResNet: the first convolution is 3x3 with stride 1, and there is no max pool (He et al., 2016,
+    section 4.2).
 
-    Args:
-        model: A net of torchvision whose name starts with one of SMALL_INPUT.
-        small_stem: What changes in AlexNet: "convolution" or "pool", the first of each.
+    AlexNet: all weights keep their shapes. small_stem "convolution": the first convolution has
+    stride 1 and "same" padding, not stride 4; the three max pools reduce 32x32 to 3x3. "pool": the
+    first max pool has stride 1 and padding 1; it keeps the 7x7 of the convolution, and the other
+    two reduce them to 1x1.
+
+    VGG: the classifier gets the last feature map, 1x1 at 32 px, as it is. torchvision repeats it
+    7x7 times. The first linear layer has 512 inputs, not 25,088.
     """
     import torchvision
 

@@ -1,8 +1,8 @@
-"""Weights in a safetensors file with a checksum of its own.
+"""Weights in a safetensors file with a checksum.
 
-In: tensors by name and a few texts. Out: a file that any program for safetensors reads. Its
-metadata has "crc32", the CRC-32 of everything else in it; `read_weights` compares it. Files of
-other programs have none, and load without it.
+In: tensors by name and a few texts. Out: a file that every program for safetensors can read. Its
+metadata has the key "crc32", the CRC-32 of the rest of the file; `read_weights` compares it. Files
+of other programs have no checksum and load without one.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from torch import Tensor
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, replacing
 
+__all__ = ["read_weights", "write_weights"]
+
 _CHECKSUM = "crc32"
 _METADATA = "__metadata__"
-_CHUNK_BYTES = 1 << 20
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 _DTYPES = {
     torch.float64: "F64",
@@ -40,16 +41,16 @@ _DTYPES = {
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file whole or not at all.
+    """Write a safetensors file, completely or not at all.
 
     Args:
         path: The file; its folder must exist.
-        tensors: On any device, of any strides: safetensors keeps none, so channels_last weights
-            come back contiguous.
-        metadata: Texts that go with them.
+        tensors: Tensors by name, on any device, with any strides. safetensors does not keep
+            strides: channels_last weights are contiguous when they are read.
+        metadata: Texts by name.
 
     Raises:
-        OSError: What the disk said; `path` is then as it was.
+        OSError: The file cannot be written; `path` has not changed.
     """
     header: dict[str, Any] = {_METADATA: dict(metadata)}
     end = 0
@@ -70,18 +71,18 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file, whoever wrote it.
+    """Read a safetensors file of this or another program.
 
-    It is read into memory, not mapped: a mapped file that is cut short later kills the process.
+    It is read into memory, not mapped: truncating a mapped file later kills the process.
 
     Args:
         path: The file.
 
     Returns:
-        Its tensors on the CPU, all in one buffer, and its metadata.
+        The tensors by name, on the CPU, in one buffer, and the metadata.
 
     Raises:
-        SlipformError: It is missing, no safetensors file, or not what its checksum says.
+        SlipformError: The file is missing, it is no safetensors file, or its checksum is wrong.
     """
     with open_regular(path) as file:
         num_bytes = os.fstat(file.fileno()).st_size
@@ -109,7 +110,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _tensor(data: Tensor, entry: dict[str, Any]) -> Tensor:
-    """The tensor of a header's entry, a view of `data` where its place allows it."""
+    """The tensor of an entry of the header: a view of `data` where its offset is aligned."""
     begin, end = entry["data_offsets"]
     dtype = {name: dtype for dtype, name in _DTYPES.items()}[entry["dtype"]]
     if not 0 <= begin <= end <= len(data):
@@ -121,10 +122,10 @@ def _tensor(data: Tensor, entry: dict[str, Any]) -> Tensor:
 
 
 def _header_crc32(header: Mapping[str, Any]) -> int:
-    """Of the header in one fixed spelling, without the checksum."""
+    """The CRC-32 of the header, as JSON with sorted keys."""
     return zlib.crc32(json.dumps(header, sort_keys=True).encode())
 
 
 def _bytes(tensor: Tensor) -> Any:
-    """The tensor's numbers in row-major order, as a buffer of bytes."""
+    """The tensor's values in row-major order, as a buffer of bytes."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,8 +1,8 @@
-"""Weights of others into a net: torchvision's ImageNet files, state dicts, run folders of ours.
+"""Loading weights into a net: torchvision's ImageNet weights, state dicts, run folders.
 
-In: a net and the name of a source. Out: the net with every tensor that fits copied in, and a
-`LoadReport` of the rest. Names may carry a common prefix ("module.", "model.", "backbone."), which
-is found by comparing them with the net's names.
+In: a net and the name of a source. Out: the net with every tensor that fits, and a `LoadReport` of
+the others. The names in the source may have a common prefix ("module.", "model.", "backbone."). The
+prefix is found by comparing them with the net's names.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from slipform.pipelines.errors import ConfigError
 
 __all__ = ["LoadReport", "copy_state", "load_weights", "log_report"]
 
-_MIN_SHARE = 0.5  # of the tensors below the head: with fewer the file is that of another net
+_MIN_SHARE = 0.5  # of the tensors below the head; a smaller share means that the net is another one
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors of a source.
+    """Which tensors of a source were loaded, and which were not.
 
-    Args:
-        source: The file, or the entry of torchvision.
+    Attributes:
+        source: The file, or the name of torchvision's weights.
         loaded: Names of the net's tensors that were loaded.
-        mismatched: (name, shape in the source, shape in the net) of tensors left as initialized.
-        missing: In the net, not in the source: left as initialized.
-        unexpected: In the source, not in the net: not used. Names as the source has them.
-        prefix: What the names of the source begin with and the net's do not.
-        unused: Other parts of the file that hold tensors too.
+        mismatched: (name, shape in the source, shape in the net) of the net's tensors that keep
+            their initial values because the shapes differ.
+        missing: Names of the net's tensors that are not in the source and keep their initial
+            values.
+        unexpected: Names of the source's tensors that are not in the net.
+        prefix: The common prefix of the names in the source.
+        unused: Other parts of the file that have tensors, too.
     """
 
     source: str
@@ -51,7 +53,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """True where every tensor of the net was loaded."""
+        """Whether every tensor of the net was loaded."""
         return not self.mismatched and not self.missing
 
     def __str__(self) -> str:
@@ -73,25 +75,27 @@ class LoadReport:
 
 
 def log_report(report: LoadReport) -> None:
-    """Write the report as one line of the log."""
+    """Write a report to the log, in one line.
+
+    Args:
+        report: What `load_weights` returned.
+    """
     logging.getLogger(__name__).info("%s", report)
 
 
 def load_weights(model: nn.Module, source: str, name: str) -> LoadReport:
-    """Copy what fits of a source into a net, in place.
+    """Copy the tensors of a source that fit into a net, in place.
 
     Args:
         model: The plain net, neither compiled nor wrapped.
-        source: "imagenet" (torchvision's default), an entry of torchvision's enum
-            ("IMAGENET1K_V1"), a file (.safetensors, or of torch.save), or a run folder of ours.
+        source: "imagenet" (torchvision's default), a name of torchvision's weights
+            ("IMAGENET1K_V1"), a file (.safetensors, or of torch.save), or a run folder.
         name: The net's name in the registry.
-
-    Returns:
-        What was loaded and what was not.
 
     Raises:
         ConfigError: The source cannot be read, fewer than half of the tensors below the head fit,
-            or some of those that fit are infinite or not a number. The net is then as it was.
+            or a tensor that fits has values that are infinite or not a number. The net has not
+            changed.
     """
     path = Path(source).expanduser()
     is_path = source != "imagenet" and os.path.lexists(path)
@@ -110,19 +114,20 @@ def copy_state(
     source: str,
     unused: tuple[str, ...] = (),
 ) -> LoadReport:
-    """Copy every tensor whose name, without the common prefix, and shape fit.
+    """Copy every tensor into a net whose name, without the common prefix, and shape fit.
 
-    load_state_dict is not used: it needs all shapes to fit, and MNASNet's insists on a version
-    number which safetensors do not keep.
+    load_state_dict is not used: all shapes would have to fit, and MNASNet's load_state_dict needs
+    a version number that safetensors does not keep.
 
     Args:
-        model: The plain net.
+        model: The plain net; changed in place.
         state: Tensors by name.
-        source: What the report calls them.
-        unused: Passed on to the report.
+        source: The name of the source in the report.
+        unused: The unused parts of the source, for the report.
 
     Raises:
-        ConfigError: A tensor that fits holds infinite values or such that are not a number.
+        ConfigError: A tensor that fits has values that are infinite or not a number. The net has
+            not changed.
     """
     wanted = model.state_dict()
     names = _matched(wanted, state)
@@ -130,9 +135,9 @@ def copy_state(
     broken = [name for name in fitting.values() if not _is_finite(state[name])]
     if broken:
         raise ConfigError(
-            f"{source} holds values that are infinite or not a number, in {_some(tuple(broken))}:"
-            " these weights are of a training that diverged, or the file is damaged. Take an"
-            " earlier or another one."
+            f"{source} has values that are infinite or not a number, in {_some(tuple(broken))}:"
+            " these weights are of a training that diverged, or the file is damaged. Use an earlier"
+            " or another file."
         )
     for key, name in fitting.items():
         wanted[key].copy_(state[name])
@@ -155,8 +160,8 @@ def copy_state(
 def _matched(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:
     """Name in the net -> name in the source, in the net's order, for the best common prefix.
 
-    The best prefix is the one under which most of the net's names are found. Of equal ones the
-    first in the source is taken; the tensors of the others are then reported as not used.
+    The best prefix matches most of the net's names. The first one in the source wins a tie; the
+    tensors with other prefixes are reported as not used.
     """
     counts: Counter[str] = Counter({"": sum(name in wanted for name in state)})
     for name in state:
@@ -178,8 +183,8 @@ def _check_share(
     if len(fitting) < _MIN_SHARE * len(body):
         raise ConfigError(
             f'{found.name} does not fit "{name}": only {len(fitting)} of the {len(body)} tensors'
-            f" below the head are there in the right shape. It has {_some(tuple(tensors))}; the net"
-            f" wants {_some(tuple(body))}. Are these the weights of another net?"
+            f" below the head have the right name and shape. The file has {_some(tuple(tensors))};"
+            f" the net has {_some(tuple(body))}. Are these the weights of another net?"
         )
 
 
@@ -190,8 +195,10 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 def _resized_positions(
     model: nn.Module, state: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """A vision transformer's tensors with its position embeddings interpolated (bicubic) to the
-    net's image size."""
+    """A vision transformer's tensors, with position embeddings for the net's image size.
+
+    torchvision interpolates the embeddings (bicubic).
+    """
     from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
     if not isinstance(model, VisionTransformer):
@@ -201,10 +208,8 @@ def _resized_positions(
         resized = interpolate_embeddings(
             model.image_size, model.patch_size, {"encoder.pos_embedding": state[found]}
         )
-    except (
-        ValueError,
-        RuntimeError,
-    ):  # not of the form [1, 1 + n * n, width]: `copy_state` reports its shape
+    except (ValueError, RuntimeError):
+        # Its shape is not [1, 1 + n * n, width]: `copy_state` reports that.
         return dict(state)
     return {**state, found: resized["encoder.pos_embedding"]}
 

@@ -1,7 +1,7 @@
 """All settings of a run: name, default, allowed words, what it is.
 
-In: the classes of the configuration and the Args of their docstrings. Out: a Setting for each, in
-the order of the sections. Nothing here imports torch.
+In: the classes of the configuration and the Attributes of their docstrings. Out: a Setting for
+each, in the order of the sections. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Setting", "settings"]
 class Setting:
     """One setting.
 
-    Args:
-        name: As `--set` takes it: "train.epochs".
-        default: As TOML writes it; "" where there is none.
-        words: The words that are allowed; empty where it is no choice of words.
-        text: What it is.
-        read_by: The names that read it, of optimizer, schedule or loss; empty: all do.
+    Attributes:
+        name: The name for `--set`, such as "train.epochs".
+        default: The default in TOML; "" where there is none.
+        words: The allowed words; empty where the setting is no choice of words.
+        text: The description of the setting.
+        read_by: The optimizers, schedules or losses that have the setting; empty: all of them.
     """
 
     name: str
@@ -57,8 +57,8 @@ def settings() -> list[Setting]:
 
 
 def _of_section(section: str, values: Any) -> Iterator[Setting]:
-    """The settings of a section from an object of it."""
-    hints, texts = get_type_hints(type(values)), _arguments(type(values))
+    """The settings of a section; `values` has the defaults."""
+    hints, texts = get_type_hints(type(values)), _texts(type(values))
     for name, value in dict(values).items() if isinstance(values, Section) else _fields(values):
         yield Setting(
             f"{section}.{name}", _default(value), _words(hints[name]), texts.get(name, "")
@@ -66,7 +66,7 @@ def _of_section(section: str, values: Any) -> Iterator[Setting]:
 
 
 def _of_variants(section: str) -> list[Setting]:
-    """Those of all classes of a section, each setting once."""
+    """The settings of all classes of a section, each setting once."""
     found: dict[str, Setting] = {}
     for variant, kind in VARIANTS[section].items():
         for one in _of_section(section, kind()):
@@ -96,14 +96,14 @@ def _words(annotation: Any) -> tuple[str, ...]:
     return tuple(str(word) for word in get_args(annotation)) if is_choice else ()
 
 
-def _arguments(kind: type) -> dict[str, str]:
-    """Name -> text, from the Args of a class and of those that it extends."""
+def _texts(kind: type) -> dict[str, str]:
+    """Name -> text, from the Attributes (or Args) of a class and of its base classes."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         doc = inspect.cleandoc(base.__dict__.get("__doc__") or "")
-        arguments = re.search(r"^Args:\n((?: +.*\n?)*)", doc, re.MULTILINE)
+        part = re.search(r"^(?:Args|Attributes):\n((?: +.*\n?)*)", doc, re.MULTILINE)
         for name, text in re.findall(
-            r"^    (\w+): (.*(?:\n     .*)*)", arguments[1] if arguments else "", re.MULTILINE
+            r"^    (\w+): (.*(?:\n     .*)*)", part[1] if part else "", re.MULTILINE
         ):
             found[name] = " ".join(text.split())
     return found
