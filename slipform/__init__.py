@@ -1,7 +1,7 @@
 """Slipform: a high-throughput, data-pipeline-first trainer for image classifiers.
 
-Everything that programs may rely on is here, and loads when it is first used: `import slipform`
-imports neither torch nor numpy. Modules below are private by convention and may move.
+The names of `__all__` are the public API. A name is imported when it is first used: `import
+slipform` imports neither torch nor numpy. All modules below are private by convention and may move.
 
 ```python
 import slipform as sf
@@ -75,7 +75,7 @@ __all__ = [
     "resolve",
 ]
 
-# module: the public names that it gives; the same as above, for the interpreter
+# Module -> its public names: the imports above, for the interpreter.
 _HOMES = {
     "models.spec": ("ModelConfig", "register_model"),
     "pipelines.batch": ("Batch",),

@@ -1,7 +1,7 @@
-"""The command `slipform`: one subcommand for each thing that it does.
+"""The command `slipform` with its subcommands.
 
-In: the command line. Out: what the subcommand gives. A subcommand's module is imported only when it
-runs or shows its own help, so that `slipform --help` imports click and nothing else.
+In: the command line. Out: the output of the subcommand. The module of a subcommand is imported only
+when it runs or shows its help: `slipform --help` imports click and nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import click
 
 from slipform.pipelines.errors import Group
 
-# name: (where its click command is, its line in `slipform --help`)
+__all__ = ["COMMANDS", "main"]
+
+# Name -> (the place of its click command, its line in `slipform --help`).
 COMMANDS = {
     "prep": (
         "slipform.preprocess.cli:main",
-        "Write a dataset once into .beton files, checked and whole.",
+        "Convert a dataset to .beton files once, with checksums.",
     ),
     "train": (
         "slipform.train.cli:train",
@@ -25,7 +27,7 @@ COMMANDS = {
     ),
     "validate": (
         "slipform.train.cli:validate",
-        "Measure how good a trained model is on a split of a dataset.",
+        "Measure the accuracy of a trained model on a split of a dataset.",
     ),
     "predict": (
         "slipform.train.cli:predict",
@@ -37,21 +39,21 @@ COMMANDS = {
     ),
     "list": (
         "slipform.train.cli:list_names",
-        "List recipes, nets or settings, with what they are.",
+        "List recipes, nets or settings, each with a description.",
     ),
     "bench": (
         "slipform.bench.cli:main",
-        "Measure the speed of this machine, beside other loaders.",
+        "Measure the speed on this machine, compared with other loaders.",
     ),
     "doctor": (
         "slipform.doctor.cli:doctor",
-        "Show what this machine has, what is missing, and how to mend it.",
+        "Show what this machine has, what is missing, and how to fix it.",
     ),
 }
 
 
 class _LazyGroup(Group):
-    """A click group that knows its subcommands by name and imports one when it is needed."""
+    """A click group that imports a subcommand only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -88,12 +90,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     help="Show the version and exit.",
 )
 def main() -> None:
-    """Train image classifiers at the speed of the machine.
+    """Train image classifiers as fast as the machine allows.
 
     \b
     slipform prep shapes --out data/shapes
     slipform train data/shapes --out runs/first
     slipform predict runs/first photo.jpg
 
-    prep, train, validate, predict and bench are commands of their own, too.
+    prep, train, validate, predict and bench are also separate commands.
     """

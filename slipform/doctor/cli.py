@@ -1,7 +1,7 @@
-"""The command `slipform doctor`: what this machine has, what is missing, the line that mends it.
+"""The command `slipform doctor`: what this machine has, what is missing, how to fix it.
 
-In: nothing. Out: a report on standard output; exit code 0 where training works, 1 where something
-that it needs is missing.
+In: nothing. Out: a report on standard output; exit code 0 if training works, 1 if something that
+training needs is missing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from slipform.pipelines.errors import Command
 if TYPE_CHECKING:
     from slipform.doctor.finding import Finding, State
 
+__all__ = ["doctor"]
+
 _SIGNS = {"ok": ("✓", "green"), "optional": ("○", "yellow"), "needed": ("✗", "red")}
 
 
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(as_json: bool) -> None:
-    """Show what this machine has, what is missing, and the line that mends it.
+    """Show what this machine has, what is missing, and the command that fixes it.
 
-    It takes some seconds, since it times a few training steps in float32 and bfloat16. The exit
-    code is 0 if training works here, and 1 if something that it needs is missing.
+    This takes some seconds: it times a few training steps in float32 and bfloat16. The exit code
+    is 0 if training works on this machine, and 1 if something that training needs is missing.
 
     \b
     slipform doctor
@@ -54,9 +56,10 @@ def doctor(as_json: bool) -> None:
         click.echo(json.dumps(report, ensure_ascii=False))
     elif missing:
         names = ", ".join(finding.name for finding in missing)
-        click.secho(f"\nTraining does not work here yet. Missing: {names}.", fg="red", bold=True)
+        text = f"\nTraining does not work on this machine yet. Missing: {names}."
+        click.secho(text, fg="red", bold=True)
     else:
-        click.secho("\nTraining works here.", fg="green", bold=True)
+        click.secho("\nTraining works on this machine.", fg="green", bold=True)
     if missing:
         raise click.exceptions.Exit(1)
 
@@ -73,7 +76,7 @@ def _findings() -> Iterator[Finding]:
 
 
 def _precision() -> Iterator[Finding]:
-    """Speeds measured in each precision; that a training step runs at all is the point."""
+    """The measured speeds in each precision. This also checks that a training step runs."""
     from slipform.doctor.finding import Finding
 
     section = "Precision"
@@ -90,7 +93,7 @@ def _precision() -> Iterator[Finding]:
             speeds = measure(device)
         except Exception as error:
             reason = f"a training step fails: {str(error).splitlines()[0]}"
-            mend = "see the packages above" if device == "cpu" else "update the NVIDIA driver"
+            mend = "check the packages above" if device == "cpu" else "update the NVIDIA driver"
             state: State = "needed" if device == "cpu" else "optional"
             yield Finding(section, device, reason, None, state, mend)
             continue

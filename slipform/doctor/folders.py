@@ -1,6 +1,7 @@
-"""Folders: the cache, the disk, and what `bench tune` found.
+"""Checks of folders: the cache, the free disk space, and the profiles of `bench tune`.
 
-In: nothing but the system. Out: `Finding`s; a check never raises: what goes wrong is its finding.
+In: nothing; the checks ask the system. Out: `Finding`s. A check does not raise: an error becomes a
+finding.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from slipform.pipelines.errors import printable
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.machine import cache_folder
 
-MIN_FREE_DISK = 2 * GIB
+__all__ = ["folders"]
+
+_MIN_FREE_DISK = 2 * GIB
 
 
 def folders() -> Iterator[Finding]:
-    """The cache folder, who may write in it, its size; free disk space here."""
+    """The cache folder, its permissions and size; the free disk space here; the tune profiles."""
     cache = cache_folder()
     yield _cache(cache)
     free = shutil.disk_usage(Path.cwd()).free
-    enough = free >= MIN_FREE_DISK
+    enough = free >= _MIN_FREE_DISK
     yield Finding(
         "Folders",
         "free disk, this folder",
@@ -43,10 +46,10 @@ def folders() -> Iterator[Finding]:
                 found = json.loads(file.read())["profiles"]
             names = sorted(printable(f"{key}: {_settings(value)}") for key, value in found.items())
     except (AttributeError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        text = f"{profiles} is damaged: it is ignored"
+        text = f"{profiles} is damaged and is ignored"
         yield Finding("Folders", "tune profiles", text, [], "optional", f"rm {profiles}")
         return
-    text = "\n".join(names) if names else "none; `bench tune DATA` finds the quickest settings"
+    text = "\n".join(names) if names else "none; `bench tune DATA` finds the fastest settings"
     yield Finding("Folders", "tune profiles", text, names)
 
 
@@ -63,7 +66,7 @@ def _cache(cache: Path) -> Finding:
         parent = next(folder for folder in cache.parents if folder.exists())
         writable = os.access(parent, os.W_OK | os.X_OK)
         state: State = "ok" if writable else "optional"
-        text = f"{cache}, not made yet" if writable else f"{cache} cannot be made"
+        text = f"{cache}, not created yet" if writable else f"{cache} cannot be created"
         value = {"path": str(cache), "writable": writable, "private": True, "bytes": 0}
         mend = "" if writable else "export XDG_CACHE_HOME=/a/folder/of/yours"
         return Finding("Folders", "cache", text, value, state, mend)
@@ -77,7 +80,7 @@ def _cache(cache: Path) -> Finding:
     if not writable:
         text, mend = f"{text}, not writable", "export XDG_CACHE_HOME=/a/folder/of/yours"
     elif not private:
-        text, mend = f"{text}, others may write in it", f"chmod go-w {cache}"
+        text, mend = f"{text}, other users can write to it", f"chmod go-w {cache}"
     else:
         return Finding("Folders", "cache", text, value)
     return Finding("Folders", "cache", text, value, "optional", mend)

@@ -1,6 +1,7 @@
-"""The machine: Python, processor, memory, GPU.
+"""Checks of the machine: Python, processor, memory, GPU.
 
-In: nothing but the system. Out: `Finding`s; a check never raises: what goes wrong is its finding.
+In: nothing; the checks ask the system. Out: `Finding`s. A check does not raise: an error becomes a
+finding.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from slipform.doctor.finding import GIB, Finding, gib
 from slipform.pipelines.machine import free_memory_bytes, num_cores, processor_name
 
-MIN_FREE_MEMORY = 2 * GIB
+__all__ = ["gpu", "machine"]
+
+_MIN_FREE_MEMORY = 2 * GIB
 
 
 def machine() -> Iterator[Finding]:
-    """Python, system, processor, free memory."""
+    """Python, the system, the processor, the cores, the free memory."""
     python = platform.python_version()
     supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
     yield Finding(
@@ -41,14 +44,14 @@ def machine() -> Iterator[Finding]:
     cores = num_cores()
     yield Finding("Machine", "cores", f"{cores} for this process", cores)
     free = free_memory_bytes()
-    enough = free >= MIN_FREE_MEMORY
+    enough = free >= _MIN_FREE_MEMORY
     yield Finding(
         "Machine",
         "free memory",
         gib(free),
         free,
         "ok" if enough else "optional",
-        "" if enough else f"end other programs: training takes {gib(MIN_FREE_MEMORY)} or more",
+        "" if enough else f"end other programs: training needs {gib(_MIN_FREE_MEMORY)} or more",
     )
 
 
@@ -63,7 +66,7 @@ def gpu() -> Iterator[Finding]:
     try:
         import torch
     except Exception:
-        return  # reported among the packages
+        return  # `packages` reports it
     cuda = torch.version.cuda
     usable = torch.cuda.is_available()
     if names and not usable:
@@ -83,7 +86,7 @@ def gpu() -> Iterator[Finding]:
 
 
 def _nvidia() -> tuple[list[str], str]:
-    """The GPUs' names and the driver's version, as the driver itself says."""
+    """The names of the GPUs and the version of the driver, from the driver."""
     try:
         import pynvml
 

@@ -1,6 +1,7 @@
-"""Packages and compilers: what is installed and loads.
+"""Checks of packages and compilers: what is installed, and whether it can be imported.
 
-In: nothing but the system. Out: `Finding`s; a check never raises: what goes wrong is its finding.
+In: nothing; the checks ask the system. Out: `Finding`s. A check does not raise: an error becomes a
+finding.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from pathlib import Path
 from slipform.doctor.finding import Finding, State
 
 
+__all__ = ["compiler", "packages"]
+
+
 def packages() -> Iterator[Finding]:
-    """Every package that pyproject.toml asks for: its version; those of training are imported."""
+    """The version of every package in pyproject.toml. Those that training needs are imported."""
     try:
         requirements = metadata.requires("slipform") or []
     except metadata.PackageNotFoundError:
@@ -82,7 +86,7 @@ _IMPORTS = {
 
 
 def _load(name: str) -> None:
-    """Import a package that training needs; of ffcv only the library, since its import is slow."""
+    """Import a package that training needs. Of ffcv, load only its library: its import is slow."""
     if module := _IMPORTS.get(name):
         importlib.import_module(module)
     elif name == "ffcv" and (spec := importlib.util.find_spec("ffcv")):
@@ -92,7 +96,7 @@ def _load(name: str) -> None:
 
 
 def compiler() -> Iterator[Finding]:
-    """What torch.compile needs on a processor."""
+    """What torch.compile needs on the CPU: a C++ compiler, Python's headers, a user name."""
     found = shutil.which(os.environ.get("CXX", "g++"))
     yield Finding(
         "Compiling",
@@ -127,7 +131,7 @@ def compiler() -> Iterator[Finding]:
 
 
 def _kernels() -> Finding:
-    """Whether numba's compiled code is on the disk already."""
+    """Whether numba's compiled code is in the cache."""
     try:
         from slipform.pipelines.plan.kernels import draw
         from slipform.pipelines.rendering.render import render

@@ -1,6 +1,6 @@
-"""How fast this machine computes in float32 and in bfloat16: measured, not read from its flags.
+"""Measured speed of this machine in float32 and in bfloat16.
 
-In: a device. Out: FLOP/s of a matrix product and of a training step of a convolution, per
+In: a device. Out: FLOP/s of a matrix product and of a training step of a convolution, for each
 precision.
 """
 
@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-REPEATS = 5
+__all__ = ["measure"]
+
+_REPEATS = 5
 
 
 def measure(device: str) -> dict[str, dict[str, float]]:
-    """Time some work in every precision.
+    """Measure a matrix product and a convolution in every precision.
 
-    The convolution runs forward and backward under autocast with channels_last, as a training step
-    does. Precisions take turns, so that a busy moment of the machine meets all of them.
+    The convolution runs forward and backward under autocast with channels_last, as in a training
+    step. The repeats of the precisions alternate, so that other load on the machine affects both.
 
     Args:
         device: "cpu" or "cuda".
 
     Returns:
-        {"matmul": {"float32": FLOP/s, "bfloat16": FLOP/s}, "convolution": the same}; each figure is
-        the median of five.
+        {"matmul": {"float32": FLOP/s, "bfloat16": FLOP/s}, "convolution": the same}. Each number
+        is the median of five repeats.
     """
     import torch
 
@@ -38,9 +40,9 @@ def measure(device: str) -> dict[str, dict[str, float]]:
     for name, case in cases.items():
         works = {precision: case(device, dtype) for precision, dtype in precisions.items()}
         for work, _ in works.values():
-            _seconds(work, device)  # the first call chooses algorithms and takes memory
+            _seconds(work, device)  # the first call selects algorithms and allocates memory
         times: dict[str, list[float]] = {precision: [] for precision in works}
-        for _ in range(REPEATS):
+        for _ in range(_REPEATS):
             for precision, (work, _) in works.items():
                 times[precision].append(_seconds(work, device))
         found[name] = {
