@@ -1,7 +1,7 @@
-"""From a configuration to a `TrainState` ready for its first step.
+"""Build a `TrainState` from a configuration.
 
-In: a RunConfig, the number of classes, this process. Out: model, optimizers, loss and functions.
-`bench` trains with the same state.
+In: a RunConfig, the number of classes, this process. Out: the model, the optimizers, the loss and
+the functions of a step. `bench` uses the same state.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
 from slipform.train.step.sync_batch_norm import synchronize
 
-__all__ = ["build_state", "make_functions", "unfreeze"]
+__all__ = ["build_state", "unfreeze"]
 
-# torch 2.15 renames the argument and warns of the old name.
+# torch 2.15 renames the argument, and warns where the old name is used.
 _SYNC_BUFFERS = next(
     name
     for name in ("forward_sync_buffers", "broadcast_buffers")
@@ -47,19 +47,19 @@ def build_state(
     first_images: Callable[[], Tensor] | None = None,
     on_load: Callable[[LoadReport], object] | None = None,
 ) -> TrainState:
-    """The state before the first step.
+    """Build the state before the first step.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         num_classes: The number of logits.
-        process: This process; every process calls this.
-        first_images: Gives normalized training images [N, 3, S, S] for nets that start from images
-            (FastNet's whitening). Default: their weights stay random.
-        on_load: Called with the report of loaded weights. Default: it is logged.
+        process: This process; every process calls this function.
+        first_images: Returns normalized training images, float [N, 3, S, S], for nets that
+            initialize weights from images (FastNet's whitening). Default: those weights are random.
+        on_load: Called with the report of the loaded weights. Default: the report is logged.
 
     Raises:
-        ConfigError: The net cannot be built, nothing of it would learn, or BatchNorm would see one
-            value for each channel.
+        ConfigError: The net cannot be built, none of its parameters would learn, or BatchNorm
+            would get one value for each channel.
     """
     torch.manual_seed(config.train.seed)  # the same first weights on every process
     model = registry.build(
@@ -78,22 +78,22 @@ def build_state(
         and not config.train.unfreeze_at_epoch
     ):
         raise ConfigError(
-            "model.freeze leaves nothing to train: freeze less, or set train.unfreeze_at_epoch"
+            "model.freeze freezes all layers: freeze fewer, or set train.unfreeze_at_epoch"
         )
     _check_batch_norm(config, model, process)
-    # Dropout takes other numbers on every process.
+    # Dropout draws other numbers on every process.
     torch.manual_seed(config.train.seed + 1 + process.rank)
     if process.world_size > 1 and config.train.sync_batch_norm:
         synchronize(model)
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
-    functions = make_functions(config, model, ema or model, process)
+    functions = _make_functions(config, model, ema or model, process)
     return TrainState(model, make_optimizers(config.optimizer, model), scaler, functions, ema)
 
 
 def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> None:
-    """Raises ConfigError where BatchNorm would see one value for each channel."""
+    """Raise ConfigError where BatchNorm would get one value for each channel."""
     alone = process.world_size == 1 or not config.train.sync_batch_norm
     if config.train.batch_size != 1 or not alone:
         return
@@ -103,23 +103,23 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
     freeze.set_train_mode(model, config.model.frozen_norm)
 
 
-def make_functions(
+def _make_functions(
     config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
 ) -> StepFunctions:
-    """The functions of a run's steps.
+    """Make the functions of a run's steps: wrap the model by DDP, and compile it.
 
-    DDP and the compiler look at which layers learn: the functions are made anew when that changes.
+    DDP and the compiler read requires_grad once. Make the functions again when it changes.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         model: The plain net that learns.
-        evaluated: The plain net that is validated: the averaged one, or `model`.
+        evaluated: The plain net that is validated: the one with averaged weights, or `model`.
         process: This process.
     """
     wrapped: nn.Module = model
     if process.world_size > 1:
         devices = [process.device] if process.device.type == "cuda" else None
-        # Every process has then computed the same statistics of BatchNorm.
+        # With sync_batch_norm every process computes the same statistics: DDP need not copy them.
         shared = config.train.sync_batch_norm
         wrapped = DistributedDataParallel(
             model,
@@ -131,8 +131,8 @@ def make_functions(
     evaluate: Forward = evaluated
     mode = pick_compile(config.train.compile, process.device, config.train.accumulate)
     if mode:
-        # Shapes never change: nothing is dynamic. DDP is wrapped first, so that its gradient
-        # exchange overlaps with the compiled backward pass.
+        # Shapes never change. DDP wraps the model before compilation, so that the exchange of
+        # gradients overlaps with the compiled backward pass.
         forward = torch.compile(wrapped, dynamic=False, mode=mode)
         evaluate = (
             forward if wrapped is evaluated else torch.compile(evaluated, dynamic=False, mode=mode)
@@ -160,16 +160,16 @@ def _channels_first(forward: Forward) -> Forward:
 
 
 def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
-    """Let every layer learn from here on.
+    """Unfreeze all layers during a run.
 
     Args:
-        config: The run.
-        state: Changed in place: its model and its functions.
-        process: This process.
+        config: The configuration of the run.
+        state: Its model and its functions are changed in place.
+        process: This process; every process calls this function.
     """
     freeze.unfreeze(state.model)
     freeze.set_train_mode(state.model, config.model.frozen_norm)
     torch.compiler.reset()
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
-    gc.collect()  # frees the old DDP, whose hooks are on the gradients
-    state.functions = make_functions(config, state.model, state.evaluated, process)
+    gc.collect()  # frees the old DDP, which has hooks on the gradients
+    state.functions = _make_functions(config, state.model, state.evaluated, process)

@@ -1,6 +1,6 @@
-"""The data of a run: `open_loader`, the one place where a configuration becomes a Loader.
+"""The data of a run: `open_loader` makes a Loader from a configuration.
 
-In: a RunConfig, a split, this process. Out: a Loader over the dataset in config.data.folder.
+In: a RunConfig, a split, this process. Out: a Loader of the dataset in config.data.folder.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ def open_loader(
     batch_size: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Loader:
-    """Open a loader over a split as the run's configuration has it. The caller closes it.
+    """Open a loader of a split with the settings of a run. The caller closes it.
 
-    Its buffers are reused: a batch is valid until the next one is asked for.
+    The loader reuses its buffers: a batch is valid until the next one is requested.
 
     Args:
-        config: data.folder is the dataset.
+        config: The configuration of the run; data.folder is the dataset.
         split: "train", "val" or "test".
-        process: Which part of each batch is this process', and its device.
-        training: Shuffled and augmented by train.seed; else in stored order, without augmentation,
-            the last batch padded.
-        batch_size: Images of one process. Default: train.batch_size, which must be a number.
-        dtype: Of the images. Default: what train.precision means on the device.
+        process: This process: it selects the part of each batch, and the device.
+        training: True: shuffled and augmented by train.seed. False: in stored order, without
+            augmentation, and the last batch is padded.
+        batch_size: Images in a batch of one process. Default: train.batch_size.
+        dtype: The dtype of the images. Default: the dtype of train.precision on the device.
 
     Raises:
-        ConfigError: train.batch_size is "auto" and no batch_size is given.
+        ConfigError: train.batch_size is "auto", and batch_size is None.
         DatasetError: There is no such dataset or split, or it is damaged.
     """
     size = config.train.batch_size if batch_size is None else batch_size
     if not isinstance(size, int):
-        raise ConfigError('train.batch_size = "auto" must be decided before data are read')
+        raise ConfigError(
+            'train.batch_size = "auto" has not been replaced by a number: give batch_size'
+        )
     return Loader(
         config.data.folder,
         split,

@@ -1,7 +1,7 @@
 """Loss and accuracy of a model on a split.
 
-In: a state, a loader that does not train, this process. Out: an Evaluation, the same on every
-process. Every image is counted once, whatever the batch size and the number of processes.
+In: a state, a loader with training=False, this process. Out: an Evaluation, the same on every
+process. Every image counts once, with any batch size and any number of processes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from slipform.train.step.metrics import Evaluation, Totals
 from slipform.train.step.state import StepFunctions, TrainState
 from slipform.train.step.step import eval_step
 
+__all__ = ["count", "evaluate"]
+
 
 def evaluate(
     state: TrainState,
@@ -22,16 +24,16 @@ def evaluate(
     process: Process,
     each: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """Evaluate a state on a loader's split.
+    """Evaluate a state on the split of a loader.
 
     Args:
-        state: Its evaluated model is left in evaluation mode.
-        loader: One that does not train; it is read to its end.
-        process: This process; every process calls this.
+        state: Its evaluated model is set to evaluation mode.
+        loader: A loader with training=False; it is read to its end.
+        process: This process; every process calls this function.
         each: Called after every batch.
     """
-    # DDP copies BatchNorm's statistics before each forward pass of training: those of the last pass
-    # still differ.
+    # DDP copies BatchNorm's statistics before each forward pass of training. After the last pass
+    # they differ between processes.
     process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
     return count(state.functions, loader, process, loader.manifest.num_classes, each)
@@ -44,14 +46,18 @@ def count(
     num_classes: int,
     each: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """Evaluate on batches of all processes. The model is in evaluation mode already.
+    """Evaluate on the batches of all processes. The model is in evaluation mode already.
 
     Args:
-        functions: `evaluate` gives the logits, with `precision` and `flip_test`.
-        batches: Batches on the device; labels are in 0..num_classes - 1, or -100 (not counted).
-        process: This process.
-        num_classes: Classes of the model.
+        functions: Its `evaluate`, `precision` and `flip_test` are used.
+        batches: Batches of this process, on the device. Labels are 0..num_classes - 1, or -100:
+            not counted.
+        process: This process; every process calls this function.
+        num_classes: The number of logits.
         each: Called after every batch.
+
+    Returns:
+        Loss and accuracy over the batches of all processes.
     """
     totals = Totals.zeros(num_classes, process.device)
     for batch in batches:

@@ -1,7 +1,7 @@
-"""What training minimizes: `make_loss(config)` -> a function of logits, labels and the batch's mix.
+"""The losses: `make_loss(config)` returns a function of logits, labels and the batch's mix.
 
-In: logits [N, C] in any float type, labels int64 [N] with -100 for samples that do not count, Mix
-or None. Out: the mean over the samples that count, float32, on the logits' device; 0 where none
+In: logits [N, C] in any float dtype, labels int64 [N] with -100 for samples that do not count, Mix
+or None. Out: the mean over the samples that count, float32, on the device of the logits; 0 if none
 counts.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL, Mix
-from slipform.train.config.sections import CrossEntropy, LossConfig
+from slipform.train.config.sections import CrossEntropy, LossConfig, MultiMargin
 
 __all__ = ["LossFunction", "make_loss"]
 
@@ -24,13 +25,13 @@ _PerSample = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(config: LossConfig) -> LossFunction:
-    """The loss of a configuration.
+    """Make the loss function of a configuration.
 
     Args:
         config: The [loss] section.
 
     Returns:
-        A function of logits, labels and mix; see the module's text.
+        A function of logits, labels and mix; see the module's docstring.
     """
     per_sample: _PerSample
     if isinstance(config, CrossEntropy):
@@ -40,25 +41,27 @@ def make_loss(config: LossConfig) -> LossFunction:
             ignore_index=IGNORED_LABEL,
             label_smoothing=config.label_smoothing,
         )
-    else:
+    elif isinstance(config, MultiMargin):
         per_sample = partial(_multi_margin, margin=config.margin, power=config.power)
+    else:
+        assert_never(config)
     return partial(_mean, per_sample)
 
 
 def _mean(per_sample: _PerSample, logits: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
-    # A sum of exponentials of a thousand classes needs more than the 8 bits of bfloat16.
+    # A sum of exponentials over a thousand classes needs more than the 8 bits of bfloat16.
     logits = logits.float()
     losses = per_sample(logits, labels)
     if mix is not None:
-        # The loss of a target w * a + (1 - w) * b. For cross entropy, linear in its target, this is
-        # the soft target's loss.
+        # The loss for the target w * a + (1 - w) * b. Cross entropy is linear in its target, so
+        # this equals its loss for the soft target.
         losses = mix.weight * losses + (1 - mix.weight) * per_sample(logits, mix.labels)
     counts = labels != IGNORED_LABEL
     return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp(min=1)
 
 
 def _multi_margin(logits: Tensor, labels: Tensor, margin: float, power: int) -> Tensor:
-    """torch's loss for each sample; those with an ignored label are computed for class 0."""
+    """torch's multi-margin loss for each sample; ignored labels are replaced by class 0."""
     return F.multi_margin_loss(
         logits, labels.clamp(min=0), p=power, margin=margin, reduction="none"
     )

@@ -1,4 +1,4 @@
-"""Loss and right answers of a split: `Totals` on the device, and the `Evaluation` made of them.
+"""Loss and accuracy of a split: `Totals` on the device, and the `Evaluation` from them.
 
 In: logits [N, C] and labels int64 [N]; -100 is padding and is not counted. Out: exact counts. The
 host waits for the device once, in `Totals.result`.
@@ -19,13 +19,13 @@ __all__ = ["Evaluation", "Totals"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a model is on a split; `evaluate` gives it.
+    """Loss and accuracy of a model on a split; `evaluate` returns it.
 
     Attributes:
-        loss: Mean cross entropy, whatever was minimized, so that runs can be compared.
-        top1, top5: Shares of the images in 0..1 whose label is the most probable class, or among
-            the five most probable.
-        confusion: int64 [C, C] on the CPU: rows are true classes, columns predicted ones.
+        loss: The mean cross entropy, also for runs that minimize another loss.
+        top1: The share of the images, 0..1, whose label is the most probable class.
+        top5: The share of the images, 0..1, whose label is among the five most probable classes.
+        confusion: int64 [C, C] on the CPU. Rows are true classes, columns are predicted classes.
 
     Example:
         ```python
@@ -44,11 +44,12 @@ class Evaluation:
 
     @property
     def num_images(self) -> int:
+        """The number of images."""
         return int(self.confusion.sum())
 
     @property
     def per_class(self) -> list[float]:
-        """Share of each class' images that were right; nan for a class without images."""
+        """The accuracy on each class, 0..1; nan for a class without images."""
         return (self.confusion.diagonal() / self.confusion.sum(1)).tolist()
 
 
@@ -56,9 +57,10 @@ class Evaluation:
 class Totals:
     """Running sums on the device.
 
-    Args:
-        confusion: int64 [C, C]: rows are true classes, columns predicted ones.
-        sums: float64 [2]: the loss, and the images whose label is in the top five.
+    Attributes:
+        confusion: int64 [C, C]. Rows are true classes, columns are predicted classes.
+        sums: float64 [2]: the sum of the losses, and the number of images whose label is among the
+            five most probable classes.
     """
 
     confusion: Tensor
@@ -66,6 +68,12 @@ class Totals:
 
     @staticmethod
     def zeros(num_classes: int, device: torch.device) -> Totals:
+        """New totals of 0.
+
+        Args:
+            num_classes: C, the number of logits.
+            device: The device of the sums.
+        """
         return Totals(
             torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device),
             torch.zeros(2, dtype=torch.float64, device=device),
@@ -75,7 +83,7 @@ class Totals:
         """Count one batch, without waiting for the device.
 
         Args:
-            logits: [N, C], any float type.
+            logits: [N, C], any float dtype.
             labels: int64 [N], on the same device.
         """
         logits = logits.float()
@@ -89,7 +97,7 @@ class Totals:
         self.sums.add_(torch.stack((loss.double(), top5.sum().double())))
 
     def result(self) -> Evaluation:
-        """Wait for the device and divide by the number of images; nan for a split without any."""
+        """Wait for the device, and return the means over all images; nan where there are none."""
         confusion = self.confusion.cpu()
         num = int(confusion.sum())
         loss, top5 = self.sums.tolist()

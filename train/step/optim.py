@@ -1,10 +1,11 @@
 """Optimizers by name: `make_optimizers(config, model)`.
 
-In: the [optimizer] section and the plain model. Out: torch optimizers over all its parameters.
-Frozen ones are included: they have no gradient and are passed over, and can be unfrozen later.
+In: the [optimizer] section and the plain model. Out: torch optimizers of all its parameters. Frozen
+parameters are included: optimizers skip them, since they have no gradient, and a run can unfreeze
+them later.
 
-Muon (Jordan et al., 2024) trains the matrices and convolutions of hidden layers only; a second
-optimizer, AdamW or SGD, trains the rest, such as head and biases.
+Muon (Jordan et al., 2024) trains only the matrices and convolutions of hidden layers. A second
+optimizer, AdamW or SGD, trains the rest, such as the head and the biases.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from slipform.train.config.optimizers import Adam, AdamW, Asgd, Muon, OptimizerC
 
 __all__ = ["load_moments", "make_optimizers", "set_learning_rate"]
 
-Group = dict[str, Any]
+_Group = dict[str, Any]
 
 
 def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimizer, ...]:
-    """The optimizers of a configuration.
+    """Make the optimizers of a configuration.
 
     Args:
         config: The [optimizer] section.
         model: The plain net.
 
     Returns:
-        One optimizer, or two for Muon. Each group has "initial_lr", which `set_learning_rate`
-        multiplies.
+        One optimizer, or two for Muon. Each group has "initial_lr", the learning rate that
+        `set_learning_rate` multiplies.
 
     Raises:
-        ConfigError: This version of torch has no Muon.
+        ConfigError: The installed version of torch has no Muon.
     """
     optimizers = (
         _muon(config, model)
@@ -49,7 +50,7 @@ def make_optimizers(config: OptimizerConfig, model: nn.Module) -> tuple[Optimize
     return optimizers
 
 
-def _groups(config: OptimizerConfig, model: nn.Module) -> list[Group]:
+def _groups(config: OptimizerConfig, model: nn.Module) -> list[_Group]:
     return parameter_groups(
         model,
         lr=config.lr,
@@ -61,9 +62,9 @@ def _groups(config: OptimizerConfig, model: nn.Module) -> list[Group]:
     )
 
 
-def _one(config: OptimizerConfig, groups: list[Group]) -> Optimizer:
-    # fused: one pass over the memory in place of several. AlexNet's SGD step on 2 cores (AVX2): 35
-    # ms, 50 to 97 ms without.
+def _one(config: OptimizerConfig, groups: list[_Group]) -> Optimizer:
+    # fused: one pass over the memory instead of several. SGD step of AlexNet on 2 cores (AVX2): 35
+    # ms with it, 50 to 97 ms without.
     match config:
         case Sgd():
             return _with_momentum(
@@ -92,7 +93,7 @@ def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:
         )
     rest_config = config.rest_config()
 
-    def part(config: OptimizerConfig, hidden: bool) -> list[Group]:
+    def part(config: OptimizerConfig, hidden: bool) -> list[_Group]:
         chosen = []
         for group in _groups(config, model):
             params = [
@@ -114,8 +115,8 @@ def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:
                 nesterov=config.nesterov,
                 ns_steps=config.newton_schulz_steps,
                 unit_filters=config.unit_filters,
-                # match_rms_adamw (Liu et al., 2025) scales the update so that one learning rate
-                # serves both optimizers.
+                # match_rms_adamw (Liu et al., 2025) scales the update so that both optimizers can
+                # have the same learning rate.
                 adjust_lr_fn="original" if config.unit_filters else "match_rms_adamw",
             )
         )
@@ -124,11 +125,11 @@ def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:
 
 
 def set_learning_rate(optimizers: tuple[Optimizer, ...], factor: float) -> None:
-    """Set the learning rate of every group to its initial one times a factor.
+    """Set the learning rate of every group to its initial learning rate times a factor.
 
     Args:
-        optimizers: Those of `make_optimizers`; changed in place.
-        factor: What `schedule.factor` gives.
+        optimizers: The optimizers of `make_optimizers`; changed in place.
+        factor: The factor; see `schedule.factor`.
     """
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -136,13 +137,13 @@ def set_learning_rate(optimizers: tuple[Optimizer, ...], factor: float) -> None:
 
 
 def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Load momenta and averages of gradients.
+    """Load momenta and averages of gradients into an optimizer.
 
-    Learning rates and weight decay stay as they are: a resumed run may have changed them.
+    Learning rates and weight decay do not change: a resumed run may have new settings.
 
     Args:
         optimizer: Changed in place.
-        saved: Its state_dict, with as many parameters.
+        saved: The state_dict of an optimizer of the same kind, with as many parameters.
     """
     optimizer.load_state_dict(
         {"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]}
@@ -150,10 +151,10 @@ def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
 
 
 def _with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """Start with momenta of 0, which gives the steps of torch.
+    """Set the momenta to 0, which does not change the steps.
 
-    Fused SGD (torch 2.15) does not initialize its momenta where the first step is skipped for an
-    infinite gradient, as it often is in float16.
+    Fused SGD of torch 2.15 leaves its momenta uninitialized if the first step is skipped because a
+    gradient is infinite, which is frequent in float16.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else ():

@@ -1,7 +1,7 @@
-"""What changes while a model trains, `TrainState`, and what does not, `StepFunctions`.
+"""`TrainState`: everything that changes in training; `StepFunctions`: what does not change.
 
 In: a model, its optimizers and functions. Out: a state that `state_dict` and `load_state_dict`
-restore bit for bit. The Loader has the position in the data, which is saved beside it.
+restore exactly. The Loader has the position in the data; checkpoints contain both.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class StepFunctions:
-    """The functions of a step.
+    """The functions and constants of a step.
 
-    Args:
-        forward: The model that learns, perhaps wrapped by DDP and compiled: images [N, 3, S, S] to
-            logits [N, C].
-        evaluate: The model that is validated, perhaps compiled.
-        loss: Of logits, labels and mix; see `loss.make_loss`.
-        precision: The dtype of autocast; float32 turns it off.
-        device: Where the step computes.
-        clip_norm: The largest norm of all gradients together; 0: no limit.
-        ema_decay: Decay of the averaged weights, 0..1; 0: there are none.
+    Attributes:
+        forward: The model that learns, wrapped by DDP and compiled if the run asks for it: images
+            [N, 3, S, S] -> logits [N, C].
+        evaluate: The model that is validated, compiled if the run asks for it.
+        loss: A function of logits, labels and mix; see `loss.make_loss`.
+        precision: The dtype of autocast; float32: no autocast.
+        device: The device of the step.
+        clip_norm: The maximum norm of all gradients together; 0: no limit.
+        ema_decay: The decay of the averaged weights, 0..1; 0: there are none.
         flip_test: Evaluation averages the logits of each image and its mirror image.
+        frozen_norm: What frozen BatchNorm layers do in training; see `ModelConfig`.
         compiled: Whether `forward` is compiled.
-        frozen_norm: What frozen BatchNorm normalizes by; see `ModelConfig`.
-        no_sync: A context in which gradients stay on this process (DDP's no_sync).
+        no_sync: Returns a context without exchange of gradients between processes (DDP's no_sync).
     """
 
     forward: Forward
@@ -52,12 +52,12 @@ class StepFunctions:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     flip_test: bool = False
-    frozen_norm: str = "fixed"  # model.frozen_norm
+    frozen_norm: str = "fixed"
     compiled: bool = False
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def autocast(self) -> torch.autocast:
-        """A new context in which `precision` holds."""
+        """A new context of autocast to `precision`."""
         return torch.autocast(
             self.device.type, self.precision, enabled=self.precision is not torch.float32
         )
@@ -67,10 +67,10 @@ class StepFunctions:
 class Best:
     """The best epoch so far.
 
-    Args:
-        accuracy: On the validation split, 0..1; -1 before the first epoch.
-        epoch: Counted from 1; 0 before the first.
-        loss: Of validation or training, as train.select says.
+    Attributes:
+        accuracy: The accuracy on the validation split, 0..1; -1 before the first epoch.
+        epoch: The epoch, counted from 1; 0 before the first.
+        loss: The loss of validation or of training; train.select decides which.
     """
 
     accuracy: float = -1.0
@@ -79,14 +79,18 @@ class Best:
 
 
 class Averages:
-    """The tensors of an averaged model beside those of the model.
+    """Lists of the tensors of a model and of its copy with averaged weights.
 
-    They are listed once: listing takes longer than launching the kernels. Loading weights changes
-    the tensors in place, so the lists stay valid.
+    The lists are made once: making them takes longer than launching the kernels. Loading weights
+    changes the tensors in place, so the lists stay valid.
 
     Args:
-        ema: The averaged model.
+        ema: The copy with averaged weights.
         model: The model that learns.
+
+    Attributes:
+        floats: Two lists: the tensors of floats of `ema`, and those of `model`.
+        others: The same for all other tensors, such as num_batches_tracked.
     """
 
     def __init__(self, ema: nn.Module, model: nn.Module) -> None:
@@ -94,19 +98,25 @@ class Averages:
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         others = [pair for pair in pairs if not pair[0].is_floating_point()]
         self.floats = [a for a, _ in floats], [b for _, b in floats]
-        self.others = [a for a, _ in others], [b for _, b in others]  # num_batches_tracked
+        self.others = [a for a, _ in others], [b for _, b in others]
 
 
 @dataclass
 class TrainState:
     """A model in training.
 
-    Args:
+    Attributes:
         model: The plain net, neither compiled nor wrapped.
-        optimizers: Over its parameters.
-        scaler: Scales the loss in float16; disabled otherwise.
-        functions: How steps are done.
-        ema: A copy of the model with averaged weights, or None.
+        optimizers: The optimizers of its parameters.
+        scaler: Scales the loss in float16; disabled in other precisions.
+        functions: The functions of a step.
+        ema: A copy of the model with averaged weights; None: there is none.
+        step: Steps of the optimizers in the whole run.
+        epoch: Epochs that were trained and validated.
+        best: The best epoch so far.
+        epochs_since_best: Epochs since the best one, or since the weights were reset to it.
+        best_weights: The weights of the best epoch; only with train.restart_from_best_after.
+        averages: The tensors of `model` and `ema`; the first step that averages weights sets it.
     """
 
     model: nn.Module
@@ -114,20 +124,20 @@ class TrainState:
     scaler: torch.amp.GradScaler
     functions: StepFunctions
     ema: nn.Module | None = None
-    step: int = 0  # of the optimizer, over the whole run
-    epoch: int = 0  # epochs trained and validated
+    step: int = 0
+    epoch: int = 0
     best: Best = field(default_factory=Best)
-    epochs_since_best: int = 0  # epochs since the best one, or since the weights went back to it
-    best_weights: dict[str, Tensor] | None = None  # kept only for restart_from_best_after
-    averages: Averages | None = None  # made by the first step that averages weights
+    epochs_since_best: int = 0
+    best_weights: dict[str, Tensor] | None = None
+    averages: Averages | None = None
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is validated and saved: the averaged one where there is one."""
+        """The model that is validated and saved: `ema`, or `model` where there is no average."""
         return self.model if self.ema is None else self.ema
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as tensors and plain values, which torch.load reads with weights_only."""
+        """The state as tensors and plain values; torch.load can read it with weights_only."""
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -144,14 +154,15 @@ class TrainState:
         """Load a state in place.
 
         Args:
-            saved: What `state_dict` gave, in this version or an earlier one.
+            saved: The result of `state_dict`, of this version or an earlier one.
         """
         self.model.load_state_dict(saved["model"])
         for optimizer, moments in zip(self.optimizers, saved["optimizers"], strict=True):
             load_moments(optimizer, moments)
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
-        if self.ema is not None:  # a run that averages only now starts from the model
+        if self.ema is not None:
+            # A resumed run may have turned averaging on; the average then starts from the model.
             self.ema.load_state_dict(saved["ema"] or saved["model"])
         self.step = saved["step"]
         self.best = Best(**saved["best"])
@@ -161,15 +172,13 @@ class TrainState:
         self.best_weights = saved["best_weights"]
 
     def is_best(self, accuracy: float, loss: float = math.inf, select: str = "accuracy") -> bool:
-        """Record the validation of an epoch.
+        """Record the validation of an epoch, and return whether it is the best so far.
 
         Args:
-            accuracy: On val.
-            loss: The one that decides: on val or in training.
-            select: What decides: `train.select`. With "last" every epoch is the best.
-
-        Returns:
-            Whether it is the best so far.
+            accuracy: The accuracy on the validation split, 0..1.
+            loss: The loss of validation or of training, as `select` says.
+            select: The setting train.select: "accuracy", a loss, or "last": every epoch is the
+                best.
         """
         if select == "accuracy":
             better = accuracy > self.best.accuracy
@@ -182,7 +191,7 @@ class TrainState:
         return False
 
     def restart_from(self, weights: dict[str, Tensor]) -> None:
-        """Go back to earlier weights, without momenta: these belong to other weights.
+        """Reset the model to earlier weights, and delete the momenta: they are of other weights.
 
         Args:
             weights: A state_dict of the model.
@@ -196,18 +205,15 @@ class TrainState:
 
     @torch.no_grad()
     def is_finite(self) -> bool:
-        """Whether all weights are finite. Waits for the device."""
+        """Whether all weights are finite. The host waits for the device."""
         sums = torch.stack([parameter.float().sum() for parameter in self.model.parameters()])
         return bool(sums.isfinite().all())
 
 
 def averaged_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model for exponentially averaged weights.
+    """A copy of a model for averaged weights, in evaluation mode and without gradients.
 
     Args:
         model: The plain net.
-
-    Returns:
-        The copy, in evaluation mode, without gradients.
     """
     return copy.deepcopy(model).eval().requires_grad_(False)

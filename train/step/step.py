@@ -1,7 +1,7 @@
 """One step of training, `train_step(state, batches, count)`, or of evaluation, `eval_step`.
 
-In: a TrainState and batches on its device. Out: tensors on the device. Nothing here waits for the
-device: the host runs ahead until the loop asks for numbers.
+In: a TrainState and batches on its device. Out: tensors on the device. No function here waits for
+the device: the host runs ahead until the loop reads numbers.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step of this process gave, before the update of the weights.
+    """The results of a step on this process, with the weights before the update.
 
-    Args:
-        loss: The mean loss over the step's batches: a float32 scalar on the device, detached.
-        correct: How many images were right: an int64 scalar on the device.
-        num_images: The images of the step.
-        images: Those of its last batch, [N, 3, S, S]; valid until the next batch is asked for.
+    Attributes:
+        loss: The mean loss over the batches of the step, a detached float32 scalar on the device.
+        correct: The number of images that were classified correctly, an int64 scalar on the device.
+        num_images: The number of images in the step.
+        images: The images of the last batch, [N, 3, S, S]; valid until the next batch is requested.
     """
 
     loss: Tensor
@@ -46,19 +46,16 @@ class StepResult:
 
 
 def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> StepResult:
-    """Forward and backward for the next `count` batches, then one step of the optimizers.
+    """Run forward and backward for the next `count` batches, then one step of the optimizers.
 
-    The gradient is that of the mean loss over the batches, which have one size. Processes exchange
-    gradients with the last batch only. The gradients stay in place until the next step or
-    `zero_gradients`.
+    The gradient is that of the mean loss over the batches; all batches have the same size.
+    Processes exchange gradients with the last batch only. The gradients exist until the next step
+    or `zero_gradients`.
 
     Args:
         state: Changed in place: weights, averaged weights, momenta, scale, step.
         batches: An iterator with at least `count` batches left.
-        count: Batches of the step: train.accumulate, or what is left of the epoch.
-
-    Returns:
-        Loss and right answers, still on the device.
+        count: Batches of the step: train.accumulate, or fewer at the end of an epoch.
     """
     zero_gradients(state)
     functions = state.functions
@@ -101,7 +98,7 @@ def _update(state: TrainState) -> None:
 
 
 def set_train_mode(state: TrainState) -> None:
-    """Set training mode, except for frozen BatchNorm where the configuration says so.
+    """Set training mode, except for frozen BatchNorm with model.frozen_norm = "fixed".
 
     Args:
         state: Its model is changed in place; see `freeze.set_train_mode`.
@@ -113,17 +110,17 @@ def zero_gradients(state: TrainState) -> None:
     """Set the gradients to None, which frees their memory.
 
     Args:
-        state: The state whose model has them.
+        state: Its model is changed in place.
     """
     state.model.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
 def _average(averages: Averages, decay: float) -> None:
-    """ema = decay * ema + (1 - decay) * model, for all tensors of the state that are not integers.
+    """ema = decay * ema + (1 - decay) * model, for all tensors of floats; integers are copied.
 
-    The decay rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
-    ExponentialMovingAverage has it. With a constant decay the random start would stay in the
+    The decay rises over the first steps t, (1 + t) / (10 + t), as in TensorFlow's
+    ExponentialMovingAverage. With a constant decay, the random first weights would stay in the
     average for 1 / (1 - decay) steps.
     """
     torch._foreach_lerp_(*averages.floats, 1 - decay)
@@ -136,8 +133,8 @@ def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
     """Add a batch to the totals. The model is in evaluation mode already.
 
     Args:
-        functions: `evaluate` gives the logits.
-        batch: On the device.
+        functions: Its `evaluate`, `precision` and `flip_test` are used.
+        batch: A batch on the device.
         totals: Changed in place.
     """
     totals.add(predict_logits(functions, batch.images), batch.labels)
@@ -147,14 +144,14 @@ def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
     """The logits of images; with flip_test, the mean over each image and its mirror image.
 
     Args:
-        functions: `evaluate`, `precision` and `flip_test` are used.
+        functions: Its `evaluate`, `precision` and `flip_test` are used.
         images: [N, 3, S, S], on the device.
 
     Returns:
-        float32 [N, C].
+        float32 [N, C], on the device.
     """
     with functions.autocast():
-        # A copy: with CUDA graphs the second call writes over what the first returned.
+        # Copy the first logits: with CUDA graphs the second call overwrites them.
         logits = functions.evaluate(images).to(torch.float32, copy=functions.flip_test)
         if functions.flip_test:
             logits = (logits + functions.evaluate(images.flip(3)).float()) / 2

@@ -1,11 +1,11 @@
 """BatchNorm over the batches of all processes together: `synchronize(model)`.
 
-In: a net, and a process group that has been joined. Out: the same net with the same names and
-weights; its BatchNorm layers take mean and variance over the global batch while training. N
-processes then train as one process does with the whole batch. Evaluation does not change.
+In: a net, and an initialized process group. Out: the same net with the same names and weights. In
+training, its BatchNorm layers compute mean and variance over the global batch: N processes train
+like one process with the whole batch. Evaluation does not change.
 
-torch.nn.SyncBatchNorm is not used: it runs on GPUs only, and waits for the device in every layer,
-since it allows batches of different sizes. Ours have one size.
+torch.nn.SyncBatchNorm is not used. It runs on GPUs only. It also waits for the device in every
+layer, since it allows batches of different sizes; Slipform's batches have one size.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+__all__ = ["SyncBatchNorm", "synchronize"]
+
 
 def synchronize(model: nn.Module) -> None:
-    """Turn every BatchNorm layer, of whatever class, into a `SyncBatchNorm`.
+    """Turn every BatchNorm layer, of any class, into a `SyncBatchNorm`.
 
     Args:
-        model: The plain net; changed in place. Names, weights and statistics stay.
+        model: The plain net; changed in place. Names, weights and statistics do not change.
     """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
@@ -33,11 +35,11 @@ def synchronize(model: nn.Module) -> None:
 class SyncBatchNorm(_BatchNorm):
     """BatchNorm (Ioffe and Szegedy, 2015) with the statistics of the batches of all processes.
 
-    Inputs are [N, C, ...], with one N on all processes.
+    Inputs are [N, C, ...]; N is the same on all processes.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # every shape is allowed
+        pass  # any number of dimensions
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -61,7 +63,7 @@ class SyncBatchNorm(_BatchNorm):
 class _Normalize(torch.autograd.Function):
     """(input - mean) / sqrt(variance + eps) * weight + bias.
 
-    Mean and (biased) variance, float32 [C], are those of all processes.
+    The mean and the (biased) variance, float32 [C], are over all processes.
     """
 
     @staticmethod
@@ -70,7 +72,7 @@ class _Normalize(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(input.float(), _all_but_channels(input), correction=0)
         means, variances = _gather(torch.stack([mean, variance])).unbind(1)
-        # The variance of everything is the mean of the parts' variances and the variance of their
+        # The variance of the whole is the mean of the parts' variances plus the variance of their
         # means (Chan et al., 1979).
         mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
         ctx.save_for_backward(input, weight, mean, (variance + eps).rsqrt())
@@ -87,12 +89,11 @@ class _Normalize(torch.autograd.Function):
         normalized = (input.float() - mean) * inverse
         gradient = gradients[0].float()
         sums = torch.stack([gradient.sum(axes), (gradient * normalized).sum(axes)])
-        # Of this process' part: DDP averages them as it does all gradients.
+        # The gradients of this process: DDP averages them over the processes.
         bias_gradient, weight_gradient = sums.clone()
         dist.all_reduce(sums)
-        through_mean, through_variance = (
-            sums / (input.numel() // input.shape[1] * dist.get_world_size())
-        ).view(2, *mean.shape)
+        count = input.numel() // input.shape[1] * dist.get_world_size()
+        through_mean, through_variance = (sums / count).view(2, *mean.shape)
         input_gradient = (gradient - through_mean - normalized * through_variance) * (
             weight * inverse
         )
@@ -104,7 +105,7 @@ def _all_but_channels(input: Tensor) -> list[int]:
 
 
 def _gather(tensor: Tensor) -> Tensor:
-    """[processes, *shape]: every process' tensor, by rank."""
+    """The tensors of all processes, [processes, *shape], in the order of their ranks."""
     every = tensor.new_empty(dist.get_world_size() * tensor.shape[0], *tensor.shape[1:])
     dist.all_gather_into_tensor(every, tensor)
     return every.view(-1, *tensor.shape)
