@@ -21,7 +21,6 @@ from pathlib import Path
 
 from slipform.doctor.finding import Finding, State
 
-
 __all__ = ["compiler", "packages"]
 
 

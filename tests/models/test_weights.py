@@ -190,7 +190,8 @@ def test_imagenet_file_with_a_wrong_checksum_is_refused(
         folder / "alexnet-owt-7be5be79.pth",
     )
     with pytest.raises(
-        ConfigError, match=r"is damaged: its SHA-256 begins with [0-9a-f]{8}, not 7be5be79. Delete it"
+        ConfigError,
+        match=r"is damaged: its SHA-256 begins with [0-9a-f]{8}, not 7be5be79. Delete it",
     ):
         build(ModelConfig("alexnet", weights="IMAGENET1K_V1"), num_classes=5, image_size=64)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in one line: where, what was given, what is allowed.
+"""The text for a wrong setting, in one line: where it is, what was given, what is allowed.
 
 In: pydantic's ValidationError and the class that was validated. Out: the text of a ConfigError.
 """
@@ -20,15 +20,20 @@ from slipform.train.config.sections import VARIANTS
 
 __all__ = ["explain"]
 
-_CUTOFF = 0.6  # of difflib's ratio: "epoch" is near "epochs", "image_size" is not near "optimizer"
+# The smallest difflib ratio of similar words: "epoch" and "epochs" are similar, "image_size" and
+# "optimizer" are not.
+_CUTOFF = 0.6
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """The first complaint of pydantic in this program's words.
+    """Explain pydantic's first error.
 
     Args:
-        error: What pydantic raised.
+        error: The exception of pydantic.
         root: The class that was validated.
+
+    Returns:
+        One line: the setting, what was given, what is allowed.
     """
     complaints = error.errors()
     first = complaints[0]
@@ -53,7 +58,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             hint = nearest(str(given), re.findall(r"'([^']*)'", expected))
             return f"{where} = {given!r}: give {expected}.{hint}"
         case "json_invalid":
-            return f"the settings hold text that is no Unicode: {first['msg']}"
+            return f"the settings contain text that is no Unicode: {first['msg']}"
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
     texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
     shown = repr(given)
@@ -72,8 +77,8 @@ def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:
         readers = [other for other, kind in kinds.items() if key in kind.model_fields]
         if readers:
             return (
-                f'"{name}" does not read the setting "{".".join(path)}": it is of'
-                f" {_listed(map(json.dumps, readers))}. Leave it out, or take another"
+                f'"{name}" has no setting "{".".join(path)}": it is a setting of'
+                f" {_listed(map(json.dumps, readers))}. Remove it, or choose another"
                 f" {path[0]}.name. {section} has: {', '.join(names)}."
             )
     elsewhere = [
@@ -90,7 +95,7 @@ def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:
 
 
 def _nearest(names: Iterable[str], key: str) -> str:
-    """The name whose last part is most like `key`; "" where none is near."""
+    """The name whose last part is most similar to `key`; "" where none is similar."""
     best, found = _CUTOFF, ""
     for name in names:
         ratio = difflib.SequenceMatcher(None, name.rpartition(".")[2], key).ratio()
@@ -100,12 +105,12 @@ def _nearest(names: Iterable[str], key: str) -> str:
 
 
 def _place(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[list[str], Any]:
-    """Names of settings down to an error, and the class that has, or lacks, the last of them.
+    """The path of names to an error, and the class that has (or lacks) the last name.
 
-    Left out are positions in lists, and pydantic's names for the parts of a union.
+    The path has no positions in lists and no names of pydantic for the parts of a union.
     """
     path: list[str] = []
-    owner: Any = root  # the class that the next name is looked up in
+    owner: Any = root  # the class that may have the next name
     last: Any = root
     for part in loc:
         if not isinstance(part, str):
@@ -121,7 +126,7 @@ def _place(loc: tuple[int | str, ...], root: type[BaseModel]) -> tuple[list[str]
 
 
 def _fields(kind: Any) -> dict[str, Any]:
-    """Field name -> its class, for a pydantic model or a dataclass; empty for anything else."""
+    """Field name -> its class, for a pydantic model or a dataclass; empty for other classes."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

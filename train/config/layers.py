@@ -1,6 +1,7 @@
-"""Settings as nested dictionaries, laid over each other before they are checked.
+"""Settings as nested dictionaries, merged before they are checked.
 
-In: tables as TOML gives them. Out: one table. Nothing here raises: `run_config` checks the result.
+In: tables as TOML gives them. Out: one table. No function here raises: `run_config` checks the
+result.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ Settings = dict[str, Any]
 
 
 def nested(dotted: str, value: Any) -> Settings:
-    """nested("optimizer.lr", 1) -> {"optimizer": {"lr": 1}}."""
+    """A setting as nested dictionaries: nested("optimizer.lr", 1) == {"optimizer": {"lr": 1}}.
+
+    Args:
+        dotted: The name of the setting, with dots.
+        value: Its value.
+    """
     for key in reversed(dotted.split(".")):
         value = {key: value}
     return value
 
 
 def merged(below: Settings, above: Settings) -> Settings:
-    """`above` laid over `below`, table by table; neither is changed."""
+    """Merge two tables recursively; neither is changed.
+
+    Args:
+        below: The settings so far.
+        above: Settings that replace those of `below`.
+    """
     result = dict(below)
     for key, value in above.items():
         both_tables = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -39,11 +50,11 @@ def merged(below: Settings, above: Settings) -> Settings:
 
 
 def laid_over(below: Settings, above: Settings) -> Settings:
-    """As `merged`, but a new name of a net, optimizer, schedule or loss drops what it cannot read.
+    """Like `merged`, but a new net, optimizer, schedule or loss drops settings that it lacks.
 
     Args:
         below: The settings so far.
-        above: Settings that win. Nothing of them is dropped.
+        above: Settings that replace those of `below`. All of them are kept.
     """
     below, above = current(below), current(above)
     for section in ("model", *VARIANTS):
@@ -63,7 +74,11 @@ def laid_over(below: Settings, above: Settings) -> Settings:
 
 
 def current(settings: Settings) -> Settings:
-    """Settings under today's names: data.loader is data.executor."""
+    """Rename settings with old names: data.loader becomes data.executor.
+
+    Args:
+        settings: Settings of any version.
+    """
     data = settings.get("data")
     if not isinstance(data, dict) or "loader" not in data or "executor" in data:
         return settings
@@ -71,9 +86,12 @@ def current(settings: Settings) -> Settings:
 
 
 def without_other_variants(settings: Settings) -> Settings:
-    """Settings of an old run folder, without those of optimizers, schedules and losses not chosen.
+    """Remove the settings of optimizers, schedules and losses that were not chosen.
 
-    Version 0.1 wrote every setting of a section, whatever its name reads.
+    Version 0.1 wrote all settings of a section into run folders, also those of other names.
+
+    Args:
+        settings: Settings of a run folder.
     """
     result = dict(settings)
     for section, kinds in VARIANTS.items():
@@ -89,7 +107,11 @@ def without_other_variants(settings: Settings) -> Settings:
 
 
 def with_names(settings: Settings) -> Settings:
-    """Every table of variants gets its default name where it has none."""
+    """Add the default name to [optimizer], [schedule] and [loss] where the name is missing.
+
+    Args:
+        settings: Settings as TOML gives them.
+    """
     result = dict(settings)
     for section in VARIANTS:
         table = settings.get(section)

@@ -1,6 +1,6 @@
-"""[optimizer]: a class for each optimizer, with just the settings that it reads.
+"""[optimizer]: one class for each optimizer, with the settings that it reads.
 
-In: values from TOML. Out: checked settings; nothing here imports torch.
+In: values from TOML. Out: checked settings. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ __all__ = ["Adam", "AdamW", "Asgd", "Muon", "OptimizerConfig", "RmsProp", "Sgd"]
 
 
 class _Optimizer(Section):
-    """What every optimizer reads.
+    """The settings of every optimizer.
 
-    Args:
+    Attributes:
         name: The optimizer.
         lr: Learning rate.
         head_lr: Learning rate of the head; default: lr.
-        body_lr: Learning rate of all but the head; default: lr.
+        body_lr: Learning rate of all layers but the head; default: lr.
         norm_bias_lr: Learning rate of BatchNorm's biases; default: lr.
-        weight_decay: Factor of the weights that is added to their gradients, or, for adamw and
-            muon, taken from them.
-        decay_all: false: no weight decay for biases and norms.
+        weight_decay: Weight decay: added to the gradients (L2), or decoupled with adamw and muon.
+        decay_all: false: no weight decay of biases and normalization layers.
     """
 
     name: str
@@ -40,9 +39,9 @@ class _Optimizer(Section):
 class Sgd(_Optimizer):
     """torch.optim.SGD.
 
-    Args:
-        momentum: Share of the last step that is kept.
-        nesterov: Nesterov's momentum.
+    Attributes:
+        momentum: Momentum, 0..1.
+        nesterov: Whether it is Nesterov's momentum.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -51,7 +50,7 @@ class Sgd(_Optimizer):
 
 
 class Asgd(_Optimizer):
-    """torch.optim.ASGD, with its own power of 0.75."""
+    """torch.optim.ASGD, with torch's default alpha of 0.75."""
 
     name: Literal["asgd"] = "asgd"
 
@@ -59,8 +58,8 @@ class Asgd(_Optimizer):
 class _WithMoments(_Optimizer):
     """An optimizer with averages of gradients and of their squares.
 
-    Args:
-        betas: Decay of the two averages.
+    Attributes:
+        betas: Decays of the two averages.
         eps: Added to the denominator.
     """
 
@@ -83,10 +82,10 @@ class AdamW(_WithMoments):
 class RmsProp(_Optimizer):
     """torch.optim.RMSprop.
 
-    Args:
-        alpha: Decay of the average of squares.
+    Attributes:
+        alpha: Decay of the average of squared gradients.
         eps: Added to the denominator.
-        momentum: Share of the last step that is kept.
+        momentum: Momentum, 0..1.
     """
 
     name: Literal["rmsprop"] = "rmsprop"
@@ -96,17 +95,17 @@ class RmsProp(_Optimizer):
 
 
 class Muon(_WithMoments):
-    """Muon for the weights of hidden layers; `rest` trains head, biases and what else is left.
+    """Muon for the weights of hidden layers; `rest` trains all other parameters.
 
-    betas and eps are of rest = "adamw".
+    betas and eps belong to rest = "adamw".
 
-    Args:
-        momentum: Share of the last step that is kept.
-        nesterov: Nesterov's momentum.
-        unit_filters: Weights stay at norm 1 a filter; lr is the share by which a step turns them.
-        newton_schulz_steps: Iterations that make a step orthogonal.
-        rest: The optimizer of what is left.
-        rest_lr: Learning rate of the rest; default: lr.
+    Attributes:
+        momentum: Momentum, 0..1.
+        nesterov: Whether it is Nesterov's momentum.
+        unit_filters: Keep the norm of filters at 1; lr is then the relative change in a step.
+        newton_schulz_steps: Newton-Schulz iterations, which make a step orthogonal.
+        rest: The optimizer of the head, the biases and the normalization layers.
+        rest_lr: Learning rate of `rest`; default: lr.
         rest_momentum: Momentum of rest = "sgd".
     """
 
@@ -120,7 +119,7 @@ class Muon(_WithMoments):
     rest_momentum: float = Field(default=0.0, ge=0, lt=1)
 
     def rest_config(self) -> Sgd | AdamW:
-        """The optimizer of the rest as a section of its own."""
+        """The settings of the optimizer that `rest` names."""
         shared = {name: getattr(self, name) for name in _Optimizer.model_fields if name != "name"}
         if self.rest_lr is not None:
             shared |= {"lr": self.rest_lr, "body_lr": None}

@@ -1,7 +1,7 @@
-"""Recipes: TOML files with the settings of a run, or of a sweep's runs.
+"""Recipes: TOML files with the settings of a run, or of the runs of a sweep.
 
-In: a recipe's name or path (NAME:RUN is one run of a sweep), or a run folder's config.toml. Out: a
-`Recipe`, its settings not checked yet.
+In: the name or path of a recipe (NAME:RUN is one run of a sweep), or the config.toml of a run
+folder. Out: a `Recipe`; its settings are not checked yet.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from slipform.train.config.layers import (
 from slipform.train.config.run_config import RunConfig, check
 
 __all__ = [
+    "RECIPES",
     "Recipe",
     "SweepRun",
     "load_recipe",
@@ -35,18 +36,18 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-RUN_FILE = "config.toml"  # in a run folder
+_RUN_FILE = "config.toml"  # in a run folder
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One [[runs]] entry.
+    """One run of a sweep: an entry of [[runs]].
 
-    Args:
-        name: The name of its folder.
-        overrides: The settings that it changes of the base.
-        reported: What was reported for it elsewhere, for the sweep's table.
-        reported_curve: The same for every epoch: name -> one number an epoch.
+    Attributes:
+        name: The name of the run and of its folder.
+        overrides: The settings that differ from the recipe's.
+        reported: Results that a report gives for the run, for the table of the sweep.
+        reported_curve: The reported results of every epoch: name -> one number for each epoch.
     """
 
     name: str
@@ -57,16 +58,17 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A TOML recipe.
+    """The content of a recipe file.
 
-    Args:
+    Attributes:
         name: Its name, or its path.
-        base: Its settings, unchecked until `resolve`.
-        runs: Empty where it is no sweep.
-        study: What a report calls it.
-        prep: The dataset that it is for, and options of prep that matter: {"dataset": "mnist"}.
-        report: Of a study: "selection", the epoch that its figures are of; "conclusions", what the
-            report concludes; "readings", what it leaves open and what is taken here.
+        base: Its settings; `resolve` checks them.
+        runs: The runs of a sweep; empty for a recipe of one run.
+        study: The name of the experiment in the report that it reproduces.
+        prep: The dataset of the recipe, and the options of prep that it needs:
+            {"dataset": "mnist"}.
+        report: About the report: "selection", the epoch of its numbers; "conclusions", its
+            conclusions; "readings", what it does not say and what the recipe assumes.
 
     Example:
         >>> import slipform as sf
@@ -84,7 +86,7 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """All recipes that come with the program: ["caltech101/alexnet-scratch", ...]."""
+    """The names of all recipes of Slipform, sorted: ["caltech101/alexnet-asgd", ...]."""
     return sorted(
         path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml")
     )
@@ -93,14 +95,14 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a recipe.
 
-    A run folder's config.toml is a recipe too: it starts the same run again. Version 0.1 wrote
-    settings into it that the optimizer, schedule or loss does not read; these are left out.
+    The config.toml of a run folder is also a recipe: it starts the same run again. Version 0.1
+    wrote settings into it that the optimizer, schedule or loss does not read; these are ignored.
 
     Args:
         name_or_path: A name of `recipe_names`, or the path of a file that ends in ".toml".
 
     Raises:
-        ConfigError: There is none, or it is no valid TOML.
+        ConfigError: There is no such recipe, or it is no valid TOML.
 
     Example:
         >>> import slipform as sf
@@ -115,18 +117,20 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         if not text.endswith(".toml"):
             raise unknown("recipe", text, recipe_names())
     base = _read(path)
-    if path.name == RUN_FILE:
+    if path.name == _RUN_FILE:
         base = without_other_variants(current(base))
     runs = base.pop("runs", [])
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise ConfigError(f'{path}: "runs" is a list of tables: write [[runs]] before each')
+        raise ConfigError(
+            f'{path}: "runs" must be a list of tables: write [[runs]] above each of them'
+        )
     parsed = tuple(_sweep_run(path, number, run) for number, run in enumerate(runs, start=1))
     names = [run.name for run in parsed]
-    for name in names:  # they become folders
+    for name in names:  # names of folders
         if not re.fullmatch(r"[\w.+-]*[\w+-][\w.+-]*", name) or names.count(name) > 1:
             raise ConfigError(
-                f'{path}: a run is named "{name}": names are of letters, digits, "-", "." and'
-                ' unique, and not only of "."'
+                f'{path}: the name of a run is "{name}". A name must be unique. It may contain'
+                ' letters, digits, "_", "+", "-" and ".", and not only dots.'
             )
     study = str(base.pop("study", ""))
     prep, report = (_table(path, name, base.pop(name, {})) for name in ("prep", "report"))
@@ -134,13 +138,14 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
-    """Read a recipe, and pick runs of it.
+    """Read a recipe, and select runs of it.
 
     Args:
-        text: As for `load_recipe`, or NAME:RUN,RUN with names or numbers of runs, counted from 1.
+        text: A recipe as for `load_recipe`, or NAME:RUN,RUN with names of runs, or with their
+            numbers, counted from 1.
 
     Returns:
-        The recipe, and the runs named; without a colon none.
+        The recipe, and the selected runs; none where `text` names no runs.
 
     Raises:
         ConfigError: There is no such recipe or run.
@@ -161,7 +166,10 @@ def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
 
 
 def run_recipe(config_file: Path) -> Recipe:
-    """A run folder's config.toml as a recipe, to resume the run with other settings.
+    """Read the config.toml of a run folder as a recipe, to resume the run with other settings.
+
+    Args:
+        config_file: The path of config.toml.
 
     Raises:
         ConfigError: There is no such file, or it is empty or no valid TOML.
@@ -173,40 +181,43 @@ def run_recipe(config_file: Path) -> Recipe:
 
 
 def read_config(config_file: Path) -> RunConfig:
-    """The configuration in a run folder's config.toml.
+    """Read the configuration in the config.toml of a run folder.
+
+    Args:
+        config_file: The path of config.toml.
 
     Raises:
-        ConfigError: There is no such file, it is no valid TOML, or a setting does not fit.
+        ConfigError: There is no such file, it is no valid TOML, or a setting is wrong.
     """
     return check(run_recipe(config_file).base)
 
 
 def parse_config(text: str, source: str) -> RunConfig:
-    """The configuration in a text that `to_toml` wrote, in this version or an earlier one.
+    """Read the configuration in a text of `to_toml`, of this version or an earlier one.
 
     Args:
         text: The TOML.
-        source: What the error calls it.
+        source: The name of the text in errors.
 
     Raises:
-        ConfigError: It is no valid TOML, or a setting does not fit.
+        ConfigError: It is no valid TOML, or a setting is wrong.
     """
-    return check(without_other_variants(current(parse_toml(text, source))))
+    return check(without_other_variants(current(_parse_toml(text, source))))
 
 
-def parse_toml(text: str, source: str) -> Settings:
-    """TOML as nested dictionaries.
+def _parse_toml(text: str, source: str) -> Settings:
+    """Parse TOML into nested dictionaries.
 
     Args:
         text: The TOML.
-        source: What the error calls it.
+        source: The name of the text in errors.
 
     Raises:
-        ConfigError: It is no valid TOML, or nested too deeply.
+        ConfigError: It is no valid TOML, or it is nested too deeply.
     """
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
+    except ValueError as error:  # TOMLDecodeError, or a number with thousands of digits
         raise ConfigError(f"{source} is no valid TOML: {error}") from error
     except RecursionError:
         raise ConfigError(f"{source} is no valid TOML: it is nested too deeply") from None
@@ -220,11 +231,11 @@ def _read(path: Path) -> Settings:
         raise ConfigError(f"{path} is no valid TOML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    return parse_toml(text, str(path))
+    return _parse_toml(text, str(path))
 
 
 def _sweep_run(path: Path, number: int, run: Settings) -> SweepRun:
-    """Keys of a run may be dotted strings ("optimizer.lr" = 0.1), dotted keys or tables."""
+    """Parse an entry of [[runs]]. Keys may be strings with dots ("optimizer.lr"), or tables."""
     reported = _table(path, "reported", run.pop("reported", {}))
     curve = _table(path, "reported_curve", run.pop("reported_curve", {}))
     name = str(run.pop("name", number))
@@ -236,5 +247,5 @@ def _sweep_run(path: Path, number: int, run: Settings) -> SweepRun:
 
 def _table(path: Path, name: str, value: Any) -> Settings:
     if not isinstance(value, dict):
-        raise ConfigError(f'{path}: "{name}" is a table')
+        raise ConfigError(f'{path}: "{name}" must be a table')
     return value

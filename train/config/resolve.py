@@ -1,8 +1,9 @@
-"""From a recipe and `--set a.b=c` to a checked `RunConfig`.
+"""Make a checked `RunConfig` from a recipe and `--set a.b=c`.
 
-In: a recipe, a run of it, settings, the dataset's manifest. Out: a RunConfig. Later wins: defaults
-of the classes, defaults for the dataset (only without a recipe), recipe, the run of a sweep,
-settings. Does not import torch: `--help` is quick.
+In: a recipe, a run of it, settings, the dataset's manifest. Out: a RunConfig. Each of these
+replaces settings of the ones before it: defaults of the classes, defaults for the dataset (only
+without a recipe), the recipe, the run of a sweep, `--set`. This module does not import torch, so
+that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ def resolve(
     manifest: Manifest | None = None,
     run: SweepRun | None = None,
 ) -> RunConfig:
-    """The checked configuration of a run.
+    """Make the checked configuration of a run.
 
     Args:
-        recipe: Without one, the defaults fit the manifest's dataset.
-        sets: Texts "SECTION.KEY=VALUE", the value in TOML or a bare word.
-        manifest: Of the dataset; without it and without a recipe, the classes' defaults.
-        run: One run of the recipe, where that is a sweep.
+        recipe: The recipe. Default: settings for the manifest's dataset; see `dataset_defaults`.
+        sets: Texts "SECTION.KEY=VALUE" that change settings. The value is TOML or a bare word.
+        manifest: The manifest of the dataset, read where there is no recipe. Default: the defaults
+            of the configuration's classes.
+        run: A run of the recipe, if the recipe is a sweep.
 
     Raises:
-        ConfigError: A setting is unknown or does not fit.
+        ConfigError: A setting is unknown, or its value is not allowed.
 
     Example:
         >>> import slipform as sf
@@ -55,12 +57,16 @@ def resolve(
 
 
 def dataset_defaults(manifest: Manifest) -> Settings:
-    """Settings that train reasonably on any dataset: the size of its images decides.
+    """Settings for a dataset without a recipe; the size of its images decides.
 
-    Up to 48 px (MNIST, CIFAR): that size, a random crop with padding 4. Up to 128 px: 64. Above:
-    224, as torchvision's nets expect. The top learning rate is a quarter below that of the usual
-    SGD recipes, so that small batches do not diverge. A batch is an eighth of the training images,
-    8 to 128, so that an epoch of a small dataset has some steps.
+    Images up to 48 px (MNIST, CIFAR) keep their size and get a random crop with padding 4. Images
+    up to 128 px get the size 64. Larger ones get 224, the usual size of torchvision's nets. The
+    learning rate is lower than in usual recipes for SGD, so that small batches do not diverge. A
+    batch is an eighth of the training images, 8 to 128, so that an epoch of a small dataset has
+    several steps.
+
+    Args:
+        manifest: The manifest of the dataset.
     """
     split = manifest.split("train")
     largest = max(split.max_height, split.max_width)
@@ -97,11 +103,11 @@ def dataset_defaults(manifest: Manifest) -> Settings:
 
 
 def defaults_note(config: RunConfig, manifest: Manifest) -> str:
-    """What a run without a recipe should say about its settings, in a line or two.
+    """A text of one or two lines about the settings of a run without a recipe.
 
     Args:
-        config: What `resolve` made of the defaults and the settings given.
-        manifest: Of the dataset.
+        config: The configuration, from `resolve` without a recipe.
+        manifest: The manifest of the dataset.
     """
     num_samples = manifest.split("train").num_samples
     model = config.model
@@ -120,7 +126,7 @@ def defaults_note(config: RunConfig, manifest: Manifest) -> str:
         from slipform.models.imagenet import cached_imagenet  # imports torch
 
         name = load_recipe("finetune").base["model"]["name"]
-        place = "are on this machine" if cached_imagenet(name) else "are fetched once"
+        place = "are on this machine" if cached_imagenet(name) else "are downloaded once"
         lines.append(
             "photographs train faster and better from pretrained weights: --recipe finetune"
             f" (the weights of {name} {place})"

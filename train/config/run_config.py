@@ -1,7 +1,7 @@
 """`RunConfig`: all settings of a run, checked.
 
-In: settings as nested dictionaries. Out: a frozen object; two equal ones, on equal data, give the
-same training. A mistake raises ConfigError with the key's path and the nearest right one.
+In: settings as nested dictionaries. Out: a frozen object. Equal configurations and equal data give
+the same training. ConfigError names a wrong setting and the most similar right one.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ __all__ = ["RunConfig", "check"]
 
 
 class RunConfig(Section):
-    """A whole run: one attribute for each table of a recipe.
+    """All settings of a run: one attribute for each table of a recipe.
 
     Attributes:
-        description: In words.
-        data: How the dataset is read.
-        augment: An Augmentation.
-        model: A ModelConfig.
-        optimizer, schedule, loss: One class for each choice, with its settings.
-        train: The loop: epochs, batch_size, precision, seed and so on.
+        description: A description of the run.
+        data: The dataset folder, and how it is read.
+        augment: The augmentation of the training images, and the size of all images.
+        model: The net, its weights and its frozen layers.
+        optimizer: The optimizer: one class for each name.
+        schedule: The schedule of the learning rate: one class for each name.
+        loss: The loss: one class for each name.
+        train: The training loop: epochs, batch_size, precision, seed and so on.
 
     Raises:
         pydantic.ValidationError: A section has the wrong class. `check` and `replace` raise
@@ -63,15 +65,15 @@ class RunConfig(Section):
     train: TrainConfig = TrainConfig()
 
     def replace(self, name: str, value: Any) -> RunConfig:
-        """The same configuration with one setting changed, checked.
+        """A copy of the configuration with one setting changed, checked.
 
         Args:
             name: A setting ("train.seed") or a section ("augment").
-            value: As TOML would give it, or an object of the section's class. A new name of an
-                optimizer, schedule or loss keeps the settings that it reads too.
+            value: A value as in TOML, or an object of the section's class. A new optimizer.name,
+                schedule.name or loss.name keeps the settings that both names have.
 
         Raises:
-            ConfigError: There is no such setting, or the value does not fit.
+            ConfigError: There is no such setting, or the value is not allowed.
 
         Example:
             >>> RunConfig().replace("train.seed", 3).train.seed
@@ -85,16 +87,16 @@ class RunConfig(Section):
 
 
 def check(settings: Settings) -> RunConfig:
-    """Settings, nested as TOML gives them, as a RunConfig.
+    """Check settings, and make a RunConfig of them.
 
     Args:
-        settings: What is left out gets its default.
+        settings: Nested dictionaries, as TOML gives them. A missing setting gets its default.
 
     Raises:
-        ConfigError: A setting is unknown or does not fit; the text names the first one.
+        ConfigError: A setting is unknown, or its value is not allowed. The text names the first.
     """
     try:
-        # JSON, since pydantic's strict mode takes a list for a tuple there and only there.
+        # JSON: it is the only input for which pydantic's strict mode accepts a list as a tuple.
         text = json.dumps(with_names(current(settings)), default=str)
         return RunConfig.model_validate_json(text, strict=True)
     except ValidationError as error:

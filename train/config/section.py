@@ -1,4 +1,4 @@
-"""`Section`: what all tables of a recipe have in common.
+"""`Section`: the base class of all tables of a recipe.
 
 In: values from TOML. Out: a frozen object, or pydantic's error.
 """

@@ -1,8 +1,8 @@
 """The sections of a run's configuration: one frozen, strict class for each table of a recipe.
 
-In: values from TOML. Out: checked settings with the field's usual defaults; nothing here imports
-torch. [optimizer], [schedule] and [loss] have a class for each name, with just the settings that it
-reads. A number of 0 turns the optional parts off (clip_norm, ema, early_stop_after, ...), since
+In: values from TOML. Out: checked settings; usual values are the defaults. This module does not
+import torch. [optimizer], [schedule] and [loss] have one class for each name, with the settings
+that it reads. The number 0 turns optional parts off (clip_norm, ema, early_stop_after, ...), since
 TOML has no null.
 """
 
@@ -39,18 +39,19 @@ Compile = Literal["auto", "on", "off", "graphs"]
 
 
 class DataConfig(Section):
-    """[data]: where the betons are and how they are read.
+    """[data]: the dataset folder, and how it is read.
 
-    Args:
-        folder: The dataset folder; the command fills it in.
-        executor: What renders the batches.
-        threads: Threads of the executor; 0: what `bench tune` found here, else all cores of this
-            process.
-        prefetch: Batches made ahead; 0: what `bench tune` found here, else 2.
-        on_bad: An image that cannot be decoded ends the run, or is left out.
-        decode_scale: Decode large photos at 1/2, 1/4 or 1/8 of their size where the crop allows it:
-            "auto" or "off". See `Loader`.
-        block: Samples that stay near each other in the order, for data larger than memory; 0: none.
+    Attributes:
+        folder: The dataset folder; the command sets it.
+        executor: The code that renders the batches.
+        threads: Threads of the executor; 0: the number that `bench tune` found for this machine,
+            or all cores of this process.
+        prefetch: Batches rendered ahead; 0: the number that `bench tune` found, or 2.
+        on_bad: An image that cannot be decoded ends the run ("error"), or is left out ("skip").
+        decode_scale: "auto": decode large photos at 1/2, 1/4 or 1/8 of their size if the crop
+            allows it. "off": always decode them in full. See `Loader`.
+        block: Samples of a block, which are read together, for data larger than memory; 0: no
+            blocks.
     """
 
     folder: str = ""
@@ -63,12 +64,12 @@ class DataConfig(Section):
 
 
 class _Schedule(Section):
-    """What every schedule reads. Epochs may be fractions.
+    """The settings of every schedule. Epochs may be fractions.
 
-    Args:
-        name: How the learning rate changes over the run.
-        warmup_epochs: Epochs in which the learning rate rises in a line.
-        warmup_factor: Where the warm-up starts, as a share of the learning rate.
+    Attributes:
+        name: The schedule of the learning rate.
+        warmup_epochs: Epochs of the warm-up, in which the learning rate rises linearly.
+        warmup_factor: The learning rate at the start of the warm-up, as a share of lr.
     """
 
     name: str
@@ -77,16 +78,16 @@ class _Schedule(Section):
 
 
 class Constant(_Schedule):
-    """The learning rate stays."""
+    """The learning rate does not change."""
 
     name: Literal["constant"] = "constant"
 
 
 class Step(_Schedule):
-    """Times gamma every step_size epochs.
+    """The learning rate is multiplied by gamma every step_size epochs.
 
-    Args:
-        step_size: Epochs from one change to the next.
+    Attributes:
+        step_size: Epochs between two changes.
         gamma: Factor of the learning rate at each change.
     """
 
@@ -96,10 +97,10 @@ class Step(_Schedule):
 
 
 class MultiStep(_Schedule):
-    """Times gamma at each of the milestones.
+    """The learning rate is multiplied by gamma at each milestone.
 
-    Args:
-        milestones: Epochs at whose end the learning rate changes.
+    Attributes:
+        milestones: Numbers of epochs after which the learning rate changes.
         gamma: Factor of the learning rate at each change.
     """
 
@@ -109,17 +110,17 @@ class MultiStep(_Schedule):
 
 
 class _Falling(_Schedule):
-    """A schedule that ends at a share of the learning rate.
+    """A schedule that decreases to a share of the learning rate.
 
-    Args:
-        final_factor: Share of the learning rate at the end.
+    Attributes:
+        final_factor: The learning rate at the end, as a share of lr.
     """
 
     final_factor: float = Field(default=0.0, ge=0)
 
 
 class Cosine(_Falling):
-    """Half a cosine down to final_factor."""
+    """Half a cosine down to final_factor (Loshchilov and Hutter, 2017, without restarts)."""
 
     name: Literal["cosine"] = "cosine"
 
@@ -133,10 +134,12 @@ class Linear(_Falling):
 class OneCycle(_Schedule):
     """From lr / start_divisor up to lr, then down to lr / start_divisor / end_divisor.
 
-    Args:
+    The curve is that of Smith and Topin, 2018, with cosines, as in torch's OneCycleLR.
+
+    Attributes:
         rise: Share of the run in which the learning rate rises.
-        start_divisor: lr by this is where it starts.
-        end_divisor: The start by this is where it ends.
+        start_divisor: The first learning rate is lr divided by this number.
+        end_divisor: The last learning rate is the first one divided by this number.
     """
 
     name: Literal["one_cycle"] = "one_cycle"
@@ -148,7 +151,7 @@ class OneCycle(_Schedule):
 class CrossEntropy(Section):
     """Cross entropy.
 
-    Args:
+    Attributes:
         name: The loss.
         label_smoothing: Share of each label that all classes get (Szegedy et al., 2016).
     """
@@ -160,10 +163,10 @@ class CrossEntropy(Section):
 class MultiMargin(Section):
     """torch.nn.MultiMarginLoss.
 
-    Args:
+    Attributes:
         name: The loss.
-        margin: By how much the right class' logit has to exceed each other one.
-        power: Power of what is missing (torch's p).
+        margin: The margin by which the logit of the true class must exceed every other logit.
+        power: The power of what is missing to the margin (torch's p).
     """
 
     name: Literal["multi_margin"] = "multi_margin"
@@ -172,37 +175,39 @@ class MultiMargin(Section):
 
 
 class TrainConfig(Section):
-    """[train]: the loop.
+    """[train]: the training loop.
 
-    Args:
+    Attributes:
         epochs: Passes over the training images.
-        batch_size: Images of one process and one forward pass; "auto": as many as fit.
-        accumulate: Batches per step of the optimizer.
-        clip_norm: Largest norm of a step's gradients; 0: any.
-        ema: Decay of averaged weights, which are evaluated and kept; 0: none.
-        precision: Number format of the forward and backward pass. "auto": the fastest in a few
-            steps of this net, see auto_seconds.
-        compile: torch.compile; "graphs": into CUDA graphs, for nets so small that launching their
-            kernels takes the time. "auto": on a GPU, or what `bench tune` found.
-        channels_last: Memory format of images and convolutions. "auto": the faster one in a few
-            steps.
-        auto_seconds: Most seconds to spend on these steps, which also take no more than 2 % of the
-            run's time; 0: none, "auto" is then float32 on a CPU, bfloat16 on a GPU that has it.
-        tf32: Matrix products of float32 on GPUs that have TF32.
-        deterministic: The same bits in each run, on the same machine; slower.
-        sync_batch_norm: BatchNorm over the batches of all processes, so that N train as one.
+        batch_size: Images in a forward pass of one process; "auto": as many as fit into memory.
+        accumulate: Batches in a step of the optimizer.
+        clip_norm: Maximum norm of the gradients of a step; 0: no limit.
+        ema: Decay of averaged weights, which are evaluated and saved; 0: no averaging.
+        precision: Number format of the forward and backward pass. "auto": the fastest one in a few
+            steps of this net; see auto_seconds.
+        compile: Use of torch.compile; "graphs": with CUDA graphs, for nets so small that launching
+            kernels dominates the time. "auto": on a GPU, or the choice of `bench tune`.
+        channels_last: Whether images and convolutions have the memory format channels_last. "auto":
+            the faster format in a few steps.
+        auto_seconds: Maximum number of seconds for these steps; they also take at most 2 % of the
+            time of the run. 0: no steps, "auto" is then float32 on a CPU, bfloat16 on a GPU with
+            bfloat16.
+        tf32: Whether matrix products of float32 use TF32 on GPUs.
+        deterministic: The same results, bit for bit, in every run on the same machine; slower.
+        sync_batch_norm: BatchNorm over the batches of all processes: N processes train like one.
         seed: Seed of weights, order and augmentation.
-        select: The epoch that is kept and tested: the best one by "accuracy" or "loss" on val or
-            by "train_loss", or the "last" one. Without val the first two mean the last one.
-        early_stop_after: Epochs without a better one, see select, that end the run; 0: none do.
-        restart_from_best_after: Epochs without a better one after which training goes on from the
+        select: The epoch that is saved and tested: the best one by "accuracy" or "loss" on val or
+            by "train_loss", or the "last" one. Without val, "accuracy" and "loss" mean "last".
+        early_stop_after: Epochs without a better one (see select) after which the run ends; 0:
+            never.
+        restart_from_best_after: Epochs without a better one after which training restarts from the
             best weights; 0: never.
-        unfreeze_at_epoch: From this epoch on all layers learn; 0: never.
+        unfreeze_at_epoch: The epoch from which all layers learn; 0: never.
         flip_test: Evaluation averages the logits of each image and its mirror image.
-        keep_checkpoints: How many of the newest checkpoints stay.
-        checkpoint_every_steps: Steps from one checkpoint to the next, beside the one after each
+        keep_checkpoints: Number of checkpoints to keep, the newest ones.
+        checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
-        log_every_steps: Steps from one reading of the device's losses to the next.
+        log_every_steps: Steps between two readings of losses from the device.
     """
 
     epochs: int = Field(default=20, ge=1)
@@ -232,8 +237,8 @@ class TrainConfig(Section):
         for name in ("early_stop_after", "restart_from_best_after"):
             if self.select == "last" and getattr(self, name):
                 raise ConfigError(
-                    f'train.{name} waits for a better epoch, and with train.select = "last" there'
-                    " is none: leave one of them out"
+                    f'train.{name} needs a best epoch, and train.select = "last" has none: remove'
+                    " one of them"
                 )
         return self
 

@@ -14,9 +14,12 @@ __all__ = ["to_toml"]
 
 
 def to_toml(config: RunConfig) -> str:
-    """TOML that `read_config` turns into an equal RunConfig.
+    """Write a configuration as TOML. `read_config` turns the text into an equal RunConfig.
 
     Settings of None are left out: TOML has no null.
+
+    Args:
+        config: The configuration of a run.
     """
     data = config.model_dump()
     lines = [
@@ -44,6 +47,5 @@ def _value(value: Any) -> str:
         case dict():
             pairs = (f"{_value(str(key))} = {_value(v)}" for key, v in value.items())
             return f"{{ {', '.join(pairs)} }}" if value else "{}"
-    raise TypeError(
-        f"{value!r} ({type(value).__name__}) has no TOML form"
-    )  # pragma: no cover - no such field
+    # No field has another type.
+    raise TypeError(f"{value!r} ({type(value).__name__}) has no TOML form")  # pragma: no cover

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 __all__ = ["ConvMuon"]
 
 
@@ -59,7 +58,7 @@ class ConvMuon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step; see `torch.optim.Optimizer.step`."""
+        """See `torch.optim.Optimizer`."""
         for matrix, weight in self._weights.items():
             _share_gradient(weight, matrix)
             if self._unit_filters and matrix.grad is not None:

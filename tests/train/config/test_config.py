@@ -203,7 +203,7 @@ def test_a_run_without_a_recipe_says_what_was_chosen_for_it(
     photographs = _manifest("flowers", 500, 808)
     said = defaults_note(resolve(manifest=photographs), photographs)
     assert "resnet18 from scratch, train.epochs = 20, 224 px, batch 101 (not 128: there" in said
-    assert "--recipe finetune (the weights of resnet18 are fetched once)" in said
+    assert "--recipe finetune (the weights of resnet18 are downloaded once)" in said
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").touch()
     assert "are on this machine" in defaults_note(resolve(manifest=photographs), photographs)

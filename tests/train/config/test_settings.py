@@ -146,5 +146,5 @@ def test_recipe_paths_that_are_no_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["..", ".", "a/b", ""])
 def test_names_of_runs_that_are_no_folder_names_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(f'[[runs]]\nname = "{name}"\n')
-    with pytest.raises(ConfigError, match="a run is named"):
+    with pytest.raises(ConfigError, match="the name of a run is"):
         load_recipe(tmp_path / "sweep.toml")
