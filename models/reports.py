@@ -42,7 +42,7 @@ class TestDropout(nn.Dropout):
     __test__ = False  # pytest must not collect it
 
     def forward(self, x: Tensor) -> Tensor:
-        """See `torch.nn.Module`."""
+        """See `nn.Module`."""
         return functional.dropout(x, self.p, training=True)
 
 

@@ -1,7 +1,7 @@
-"""The commands `train`, `validate`, `predict`, `export` and `list`; as a program it is `train`.
+"""The commands `train`, `validate`, `predict`, `export`, `list`; -m slipform.train.cli is `train`.
 
-In: command lines. Out: run folders, tables, files. Heavy imports happen inside the commands, so
-that --help is quick. Several processes:
+In: command lines. Out: run folders, tables, files. The commands import large packages when they
+run, so that --help is fast. Several processes:
 torchrun --nproc-per-node N --no-python slipform train DATA ...
 """
 

@@ -1,7 +1,7 @@
-"""The records in a run folder: metrics.jsonl and summary.json, read and written.
+"""The records in a run folder: metrics.jsonl and summary.json.
 
-In: a run folder, which a killed process or a stranger may have left. Out: lines and values of the
-right types; what is damaged counts as missing. Nothing here imports torch.
+In: a run folder, whose files may be damaged or of another program. Out: lines and values of the
+right types. Damaged ones count as missing. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ SUMMARY = "summary.json"
 
 
 def read_metrics(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl of one kind.
+    """Read the lines of one kind in metrics.jsonl.
 
     Args:
         run: The run folder.
         kind: "step", "epoch" or "diverged".
 
     Returns:
-        The lines' values, in order. Damaged lines, such as one cut off by a crash, are left out.
+        The values of the lines, in order. Damaged lines, such as a partial one, are left out.
     """
     return [values for values in _read_lines(run / METRICS) if values["kind"] == kind]
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
-    """The summary of a finished run.
+    """Read the summary of a finished run.
 
     Args:
         run: The run folder.
 
     Returns:
-        What is in summary.json; None where the run is not finished or the file is damaged.
+        The content of summary.json; None if the run is not finished or the file is damaged.
     """
     try:
         with open_regular(run / SUMMARY) as file:
@@ -60,11 +60,11 @@ def read_summary(run: Path) -> dict[str, Any] | None:
 
 
 def write_summary(run: Path, values: dict[str, Any]) -> None:
-    """Write summary.json whole or not at all.
+    """Write summary.json, completely or not at all.
 
     Args:
         run: The run folder.
-        values: Plain values.
+        values: Plain values by name.
 
     Raises:
         OSError: It cannot be written.
@@ -74,7 +74,7 @@ def write_summary(run: Path, values: dict[str, Any]) -> None:
 
 _NUMBER = (int, float)
 _NUMBER_OR_NONE = (int, float, type(None))
-# What sweeps and people read of it.
+# The entries that sweeps and users read.
 _SUMMARY_TYPES: dict[str, Any] = {
     "test_accuracy": _NUMBER_OR_NONE,
     "val_accuracy": _NUMBER_OR_NONE,
@@ -111,7 +111,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:
-    """The values of a line; None where it is damaged."""
+    """The values of a line; None if it is damaged."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -124,14 +124,14 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
 
 
 def forget_after(run: Path, step: int, epoch: int) -> None:
-    """Drop the lines that a resumed run will write again.
+    """Remove the lines of metrics.jsonl that a resumed run will write again.
 
-    metrics.jsonl is then that of a run that was never interrupted.
+    At its end, the file is like that of a run without interruption.
 
     Args:
         run: The run folder.
-        step: Lines of later steps are dropped.
-        epoch: Lines of later epochs are dropped.
+        step: Lines of later steps are removed.
+        epoch: Lines of later epochs are removed.
     """
     kept = [
         x

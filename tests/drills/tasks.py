@@ -92,8 +92,8 @@ def _without_figures() -> None:
     result: Any = slipform.train.figures.result
     records: Any = slipform.train.figures.records
     result.curves = lambda *_: Path()
-    result.all_of_result = lambda *_: None
-    records.all_of_records = lambda *_: []
+    result.draw_result = lambda *_: None
+    records.draw_records = lambda *_: []
 
 
 def _as_command(work: Callable[[], object]) -> None:

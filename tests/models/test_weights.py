@@ -174,7 +174,7 @@ def test_without_network_the_message_says_which_file_to_put_where(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     with pytest.raises(
-        ConfigError, match=f"put the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"
+        ConfigError, match=f"copy the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"
     ):
         build(ModelConfig("resnet18", weights="imagenet"), num_classes=5, image_size=32)
 

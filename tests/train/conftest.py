@@ -32,8 +32,8 @@ def small() -> Callable[..., RunConfig]:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing costs more than the training of these runs."""
     monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
-    monkeypatch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
-    monkeypatch.setattr("slipform.train.figures.records.all_of_records", lambda *_: [])
+    monkeypatch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
+    monkeypatch.setattr("slipform.train.figures.records.draw_records", lambda *_: [])
 
 
 @pytest.fixture

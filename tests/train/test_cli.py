@@ -245,7 +245,7 @@ def test_a_signal_writes_a_checkpoint_and_exits_with_130(
     process.send_signal(signal_number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert f"Go on with: train --resume {out}" in errors
+    assert f"Continue with: train --resume {out}" in errors
     assert "Traceback" not in errors
     saved = sorted((out / "checkpoints").iterdir())
     steps = (out / "metrics.jsonl").read_text().count('"kind": "step"')

@@ -1,6 +1,6 @@
-"""The command `export`: a run's model as a file for other programs.
+"""The command `export`: the model of a run as a file for other programs.
 
-In: a command line. Out: the file, and a line that says how it was checked.
+In: a command line. Out: the file, and a line about its check.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import click
 
 from slipform.pipelines.errors import Command
 from slipform.train.commands.options import FOLDER
+
+__all__ = ["export"]
 
 
 @click.command(cls=Command)
@@ -24,8 +26,7 @@ from slipform.train.commands.options import FOLDER
     help="The file to write, or a folder. Default: model.* in RUN.",
 )
 def export(run: Path, kind: str, out: Path | None) -> None:
-    """Write the best epoch of RUN as a file for other programs, checked against the model's own
-    output."""
+    """Write the best epoch of RUN as a file for other programs, and compare it with the model."""
     from slipform.train.inference.classifier import Classifier
 
     path, difference = Classifier.load(run, "cpu").export_checked(kind, out)

@@ -1,4 +1,4 @@
-"""The command `list`: the names that the other commands take.
+"""The command `list`: the names of recipes, nets and settings.
 
 In: a command line. Out: a line for each recipe, net or setting.
 """
@@ -9,15 +9,17 @@ import click
 
 from slipform.pipelines.errors import Command, ConfigError, printable
 
-KINDS = ("recipes", "nets", "settings")
-_MAX_WIDTH = 44  # of the first column; a longer name shifts its own line alone
+__all__ = ["list_names"]
+
+_KINDS = ("recipes", "nets", "settings")
+_MAX_WIDTH = 44  # of the first column; a longer name shifts the rest of its line
 
 
 @click.command("list", cls=Command)
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice(_KINDS))
 @click.argument("word", required=False)
 def list_names(kind: str, word: str | None) -> None:
-    """Recipes, nets or settings, one a line, each with what it is. WORD: only lines that have it.
+    """List recipes, nets or settings, each with a description. WORD: only lines with this word.
 
     \b
     slipform list recipes mnist     names for train --recipe

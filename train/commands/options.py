@@ -1,10 +1,12 @@
-"""What the commands of this folder have in common: the type of a folder, the option --device."""
+"""Shared parts of the commands: the type of a folder, the option --device."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+__all__ = ["FOLDER", "device_option"]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 device_option = click.option(

@@ -1,4 +1,4 @@
-"""The command `predict`: what a run says about image files.
+"""The command `predict`: the most probable classes of image files.
 
 In: a command line. Out: a line, or a JSON object, for each image.
 """
@@ -12,6 +12,8 @@ import click
 
 from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
+
+__all__ = ["predict"]
 
 
 @click.command(cls=Command)
@@ -28,12 +30,12 @@ from slipform.train.commands.options import FOLDER, device_option
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Classes shown for each image.",
+    help="Number of classes for each image.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each image.")
 @device_option
 def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
-    """What the best epoch of RUN sees in images of any format; folders are searched for images."""
+    """Classify images with the best epoch of RUN. Folders are searched for images of any format."""
     from slipform.pipelines.errors import SlipformError
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.predict import find_images

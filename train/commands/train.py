@@ -15,6 +15,8 @@ import click
 from slipform.pipelines.errors import Command
 from slipform.train.commands.options import FOLDER, device_option
 
+__all__ = ["train"]
+
 
 @click.command(cls=Command)
 @click.argument("data", type=FOLDER, required=False)
@@ -22,8 +24,9 @@ from slipform.train.commands.options import FOLDER, device_option
     "--recipe",
     metavar="NAME|FILE",
     help=(
-        "A recipe's name, such as shapes/demo, or a TOML file; NAME:RUN is one run of a sweep, with"
-        " --all NAME:RUN,RUN some. Names: slipform list recipes. Default: fits the dataset."
+        "The name of a recipe, such as shapes/demo, or a TOML file. NAME:RUN is one run of a sweep;"
+        " NAME:RUN,RUN selects runs for --all. Names: slipform list recipes. Default: settings for"
+        " the dataset."
     ),
 )
 @click.option(
@@ -32,32 +35,35 @@ from slipform.train.commands.options import FOLDER, device_option
     metavar="A.B=C",
     multiple=True,
     help=(
-        "Change one setting, such as train.epochs=1. May be repeated. Names: slipform list"
-        " settings, slipform list nets."
+        "Change a setting, such as train.epochs=1. Can be repeated. Names: slipform list settings,"
+        " slipform list nets."
     ),
 )
 @click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
-@click.option("--resume", type=FOLDER, metavar="RUN", help="Go on with the run in this folder.")
-@click.option("--overwrite", is_flag=True, help="Replace the run that is in the folder already.")
+@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
 @click.option(
     "--other-data",
     is_flag=True,
-    help="With --resume: go on although DATA is not the dataset of the run.",
+    help="With --resume: continue even if DATA is not the dataset of the run.",
 )
 @click.option(
     "--all",
     "every",
     is_flag=True,
-    help="All runs of a sweep, and a table of them. Again: goes on with what is left.",
+    help="Run all runs of a sweep, and write a table. The same command again does what is left.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1), metavar="N", help="With --all: runs at once. Default: 1."
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --all: number of runs at a time. Default: 1.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
     metavar="K",
-    help="With --all: K seeds of every run. Default: 1.",
+    help="With --all: number of seeds of every run. Default: 1.",
 )
 @device_option
 @click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -75,7 +81,7 @@ def train(
     device: str,
     quiet: bool,
 ) -> None:
-    """Train on the dataset folder DATA, which prep has written.
+    """Train on the dataset folder DATA, which prep wrote.
 
     \b
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
@@ -90,27 +96,26 @@ def train(
     if every:
         if data is None or recipe is None or resume is not None:
             raise click.UsageError(
-                "--all takes DATA and --recipe, and no --resume: the same command goes on with what"
-                " is left."
+                "--all needs DATA and --recipe, and cannot be used with --resume: the same command"
+                " again continues the sweep."
             )
         _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
         return
     if other_data and resume is None:
-        raise click.UsageError("--other-data belongs to --resume.")
+        raise click.UsageError("--other-data needs --resume.")
     if jobs or seeds:
-        raise click.UsageError("--jobs and --seeds belong to --all.")
+        raise click.UsageError("--jobs and --seeds need --all.")
     if resume is not None:
         if recipe or out or overwrite:
             raise click.UsageError(
-                "--resume goes on with what is in the folder: leave --recipe, --out and --overwrite"
-                " out."
+                "--resume continues the run in its folder: remove --recipe, --out and --overwrite."
             )
         data = data or Path(run_config(resume).data.folder)
         config = resolve(run_recipe(resume / "config.toml"), sets)
         out = resume
     elif data is None:
         raise click.UsageError(
-            "Missing argument 'DATA': a folder that prep has written (or give --resume RUN)."
+            "Missing argument 'DATA': a folder that prep wrote (or give --resume RUN)."
         )
     else:
         manifest = read_manifest(data)
@@ -153,8 +158,8 @@ def train(
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
     click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}")
     click.echo(
-        f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s in all since"
-        " this command was started"
+        f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s since the start"
+        " of this command"
     )
     click.echo(f"curves: {out / 'figures' / 'curves.png'}")
     if not quiet:
@@ -186,7 +191,7 @@ def _sweep(
 ) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError(
-            "--all starts processes of its own: start it without torchrun, with --jobs N."
+            "--all starts its own processes: run it without torchrun, with --jobs N."
         )
     from slipform.train.config.recipe import load_runs
     from slipform.train.sweep.sweep import run_sweep
@@ -213,7 +218,7 @@ def _run_name(recipe: str) -> str:
 
 
 def _process_seconds() -> float:
-    """Since this process was started, imports included."""
+    """Seconds since this process was started, including imports."""
     import time
 
     import psutil
@@ -222,5 +227,5 @@ def _process_seconds() -> float:
 
 
 def _is_main() -> bool:
-    """Whether this process prints; torchrun numbers them."""
+    """Whether this process prints: the one to which torchrun gave rank 0, or the only one."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,6 +1,6 @@
-"""The command `validate`: how good a run is on a split.
+"""The command `validate`: the accuracy of a run on a split.
 
-In: a command line. Out: a table or a JSON object, and figures where asked for.
+In: a command line. Out: a table or a JSON object, and figures with --figures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import click
 from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
 
+__all__ = ["validate"]
+
 
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
@@ -23,16 +25,17 @@ from slipform.train.commands.options import FOLDER, device_option
     "--figures",
     type=FOLDER,
     metavar="DIR",
-    help="Draw curves, per-class accuracy, confusion and first layer there.",
+    help="Draw curves, accuracy per class, confusion matrix and first layer into this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @device_option
 def validate(
     run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str
 ) -> None:
-    """How good the best epoch of RUN is on a split of its own dataset, or of DATA.
+    """Measure the accuracy of the best epoch of RUN on a split of DATA.
 
-    DATA may have some of the run's classes, in any order.
+    DATA is a dataset folder. It may have some of the run's classes, in any order. Default: the
+    dataset of the run.
     """
     from slipform.train.inference.classifier import Classifier
 
@@ -42,14 +45,14 @@ def validate(
         click.echo(printable(note), err=True)
     if figures is not None:
         from slipform.train.figures import curves
-        from slipform.train.figures.result import all_of_result
+        from slipform.train.figures.result import draw_result
         from slipform.train.run.folder import locked_if_run
 
         with classifier.open_split(data, split) as loader:
             image = next(iter(loader)).images[:1].clone()
         with locked_if_run(figures):
             curves.draw_run(run, figures)
-            all_of_result(figures, classifier.model, image, result, classifier.classes)
+            draw_result(figures, classifier.model, image, result, classifier.classes)
     values: dict[str, Any] = {
         "split": split,
         "images": result.num_images,
@@ -59,7 +62,7 @@ def validate(
     }
     per_class = dict(zip(classifier.classes, result.per_class, strict=True))
     if as_json:
-        # nan is not equal to itself
+        # JSON has no nan; nan is not equal to itself.
         clean = {name: None if share != share else share for name, share in per_class.items()}
         click.echo(json.dumps({**values, "per_class": clean}))
         return

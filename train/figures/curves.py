@@ -1,4 +1,4 @@
-"""Curves of loss and accuracy: of one run, and of the runs of a sweep laid over each other.
+"""Curves of loss and accuracy: of one run, and of all runs of a sweep in one figure.
 
 In: the metrics of run folders. Out: curves.png.
 """
@@ -11,12 +11,21 @@ from pathlib import Path
 from slipform.train.figures.draw import FOLDER, new_figure, save
 from slipform.train.records import read_metrics
 
-KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+__all__ = ["draw_run", "draw_sweep"]
+
+_KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 
 def draw_run(run: Path, out: Path | None = None) -> Path:
-    """curves.png in `out`, or the run's figures/: loss per step and epoch beside accuracy per
-    epoch."""
+    """Draw curves.png: loss per step and per epoch, accuracy per epoch.
+
+    Args:
+        run: The run folder.
+        out: The folder of the figure. Default: figures/ in the run folder.
+
+    Returns:
+        The path of the figure.
+    """
     steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
     figure, (left, right) = new_figure(2)
     left.plot(
@@ -43,10 +52,16 @@ def draw_run(run: Path, out: Path | None = None) -> Path:
 
 
 def draw_sweep(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
-    """curves.png in `out`: loss and accuracy, of train and val, by epoch. A color for each run, a
-    line for each seed.
+    """Draw curves.png: loss and accuracy of train and val per epoch.
 
-    None where no run has an epoch yet.
+    Each run has a color, each seed a line.
+
+    Args:
+        out: The folder of the figure.
+        runs: Name of a run -> its run folders, one for each seed.
+
+    Returns:
+        The path of the figure; None if no run has finished an epoch yet.
     """
     from matplotlib import colormaps
 
@@ -56,7 +71,7 @@ def draw_sweep(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
     for number, (name, folders) in enumerate(runs.items()):
         for folder in folders:
             epochs = read_metrics(folder, "epoch")
-            for axes, key in zip(panels.flat, KEYS, strict=True):
+            for axes, key in zip(panels.flat, _KEYS, strict=True):
                 points = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
                 if points:
                     (shown[name],) = axes.plot(
@@ -67,7 +82,7 @@ def draw_sweep(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
                     )
     if not shown:
         return None
-    for axes, key in zip(panels.flat, KEYS, strict=True):
+    for axes, key in zip(panels.flat, _KEYS, strict=True):
         axes.set(title=key.replace("_", ", "), xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -1,6 +1,6 @@
 """Figures as PNG files, without a display.
 
-In: sizes in inches. Out: a figure of matplotlib and its axes; the file, written whole.
+In: sizes in inches. Out: a figure of matplotlib and its axes; a complete file.
 """
 
 from __future__ import annotations
@@ -10,14 +10,25 @@ from typing import Any
 
 from slipform.pipelines.files import replacing
 
-FOLDER = "figures"  # of a run folder
+__all__ = ["FOLDER", "new_figure", "save"]
+
+FOLDER = "figures"  # in a run folder
 
 
 def new_figure(
     num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0
 ) -> Any:
-    """Figure and axes without pyplot, which would keep every figure and ask for a display. Sizes in
-    inches, of one axes."""
+    """Make a figure without pyplot, which would keep every figure and may need a display.
+
+    Args:
+        num_columns: Columns of axes.
+        num_rows: Rows of axes.
+        width: The width of one column, in inches.
+        height: The height of one row, in inches.
+
+    Returns:
+        A matplotlib figure, and its axes: one Axes, or an array of them.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,7 +38,16 @@ def new_figure(
 
 
 def save(figure: Any, out: Path, name: str) -> Path:
-    """Writes out/name, a PNG, whole or not at all."""
+    """Write a figure as a PNG file, completely or not at all.
+
+    Args:
+        figure: The matplotlib figure.
+        out: The folder; it is created if it does not exist.
+        name: The name of the file.
+
+    Returns:
+        The path of the file.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / name) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

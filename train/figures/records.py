@@ -1,5 +1,4 @@
-"""Figures from a run's TensorBoard records: the first batch, and how the first layer's numbers
-spread over the epochs.
+"""Figures from a run's TensorBoard events: the first batch, and histograms of the first layer.
 
 In: a run folder. Out: first_batch.png, first_layer.png.
 """
@@ -15,23 +14,32 @@ import numpy.typing as npt
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import FOLDER, new_figure, save
 
-NUM_BINS = 80
-Floats = npt.NDArray[np.float64]
+__all__ = ["draw_records", "spread"]
+
+_NUM_BINS = 80
+_Floats = npt.NDArray[np.float64]
 
 
-def all_of_records(run: Path, out: Path | None = None) -> list[Path]:
-    """Both figures in `out`, or the run's figures/; without records of a kind, not that figure."""
+def draw_records(run: Path, out: Path | None = None) -> list[Path]:
+    """Draw first_batch.png and first_layer.png, if the run has events for them.
+
+    Args:
+        run: The run folder.
+        out: The folder of the figures. Default: figures/ in the run folder.
+
+    Returns:
+        The paths of the figures.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     records = EventAccumulator(str(run), {"histograms": 0, "images": 1})  # 0: all of them
     records.Reload()
     out = out or run / FOLDER
-    return [*first_batch(records, out), *first_layer_spread(records, out)]
+    return [*_first_batch(records, out), *_first_layer_spread(records, out)]
 
 
-def first_batch(records: Any, out: Path) -> list[Path]:
-    """first_batch.png: up to 16 images of the first batch as the net saw them, each stretched to
-    the full range."""
+def _first_batch(records: Any, out: Path) -> list[Path]:
+    """first_batch.png: up to 16 images of the first batch; each is scaled to its own range."""
     if not records.Tags()["images"]:
         return []
     out.mkdir(parents=True, exist_ok=True)
@@ -41,11 +49,10 @@ def first_batch(records: Any, out: Path) -> list[Path]:
     return [path]
 
 
-def first_layer_spread(records: Any, out: Path) -> list[Path]:
-    """first_layer.png: the first layer's weights and biases, and their gradients, one histogram an
-    epoch from left to right.
+def _first_layer_spread(records: Any, out: Path) -> list[Path]:
+    """first_layer.png: histograms of the first layer's weights, biases and their gradients.
 
-    Darker: a larger share of that epoch's values.
+    Each column is the histogram of an epoch. Darker means a larger share of the values.
     """
     names = records.Tags()["histograms"]
     first = next(
@@ -67,15 +74,21 @@ def first_layer_spread(records: Any, out: Path) -> list[Path]:
     return [save(figure, out, "first_layer.png")]
 
 
-def spread(histograms: list[tuple[Any, Any]]) -> tuple[Floats, Floats]:
-    """Histograms (upper limits of the buckets, counts), each with its own buckets, on common bins.
+def spread(histograms: list[tuple[Any, Any]]) -> tuple[_Floats, _Floats]:
+    """Convert histograms with different buckets to 80 common bins.
 
-    Returns the edges [NUM_BINS + 1] and the share of each histogram's values in each bin
-    [histograms, NUM_BINS]. Within a bucket the values are taken to lie evenly.
+    The values within a bucket are assumed to be distributed evenly.
+
+    Args:
+        histograms: Pairs of the upper limits of the buckets and the counts in them.
+
+    Returns:
+        The edges of the bins, float64 [81], and the share of each histogram's values in each bin,
+        float64 [histograms, 80].
     """
     limits = [np.asarray(limit, np.float64) for limit, _ in histograms]
     low, high = min(limit[0] for limit in limits), max(limit[-1] for limit in limits)
-    edges = np.linspace(low, high, NUM_BINS + 1)
+    edges = np.linspace(low, high, _NUM_BINS + 1)
     shares = []
     for limit, (_, counts) in zip(limits, histograms, strict=True):
         below = np.cumsum(np.asarray(counts, np.float64))

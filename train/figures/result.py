@@ -1,4 +1,4 @@
-"""Figures of a result: per-class accuracy, confusion matrix, the first layer's kernels and outputs.
+"""Figures of a result: accuracy per class, confusion matrix, the first layer's kernels and outputs.
 
 In: an evaluation, a model, an image. Out: PNG files.
 """
@@ -15,19 +15,37 @@ from slipform.pipelines.errors import printable
 from slipform.train.figures.draw import new_figure, save
 from slipform.train.step.metrics import Evaluation
 
+__all__ = ["confusion", "draw_result", "first_layer", "per_class"]
 
-def all_of_result(
+
+def draw_result(
     out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]
 ) -> None:
-    """Per-class accuracy, confusion matrix, kernels of the first layer and its output for `image`
-    [1, 3, S, S]."""
+    """Draw all figures of a result: per class, confusion matrix, and the first layer.
+
+    Args:
+        out: The folder of the figures.
+        model: The net.
+        image: A normalized image, float [1, 3, S, S], on the device of the net.
+        result: The result of an evaluation.
+        classes: The names of the classes.
+    """
     per_class(out, result, classes)
     confusion(out, result, classes)
     first_layer(out, model, image)
 
 
 def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
-    """per_class.png: a bar for each class' accuracy."""
+    """Draw per_class.png: a bar for the accuracy on each class.
+
+    Args:
+        out: The folder of the figure.
+        result: The result of an evaluation.
+        classes: The names of the classes.
+
+    Returns:
+        The path of the figure.
+    """
     figure, axes = new_figure(1, width=max(5.0, 0.18 * len(classes)))
     axes.bar(range(len(classes)), result.per_class, color="tab:blue")
     axes.axhline(
@@ -44,7 +62,16 @@ def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
 
 
 def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
-    """confusion.png: of each true class (row), the share predicted as each class (column)."""
+    """Draw confusion.png: for each true class (row), the share of each predicted class (column).
+
+    Args:
+        out: The folder of the figure.
+        result: The result of an evaluation.
+        classes: The names of the classes.
+
+    Returns:
+        The path of the figure.
+    """
     side = max(4.5, 0.13 * len(classes))
     figure, axes = new_figure(1, width=side + 1, height=side)
     shares = result.confusion / result.confusion.sum(1, keepdim=True).clamp(min=1)
@@ -58,15 +85,23 @@ def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
 
 
 def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
-    """kernels.png and first_outputs.png of the first convolution that the image passes; nothing for
-    a net without one."""
+    """Draw kernels.png and first_outputs.png of the first convolution of a net.
+
+    Args:
+        out: The folder of the figures.
+        model: The net.
+        image: A normalized image, float [1, 3, S, S], on the device of the net.
+
+    Returns:
+        The paths of the figures; none if the net has no convolution.
+    """
     seen: list[tuple[Tensor, Tensor]] = []
 
     def note(layer: nn.Module, _: object, outputs: Tensor) -> None:
         seen.append((layer.weight.detach().float().cpu(), outputs[0].float().cpu()))  # type: ignore[operator]
 
-    # By its weight's four dimensions and not by its class: the whitening layer of `fast` is a
-    # convolution too.
+    # A convolution has a weight of four dimensions. Its class need not be nn.Conv2d: the whitening
+    # layer of `fast` is a convolution, too.
     filters = [
         layer
         for layer in model.modules()
@@ -90,7 +125,7 @@ def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
 
 
 def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
-    """[N, 1 or 3, H, W] side by side, each stretched to its own full range."""
+    """Draw images [N, 1 or 3, H, W] in a grid; each is scaled to its own range."""
     from torchvision.utils import make_grid
 
     grid = make_grid(
@@ -109,8 +144,10 @@ def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
 
 
 def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
-    """Every class' name, small where there are many; none above 200, where nothing could be
-    read."""
+    """Write the names of the classes at an axis, in a small font if there are many.
+
+    More than 200 names would be unreadable and are left out.
+    """
     shown = range(len(classes)) if len(classes) <= 200 else []
     axis.set_ticks(
         shown,

@@ -1,7 +1,8 @@
-"""A trained model, ready to be used: `Classifier`.
+"""`Classifier`: a trained model for inference.
 
-In: a run folder. Out: its best epoch's model with its classes and the size and normalization of its
-images; predictions, logits, evaluations, exported files. There is no optimizer and no TrainState.
+In: a run folder. Out: the model of its best epoch, with its classes and the size and normalization
+of its images; predictions, logits, evaluations, exported files. It has no optimizer and no
+TrainState.
 """
 
 from __future__ import annotations
@@ -42,19 +43,25 @@ from slipform.train.step.metrics import Evaluation
 from slipform.train.step.state import StepFunctions
 from slipform.train.step.step import predict_logits
 
+__all__ = ["Classifier"]
+
 
 class Classifier:
-    """The best epoch of a run.
+    """The model of the best epoch of a run, for inference. `Classifier.load` makes it.
+
+    Args:
+        model: The net with its weights, on the CPU.
+        config: The settings of the run.
+        manifest: The copy of dataset.json in the run folder.
+        folder: The run folder.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
     Attributes:
         model: The net, on `device`, in evaluation mode: normalized images [N, 3, S, S] -> logits
             [N, C].
-        classes: The C names, in the order of the logits.
-        spec: Size, crop and normalization of the images, with `normalize` as numbers.
-        config: The run's settings.
-        manifest: The run's own copy of its dataset's manifest.
-        folder: The run folder.
-        device: Where the model computes.
+        classes: The names of the C classes, in the order of the logits.
+        spec: Size, crop and normalization of the images; `normalize` has numbers.
+        device: The torch.device of the model.
 
     Example:
         ```python
@@ -87,20 +94,14 @@ class Classifier:
 
     @staticmethod
     def load(run: Path | str, device: str = "auto") -> Classifier:
-        """Load the best epoch of a run.
+        """Load the best epoch of a run, with the precision of the run.
 
         Args:
             run: The run folder.
             device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
-        Returns:
-            The classifier; its precision is the run's.
-
         Raises:
-            SlipformError: `run` is no run folder, or has no whole best.safetensors.
-
-        Example:
-            `classifier = Classifier.load("runs/first", device="cpu")`
+            SlipformError: `run` is no run folder, or its best.safetensors is missing or damaged.
         """
         run = Path(run)
         config, manifest = run_config(run), read_manifest(run)
@@ -115,6 +116,7 @@ class Classifier:
 
     @property
     def classes(self) -> list[str]:
+        """The names of the classes, in the order of the logits."""
         return self.manifest.classes
 
     def predict(self, images: Image | Sequence[Image], top: int = 3) -> list[Prediction]:
@@ -122,12 +124,15 @@ class Classifier:
 
         Args:
             images: One image or many: paths of files of any format, PIL images, or arrays uint8
-                [H, W, 3] (RGB) or [H, W] (gray); an array [N, H, W, 3] is N images.
-            top: How many classes to give for each image, at least 1.
+                [H, W, 3] (RGB) or [H, W] (gray). An array [N, H, W, 3] is N images.
+            top: The number of classes for each image, at least 1.
 
         Returns:
-            One Prediction for each image, in order. An image that cannot be read has `error` set
+            One Prediction for each image, in order. An image that cannot be read has an `error`
             and no classes.
+
+        Raises:
+            ConfigError: `top` is less than 1.
 
         Example:
             ```python
@@ -138,10 +143,14 @@ class Classifier:
         return list(self.predictions(as_list(images), top))
 
     def predictions(self, images: Sequence[Image], top: int = 3) -> Iterator[Prediction]:
-        """As `predict`, one at a time: for many images, whose results are wanted as they come.
+        """Like `predict`, but yield each prediction as soon as it is ready.
 
         Args:
-            images, top: As for `predict`.
+            images: The images; see `predict`.
+            top: The number of classes for each image, at least 1.
+
+        Yields:
+            One Prediction for each image, in order.
         """
         if top < 1:
             raise ConfigError(f"top = {top}: give 1 or more")
@@ -164,10 +173,10 @@ class Classifier:
         return read_batches(images, self.spec, precision, self.device, options)
 
     def logits(self, images: Image | Sequence[Image]) -> Tensor:
-        """The net's output for images.
+        """The logits of images.
 
         Args:
-            images: As for `predict`.
+            images: One image or many; see `predict`.
 
         Returns:
             float32 [N, C] on the CPU. softmax(1) gives probabilities.
@@ -185,10 +194,10 @@ class Classifier:
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
 
     def evaluate(self, data: Path | str | None = None, split: str = "test") -> Evaluation:
-        """How good the model is on a split of a dataset.
+        """Measure loss and accuracy on a split of a dataset.
 
-        Images are normalized with the mean and deviation that training used. The dataset's classes
-        may be some of the model's, in any order: they are matched by name.
+        Images are normalized with the mean and standard deviation of training. The dataset may
+        have some of the model's classes, in any order: classes are matched by name.
 
         Args:
             data: A folder that prep wrote. Default: the dataset of the run.
@@ -198,11 +207,8 @@ class Classifier:
             Loss (mean cross entropy), top-1, top-5 and confusion [C, C] over the model's classes.
 
         Raises:
-            ConfigError: The dataset has a class that the model does not know.
+            ConfigError: The dataset has a class that the model does not have.
             DatasetError: There is no such dataset or split.
-
-        Example:
-            `print(classifier.evaluate("data/shapes", split="val").top1)`
         """
         with self.open_split(data, split) as loader:
             own, given = self.classes, loader.manifest.classes
@@ -213,22 +219,27 @@ class Classifier:
             return count(self._functions, batches, Process(self.device), len(self.classes))
 
     def data_notes(self, data: Path | str | None = None, split: str = "test") -> list[str]:
-        """What to know before a result on this data is compared with the run's own.
+        """Differences between a dataset and the run's dataset.
 
         Args:
             data: A folder that prep wrote. Default: the dataset of the run.
             split: "train", "val" or "test".
 
         Returns:
-            A line for each: the data lacks classes of the model; its split is not the run's own.
+            One line if the data lacks classes of the model, and one if its split has other images.
         """
         return data_notes(self.manifest, self._folder(data), split)
 
     def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
-        """A loader over a split, in stored order, as the model takes its images. Close it.
+        """Open a loader of a split with the model's size and normalization. The caller closes it.
 
         Args:
-            data, split: As for `evaluate`.
+            data: A folder that prep wrote. Default: the dataset of the run.
+            split: "train", "val" or "test".
+
+        Raises:
+            ConfigError: The dataset has a class that the model does not have.
+            DatasetError: There is no such dataset or split.
         """
         folder = self._folder(data)
         manifest = read_manifest(folder)
@@ -245,8 +256,8 @@ class Classifier:
         """Write the model as a file for other programs, and compare the file with the model.
 
         Args:
-            format: "safetensors", "onnx" or "torch-export". Images go in normalized, float32
-                [N, 3, S, S], with any N.
+            format: "safetensors", "onnx" or "torch-export". The input is normalized images,
+                float32 [N, 3, S, S], with any N.
             out: The file, or a folder for model.safetensors, model.onnx or model.pt2. Default: the
                 run folder.
 
@@ -254,20 +265,22 @@ class Classifier:
             The path of the file.
 
         Raises:
-            SlipformError: A package is missing, another process works in the run folder that would
-                hold the file, or the file gives other logits than the model. Nothing is written.
-            OSError: The place cannot be written.
-
-        Example:
-            `path = classifier.export("onnx", "model.onnx")`
+            SlipformError: A package is missing, another process uses the run folder of the file,
+                or the logits of the file and the model differ. No file is written.
+            OSError: The file cannot be written.
         """
         return self.export_checked(format, out)[0]
 
     def export_checked(self, format: str, out: Path | str | None = None) -> tuple[Path, float]:
-        """As `export`; also returns the largest difference of a logit between file and model.
+        """Like `export`, but also return the largest difference of a logit.
 
         Args:
-            format, out: As for `export`.
+            format: "safetensors", "onnx" or "torch-export".
+            out: The file, or a folder; see `export`. Default: the run folder.
+
+        Returns:
+            The path of the file, and the largest difference between the file's logits and the
+            model's.
         """
         metadata = {
             "model": self.config.model.name,

@@ -1,7 +1,7 @@
-"""The data that a trained model is evaluated on: may be another dataset than the run's own.
+"""Evaluation of a trained model on a dataset other than the one of its run.
 
-In: the run's manifest and a dataset folder. Out: where the dataset's classes stand among the
-model's, batches with the model's labels, and what to say about the difference.
+In: the manifest of the run and a dataset folder. Out: the positions of the dataset's classes among
+the model's, batches with the model's labels, and notes about the differences.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ __all__ = ["class_places", "data_notes", "relabeled"]
 
 
 def class_places(own: list[str], given: Sequence[str], data: Path, run: Path) -> list[int]:
-    """Where the classes of a dataset stand among the model's.
+    """The positions of a dataset's classes among the model's.
 
     Args:
         own: The model's classes.
         given: The dataset's classes.
-        data: The dataset folder, for the error's text.
-        run: The run folder, for the error's text.
+        data: The dataset folder, for the text of the error.
+        run: The run folder, for the text of the error.
 
     Returns:
         For each class of the dataset, its position among the model's.
 
     Raises:
-        ConfigError: The dataset has a class that the model does not know.
+        ConfigError: The dataset has a class that the model does not have.
     """
     place = {name: number for number, name in enumerate(own)}
     foreign = [name for name in given if name not in place]
     if foreign:
         raise ConfigError(
-            f"{data} has {len(foreign)} of {len(given)} classes that the run {run} does not know:"
-            f" {_some(foreign)}. Its classes: {_some(own)}."
+            f"{data} has {len(foreign)} of {len(given)} classes that the run {run} does not have:"
+            f" {_some(foreign)}. The run's classes: {_some(own)}."
         )
     return [place[name] for name in given]
 
 
 def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
-    """What to know before a result is compared with the run's own.
+    """Differences between a dataset and the run's dataset.
 
     Args:
         own: The manifest of the dataset that the run was trained on.
@@ -55,7 +55,7 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
         split: "train", "val" or "test".
 
     Returns:
-        A line for each: the data has not all classes of the model; its split is another one.
+        One line if the data lacks classes of the model, and one if its split has other images.
 
     Raises:
         DatasetError: There is no such dataset.
@@ -75,14 +75,14 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
 
 
 def relabeled(batches: Iterable[Batch], places: Tensor) -> Iterator[Batch]:
-    """Batches with the dataset's labels turned into the model's.
+    """Replace the dataset's labels in batches by the model's.
 
     Args:
-        batches: Labels are classes of the dataset, or -100.
-        places: int64 [C], of `class_places`, on the batches' device.
+        batches: Batches whose labels are classes of the dataset, or -100.
+        places: The result of `class_places`, int64 [C], on the device of the batches.
 
     Yields:
-        The same batches; -100 stays.
+        The same batches with the model's labels, or -100.
     """
     for batch in batches:
         labels = torch.where(

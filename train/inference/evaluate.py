@@ -1,6 +1,6 @@
-"""How good a run is, in one call: `evaluate`.
+"""`evaluate`: the loss and accuracy of a run, in one call.
 
-In: a run folder and, where it is not the run's own, a dataset folder. Out: an Evaluation.
+In: a run folder, and a dataset folder if it is not the run's. Out: an Evaluation.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["evaluate"]
 def evaluate(
     run: Path | str, data: Path | str | None = None, split: str = "test", device: str = "auto"
 ) -> Evaluation:
-    """How good the best epoch of a run is on a split: `Classifier.load` and its `evaluate`.
+    """Measure loss and accuracy of the best epoch of a run on a split of a dataset.
 
     Args:
         run: The run folder.
         data: A folder that prep wrote. Default: the dataset of the run.
         split: "train", "val" or "test".
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
     Returns:
         Loss, top-1, top-5 and the confusion matrix.
 
     Raises:
-        SlipformError: As `Classifier.load` and `Classifier.evaluate`.
+        SlipformError: See `Classifier.load` and `Classifier.evaluate`.
 
     Example:
         ```python

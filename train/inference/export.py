@@ -1,8 +1,8 @@
-"""A trained model as a file for other programs, read back and compared before anyone relies on it.
+"""Export of a trained model for other programs. The file is read back and compared with the model.
 
-In: a model, the size of its images, what else one needs to use it, a format. Out:
-model.safetensors, model.onnx or model.pt2 (torch.export), and how far its logits are from the
-model's. Images go in normalized, float32 [N, 3, S, S], with any N.
+In: a model, the size of its images, metadata, a format. Out: model.safetensors, model.onnx or
+model.pt2 (torch.export), and the largest difference of a logit. The input of the file is normalized
+images, float32 [N, 3, S, S], with any N.
 """
 
 from __future__ import annotations
@@ -21,29 +21,32 @@ from slipform.pipelines.errors import SlipformError, unknown
 from slipform.pipelines.files import replacing
 from slipform.train.run.torch_file import torch_file
 
+__all__ = ["NAMES", "export_model"]
+
+# Format -> the default name of its file.
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
-TOLERANCE = 1e-3  # of the largest logit: other kernels add in another order, and nothing more
+_TOLERANCE = 1e-3  # share of the largest logit: other kernels sum in another order
 
 
 def export_model(
     model: nn.Module, image_size: int, metadata: dict[str, str], format: str, out: Path
 ) -> tuple[Path, float]:
-    """Write the file whole or not at all.
+    """Write a model to a file, completely or not at all.
 
     Args:
-        model: In evaluation mode, on any device; it is not changed.
+        model: The net in evaluation mode, on any device; it is not changed.
         image_size: S of its images [N, 3, S, S].
-        metadata: Kept in the file: names of classes, normalization.
+        metadata: Texts to store in the file: names of classes, normalization.
         format: One of NAMES.
-        out: The file, or an existing folder, in which it gets the format's name.
+        out: The file, or an existing folder for a file with the format's default name.
 
     Returns:
-        The file's path, and the largest difference of a logit between file and model.
+        The path of the file, and the largest difference between the file's logits and the model's.
 
     Raises:
-        SlipformError: There is no such format, a package is missing, or the file gives other
-            logits than the model.
-        OSError: The place cannot be written; the error names `out`.
+        SlipformError: There is no such format, a package is missing, or the logits of the file and
+            the model differ.
+        OSError: The file cannot be written.
     """
     if format not in NAMES:
         raise unknown("format", format, NAMES)
@@ -55,10 +58,10 @@ def export_model(
         expected = model(images)
         again = write(model, images, metadata, temporary)
         difference = float((again - expected).abs().max())
-        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
             raise SlipformError(
-                f"the exported {format} model gives other logits (off by {difference:.2g}):"
-                " nothing was written"
+                f"the exported {format} model gives other logits (they differ by"
+                f" {difference:.2g}): no file was written"
             )
     return path, difference
 
@@ -92,7 +95,7 @@ def _onnx(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path
     import onnxruntime
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter, about its own parts
+        warnings.simplefilter("ignore")  # torch's exporter warns about its own code
         program = torch.onnx.export(
             model, (images,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             input_names=["images"], output_names=["logits"], verbose=False,

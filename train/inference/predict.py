@@ -1,7 +1,7 @@
-"""Images of any kind -> batches for a net, as evaluation sees them.
+"""Images of any kind -> batches for a net, prepared as in evaluation.
 
-In: paths, PIL images, arrays. Out: tensors [N, 3, S, S], made by the Plan of evaluation and the
-loader's own resampling code. A batch holds few large images or many small ones.
+In: paths, PIL images, arrays. Out: tensors [N, 3, S, S], rendered by the Plan of evaluation and the
+resampling code of the loader. A batch contains few large images or many small ones.
 """
 
 from __future__ import annotations
@@ -32,22 +32,33 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import Settings
 
-UInt8 = npt.NDArray[np.uint8]
+__all__ = [
+    "BATCH_SIZE",
+    "Image",
+    "ImageBatch",
+    "Prediction",
+    "as_list",
+    "find_images",
+    "read_batches",
+    "read_pixels",
+]
+
 Image = str | Path | PIL.Image.Image | npt.NDArray[Any]
+_UInt8 = npt.NDArray[np.uint8]
 
 BATCH_SIZE = 64
-_BATCH_BYTES = 128 << 20  # decoded pixels held at once; one image may be larger
+_BATCH_BYTES = 128 << 20  # of decoded pixels; one image may be larger
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one image.
+    """The most probable classes of one image.
 
     Attributes:
-        index: The image's position among those given.
-        path: Its file, or None for an image in memory.
-        classes: (name, probability), the most probable first; empty after an error.
-        error: Why the image could not be read; empty otherwise.
+        index: The position of the image among the given images.
+        path: The path of the file; None for an image in memory.
+        classes: (name, probability) pairs, the most probable class first; empty after an error.
+        error: Why the image could not be read; "" if it was read.
 
     Example:
         ```python
@@ -66,10 +77,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Some of the images given.
+    """A batch of the given images.
 
-    errors: (position, why it cannot be read, or ""), for each image in order. tensor: [N, 3, S, S]
-    of the N readable ones, or None for none; valid until the next batch.
+    Attributes:
+        errors: For each image, in order: its position among the given images, and why it cannot be
+            read, or "".
+        tensor: The N images that could be read, [N, 3, S, S]; None if N is 0. Valid until the next
+            batch is requested.
     """
 
     errors: tuple[tuple[int, str], ...]
@@ -77,16 +91,17 @@ class ImageBatch:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and those with an image's ending in the folders named, sorted.
+    """Find image files: the given files, and the files in the given folders.
 
     Args:
-        paths: Files and folders; folders are searched at any depth.
+        paths: Files and folders. Folders are searched at any depth for `image_file.ENDINGS`.
 
     Returns:
-        Image files. Those named by themselves are not looked at yet.
+        Paths of files, in the order of `paths`; those of a folder are sorted. The given files are
+        not checked.
 
     Raises:
-        SlipformError: A folder holds no file with an ending of `image_file.ENDINGS`.
+        SlipformError: A folder contains no image file.
     """
     found: list[Path] = []
     for path in paths:
@@ -96,31 +111,40 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             else [path]
         )
         if not inside:
-            raise SlipformError(f"{path} holds no images ({', '.join(ENDINGS)})")
+            raise SlipformError(f"{path} contains no images ({', '.join(ENDINGS)})")
         found += inside
     return found
 
 
 def as_list(images: Image | Sequence[Image]) -> Sequence[Image]:
-    """One image as a list of one; an array [N, H, W, 3] as N arrays."""
+    """Make a list of images.
+
+    Args:
+        images: One image or many; see `Classifier.predict`.
+
+    Returns:
+        One image as a list of one; an array [N, H, W, 3] as a list of N arrays.
+    """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
     return [images] if isinstance(images, str | Path | PIL.Image.Image) else images
 
 
-def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> UInt8:
-    """An image as prep would store it, before any JPEG encoding.
+def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> _UInt8:
+    """Read an image as prep does, without JPEG encoding.
 
     Args:
-        image: A file of any format that prep reads, or what Pillow made of one.
-        options: Those of the dataset's manifest; "bits", "shorter_side" and "max_side" matter.
+        image: A file of any format that prep reads, or an image of Pillow.
+        options: The options in the dataset's manifest; "bits", "shorter_side" and "max_side" are
+            used.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        ValueError: It is no regular file, or no sound image.
-        OSError: It does not exist, or the disk fails.
+        ValueError: It is no regular file, or no valid image.
+        OSError: It does not exist, or it cannot be read.
+        SlipformError: An option has a wrong value.
     """
     bits = _option(options, "bits") or 16
     with quiet_decoders():
@@ -133,11 +157,11 @@ def read_pixels(image: Path | PIL.Image.Image, options: Mapping[str, Any]) -> UI
 
 
 def _option(options: Mapping[str, Any], name: str) -> int | None:
-    """A whole number that prep was given; None where it was not given."""
+    """An option of prep that is an integer; None if it was not given."""
     value = options.get(name)
     if value is None or (type(value) is int and 1 <= value <= 65_535):
         return value
-    raise SlipformError(f'the dataset says {name} = "{value}", which is no size. Run prep again.')
+    raise SlipformError(f'the dataset has {name} = "{value}", which is no size. Run prep again.')
 
 
 def read_batches(
@@ -147,20 +171,23 @@ def read_batches(
     device: torch.device,
     options: Mapping[str, Any],
 ) -> Iterator[ImageBatch]:
-    """The images in order, in batches whose decoded pixels are bounded in bytes.
+    """Read images into batches. The memory of the decoded pixels in a batch is limited.
 
     Args:
         images: Paths, PIL images, or arrays uint8 [H, W, 3] or [H, W].
-        spec: What evaluation does to an image, resolved.
-        dtype: Of the tensors.
-        device: Of the tensors.
-        options: Those of the dataset's manifest, which say how prep read its files.
+        spec: Size, crop and normalization of evaluation, resolved.
+        dtype: The dtype of the tensors.
+        device: The device of the tensors.
+        options: The options of prep in the dataset's manifest; see `read_pixels`.
+
+    Yields:
+        The images in order.
     """
     settings = Settings(spec, BATCH_SIZE, dtype, device, threads=torch.get_num_threads())
     pool = RenderPool(settings, 2)
     try:
         errors: list[tuple[int, str]] = []
-        read: list[UInt8] = []
+        read: list[_UInt8] = []
         for index, image in enumerate(images):
             pixels, error = _try_to_read(image, options)
             errors.append((index, error))
@@ -174,8 +201,8 @@ def read_batches(
         pool.close()
 
 
-def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[UInt8 | None, str]:
-    """The pixels, or why there are none."""
+def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[_UInt8 | None, str]:
+    """The pixels, or None and the reason."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
             return None, f"{image.dtype} {list(image.shape)}: give uint8 [H, W, 3] or [H, W]"
@@ -190,8 +217,8 @@ def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[UInt8 | None
         return None, f"cannot be read as an image ({error})"
 
 
-def _render(pictures: list[UInt8], pool: RenderPool, spec: Augmentation) -> Tensor:
-    """Images in memory as the net takes them: [N, 3, S, S], by the Plan of evaluation."""
+def _render(pictures: list[_UInt8], pool: RenderPool, spec: Augmentation) -> Tensor:
+    """Render images in memory by the Plan of evaluation: [N, 3, S, S]."""
     heights = np.array([pixels.shape[0] for pixels in pictures], np.int32)
     widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
     plan = draw(spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)

@@ -1,7 +1,7 @@
-"""Which operators of a net have no deterministic form on NVIDIA GPUs.
+"""The operators of a net that have no deterministic implementation on NVIDIA GPUs.
 
-In: a net, the side of its images. Out: names of operators; found by one step on the meta device,
-where nothing is computed. torch itself would raise for them in the middle of the first step.
+In: a net, the side of its images. Out: names of operators, found by a step on torch's meta device,
+which computes nothing. Without this check, torch raises for them during the first step.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from slipform.pipelines.errors import ConfigError
 
-# torch.use_deterministic_algorithms names these, as far as a net for images can have them.
-REFUSED = frozenset(
+__all__ = ["check_deterministic", "refused_operators"]
+
+# The documentation of torch.use_deterministic_algorithms lists these. Operators that a net for
+# images cannot have are left out.
+_REFUSED = frozenset(
     {
         "_adaptive_avg_pool2d_backward",
         "adaptive_max_pool2d_backward",
@@ -49,14 +52,14 @@ class _Names(TorchDispatchMode):
 
 
 def refused_operators(model: nn.Module, image_size: int) -> list[str]:
-    """Operators of a training step that have no deterministic form on GPUs, sorted.
+    """The operators of a training step that have no deterministic implementation on GPUs.
 
     Args:
         model: A net from images [N, 3, S, S] to logits, on any device; it is not changed.
         image_size: S, in pixels.
 
     Returns:
-        Names of operators, such as "upsample_bilinear2d_backward".
+        Names of operators, sorted, such as "upsample_bilinear2d_backward".
     """
     state: dict[str, Tensor] = {
         name: torch.empty_like(value, device="meta").requires_grad_(value.requires_grad)
@@ -67,22 +70,23 @@ def refused_operators(model: nn.Module, image_size: int) -> list[str]:
         logits = torch.func.functional_call(model, state, (images,))
         if logits.requires_grad:
             logits.sum().backward()
-    return sorted(names.found & REFUSED)
+    return sorted(names.found & _REFUSED)
 
 
 def check_deterministic(model: nn.Module, image_size: int) -> None:
-    """Check that a net can be trained deterministically on a GPU.
+    """Check that the training of a net can be deterministic on a GPU.
 
     Args:
         model: The net, on any device; it is not changed.
         image_size: The side of the images, in pixels.
 
     Raises:
-        ConfigError: It has operators without a deterministic form.
+        ConfigError: The net has operators without a deterministic implementation.
     """
     if refused := refused_operators(model, image_size):
         raise ConfigError(
-            "train.deterministic = true: this net has operators without a deterministic form on"
-            f" GPUs: {', '.join(refused)}. Set train.deterministic = false, or take another net or"
-            f" image size than {image_size}: AlexNet and VGG have none at 224 px."
+            "train.deterministic = true: this net has operators without a deterministic"
+            f" implementation on GPUs: {', '.join(refused)}. Set train.deterministic = false, or"
+            f" choose another net or another image size than {image_size}: AlexNet and VGG have no"
+            " such operators at 224 px."
         )

@@ -1,6 +1,7 @@
-"""What "auto" means on this machine: precision and compilation, and torch's switches for a run.
+"""Precision and compilation for "auto" on this machine, and torch's global settings for a run.
 
-In: a device and the [train] section. Out: decisions, each with its measurement.
+In: a device and the [train] section. Out: the dtype of autocast, the mode of torch.compile, peak
+memory. Comments give the measurements behind the choices.
 """
 
 from __future__ import annotations
@@ -13,19 +14,18 @@ from slipform.pipelines import machine
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.sections import Compile, Precision, TrainConfig
 
+__all__ = ["peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of autocast.
+    """The dtype of autocast: torch.float32, bfloat16 or float16.
 
     Args:
-        name: train.precision. "auto" is what holds where nothing was measured: bfloat16 on a GPU
-            that has it, else float32.
-        device: Where the run computes.
-
-    Returns:
-        torch.float32, bfloat16 or float16.
+        name: train.precision. "auto" is the choice without a measurement: bfloat16 on a GPU with
+            bfloat16, else float32.
+        device: The device of the run.
 
     Raises:
         ConfigError: "fp16" on a CPU.
@@ -33,7 +33,7 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
     if name != "auto":
         if name == "fp16" and device.type == "cpu":
             raise ConfigError(
-                'train.precision = "fp16" needs a GPU: its small range needs the loss scaled. Use'
+                'train.precision = "fp16" needs a GPU: its small range requires loss scaling. Use'
                 ' "bf16" or "fp32".'
             )
         return _DTYPES[name]
@@ -43,13 +43,13 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether torch has kernels for bfloat16 there. That does not say that they are faster.
+    """Whether torch has kernels for bfloat16 on a device. They are not always faster.
 
-    Without them (2 cores, AVX2, torch 2.15, 16 images) a step took 15 s, not 0.66 s, for AlexNet,
-    and 23 s, not 1.6 s, for ResNet-18.
+    Without them (2 cores, AVX2, torch 2.15, 16 images) a step in bfloat16 took 15 s instead of 0.66
+    s for AlexNet, and 23 s instead of 1.6 s for ResNet-18.
 
     Args:
-        device: Where a run computes.
+        device: The device of the run.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -60,16 +60,16 @@ def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> 
     """The mode of torch.compile.
 
     Args:
-        choice: train.compile. "auto" compiles on GPUs only: on CPUs compiled nets ran at 0.7 to 0.8
-            of eager speed at 224 px, after 36 s of compiling.
-        device: Where the run computes.
-        accumulate: Batches of one step.
+        choice: train.compile. "auto" compiles on GPUs only: on a CPU, compiled nets ran at 0.7 to
+            0.8 of the eager speed at 224 px, after 36 s of compilation.
+        device: The device of the run.
+        accumulate: Batches in a step.
 
     Returns:
-        "default", "reduce-overhead" (CUDA graphs), or None for eager steps.
+        "default", "reduce-overhead" (CUDA graphs), or None for eager execution.
 
     Raises:
-        ConfigError: "graphs" on a CPU, or with more than one batch a step.
+        ConfigError: "graphs" on a CPU, or with more than one batch in a step.
     """
     if choice == "graphs":
         if device.type != "cuda":
@@ -77,9 +77,9 @@ def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> 
                 'train.compile = "graphs" needs an NVIDIA GPU. Use "auto", "on" or "off".'
             )
         if accumulate > 1:
-            # The first gradient lies in the graphs' own memory, and the next batch overwrites it.
+            # The first gradient is in the memory of the graphs, and the next batch overwrites it.
             raise ConfigError(
-                f'train.compile = "graphs" cannot add up gradients over train.accumulate ='
+                f'train.compile = "graphs" cannot accumulate gradients over train.accumulate ='
                 f' {accumulate} batches. Use train.compile = "on", or train.accumulate = 1.'
             )
         return "reduce-overhead"
@@ -87,19 +87,19 @@ def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> 
 
 
 def set_up(config: TrainConfig, device: torch.device) -> None:
-    """Set torch's process-wide switches for a run. They outlast the run.
+    """Set torch's global settings for a run. They stay set after the run.
 
     Args:
-        config: deterministic and tf32 are read.
-        device: tf32 matters on GPUs only.
+        config: Its deterministic and tf32 are read.
+        device: The device of the run; tf32 applies to GPUs only.
     """
     if config.deterministic:
-        # cuBLAS reads it when it is first used.
+        # cuBLAS reads the variable at its first use.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:
-        # The call imports torch's compiler, which takes a second.
+        # This call imports torch's compiler, which takes a second.
         torch.use_deterministic_algorithms(config.deterministic)
-    # Shapes never change, so that the fastest algorithm is searched once.
+    # Shapes never change, so the search for the fastest algorithm runs once.
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
@@ -107,11 +107,11 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that this process has used, in bytes.
+    """The peak memory of this process, in bytes.
 
     Args:
-        device: On a GPU it is what torch has reserved, since the pools of CUDA graphs count only
-            there; on the CPU it is the resident memory.
+        device: A GPU: the memory that torch reserved, which includes the pools of CUDA graphs. The
+            CPU: the resident memory.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)

@@ -1,7 +1,7 @@
-"""One process of a run, or of several started by torchrun.
+"""The processes of a run: a single one, or several that torchrun started.
 
 In: the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK). Out: a `Process`: its rank,
-its device, and the collective operations. With one process these do nothing.
+its device, and the collective operations, which do nothing for a single process.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["Agreement", "Process", "join", "pick_device"]
 class Process:
     """One process of a run. All processes must call the collective operations in the same order.
 
-    Args:
-        device: Where it computes.
-        rank: Its number, from 0.
+    Attributes:
+        device: The device of the process.
+        rank: The number of the process, from 0.
         world_size: The number of processes.
     """
 
@@ -37,17 +37,14 @@ class Process:
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes files and prints."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over all processes, in place.
+        """Sum a tensor over all processes, in place, and return it.
 
         Args:
-            tensor: On this process' device, of one shape on all processes.
-
-        Returns:
-            The tensor.
+            tensor: A tensor on the device of this process, with the same shape on all processes.
         """
         if self.world_size > 1:
             dist.all_reduce(tensor)
@@ -62,10 +59,10 @@ class Process:
         return Agreement(group)
 
     def all_gather(self, value: Any) -> list[Any]:
-        """The values of all processes, by rank.
+        """The values of all processes, in the order of their ranks.
 
         Args:
-            value: Anything that pickle takes.
+            value: The value of this process; any object that can be pickled.
         """
         if self.world_size == 1:
             return [value]
@@ -77,7 +74,7 @@ class Process:
         """The value of rank 0.
 
         Args:
-            value: Anything that pickle takes; ignored on other ranks.
+            value: Any object that can be pickled; ignored on other ranks.
         """
         return self.all_gather(value)[0]
 
@@ -85,7 +82,7 @@ class Process:
         """Copy the tensors of rank 0 to all processes, in place.
 
         Args:
-            tensors: As many, of the same shapes, on every process.
+            tensors: Tensors, with the same number and shapes on every process.
         """
         if self.world_size > 1:
             for tensor in tensors:
@@ -93,10 +90,10 @@ class Process:
 
 
 class Agreement:
-    """Whether any process has a request, asked at every step.
+    """Tells all processes at every step whether any of them has a request.
 
-    Nothing waits for the device or for a slower process: with several processes the answer is that
-    of the step before. Messages go through the memory of the hosts (gloo).
+    It waits neither for the device nor for a slower process: with several processes the answer is
+    that of the step before. The messages use the memory of the hosts (gloo), not of the GPUs.
 
     Args:
         group: A gloo group of all processes; None for one process.
@@ -109,10 +106,10 @@ class Agreement:
     def any(self, request: bool) -> bool:
         """Whether a process had a request; the answer is the same on every process.
 
-        All processes must call it equally often.
+        All processes must call this the same number of times.
 
         Args:
-            request: Whether this process has one.
+            request: Whether this process has a request.
         """
         if self._group is None:
             return request
@@ -129,7 +126,7 @@ class Agreement:
 
 @contextmanager
 def join(device: str) -> Iterator[Process]:
-    """Join the processes that torchrun started, if any, and leave them at the end.
+    """Join the process group if torchrun started this process, and leave it at the end.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -139,7 +136,7 @@ def join(device: str) -> Iterator[Process]:
 
     Raises:
         ConfigError: There is no such device.
-        SlipformError: The connection to another process is lost.
+        SlipformError: The connection to another process was lost.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]) if world_size > 1 else 0)
@@ -156,15 +153,15 @@ def join(device: str) -> Iterator[Process]:
             raise
         raise SlipformError(
             f"process {dist.get_rank()} of {world_size} lost the others: one of them has died"
-            f" ({str(error).splitlines()[0]}). Look at its own messages; then go on with --resume,"
-            " with as many processes as you like."
+            f" ({str(error).splitlines()[0]}). Read the messages of that one, then continue with"
+            " --resume and any number of processes."
         ) from error
     finally:
         dist.destroy_process_group()
 
 
 def _lost_peer(error: Exception) -> bool:
-    """Whether the connection is lost: gloo raises a plain RuntimeError with its own words."""
+    """Whether the connection was lost. gloo raises a RuntimeError with one of these texts."""
     words = (
         "Connection closed by peer",
         "Connection reset by peer",
@@ -176,11 +173,12 @@ def _lost_peer(error: Exception) -> bool:
 
 
 def pick_device(name: str, local_rank: int) -> torch.device:
-    """The device of a name.
+    """The torch device for a name.
 
     Args:
-        name: "auto", "cpu", "cuda" or "cuda:N". "auto" is the CPU where there is no GPU.
-        local_rank: The process' number on its node: the GPU that "auto" and "cuda" take.
+        name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        local_rank: The number of the process on its node, which is also the number of the GPU for
+            "auto" and "cuda".
 
     Raises:
         ConfigError: There is no such device.
@@ -195,10 +193,10 @@ def pick_device(name: str, local_rank: int) -> torch.device:
     if device.type == "cpu":
         return device
     if device.type != "cuda":
-        raise ConfigError(f'--device {name}: this program runs on "cpu" and "cuda"')
+        raise ConfigError(f'--device {name}: Slipform runs on "cpu" and "cuda"')
     if not has_gpu:
         raise ConfigError(
-            f"--device {name}: torch sees no NVIDIA GPU here. Leave it out to train on the CPU."
+            f"--device {name}: torch finds no NVIDIA GPU. Remove the option to train on the CPU."
         )
     index = local_rank if device.index is None else device.index
     if index >= torch.cuda.device_count():

@@ -1,8 +1,8 @@
-"""Signals that ask a process to end: the loop finishes its step, writes a checkpoint and ends.
+"""Signals that stop a run: the loop finishes its step, writes a checkpoint and ends.
 
 In: Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (Slurm's --signal). Out: an Event
-that the first signal sets; the second one ends the process at once. Runs of a sweep get SIGTERM
-when the sweep ends.
+that the first signal sets. The second signal ends the process at once. The runs of a sweep get
+SIGTERM when the sweep ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from slipform.pipelines.errors import Interrupted
 __all__ = ["SWEEP", "end_with_sweep", "watched"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-SWEEP = "SLIPFORM_SWEEP"  # the environment variable in which a sweep tells its runs who it is
+SWEEP = "SLIPFORM_SWEEP"  # an environment variable: a sweep gives its runs its process id
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_sweep() -> None:
-    """Have SIGTERM sent to this process when the sweep that started it ends, however it ends.
+    """Make the kernel send SIGTERM to this process when the sweep that started it ends.
 
-    Nothing happens in a process that no sweep started.
+    This also works for a sweep that was killed. It does nothing in a process without a sweep.
 
     Raises:
         Interrupted: The sweep has ended already.
@@ -36,16 +36,16 @@ def end_with_sweep() -> None:
     if sweep is None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(sweep):  # it ended before it could be asked for
+    if os.getppid() != int(sweep):  # the sweep ended before the call above
         raise Interrupted("the sweep that started this run has ended")
 
 
 @contextmanager
 def watched() -> Iterator[threading.Event]:
-    """Turn the first signal into an event. Handlers are put back at the end.
+    """Turn the first signal into an event. The old handlers are restored at the end.
 
-    Ignored signals stay ignored. Python sets handlers in the main thread only; in another thread
-    nothing sets the event.
+    Ignored signals stay ignored. Python can set handlers in the main thread only: in another
+    thread no signal sets the event.
 
     Yields:
         The event.
@@ -55,7 +55,7 @@ def watched() -> Iterator[threading.Event]:
         yield requested
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    # nohup has SIGHUP ignored, and a shell SIGINT of what it runs in the background.
+    # nohup ignores SIGHUP, and a shell ignores SIGINT for commands in the background.
     ours = [number for number in _SIGNALS if before[number] != signal.SIG_IGN]
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,7 @@
-"""`batch_size = "auto"`: the largest batch that fits into the device's memory.
+"""`batch_size = "auto"`: the largest batch that fits into the memory of the device.
 
-In: a configuration and the dataset. Out: a number of images, and why it is that one. The learning
-rate stays as it is set.
+In: a configuration and the dataset. Out: a number of images, and the reason for it. The learning
+rate does not change.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from slipform.train.step.step import train_step
 
 __all__ = ["BatchSize", "find_batch_size", "largest_power_of_two"]
 
-# Memory is no limit on a CPU, and larger batches are not faster: its caches are full long before.
-ON_CPU = 64
-# Of what is free: evaluation, the loader's buffers and cuDNN's workspaces need some too.
+# On a CPU larger batches are not faster: they exceed its caches. Memory is not the limit.
+_ON_CPU = 64
+# Share of the free memory. Evaluation, the loader's buffers and cuDNN's workspaces need some, too.
 _MEMORY_SHARE = 0.9
-MIN_STEPS_PER_EPOCH = 10
-_SMALLEST = 8  # of a small dataset: BatchNorm's statistics need some images
+_MIN_STEPS_PER_EPOCH = 10
+_SMALLEST = 8  # for a small dataset: BatchNorm's statistics need several images
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """What was found.
+    """A batch size and the reason for it.
 
-    Args:
-        images: Of one process and one forward pass.
-        reason: What limited it, for the person who watches.
+    Attributes:
+        images: Images in a forward pass of one process.
+        reason: What limits the number, for the user.
     """
 
     images: int
@@ -44,46 +44,45 @@ class BatchSize:
 
 
 def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> BatchSize:
-    """The largest power of two that fits into memory and leaves ten steps to an epoch, or 8 images.
+    """The largest power of two that fits into memory, with ten steps in an epoch or 8 images.
 
-    On a CPU at most 64, whatever the memory. Trial steps run on a model of their own, of which
-    nothing is left behind.
+    A CPU gets 64 at most. The trial steps use a model of their own, whose memory is freed.
 
     Args:
-        config: Everything but train.batch_size is read.
-        manifest: Of the dataset.
-        process: The device, and how many processes share a batch.
+        config: The run; train.batch_size is not read.
+        manifest: The manifest of the dataset.
+        process: The device, and the number of processes.
 
     Raises:
-        ConfigError: Not even two images fit.
+        ConfigError: Two images do not fit into memory.
     """
     num_samples = manifest.split("train").num_samples
     share = num_samples // process.world_size
-    limit = max(1, min(_SMALLEST, share), share // MIN_STEPS_PER_EPOCH)
-    few = f"there are {num_samples} training images, and an epoch should have some steps"
+    limit = max(1, min(_SMALLEST, share), share // _MIN_STEPS_PER_EPOCH)
+    few = f"there are {num_samples} training images, and an epoch should have several steps"
     if process.device.type == "cpu":
-        if limit < ON_CPU:
+        if limit < _ON_CPU:
             return BatchSize(limit, few)
-        return BatchSize(ON_CPU, "more are not faster on a CPU")
+        return BatchSize(_ON_CPU, "larger batches are not faster on a CPU")
 
     def fits(batch_size: int) -> bool:
-        # Two images at least: BatchNorm may need them.
+        # At least two images: BatchNorm may need them.
         return _fits(config, manifest.num_classes, process, max(2, batch_size))
 
     found = largest_power_of_two(fits, limit)
     if found == 0:
         raise ConfigError(
-            'train.batch_size = "auto": not even two images fit into the memory; take a smaller'
-            " model or image_size"
+            'train.batch_size = "auto": two images do not fit into the memory; choose a smaller'
+            " model.name or augment.image_size"
         )
     return BatchSize(found, few if 2 * found > limit else "twice as many do not fit into memory")
 
 
 def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest power of two up to `limit` that fits; 0 for none.
+    """The largest power of two up to `limit` that fits; 0 if none fits.
 
     Args:
-        fits: True up to some size and false above.
+        fits: Whether a size fits: True up to some size, False above it.
         limit: The largest size to try.
     """
     found = 0
@@ -94,8 +93,7 @@ def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
 
 
 def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int) -> bool:
-    """Whether two steps run within the memory: the second has the optimizer's state beside the
-    activations."""
+    """Whether two steps fit into memory. The second one has the optimizer's state, too."""
     alone = Process(process.device)
     free, _ = torch.cuda.mem_get_info(process.device)
     torch.cuda.reset_peak_memory_stats(process.device)

@@ -1,7 +1,7 @@
-"""The best epoch's weights of a run: best.safetensors.
+"""best.safetensors: the weights of the best epoch of a run.
 
-In: weights and what one needs to use them elsewhere. Out: the file, whole and with a checksum; on
-reading, the weights, or an error that says how to get them back.
+In: weights and metadata, such as the classes. Out: a complete file with a checksum. When it is
+read: the weights, or an error that says how to restore them.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
 from slipform.train.step.state import Best, TrainState
 
+__all__ = ["BEST", "copy_weights", "load_best", "recover", "save_best"]
+
 BEST = "best.safetensors"
 
 
 def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write best.safetensors whole or not at all.
+    """Write best.safetensors, completely or not at all.
 
     Args:
         run: The run folder.
         weights: Tensors by name, on any device.
-        metadata: Texts that go with them: epoch, val_accuracy, model, classes.
+        metadata: Texts by name: epoch, val_accuracy, model, classes.
 
     Raises:
-        SlipformError: It cannot be written; what was there is untouched.
+        SlipformError: The file cannot be written; an older file has not changed.
     """
     try:
         write_weights(run / BEST, weights, metadata)
@@ -41,20 +43,20 @@ def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -
 
 
 def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
-    """The tensors of best.safetensors, on the CPU.
+    """Read the tensors of best.safetensors, on the CPU.
 
     Args:
         run: The run folder.
-        classes: The classes that the weights must be for; None: any.
+        classes: The class names that the file must have. Default: any.
 
     Raises:
-        SlipformError: It is missing or damaged, or its weights are for other classes.
+        SlipformError: The file is missing or damaged, or its weights are for other classes.
     """
     path = run / BEST
     if not path.exists():
         raise SlipformError(
-            f"{run} has no {BEST}: its training did not get past one epoch, or the file was"
-            f" removed. {_advice(run)}"
+            f"{run} has no {BEST}: its training did not finish one epoch, or the file was removed."
+            f" {_advice(run)}"
         )
     try:
         weights, metadata = read_weights(path)
@@ -66,31 +68,31 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
         raise SlipformError(f"{path} is damaged: it has no classes. {_advice(run)}") from None
     if classes is not None and named is not None and named != classes:
         raise SlipformError(
-            f"{path} is for the classes {_some(named)}, but dataset.json beside it has"
-            f" {_some(classes)}: the folder's files are of different runs or datasets. Put the"
-            " run's own dataset.json back, or train again."
+            f"{path} is for the classes {_some(named)}, but dataset.json in the same folder has"
+            f" {_some(classes)}: these files are of different runs or datasets. Restore the"
+            " dataset.json of the run, or train again."
         )
     return weights
 
 
 def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> None:
-    """Copy the tensors of best.safetensors into a run's model.
+    """Copy the tensors of best.safetensors into the model of a run.
 
     Args:
-        model: The net of the run's settings; it is changed.
-        weights: What `load_best` returned.
-        run: The run folder, for the error's text.
+        model: The net of the run; changed in place.
+        weights: The result of `load_best`.
+        run: The run folder, for the text of the error.
 
     Raises:
-        SlipformError: The weights are not that model's.
+        SlipformError: The weights do not fit the model.
     """
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise SlipformError(
-            f"{run / BEST} holds other weights than the run's model has ({first}). The folder's"
-            " files are of different runs: train again with --overwrite."
+            f"the weights in {run / BEST} do not fit the run's model ({first}). The files in the"
+            " folder are of different runs: train again with --overwrite."
         ) from None
 
 
@@ -102,19 +104,21 @@ def recover(
     say: Callable[[str], None],
     loss: str = "val_loss",
 ) -> Best:
-    """Write best.safetensors again where it is missing or damaged: from a checkpoint that has its
-    weights, else with those of the newest checkpoint, which is said.
+    """Write best.safetensors again if it is missing or damaged.
+
+    The weights come from a checkpoint that has them. If there is none, the weights of the newest
+    checkpoint replace them, and a message says so.
 
     Args:
         run: The run folder.
-        state: The run's state, restored from its newest checkpoint.
-        at_end: That checkpoint was written at the end of an epoch.
-        save: Writes the file: the weights given, or, for None, those that `state` evaluates.
-        say: Is told what was done.
-        loss: The record of an epoch that `Best.loss` is of.
+        state: The state of the run, restored from its newest checkpoint.
+        at_end: Whether that checkpoint was written at the end of an epoch.
+        save: Writes the given weights to the file; None: those of `state.evaluated`.
+        say: Called with a message for the user.
+        loss: The key of `Best.loss` in the records of epochs.
 
     Returns:
-        The best epoch, whose weights the file now holds; Best() where the next one will be it.
+        The epoch of the weights in the file; Best() if the next epoch will write the file.
     """
     try:
         load_best(run)
@@ -123,14 +127,14 @@ def recover(
     else:
         return state.best
     for saved in load_all(run, lambda _: None):
-        weights = weights_in(saved, state.best.epoch)
+        weights = _weights_in(saved, state.best.epoch)
         if weights is not None:
             save(weights)
             say(f"{why}: written again from a checkpoint")
             return state.best
-    why = f"{why}, and no checkpoint has the weights of epoch {state.best.epoch} any more"
+    why = f"{why}, and no checkpoint has the weights of epoch {state.best.epoch}"
     if not at_end:
-        say(f"{why}: the best epoch from here on takes its place")
+        say(f"{why}: the best of the next epochs replaces it")
         return Best()
     lines = {line["epoch"]: line for line in read_metrics(run, "epoch")}
     line = lines.get(state.epoch, {})
@@ -141,22 +145,15 @@ def recover(
         math.inf if value is None else value,
     )
     save(None)
-    say(f"{why}: the weights of epoch {state.epoch} take their place")
+    say(f"{why}: the weights of epoch {state.epoch} replace them")
     return state.best
 
 
-def weights_in(saved: dict[str, Any], epoch: int) -> dict[str, Tensor] | None:
-    """The weights of an epoch, where a checkpoint has them.
+def _weights_in(saved: dict[str, Any], epoch: int) -> dict[str, Tensor] | None:
+    """The weights of the best epoch in a checkpoint; None if it does not have them.
 
-    It has them where it was written at the end of that epoch, or where the run keeps them for
+    It has them if it was written at the end of that epoch, or if the run keeps them for
     train.restart_from_best_after.
-
-    Args:
-        saved: A checkpoint's content.
-        epoch: The best epoch, counted from 1.
-
-    Returns:
-        Tensors by name, on the CPU; None where the checkpoint has other weights.
     """
     state, loader = saved["state"], saved["loader"]
     if state["best"]["epoch"] != epoch:
@@ -172,8 +169,8 @@ def weights_in(saved: dict[str, Any], epoch: int) -> dict[str, Tensor] | None:
 
 def _advice(run: Path) -> str:
     if checkpoints(run):
-        return f"Its checkpoints are there: train --resume {run} writes it again."
-    return "It has no checkpoint either: train again, with --overwrite."
+        return f"The run has checkpoints: train --resume {run} writes the file again."
+    return "The run has no checkpoint: train again with --overwrite."
 
 
 def _some(names: list[str]) -> str:

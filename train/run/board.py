@@ -1,7 +1,7 @@
-"""TensorBoard's event file of a run.
+"""The TensorBoard event file of a run.
 
-In: numbers, images, settings. Out: events.out.tfevents.*. Nothing here ends a run: after the first
-failed write the file is left as it is, and one message says so.
+In: numbers, images, settings. Out: events.out.tfevents.*. A failed write does not end the run.
+After the first one nothing more is written, and one message says so.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+__all__ = ["Board"]
+
 _FLUSH_SECONDS = 30.0
 
 
 class Board:
-    """A new event file in `folder`.
+    """A new event file in a run folder.
 
-    after_step: The last step of a resumed run; what older files have beyond it is hidden. say: Is
-    told when the file cannot be written.
+    Args:
+        folder: The run folder.
+        after_step: The last step of the run before it was resumed; 0 for a new run. TensorBoard
+            hides later steps of older files.
+        say: Called with a message if the file cannot be written.
     """
 
     def __init__(self, folder: Path, after_step: int, say: Callable[[str], None]) -> None:
@@ -48,23 +53,48 @@ class Board:
             self._write(step=after_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def scalar(self, name: str, value: float, step: int) -> None:
+        """Write a number.
+
+        Args:
+            name: The tag, such as "train/loss".
+            value: The number.
+            step: Steps of the optimizer so far.
+        """
         from torch.utils.tensorboard.summary import scalar
 
         self._write(summary=scalar(name, value), step=step)
 
     def image(self, name: str, image: Tensor, step: int) -> None:
-        """image: float [3, H, W] in 0..1."""
+        """Write an image.
+
+        Args:
+            name: The tag.
+            image: float [3, H, W] in 0..1, on the CPU.
+            step: Steps of the optimizer so far.
+        """
         from torch.utils.tensorboard.summary import image as summary
 
         self._write(summary=summary(name, image.numpy(), dataformats="CHW"), step=step)
 
     def histogram(self, name: str, values: npt.NDArray[Any], step: int) -> None:
+        """Write a histogram.
+
+        Args:
+            name: The tag.
+            values: Floats of any shape.
+            step: Steps of the optimizer so far.
+        """
         from torch.utils.tensorboard.summary import histogram
 
         self._write(summary=histogram(name, values, _edges()), step=step)
 
     def settings(self, values: dict[str, Any], metric: str) -> None:
-        """The run's settings, for the tab HPARAMS; `metric` is the scalar shown beside them."""
+        """Write the settings of the run, for the tab HPARAMS.
+
+        Args:
+            values: Name -> value.
+            metric: The tag of the scalar that the tab shows with them.
+        """
         from torch.utils.tensorboard.summary import hparams
 
         plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in values.items()}
@@ -72,9 +102,11 @@ class Board:
             self._write(summary=summary)
 
     def flush(self) -> None:
+        """Write buffered events to the file."""
         self._try(lambda: self._records.flush())
 
     def close(self) -> None:
+        """Close the file."""
         self._try(lambda: self._records.close())
         self._records = None
 
@@ -90,22 +122,22 @@ class Board:
             return
         try:
             action()
-        except (OSError, ValueError) as error:  # ValueError: the file was closed by a failed write
+        except (OSError, ValueError) as error:  # ValueError: a failed write closed the file
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         self._records = None
         if self._file is not None:
-            with contextlib.suppress(OSError):  # it tries to write what is left, and closes
+            with contextlib.suppress(OSError):  # close() tries to write the buffer first
                 self._file.close()
         reason = getattr(error, "strerror", None) or error
         self._say(
-            f"TensorBoard's file {self._path} cannot be written ({reason}): training goes on"
+            f"TensorBoard's file {self._path} cannot be written ({reason}): training continues"
             " without it"
         )
 
 
 def _edges() -> npt.NDArray[np.float64]:
-    """TensorBoard's own bins: each a tenth wider than the one before, from 1e-12 to 1e20."""
+    """The edges of TensorBoard's default bins, -1e20..1e20; each is 1.1 times the one before."""
     rising = 1e-12 * 1.1 ** np.arange(775)
     return np.concatenate([-rising[::-1], [0.0], rising])

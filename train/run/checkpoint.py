@@ -1,7 +1,7 @@
-"""Checkpoints on disk: whole or not there at all, checked when read, safe to load.
+"""Checkpoint files: complete or absent, checked when they are read, safe to load.
 
-In: tensors and plain values. Out: `checkpoints/step-00000120-1a2b3c4d.pt`, whose name ends in the
-CRC-32 of its bytes. A file gets its final name only after all of it has reached the disk.
+In: tensors and plain values. Out: `checkpoints/step-00000120-1a2b3c4d.pt`. The name ends in the
+CRC-32 of the file. A file gets its final name only after all of it is on the disk.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, replacing, sync_folder
 from slipform.train.run.torch_file import torch_file
 
+__all__ = ["FOLDER", "checkpoints", "crc32", "load_all", "load_newest", "save", "unwritable"]
+
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
 _CHUNK_BYTES = 1 << 20
 
 
 def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint, then delete the oldest.
+    """Write a checkpoint, then delete the oldest ones.
 
     Args:
         run: The run folder.
-        step: Steps of the optimizer so far; it becomes part of the name.
+        step: Steps of the optimizer so far; a part of the file's name.
         content: Tensors and plain values.
-        keep: How many of the newest checkpoints stay.
+        keep: The number of checkpoints to keep, the newest ones.
 
     Returns:
-        The checkpoint's path.
+        The path of the checkpoint.
 
     Raises:
-        SlipformError: It cannot be written; the older checkpoints are then untouched.
+        SlipformError: It cannot be written; the older checkpoints have not changed.
     """
     folder = run / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        whole = folder / "whole.pt"  # its checksum is known only when it is written
+        whole = folder / "whole.pt"  # the final name has the checksum, known after the write
         with replacing(whole) as temporary, torch_file(temporary) as file:
             torch.save(content, file)
         path = folder / f"step-{step:08d}-{file.crc:08x}.pt"
@@ -58,32 +60,29 @@ def save(run: Path, step: int, content: dict[str, Any], *, keep: int) -> Path:
 
 
 def unwritable(error: OSError, what: str, run: Path) -> SlipformError:
-    """The error for a file of a run that cannot be written.
+    """Make the error for a file of a run that cannot be written.
 
     Args:
-        error: What the system said.
-        what: The file in words: "the best weights".
+        error: The error of the system.
+        what: A description of the file, such as "the best weights".
         run: The run folder.
 
     Returns:
-        An error with the system's words, the path and what to do.
+        An error with the system's reason, the path and what to do.
     """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return SlipformError(
-        f"{what} could not be written to {error.filename or run}: {error.strerror or error}. What"
-        f" was there before is untouched. {'Make room, then go' if full else 'Go'} on with: train"
-        f" --resume {run}"
+        f"{what} could not be written to {error.filename or run}: {error.strerror or error}. Older"
+        f" files have not changed. {'Free some space, then continue' if full else 'Continue'} with:"
+        f" train --resume {run}"
     )
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """A run folder's checkpoints, whole or damaged.
+    """The paths of all checkpoints in a run folder, the newest first.
 
     Args:
         run: The run folder.
-
-    Returns:
-        Their paths, the newest first.
     """
     found = [
         (path.stat().st_mtime_ns, path)
@@ -96,19 +95,19 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def load_newest(run: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Load the newest whole checkpoint.
+    """Load the newest checkpoint that is not damaged.
 
     Args:
         run: The run folder.
-        say: Is told of each damaged checkpoint that is passed over.
+        say: Called with a message for each damaged checkpoint.
 
     Returns:
-        Its content, tensors on the CPU; None where there is no checkpoint.
+        The content, with tensors on the CPU; None if there is no checkpoint.
 
     Raises:
         SlipformError: All checkpoints are damaged.
     """
-    for content in load_all(run, lambda text: say(f"{text}; going back to the one before it")):
+    for content in load_all(run, lambda text: say(f"{text}; trying the one before it")):
         return content
     if checkpoints(run):
         raise SlipformError(
@@ -118,8 +117,15 @@ def load_newest(run: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
 
 
 def load_all(run: Path, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """The whole checkpoints of a run, newest first, one in memory at a time; `say` is told of
-    damaged ones."""
+    """Load the checkpoints of a run that are not damaged, one at a time, the newest first.
+
+    Args:
+        run: The run folder.
+        say: Called with a message for each damaged checkpoint.
+
+    Yields:
+        The content of a checkpoint, with tensors on the CPU.
+    """
     for path in checkpoints(run):
         try:
             content = _load(path)
@@ -141,12 +147,16 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, pickle.UnpicklingError, ValueError, EOFError) as error:
         raise SlipformError(f"{path} is damaged: it cannot be read ({error})") from error
     if not isinstance(content, dict):
-        raise SlipformError(f"{path} is damaged: it is no checkpoint of this program")
+        raise SlipformError(f"{path} is damaged: it is no checkpoint of Slipform")
     return content
 
 
 def crc32(path: Path) -> int:
-    """Of the file's bytes."""
+    """The CRC-32 of a file.
+
+    Args:
+        path: The file.
+    """
     crc = 0
     with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):

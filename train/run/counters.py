@@ -1,7 +1,7 @@
-"""How far a run is and what it has cost: sums over the epoch, time, numbers still on the device.
+"""The counters of a run: sums over the epoch, time, and numbers that are still on the device.
 
-In: what the loop measures. Out: shares, rates and an estimate of the time left; a state that a
-checkpoint holds beside the TrainState. Nothing here waits for the device.
+In: measurements of the loop. Out: shares, rates and an estimate of the time left; a state for
+checkpoints. No function here waits for the device.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from slipform.pipelines.loader import Loader
 
 __all__ = ["Counters", "EpochTotals", "PendingMetrics", "Span", "Timing", "advice"]
 
-_WORTH_SAYING = 600.0  # seconds: a shorter run needs no advice
+_LONG_RUN = 600.0  # seconds; a shorter run gets no advice
 
 
 @dataclass
 class Span:
-    """What some training has cost, without validation.
+    """The time and the images of a part of the training, without validation.
 
-    Args:
-        train_seconds: Time in training, waiting included.
-        wait_seconds: Of those: in next(loader).
-        images: Images trained on, all processes together.
+    Attributes:
+        train_seconds: Seconds of training, including the time that it waited for data.
+        wait_seconds: Seconds that it waited for data, in next(loader).
+        images: Images trained on, of all processes together.
     """
 
     train_seconds: float = 0.0
@@ -37,36 +37,43 @@ class Span:
 
     @property
     def images_per_second(self) -> float:
-        """0 before the first step is done."""
+        """The speed; 0 before the first step is done."""
         return self.images / self.train_seconds if self.train_seconds else 0.0
 
     @property
     def wait_share(self) -> float:
-        """The share of the time that was waiting for data, 0..1."""
+        """The share of the time, 0..1, that training waited for data."""
         return self.wait_seconds / self.train_seconds if self.train_seconds else 0.0
 
 
 @dataclass
 class Timing(Span):
-    """What the run has cost so far, with its earlier parts where it was resumed."""
+    """The time of the whole run so far. A resumed run includes the parts before.
 
-    seconds_before: float = 0.0  # of earlier parts
+    Attributes:
+        seconds_before: Seconds of the parts before the run was resumed.
+        began: The start of the present part, in seconds of time.perf_counter.
+    """
+
+    seconds_before: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        """Since the start of the run's first part, without the time between the parts."""
+        """Seconds of all parts of the run, without the time between them."""
         return self.seconds_before + time.perf_counter() - self.began
 
 
 @dataclass
 class EpochTotals(Span):
-    """Sums over the epoch so far, all processes together.
+    """Sums over the epoch so far, of all processes together.
 
-    Args:
-        loss: Sum over the images read from the device of the loss.
-        correct: How many of them were right.
-        counted: How many images that are. It lags behind `images`, which counts those trained on.
+    The numbers of the newest steps are still on the device: `counted` is smaller than `images`.
+
+    Attributes:
+        loss: The sum of the losses of the counted images.
+        correct: How many of the counted images were classified correctly.
+        counted: The number of images in `loss` and `correct`.
     """
 
     loss: float = 0.0
@@ -74,26 +81,39 @@ class EpochTotals(Span):
     counted: int = 0
 
     def add(self, loss: float, correct: float, images: int) -> None:
-        """Count one step: its mean loss, its right answers, its images, of all processes."""
+        """Count one step.
+
+        Args:
+            loss: The mean loss of the step, over all processes.
+            correct: Images of all processes that were classified correctly.
+            images: Images of all processes.
+        """
         self.loss += loss * images
         self.correct += correct
         self.counted += images
 
     @property
     def mean_loss(self) -> float:
-        """Over the images counted; 0 where there is none."""
+        """The mean loss of the counted images; 0 if there are none."""
         return self.loss / max(self.counted, 1)
 
     @property
     def accuracy(self) -> float:
-        """Share of the images counted, 0..1."""
+        """The accuracy on the counted images, 0..1; 0 if there are none."""
         return self.correct / max(self.counted, 1)
 
 
 @dataclass
 class PendingMetrics:
-    """Numbers of steps still on the device: mean loss and right answers of this process; and on
-    the host the images of all processes and the learning rate."""
+    """The numbers of the newest steps, one entry for each step.
+
+    Attributes:
+        losses: Mean losses of this process: float32 scalars on the device.
+        correct: Images of this process that were classified correctly: int64 scalars on the
+            device.
+        images: Images of all processes.
+        rates: Learning rates.
+    """
 
     losses: list[Tensor] = field(default_factory=list)
     correct: list[Tensor] = field(default_factory=list)
@@ -103,20 +123,29 @@ class PendingMetrics:
 
 @dataclass
 class Counters:
-    """What the loop counts. `pending` is empty whenever this is saved."""
+    """All counters of a run.
+
+    Attributes:
+        timing: The time of the whole run.
+        epoch: The sums over the present epoch.
+        pending: Numbers still on the device; empty whenever a checkpoint is written.
+    """
 
     timing: Timing = field(default_factory=Timing)
     epoch: EpochTotals = field(default_factory=EpochTotals)
     pending: PendingMetrics = field(default_factory=PendingMetrics)
 
     def timed(self, loader: Loader, world_size: int) -> Iterator[Batch]:
-        """The loader's batches; measures the training on each and the waiting for it.
+        """Iterate over a loader, and measure the training and the waiting time of each batch.
 
-        A batch is counted, with its time, when the next one is asked for.
+        A batch and its time are counted when the next batch is requested.
 
         Args:
-            loader: Where the batches come from.
-            world_size: Number of processes, each of which trains on as many images.
+            loader: The loader.
+            world_size: The number of processes; all train on the same number of images.
+
+        Yields:
+            The batches of the loader.
         """
         batches, spans = iter(loader), (self.timing, self.epoch)
         while True:
@@ -136,16 +165,19 @@ class Counters:
                 span.images += images
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values only."""
+        """The counters as plain values, for a checkpoint."""
         timing = asdict(self.timing) | {"seconds_before": self.timing.seconds}
         del timing["began"]
         return {"timing": timing, "epoch": asdict(self.epoch)}
 
     @staticmethod
     def from_checkpoint(saved: dict[str, Any]) -> Counters:
-        """The counters in a checkpoint.
+        """Restore the counters in a checkpoint.
 
-        Checkpoints of version 0.1 hold it in the TrainState, the loss as a sum over batches.
+        Checkpoints of version 0.1 have them in the TrainState, with the loss as a sum over batches.
+
+        Args:
+            saved: The content of the checkpoint.
         """
         if "counters" in saved:
             found = saved["counters"]
@@ -157,25 +189,24 @@ class Counters:
 
 
 def advice(images: int, per_second: float, *, pretrained: bool, time_shown: bool) -> str:
-    """What would be quicker than this run, and how long it will still take.
+    """A text about how long a run will take, and what would make it faster.
 
     Args:
-        images: Images still to train on, all epochs together.
+        images: Images left to train on, in all epochs together.
         per_second: Images per second so far.
         pretrained: Whether the run started from pretrained weights.
-        time_shown: Whether a progress line shows the time left; it is then not repeated.
+        time_shown: Whether a progress line shows the time left; the text then omits it.
 
     Returns:
-        A sentence or two; "" for a run of less than ten minutes.
+        One or two sentences; "" if less than ten minutes are left.
     """
     seconds = images / per_second if per_second else 0.0
-    if seconds < _WORTH_SAYING:
+    if seconds < _LONG_RUN:
         return ""
     hours, minutes = divmod(round(seconds / 60), 60)
     length = f"{hours} h {minutes} min" if hours else f"{minutes} min"
     start = "" if pretrained else " --recipe finetune (pretrained weights),"
     rate = f"at {per_second:.0f} images/s, without validation"
-    return ("this run is long" if time_shown else f"about {length} to go {rate}") + (
-        f". Quicker:{start} a smaller augment.image_size, fewer train.epochs or a smaller"
-        " model.name"
+    return ("this run is long" if time_shown else f"about {length} left {rate}") + (
+        f". Faster:{start} a smaller augment.image_size, fewer train.epochs or a smaller model.name"
     )

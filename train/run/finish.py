@@ -1,4 +1,4 @@
-"""The end of a run: the best epoch's weights on the test split, summary.json, figures.
+"""The end of a run: a test of the best epoch's weights, summary.json, figures.
 
 In: a Run whose epochs are done. Out: the summary.
 """
@@ -23,18 +23,20 @@ from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
 
+__all__ = ["finish"]
+
 
 def finish(run: Run) -> dict[str, Any]:
     """Test the best epoch, write the summary, draw the figures.
 
     Args:
-        run: A run whose epochs are done; its model gets the best epoch's weights.
+        run: A run whose epochs are done; its evaluated model gets the best epoch's weights.
 
     Returns:
-        The summary, as in summary.json. Seconds and images count all parts of a resumed run.
+        The summary, as in summary.json. A resumed run counts seconds and images of all its parts.
 
     Raises:
-        SlipformError: The dataset was replaced, or best.safetensors is not whole.
+        SlipformError: The dataset was replaced, or best.safetensors is damaged.
     """
     state, process = run.state, run.process
     run.check_data()
@@ -79,20 +81,20 @@ def finish(run: Run) -> dict[str, Any]:
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
-        # Before any figure: a result is not lost for want of a picture.
+        # Before the figures: an error there must not lose the summary.
         write_summary(run.folder, summary)
         _draw(run, image, test)
     return summary
 
 
 def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:
-    """The figures. Whatever goes wrong with one, the run is finished."""
+    """Draw the figures. An error becomes a message: the run is finished."""
     try:
         if test is not None:
-            result.all_of_result(
+            result.draw_result(
                 run.folder / draw.FOLDER, run.state.evaluated, image, test, run.manifest.classes
             )
         curves.draw_run(run.folder)
-        plots_records.all_of_records(run.folder)
-    except Exception as error:  # of the disk, of matplotlib, of damaged records
+        plots_records.draw_records(run.folder)
+    except Exception as error:  # the disk, matplotlib, or damaged records
         run.recorder.say(f"figures could not be drawn: {type(error).__name__}: {error}")

@@ -1,7 +1,7 @@
-"""The run folder: what lies there, and who may write to it.
+"""The run folder: its files, and the lock of the process that writes to it.
 
-In: a path. Out: the folder made and locked, or a clear word why not; `config.toml` and a copy of
-`dataset.json`, so that the run's classes and settings are known without its data.
+In: a path. Out: the folder, created and locked, or an error. `config.toml` and a copy of
+`dataset.json` in it have the settings and the classes of the run, without its data.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER
 
+__all__ = ["CONFIG", "LOCK", "check", "free_name", "locked_if_run", "prepare", "run_config"]
+
 CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
+_ADVICE = (
+    "Restore a copy of this file, or use the config.toml of a run with the same settings; or train"
+    " again with --overwrite."
+)
 
 
 def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
-    """Lock an existing folder.
+    """Lock a run folder if it exists, and check that the run may be written there.
 
     Args:
         run: The run folder; it may not exist yet.
-        held: Holds the lock until it closes.
-        resume: The run in it goes on.
-        overwrite: A run in it may be replaced.
+        held: Holds the lock until it is closed.
+        resume: Whether the run in the folder is resumed.
+        overwrite: Whether a run in the folder may be replaced.
 
     Returns:
-        True where the folder exists and is locked now.
+        Whether the folder exists; it is then locked.
 
     Raises:
-        SlipformError: Another process works there.
-        ConfigError: There is no run to resume, or there is one that must not be replaced.
+        SlipformError: Another process uses the folder.
+        ConfigError: There is no run to resume, or there is a run that must not be replaced.
     """
     if resume and not (run / CONFIG).exists():
         raise ConfigError(
@@ -53,8 +59,8 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
         _lock(run, held)
     if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
-            f"{run} holds a run already. Go on with it (--resume {run}), replace it (--overwrite)"
-            " or take another --out."
+            f"{run} contains a run already. Continue it (--resume {run}), replace it"
+            " (--overwrite), or give another --out."
         )
     return exists
 
@@ -70,25 +76,25 @@ def prepare(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Make the folder, and write its settings and its copy of dataset.json.
+    """Create the run folder, and write its config.toml and its copy of dataset.json.
 
-    Call it when everything else of the run has been found right: a mistake leaves what was there.
+    Call it after all other checks of the run: an error before it leaves the folder unchanged.
 
     Args:
         run: The run folder.
-        held: Holds the lock of a folder that is new.
-        config: The run's settings.
-        manifest: Its dataset.
-        note: Why "auto" became what it is: a comment in config.toml, which stays when a run is
-            resumed.
-        is_locked: What `check` returned. Without the lock the folder is checked again under it:
-            another train may have begun, and ended, there since.
-        resume: What is in the folder stays; else what a run writes is removed.
-        overwrite: A run in the folder may be replaced.
+        held: Holds the lock of a new folder until it is closed.
+        config: The settings of the run.
+        manifest: The manifest of the dataset.
+        note: The reasons for the choices of "auto": a comment in config.toml, which stays when the
+            run is resumed.
+        is_locked: The result of `check`. A folder that did not exist is locked and checked now:
+            another train may have begun, and ended, there in the meantime.
+        resume: Whether the files in the folder are kept; otherwise the files of a run are removed.
+        overwrite: Whether a run in the folder may be replaced.
 
     Raises:
-        SlipformError: Another process has made the folder and works there.
-        ConfigError: Another process has made the folder and its run is in it.
+        SlipformError: Another process has created the folder and uses it.
+        ConfigError: Another process has created the folder, and its run is there.
     """
     if not is_locked:
         run.mkdir(parents=True, exist_ok=True)
@@ -109,7 +115,7 @@ def _comment(path: Path) -> str:
 
 
 def _lock(run: Path, held: ExitStack) -> None:
-    """Hold the folder; nobody else writes there now, so what killed processes left can go."""
+    """Lock the folder, and remove temporary files of killed processes: no other process writes."""
     held.enter_context(locked(run / LOCK, _HOLDER))
     for folder in (run, run / FOLDER, run / FIGURES):
         remove_orphans(folder)
@@ -117,15 +123,16 @@ def _lock(run: Path, held: ExitStack) -> None:
 
 @contextmanager
 def locked_if_run(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run while another command than train writes to `folder`.
+    """Hold the lock of a run while a command other than train writes to `folder`.
 
-    A train that starts meanwhile would remove the command's temporary files.
+    Without the lock, a train that starts in the meantime would remove the command's temporary
+    files.
 
     Args:
-        folder: A run folder, or a folder directly in one; any other folder is not locked.
+        folder: A run folder, or a folder directly in one. Any other folder is not locked.
 
     Raises:
-        SlipformError: Another process works in the run.
+        SlipformError: Another process uses the run folder.
     """
     with ExitStack() as held:
         for run in (folder, folder.parent):
@@ -136,8 +143,10 @@ def locked_if_run(folder: Path) -> Iterator[None]:
 
 
 def _clear(run: Path) -> None:
-    """Remove what a run writes, and nothing else. Settings go first: without them the folder is no
-    run, whenever this is cut short."""
+    """Remove the files of a run, and no others.
+
+    config.toml is removed first: without it the folder is no run, even if this is interrupted.
+    """
     for path in (
         run / CONFIG,
         run / METRICS,
@@ -151,20 +160,20 @@ def _clear(run: Path) -> None:
 
 
 def run_config(run: Path) -> RunConfig:
-    """The settings that a run folder was made with.
+    """Read the settings of the run in a folder.
 
     Args:
         run: The run folder.
 
     Raises:
-        SlipformError: There are none, or they are not whole: a missing setting would silently
-            get its default.
+        SlipformError: config.toml is missing, or a section in it is missing: its settings would
+            silently get their defaults.
     """
     path = run / CONFIG
     if not path.exists():
         raise SlipformError(
-            f"{run} is no run folder: it has no {CONFIG}. Give a folder that train has written,"
-            " such as runs/first."
+            f"{run} is no run folder: it has no {CONFIG}. Give a folder that train wrote, such as"
+            " runs/first."
         )
     with open_regular(path):  # a FIFO would block
         pass
@@ -180,18 +189,12 @@ def run_config(run: Path) -> RunConfig:
     return config
 
 
-_ADVICE = (
-    "Put back a copy of this file, or the config.toml of a run with the same settings; else train"
-    " again with --overwrite."
-)
-
-
 def free_name(parent: Path, name: str) -> Path:
-    """The first of parent/name, parent/name-2, parent/name-3 that is not there yet.
+    """The first of parent/name, parent/name-2, parent/name-3 that does not exist yet.
 
     Args:
         parent: The folder for runs.
-        name: Any text; no name leads out of `parent`.
+        name: Any text; slashes in it are replaced, so the path is always in `parent`.
     """
     plain = name.strip("/").replace("/", "-")
     if not plain.strip("."):

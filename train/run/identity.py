@@ -1,7 +1,7 @@
-"""Whether a dataset is the one that a run was trained on.
+"""Comparison of a dataset with the one that a run was trained on.
 
-In: two manifests. Out: how they differ, in words. Classes count by name and order, splits by the
-SHA-256 of their betons; where the folder lies does not count.
+In: two manifests. Out: their differences, as text. Classes are compared by name and order. Splits
+are compared by the SHA-256 of their betons. The path of the folder is not compared.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from pathlib import Path
 from slipform.pipelines.errors import ConfigError, printable
 from slipform.pipelines.manifest import Manifest, read_manifest
 
+__all__ = ["check_dataset", "differences", "split_difference"]
+
 
 def differences(own: Manifest, given: Manifest) -> list[str]:
-    """How a dataset differs from the run's own.
+    """The differences between a dataset and the run's dataset.
 
     Args:
         own: The manifest in the run folder.
         given: The manifest of the dataset.
 
     Returns:
-        A text for each difference; empty where they are the same.
+        A text for each difference; empty if they are equal.
     """
     found = []
     if own.classes != given.classes:
@@ -31,7 +33,7 @@ def differences(own: Manifest, given: Manifest) -> list[str]:
 
 
 def split_difference(own: Manifest, given: Manifest, name: str) -> str:
-    """How one split of a dataset differs from that of the run's own.
+    """The difference between a split of a dataset and that of the run's dataset.
 
     Args:
         own: The manifest in the run folder.
@@ -39,7 +41,7 @@ def split_difference(own: Manifest, given: Manifest, name: str) -> str:
         name: "train", "val" or "test".
 
     Returns:
-        The difference in words; "" where there is none.
+        The difference as text; "" if there is none.
     """
     if name not in given.splits or name not in own.splits:
         return f"{name} is missing {'now' if name in own.splits else 'in the run'}"
@@ -60,19 +62,19 @@ def _of_classes(own: list[str], given: list[str]) -> str:
 
 
 def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -> list[str]:
-    """Compare the data of a resumed run with the run's own.
+    """Compare the dataset that is given to a resumed run with the run's dataset.
 
     Args:
         out: The run folder.
-        data: The dataset folder that is given now.
+        data: The given dataset folder.
         manifest: The manifest of `data`.
-        other_data: Another dataset of as many classes is allowed.
+        other_data: Whether another dataset with as many classes is allowed.
 
     Returns:
-        What to say; empty where the data are the run's own.
+        Messages for the user; empty if the datasets are equal.
 
     Raises:
-        ConfigError: They are not, and that is not allowed.
+        ConfigError: The datasets differ, and that is not allowed.
     """
     own = read_manifest(out)
     found = differences(own, manifest)
@@ -81,13 +83,12 @@ def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -
     told = f"{data} is not the dataset that {out} was trained on: {'; '.join(found)}"
     if own.num_classes != manifest.num_classes:
         raise ConfigError(
-            f"{told}. A run cannot go on with another number of classes: start a new one; its"
-            f" model.weights may be {out}."
+            f"{told}. A run cannot continue with another number of classes: start a new run, with"
+            f" model.weights = {out} if you like."
         )
     if not other_data:
         raise ConfigError(
-            f"{told}. Give the run's own dataset as DATA, start a new run, or go on with this one"
-            " and --other-data: the weights stay, and classes, images and results are those of"
-            " this dataset from now on."
+            f"{told}. Give the run's dataset as DATA, start a new run, or add --other-data: the run"
+            " then keeps its weights, and continues with the classes and images of this dataset."
         )
-    return [f"{told}. Going on with it, and with its classes, since --other-data is given"]
+    return [f"{told}. Continuing with it and its classes, because --other-data is given"]

@@ -1,8 +1,8 @@
-"""Training, from the first step or from where it stopped, to the test: `fit`.
+"""The training loop, `fit`: a new or resumed run, to its end and the test.
 
 In: a configuration, a dataset folder, a run folder. Out: the summary, which is also in
-summary.json. The host asks the device for numbers every log_every_steps, at the end of an epoch and
-for a checkpoint, and nowhere else.
+summary.json. The host reads numbers from the device every log_every_steps, at the end of an epoch
+and for a checkpoint, and at no other time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, train_step, zero_gradients
 
-_STEPS_UNTIL_ESTIMATE = 10  # of the time that the run takes
+__all__ = ["fit"]
+
+_STEPS_UNTIL_ESTIMATE = 10  # then the time of the run is estimated
 
 
 def fit(
@@ -51,17 +53,17 @@ def fit(
         data: The dataset folder.
         out: The run folder to write.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-        resume: Go on with the run in `out` from its last checkpoint.
-        overwrite: Replace the run that is in `out` already.
-        other_data: With resume: accept a dataset that is not the one of the run.
+        resume: Continue the run in `out` from its last checkpoint.
+        overwrite: Replace a run that is in `out` already.
+        other_data: With resume: accept a dataset other than the run's.
         quiet: Print nothing.
 
     Returns:
-        What summary.json holds: "test_accuracy" (a share in 0..1), "seconds" and more.
+        The content of summary.json: "test_accuracy" (0..1), "seconds" and more.
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM; a checkpoint was written.
-        SlipformError: Training diverged, or a setting, the data or the folder does not fit.
+        SlipformError: Training diverged, or a setting, the data or the folder is wrong.
 
     Example:
         ```python
@@ -94,15 +96,18 @@ def fit(
         except torch.OutOfMemoryError as error:
             size = f"train.batch_size = {run.config.train.batch_size}"
             raise SlipformError(
-                f"out of memory with {size}: give less, or train.batch_size = auto ({error})"
+                f"out of memory with {size}: choose a smaller one, or train.batch_size = auto"
+                f" ({error})"
             ) from error
         finally:
             run.close()
 
 
 def _train_epoch(run: Run) -> None:
-    """Train from the loader's position to the end of the epoch; nothing where a resumed run has
-    that behind it."""
+    """Train from the loader's position to the end of the epoch.
+
+    Return at once if the epoch was trained before the run was resumed.
+    """
     config, state, loader, counters = run.config.train, run.state, run.train, run.counters
     if loader.epoch != state.epoch:
         return
@@ -129,7 +134,7 @@ def _train_epoch(run: Run) -> None:
 
 
 def _after_step(run: Run, images: Tensor, last: bool) -> None:
-    """Ask for numbers, write a checkpoint, stop: each where it is due."""
+    """Read numbers, write a checkpoint or stop the run, if it is time for it."""
     config, state = run.config.train, run.state
     if last or state.step % config.log_every_steps == 0:
         _read_losses(run)
@@ -151,7 +156,7 @@ def _after_step(run: Run, images: Tensor, last: bool) -> None:
 
 
 def _say_advice(run: Run) -> None:
-    """Once, after a few steps of a new run: how long it takes and what would be quicker."""
+    """Print how long the run takes, and what would make it faster."""
     loader, done = run.train, run.counters.epoch
     images = run.config.train.epochs * loader.epoch_images - done.images
     pretrained = run.config.model.weights != "none"
@@ -166,8 +171,10 @@ def _say_advice(run: Run) -> None:
 
 
 def _read_losses(run: Run) -> None:
-    """Bring the losses since the last time from the device, in one copy; averages over processes.
-    Raises Diverged."""
+    """Copy the pending losses from the device, in one copy, averaged over the processes.
+
+    Raise `Diverged` if a loss is not finite.
+    """
     state, pending, world_size = run.state, run.counters.pending, run.process.world_size
     if not pending.losses:
         return
@@ -189,7 +196,7 @@ def _read_losses(run: Run) -> None:
 
 
 def _end_epoch(run: Run) -> None:
-    """Validate, record, keep the best, go back to it where that is due, write a checkpoint."""
+    """Validate, record the epoch, save or restore the best weights, write a checkpoint."""
     config, state = run.config.train, run.state
     result = _validate(run, run.val) if run.val is not None else None
     if result is not None and not math.isfinite(result.loss):
@@ -209,8 +216,8 @@ def _end_epoch(run: Run) -> None:
     ):
         assert state.best_weights is not None
         run.recorder.say(
-            f"{state.epochs_since_best} epochs without a better one: back to the weights of epoch"
-            f" {state.best.epoch}"
+            f"{state.epochs_since_best} epochs without a better one: restarting from the weights of"
+            f" epoch {state.best.epoch}"
         )
         state.restart_from(state.best_weights)
     _save(run)
@@ -220,7 +227,7 @@ def _end_epoch(run: Run) -> None:
 
 
 def _is_best(run: Run, line: dict[str, Any]) -> bool:
-    """Whether the epoch just recorded is the one to keep."""
+    """Record the result of the epoch, and return whether it is the best one so far."""
     select = run.config.train.select
     if line["val_accuracy"] is None and select != "train_loss":
         return run.state.is_best(float(run.state.epoch), select="last")
@@ -254,7 +261,7 @@ def _stops_early(run: Run) -> bool:
     if not patience or state.epoch - state.best.epoch < patience:
         return False
     run.recorder.say(
-        f"stopping after epoch {state.epoch}: none was better than epoch {state.best.epoch} for"
+        f"stopping after epoch {state.epoch}: no epoch was better than epoch {state.best.epoch} for"
         f" {patience} epochs"
     )
     return True
@@ -272,8 +279,7 @@ def _unfreeze_if_due(run: Run) -> None:
 
 
 def _save(run: Run) -> None:
-    """A checkpoint, but never of broken weights: the loss of a step says nothing of the weights
-    after it."""
+    """Write a checkpoint. Raise `Diverged` instead if a loss or a weight is not finite."""
     _read_losses(run)
     if not run.state.is_finite():
         raise diverged(
@@ -285,6 +291,6 @@ def _save(run: Run) -> None:
 def _stop(run: Run) -> None:
     _save(run)
     raise Interrupted(
-        f"stopped after step {run.state.step}; a checkpoint is written. Go on with: train --resume"
-        f" {run.folder}"
+        f"stopped after step {run.state.step}; a checkpoint was written. Continue with: train"
+        f" --resume {run.folder}"
     )

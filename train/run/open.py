@@ -1,6 +1,6 @@
-"""A run, opened: data, model, records, all where an earlier part of it left them.
+"""Opening a new or resumed run: its data, model, counters and records.
 
-In: a configuration, a dataset folder, a run folder. Out: a `Run`, which the loop works with.
+In: a configuration, a dataset folder, a run folder. Out: a `Run` for the loop.
 """
 
 from __future__ import annotations
@@ -31,10 +31,27 @@ from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
 
+__all__ = ["Run", "open_run"]
+
 
 @dataclass(frozen=True)
 class Run:
-    """All that the loop works with. Only `state`, `counters` and the loaders change."""
+    """An open run. Only `state`, `counters` and the loaders change.
+
+    Attributes:
+        config: All settings; train.batch_size is a number.
+        folder: The run folder.
+        manifest: The manifest of the dataset.
+        process: This process.
+        state: The model, its optimizers, and the progress.
+        counters: Sums, times and pending numbers.
+        train: The loader of the training split.
+        val: The loader of the validation split; None if the dataset has none.
+        recorder: Writes metrics, TensorBoard's events and messages.
+        stop_requested: Set by a signal: the loop writes a checkpoint and stops.
+        agreed_stop: Combines `stop_requested` over the processes.
+        held: Holds the lock of the folder.
+    """
 
     config: RunConfig
     folder: Path
@@ -46,11 +63,11 @@ class Run:
     val: Loader | None
     recorder: Recorder
     stop_requested: Event
-    agreed_stop: Agreement  # of stop_requested, over the processes
-    held: ExitStack  # the folder's lock
+    agreed_stop: Agreement
+    held: ExitStack
 
     def save(self) -> None:
-        """A checkpoint of this moment. Every process calls it; the main one writes."""
+        """Write a checkpoint. Every process calls this; the main process writes."""
         content = resuming.content(self.config, self.state, self.counters, self.train, self.process)
         if self.process.is_main:
             checkpoint.save(
@@ -58,7 +75,11 @@ class Run:
             )
 
     def save_best(self, weights: dict[str, Tensor] | None = None) -> None:
-        """The evaluated weights, or those given, with what one needs to use them elsewhere."""
+        """Write best.safetensors, with the classes and the accuracy as metadata.
+
+        Args:
+            weights: Tensors by name. Default: the weights of the evaluated model.
+        """
         metadata = {
             "epoch": str(self.state.best.epoch),
             "val_accuracy": str(self.state.best.accuracy),
@@ -69,8 +90,13 @@ class Run:
             best.save_best(self.folder, weights or self.state.evaluated.state_dict(), metadata)
 
     def check_data(self) -> None:
-        """Raises DatasetError where another dataset has taken the place of the one that this run
-        has open. A folder that is gone is no other dataset."""
+        """Check that the dataset folder still has the dataset of this run.
+
+        A folder that was deleted is no error: the run has its files open.
+
+        Raises:
+            DatasetError: Another dataset is there.
+        """
         folder = Path(self.config.data.folder)
         try:
             found = differences(self.manifest, read_manifest(folder))
@@ -79,12 +105,13 @@ class Run:
         if found:
             raise DatasetError(
                 f"the dataset in {folder} was replaced while this run trained on it:"
-                f" {'; '.join(found)}. The run's checkpoint is of the old one. Put that back and go"
-                f" on with: train --resume {self.folder}; or, to go on with the new one, add"
-                " --other-data"
+                f" {'; '.join(found)}. The checkpoint is of the old dataset. Restore that and"
+                f" continue with: train --resume {self.folder}. To continue with the new dataset,"
+                " add --other-data"
             )
 
     def close(self) -> None:
+        """Close the records and the loaders, and release the lock."""
         self.recorder.close()
         self.train.close()
         if self.val is not None:
@@ -104,24 +131,24 @@ def open_run(
     other_data: bool,
     quiet: bool,
 ) -> Run:
-    """Open everything; where `resume`, go on from the newest whole checkpoint in `out`.
+    """Open a new run, or resume one from its newest checkpoint that is not damaged.
 
     The folder is locked until the run is closed.
 
     Args:
-        config: The run's settings.
+        config: The settings of the run.
         data: The dataset folder.
         out: The run folder.
-        process: This process.
-        stop_requested: Set by a signal: the loop writes a checkpoint and ends.
-        resume: There is a run in `out`, which goes on.
-        overwrite: A run in `out` may be replaced.
-        other_data: With resume: `data` may be another dataset of as many classes.
+        process: This process; every process calls this function.
+        stop_requested: Set by a signal: the loop writes a checkpoint and stops.
+        resume: Whether to continue the run in `out`.
+        overwrite: Whether a run in `out` may be replaced.
+        other_data: With resume: whether `data` may be another dataset with as many classes.
         quiet: Print nothing.
 
     Raises:
-        SlipformError: Another process works in `out`, `data` is not the dataset of the run and
-            other_data is not set, or a setting does not fit.
+        SlipformError: Another process uses `out`, `data` is not the dataset of the run and
+            other_data is False, or a setting is wrong.
     """
     with ExitStack() as held:
         return _open(
@@ -152,13 +179,14 @@ def _open(
     is_locked = False
     if process.is_main:
         is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
-    process.broadcast_object(None)  # all have opened the data and the folder is theirs
+    # Wait until all processes have read the manifest, and the main process has locked the folder.
+    process.broadcast_object(None)
     if resume:
         messages += check_dataset(out, data, manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
     loader = open_loader(config, "train", process, training=True)
-    # A checkpoint has all weights: what they once began from may be gone.
+    # A checkpoint has all weights. The file that model.weights names may not exist any more.
     begun = config if saved is None else _without_weights(config)
     state = build_state(
         begun,
@@ -173,12 +201,13 @@ def _open(
             saved, config, state, loader, process, messages.append, other_data=other_data
         )
         messages.append(
-            f"going on after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
+            f"continuing after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
         )
     elif resume and read_summary(out) is not None:
         raise ConfigError(
-            f"{out} is finished and its checkpoints were removed, as a sweep does: it cannot go on."
-            " Train again with --overwrite, or name the folder as model.weights of a new run."
+            f"{out} is finished, and its checkpoints were removed, as a sweep does: it cannot"
+            " continue. Train again with --overwrite, or set model.weights of a new run to this"
+            " folder."
         )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
@@ -186,7 +215,7 @@ def _open(
     val = open_loader(config, "val", process) if has_val else None
     if val is None:
         messages.append(
-            "this dataset has no val split: nothing is selected, the last epoch is the one tested"
+            "this dataset has no val split: the weights of the last epoch are saved and tested"
         )
 
     if process.is_main:
@@ -225,7 +254,7 @@ def _without_weights(config: RunConfig) -> RunConfig:
 
 
 def _recover_best(run: Run) -> None:
-    """The main process looks after best.safetensors; all learn which epoch is the best."""
+    """Restore best.safetensors on the main process, and send the best epoch to all processes."""
     state, process = run.state, run.process
     if process.is_main and state.best.epoch:
         at_end = (run.train.epoch, run.train.seen) == (state.epoch, 0)
@@ -235,7 +264,7 @@ def _recover_best(run: Run) -> None:
 
 
 def _first_images(loader: Loader) -> torch.Tensor:
-    """The first batch of the run, after which the loader is at its beginning again."""
+    """The images of the first batch. The loader's position does not change."""
     position = loader.state_dict()
     images = next(iter(loader)).images.clone()
     loader.load_state_dict(position)
@@ -245,7 +274,7 @@ def _first_images(loader: Loader) -> torch.Tensor:
 def _with_batch_size(
     config: RunConfig, manifest: Manifest, process: Process, messages: list[str]
 ) -> RunConfig:
-    """train.batch_size as a number; where it was "auto", a message says which and why."""
+    """Replace train.batch_size = "auto" by a number, and add a message about it."""
     if config.train.batch_size != "auto":
         return config
     from slipform.train.run.autosize import find_batch_size

@@ -1,7 +1,7 @@
-"""What a person sees of a run: messages, and on a terminal or in a notebook one line that moves.
+"""The messages of a run, and its progress line on a terminal or in a notebook.
 
-In: counts of steps and the time that they took. Out: text on stderr, in a notebook below the cell.
-A log, which is neither, gets the messages only.
+In: counts of steps and the time that they took. Out: text on stderr, or below the cell of a
+notebook. A log file gets the messages only.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from rich.text import Text
 
 from slipform.train.run.notebook import NotebookLine, in_notebook
 
-_MIN_BAR, _MAX_BAR = 6, 40
-_MIN_SECONDS = 0.2  # of training, before a rate or a time left is shown
+__all__ = ["ProgressLine", "open_console"]
+
+_MIN_BAR, _MAX_BAR = 6, 40  # characters
+_MIN_SECONDS = 0.2  # of training, before the speed or the time left is shown
 
 
 class _Lossy:
-    """A text file whose failed writes are nobody's trouble: the terminal is gone, or the reader of
-    the pipe."""
+    """A text file that ignores failed writes, such as after the terminal was closed."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -43,11 +44,12 @@ class _Lossy:
 
 
 def open_console(quiet: bool) -> Console:
-    """A console on stderr. A terminal breaks lines between words; a log has them unbroken. In a
-    notebook it is on stdout: what a notebook shows of stderr looks like an error.
+    """Open a console on stderr. It wraps lines between words on a terminal, but not in a log file.
+
+    In a notebook it is on stdout: notebooks show the text of stderr like an error.
 
     Args:
-        quiet: It prints nothing.
+        quiet: The console prints nothing.
     """
     notebook = in_notebook()
     console = Console(
@@ -62,9 +64,16 @@ def open_console(quiet: bool) -> Console:
 
 
 class ProgressLine:
-    """The line of a run: epoch, bar, steps, time left, loss, speed, share of waiting.
+    """The progress line of a run: epoch, bar, steps, time left, loss, speed, share of waiting.
 
-    begin_epoch and begin_validation open a part, `step` counts in it. clock: seconds, for tests.
+    `begin_epoch` and `begin_validation` begin a part; `step` counts the steps of that part.
+
+    Args:
+        console: Where the line is shown.
+        clock: Returns seconds; tests give their own.
+
+    Attributes:
+        shown: Whether the line is shown: the console is a terminal and is not quiet.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -79,7 +88,7 @@ class ProgressLine:
         self._name, self._done, self._total = "", 0, 0
         self._epoch, self._epochs = 0, 0
         self._began = 0.0
-        self._first = 0  # steps of this part that an earlier process did
+        self._first = 0  # steps of this part that were done before the run was resumed
         self._steps, self._step_seconds = 0, 0.0  # of all training in this process
         self._validations, self._validation_seconds = 0, 0.0
         self._steps_per_epoch = 0
@@ -88,18 +97,36 @@ class ProgressLine:
         self._rate, self._wait = 0.0, 0.0
 
     def begin_epoch(self, epoch: int, epochs: int, done: int, num_steps: int) -> None:
-        """Training of epoch number `epoch`, counted from 1; `done` of its steps are behind."""
+        """Begin the training of an epoch.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            epochs: Epochs of the run.
+            done: Steps of the epoch that were done before the run was resumed.
+            num_steps: Steps of the epoch.
+        """
         self._end_part()
         self._epoch, self._epochs, self._steps_per_epoch = epoch, epochs, num_steps
         self._begin(f"epoch {epoch}/{epochs}", done, num_steps)
 
     def begin_validation(self, num_batches: int) -> None:
+        """Begin the validation of the epoch.
+
+        Args:
+            num_batches: Batches of the validation split.
+        """
         self._end_part()
         self._validates = True
         self._begin(f"validating {self._epoch}/{self._epochs}", 0, num_batches)
 
     def step(self, images: int = 0, seconds: float = 0.0, wait_share: float = 0.0) -> None:
-        """One more. images and seconds: of this epoch's training so far; 0 leaves the speed."""
+        """Count one step or one batch of validation.
+
+        Args:
+            images: Images trained on in this epoch so far.
+            seconds: Seconds of training in this epoch so far; 0: the speed does not change.
+            wait_share: The share of these seconds, 0..1, that training waited for data.
+        """
         self._done += 1
         if seconds > _MIN_SECONDS:
             self._rate, self._wait = images / seconds, wait_share
@@ -107,9 +134,15 @@ class ProgressLine:
             self._live.refresh()
 
     def loss(self, value: float) -> None:
+        """Set the loss.
+
+        Args:
+            value: The mean loss of the newest steps.
+        """
         self._loss = value
 
     def close(self) -> None:
+        """Remove the line from the terminal."""
         if self._live.is_started:
             self._live.stop()
 
@@ -130,7 +163,7 @@ class ProgressLine:
         self._name = ""
 
     def seconds_left(self) -> float | None:
-        """Of the whole run; None where nothing is known yet."""
+        """Estimated seconds until the end of the run; None if no estimate is possible yet."""
         now = self._clock() - self._began
         done, left = self._done - self._first, self._total - self._done
         trains = self._name.startswith("epoch")
@@ -150,10 +183,14 @@ class ProgressLine:
         yield Text(self.line(options.max_width - 1), no_wrap=True, overflow="crop")
 
     def line(self, width: int) -> str:
-        """The line in at most `width` characters: what does not fit is left out, whole."""
+        """The text of the line. A part that does not fit is left out as a whole.
+
+        Args:
+            width: The maximum number of characters.
+        """
         left = self.seconds_left()
         pieces = [
-            # (place in the line, text), the most important first
+            # (position in the line, text), the most important first
             (0, self._name),
             (2, f"{self._done}/{self._total}"),
             (3, f"{_duration(left)} left" if left is not None else ""),

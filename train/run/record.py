@@ -1,7 +1,7 @@
-"""What a run writes about itself while it trains: metrics.jsonl, TensorBoard, messages.
+"""The records of a run: metrics.jsonl, TensorBoard's events, messages.
 
-In: numbers that are on the host already. Out: files in the run folder. Only the main process'
-Recorder writes anything.
+In: numbers that are on the host already. Out: files in the run folder. Only the Recorder of the
+main process writes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,24 @@ from slipform.train.run.board import Board
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console
 
-_HISTOGRAM_VALUES = 50_000  # AlexNet's 57 million weights would take seconds of every epoch
+__all__ = ["Recorder"]
+
+_HISTOGRAM_VALUES = 50_000  # all 57 million weights of AlexNet would take seconds in every epoch
 
 
 class Recorder:
-    """Opens the run folder's records for appending. `step` steps and `epoch` epochs are behind a
-    resumed run. Without `writes` it does nothing."""
+    """The records of a run, opened for appending.
+
+    Args:
+        run: The run folder.
+        writes: Whether this process writes; otherwise all methods do nothing.
+        quiet: Print no messages.
+        step: Steps done before the run was resumed; later records are removed.
+        epoch: Epochs done before the run was resumed; later records are removed.
+
+    Attributes:
+        progress: The progress line.
+    """
 
     def __init__(self, run: Path, *, writes: bool, quiet: bool, step: int, epoch: int) -> None:
         self._run, self._writes = run, writes
@@ -35,21 +47,37 @@ class Recorder:
         self.progress = ProgressLine(self._console)
         if writes:
             forget_after(run, step, epoch)
-            self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
+            # It is open as long as the run.
+            self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
             self._board = Board(run, step, self.say)
 
     def say(self, message: str) -> None:
-        """A line for the person who watches."""
+        """Print a message for the user.
+
+        Args:
+            message: One or more lines.
+        """
         self._console.print(printable(message), markup=False)
 
     def settings(self, config: RunConfig) -> None:
-        """The run's settings, for TensorBoard."""
+        """Write the settings of the run to TensorBoard's file.
+
+        Args:
+            config: The settings.
+        """
         if self._writes:
             values = config.model_dump(mode="json", exclude={"description"})
             self._board.settings(dict(_flat(values)), "epoch/val_accuracy")
 
     def steps(self, first: int, epoch: int, losses: list[float], rates: list[float]) -> None:
-        """One line a step, from step number `first` on (counted from 1)."""
+        """Record consecutive steps.
+
+        Args:
+            first: The first step, counted from 1 over the whole run.
+            epoch: Their epoch, counted from 1.
+            losses: The mean loss of each step.
+            rates: The learning rate of each step.
+        """
         if not self._writes or not losses:
             return
         self._append(
@@ -62,7 +90,12 @@ class Recorder:
         self.progress.loss(sum(losses) / len(losses))
 
     def epoch(self, step: int, values: dict[str, Any]) -> None:
-        """The line of a whole epoch; values has "epoch" (files count from 1) and numbers."""
+        """Record an epoch.
+
+        Args:
+            step: Steps of the run so far.
+            values: "epoch" (counted from 1), and numbers by name; None where there is no number.
+        """
         if not self._writes:
             return
         self._append([{"kind": "epoch", "step": step, **values}])
@@ -75,13 +108,24 @@ class Recorder:
         )
 
     def diverged(self, step: int, epoch: int, what: str) -> None:
-        """The last line of a run that has no end; a resumed run that gets past it forgets it."""
+        """Record that the run diverged. A resumed run that trains past this removes the record.
+
+        Args:
+            step: Steps of the run so far.
+            epoch: The epoch, counted from 1.
+            what: What is not finite.
+        """
         if self._writes:
             self._append([{"kind": "diverged", "step": step, "epoch": epoch, "what": what}])
 
     def images(self, images: Tensor) -> None:
-        """A grid of up to 16 images of the first batch, as the net sees them, each stretched to the
-        full range."""
+        """Write a grid of up to 16 training images to TensorBoard's file.
+
+        The values of each image are scaled to 0..1.
+
+        Args:
+            images: Normalized images of the first batch, [N, 3, S, S], on any device.
+        """
         if self._writes:
             from torchvision.utils import make_grid
 
@@ -91,7 +135,14 @@ class Recorder:
             self._board.image("train/first_batch", grid, 0)
 
     def histograms(self, model: nn.Module, step: int) -> None:
-        """Weights and gradients of each layer, from every n-th value."""
+        """Write histograms of weights and gradients to TensorBoard's file.
+
+        A histogram uses every n-th value: 50,000 to 100,000 values of a large parameter.
+
+        Args:
+            model: The plain net.
+            step: Steps of the run so far.
+        """
         if not self._writes:
             return
         for name, parameter in model.named_parameters():
@@ -103,6 +154,7 @@ class Recorder:
                         self._board.histogram(f"{kind}/{name}", values.numpy(), step)
 
     def close(self) -> None:
+        """Close the files, and remove the progress line."""
         self.progress.close()
         if self._writes:
             with contextlib.suppress(OSError):  # each line was flushed when it was written

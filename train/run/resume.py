@@ -1,8 +1,7 @@
-"""What a checkpoint holds, and how a run goes on from one.
+"""The content of a checkpoint, and how a run continues from it.
 
-In: a run's state, loader and configuration. Out: one dictionary of tensors and plain values;
-loading it gives the same run, bit for bit, or, with another configuration, one that says what
-changed.
+In: the state, loader and configuration of a run. Out: one dictionary of tensors and plain values.
+Loading it gives exactly the same run; if the configuration has changed, messages say what changed.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters, EpochTotals
 from slipform.train.step.state import TrainState
 
-VERSION = 1
-# A saved state fits only what it was saved from. The rest of a configuration may change between
-# parts of a run.
+__all__ = ["content", "differences", "restore"]
+
+_VERSION = 1
+# The saved state depends on these settings. All other settings may change when a run is resumed.
 _FIXED = (
     "model",
     "optimizer.name",
@@ -39,22 +39,20 @@ _FIXED = (
 def content(
     config: RunConfig, state: TrainState, counters: Counters, loader: Loader, process: Process
 ) -> dict[str, Any]:
-    """Everything of a run, for a checkpoint.
-
-    Every process must call it: each has its own random numbers.
+    """Collect the state of a run for a checkpoint.
 
     Args:
-        config: The run's settings.
-        state: Weights, optimizer, progress.
-        counters: What the loop has counted.
+        config: The settings of the run.
+        state: Weights, optimizers, progress.
+        counters: The counters of the loop.
         loader: The position in the training data.
-        process: This process.
+        process: This process; every process calls this, since each has its own random numbers.
 
     Returns:
-        Tensors and plain values, which `restore` takes.
+        Tensors and plain values, for `restore`.
     """
     return {
-        "version": VERSION,
+        "version": _VERSION,
         "config": to_toml(config),
         "state": state.state_dict(),
         "counters": counters.state_dict(),
@@ -73,29 +71,29 @@ def restore(
     *,
     other_data: bool = False,
 ) -> Counters:
-    """Go on where `saved` was written: changes state and loader.
+    """Restore a run from a checkpoint.
 
     Args:
-        saved: A checkpoint's content.
-        config: The run's settings from now on.
-        state: Gets weights, optimizer and progress.
-        loader: Goes to the saved position.
-        process: This process; its random numbers go on, too.
-        say: Is told of each change of a setting.
-        other_data: The loader may have another number of images; the present epoch starts again
-            then.
+        saved: The content of a checkpoint.
+        config: The present settings of the run.
+        state: Changed in place: weights, optimizers, progress.
+        loader: Set to the saved position.
+        process: This process; its random numbers are restored, too.
+        say: Called with a message for each changed setting.
+        other_data: Whether the loader may have another number of images; the present epoch then
+            starts again.
 
     Returns:
-        The counters.
+        The counters of the loop.
 
     Raises:
-        ConfigError: The configuration changed in what cannot change, or the checkpoint is of
-            another dataset.
+        ConfigError: A setting has changed that must not change, or the checkpoint does not fit the
+            run or the dataset.
     """
-    if saved.get("version") != VERSION:
+    if saved.get("version") != _VERSION:
         raise ConfigError(
-            f"the checkpoint has version {saved.get('version')}, this program reads {VERSION}:"
-            " start again with --overwrite"
+            f"the checkpoint has version {saved.get('version')}; this version of Slipform reads"
+            f" {_VERSION}. Start again with --overwrite."
         )
     with _checked():
         before = parse_config(saved["config"], "the checkpoint")
@@ -103,8 +101,8 @@ def restore(
     for name, (before, now) in changes.items():
         if name in _FIXED or name.partition(".")[0] in _FIXED:
             raise ConfigError(
-                f"{name} was {before}, now it is {now}: a run cannot go on with that. Start a new"
-                " one; its model.weights may name this run's folder."
+                f"{name} was {before}, now it is {now}: a run cannot continue with that change."
+                " Start a new run, with model.weights = this run's folder if you like."
             )
         say(f"changed: {name} was {before}, is now {now}")
     with _checked():
@@ -115,7 +113,7 @@ def restore(
             position = {**position, "seen": 0, "num_samples": loader.num_samples}
         loader.load_state_dict(position)
         random = saved["random"]
-        if process.rank < len(random):  # a process more than before keeps its new seed
+        if process.rank < len(random):  # an additional process keeps its new seed
             _set_random_state(random[process.rank], process)
         counters = Counters.from_checkpoint(saved)
         before_images, seen = saved["loader"]["num_samples"], saved["loader"]["seen"]
@@ -132,7 +130,7 @@ def restore(
 
 @contextmanager
 def _checked() -> Iterator[None]:
-    """Inside, a checkpoint that is whole but not of this run ends in a ConfigError."""
+    """Raise ConfigError for the errors of a complete checkpoint that is not of this run."""
     try:
         yield
     except SlipformError:
@@ -140,18 +138,18 @@ def _checked() -> Iterator[None]:
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).strip().splitlines()
         raise ConfigError(
-            f"the checkpoint is not of this run, or of another version of this program"
-            f" ({type(error).__name__}: {first[0] if first else ''}). Remove it to go back to the"
-            " one before it, or start again with --overwrite."
+            f"the checkpoint is not of this run, or of another version of Slipform"
+            f" ({type(error).__name__}: {first[0] if first else ''}). Remove it to use the one"
+            " before it, or start again with --overwrite."
         ) from error
 
 
 def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """The settings that differ. The place of the data does not count.
+    """The settings that differ between two configurations, without data.folder.
 
     Args:
         before: The settings of the checkpoint or run folder.
-        now: The settings that are asked for.
+        now: The present settings.
 
     Returns:
         Name -> (before, now): {"train.epochs": (20, 30)}.
@@ -162,7 +160,7 @@ def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]
         if isinstance(values, dict):
             before_section = old[section]
             for name, value in values.items():
-                # Another optimizer, schedule or loss has settings that the one before has not.
+                # A new optimizer, schedule or loss may have settings that the old one lacks.
                 if (
                     name in before_section
                     and before_section[name] != value

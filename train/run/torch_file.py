@@ -1,7 +1,7 @@
-"""A file that torch can write to on a full disk.
+"""A file for torch.save that reports the system's error, such as a full disk.
 
-In: a path. Out: an object for torch.save or torch.export.save, which knows the CRC-32 of its bytes;
-afterwards the system's own error, where a write failed.
+In: a path. Out: a file object for torch.save or torch.export.save, with the CRC-32 of its bytes. If
+a write failed, the end of the block raises the system's error.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+__all__ = ["TorchFile", "torch_file"]
+
 
 class TorchFile:
-    """A file that fails at the end.
+    """A file object that keeps the first error of a write instead of raising it.
 
-    torch's zip writer turns a failed write into an error without the system's reason, and its
-    destructor can abort the process when writes go on failing. So a write after a failed one does
-    nothing; `error` holds the first failure.
+    torch's zip writer turns a failed write into an error without the system's reason. Its
+    destructor can abort the process if further writes fail. A write after a failed one therefore
+    does nothing.
+
+    Args:
+        file: The file, opened for writing bytes.
 
     Attributes:
-        crc: The CRC-32 of the bytes so far; torch writes front to back, nothing is read again.
-        error: Why a write failed; None where none did.
+        crc: The CRC-32 of the bytes so far. torch writes from front to back.
+        error: The first error of a write; None if there was none.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -31,11 +36,20 @@ class TorchFile:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        """Write bytes, unless an earlier write failed.
+
+        Args:
+            data: The bytes.
+
+        Returns:
+            The number of bytes in `data`.
+        """
         self.crc = zlib.crc32(data, self.crc)
         self._do(self._file.write, data)
         return len(data)
 
     def flush(self) -> None:
+        """Flush the file, unless an earlier write failed."""
         self._do(self._file.flush)
 
     def _do(self, what: Any, *arguments: bytes) -> None:
@@ -48,16 +62,16 @@ class TorchFile:
 
 @contextmanager
 def torch_file(path: Path) -> Iterator[Any]:
-    """Open `path` as a TorchFile.
+    """Open a file as a `TorchFile`.
 
     Args:
-        path: The file to write; it is not whole before the block has ended.
+        path: The file to write; it is complete at the end of the block.
 
     Yields:
-        The TorchFile. It is typed Any: torch asks for IO[bytes], and uses write and flush alone.
+        The TorchFile, typed Any: torch's types ask for IO[bytes], but it uses write and flush only.
 
     Raises:
-        OSError: The first write that failed, at the end of the block.
+        OSError: A write failed; raised at the end of the block.
     """
     with open(path, "wb") as file:
         wrapped = TorchFile(file)

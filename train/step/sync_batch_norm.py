@@ -42,7 +42,7 @@ class SyncBatchNorm(_BatchNorm):
         pass  # any number of dimensions
 
     def forward(self, input: Tensor) -> Tensor:
-        """See `torch.nn.Module`."""
+        """See `nn.Module`."""
         if not self.training:
             return super().forward(input)
         output, mean, variance = _Normalize.apply(input, self.weight, self.bias, self.eps)

@@ -1,7 +1,6 @@
-"""Runs as processes: `run_jobs` starts `train` for each, several at once, and stops them all with a
-checkpoint.
+"""The runs of a sweep as processes: `run_jobs` starts several at once and can stop all of them.
 
-In: Jobs and the command line of each. Out: their run folders; a call for each that ends.
+In: Jobs and the command line of each. Out: run folders, and a call for each job that ends.
 """
 
 from __future__ import annotations
@@ -23,12 +22,20 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.interrupt import SWEEP, watched
 from slipform.train.records import METRICS, read_metrics, read_summary
 
+__all__ = ["Job", "run_jobs"]
+
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep with one seed."""
+    """One run of a sweep with one seed.
+
+    Attributes:
+        run: The entry of the recipe.
+        config: All settings of the run.
+        folder: The run folder.
+    """
 
     run: SweepRun
     config: RunConfig
@@ -39,25 +46,27 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What the run says; beside its folder, since `train` may clear that."""
+        """The path of the log. It is not in the run folder, which `train` may clear."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def is_finished(self) -> bool:
+        """Whether the run folder has a summary."""
         return read_summary(self.folder) is not None
 
     @property
     def has_diverged(self) -> bool:
+        """Whether the records say that the run diverged."""
         return bool(read_metrics(self.folder, "diverged"))
 
     @property
     def num_epochs(self) -> int:
-        """Epochs done, also while the run is going on."""
+        """The number of epochs done so far, also while the run is in progress."""
         path = self.folder / METRICS
         return path.read_bytes().count(b'"kind": "epoch"') if path.is_file() else 0
 
     def last_message(self) -> str:
-        """The last line that is not empty, such as an error."""
+        """The last line of the log that is not empty, such as an error."""
         lines = (
             self.log.read_text(encoding="utf-8", errors="replace").split("\n")
             if self.log.is_file()
@@ -74,11 +83,20 @@ def run_jobs(
     num_at_once: int,
     console: Console,
 ) -> None:
-    """`train` with the arguments `command(job)` for every job; `ended(job, exit code)` gives a line
-    to print.
+    """Run `train` for every job, each in its own process.
 
-    Each of `num_at_once` processes gets its share of the cores. Raises Interrupted, after Ctrl-C or
-    SIGTERM, when every run that was going on has ended; a second Ctrl-C kills them.
+    Each of the processes gets its share of the cores.
+
+    Args:
+        jobs: The jobs, in the order of their start.
+        command: Returns the arguments of `train` for a job.
+        ended: Called with a job and its exit code when it ends; returns a line to print.
+        num_at_once: The number of processes at a time.
+        console: The console for messages and the progress bar.
+
+    Raises:
+        Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have written a checkpoint
+            and ended. A second Ctrl-C kills them.
     """
     waiting = list(jobs)
     running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
@@ -93,8 +111,8 @@ def run_jobs(
         *columns, console=console, disable=console.quiet or not console.is_terminal, transient=True
     )
     task = progress.add_task("", total=sum(job.config.train.epochs for job in waiting))
-    epochs_behind = 0
-    told = False
+    epochs_done = 0  # of the jobs that have ended
+    stopping = False
     with progress, watched() as stop_requested:
         try:
             while running or (waiting and not stop_requested.is_set()):
@@ -103,17 +121,17 @@ def run_jobs(
                         job = waiting.pop(0)
                         running[slot] = (job, _start(job, command(job), _cores(slot, num_at_once)))
                         console.print(f"{job}: started; it writes to {job.log}", markup=False)
-                if stop_requested.is_set() and not told:
-                    told = True
+                if stop_requested.is_set() and not stopping:
+                    stopping = True
                     for _, process in running.values():
                         process.terminate()
                 time.sleep(_POLL_SECONDS)
                 for slot, (job, process) in list(running.items()):
                     if process.poll() is not None:
                         del running[slot]
-                        epochs_behind += job.config.train.epochs
+                        epochs_done += job.config.train.epochs
                         console.print(f"{job}: {ended(job, process.returncode)}", markup=False)
-                completed = epochs_behind + sum(job.num_epochs for job, _ in running.values())
+                completed = epochs_done + sum(job.num_epochs for job, _ in running.values())
                 progress.update(
                     task,
                     completed=completed,
@@ -125,13 +143,15 @@ def run_jobs(
                 process.wait()
     if stop_requested.is_set():
         raise Interrupted(
-            "stopped; what was going on has a checkpoint. The same command goes on with it"
+            "stopped; the runs in progress have checkpoints. The same command continues them"
         )
 
 
 def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
-    """In a process group of its own: a terminal's Ctrl-C reaches the sweep alone, which passes it
-    on once."""
+    """Start the process of a job, in its own process group.
+
+    Ctrl-C in a terminal then reaches the sweep only, which stops each run once.
+    """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         process = subprocess.Popen(
@@ -142,13 +162,13 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
             stderr=log,
             process_group=0,
         )
-    os.sched_setaffinity(process.pid, cores)  # seconds before the libraries count their cores
+    # The libraries of the process count its cores only seconds later.
+    os.sched_setaffinity(process.pid, cores)
     return process
 
 
 def _cores(slot: int, num_at_once: int) -> set[int]:
-    """The slot's share of the cores that this process may use; one that others have too where there
-    are too few."""
+    """The share of this process' cores for a slot. Slots share cores if there are too few."""
     cores = sorted(os.sched_getaffinity(0))
     share = max(1, len(cores) // num_at_once)
     first = slot * share % len(cores)

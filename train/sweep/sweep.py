@@ -1,13 +1,11 @@
-"""Many runs, one table: all [[runs]] of a recipe, with one or more seeds each, one after another or
-several at once.
+"""A sweep: all [[runs]] of a recipe with one or more seeds, and one table of their results.
 
-In: a recipe, a dataset folder, a folder for the runs. Out: out/RUN/seed-N, a run folder each;
-table.md, table.csv and curves.png of all of them, written anew whenever a run ends.
+In: a recipe, a dataset folder, a folder for the runs. Out: the run folders out/RUN/seed-N, and
+table.md, table.csv and curves.png of all runs, written again whenever a run ends.
 
-Every run is a process of its own, so that one that fails or runs out of memory is one row of the
-table. Done again, a sweep passes over what is finished or has diverged, and goes on with what was
-interrupted. A finished run keeps its best weights and gives up its checkpoints: AlexNet's take 0.9
-GB.
+Every run is its own process: a run that fails or has too little memory does not end the sweep. The
+same command again skips runs that are finished or have diverged, and continues interrupted ones. A
+finished run keeps its best weights but not its checkpoints: those of AlexNet take 0.9 GB.
 """
 
 from __future__ import annotations
@@ -32,7 +30,9 @@ from slipform.train.run.resume import differences
 from slipform.train.sweep.jobs import Job, run_jobs
 from slipform.train.sweep.table import Row, write_tables
 
-NO_WEIGHTS = "weights not available here"
+__all__ = ["data_differences", "make_jobs", "prep_command", "run_sweep"]
+
+_NO_WEIGHTS = "weights not available here"
 
 
 def run_sweep(
@@ -48,12 +48,28 @@ def run_sweep(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Do what is not done yet, or of that just the runs `only`; return the path of table.md, which
-    lists all.
+    """Run all runs of a sweep that are not done yet, and write the tables.
 
-    Raises ConfigError where `out` holds runs with other settings, Interrupted once all that was
-    going on has a checkpoint, SlipformError at the end where runs failed. A run that diverged, or
-    whose ImageNet weights cannot be had, is no failure.
+    Args:
+        recipe: The recipe; it must have [[runs]].
+        data: The dataset folder.
+        out: The folder for the runs and the tables.
+        sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
+        only: The runs to run. Default: all. The tables list all runs.
+        num_at_once: The number of processes at a time.
+        num_seeds: The number of seeds of each run.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        overwrite: Repeat finished runs.
+        quiet: Print nothing.
+
+    Returns:
+        The path of table.md.
+
+    Raises:
+        ConfigError: The recipe has no [[runs]], or `out` has runs with other settings or data.
+        Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
+        SlipformError: At the end, if runs failed. A run that diverged, or whose ImageNet weights
+            cannot be downloaded, has not failed.
     """
     manifest = read_manifest(data)
     jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
@@ -130,12 +146,12 @@ def _run_locked(
     failed = [
         f"{job} {notes[job.folder]}"
         for job in jobs
-        if notes.get(job.folder, NO_WEIGHTS) != NO_WEIGHTS
+        if notes.get(job.folder, _NO_WEIGHTS) != _NO_WEIGHTS
     ]
     if failed:
         raise SlipformError(
-            f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. The others are in"
-            f" {table}"
+            f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. {table} lists all"
+            " of them"
         )
     return table
 
@@ -143,31 +159,36 @@ def _run_locked(
 def _arguments(
     job: Job, recipe: Recipe, data: Path, sets: Sequence[str], device: str, overwrite: bool
 ) -> list[str]:
-    """What `train` is called with for one job: to begin it, or to go on with it."""
+    """The arguments of `train` that start or resume a job."""
     begins = overwrite or not (job.folder / CONFIG).is_file()
     what = ["--recipe", f"{recipe.name}:{job.run.name}", "--out"] if begins else ["--resume"]
     changed = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
-    return [
-        str(data),
-        *what,
-        str(job.folder),
-        *changed,
-        "--device",
-        device,
-        *(["--overwrite"] if overwrite else []),
-    ]
+    replace = ["--overwrite"] if overwrite else []
+    return [str(data), *what, str(job.folder), *changed, "--device", device, *replace]
 
 
 def make_jobs(
     recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int
 ) -> list[Job]:
-    """All runs in the recipe's order with the first seed, then all with the next, so that a table
-    is soon complete."""
+    """Make the jobs of a sweep: all runs with the first seed, then all with the next one.
+
+    Args:
+        recipe: The recipe.
+        out: The folder for the runs.
+        sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
+        manifest: The manifest of the dataset.
+        num_seeds: The number of seeds of each run, from train.seed on.
+
+    Raises:
+        ConfigError: The recipe has no [[runs]], a name cannot be a folder, or a setting is wrong.
+    """
     if not recipe.runs:
-        raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Leave --all out.")
+        raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Remove --all.")
     for run in recipe.runs:
-        if not run.name.strip("."):  # it becomes a folder
-            raise ConfigError(f'{recipe.name}: a run is named "{run.name}": give it another name')
+        if not run.name.strip("."):  # the name of a folder
+            raise ConfigError(
+                f'{recipe.name}: the name of a run is "{run.name}": give it another name'
+            )
     jobs = []
     for offset in range(num_seeds):
         for run in recipe.runs:
@@ -179,8 +200,15 @@ def make_jobs(
 
 
 def data_differences(recipe: Recipe, manifest: Manifest) -> str:
-    """How the dataset differs from the one that the recipe is for, and how to make that; "" where
-    it does not."""
+    """How a dataset differs from the one that a recipe is made for.
+
+    Args:
+        recipe: The recipe.
+        manifest: The manifest of the dataset.
+
+    Returns:
+        The differences and the command for the recipe's dataset; "" if there are none.
+    """
     given = {"dataset": manifest.dataset, **manifest.options}
     found = [
         f'{key} is "{given.get(key)}", the recipe is for "{value}"'
@@ -191,7 +219,11 @@ def data_differences(recipe: Recipe, manifest: Manifest) -> str:
 
 
 def prep_command(recipe: Recipe) -> str:
-    """The command line that makes the recipe's data."""
+    """The command line that makes the dataset of a recipe.
+
+    Args:
+        recipe: A recipe with a [prep] table.
+    """
     options = " ".join(
         f"--{key.replace('_', '-')} {value}"
         for key, value in recipe.prep.items()
@@ -201,13 +233,15 @@ def prep_command(recipe: Recipe) -> str:
 
 
 def _check_unchanged(job: Job, manifest: Manifest) -> None:
-    """Raises ConfigError where the folder's run has other settings than are asked for now, [data]
-    aside, or was trained on another dataset."""
+    """Raise ConfigError if the run in the folder has other settings or another dataset.
+
+    Settings of [data] are not compared.
+    """
     if not (job.folder / CONFIG).is_file():
         return
     if found := data_changes(read_manifest(job.folder), manifest):
         raise ConfigError(
-            f"{job.folder} was trained on another dataset: {'; '.join(found)}. Take another --out,"
+            f"{job.folder} was trained on another dataset: {'; '.join(found)}. Give another --out,"
             " or --overwrite"
         )
     changes = {
@@ -221,17 +255,16 @@ def _check_unchanged(job: Job, manifest: Manifest) -> None:
         listed = ", ".join(
             f"{name} = {before}, not {now}" for name, (before, now) in changes.items()
         )
-        raise ConfigError(f"{job.folder} was run with {listed}: take another --out, or --overwrite")
+        raise ConfigError(f"{job.folder} was run with {listed}: give another --out, or --overwrite")
 
 
 def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
-    """The jobs that are not done and whose ImageNet weights are neither here nor can be fetched,
-    each with its note."""
+    """Folder -> note, for jobs that are not done and whose ImageNet weights cannot be loaded."""
     asked: dict[tuple[str, str], bool] = {}
     for job in jobs:
         model = job.config.model
         if (
-            not checkpoint.checkpoints(job.folder)  # they have all weights
+            not checkpoint.checkpoints(job.folder)  # a checkpoint has all weights
             and model.weights != "none"
             and not Path(model.weights).expanduser().exists()
             and (model.weights, model.name) not in asked
@@ -247,14 +280,14 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
         if not asked.get((job.config.model.weights, job.config.model.name), True)
     ]
     return {
-        job.folder: NO_WEIGHTS
+        job.folder: _NO_WEIGHTS
         for job in unavailable
         if not job.is_finished and not job.has_diverged and not checkpoint.checkpoints(job.folder)
     }
 
 
 def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[str]) -> list[str]:
-    """The table's first lines: what the sweep is, its command line, its data."""
+    """The first lines of table.md: the name and description, the command line, the data."""
     title = f"# {recipe.name}" + (f" ({recipe.study})" if recipe.study else "")
     command = " ".join(["train", str(data), "--recipe", recipe.name, "--all", *options])
     lines = [title, "", recipe.base.get("description", "").strip(), "", f"- Command: `{command}`"]

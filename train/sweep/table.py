@@ -1,9 +1,8 @@
-"""The table of a sweep, as Markdown for people and CSV for programs: what was reported beside what
-was measured.
+"""The table of a sweep: reported and measured results, as Markdown and as CSV.
 
-In: for each run its recipe entry and its run folders, one per seed. Out: table.md, table.csv and
-curves.png in one folder. Measured numbers are means over the seeds, with the sample standard
-deviation where there are several.
+In: the recipe entry of each run, and its run folders, one for each seed. Out: table.md, table.csv
+and curves.png in one folder. A measured number is the mean over the seeds. With several seeds the
+sample standard deviation is given, too.
 """
 
 from __future__ import annotations
@@ -22,22 +21,23 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.figures import curves
 from slipform.train.records import read_metrics, read_summary
 
-TABLE = "table.md"
-_NOT_MEASURED = (
-    "seconds",
-    "minutes",
-    "outcome",
-    "val_accuracy",
-    "test_accuracy",
-)  # have columns of their own
+__all__ = ["Row", "write_tables"]
+
+_TABLE = "table.md"
+# Reported values with columns of their own, unlike the other ones.
+_OWN_COLUMNS = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run with all its seeds. epochs: the recipe's own number, whatever `config` was changed
-    to.
+    """One run of a sweep with all its seeds.
 
-    notes, by folder: why some were not run or failed; it grows while a sweep goes on.
+    Attributes:
+        run: The entry of the recipe.
+        config: The settings of the run.
+        epochs: The number of epochs in the recipe; `config` may have another one.
+        folders: The run folders, one for each seed.
+        notes: Run folder -> why it was not run or failed; entries are added during a sweep.
     """
 
     run: SweepRun
@@ -48,8 +48,16 @@ class Row:
 
 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Writes the files, curves.png only where there are any; returns the path of table.md.
-    `heading` opens it."""
+    """Write table.md and table.csv, and curves.png if a run has finished an epoch.
+
+    Args:
+        out: The folder of the files.
+        heading: The first lines of table.md.
+        rows: The runs, in the order of the table.
+
+    Returns:
+        The path of table.md.
+    """
     out.mkdir(parents=True, exist_ok=True)
     varying = list(dict.fromkeys(key for row in rows for key in _flat(row.run.overrides)))
     table = [_cells(row, varying) for row in rows]
@@ -71,12 +79,12 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
         *_markdown(rows, table),
         *(["", f"![curves]({figure.name})"] if figure else []),
     ]
-    write_whole(out / TABLE, "\n".join(lines) + "\n")
-    return out / TABLE
+    write_whole(out / _TABLE, "\n".join(lines) + "\n")
+    return out / _TABLE
 
 
 def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
-    """A line of the CSV: names to values, "" where there is none."""
+    """A line of the CSV file: name -> value, "" if there is none."""
     finished = [summary for folder in row.folders if (summary := read_summary(folder))]
     reported = dict(row.run.reported)
     if "minutes" in reported:
@@ -88,15 +96,15 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         values = [summary[key] for summary in finished if summary[key] is not None]
         cells[key] = round(mean(values), 6) if values else ""
         cells[f"{key}_std"] = round(stdev(values), 6) if len(values) > 1 else ""
-    for key in ("test_accuracy", "val_accuracy"):  # the first that both have
+    for key in ("test_accuracy", "val_accuracy"):  # the first one that is reported and measured
         if key in reported and cells[key] != "":
             cells["points"] = round(100 * (cells[key] - reported[key]), 2)
             break
-    if "seconds" in reported and finished:  # per epoch, for runs of fewer than the report's
+    if "seconds" in reported and finished:  # per epoch: the run may have fewer than the report's
         seconds_per_epoch = mean(summary["seconds"] / summary["epochs"] for summary in finished)
         cells["times_faster"] = round(reported["seconds"] / row.epochs / seconds_per_epoch, 2)
     for key in reported:
-        if key not in _NOT_MEASURED and finished:
+        if key not in _OWN_COLUMNS and finished:
             cells[key] = round(
                 mean(_measured(folder, key) for folder in row.folders if read_summary(folder)), 6
             )
@@ -104,8 +112,10 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
 
 
 def _measured(run: Path, key: str) -> float:
-    """What a report calls `key`, of a finished run; nan where its records are damaged. "loss" is
-    taken to be the training loss at the end."""
+    """The measured value that a report calls `key`; nan if the records are damaged.
+
+    "loss" is understood as the training loss of the last epoch.
+    """
     summary, steps, epochs = read_summary(run) or {}, read_metrics(run, "step"), _epochs(run)
     match key:
         case "loss":
@@ -150,7 +160,7 @@ def _note(row: Row, num_finished: int) -> str:
 
 
 def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]:
-    """Only the columns in which something stands."""
+    """The lines of the table, without empty columns."""
     lines = []
     for row, cells in zip(rows, table, strict=True):
         also = [
@@ -184,7 +194,7 @@ def _markdown(rows: Sequence[Row], table: Sequence[dict[str, Any]]) -> list[str]
 
 def _others(cells: dict[str, Any]) -> list[str]:
     names = [key.removeprefix("reported_") for key in cells if key.startswith("reported_")]
-    return [name for name in names if name not in _NOT_MEASURED]
+    return [name for name in names if name not in _OWN_COLUMNS]
 
 
 def _figure(value: float | None) -> str:
@@ -192,7 +202,7 @@ def _figure(value: float | None) -> str:
 
 
 def _number(cells: dict[str, Any], key: str, form: str) -> str:
-    """The number, with its deviation where there is one; "" where it is not known."""
+    """The number, with its standard deviation if there is one; "" if there is no number."""
     if cells.get(key, "") == "":
         return ""
     spread = cells.get(f"{key}_std", "")
@@ -200,7 +210,7 @@ def _number(cells: dict[str, Any], key: str, form: str) -> str:
 
 
 def _how(finished: Sequence[dict[str, Any]]) -> list[str]:
-    """Machine and versions, as the runs themselves recorded them."""
+    """The machines and versions that the runs recorded."""
     how = {
         (
             s["machine"],

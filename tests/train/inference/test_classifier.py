@@ -109,7 +109,7 @@ def test_a_batch_of_large_images_is_split_and_nothing_else_changes(
     render = predict._render
     monkeypatch.setattr(predict, "_BATCH_BYTES", 3 * 40 * 48 * 3)
 
-    def noted(pictures: list[predict.UInt8], *args: object) -> torch.Tensor:
+    def noted(pictures: list[object], *args: object) -> torch.Tensor:
         sizes.append(len(pictures))
         return render(pictures, *args)  # type: ignore[arg-type]
 
@@ -180,7 +180,7 @@ def test_validate_says_it_beside_the_result(run: Path, tmp_path: Path) -> None:
 
 def test_refuses_classes_that_it_does_not_know(classifier: Classifier, tmp_path: Path) -> None:
     other = prep_colors(tmp_path, green="leaf", red="red")
-    with pytest.raises(ConfigError, match=r"1 of 2 classes that the run .* does not know: 'leaf'"):
+    with pytest.raises(ConfigError, match=r"1 of 2 classes that the run .* does not have: 'leaf'"):
         classifier.evaluate(other)
 
 

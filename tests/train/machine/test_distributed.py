@@ -229,7 +229,7 @@ def test_a_process_that_ends_ends_the_run_with_a_message(
         process.terminate()
     _, errors = process.communicate(timeout=90)
     assert process.returncode != 0
-    assert ("lost the others" if what == "killed" else "Go on with: train --resume") in errors
+    assert ("lost the others" if what == "killed" else "Continue with: train --resume") in errors
     _finish(
         _torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40")
     )

@@ -90,7 +90,7 @@ def test_a_long_run_says_how_long_and_what_is_quicker() -> None:
     assert _advice(5000, 10.0) == ""
     assert _advice(5000, 0.0) == ""
     text = _advice(60_000, 10.0)
-    assert text.startswith("about 1 h 40 min to go at 10 images/s")
+    assert text.startswith("about 1 h 40 min left at 10 images/s")
     assert "--recipe finetune" in text
     assert "finetune" not in _advice(60_000, 10.0, pretrained=True)
 

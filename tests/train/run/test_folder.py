@@ -84,7 +84,7 @@ def test_a_run_that_began_and_ended_meanwhile_is_not_replaced(
 
     monkeypatch.setattr("slipform.train.run.open.build_state", other_run_first)
     before = (run / METRICS).read_bytes()
-    with pytest.raises(SlipformError, match="holds a run already"):
+    with pytest.raises(SlipformError, match="contains a run already"):
         fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
     assert (out / METRICS).read_bytes() == before
 
@@ -242,7 +242,7 @@ def test_tensorboard_s_file_never_ends_a_run(
     said = capsys.readouterr().err
     assert summary["epochs"] == 2
     assert said.count("No space left on device") == 1
-    assert "training goes on without it" in said
+    assert "training continues without it" in said
 
 
 def test_a_figure_never_ends_a_run(
@@ -255,7 +255,7 @@ def test_a_figure_never_ends_a_run(
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28), "curves.png")
 
-    monkeypatch.setattr("slipform.train.figures.result.all_of_result", full)
+    monkeypatch.setattr("slipform.train.figures.result.draw_result", full)
     summary = fit(small("train.epochs=1"), shapes, tmp_path / "run", device="cpu")
     assert read_summary(tmp_path / "run") == json.loads(json.dumps(summary))
     assert capsys.readouterr().err.count("figures could not be drawn") == 1

@@ -180,7 +180,8 @@ def test_out_of_memory_says_what_to_set(
 
     monkeypatch.setattr(loop, "train_step", full)
     with pytest.raises(
-        SlipformError, match=r"train\.batch_size = 40: give less, or train\.batch_size = auto"
+        SlipformError,
+        match=r"train\.batch_size = 40: choose a smaller one, or train\.batch_size = auto",
     ):
         fit(small(), shapes, tmp_path / "run", quiet=True)
 

@@ -100,7 +100,7 @@ def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFac
     run = tmp_path_factory.mktemp("run") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
-        patch.setattr("slipform.train.figures.result.all_of_result", lambda *_: None)
+        patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
         fit(small(*RICH), shapes, run, quiet=True)
     return run
 
@@ -166,7 +166,7 @@ def test_resumed_with_other_settings(
     said = capsys.readouterr().err
     assert "train.epochs was 1, is now 2" in said
     assert "train.batch_size was 40, is now 20" in said
-    assert "going on after step 2" in said
+    assert "continuing after step 2" in said
     assert [x["lr"] for x in read_metrics(run, "step")][1:3] == [0.05, 0.01]
     with pytest.raises(ConfigError, match=r"model\.name was tiny, now it is fc"):
         fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)

@@ -26,9 +26,9 @@ def _train(*arguments: object) -> Result:
     [
         (["{shapes}", "--recipe", "mnist/fully-connected"], "--recipe mnist/fully-connected:RUN"),
         (["{shapes}", "--recipe", "mnist/fully-connected:fc-nrom"], '"fc-norm"'),
-        (["{shapes}", "--all"], "--all takes DATA and --recipe"),
+        (["{shapes}", "--all"], "--all needs DATA and --recipe"),
         (["{shapes}", "--recipe", "shapes/demo", "--all", "--out", "x"], "is no sweep"),
-        (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "belong to --all"),
+        (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "need --all"),
     ],
 )
 def test_mistakes(arguments: list[str], words: str, shapes: Path) -> None:
