@@ -14,7 +14,7 @@ from slipform.pipelines import machine
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.sections import Compile, Precision, TrainConfig
 
-__all__ = ["peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
+__all__ = ["has_bfloat16", "peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -19,11 +19,12 @@ from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
-from slipform.train.machine.device import has_bfloat16, set_up
+from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.records import read_summary
 from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
+from slipform.train.run.auto import without_auto
 from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
@@ -39,7 +40,7 @@ class Run:
     """An open run. Only `state`, `counters` and the loaders change.
 
     Attributes:
-        config: All settings; train.batch_size is a number.
+        config: All settings, without "auto" for batch size, precision, format and compilation.
         folder: The run folder.
         manifest: The manifest of the dataset.
         process: This process.
@@ -174,8 +175,7 @@ def _open(
     manifest = read_manifest(data)
     config = config.replace("data.folder", str(data.resolve()))
     messages: list[str] = []
-    config = _with_batch_size(config, manifest, process, messages)
-    config, note = _decided(config, manifest, process, messages, resume=resume)
+    config, note = without_auto(config, manifest, process, messages, resume=resume)
     is_locked = False
     if process.is_main:
         is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
@@ -269,43 +269,6 @@ def _first_images(loader: Loader) -> torch.Tensor:
     images = next(iter(loader)).images.clone()
     loader.load_state_dict(position)
     return images
-
-
-def _with_batch_size(
-    config: RunConfig, manifest: Manifest, process: Process, messages: list[str]
-) -> RunConfig:
-    """Replace train.batch_size = "auto" by a number, and add a message about it."""
-    if config.train.batch_size != "auto":
-        return config
-    from slipform.train.run.autosize import find_batch_size
-
-    found = process.broadcast_object(
-        find_batch_size(config, manifest, process) if process.is_main else None
-    )
-    messages.append(f"train.batch_size = auto: {found.images} images ({found.reason})")
-    return config.replace("train.batch_size", found.images)
-
-
-def _decided(
-    config: RunConfig, manifest: Manifest, process: Process, messages: list[str], *, resume: bool
-) -> tuple[RunConfig, str]:
-    """The configuration without "auto", and why, for a message and for config.toml.
-
-    A resumed run has no "auto" left. Only version 0.1 left it in config.toml; it took bfloat16
-    wherever torch has kernels for it.
-    """
-    if resume:
-        if config.train.precision == "auto" and has_bfloat16(process.device):
-            config = config.replace("train.precision", "bf16")
-        return config, ""
-    from slipform.train.run.measure import decide
-
-    decision = process.broadcast_object(
-        decide(config, manifest, process) if process.is_main else None
-    )
-    if decision.reason:
-        messages.append(f"auto: {decision.reason}")
-    return decision.config, decision.reason
 
 
 def _headline(

@@ -29,7 +29,7 @@ from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
 from slipform.train.step.sync_batch_norm import synchronize
 
-__all__ = ["build_state", "unfreeze"]
+__all__ = ["build_state", "make_functions", "unfreeze"]
 
 # torch 2.15 renames the argument, and warns where the old name is used.
 _SYNC_BUFFERS = next(
@@ -88,7 +88,7 @@ def build_state(
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
-    functions = _make_functions(config, model, ema or model, process)
+    functions = make_functions(config, model, ema or model, process)
     return TrainState(model, make_optimizers(config.optimizer, model), scaler, functions, ema)
 
 
@@ -103,7 +103,7 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
     freeze.set_train_mode(model, config.model.frozen_norm)
 
 
-def _make_functions(
+def make_functions(
     config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
 ) -> StepFunctions:
     """Make the functions of a run's steps: wrap the model by DDP, and compile it.
@@ -172,4 +172,4 @@ def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
     torch.compiler.reset()
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
     gc.collect()  # frees the old DDP, which has hooks on the gradients
-    state.functions = _make_functions(config, state.model, state.evaluated, process)
+    state.functions = make_functions(config, state.model, state.evaluated, process)

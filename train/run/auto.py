@@ -1,0 +1,60 @@
+"""Replacing "auto" in the settings of a run: batch size, precision, memory format, compilation.
+
+In: a configuration, the dataset's manifest, this process. Out: the configuration without "auto",
+and messages with the reasons. The main process decides for all processes.
+"""
+
+from __future__ import annotations
+
+from slipform.pipelines.manifest import Manifest
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.device import has_bfloat16
+from slipform.train.machine.distributed import Process
+from slipform.train.run.autosize import find_batch_size
+from slipform.train.run.measure import decide
+
+__all__ = ["without_auto"]
+
+
+def without_auto(
+    config: RunConfig, manifest: Manifest, process: Process, messages: list[str], *, resume: bool
+) -> tuple[RunConfig, str]:
+    """Replace "auto" in the settings of a run.
+
+    A resumed run has no "auto" left, except for config.toml of version 0.1. That version used
+    bfloat16 on every device for which torch has kernels.
+
+    Args:
+        config: The settings of the run.
+        manifest: The manifest of the dataset.
+        process: This process; every process calls this function.
+        messages: Messages for the user are added to this list.
+        resume: Whether the run is resumed.
+
+    Returns:
+        The settings without "auto", and the reason for the precision, the memory format and the
+        compilation; "" if they were not "auto" or the run is resumed.
+    """
+    config = _with_batch_size(config, manifest, process, messages)
+    if resume:
+        if config.train.precision == "auto" and has_bfloat16(process.device):
+            config = config.replace("train.precision", "bf16")
+        return config, ""
+    decision = process.broadcast_object(
+        decide(config, manifest, process) if process.is_main else None
+    )
+    if decision.reason:
+        messages.append(f"auto: {decision.reason}")
+    return decision.config, decision.reason
+
+
+def _with_batch_size(
+    config: RunConfig, manifest: Manifest, process: Process, messages: list[str]
+) -> RunConfig:
+    if config.train.batch_size != "auto":
+        return config
+    found = process.broadcast_object(
+        find_batch_size(config, manifest, process) if process.is_main else None
+    )
+    messages.append(f"train.batch_size = auto: {found.images} images ({found.reason})")
+    return config.replace("train.batch_size", found.images)
