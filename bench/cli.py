@@ -1,7 +1,7 @@
-"""The command `bench`: every file of bench/suites and bench/commands is one of its subcommands.
+"""The command `bench`: every file in bench/suites and bench/commands is a subcommand.
 
-In: the command line. Out: what the subcommand prints. The list in `bench --help` is made of the
-first line of each file; a file is imported only when its subcommand is asked for.
+In: the command line. Out: the output of the subcommand. `bench --help` lists the first line of each
+file. A file is imported only when its subcommand is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import click
 from slipform.bench import commands, suites
 from slipform.pipelines.errors import Group
 
-EXAMPLES = """\b
+__all__ = ["main"]
+
+_EXAMPLES = """\b
 Examples:
   bench loaders data/caltech101 --quick
   bench loaders data/caltech101 data/cifar10 --require --out bench/results/laptop-loaders.json
@@ -27,15 +29,13 @@ Examples:
 """
 
 
-class DiscoveredGroup(Group):
-    """A group whose commands are the files of two folders."""
+class _DiscoveredGroup(Group):
+    """A click group whose commands are the files of two folders."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, sorted."""
         return sorted(_files())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the file of that name; None where there is none."""
         if cmd_name not in _files():
             return None
         module, _ = _files()[cmd_name]
@@ -45,8 +45,7 @@ class DiscoveredGroup(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        lines = []
+        lines = []  # from the files' text: nothing is imported
         for name, (_, path) in sorted(_files().items()):
             docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
             lines.append((name, (docstring or "").partition("\n")[0]))
@@ -55,7 +54,7 @@ class DiscoveredGroup(Group):
 
 
 def _files() -> dict[str, tuple[str, Path]]:
-    """Name -> module and file of every command."""
+    """Name of a command -> its module and its file."""
     return {
         found.name: (f"{package.__name__}.{found.name}", Path(folder, f"{found.name}.py"))
         for package in (suites, commands)
@@ -64,10 +63,12 @@ def _files() -> dict[str, tuple[str, Path]]:
     }
 
 
-@click.group(cls=DiscoveredGroup, epilog=EXAMPLES, context_settings={"max_content_width": 110})
+@click.group(cls=_DiscoveredGroup, epilog=_EXAMPLES, context_settings={"max_content_width": 110})
 def main() -> None:
-    """Measure preparing, loading and training on this machine, beside the peers, with the spread of
-    every number."""
+    """Measure dataset writing, loading and training on this machine, and compare with other tools.
+
+    Every number comes with its interval.
+    """
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The images of a dataset folder in other forms: single JPEG files, byte for byte, for peers that
-do not read betons, and raw pixels.
+"""The images of a dataset folder in other forms: as JPEG files with the same bytes, as raw pixels.
 
-In: a dataset folder. Out: a folder in the cache folder, named by the beton's SHA-256, so that it is
-made once and is never out of date.
+In: a dataset folder. Out: a folder in the cache folder. Its name contains the beton's SHA-256, so
+it is written once and is never outdated. Peers that do not read betons use the JPEG files.
 """
 
 from __future__ import annotations
@@ -15,19 +14,21 @@ from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.manifest import read_manifest
 
+__all__ = ["image_files", "raw_copy"]
+
 
 def image_files(folder: Path, split: str) -> Path:
-    """Write each JPEG of a split as CLASS/INDEX.jpg, once.
+    """Write each JPEG of a split as CLASS/INDEX.jpg, if that has not been done yet.
 
-    torchvision's ImageFolder, DALI's file reader and timm read this layout. Class folders are
-    numbered, so that sorting them gives the labels.
+    torchvision's ImageFolder, DALI's file reader and timm read this layout. The names of class
+    folders are numbers, so that their order gives the labels.
 
     Args:
         folder: The dataset folder.
-        split: Its split; all samples are JPEGs.
+        split: The split; all its samples are JPEGs.
 
     Returns:
-        The folder of the class folders.
+        The folder with the class folders.
     """
     manifest = read_manifest(folder)
     target = cache_folder() / "images" / manifest.split(split).sha256[:20]
@@ -45,16 +46,16 @@ def image_files(folder: Path, split: str) -> Path:
     try:
         building.rename(target)
     except OSError:
-        shutil.rmtree(building)  # another run was faster
+        shutil.rmtree(building)  # another process was faster
     return target
 
 
 def raw_copy(folder: Path, shorter_side: int) -> Path:
-    """The train split as raw pixels, written once.
+    """Write the train split as raw pixels, if that has not been done yet.
 
     Args:
-        folder: The dataset folder; its train split holds JPEGs.
-        shorter_side: The largest shorter side of an image, in pixels.
+        folder: The dataset folder; its train split has JPEGs.
+        shorter_side: The maximum length of an image's shorter side, in pixels.
 
     Returns:
         A dataset folder in the cache folder.

@@ -1,6 +1,6 @@
-"""Options that several commands have, and what their values may be.
+"""Options of several commands, and checks of their values.
 
-In: what was typed. Out: values, or click's errors and a SlipformError that name what is allowed.
+In: values from the command line. Out: checked values, or errors that name the allowed ones.
 """
 
 from __future__ import annotations
@@ -12,17 +12,30 @@ import click
 
 from slipform.pipelines.errors import SlipformError
 
+__all__ = [
+    "check_names",
+    "data_argument",
+    "data_arguments",
+    "device_name",
+    "device_option",
+    "dtype_option",
+    "numbers",
+    "out_option",
+    "quick_option",
+    "typed",
+]
+
 data_argument = click.argument("data", type=click.Path(path_type=Path))
 data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 quick_option = click.option(
     "--quick",
     is_flag=True,
-    help="In a minute: short repeats, usual settings instead of a search.",
+    help="Take about a minute: short repeats, usual settings instead of a search.",
 )
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Where to write the JSON. [runs/bench/SUITE.json]",
+    help="The JSON file to write. [runs/bench/SUITE.json]",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu or cuda."
@@ -36,13 +49,10 @@ dtype_option = click.option(
 
 
 def device_name(name: str) -> str:
-    """The device to measure on.
+    """The device to measure on: "cuda" or "cpu".
 
     Args:
-        name: "auto", "cpu" or "cuda".
-
-    Returns:
-        "cuda" or "cpu".
+        name: "auto" (a GPU where there is one), "cpu" or "cuda".
 
     Raises:
         SlipformError: This machine has no such device.
@@ -53,24 +63,21 @@ def device_name(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
         raise SlipformError(
-            f'device "{name}" is not here: give auto or'
+            f'this machine has no device "{name}": give auto or'
             f" cpu{' or cuda' if torch.cuda.is_available() else ''}"
         )
     return name
 
 
 def numbers(text: str, option: str) -> list[int]:
-    """Whole numbers above 0.
+    """Parse a list of positive integers.
 
     Args:
-        text: "16,64".
-        option: Its name, for the message.
-
-    Returns:
-        The numbers.
+        text: Integers separated by commas, such as "16,64".
+        option: The name of the option, for the text of the error.
 
     Raises:
-        click.BadParameter: It is something else.
+        click.BadParameter: The text is something else.
     """
     try:
         found = [int(word) for word in text.split(",")]
@@ -85,7 +92,7 @@ def numbers(text: str, option: str) -> list[int]:
 
 
 def typed() -> set[str]:
-    """The options that were given on the command line, not by default."""
+    """The names of the options that were given on the command line."""
     context = click.get_current_context()
     return {
         name
@@ -97,15 +104,15 @@ def typed() -> set[str]:
 
 
 def check_names(option: str, given: Iterable[str], allowed: Iterable[str]) -> None:
-    """Check that only allowed names were given.
+    """Check that all given names are allowed.
 
     Args:
-        option: The option's name, for the message.
-        given: The names.
-        allowed: All that may be given.
+        option: The name of the option, for the text of the error.
+        given: The given names.
+        allowed: All allowed names.
 
     Raises:
-        click.BadParameter: One of them is not allowed.
+        click.BadParameter: A name is not allowed.
     """
     for name in given:
         if name not in set(allowed):

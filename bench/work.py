@@ -1,6 +1,6 @@
-"""What every contestant has to do: the same images, the same augmentation, the same output.
+"""`Work`: the task of every contestant, with the same images, augmentation and output.
 
-In: a dataset folder. Out: `Work`.
+In: a dataset folder. Out: a `Work`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from slipform.pipelines.plan.augmentation import Augmentation
 if TYPE_CHECKING:
     from torch import Tensor
 
-SMALL = 64  # px: a raw set of images up to this size is trained on as CIFAR is
+__all__ = ["Work", "is_small", "stored_as", "usual_work"]
+
+_SMALL = 64  # px: raw images up to this size get the augmentation of CIFAR
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a loader is measured at.
+    """The task that a loader is measured with.
 
-    Args:
+    Attributes:
         folder: The dataset folder.
-        split: Its split. All of its samples are stored as `stored`.
+        split: The split. All its samples are stored as `stored`.
         stored: "jpeg" or "raw".
-        files: The same JPEGs as single files in class folders; "" for raw pixels, which every
-            contestant reads from the beton's memory map.
-        augment: What is done to an image.
-        batch_size: Images in each batch.
-        cores: How many cores a process may use.
-        device: "cpu", "cuda" or "cuda:N": where the batches have to be.
-        dtype: The images' type: "float32", "float16" or "bfloat16".
+        files: The folder of the same JPEGs as files in class folders; "" for raw pixels, which all
+            contestants read from the memory-mapped beton.
+        augment: The augmentation.
+        batch_size: Images in a batch.
+        cores: The number of cores that a process may use.
+        device: The device of the batches: "cpu", "cuda" or "cuda:N".
+        dtype: The dtype of the images: "float32", "float16" or "bfloat16".
     """
 
     folder: str
@@ -53,20 +55,20 @@ class Work:
 
     @property
     def mean_std(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation of each channel, in 0..1."""
+        """The mean and the standard deviation of each channel, for values in 0..1."""
         numbers = self.augment.resolved([0.5] * 3, [0.25] * 3).normalize
         assert not isinstance(numbers, str)
         return list(numbers[0]), list(numbers[1])
 
     def check(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Check that a batch is what every contestant has to give.
+        """Check a batch of a contestant.
 
         Args:
-            batch: Images [batch_size, 3, image_size, image_size] of `dtype` on `device`,
-                normalized; labels [batch_size].
+            batch: Normalized images [batch_size, 3, image_size, image_size] of `dtype` on `device`,
+                and labels [batch_size].
 
         Raises:
-            ValueError: Shape, type, device or range is another.
+            ValueError: The shape, dtype, device or range of values is wrong.
         """
         images, labels = batch
         size = self.augment.image_size
@@ -84,22 +86,19 @@ class Work:
         peak, spread = float(images.abs().max()), float(images.float().std())
         if not (0.05 < spread < 5 and peak < 20):
             raise ValueError(
-                f"gave values up to {peak:.3g} with standard deviation {spread:.3g}: these are no"
-                " normalized images"
+                f"gave values up to {peak:.3g} with standard deviation {spread:.3g}: the images are"
+                " not normalized"
             )
 
 
 def stored_as(folder: Path) -> str:
-    """How the train split of a dataset folder is stored.
+    """How the train split of a dataset folder is stored: "jpeg" or "raw".
 
     Args:
         folder: The dataset folder.
 
-    Returns:
-        "jpeg" or "raw".
-
     Raises:
-        DatasetError: It mixes both, which would compare different work.
+        DatasetError: The split has both, so contestants would do different work.
     """
     modes = {mode for mode, count in read_manifest(folder).split("train").modes.items() if count}
     if len(modes) != 1:
@@ -110,30 +109,34 @@ def stored_as(folder: Path) -> str:
 
 
 def is_small(folder: Path) -> bool:
-    """Raw images of one size up to SMALL px, such as CIFAR's."""
-    info = read_manifest(folder).split("train")
-    same = info.min_height == info.max_height == info.min_width == info.max_width
-    return stored_as(folder) == "raw" and same and info.max_height <= SMALL
-
-
-def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype: str) -> Work:
-    """How the images of a dataset folder are usually trained on.
-
-    Random-resized crop to 224 px and flip; small images in their own size, padded by 4, cropped at
-    random and flipped.
+    """Whether a dataset has raw images of one size up to 64 px, like CIFAR.
 
     Args:
         folder: The dataset folder.
-        batch_size: 0: 128, for small images 512.
-        cores: How many cores a process may use.
+    """
+    info = read_manifest(folder).split("train")
+    same = info.min_height == info.max_height == info.min_width == info.max_width
+    return stored_as(folder) == "raw" and same and info.max_height <= _SMALL
+
+
+def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype: str) -> Work:
+    """The usual work with a dataset folder.
+
+    Images get a random resized crop to 224 px and a random flip. Small images (see `is_small`) keep
+    their size and get a padding of 4, a random crop and a random flip.
+
+    Args:
+        folder: The dataset folder.
+        batch_size: Images in a batch; 0: 128, or 512 for small images.
+        cores: The number of cores that a process may use.
         device: "cpu", "cuda" or "cuda:N".
         dtype: "float32", "float16" or "bfloat16".
 
     Returns:
-        The work; its `files` is empty.
+        The work, without `files`.
 
     Raises:
-        DatasetError: It is no dataset folder, or mixes JPEG and raw images.
+        DatasetError: It is no dataset folder, or it has both JPEG and raw images.
     """
     small = is_small(folder)
     augment = Augmentation(

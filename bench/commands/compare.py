@@ -1,4 +1,4 @@
-"""Compare two results; exit 1 where the second is worse."""
+"""Compare two results; the exit code is 1 if the second is worse."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.errors import Command, SlipformError
+
+__all__ = ["command"]
 
 
 @click.command(cls=Command)
@@ -17,13 +19,13 @@ from slipform.pipelines.errors import Command, SlipformError
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="The share by which a figure may get worse beyond its interval.",
+    help="The share by which a number may be worse, beyond its interval.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Show also what stayed within its interval."
+    "--all", "everything", is_flag=True, help="Also show numbers that stayed within their interval."
 )
 def command(before: Path, after: Path, tolerance: float, everything: bool) -> None:
-    """Compare the results A and B; exit 1 where B got worse than the spread of the two allows.
+    """Compare the results A and B. The exit code is 1 if B is worse beyond the intervals of both.
 
     \b
     Example: bench compare bench/results/laptop-loaders.json new.json
@@ -44,7 +46,7 @@ def command(before: Path, after: Path, tolerance: float, everything: bool) -> No
     for row in comparing.unmatched(a, b):
         click.echo(f"not measured in B: {', '.join(row.key[1:])}")
     click.echo(
-        f"{len(found)} figures compared: {len(worse)} worse,"
+        f"{len(found)} numbers compared: {len(worse)} worse,"
         f" {sum(change.better for change in found)} better"
     )
     if worse or gone:

@@ -1,4 +1,4 @@
-"""Make the pages of results: HTML, bench/results/README.md, the speed table of README.md."""
+"""Write the pages of results: HTML, bench/results/README.md, the speed table of README.md."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.errors import Command, SlipformError
+
+__all__ = ["RESULTS", "command"]
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
@@ -18,18 +20,18 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
     type=click.Path(path_type=Path),
     default=Path("runs/bench/report.html"),
     show_default=True,
-    help="The page.",
+    help="The HTML file to write.",
 )
 @click.option(
     "--readme",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Write its speed table as well, and bench/results/README.md.",
+    help="Also write the speed table of this file, and bench/results/README.md.",
 )
 def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
-    """Make a self-contained page of the RESULTS (all of bench/results by default).
+    """Write a self-contained HTML page of RESULTS (default: all of bench/results).
 
-    With --readme also bench/results/README.md with all tables, and the speed table of the README:
-    both are made of committed results only.
+    With --readme, also write bench/results/README.md with all tables, and the speed table of the
+    README. These two contain committed results only.
 
     \b
     Example: bench report --readme README.md
@@ -43,7 +45,7 @@ def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     paths = list(results) or sorted(RESULTS.glob("*.json"))
     if not paths:
         raise SlipformError(
-            f"{RESULTS} holds no results yet: run a suite with --out {RESULTS}/MACHINE-SUITE.json"
+            f"{RESULTS} has no results yet: run a suite with --out {RESULTS}/MACHINE-SUITE.json"
         )
     known = layouts()
     text = reporting.page(reporting.read_results(paths, known), known)
@@ -53,10 +55,10 @@ def command(results: tuple[Path, ...], out: Path, readme: Path | None) -> None:
     if readme is not None:
         inside, outside = committed(paths)
         for path in outside:
-            click.echo(f"left out of {readme}, not committed as it is here: {path}", err=True)
+            click.echo(f"left out of {readme}, not committed in this version: {path}", err=True)
         if not inside:
             raise SlipformError(
-                f"none of these results is committed, so {readme} was left as it is: commit them"
+                f"none of these results is committed, so {readme} was not changed: commit them"
                 " first"
             )
         found, whole = reporting.read_results(inside, known), RESULTS / "README.md"

@@ -1,6 +1,6 @@
-"""The peers: every file here is one way to load batches, ours among them.
+"""The peers: every file here is one way to load batches, Slipform's loader among them.
 
-In: a `Work`. Out: batches. A file is a module that follows `Peer`; adding a peer is one file.
+In: a `Work`. Out: batches. A file is a module that implements `Peer`; a new peer is one new file.
 """
 
 from __future__ import annotations
@@ -21,47 +21,72 @@ if TYPE_CHECKING:
 
     from slipform.bench.work import Work
 
+__all__ = [
+    "OURS",
+    "Peer",
+    "chosen_peers",
+    "endless",
+    "grid",
+    "load_peer",
+    "peer_names",
+    "without_advice",
+]
+
 OURS = "slipform_loader"
 
 
 class Peer(Protocol):
-    """A module of this folder."""
+    """The functions of a module in this folder."""
 
     def reason_not(self, work: Work) -> str:
-        """Why it cannot do this work; "" where it can.
+        """Why the peer cannot do a work; "" if it can.
 
-        Imports what `batches` needs, because the time to the first batch does not count imports.
+        This imports what `batches` needs: the time to the first batch does not include imports.
+
+        Args:
+            work: The work.
 
         Raises:
-            ImportError: It is not installed.
+            ImportError: The peer is not installed.
         """
 
     def candidates(self, work: Work) -> list[Settings]:
-        """Settings worth trying, the usual ones first."""
+        """The settings to try, the usual ones first.
+
+        Args:
+            work: The work.
+        """
 
     def batches(
         self, work: Work, settings: Settings
     ) -> AbstractContextManager[Iterator[tuple[Tensor, Tensor]]]:
-        """Endless (images, labels), epoch after epoch; closed on leaving."""
+        """Open the loader; the end of the context closes it.
+
+        Args:
+            work: The work.
+            settings: One of `candidates`.
+
+        Returns:
+            A context with an endless iterator of (images, labels), epoch after epoch.
+        """
 
 
 def peer_names() -> list[str]:
-    """The modules in this folder that are not ours."""
+    """The names of all peers but Slipform's own loader, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != OURS)
 
 
 def chosen_peers(text: str) -> list[str]:
-    """The peers that a person means.
+    """The names of the peers that a user selected.
 
     Args:
-        text: "all", "none", or names separated by commas, each of them shortened at will
-            ("ffcv,torch").
+        text: "all", "none", or the beginnings of names, separated by commas ("ffcv,torch").
 
     Returns:
         Names of modules.
 
     Raises:
-        ConfigError: No module's name begins so.
+        ConfigError: No name begins with one of the words.
     """
     if text in ("all", "none"):
         return peer_names() if text == "all" else []
@@ -75,17 +100,23 @@ def chosen_peers(text: str) -> list[str]:
 
 
 def load_peer(name: str) -> Peer:
-    """Import the module of that name.
+    """Import a peer.
+
+    Args:
+        name: One of `peer_names()`, or OURS.
 
     Raises:
-        ImportError: There is none, or what it needs is not installed.
+        ImportError: There is no such module, or a package that it needs is not installed.
     """
     return cast(Peer, importlib.import_module(f"{__name__}.{name}"))
 
 
 def grid(**choices: Iterable[Value]) -> list[Settings]:
-    """All combinations: grid(threads=[1, 2], queue=[2]) gives [{"threads": 1, "queue": 2},
-    {"threads": 2, "queue": 2}]."""
+    """All combinations of values: grid(a=[1, 2], b=[3]) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}].
+
+    Args:
+        choices: The values of each setting.
+    """
     names = list(choices)
     return [
         dict(zip(names, values, strict=True)) for values in itertools.product(*choices.values())
@@ -95,13 +126,13 @@ def grid(**choices: Iterable[Value]) -> list[Settings]:
 def endless(
     epoch: Callable[[], Iterable[tuple[Tensor, Tensor]]],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Epoch after epoch.
+    """Repeat epochs without end.
 
     Args:
-        epoch: Gives the batches of one epoch.
+        epoch: Returns the batches of one epoch.
 
     Yields:
-        Batches.
+        The batches of all epochs.
 
     Raises:
         ConfigError: An epoch has no batch.
@@ -113,14 +144,16 @@ def endless(
             yield batch
         if empty:
             raise ConfigError(
-                "the split holds fewer images than one batch: give a smaller --batch-size"
+                "the split has fewer images than one batch: give a smaller --batch-size"
             )
 
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Silence what torch and torchvision advise about settings that are meant: more workers than
-    cores are tried on purpose, and torchvision's decoder is what is measured."""
+    """Hide two warnings of torch and torchvision.
+
+    bench tries more workers than cores intentionally, and it measures torchvision's own decoder.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         warnings.filterwarnings("ignore", message="The image decoding")

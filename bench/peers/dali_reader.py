@@ -1,8 +1,7 @@
-"""NVIDIA DALI's own pipeline: its file reader, its fused decoder with a random crop, its iterator
-for torch.
+"""NVIDIA DALI's pipeline: its file reader, its fused decoder with random crop, its torch iterator.
 
-`mixed` decoding and GPU operators on a GPU, all on the CPU without one. For raw pixels, which no
-reader of DALI gives as a whole set, a shuffled batch is handed to `external_source`.
+On a GPU the decoding is `mixed`, and the other operators run on the GPU. Otherwise everything runs
+on the CPU. DALI has no reader for raw pixels in one file: `external_source` gets shuffled batches.
 """
 
 from __future__ import annotations
@@ -18,9 +17,11 @@ from slipform.bench.peers import endless, grid
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
+__all__ = ["batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     importlib.import_module("nvidia.dali.plugin.pytorch")
     if work.augment.crop not in ("random_resized", "random"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
@@ -30,7 +31,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     if work.device.startswith("cuda") and work.stored == "jpeg":
         return grid(
             threads=[work.cores, work.cores // 2], queue=[2, 3], hw_decoder_load=[0.65, 0.9]
@@ -40,7 +41,7 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     import torch
     from nvidia.dali import pipeline_def
     from nvidia.dali.plugin.base_iterator import LastBatchPolicy
@@ -137,8 +138,7 @@ def _raw_graph(work: Work) -> Any:
 
 
 def _finish(work: Work, images: Any) -> Any:
-    """Color jitter as one color matrix, then padding, crop, flip, normalization and conversion in
-    one operator."""
+    """Color jitter as one color matrix; padding; crop, flip and normalization in one operator."""
     fn, types = _operators()
 
     augment, jitter = work.augment, work.augment.color_jitter
@@ -179,7 +179,7 @@ def _finish(work: Work, images: Any) -> Any:
 def _operators() -> tuple[Any, Any]:
     from nvidia.dali import fn, types
 
-    return fn, types  # as Any: its overloads do not know what a graph's values are
+    return fn, types  # as Any: DALI's overloads have no type for the values of a graph
 
 
 def _around_one(strength: float) -> Any:

@@ -1,9 +1,9 @@
-"""ffcv's own Loader on the same betons, JPEG or raw, with ffcv's own transforms: compiled, no
-Python for a sample.
+"""ffcv's Loader with ffcv's transforms, on the same betons, JPEG or raw.
 
-On the CPU NormalizeImage is its fastest way to float32; on a GPU uint8 goes over the bus and torch
-normalizes there (its own GPU NormalizeImage needs cupy). Color jitter is ffcv's three transforms,
-each applied to every image (p = 1) as torchvision does; ffcv has no hue.
+The transforms are compiled: no Python code runs for a sample. On the CPU, ffcv's fastest conversion
+to float32 is its NormalizeImage. On a GPU, uint8 is copied to the GPU, and torch normalizes there:
+ffcv's NormalizeImage for GPUs needs cupy. Color jitter is ffcv's three transforms, applied to every
+image (p = 1) like torchvision's. ffcv has no hue.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from slipform.bench.peers import endless, grid
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
+__all__ = ["batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     importlib.import_module("ffcv.loader")  # 14 s
     augment = work.augment
     if augment.color_jitter.hue:
@@ -36,7 +38,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     return grid(
         workers=sorted({work.cores, max(1, work.cores - 1)}, reverse=True), batches_ahead=[3]
     )
@@ -44,7 +46,7 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     from ffcv.fields.decoders import IntDecoder
     from ffcv.loader import Loader, OrderOption
     from ffcv.transforms import Squeeze, ToDevice, ToTensor
@@ -62,20 +64,13 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         order=OrderOption.RANDOM,
         os_cache=True,
         drop_last=True,
-        pipelines={"image": image_pipeline(work), "label": labels},
+        pipelines={"image": _image_pipeline(work), "label": labels},
     )
     yield endless(lambda: iter(loader))
 
 
-def image_pipeline(work: Work) -> list[Any]:
-    """The work's augmentation as transforms of ffcv.
-
-    Args:
-        work: What the loader does.
-
-    Returns:
-        The operations of ffcv's image pipeline, the decoder first.
-    """
+def _image_pipeline(work: Work) -> list[Any]:
+    """The augmentation of a work as transforms of ffcv, the decoder first."""
     import numpy as np
     from ffcv import transforms as T
     from ffcv.fields.decoders import RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder

@@ -1,4 +1,4 @@
-"""Ours: slipform.pipelines.loader.Loader with the executor that the row names."""
+"""Slipform's loader, slipform.pipelines.loader.Loader, with the executor of the row."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 from slipform.pipelines.executors import NAMES
 
+__all__ = ["WithStages", "batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     importlib.import_module("slipform.pipelines.loader")
     for name in NAMES:
         importlib.import_module(f"slipform.pipelines.executors.{name}")
@@ -24,13 +26,13 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     return grid(executor=["auto"], threads=[0], prefetch=[2, 4])
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     import torch
 
     from slipform.pipelines.loader import Loader
@@ -54,7 +56,15 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
 
 class WithStages:
-    """Batches, and the seconds that each stage of the loader has worked so far."""
+    """An iterator of batches, with the seconds that each stage of the loader has worked so far.
+
+    Args:
+        batches: The batches.
+        stats: Returns the seconds of each stage; see `Loader.stats`.
+
+    Attributes:
+        stats: The argument.
+    """
 
     def __init__(
         self, batches: Iterator[tuple[Tensor, Tensor]], stats: Callable[[], dict[str, float]]

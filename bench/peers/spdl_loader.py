@@ -1,6 +1,7 @@
-"""SPDL: a thread pipeline of FFmpeg decoders that release the GIL. Crop, resize and flip are one
-FFmpeg filter for each image, its numbers drawn as torchvision draws them; color jitter is
-torchvision's; normalization is done on the batch.
+"""SPDL: a pipeline of threads with FFmpeg decoders that release the GIL.
+
+Crop, resize and flip of an image are one FFmpeg filter; torchvision draws the random numbers. Color
+jitter is torchvision's. Normalization works on whole batches.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from slipform.bench.peers import endless, grid
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
+__all__ = ["batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     try:
-        # It looks for FFmpeg's libraries when one of its functions is first looked up.
+        # The first access to one of its functions loads FFmpeg's libraries.
         getattr(importlib.import_module("spdl.io.lib")._libspdl, "make_demuxer")  # noqa: B009
         importlib.import_module("torchvision.transforms.v2")
     except RuntimeError as error:
@@ -34,24 +37,23 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     return grid(threads=sorted({work.cores, 2 * work.cores}), queue=[4])
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     import numpy as np
     import torch
     from spdl.pipeline import PipelineBuilder
 
     from slipform.pipelines.beton import Beton
 
-    torch.set_num_threads(1)  # its pipeline's threads are the parallelism
+    torch.set_num_threads(1)  # SPDL's own threads use all cores
     beton, generator = Beton(work.beton), np.random.default_rng(1)
-    paths = sorted(
-        Path(work.files).glob("*/*.jpg"), key=lambda path: path.name
-    )  # by index, as in the beton
+    # Names are indices in the beton.
+    paths = sorted(Path(work.files).glob("*/*.jpg"), key=lambda path: path.name)
     threads = int(settings["threads"] or 1)
     decode = _decoder(work)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in work.mean_std)
@@ -94,7 +96,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
 
 def _decoder(work: Work) -> Any:
-    """(path, height, width, label) -> (uint8 [S, S, 3], label)."""
+    """A function from (path, height, width, label) to (uint8 [S, S, 3], label)."""
     import spdl.io
     import torch
     from torchvision.transforms import v2

@@ -1,8 +1,6 @@
-"""timm's loader: torch's DataLoader with timm's transforms, collating uint8 and normalizing whole
-batches (its PrefetchLoader).
+"""timm's loader: torch's DataLoader with timm's transforms and its PrefetchLoader.
 
-timm always jitters with a probability of its own only when asked; its brightness, contrast and
-saturation share one strength.
+The loader collates uint8 images and normalizes whole batches.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
+__all__ = ["batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     importlib.import_module("timm.data")
     if work.stored == "raw":
         return "reads image files only"
@@ -29,13 +29,13 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     return grid(workers=sorted({work.cores, 2 * work.cores}))
 
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     import torch
     from timm.data import ImageDataset, create_loader
 

@@ -1,8 +1,8 @@
-"""torch.utils.data.DataLoader with torchvision.transforms.v2: what most people train with.
+"""torch.utils.data.DataLoader with torchvision.transforms.v2, the most common loader.
 
-JPEGs are read from single files and decoded by Pillow or torchvision (`decode`, searched); raw
-pixels come straight from the beton's memory map. On a GPU, `decode = "cuda"` hands the bytes of a
-batch to nvJPEG and crops there.
+JPEGs are read from files and decoded by Pillow or torchvision: the search chooses the setting
+`decode`. Raw pixels are read from the memory-mapped beton. On a GPU, `decode = "cuda"` decodes a
+batch with nvJPEG and crops on the GPU.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
+__all__ = ["batches", "candidates", "reason_not"]
+
 
 def reason_not(work: Work) -> str:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     importlib.import_module("torchvision.transforms.v2")
     if work.augment.crop not in ("random_resized", "random", "center"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
@@ -29,7 +31,7 @@ def reason_not(work: Work) -> str:
 
 
 def candidates(work: Work) -> list[Settings]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     decoders = ["none"] if work.stored == "raw" else ["torchvision", "pillow"]
     found = grid(workers=sorted({work.cores, 2 * work.cores}), prefetch=[2, 4], decode=decoders)
     if work.stored == "jpeg" and work.device.startswith("cuda"):
@@ -39,12 +41,12 @@ def candidates(work: Work) -> list[Settings]:
 
 @contextmanager
 def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """See slipform.bench.peers.Peer."""
+    """See `Peer`."""
     import torch
     from torch.utils.data import DataLoader
 
     on_gpu, decode = work.device.startswith("cuda"), str(settings["decode"])
-    dataset: Any = RawImages(work) if work.stored == "raw" else ImageFiles(work, decode)
+    dataset: Any = _RawImages(work) if work.stored == "raw" else _ImageFiles(work, decode)
     with without_advice():
         loader: Any = DataLoader(
             dataset,
@@ -71,14 +73,14 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         )
 
 
-class ImageFiles:
-    """Image files in class folders, augmented one by one."""
+class _ImageFiles:
+    """A dataset of image files in class folders, with augmentation of single images."""
 
     def __init__(self, work: Work, decode: str) -> None:
         paths = sorted(Path(work.files).glob("*/*.jpg"))
         self._samples = [(str(path), int(path.parent.name)) for path in paths]
         self._decode = decode
-        self._transform = None if decode == "cuda" else transform(work)
+        self._transform = None if decode == "cuda" else _transform(work)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -98,14 +100,14 @@ class ImageFiles:
         return self._transform(io.decode_jpeg(data, mode=io.ImageReadMode.RGB)), label
 
 
-class RawImages:
-    """Raw pixels of a beton, augmented one by one."""
+class _RawImages:
+    """A dataset of the raw pixels in a beton, with augmentation of single images."""
 
     def __init__(self, work: Work) -> None:
         from slipform.pipelines.beton import Beton
 
         self._beton = Beton(work.beton)
-        self._transform = transform(work)
+        self._transform = _transform(work)
 
     def __len__(self) -> int:
         return len(self._beton)
@@ -117,15 +119,10 @@ class RawImages:
         return self._transform(pixels), int(self._beton.labels[index])
 
 
-def transform(work: Work, *, normalize: bool = True) -> Any:
-    """The work's augmentation as transforms of torchvision.
+def _transform(work: Work, *, normalize: bool = True) -> Any:
+    """The augmentation of a work as transforms of torchvision: uint8 image -> [3, S, S].
 
-    Args:
-        work: What the loader does.
-        normalize: Whether the result is float32 and normalized; else it is uint8.
-
-    Returns:
-        A transform: uint8 image -> [3, S, S].
+    normalize: the result is float32 and normalized, not uint8.
     """
     import torch
     from torchvision.transforms import v2
@@ -164,13 +161,15 @@ def _as_lists(samples: list[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
 
 
 def _on_gpu(work: Work) -> Any:
-    """Bytes of a batch -> images: nvJPEG decodes the batch, each image is cropped on the GPU, the
-    batch is normalized at once."""
+    """A function from the JPEG bytes of a batch to images.
+
+    nvJPEG decodes the batch, each image is cropped on the GPU, and the whole batch is normalized.
+    """
     import torch
     from torchvision import io
     from torchvision.transforms import v2
 
-    crop = transform(work, normalize=False)
+    crop = _transform(work, normalize=False)
     normalize = v2.Compose(
         [v2.ToDtype(getattr(torch, work.dtype), scale=True), v2.Normalize(*work.mean_std)]
     )

@@ -1,11 +1,10 @@
-"""A contestant of the loaders' race: a peer with a process of its own, so that neither its threads
-nor its memory reach the others.
+"""A contestant of the loaders' race: a peer in its own process, with its own threads and memory.
 
 In: a `Work` and the name of a module in bench/peers. Out: one measurement for each `measure()`.
 
-The process opens the peer with its best settings, checks the first batch and then works only while
-it is measured. Between its turns it is blocked on its own full queue; the batches that gathered
-there are thrown away in the warm-up.
+The process opens the peer with its best settings and checks the first batch. After that it works
+only while it is measured: between its turns its queue is full, and its threads wait. The warm-up
+discards the batches in the queue.
 """
 
 from __future__ import annotations
@@ -27,23 +26,25 @@ from slipform.pipelines.measure import fastest, rounds_needed
 if TYPE_CHECKING:
     from torch import Tensor
 
-START_SECONDS = 600.0  # ffcv compiles for 15 s for each setting that is tried
-TURN_SECONDS = 300.0
-# The settings of a search do not take turns (all of them open at once need too much memory), so
-# drift of the machine is part of their differences. A gain below this share is none.
-SEARCH_MARGIN = 0.03
+__all__ = ["Contestant", "Opening", "chosen_settings"]
+
+_START_SECONDS = 600.0  # ffcv compiles for 15 s for each setting that is tried
+_TURN_SECONDS = 300.0
+# The settings of a search are measured one after the other: all loaders at once need too much
+# memory. The drift of the machine is part of their differences. A smaller gain does not count.
+_SEARCH_MARGIN = 0.03
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a contestant started.
+    """The start of a contestant.
 
-    Args:
+    Attributes:
         status: "ok", or the reason why it does not take part, as in a row.
-        note: The reason in words, or what the search found.
-        settings: What it runs with.
-        first_batch_seconds: From opening to the first batch without imports, once for each of
-            Effort.openings. What a compiler keeps on disk is warm from the second on.
+        note: The reason as text, or the result of the search.
+        settings: The settings of the peer.
+        first_batch_seconds: Seconds from opening to the first batch, without imports, once for each
+            of Effort.openings. The disk caches of compilers are warm from the second one on.
     """
 
     status: Status = "ok"
@@ -53,13 +54,16 @@ class Opening:
 
 
 class Contestant:
-    """A peer that can be measured. Use in `with`; `opening` says whether it runs.
+    """A peer in its own process. Use it in a `with` statement.
 
     Args:
         name: A module in bench/peers.
-        work: What it does.
+        work: The work.
         effort: Whether its settings are searched, and how long it is measured.
-        fixed: Settings that are not searched.
+        fixed: Settings that are not searched. Default: none.
+
+    Attributes:
+        opening: Whether and how it started.
     """
 
     def __init__(
@@ -74,31 +78,31 @@ class Contestant:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The id of its process."""
         return self._worker.pid
 
     def measure(self) -> dict[str, float]:
-        """Measure it once.
+        """Measure the peer once.
 
         Returns:
-            images_per_second, cpu_cores, and the seconds_per_image of the stages it tells of.
+            images_per_second, cpu_cores, and seconds_per_image of the stages that it reports.
 
         Raises:
-            CallFailed: It raised, died or hangs.
+            CallFailed: The peer raised an exception, died or hangs.
         """
-        return dict(self._worker.call(OpenPeer.measure, self._effort, seconds=TURN_SECONDS))
+        return dict(self._worker.call(_OpenPeer.measure, self._effort, seconds=_TURN_SECONDS))
 
     def memory(self) -> dict[str, float]:
-        """Its peak memory so far.
+        """The peak memory of the process so far.
 
         Returns:
-            What slipform.pipelines.machine.peak_memory says, and above_imports_bytes: the part of
-            resident_bytes that was not there after the imports.
+            The result of slipform.pipelines.machine.peak_memory, and above_imports_bytes:
+            resident_bytes minus the resident memory after the imports.
 
         Raises:
-            CallFailed: As for `measure`.
+            CallFailed: See `measure`.
         """
-        return dict(self._worker.call(OpenPeer.memory, seconds=TURN_SECONDS))
+        return dict(self._worker.call(_OpenPeer.memory, seconds=_TURN_SECONDS))
 
     def __enter__(self) -> Contestant:
         return self
@@ -107,28 +111,28 @@ class Contestant:
         self._worker.__exit__()
 
     def _open(self, name: str, work: Work, fixed: Settings) -> Opening:
-        candidates = self._worker.call(candidates_of, name, work, fixed, seconds=START_SECONDS)
+        candidates = self._worker.call(_candidates_of, name, work, fixed, seconds=_START_SECONDS)
         settings, note = candidates[0], "its usual settings, no search"
         if self._effort.search and len(candidates) > 1:
-            # In another process: the memory that the tried settings took is not this contestant's.
+            # In another process: the memory of the search does not count for this contestant.
             try:
                 tried = isolated(
-                    try_settings, name, work, self._effort, candidates, seconds=START_SECONDS
+                    _try_settings, name, work, self._effort, candidates, seconds=_START_SECONDS
                 )
             except CallFailed as failure:
                 note = f"while settings were tried: {failure.note}"
                 raise CallFailed(note, failure.status) from None
             settings, note = chosen_settings(candidates, tried)
         self._worker.keep(
-            open_peer, name, work, settings, self._effort.openings, seconds=START_SECONDS
+            _open_peer, name, work, settings, self._effort.openings, seconds=_START_SECONDS
         )
-        seconds = self._worker.call(OpenPeer.first_batches)
+        seconds = self._worker.call(_OpenPeer.first_batches)
         return Opening(settings=settings, note=note, first_batch_seconds=seconds)
 
 
 @dataclass
-class OpenPeer:
-    """A peer that gives batches, in the contestant's process."""
+class _OpenPeer:
+    """An open peer, in the process of the contestant."""
 
     batches: Iterator[tuple[Tensor, Tensor]]
     device: str
@@ -136,33 +140,20 @@ class OpenPeer:
     seconds: tuple[float, ...]
 
     def first_batches(self) -> tuple[float, ...]:
-        """Seconds from each opening to its first batch."""
         return self.seconds
 
     def measure(self, effort: Effort) -> dict[str, float]:
-        """One repeat."""
         return timed(self.batches, self.device, effort)
 
     def memory(self) -> dict[str, float]:
-        """Peak memory, and what of it is above the imports."""
         found = peak_memory(self.device, alone=False)
         return found | {"above_imports_bytes": found["resident_bytes"] - self.import_bytes}
 
 
-def candidates_of(name: str, work: Work, fixed: Settings) -> list[Settings]:
-    """The settings that a peer can try.
+def _candidates_of(name: str, work: Work, fixed: Settings) -> list[Settings]:
+    """The settings that a peer can try, with `fixed` in each, the usual ones first.
 
-    Args:
-        name: A module in bench/peers; it is imported, and what it needs as well.
-        work: What it does.
-        fixed: Settings that every candidate gets.
-
-    Returns:
-        The candidates without repetition, the usual one first.
-
-    Raises:
-        NotPossible: It cannot do this work.
-        ImportError: It is not installed.
+    Raise NotPossible if the peer cannot do the work, ImportError if it is not installed.
     """
     peer = load_peer(name)
     if reason := peer.reason_not(work):
@@ -174,19 +165,12 @@ def candidates_of(name: str, work: Work, fixed: Settings) -> list[Settings]:
     return found
 
 
-def try_settings(
+def _try_settings(
     name: str, work: Work, effort: Effort, candidates: list[Settings]
 ) -> list[list[float]]:
     """Measure each candidate for about effort.search_seconds, in as many spans as `fastest` needs.
 
-    Args:
-        name: A module in bench/peers.
-        work: What it does.
-        effort: Warm-up and span.
-        candidates: Settings.
-
-    Returns:
-        For each candidate its images per second in every span.
+    Return the images per second of each candidate in every span.
     """
     peer = load_peer(name)
     peer.reason_not(work)
@@ -208,17 +192,17 @@ def try_settings(
 
 
 def chosen_settings(candidates: list[Settings], rates: list[list[float]]) -> tuple[Settings, str]:
-    """The candidate to take, and what was tried in words.
+    """Choose the settings after a search.
 
     Args:
-        candidates: Settings, the usual ones first.
-        rates: For each the images per second of every span.
+        candidates: The settings that were tried, the usual ones first.
+        rates: For each of them, the images per second of every span.
 
     Returns:
-        The usual settings, unless others are faster beyond the noise of the search (see
-        `slipform.pipelines.measure.fastest`) and by more than SEARCH_MARGIN.
+        The chosen settings, and a text about the search. These are the usual settings, unless
+        others are faster beyond the noise (see `fastest`) and by more than 3 %.
     """
-    chosen = fastest(rates, SEARCH_MARGIN)
+    chosen = fastest(rates, _SEARCH_MARGIN)
     named = [" ".join(f"{name}={value}" for name, value in one.items()) for one in candidates]
     medians = [sorted(found)[len(found) // 2] for found in rates]
     others = sorted(set(range(len(rates))) - {chosen}, key=lambda number: -medians[number])
@@ -227,20 +211,10 @@ def chosen_settings(candidates: list[Settings], rates: list[list[float]]) -> tup
 
 
 @contextmanager
-def open_peer(name: str, work: Work, settings: Settings, openings: int) -> Iterator[OpenPeer]:
-    """Open a peer several times and keep it open the last time.
+def _open_peer(name: str, work: Work, settings: Settings, openings: int) -> Iterator[_OpenPeer]:
+    """Open a peer several times, to measure the time to the first batch, and keep the last one.
 
-    Args:
-        name: A module in bench/peers, already imported by `candidates_of`.
-        work: What it does.
-        settings: What it runs with.
-        openings: How often the time to the first batch is measured.
-
-    Yields:
-        The open peer; its first batch was checked.
-
-    Raises:
-        ValueError: Its first batch is not what `work` asks for.
+    `_candidates_of` has imported it. Raise ValueError if its first batch is wrong.
     """
     peer = load_peer(name)
     imports = resident_now()
@@ -250,14 +224,14 @@ def open_peer(name: str, work: Work, settings: Settings, openings: int) -> Itera
             pass
     reset_peak(work.device)
     with _first_checked(peer, work, settings, seconds) as batches:
-        yield OpenPeer(batches, work.device, imports, tuple(seconds))
+        yield _OpenPeer(batches, work.device, imports, tuple(seconds))
 
 
 @contextmanager
 def _first_checked(
     peer: Peer, work: Work, settings: Settings, seconds: list[float]
 ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """The peer's batches after the first; the time until that was there is added to `seconds`."""
+    """The batches of a peer after the first one, whose time is added to `seconds`."""
     start = time.perf_counter()
     with peer.batches(work, settings) as batches:
         first = next(batches)

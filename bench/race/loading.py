@@ -1,7 +1,7 @@
-"""The races of the loaders: which loaders do which kind of work on a dataset folder.
+"""The races of the loaders: the kinds of work with a dataset folder, and the loaders that do them.
 
-In: a dataset folder and conditions. Out: rows. The kinds of work are in
-slipform.bench.suites.loaders.
+In: a dataset folder and conditions. Out: rows. slipform.bench.suites.loaders explains the kinds of
+work.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from slipform.bench.work import Work, is_small, usual_work
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import ColorJitter
 
-Say = Callable[[str], None]
+__all__ = ["EXECUTORS", "Conditions", "Race", "races", "run_race"]
+
+# Kind of work -> Slipform's executors in its races.
 EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
-JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # no hue: ffcv has none
+_JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # ffcv has no hue
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the caller chooses.
+    """The conditions of the races.
 
-    Args:
-        cores: How many cores a process may use.
-        batch_size: 0: 128, for small images 512.
+    Attributes:
+        cores: The number of cores that a process may use.
+        batch_size: Images in a batch; 0: 128, or 512 for small images.
         device: "cpu" or "cuda".
-        dtype: The images' type.
-        inputs: Which kinds of work are raced.
-        jitter: Without color jitter, with it, or both.
+        dtype: The dtype of the images: "float32", "float16" or "bfloat16".
+        inputs: The kinds of work.
+        jitter: Whether the work has color jitter; one race for each value.
     """
 
     cores: int
@@ -51,7 +53,14 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Race:
-    """One kind of work; `input` is its name in the table."""
+    """One race.
+
+    Attributes:
+        data: The name of the dataset.
+        input: The kind of work, as in the table.
+        color_jitter: Whether the work has color jitter.
+        work: The work.
+    """
 
     data: str
     input: str
@@ -59,7 +68,11 @@ class Race:
     work: Work
 
     def case(self, loader: str) -> Settings:
-        """The case of a loader's row."""
+        """The case of a loader's row.
+
+        Args:
+            loader: The name of the loader in the table.
+        """
         work = self.work
         return {
             "data": self.data,
@@ -74,8 +87,12 @@ class Race:
 
 
 def races(folder: Path, conditions: Conditions) -> list[Race]:
-    """What can be raced with a dataset folder under these conditions."""
+    """The races with a dataset folder.
 
+    Args:
+        folder: The dataset folder.
+        conditions: The conditions.
+    """
     work = usual_work(
         folder,
         batch_size=conditions.batch_size,
@@ -95,7 +112,7 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
     for name in makers:
         if name in conditions.inputs:
             plain = makers[name]()
-            jittered = replace(plain, augment=replace(plain.augment, color_jitter=JITTER))
+            jittered = replace(plain, augment=replace(plain.augment, color_jitter=_JITTER))
             found += [
                 Race(dataset, name, jitter, jittered if jitter else plain)
                 for jitter in conditions.jitter
@@ -104,21 +121,24 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
 
 
 def run_race(
-    race: Race, peers: list[str], executors: Iterable[str], effort: Effort, say: Say
+    race: Race,
+    peers: list[str],
+    executors: Iterable[str],
+    effort: Effort,
+    say: Callable[[str], None],
 ) -> list[Row]:
-    """Race all loaders, each in its own process.
+    """Measure all loaders in turns, each in its own process.
 
     Args:
-        race: The work.
-        peers: Modules of bench/peers.
-        executors: Ours.
-        effort: How long each is measured.
-        say: Gets a line about each loader that opened.
+        race: The race.
+        peers: Modules in bench/peers.
+        executors: Slipform's executors.
+        effort: How long each loader is measured.
+        say: Called with a message about each loader that was opened.
 
     Returns:
-        A row for each loader. One that cannot take part, or dies, has the reason in its row.
+        A row for each loader. The row of a loader that cannot take part, or dies, has the reason.
     """
-
     entries: dict[str, tuple[str, Settings]] = {
         f"slipform {name}": (OURS, {"executor": name}) for name in executors
     }
@@ -160,8 +180,7 @@ def run_race(
 
 
 def _row(race: Race, name: str, opening: Opening, found: Rounds, memory: dict[str, float]) -> Row:
-    """The row of a loader that was measured: ours beside every peer, a peer beside ffcv."""
-
+    """The row of a loader: Slipform's compared with every peer, a peer compared with ffcv."""
     figures = found.estimates(name)
     ours = name.startswith("slipform")
     for peer in found.values:

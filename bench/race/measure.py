@@ -15,14 +15,11 @@ __all__ = ["estimate", "ratio"]
 
 
 def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """The median with its interval.
+    """The median of repeated measurements with its interval.
 
     Args:
-        values: At least one, finite.
-        confidence: As for `interval`.
-
-    Returns:
-        Median, low, high, repeats.
+        values: One or more finite numbers.
+        confidence: The confidence of the interval, 0..1; see `interval`.
     """
     low, high = interval(values, confidence)
     return Estimate(
@@ -36,20 +33,18 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
 def ratio(
     ours: Sequence[float], theirs: Sequence[float], confidence: float = CONFIDENCE
 ) -> Estimate:
-    """The median of ours / theirs, formed within each round.
+    """The median of ours / theirs; each ratio is of one round.
 
-    A machine drifts (clock, heat, neighbors): what slows one round slows both parts of its ratio.
+    The speed of a machine drifts (clock, heat, other load). A slow round is slow for both numbers
+    of its ratio.
 
     Args:
-        ours: One measurement a round.
-        theirs: Those of the same rounds, in the same order.
-        confidence: As for `interval`.
-
-    Returns:
-        The estimate of the ratio.
+        ours: One measurement for each round.
+        theirs: The measurements of the same rounds, in the same order.
+        confidence: The confidence of the interval, 0..1; see `interval`.
 
     Raises:
-        ValueError: The two were not measured in the same number of rounds.
+        ValueError: The numbers of rounds differ.
     """
     pairs = zip(ours, theirs, strict=True)
     return estimate([a / b for a, b in pairs], confidence)

@@ -1,12 +1,12 @@
-"""The race: how contestants are measured beside each other.
+"""The race: measurements of several contestants that can be compared.
 
-In: contestants, each of them a function that measures it once; an `Effort`. Out: `Rounds`, the
-measurements of every round.
+In: contestants, each a function that measures it once; an `Effort`. Out: `Rounds`, the measurements
+of every round.
 
-The contestants take turns, a round at a time, because a machine drifts: what slows one round slows
-all of them, and a ratio between two is formed within each round. The order is reversed in every
-other round. A repeat is a span of time after a warm-up, on a clock that is read only when the
-device has finished.
+The contestants are measured in turns, in rounds. The speed of a machine drifts, and a slow round is
+slow for all of them: a ratio between two contestants is computed within each round. Every other
+round has the reverse order. A repeat is a span of time after a warm-up. The clock is read only when
+the device has finished.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ from slipform.bench.race.measure import estimate, ratio
 from slipform.bench.race.worker import CallFailed
 from slipform.bench.result.result import Estimate
 
-Measure = Callable[[], Mapping[str, float]]
-B = TypeVar("B")
+__all__ = ["FULL", "QUICK", "Effort", "Rounds", "cpu_seconds", "race", "synchronize", "timed"]
+
+_Measure = Callable[[], Mapping[str, float]]
+_B = TypeVar("_B")
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long to measure.
 
-    Args:
+    Attributes:
         rounds: Repeats of each contestant.
-        seconds: The timed span of a repeat.
-        warmup_seconds: What is thrown away before each span, at least min_batches.
-        warmup_rounds: Whole rounds that are thrown away at first.
-        min_batches: The least number of batches in a span and in the warm-up, however slow they
-            are: more than the queue of a loader holds.
-        search: Whether a peer tries other settings than its usual ones.
-        search_seconds: How long each of them is tried.
-        openings: How often the time to the first batch is measured.
+        seconds: The measured span of a repeat.
+        warmup_seconds: The warm-up before each span; it has at least min_batches batches.
+        warmup_rounds: Rounds before the first one; their measurements are discarded.
+        min_batches: The minimum number of batches in a span and in a warm-up. It must be larger
+            than the queue of a loader.
+        search: Whether to search for the best settings of a peer.
+        search_seconds: The time for each setting in the search.
+        openings: How often to measure the time to the first batch.
     """
 
     rounds: int = 11
@@ -58,41 +60,54 @@ QUICK = Effort(rounds=5, seconds=0.5, warmup_seconds=0.2, search=False, min_batc
 
 @dataclass
 class Rounds:
-    """What every contestant measured.
+    """The measurements of all contestants.
 
-    Args:
-        values: For each contestant that finished, each quantity's values, one a round.
-        failures: Why the others did not.
+    Attributes:
+        values: Contestant -> quantity -> values, one for each round. Only contestants that
+            finished.
+        failures: Contestant -> the reason why it did not finish.
     """
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: dict[str, CallFailed] = field(default_factory=dict)
 
     def drop(self, name: str, failure: CallFailed) -> None:
-        """Take a contestant out: what it measured before does not count."""
+        """Remove a contestant and its measurements.
+
+        Args:
+            name: The contestant.
+            failure: The reason.
+        """
         del self.values[name]
         self.failures[name] = failure
 
     def estimates(self, name: str) -> dict[str, Estimate]:
-        """Every quantity of one contestant, with its interval."""
+        """Every quantity of a contestant, with its interval.
+
+        Args:
+            name: The contestant.
+        """
         return {quantity: estimate(found) for quantity, found in self.values[name].items()}
 
     def ratio(self, ours: str, theirs: str, quantity: str = "images_per_second") -> Estimate:
-        """The ratio of a quantity between two contestants, formed within each round."""
+        """The ratio of a quantity between two contestants, computed within each round.
+
+        Args:
+            ours: The contestant of the numerator.
+            theirs: The contestant of the denominator.
+            quantity: The quantity.
+        """
         return ratio(self.values[ours][quantity], self.values[theirs][quantity])
 
 
-def race(contestants: Mapping[str, Measure], rounds: int, warmup_rounds: int = 0) -> Rounds:
+def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 0) -> Rounds:
     """Measure all contestants in turns.
 
     Args:
-        contestants: By name, what measures it once: quantities in base units. One that raises
-            `CallFailed` is out of the race, and what it measured before does not count.
-        rounds: How often each is measured.
-        warmup_rounds: Rounds before these, whose measurements are thrown away.
-
-    Returns:
-        The measurements.
+        contestants: Name -> a function that measures the contestant once and returns quantities in
+            base units. A contestant that raises `CallFailed` is removed.
+        rounds: How often each contestant is measured.
+        warmup_rounds: Rounds before these; their measurements are discarded.
     """
     found = Rounds(values={name: {} for name in contestants})
     for number in range(-warmup_rounds, rounds):
@@ -111,24 +126,24 @@ def race(contestants: Mapping[str, Measure], rounds: int, warmup_rounds: int = 0
 
 
 def timed(
-    batches: Iterator[B],
+    batches: Iterator[_B],
     device: str,
     effort: Effort,
-    step: Callable[[B], Any] | None = None,
+    step: Callable[[_B], Any] | None = None,
 ) -> dict[str, float]:
-    """Take batches for a span of time, after a warm-up that empties the loader's queue.
+    """Measure an iterator of batches for a span of time, after a warm-up.
 
     Args:
-        batches: Endless; each unpacks as images and labels. They may have a `stats()` that
-            tells how many seconds each stage of the loader has worked so far.
-        device: What is waited for before the clock is read.
-        effort: Warm-up, span and least number of batches.
-        step: What is done with each batch.
+        batches: Endless; each batch unpacks as images and labels. The iterator may have a method
+            `stats()`, which returns the seconds that each stage of the loader has worked so far.
+        device: The device to wait for before the clock is read.
+        effort: The warm-up, the span and the minimum number of batches.
+        step: Called with each batch. Default: nothing.
 
     Returns:
-        images_per_second; cpu_cores: processor seconds of this process and its children for each
-        second; with a step wait_share, the share of the span that next(batches) took; for every
-        stage of the loader its seconds_per_image (threads add up).
+        images_per_second; cpu_cores: CPU seconds of this process and its children for each second;
+        with a step, wait_share: the share of the span in next(batches); for each stage of the
+        loader its seconds_per_image, summed over threads.
     """
     stats: Callable[[], dict[str, float]] = getattr(batches, "stats", dict)
     _take(batches, step, effort.min_batches, effort.warmup_seconds)
@@ -149,7 +164,7 @@ def timed(
 def _take(
     batches: Iterator[Any], step: Callable[[Any], Any] | None, at_least: int, seconds: float
 ) -> tuple[int, float]:
-    """Returns the number of images, and the seconds that next(batches) took."""
+    """Take batches. Return the number of images, and the seconds in next(batches)."""
     images, taken, waited = 0, 0, 0.0
     end = time.perf_counter() + seconds
     while taken < at_least or time.perf_counter() < end:
@@ -165,7 +180,11 @@ def _take(
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what was asked of it; a CPU always has."""
+    """Wait until a GPU has finished its work. It does nothing for a CPU.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     if device.startswith("cuda"):
         import torch
 
@@ -175,7 +194,7 @@ def synchronize(device: str) -> None:
 def cpu_seconds() -> float:
     """User and system time of this process and its children, in seconds.
 
-    Living children count, and ended ones that were waited for.
+    This includes running children, and ended ones that were waited for.
     """
     own = psutil.Process()
     times = own.cpu_times()

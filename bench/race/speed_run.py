@@ -1,13 +1,13 @@
-"""Keller Jordan's CIFAR-10 speed runs (airbench94.py, airbench94_muon.py) as a contestant of `bench
-accuracy --against SCRIPT`.
+"""Keller Jordan's CIFAR-10 speed runs, as a contestant of `bench accuracy --against SCRIPT`.
 
-In: his script, fetched by the user from github.com/KellerJordan/cifar10-airbench, and a CIFAR-10
-dataset folder. Out: accuracy and seconds of each run.
+In: the script airbench94.py or airbench94_muon.py, which the user downloads from
+github.com/KellerJordan/cifar10-airbench, and a CIFAR-10 dataset folder. Out: accuracy and seconds
+of each run.
 
-The script runs unchanged, in a process of its own, on our images: they are written to the path of
-its own download. It prints a line for each epoch. Its own clock counts whitening, training and the
-test with mirrored and shifted images. Its first run warms the compiler up and is left out, as he
-does.
+The script runs unchanged in its own process, on the images of the dataset folder: they are written
+to the path of the script's download. It prints a line for each epoch. Its clock includes whitening,
+training and the test with mirrored and shifted images. Its first run warms up the compiler and does
+not count, as in the original.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.manifest import read_manifest
 
+__all__ = ["check", "finished_runs", "run", "write_images"]
+
 _WARM_UP = "warmup"
 
 
 def check(script: Path, data: Path) -> None:
-    """Check before anything trains that the script can run.
+    """Check that the script can run, before any training.
 
     Args:
-        script: The file.
+        script: The script.
         data: The dataset folder.
 
     Raises:
-        SlipformError: The script is no file, or the dataset is not CIFAR-10's pixels.
+        SlipformError: The script is no file, or the dataset does not have the pixels of CIFAR-10.
     """
     if not script.is_file():
         raise SlipformError(
@@ -55,17 +57,17 @@ def check(script: Path, data: Path) -> None:
 def run(
     script: Path, data: Path, seeds: int, device: str, say: Callable[[str], None]
 ) -> list[dict[str, float]]:
-    """Measure the script's first runs after the warm-up.
+    """Measure the first runs of the script after its warm-up.
 
     Args:
-        script: The file; it takes its seeds from the clock, so they cannot be chosen.
+        script: The script. Its seeds come from the clock and cannot be chosen.
         data: A CIFAR-10 dataset folder.
         seeds: The number of runs.
         device: "cpu" or "cuda".
-        say: Gets a line about each run.
+        say: Called with a message about each run.
 
     Returns:
-        For each run accuracy and train_seconds, and start_up_seconds for the first.
+        accuracy and train_seconds of each run; the first one also has start_up_seconds.
 
     Raises:
         CallFailed: The device is a CPU, or the script ended too early.
@@ -111,12 +113,12 @@ def run(
 
 
 def write_images(data: Path, folder: Path) -> None:
-    """Write train.pt and test.pt as the script reads them.
+    """Write train.pt and test.pt for the script.
 
     Args:
         data: A dataset folder of raw images.
-        folder: The new folder. Each file holds {"images": uint8 [N, 32, 32, 3], "labels": int64
-            [N], "classes": names}.
+        folder: The folder to create. Each file contains {"images": uint8 [N, 32, 32, 3], "labels":
+            int64 [N], "classes": names}.
     """
     import numpy as np
     import torch
@@ -134,17 +136,17 @@ def write_images(data: Path, folder: Path) -> None:
 
 
 def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
-    """The runs in the table that the script prints.
+    """Parse the table that the script prints.
 
     Args:
-        lines: The table. The name of a run is in its first line only.
+        lines: The lines of the table. Only the first line of a run has its name.
 
     Yields:
-        (name of the run, test accuracy, seconds).
+        (name of the run, test accuracy, seconds) for each finished run.
     """
     name = ""
     for line in lines:
-        # A script may print something else on the line before: "Mean accuracy: 0.94\r| 1 | eval".
+        # Other text may stand before the table's line: "Mean accuracy: 0.94\r| 1 | eval".
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")][-6:]
         if len(cells) != 6 or cells[0] == "run":
             continue

@@ -1,9 +1,9 @@
-"""Training under one condition: the step on a batch that is already there, the loader alone, both
-together, and a torch DataLoader that feeds the same step.
+"""Training under one condition: the step alone, the loader alone, both, and a torch DataLoader.
 
-In: a `Point`. Out: an `Outcome`. The step is slipform.train.step.step.train_step on a state made by
-slipform.train.step.build.build_state: what `train` runs. The four are contestants of one race
-within this process, so that the ratio of two of them is formed from neighbors in time.
+In: a `Point`. Out: an `Outcome`. The step is `train_step` on a state of `build_state`, like that of
+the command `train`. "The step alone" uses one batch that is on the device already. The torch
+DataLoader feeds the same step. The four are contestants of one race in this process: they are
+measured in turns.
 """
 
 from __future__ import annotations
@@ -27,9 +27,20 @@ from slipform.pipelines.machine import peak_memory, reset_peak
 if TYPE_CHECKING:
     from slipform.pipelines.batch import Batch
 
-BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
-MODELS = (*BACKBONES, "tiny", "cnn")
-SMALL_MODELS = ("tiny", "cnn", "fast")
+__all__ = [
+    "MODELS",
+    "SMALL_MODELS",
+    "Outcome",
+    "Point",
+    "decided",
+    "figures_of",
+    "measure_point",
+    "run_config",
+]
+
+_BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
+MODELS = (*_BACKBONES, "tiny", "cnn")  # the default for images of any size
+SMALL_MODELS = ("tiny", "cnn", "fast")  # the default for small images
 _LONG_RUN_EPOCHS = 10_000
 _RATES = ("step", "loader", "end_to_end", "torch")
 
@@ -38,17 +49,17 @@ _RATES = ("step", "loader", "end_to_end", "torch")
 class Point:
     """One condition.
 
-    Args:
+    Attributes:
         data: The dataset folder.
-        model: A name of the registry.
-        batch_size: Images in each batch.
-        precision: As in the [train] section of a recipe.
-        compile: As in the [train] section of a recipe.
-        layout: "auto", "last" or "first": train.channels_last.
-        executor: As in the [data] section of a recipe.
+        model: The name of a net in the registry.
+        batch_size: Images in a batch.
+        precision: The setting train.precision.
+        compile: The setting train.compile.
+        layout: The setting train.channels_last: "auto", "last" (true) or "first" (false).
+        executor: The setting data.executor.
         device: "cpu" or "cuda".
-        cores: How many cores the process may use.
-        peer: Whether a torch DataLoader feeds the step as well.
+        cores: The number of cores that the process may use.
+        peer: Whether to measure a torch DataLoader with the same step, too.
     """
 
     data: str
@@ -65,28 +76,33 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured at a point: what "auto" chose, and the figures."""
+    """The result of a point.
+
+    Attributes:
+        settings: The settings that "auto" stands for.
+        figures: Quantity -> its estimate.
+    """
 
     settings: Settings = field(default_factory=dict)
     figures: dict[str, Estimate] = field(default_factory=dict)
 
 
 def run_config(point: Point, work: Work) -> Any:
-    """The run that `train` would do.
+    """The configuration of the run: SGD with momentum, cross entropy.
 
     Args:
         point: The condition.
-        work: What the loader does to the images.
+        work: The work of the loader.
 
     Returns:
-        A RunConfig: SGD with momentum, cross entropy.
+        A RunConfig.
     """
     from slipform.models.registry import ModelConfig
     from slipform.train.config.optimizers import Sgd
     from slipform.train.config.run_config import RunConfig
     from slipform.train.config.sections import DataConfig, TrainConfig
 
-    own_stem = point.model in BACKBONES and is_small(Path(point.data))
+    own_stem = point.model in _BACKBONES and is_small(Path(point.data))
     return RunConfig(
         data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
         augment=work.augment,
@@ -102,14 +118,11 @@ def run_config(point: Point, work: Work) -> Any:
 
 
 def decided(point: Point, seconds: float) -> Point:
-    """The point with what `train` would make of "auto" in a long run.
+    """Replace "auto" in precision, compile and layout, as `train` does for a long run.
 
     Args:
         point: The condition.
-        seconds: train.auto_seconds.
-
-    Returns:
-        The point without "auto" in precision, compile and layout.
+        seconds: The setting train.auto_seconds.
     """
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.machine.device import set_up
@@ -127,17 +140,14 @@ def decided(point: Point, seconds: float) -> Point:
 
 
 def measure_point(point: Point, effort: Effort) -> Outcome:
-    """Measure everything about one point in this process.
+    """Measure one point in this process.
 
     Args:
         point: The condition.
         effort: Rounds, span and warm-up.
 
-    Returns:
-        What was chosen and measured.
-
     Raises:
-        torch.OutOfMemoryError: The device's memory is too small.
+        torch.OutOfMemoryError: The memory of the device is too small.
     """
     import torch
 
@@ -154,7 +164,7 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         work = _work(point, device, dtype)
         config = run_config(point, work)
         set_up(config.train, process.device)
-        # First, because its workers are forks: this process must not have threads of its own yet.
+        # Open it first: its workers are forked, and this process must have no threads then.
         theirs = _open_torch(stack, work) if point.peer else None
 
         began = time.perf_counter()
@@ -213,13 +223,13 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
 
 
 def figures_of(rounds: Rounds) -> dict[str, Estimate]:
-    """Rates, the ratios between them and the shares of waiting.
+    """Compute the figures of a row: rates, ratios between them, shares of waiting.
 
     Args:
-        rounds: Of the contestants "step", "loader", "end_to_end" and perhaps "torch".
+        rounds: The measurements of "step", "loader", "end_to_end" and, optionally, "torch".
 
     Returns:
-        The figures of a row.
+        Quantity -> its estimate.
     """
     figures = {
         f"{name}_images_per_second": rounds.estimates(name)["images_per_second"]
@@ -245,7 +255,7 @@ def _work(point: Point, device: str, dtype: str) -> Work:
 
 
 def _open_torch(stack: ExitStack, work: Work) -> Iterator[Batch]:
-    """The batches of a torch DataLoader whose workers have filled their queue and are idle."""
+    """The batches of a torch DataLoader. Its workers have filled their queue and are idle."""
     import torch
 
     from slipform.bench.peers import torch_dataloader
@@ -267,7 +277,7 @@ def _open_torch(stack: ExitStack, work: Work) -> Iterator[Batch]:
 
 
 def _seconds(call: Any, device: str) -> float:
-    """How long one call takes until the device has finished."""
+    """The seconds of a call, until the device has finished."""
     began = time.perf_counter()
     call()
     synchronize(device)
@@ -275,7 +285,7 @@ def _seconds(call: Any, device: str) -> float:
 
 
 def _copy(batch: Batch) -> Batch:
-    """A copy that stays valid when the loader goes on."""
+    """A copy of a batch that stays valid when the loader continues."""
     return replace(batch, images=batch.images.clone(), labels=batch.labels.clone())
 
 

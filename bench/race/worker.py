@@ -1,7 +1,7 @@
-"""Calls in a process of their own: its memory, threads and caches end with it.
+"""Calls in a separate process: its memory, threads and caches end with it.
 
-In: importable functions and arguments that can be pickled. Out: their values, or `CallFailed`,
-which says why there is none.
+In: importable functions and arguments that can be pickled. Out: their values, or `CallFailed` with
+the reason.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ from typing import Any
 from slipform.bench.result.result import Status
 from slipform.pipelines.errors import SlipformError
 
-CALL_SECONDS = 3600.0
+__all__ = ["CallFailed", "NotPossible", "Worker", "isolated"]
+
+_CALL_SECONDS = 3600.0
 _CLOSE_SECONDS = 10.0
 
 
 class NotPossible(Exception):
-    """The work that was asked for cannot be done this way; no fault of anybody."""
+    """A contestant cannot do the work. This is not an error of the contestant."""
 
 
 class CallFailed(SlipformError):
-    """A call in another process gave no value.
+    """A call in another process returned no value.
 
     Args:
         note: The reason, in one line.
-        status: The same as a row's status. "out of memory" also where the kernel killed the
-            process; "not installed" after an ImportError; "not possible" after `NotPossible`.
+        status: The reason as the status of a row. "out of memory": also if the kernel killed the
+            process. "not installed": an ImportError. "not possible": `NotPossible`.
+
+    Attributes:
+        note: The argument.
+        status: The argument.
     """
 
     def __init__(self, note: str, status: Status = "failed") -> None:
@@ -43,10 +49,10 @@ class CallFailed(SlipformError):
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Processes started now do not import from the working folder, as with `python -P`.
+    """Inside, new processes do not import from the working folder, like `python -P`.
 
-    multiprocessing starts them by `python -c`, which looks there first: a user's queue.py would be
-    run.
+    multiprocessing starts them by `python -c`, which searches that folder first: it would import a
+    user's queue.py.
     """
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -60,9 +66,9 @@ def _safe_path() -> Iterator[None]:
 
 
 class Worker:
-    """A process that does one call after the other and is idle in between. Use in `with`.
+    """A process that does one call after another. Use it in a `with` statement.
 
-    The process is spawned, not forked, so that no thread and no lock of this process is in it.
+    The process is spawned, not forked, so it has no threads and no locks of this process.
     """
 
     def __init__(self) -> None:
@@ -75,42 +81,39 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """The id of the process."""
         assert self._process.pid is not None
         return self._process.pid
 
     def call(
-        self, function: Callable[..., Any], *arguments: Any, seconds: float = CALL_SECONDS
+        self, function: Callable[..., Any], *arguments: Any, seconds: float = _CALL_SECONDS
     ) -> Any:
-        """Call a function in the process.
+        """Call a function in the process, and return its value.
 
         Args:
-            function: Importable by its module and name. It gets the kept object first, if there is
-                one (see `keep`): an unbound method of that object's class fits.
-            arguments: What else it gets.
-            seconds: The time limit. The process is ended when it is over.
-
-        Returns:
-            What the function returned.
+            function: A function that can be imported by its module and name. Its first argument is
+                the object of `keep`, if there is one: an unbound method of its class is possible.
+            arguments: The other arguments.
+            seconds: The time limit; the process is ended after it.
 
         Raises:
-            CallFailed: It raised, its process ended, or it took too long.
+            CallFailed: The function raised an exception, the process ended, or the time is over.
         """
         return self._request(function, arguments, False, seconds)
 
     def keep(
-        self, make: Callable[..., Any], *arguments: Any, seconds: float = CALL_SECONDS
+        self, make: Callable[..., Any], *arguments: Any, seconds: float = _CALL_SECONDS
     ) -> None:
         """Make an object that stays in the process and is the first argument of every later call.
 
         Args:
-            make: As `function` of `call`. A context manager that it returns is entered, and left
-                before the process ends.
-            arguments: What it gets.
-            seconds: The time limit, as for `call`.
+            make: A function that can be imported; see `call`. If it returns a context manager, the
+                process enters it, and leaves it before it ends.
+            arguments: The arguments of `make`.
+            seconds: The time limit; the process is ended after it.
 
         Raises:
-            CallFailed: As for `call`.
+            CallFailed: See `call`.
         """
         self._request(make, arguments, True, seconds)
 
@@ -126,7 +129,7 @@ class Worker:
         except (EOFError, OSError):
             self._process.join(timeout=_CLOSE_SECONDS)
             status = self._process.exitcode
-            # The kernel kills with this signal when memory runs out.
+            # The kernel sends this signal if the memory is full.
             killed = status == -signal.SIGKILL
             raise CallFailed(
                 f"its process ended with status {status}", "out of memory" if killed else "failed"
@@ -143,7 +146,7 @@ class Worker:
         self._end(_CLOSE_SECONDS)
 
     def _end(self, seconds: float) -> None:
-        """Wait for the process to end by itself, then end it and its children."""
+        """Wait for the end of the process; after `seconds`, kill it and its children."""
         import psutil
 
         self._process.join(timeout=seconds)
@@ -154,19 +157,16 @@ class Worker:
             self._process.join()
 
 
-def isolated(function: Callable[..., Any], *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
-    """Do one call in a fresh process.
+def isolated(function: Callable[..., Any], *arguments: Any, seconds: float = _CALL_SECONDS) -> Any:
+    """Call a function in a new process, and return its value.
 
     Args:
-        function: Importable by its module and name.
-        arguments: What it gets.
-        seconds: The time limit.
-
-    Returns:
-        What the function returned.
+        function: A function that can be imported by its module and name.
+        arguments: Its arguments.
+        seconds: The time limit; the process is ended after it.
 
     Raises:
-        CallFailed: It raised, its process ended, or it took too long.
+        CallFailed: The function raised an exception, the process ended, or the time is over.
     """
     with Worker() as worker:
         return worker.call(function, *arguments, seconds=seconds)
@@ -174,8 +174,8 @@ def isolated(function: Callable[..., Any], *arguments: Any, seconds: float = CAL
 
 def _serve(connection: Connection) -> None:
     """The loop of the process."""
-    # A spawned process would spawn its own workers, too. With Linux's default (fork), ffcv's writer
-    # does not import ffcv again in every worker (14 s), nor DataLoader torch.
+    # A spawned process would spawn its workers, too. With fork, the workers of ffcv's writer need
+    # not import ffcv again (14 s), and the workers of a DataLoader need not import torch.
     multiprocessing.set_start_method("fork", force=True)
     kept: list[Any] = []
     with ExitStack() as stack:
@@ -195,7 +195,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _reason(error: Exception) -> tuple[str, Status]:
-    """Note and status of a failed call."""
+    """The note and the status of a failed call."""
     words = next(iter(str(error).strip().splitlines()), "")
     if isinstance(error, ImportError):
         return words, "not installed"

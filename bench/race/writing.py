@@ -1,11 +1,11 @@
-"""Ways of writing a dataset: our writer, and ffcv's DatasetWriter.
+"""Ways of writing a dataset: Slipform's writer, and ffcv's DatasetWriter.
 
-In: a dataset folder, whose images are the source: its JPEGs as single files, its raw pixels as one
-array in memory. Out: one measurement for each `Writing.measure()`.
+In: a dataset folder. Its images are the source: JPEGs as files, or raw pixels as an array in
+memory. Out: one measurement for each `Writing.measure()`.
 
-ffcv re-encodes every JPEG (its field has no other way) at quality 90, its default. Ours keeps the
-bytes, with and without decoding every image to check it. Ours also hashes, computes a CRC for each
-sample and flushes to the disk; ffcv does not.
+ffcv encodes every JPEG again, at its default quality of 90; its field cannot keep the bytes.
+Slipform keeps the bytes, with and without decoding every image as a check. Slipform also computes a
+SHA-256 and a CRC for each sample, and flushes to the disk; ffcv does not.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.machine import resident_bytes
 from slipform.pipelines.manifest import read_manifest
 
+__all__ = ["Task", "Writing", "ways"]
+
 
 @dataclass(frozen=True)
 class Task:
-    """What is written.
+    """A dataset to write.
 
-    Args:
-        folder: The dataset folder whose train split is written again.
-        files: Its JPEGs as single files (see slipform.bench.images); "" where it is raw.
-        workers: Threads of ours, processes of ffcv.
+    Attributes:
+        folder: The dataset folder; its train split is written again.
+        files: The folder of its JPEGs as files (see slipform.bench.images); "" for raw images.
+        workers: Threads of Slipform, processes of ffcv.
     """
 
     folder: str
@@ -42,11 +44,14 @@ class Task:
 
 
 class Writing:
-    """One way of writing, in a process of its own.
+    """One way of writing a dataset. It runs in its own process.
 
     Args:
         way: One of `ways`.
-        task: What is written.
+        task: The dataset to write.
+
+    Attributes:
+        beton: The beton of the source.
     """
 
     def __init__(self, way: str, task: Task) -> None:
@@ -57,11 +62,11 @@ class Writing:
         self.beton = Beton(Path(task.folder) / split.file)
 
     def measure(self) -> dict[str, float]:
-        """Write once into a temporary folder.
+        """Write the dataset once, into a temporary folder.
 
         Returns:
-            images_per_second, and cpu_cores: processor seconds of this process and its workers for
-            each second.
+            images_per_second, and cpu_cores: CPU seconds of this process and its workers for each
+            second.
         """
         scratch = Path(tempfile.mkdtemp(prefix="slipform-bench-"))
         try:
@@ -81,13 +86,12 @@ class Writing:
 
     @property
     def paths(self) -> list[str]:
-        """The files of the JPEGs, as slipform.bench.images.image_files names them."""
+        """The paths of the JPEG files; see slipform.bench.images.image_files."""
         return [f"{label:04d}/{index:07d}.jpg" for index, label in enumerate(self.beton.labels)]
 
     @cached_property
     def pixels(self) -> Any:
-        """uint8 [N, H, W, 3]. Read once: it is the source, and no part of what is timed after the
-        warm-up."""
+        """All images, uint8 [N, H, W, 3]. The warm-up reads them: that time does not count."""
         import numpy as np
 
         return np.stack([self.beton.raw(index) for index in range(len(self.beton))])
@@ -131,7 +135,7 @@ class Writing:
 
 
 class _Indexed:
-    """The same images as ffcv reads them: index -> (uint8 [H, W, 3], label)."""
+    """The same images as a dataset for ffcv: index -> (uint8 [H, W, 3], label)."""
 
     def __init__(self, writing: Writing, files: str) -> None:
         self._labels = writing.beton.labels
@@ -162,5 +166,9 @@ _WAYS: dict[str, dict[str, Callable[[Writing, Path], None]]] = {
 
 
 def ways(stored: str) -> list[str]:
-    """Every way of writing images that are stored as `stored` ("jpeg" or "raw")."""
+    """The names of all ways of writing images.
+
+    Args:
+        stored: "jpeg" or "raw".
+    """
     return list(_WAYS[stored])

@@ -47,7 +47,7 @@ def compare(folder: Path, a: Result, b: Result, *options: str) -> Outcome:
 def test_noise_passes(tmp_path: Path, seed: int) -> None:
     found = compare(tmp_path, result(0), result(seed))
     assert found.exit_code == 0, found.output
-    assert "3 figures compared: 0 worse" in found.output
+    assert "3 numbers compared: 0 worse" in found.output
 
 
 @pytest.mark.parametrize("machine", ["one", "other"])

@@ -97,7 +97,7 @@ def test_other_data_is_allowed_by_name_and_said(
     write_manifest(data, _changed(read_manifest(shapes), how))
     config = small("train.epochs=2")
     fit(config, data, run, resume=True, other_data=True, device="cpu")
-    assert "since --other-data is given" in capsys.readouterr().err
+    assert "because --other-data is given" in capsys.readouterr().err
     assert not differences(read_manifest(run), read_manifest(data))
 
 

@@ -210,7 +210,7 @@ def test_layers_learn_from_the_epoch_they_are_unfrozen(
     assert all(torch.equal(first[name], second[name]) for name in body)
     assert not any(torch.equal(second[name], third[name]) for name in body)
     assert summary["trainable_parameters"] == summary["parameters"]
-    with pytest.raises(ConfigError, match="nothing to train"):
+    with pytest.raises(ConfigError, match="freezes all layers"):
         fit(small("model.freeze=['all_but_head', 'head']"), shapes, tmp_path / "other", quiet=True)
 
 
