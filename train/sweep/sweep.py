@@ -245,12 +245,10 @@ def _check_unchanged(job: Job, manifest: Manifest) -> None:
             " or --overwrite"
         )
     changes = {
-        name: pair
-        for name, pair in differences(run_config(job.folder), job.config).items()
-        if not name.startswith("data.")
+        name: (before, now)
+        for name, (before, now) in differences(run_config(job.folder), job.config).items()
+        if not name.startswith("data.") and now != "auto"  # the run replaced "auto" by its choice
     }
-    if job.config.train.batch_size == "auto":
-        changes.pop("train.batch_size", None)
     if changes:
         listed = ", ".join(
             f"{name} = {before}, not {now}" for name, (before, now) in changes.items()
