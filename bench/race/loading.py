@@ -23,11 +23,11 @@ from slipform.bench.work import Work, is_small, usual_work
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import ColorJitter
 
-__all__ = ["EXECUTORS", "Conditions", "Race", "races", "run_race"]
+__all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "races", "run_race"]
 
 # Kind of work -> Slipform's executors in its races.
 EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
-_JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # ffcv has no hue
+JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # ffcv has no hue
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
     for name in makers:
         if name in conditions.inputs:
             plain = makers[name]()
-            jittered = replace(plain, augment=replace(plain.augment, color_jitter=_JITTER))
+            jittered = replace(plain, augment=replace(plain.augment, color_jitter=JITTER))
             found += [
                 Race(dataset, name, jitter, jittered if jitter else plain)
                 for jitter in conditions.jitter
