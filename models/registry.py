@@ -23,7 +23,7 @@ from slipform.models import freeze, heads, probe, torchvision_nets, weights
 from slipform.models.spec import REGISTERED, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["ModelConfig", "build", "checked_options", "describe", "find", "names"]
+__all__ = ["build", "checked_options", "describe", "find", "names"]
 
 
 def _own_nets() -> dict[str, Net]:

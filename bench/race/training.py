@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.batch import Batch
 
 __all__ = [
+    "BACKBONES",
     "MODELS",
     "SMALL_MODELS",
     "Outcome",
@@ -38,8 +39,8 @@ __all__ = [
     "run_config",
 ]
 
-_BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
-MODELS = (*_BACKBONES, "tiny", "cnn")  # the default for images of any size
+BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
+MODELS = (*BACKBONES, "tiny", "cnn")  # the default for images of any size
 SMALL_MODELS = ("tiny", "cnn", "fast")  # the default for small images
 _LONG_RUN_EPOCHS = 10_000
 _RATES = ("step", "loader", "end_to_end", "torch")
@@ -97,12 +98,12 @@ def run_config(point: Point, work: Work) -> Any:
     Returns:
         A RunConfig.
     """
-    from slipform.models.registry import ModelConfig
+    from slipform.models.spec import ModelConfig
     from slipform.train.config.optimizers import Sgd
     from slipform.train.config.run_config import RunConfig
     from slipform.train.config.sections import DataConfig, TrainConfig
 
-    own_stem = point.model in _BACKBONES and is_small(Path(point.data))
+    own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
         data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
         augment=work.augment,

@@ -1,13 +1,13 @@
-"""`bench compare A B`: did B get worse than A's and B's spread allow?
+"""`bench compare A B`: is B worse than A, beyond the intervals of both?
 
 In: two results. Out: one line for each figure that both have, and a verdict.
 
-The change of a figure is B / A. Both medians have an interval, so the change has one: from low_B /
-high_A to high_B / low_A (the widest that the two allow: its coverage is above 90 %). A figure got
-worse where this whole interval lies on the bad side of 1. Which side that is, and whether a figure
-is judged at all, is in slipform.bench.result.quantities. Ratios formed within one run are always
-judged: both their parts were measured on the same machine at the same time. Absolute figures are
-judged where both results come from the same machine.
+The change of a figure is B / A. Its interval is from low_B / high_A to high_B / low_A, the widest
+one that the intervals of both medians allow; its coverage is above 90 %. A figure is worse if this
+whole interval is on the bad side of 1. slipform.bench.result.quantities says which side is bad, and
+which figures have no verdict. Ratios within one run always have a verdict: both parts were measured
+on the same machine at the same time. Absolute figures have one if both results are of the same
+machine.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from slipform.bench.result.result import Estimate, Result, Row
 from slipform.bench.result.tables import markdown
 from slipform.pipelines.errors import SlipformError
 
-FEWEST_REPEATS = 3  # of a figure that was measured less often there is no spread to judge by
+__all__ = ["Change", "changes", "lost", "same_conditions", "text", "unmatched"]
+
+_MIN_REPEATS = 3  # fewer repeats give no interval
 
 
 @dataclass(frozen=True)
 class Change:
     """One figure of one row in both results.
 
-    Args:
-        key: The row's.
-        name: The figure's.
-        before: The estimate of A.
-        after: The estimate of B.
+    Attributes:
+        key: The key of the row.
+        name: The name of the figure.
+        before: The estimate in A.
+        after: The estimate in B.
         change: B / A: low, median, high.
         worse: Whether B is worse beyond the interval and the tolerance.
         better: Whether B is better beyond the interval.
@@ -47,18 +49,15 @@ class Change:
 
 
 def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Change]:
-    """Every judged figure that both results have.
+    """The changes of all figures that both results have and that get a verdict.
 
     Args:
-        before: A.
-        after: B.
-        tolerance: The share by which a figure may get worse beyond its interval.
-
-    Returns:
-        A change for each figure.
+        before: The result A.
+        after: The result B.
+        tolerance: The share by which a figure may be worse, beyond its interval.
 
     Raises:
-        SlipformError: There is no figure that both have and that may be judged.
+        SlipformError: There is no such figure.
     """
     same_machine = before.environment.machine == after.environment.machine
     theirs = {row.key: row.figures for row in after.rows}
@@ -70,7 +69,7 @@ def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Chang
                 continue
             if not (same_machine or meaning.within_run):
                 continue
-            if min(a.repeats, b.repeats) < FEWEST_REPEATS:
+            if min(a.repeats, b.repeats) < _MIN_REPEATS:
                 continue
             low, middle, high = b.low / a.high, b.median / a.median, b.high / a.low
             more = meaning.better == "higher"
@@ -86,14 +85,14 @@ def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Chang
 
 
 def lost(before: Result, after: Result) -> list[tuple[Row, str]]:
-    """Rows that had figures before and have none now.
+    """The rows of A that have figures in A, but none in B.
 
     Args:
-        before: A.
-        after: B. A row that is not in it at all was not measured, and is not lost.
+        before: The result A.
+        after: The result B. A row that it does not contain was not measured, and does not count.
 
     Returns:
-        The rows of A, each with the reason that B gives.
+        The rows of A, each with the reason in B.
     """
     rows = {row.key: row for row in after.rows}
     gone = []
@@ -105,13 +104,22 @@ def lost(before: Result, after: Result) -> list[tuple[Row, str]]:
 
 
 def unmatched(before: Result, after: Result) -> list[Row]:
-    """Rows of A that B does not have."""
+    """The rows of A that B does not contain.
+
+    Args:
+        before: The result A.
+        after: The result B.
+    """
     there = {row.key for row in after.rows}
     return [row for row in before.rows if row.key not in there]
 
 
 def text(found: Sequence[Change]) -> str:
-    """A table, what got worse first."""
+    """A Markdown table of changes; the worse ones are first.
+
+    Args:
+        found: The changes.
+    """
     order = sorted(
         found, key=lambda change: (not change.worse, change.better, change.key, change.name)
     )
@@ -134,7 +142,12 @@ def text(found: Sequence[Change]) -> str:
 
 
 def same_conditions(before: Result, after: Result) -> str:
-    """What differs between the two runs besides the code, in one line."""
+    """The differences between the environments of two results, in one line.
+
+    Args:
+        before: The result A.
+        after: The result B.
+    """
     a, b = before.environment, after.environment
     names = sorted({*a.versions, *b.versions})
     pairs = [(name, a.versions.get(name, "none"), b.versions.get(name, "none")) for name in names]

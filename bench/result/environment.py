@@ -1,7 +1,7 @@
-"""The stamp on every result: which machine, which versions, which commit, when.
+"""The environment of a result: machine, versions, commit, date.
 
-In: this machine. Out: `Environment`. torch is not imported for it (versions come from the installed
-packages' metadata).
+In: this machine. Out: an `Environment`. torch is not imported: versions are read from the metadata
+of the installed packages.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from pathlib import Path
 from slipform.bench.result.result import Environment
 from slipform.pipelines.machine import num_cores, processor_name
 
-PACKAGES = (
+__all__ = ["command_line", "stamp"]
+
+_PACKAGES = (
     *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
     *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm", "spdl"),
 )
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def stamp() -> Environment:
-    """Describe this machine now.
-
-    Returns:
-        Hardware, versions, commit, date and load.
-    """
+    """Describe this machine now: hardware, versions, commit, date and load."""
     import psutil
 
     gpu, gpu_memory_bytes, driver = _gpu()
@@ -48,7 +46,7 @@ def stamp() -> Environment:
         python=platform.python_version(),
         versions=_versions(),
         threads={"cores": cores}
-        | {name: int(os.environ[name]) for name in THREAD_VARIABLES if name in os.environ},
+        | {name: int(os.environ[name]) for name in _THREAD_VARIABLES if name in os.environ},
         commit=_commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),
@@ -56,7 +54,7 @@ def stamp() -> Environment:
 
 
 def command_line() -> str:
-    """What was typed, with the program's name instead of its path."""
+    """The command line of this process, with the name of the program instead of its path."""
     program = Path(sys.argv[0]).name
     ours = program in ("bench", "cli.py", "slipform", "__main__.py")
     name = {"cli.py": "bench", "__main__.py": "slipform"}.get(program, program)
@@ -99,7 +97,7 @@ def _gpu_of_torch() -> tuple[str, int, str]:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -108,21 +106,12 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The checkout's commit, with "-dirty" where tracked files differ from it; "" outside a
-    checkout."""
+    """The commit of the checkout, with "-dirty" if tracked files differ; "" without a checkout."""
     here = Path(__file__).resolve().parent
+    describe = ["git", "-C", str(here), "describe"]
     try:
         text = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(here),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=12",
-                "--exclude=*",
-            ],
+            [*describe, "--always", "--dirty", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
             check=False,

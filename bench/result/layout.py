@@ -1,6 +1,7 @@
-"""How the rows of a suite are shown. Every file of bench/suites has one.
+"""`Layout`: how the rows of a suite are shown. Every file in bench/suites has one.
 
-In: what the suite says of itself. Out: a `Layout`, for tables, the page and the README.
+In: the titles, columns and figures of a suite. Out: a `Layout`, for tables, the HTML page and the
+README.
 """
 
 from __future__ import annotations
@@ -13,32 +14,34 @@ from slipform.bench.result.quantities import case_heading, case_text
 from slipform.bench.result.result import Row
 from slipform.bench.result.verdict import Verdict
 
-Rows = Sequence[Row]
+__all__ = ["Figure", "Layout"]
+
+_Rows = Sequence[Row]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing of a suite's rows.
+    """A drawing of the rows of a suite.
 
     Args:
         name: A part of its file's name.
-        draw: Rows -> panels. Those without figures are among the rows.
+        draw: _Rows -> panels. Those without figures are among the rows.
         description: What it shows, a sentence.
     """
 
     name: str
-    draw: Callable[[Rows], list[Panel]]
+    draw: Callable[[_Rows], list[Panel]]
     description: str
 
 
-def no_verdict(results: Sequence[Rows]) -> Verdict | None:
+def no_verdict(results: Sequence[_Rows]) -> Verdict | None:
     """A suite whose rows say nothing in a sentence."""
     return None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of one suite are shown.
+    """How the rows of a suite are shown.
 
     Args:
         title: The heading above them.
@@ -57,22 +60,22 @@ class Layout:
     columns: tuple[str, ...] | None = None
     group: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
-    verdict: Callable[[Sequence[Rows]], Verdict | None] = no_verdict
+    verdict: Callable[[Sequence[_Rows]], Verdict | None] = no_verdict
 
-    def plots(self, rows: Rows) -> list[tuple[str, str, str]]:
+    def plots(self, rows: _Rows) -> list[tuple[str, str, str]]:
         """(name, SVG file, description) of every figure; none where no row was measured."""
         return [
             (figure.name, whole_file(panels, self.title), figure.description)
             for figure, panels in self.drawn(rows)
         ]
 
-    def drawn(self, rows: Rows) -> list[tuple[Figure, list[Panel]]]:
+    def drawn(self, rows: _Rows) -> list[tuple[Figure, list[Panel]]]:
         """The panels of every figure; none where no row was measured."""
         if not any(row.status == "ok" for row in rows):
             return []
         return [(figure, figure.draw(rows)) for figure in self.figures]
 
-    def groups(self, rows: Rows) -> list[tuple[str, list[Row]]]:
+    def groups(self, rows: _Rows) -> list[tuple[str, list[Row]]]:
         """The rows of each table of the page, with what they have in common."""
         found: dict[tuple[str, ...], list[Row]] = {}
         for row in rows:

@@ -1,7 +1,7 @@
 """The Markdown pages of `bench report`: bench/results/README.md and the speed table of README.md.
 
-In: results, and the layout of each suite. Out: Markdown and the SVG files that it shows. The same
-results give the same bytes.
+In: results, and the layout of each suite. Out: Markdown, and the SVG files in it. The same results
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from slipform.bench.result.tables import STAGES, constants, markdown, stage_cell
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.files import write_whole
 
+__all__ = ["BEGIN", "END", "results_page", "speed_section", "write_section"]
+
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 _TITLE = """# Results
 
 `bench report --readme README.md` writes this page from the JSON files beside it. [The page of
 bench](../README.md) says how it is measured, [experiments](experiments/README.md) repeats reported
 accuracies."""
-# The lines and columns of the section Speed. The first loader of a line that was raced counts.
+# The lines and columns of the speed table. A line shows the first of its loaders that was measured.
 _LOADERS = {
     "**Slipform**": ("slipform host", "slipform resident"),
     "ffcv": ("ffcv_loader",),
@@ -40,15 +42,15 @@ _RACES = {
 
 
 def results_page(results: Results, page: Path, layouts: Layouts) -> str:
-    """The page with all tables and figures.
+    """Make the page with all tables, and write its figures.
 
     Args:
-        results: As `read_results` gives them.
-        page: The file that will hold it; figures go into the folder `figures` beside it.
-        layouts: Of every suite.
+        results: The results, from `read_results`.
+        page: The path of the page. Figures are written to the folder `figures` next to it.
+        layouts: The layout of every suite.
 
     Returns:
-        The Markdown. The figures are written.
+        The page as Markdown.
     """
     parts = [_TITLE, METHOD]
     for path, result in results:
@@ -68,16 +70,15 @@ def results_page(results: Results, page: Path, layouts: Layouts) -> str:
 
 
 def speed_section(results: Results, page: Path, readme: Path) -> str:
-    """The small table of README.md: loaders without color jitter, on one machine.
+    """Make the speed table of README.md: loaders without color jitter, on one machine.
 
     Args:
-        results: As `read_results` gives them. The one with most of the table's cells is shown, of
-            equal ones the first.
-        page: The page with all results; the figure goes into the folder `figures` beside it.
-        readme: The file that will hold the section.
+        results: The results, from `read_results`. The table shows the first one with most cells.
+        page: The page with all results. The figure is written to the folder `figures` next to it.
+        readme: The path of the README.
 
     Returns:
-        The Markdown without the markers; the figure is written.
+        The section as Markdown, without the markers.
 
     Raises:
         ConfigError: No result has a row for the table.
@@ -111,20 +112,20 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
 
 
 def write_section(readme: Path, section: str) -> None:
-    """Replace what is between the two markers of a file.
+    """Replace the text between the two markers of a file.
 
     Args:
         readme: The file.
-        section: The new text between the markers.
+        section: The new text.
 
     Raises:
-        ConfigError: The markers are missing, or not once each and in this order.
+        ConfigError: The file does not have each marker once, in this order.
     """
     text = readme.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ConfigError(
             f"{readme} needs the two lines {BEGIN} and {END}, once each and in this order: the"
-            " speed table is written between"
+            " speed table is written between them"
         )
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
@@ -132,7 +133,7 @@ def write_section(readme: Path, section: str) -> None:
 
 
 def _rates(result: Result) -> dict[tuple[str, str], str]:
-    """The cells of the small table by line and column; "" where nothing was measured."""
+    """(line, column) -> cell of the speed table; "" if it was not measured."""
     figure, found = "images_per_second", {}
     for name, loaders in _LOADERS.items():
         for column, race in _RACES.items():
@@ -160,7 +161,7 @@ def _figures(page: Path) -> Path:
 
 
 def _image(file: Path, svg: str, description: str, page: Path) -> str:
-    """Write a figure; the Markdown that shows it in `page`."""
+    """Write a figure, and return the Markdown that shows it in `page`."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, svg)
     return f"![{description}]({os.path.relpath(file, page.parent)})"

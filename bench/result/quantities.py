@@ -1,8 +1,7 @@
-"""The registry of quantities: for every figure of a row its heading, its unit, which direction is
-better, and how it is written.
+"""The quantities of results: heading, unit, better direction and number format of each figure.
 
-In: the name of a figure, as it is in a result file. Out: a `Quantity`. Values are in base units:
-images/s, seconds, bytes, processor cores, shares of 1, pure numbers.
+In: the name of a figure in a result file. Out: a `Quantity`. Values are in base units: images/s,
+seconds, bytes, cores, shares of 1, pure numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +12,19 @@ from typing import Literal
 
 from slipform.bench.result.result import Estimate, Value
 
-Unit = Literal["images/s", "s", "bytes", "cores", "share", "ratio", "bytes/s", "flop/s"]
+__all__ = [
+    "PER_IMAGE",
+    "QUANTITIES",
+    "Quantity",
+    "case_heading",
+    "case_text",
+    "contestant",
+    "digits",
+    "is_ours",
+    "quantity",
+]
+
+_Unit = Literal["images/s", "s", "bytes", "cores", "share", "ratio", "bytes/s", "flop/s"]
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _RATES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1.0, ""))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
@@ -21,29 +32,32 @@ _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "bytes"))
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a figure means.
+    """The meaning of a figure.
 
-    Args:
-        heading: Its heading in a table.
+    Attributes:
+        heading: The heading in tables.
         unit: The base unit of its values.
-        better: The direction that is better; None where it explains and is not judged.
-        within_run: Whether it is a ratio of two measurements of the same rounds: comparable
-            between machines.
-        decimals: How many digits follow the point; None: as `digits` has it.
+        better: The better direction; None: changes of it get no verdict.
+        within_run: Whether it is a ratio of two measurements of the same rounds. Such ratios can be
+            compared between machines.
+        decimals: The number of digits after the point; None: three significant digits.
     """
 
     heading: str
-    unit: Unit
+    unit: _Unit
     better: Literal["higher", "lower"] | None = None
     within_run: bool = False
     decimals: int | None = None
 
     def text(self, estimate: Estimate | None) -> str:
-        """ "2,451 (2,400 to 2,480)", "160 (155 to 171) ms"; the median alone where it was measured
-        once, "" for None."""
+        """An estimate as text, such as "2,451 (2,400 to 2,480)" or "160 (155 to 171) ms".
+
+        Args:
+            estimate: The estimate. One with a single repeat has no interval. None gives "".
+        """
         if estimate is None:
             return ""
-        scale, sign = self.scale(estimate.median)
+        scale, sign = self._scale(estimate.median)
         write = self._digits
         median, low, high = (
             write(value / scale) for value in (estimate.median, estimate.low, estimate.high)
@@ -52,17 +66,21 @@ class Quantity:
         return f"{median}{spread}{sign and ' '}{sign}"
 
     def number(self, value: float) -> str:
-        """One value with its unit."""
-        scale, sign = self.scale(value)
+        """A value with its unit.
+
+        Args:
+            value: The value in the base unit.
+        """
+        scale, sign = self._scale(value)
         return f"{self._digits(value / scale)}{sign and ' '}{sign}"
 
     def _digits(self, value: float) -> str:
         return digits(value) if self.decimals is None else f"{value:,.{self.decimals}f}"
 
-    def scale(self, value: float) -> tuple[float, str]:
-        """What to divide by, and the sign of the unit then, so that a value like this reads well.
+    def _scale(self, value: float) -> tuple[float, str]:
+        """The size and the sign of a suitable unit for a value: (1e-3, "ms") for 0.16 s.
 
-        The sign is "" where the heading names the unit (images/s, cores) and for pure numbers.
+        The sign is "" for pure numbers, and if the heading has the unit (images/s, cores).
         """
         if self.unit == "share":
             return 0.01, "%"
@@ -78,7 +96,11 @@ class Quantity:
 
 
 def digits(value: float) -> str:
-    """Three digits, from 100 on the whole number with separators: "3.62", "50.7", "12,346"."""
+    """A number with three significant digits, or an integer: "3.62", "50.7", "12,346".
+
+    Args:
+        value: The number.
+    """
     size = abs(value)
     if size >= 99.95:
         return f"{value:,.0f}"
@@ -146,7 +168,7 @@ _CONTESTANTS = {
     "torch_dataloader": "torch DataLoader",
 }
 _MULTIPLE = "multiple_of_"
-# Figures of a suite that is not here are understood by the ends of their names.
+# The ends of names give the meaning of figures of a suite that is not listed above.
 _ENDS = {
     "images_per_second": _rate(""),
     "_ratio": Quantity("", "ratio", "higher", within_run=True),
@@ -158,14 +180,14 @@ _ENDS = {
 
 
 def quantity(name: str) -> Quantity:
-    """What the figure of that name means.
+    """The quantity of a figure.
 
     Args:
         name: A key of QUANTITIES, "multiple_of_PEER", "STAGE_seconds_per_image", or a name that
             ends with a base unit.
 
     Returns:
-        The quantity; a pure number that is not judged where the name says nothing.
+        The quantity. An unknown name gives a pure number without a better direction.
     """
     if name in QUANTITIES:
         return QUANTITIES[name]
@@ -182,23 +204,39 @@ def quantity(name: str) -> Quantity:
 
 
 def contestant(name: str) -> str:
-    """What takes part in a race, as people call it: "slipform host" -> "Slipform host"."""
+    """The usual name of a contestant: "slipform host" -> "Slipform host".
+
+    Args:
+        name: The name in a result file.
+    """
     first, space, rest = name.partition(" ")
     return _CONTESTANTS.get(first, first) + space + rest
 
 
 def is_ours(name: str) -> bool:
-    """Whether a contestant, or a way of writing, is one of ours."""
+    """Whether a contestant, or a way of writing, is Slipform's.
+
+    Args:
+        name: The name in a result file.
+    """
     return name.partition(" ")[0] == _OURS
 
 
 def case_heading(name: str) -> str:
-    """What was varied, as a heading: "batch_size" -> "batch size"."""
+    """The heading of a part of the case: "batch_size" -> "batch size".
+
+    Args:
+        name: A key of `Row.case`.
+    """
     return _words(name)
 
 
 def case_text(value: Value) -> str:
-    """The value of a case or a setting in words."""
+    """The value of a part of the case, or of a setting, as text.
+
+    Args:
+        value: The value.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)

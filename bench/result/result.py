@@ -1,9 +1,9 @@
-"""`Result`: one JSON file with the machine, the command and the rows of one benchmark.
+"""`Result`: a JSON file with the environment, the command and the rows of a benchmark.
 
-In: figures. Out: frozen values, checked when read: a file with an unknown key, a missing spread or
-a median outside its own interval is refused. Figures are in base units, which the ends of their
-names say: images_per_second, *_seconds, *_bytes, *_cores, *_share (0..1), *_ratio and multiple_of_*
-(pure numbers).
+In: figures. Out: frozen values. They are checked when a file is read: a file with an unknown key, a
+missing interval or a median outside its interval is refused. Figures are in base units; their names
+end in the unit: images_per_second, *_seconds, *_bytes, *_cores, *_share (0..1), *_ratio and
+multiple_of_* (pure numbers).
 """
 
 from __future__ import annotations
@@ -17,6 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import write_whole
 
+__all__ = [
+    "Environment",
+    "Estimate",
+    "Result",
+    "Row",
+    "Settings",
+    "Status",
+    "Value",
+    "read_result",
+    "write_result",
+]
+
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
 Status = Literal["ok", "out of memory", "not installed", "not possible", "failed"]
@@ -27,8 +39,14 @@ class _Strict(BaseModel):
 
 
 class Estimate(_Strict):
-    """The median of `repeats` measurements and its interval (see
-    slipform.pipelines.measure.interval: 95 % from six repeats on)."""
+    """The median of repeated measurements, with its interval.
+
+    Attributes:
+        median: The median.
+        low: The lower end of the interval; see slipform.pipelines.measure.interval.
+        high: The upper end. The confidence is 95 % for six or more repeats.
+        repeats: The number of measurements.
+    """
 
     median: float
     low: float
@@ -47,14 +65,14 @@ class Estimate(_Strict):
 class Row(_Strict):
     """One contestant under one condition.
 
-    Args:
+    Attributes:
         suite: The name of a file in bench/suites.
-        case: What was varied, e.g. {"input": "jpeg", "color_jitter": True, "loader": "ffcv"}; it
+        case: The condition and the contestant, such as {"input": "streaming", "loader": "ffcv"}; it
             identifies the row.
-        settings: What was chosen for it, e.g. {"threads": 2}.
-        figures: What was measured, by name (see slipform.bench.result.quantities).
+        settings: The chosen settings, such as {"threads": 2}.
+        figures: Name of a quantity -> its estimate; see slipform.bench.result.quantities.
         status: "ok", or why there are no figures.
-        note: The reason.
+        note: The reason as text.
     """
 
     suite: str = Field(min_length=1)
@@ -66,14 +84,31 @@ class Row(_Strict):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What rows of two files are matched by."""
+        """The suite and the case, to match the rows of two files."""
         return (self.suite, *(f"{name}={self.case[name]}" for name in sorted(self.case)))
 
 
 class Environment(_Strict):
-    """Where and when: enough to repeat the run, or to see why it cannot be compared."""
+    """The machine, the versions and the time of a benchmark.
 
-    # One short name: "AMD EPYC, 2 cores" or "NVIDIA H200, 16 cores".
+    Attributes:
+        machine: A short name: "AMD EPYC, 2 cores" or "NVIDIA H200, 16 cores".
+        cpu: The name of the processor.
+        cores: The number of cores that the process may use.
+        memory_bytes: The memory of the machine, in bytes.
+        gpu: The name of the first GPU; "" without a GPU.
+        gpu_memory_bytes: The memory of the first GPU, in bytes; 0 without a GPU.
+        driver: The version of NVIDIA's driver; "" without a GPU.
+        system: The operating system, its release and the architecture.
+        python: The version of Python.
+        versions: Package -> installed version.
+        threads: The number of cores, and environment variables that set numbers of threads.
+        commit: The commit of Slipform; "-dirty" at its end: with changes.
+        date: The start of the benchmark, UTC, ISO 8601.
+        load_average: The load of the minute before. Other programs disturbed the figures if it is
+            above that of an idle machine.
+    """
+
     machine: str
     cpu: str
     cores: int
@@ -87,12 +122,17 @@ class Environment(_Strict):
     threads: dict[str, int]
     commit: str
     date: str
-    # Of the minute before. Above that of the idle machine, the figures were disturbed.
     load_average: float
 
 
 class Result(_Strict):
-    """One run of one suite."""
+    """One run of one suite.
+
+    Attributes:
+        environment: The environment before the measurements.
+        command: The command line.
+        rows: The measured rows.
+    """
 
     environment: Environment
     command: str
@@ -100,10 +140,10 @@ class Result(_Strict):
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write a result whole or not at all.
+    """Write a result, completely or not at all.
 
     Args:
-        path: The JSON file; its folder is made.
+        path: The JSON file; its folder is created if it does not exist.
         result: The result.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,16 +152,13 @@ def write_result(path: Path, result: Result) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Read and check one file.
+    """Read and check a result.
 
     Args:
         path: A JSON file that bench wrote.
 
-    Returns:
-        The result.
-
     Raises:
-        DatasetError: It is no result; the message says what is wrong with it.
+        DatasetError: The file is missing, or it is no result.
     """
     if not path.is_file():
         raise DatasetError(

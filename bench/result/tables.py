@@ -1,7 +1,7 @@
-"""Rows as text: one table that reads well in a terminal and is Markdown.
+"""Rows as tables: aligned Markdown, for terminals and pages.
 
-In: rows of one suite and its layout. Out: lines. A figure is written as its median and, in
-brackets, its interval.
+In: the rows of a suite and its layout. Out: text. A figure is its median, followed by its interval
+in brackets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from slipform.bench.result.quantities import (
 )
 from slipform.bench.result.result import Row
 
-Cells = tuple[list[str], list[list[str]]]
+__all__ = ["STAGES", "cells", "constants", "markdown", "stage_cells", "table"]
+
+_Cells = tuple[list[str], list[list[str]]]
 
 STAGES = (
     "The stages of our loaders: seconds of work on an image, threads added up. wait: the time that"
@@ -29,14 +31,11 @@ _ALWAYS = ("loader", "model", "way")  # what identifies a row is shown even if t
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns.
+    """Make a Markdown table with aligned columns, without a newline at its end.
 
     Args:
         header: The headings.
         lines: The cells of each line, as many as headings.
-
-    Returns:
-        The table without a newline at its end.
     """
     cells = [
         [cell.replace("|", "/").replace("\n", " ") for cell in line] for line in [header, *lines]
@@ -52,16 +51,16 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     )
 
 
-def cells(rows: Sequence[Row], layout: Layout) -> Cells:
-    """The table of one suite's rows.
+def cells(rows: Sequence[Row], layout: Layout) -> _Cells:
+    """The cells of the table of a suite.
 
     Args:
-        rows: At least one.
-        layout: The suite's.
+        rows: The rows of the suite, at least one.
+        layout: The layout of the suite.
 
     Returns:
-        Header and lines: what was varied, the figures, the settings. A row without figures has the
-        reason instead.
+        The header and the lines: the parts of the case that vary, the figures, the settings. A row
+        without figures has the reason instead.
     """
     cases = _varied(rows)
     columns = layout.columns or tuple(dict.fromkeys(n for row in rows for n in row.figures))
@@ -79,32 +78,37 @@ def cells(rows: Sequence[Row], layout: Layout) -> Cells:
 
 
 def table(rows: Sequence[Row], layout: Layout) -> str:
-    """The rows of one suite as Markdown."""
+    """The table of a suite as Markdown.
+
+    Args:
+        rows: The rows of the suite, at least one.
+        layout: The layout of the suite.
+    """
     return markdown(*cells(rows, layout))
 
 
-def stage_cells(rows: Sequence[Row]) -> Cells | None:
-    """How long each stage of our loaders works on an image.
+def stage_cells(rows: Sequence[Row]) -> _Cells | None:
+    """The cells of the table of stages: the time of each stage of Slipform's loaders for an image.
 
     Args:
-        rows: Of one suite.
+        rows: The rows of a suite.
 
     Returns:
-        Header and lines as for `cells`; None where no row says it.
+        The header and the lines; None if no row has times of stages.
     """
-    telling = [row for row in rows if any(name.endswith(PER_IMAGE) for name in row.figures)]
-    if not telling:
+    timed = [row for row in rows if any(name.endswith(PER_IMAGE) for name in row.figures)]
+    if not timed:
         return None
-    cases = _varied(telling)
+    cases = _varied(timed)
     stages = list(
-        dict.fromkeys(name for row in telling for name in row.figures if name.endswith(PER_IMAGE))
+        dict.fromkeys(name for row in timed for name in row.figures if name.endswith(PER_IMAGE))
     )
     lines = [
         [
             *(_case(row, name) for name in cases),
             *(quantity(name).text(row.figures.get(name)) for name in stages),
         ]
-        for row in telling
+        for row in timed
     ]
     return [*map(case_heading, cases), *(quantity(name).heading for name in stages)], lines
 
@@ -126,7 +130,7 @@ def _case(row: Row, name: str) -> str:
 
 
 def _varied(rows: Sequence[Row]) -> list[str]:
-    """The parts of the case that a line needs."""
+    """The parts of the case that vary, and those that identify a row."""
     return [
         name
         for name in rows[0].case

@@ -1,9 +1,9 @@
-"""The suites: every file here is a subcommand of `bench` and a kind of row. Adding one is one file.
+"""The suites: every file here is a subcommand of `bench` with its own kind of rows.
 
-A file opens with a docstring whose first line is the help of `bench`, and defines `command`, a
-click command, and `LAYOUT`, a slipform.bench.result.layout.Layout: how its rows are shown. Its
-command ends with `finish`. It imports torch and what measures only inside functions, because
-`--help` imports it.
+A new suite is one new file. The first line of its docstring is its line in `bench --help`. It
+defines `command`, a click command that ends with `finish`, and `LAYOUT`, a
+slipform.bench.result.layout.Layout for its rows. It imports torch and the measurements only inside
+functions, because `--help` imports the file.
 """
 
 from __future__ import annotations
@@ -20,30 +20,37 @@ if TYPE_CHECKING:
     from slipform.bench.result.result import Environment, Row
 
 
+__all__ = ["finish", "layouts", "say", "suite_names"]
+
+
 def suite_names() -> list[str]:
-    """The names of the files in this folder."""
+    """The names of all suites, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def layouts() -> dict[str, Layout]:
-    """How the rows of every suite are shown, by its name, in the order of the report."""
+    """Name of a suite -> the layout of its rows, in the order of the report."""
     found = {name: importlib.import_module(f"{__name__}.{name}").LAYOUT for name in suite_names()}
     return dict(sorted(found.items(), key=lambda pair: pair[1].rank))
 
 
 def say(text: str) -> None:
-    """Print a line of progress on standard error."""
+    """Print a message on standard error.
+
+    Args:
+        text: The message.
+    """
     click.echo(text, err=True)
 
 
 def finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
-    """Write the result of a suite and print its table.
+    """Write the result of a suite, and print its table.
 
     Args:
-        suite: The suite's name.
-        rows: What was measured.
-        out: The JSON file; None: runs/bench/SUITE.json.
-        environment: As it was before the measurements.
+        suite: The name of the suite.
+        rows: The measured rows.
+        out: The JSON file to write; None: runs/bench/SUITE.json.
+        environment: The environment before the measurements.
     """
     from slipform.bench.result.environment import command_line
     from slipform.bench.result.result import Result, write_result

@@ -1,19 +1,19 @@
 """Train to a given accuracy, several times, and measure the seconds.
 
-In: a dataset folder, a recipe, a target. Out: one row. Each seed trains through
-slipform.train.run.loop.fit in a process of its own.
+In: a dataset folder, a recipe, a target. Out: one row. Each seed trains with
+slipform.train.run.loop.fit in its own process.
 
-- seconds_to_target: training time (loading included, validation not) up to the end of the first
-  epoch whose validation accuracy is at least the target. Without a val split, as in public speed
-  runs, the test accuracy after the last epoch counts, and this is the whole training time.
-- start_up_seconds: what the first epoch took beyond the median of the others: compilation and
-  warm-up.
-- test_seconds: the pass over the test split. Public speed runs count seconds_to_target -
-  start_up_seconds + test_seconds.
-- process_seconds: from the start of the process to the summary, imports, validation and test
-  included.
-- accuracy: of the test split at the end, with the weights of the best epoch (of the last one
-  without a val split).
+- seconds_to_target: the training time, with loading but without validation, up to the end of the
+  first epoch whose validation accuracy is the target or more. Without a val split, as in public
+  speed runs: the whole training time, if the test accuracy after the last epoch is the target or
+  more.
+- start_up_seconds: compilation and warm-up: the time of the first epoch minus the median of the
+  others.
+- test_seconds: the time of the test. Public speed runs report seconds_to_target - start_up_seconds
+  + test_seconds.
+- process_seconds: from the start of the process to the summary, with imports, validation and test.
+- accuracy: the accuracy on the test split with the weights of the best epoch, or of the last one
+  without a val split.
 """
 
 from __future__ import annotations
@@ -70,30 +70,30 @@ LAYOUT = Layout(
     ),
     verdict=verdict,
 )
-CALL_SECONDS = 24 * 3600.0
+_CALL_SECONDS = 24 * 3600.0
 
 
 @click.command(cls=Command)
 @data_argument
-@click.option("--recipe", default="", help="As for train. [the dataset's defaults]")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
+@click.option("--recipe", default="", help="See `train --help`. [settings for the dataset]")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="See `train --help`.")
 @click.option(
     "--target",
     type=click.FloatRange(0, 1),
     default=0.94,
     show_default=True,
-    help="Accuracy of val or test to reach.",
+    help="The accuracy to reach, on val or test.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
     default=None,
-    help="Runs, each with a seed of its own. [5; --quick: 2]",
+    help="Number of runs, each with its own seed. [5; --quick: 2]",
 )
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="A speed run to time as well: airbench94_muon.py, on a GPU.",
+    help="Also measure this speed run: airbench94_muon.py, on a GPU.",
 )
 @device_option
 @quick_option
@@ -109,7 +109,7 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Train to a given accuracy, several times, and say how many seconds it took.
+    """Train to a given accuracy, several times, and measure the seconds.
 
     \b
     Examples: bench accuracy data/cifar10 --recipe cifar10/fast --target 0.94 --seeds 20
@@ -137,18 +137,18 @@ def command(
 def run(
     data: Path, recipe: str, sets: tuple[str, ...], seeds: int, target: float, device: str
 ) -> Row:
-    """Train with every seed, one after the other.
+    """Train with every seed, one after another.
 
     Args:
         data: The dataset folder.
-        recipe: A recipe's name or path; "": the dataset's defaults.
-        sets: "key=value" beyond the recipe.
+        recipe: The name or path of a recipe; "": settings for the dataset.
+        sets: Texts "SECTION.KEY=VALUE" that change settings.
         seeds: The number of runs; their seeds are 0, 1, ...
-        target: The accuracy to reach.
+        target: The accuracy to reach, 0..1.
         device: "cpu" or "cuda".
 
     Returns:
-        One row over all seeds.
+        One row for all seeds.
     """
     from slipform.bench.race.recipe_run import train_once
     from slipform.bench.race.worker import CallFailed, isolated
@@ -158,7 +158,7 @@ def run(
     for seed in range(seeds):
         try:
             found = isolated(
-                train_once, str(data), recipe, sets, seed, device, target, seconds=CALL_SECONDS
+                train_once, str(data), recipe, sets, seed, device, target, seconds=_CALL_SECONDS
             )
         except CallFailed as failure:
             return Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
@@ -173,14 +173,14 @@ def run_against(script: Path, data: Path, seeds: int, target: float, device: str
     """Measure a public speed run on the same images.
 
     Args:
-        script: See slipform.bench.race.speed_run.
+        script: The script; see slipform.bench.race.speed_run.
         data: A CIFAR-10 dataset folder.
         seeds: The number of runs.
-        target: The accuracy to reach.
+        target: The accuracy to reach, 0..1.
         device: "cpu" or "cuda".
 
     Returns:
-        One row over all runs.
+        One row for all runs.
     """
     from slipform.bench.race import speed_run
     from slipform.bench.race.worker import CallFailed
@@ -210,7 +210,7 @@ def _case(data: Path, recipe: str, target: float, device: str, settings: str) ->
 
 
 def _row(case: Settings, runs: list[dict[str, float]], **settings: str) -> Row:
-    """Estimates over all runs that have the figure, and what a row says beside its medians."""
+    """The row of all runs: an estimate of each quantity, and statistics of the accuracy."""
     from slipform.bench.race.measure import estimate
 
     names = dict.fromkeys(name for found in runs for name in found)

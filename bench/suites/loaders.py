@@ -1,11 +1,11 @@
-"""Race our executors and the peers on the same images.
+"""Compare Slipform's executors and other loaders on the same images.
 
 In: dataset folders. Out: a row for each loader and kind of work: images/s, the multiple of ffcv
-formed within each round, processor use, memory, time to the first batch.
+within each round, CPU use, memory, time to the first batch.
 
-- streaming: the JPEG beton; peers without betons read the same JPEGs as files.
+- streaming: the JPEG beton; peers that do not read betons read the same JPEGs as files.
 - resident: the same images as raw pixels with shorter sides of at most 256 px.
-- small: a set of small raw images (CIFAR-10), random crop with padding 4.
+- small: a dataset of small raw images (CIFAR-10), with a random crop and padding 4.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from slipform.bench.race.loading import Conditions
     from slipform.bench.race.race import Effort
 
-# (input, with color jitter) -> on a CPU, our best executor is at least so many times as fast as
-# ffcv's Loader.
+__all__ = ["LAYOUT", "REQUIRED", "command", "run", "shortfalls", "verdict"]
+
+# (input, with color jitter) -> the required multiple: the speed of Slipform's best executor on a
+# CPU, divided by that of ffcv's Loader.
 REQUIRED = {
     ("streaming", False): 1.5,
     ("streaming", True): 4.0,
@@ -95,32 +97,32 @@ LAYOUT = Layout(
 @click.command(cls=Command)
 @data_arguments
 @click.option(
-    "--batch-size", type=click.IntRange(0), default=0, help="0: 128, for small images 512."
+    "--batch-size", type=click.IntRange(0), default=0, help="0: 128, or 512 for small images."
 )
 @click.option(
     "--input",
     "inputs",
     default="streaming,resident,small",
     show_default=True,
-    help="Which races to run.",
+    help="The kinds of work to measure.",
 )
 @click.option(
     "--jitter",
     type=click.Choice(["both", "with", "without"]),
     default=None,
-    help="With color jitter? [both; --quick: without]",
+    help="Work with or without color jitter. [both; --quick: without]",
 )
 @dtype_option
 @device_option
 @click.option(
     "--peers",
     default=None,
-    help="Names as in bench/peers, shortened at will (ffcv,torch), all or none.",
+    help="Beginnings of names in bench/peers (ffcv,torch), all or none.",
 )
 @click.option(
     "--require",
     is_flag=True,
-    help="Exit 1 where we are below the multiples of ffcv that are promised.",
+    help="Exit with 1 if Slipform is below the required multiples of ffcv.",
 )
 @quick_option
 @out_option
@@ -136,10 +138,10 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Race our executors and the peers on the images of the dataset folders DATA.
+    """Compare Slipform's executors and other loaders on the images of the dataset folders DATA.
 
-    A JPEG dataset is raced as it is (streaming) and as a raw copy of at most 256 px (resident); a
-    raw dataset of small images such as CIFAR-10 is raced as such (small).
+    A JPEG dataset is measured as it is (streaming) and as a raw copy of at most 256 px (resident).
+    A raw dataset of small images, such as CIFAR-10, is measured as it is (small).
 
     \b
     Example: bench loaders data/caltech101 data/cifar10 --require
@@ -164,32 +166,32 @@ def command(
     rows = run(data, conditions, named, QUICK if quick else FULL)
     finish("loaders", rows, out, environment)
     if require and (lacking := shortfalls(rows)):
-        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
+        raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 
 
 def run(
     folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort
 ) -> list[Row]:
-    """Every race that the folders allow.
+    """Measure all loaders in every race that is possible with the folders.
 
     Args:
         folders: Dataset folders.
-        conditions: What is raced.
-        peers: Modules of bench/peers.
-        effort: How long each is measured.
+        conditions: The conditions of the races.
+        peers: Modules in bench/peers.
+        effort: How long each loader is measured.
 
     Returns:
         The rows of all races.
 
     Raises:
-        SlipformError: The folders hold no images for these races.
+        SlipformError: No race is possible with the folders.
     """
     from slipform.bench.race.loading import EXECUTORS, races, run_race
 
     found = [race for folder in folders for race in races(folder, conditions)]
     if not found:
         raise SlipformError(
-            f"nothing to race: these folders hold no images for {', '.join(conditions.inputs)}"
+            f"nothing to measure: these folders have no images for {', '.join(conditions.inputs)}"
         )
     return [
         row for race in found for row in run_race(race, peers, EXECUTORS[race.input], effort, say)
@@ -197,8 +199,11 @@ def run(
 
 
 def shortfalls(rows: list[Row]) -> list[str]:
-    """Where our best executor is below REQUIRED, in words; a multiple that was not measured falls
-    short too."""
+    """A text for each kind of work whose best executor is below REQUIRED, or was not measured.
+
+    Args:
+        rows: The rows of the suite.
+    """
     found = []
     for name, jittered in sorted(
         {(str(row.case["input"]), bool(row.case["color_jitter"])) for row in rows}

@@ -1,7 +1,7 @@
-"""Write the images of dataset folders again, with our writer and with ffcv's.
+"""Compare Slipform's dataset writer and ffcv's on the same images.
 
-In: dataset folders. Out: a row for each way of writing: images/s, the multiple of ffcv, processor
-use, memory. What is written is in slipform.bench.race.writing.
+In: dataset folders. Out: a row for each way of writing: images/s, the multiple of ffcv, CPU use,
+memory. slipform.bench.race.writing explains the ways of writing.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ LAYOUT = Layout(
     ),
     verdict=verdict,
 )
-# Our ways are at least so many times as fast as ffcv's writer.
+# Way of writing -> the required multiple: its speed divided by that of ffcv's writer.
 REQUIRED = {"slipform keep, no check": 10.0, "slipform keep": 1.5, "slipform raw": 3.0}
-CALL_SECONDS = 600.0  # ffcv's writer waits without end when one of its workers dies
+_CALL_SECONDS = 600.0  # ffcv's writer hangs if one of its workers dies
 
 
 @click.command(cls=Command)
@@ -63,13 +63,13 @@ CALL_SECONDS = 600.0  # ffcv's writer waits without end when one of its workers 
     "--workers",
     type=click.IntRange(0),
     default=0,
-    help="Threads of ours, processes of ffcv; 0: one for each core.",
+    help="Threads of Slipform, processes of ffcv; 0: one for each core.",
 )
-@click.option("--no-peer", is_flag=True, help="Without ffcv.")
+@click.option("--no-peer", is_flag=True, help="Do not measure ffcv.")
 @click.option(
     "--require",
     is_flag=True,
-    help="Exit 1 where we are below the multiples of ffcv that are promised.",
+    help="Exit with 1 if Slipform is below the required multiples of ffcv.",
 )
 @quick_option
 @out_option
@@ -81,7 +81,7 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Write the images of the dataset folders DATA again, with our writer and with ffcv's.
+    """Write the images of the dataset folders DATA again, with Slipform's writer and with ffcv's.
 
     \b
     Example: bench prep data/caltech101 data/cifar10 --require
@@ -97,20 +97,20 @@ def command(
     ]
     finish("prep", rows, out, environment)
     if require and (lacking := shortfalls(rows)):
-        raise SlipformError("below what is required:\n  " + "\n  ".join(lacking))
+        raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 
 
 def run(folder: Path, workers: int, peers: bool, rounds: int) -> list[Row]:
-    """Measure every way of writing, each in a process of its own.
+    """Measure every way of writing, each in its own process.
 
     Args:
-        folder: The dataset folder whose train split is written again.
-        workers: Threads of ours, processes of ffcv.
-        peers: Whether ffcv takes part.
-        rounds: Repeats. One more write before them is thrown away (imports, file cache).
+        folder: The dataset folder; its train split is written again.
+        workers: Threads of Slipform, processes of ffcv.
+        peers: Whether to measure ffcv.
+        rounds: Repeats. One more before them is discarded: it includes imports and disk reads.
 
     Returns:
-        A row for each way.
+        A row for each way of writing.
     """
     from slipform.bench.images import image_files
     from slipform.bench.race.measure import estimate
@@ -127,7 +127,7 @@ def run(folder: Path, workers: int, peers: bool, rounds: int) -> list[Row]:
         workers_of = {way: stack.enter_context(Worker()) for way in names}
 
         def measure(way: str) -> dict[str, float]:
-            return dict(workers_of[way].call(Writing.measure, seconds=CALL_SECONDS))
+            return dict(workers_of[way].call(Writing.measure, seconds=_CALL_SECONDS))
 
         for way in names:
             workers_of[way].keep(Writing, way, task)
@@ -155,13 +155,15 @@ def run(folder: Path, workers: int, peers: bool, rounds: int) -> list[Row]:
 
 
 def shortfalls(rows: list[Row]) -> list[str]:
-    """Where ours is below REQUIRED, in words; a multiple that was not measured falls short too."""
+    """A text for each way of writing that is below REQUIRED, or was not compared with ffcv.
+
+    Args:
+        rows: The rows of the suite.
+    """
     found = []
     for row in rows:
         wanted, multiple = REQUIRED.get(str(row.case["way"])), row.figures.get("multiple_of_ffcv")
         if wanted is not None and (multiple is None or multiple.median < wanted):
-            measured = (
-                f"{multiple.median:.2f} times ffcv" if multiple else "not measured beside ffcv"
-            )
+            measured = f"{multiple.median:.2f} times ffcv" if multiple else "not compared with ffcv"
             found.append(f"{row.case['way']}: {measured}, at least {wanted} is required")
     return found

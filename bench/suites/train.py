@@ -1,15 +1,15 @@
 """Measure training: the step alone, the loader alone, both, and memory.
 
-For each net, batch size, precision and compile mode:
+In: points: a net, a batch size, a precision, a memory format, a compile mode. Out: a row for each.
+A point is measured in its own process (see slipform.bench.race.training):
 
-(a) the step on a batch that is already there, (b) the loader alone, (c) both, and beside them a
-torch DataLoader that feeds the same step. In: points. Out: a row for each, with c / a, the share of
-(c) spent waiting for the loader, peak memory, compile time and time to the first batch. Each point
-has a process of its own; see slipform.bench.race.training.
+(a) the step on one batch that is on the device already, (b) the loader alone, (c) both; and a torch
+DataLoader with the same step. The row has c / a, the share of (c) that waits for the loader, peak
+memory, compile time and the time to the first batch.
 
-On a CPU loader and step share the cores, so c / a below 1 is work, not waiting. On a GPU the host
-runs ahead of the device: time in which the device's queue is full counts as waiting although the
-data is there, so c / a is the measure there, and the waiting share is its bound.
+On a CPU, loader and step share the cores: c / a is below 1 because of the loader's work, not of
+waiting. On a GPU, the host runs ahead of the device. Time with a full queue of the device also
+counts as waiting: use c / a there, the share of waiting is an upper bound.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ LAYOUT = Layout(
     required=True,
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A dataset folder. May be repeated.",
+    help="A dataset folder. Can be repeated.",
 )
 @click.option(
     "--models",
@@ -129,17 +129,20 @@ LAYOUT = Layout(
 )
 @click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
 @click.option(
-    "--precision", default="auto", show_default=True, help="Some of auto, fp32, bf16, fp16."
+    "--precision", default="auto", show_default=True, help="One or more of auto, fp32, bf16, fp16."
 )
 @click.option(
     "--compile",
     "compiling",
     default="auto",
     show_default=True,
-    help="Some of auto, on, off, graphs.",
+    help="One or more of auto, on, off, graphs.",
 )
 @click.option(
-    "--layout", default="auto", show_default=True, help="Channels: some of auto, last, first."
+    "--layout",
+    default="auto",
+    show_default=True,
+    help="Channels: one or more of auto, last, first.",
 )
 @click.option(
     "--executor",
@@ -151,7 +154,7 @@ LAYOUT = Layout(
 )
 @device_option
 @click.option(
-    "--no-peer", is_flag=True, help="Do not feed the step from a torch DataLoader as well."
+    "--no-peer", is_flag=True, help="Do not measure a torch DataLoader with the same step."
 )
 @quick_option
 @out_option
@@ -168,8 +171,9 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Measure training: the step alone, the loader alone, both, and memory; each point in a process
-    of its own.
+    """Measure training: the step alone, the loader alone, both, and memory.
+
+    Every combination of the options is measured in its own process.
 
     \b
     Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
@@ -178,7 +182,8 @@ def command(
     from slipform.bench.race.training import MODELS, SMALL_MODELS, Point
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
-    from slipform.models.registry import ModelConfig, find
+    from slipform.models.registry import find
+    from slipform.models.spec import ModelConfig
 
     precisions, compiles, layouts = precision.split(","), compiling.split(","), layout.split(",")
     check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
@@ -229,15 +234,15 @@ def command(
 
 
 def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[Row]:
-    """Measure every point in a process of its own.
+    """Measure every point in its own process.
 
     Args:
         points: The conditions.
         effort: Rounds, span and warm-up.
-        auto_seconds: For deciding what "auto" means at a point; see `train.auto_seconds`.
+        auto_seconds: The time to replace "auto" in a point; see the setting train.auto_seconds.
 
     Returns:
-        One row for each point; what went wrong in its process is in the row.
+        A row for each point. If its process failed, the row has the reason.
     """
     from slipform.bench.race.training import decided, measure_point
     from slipform.bench.race.worker import CallFailed, isolated

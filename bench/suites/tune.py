@@ -3,10 +3,9 @@
 In: a dataset folder, a time budget. Out: a row for each setting that was tried, and the best
 settings in the profile file.
 
-One choice after the other is varied and the best so far kept: executor, threads, queue. Within a
-choice all values race in processes of their own, and a value replaces the usual one only where it
-is faster beyond the noise of the race (slipform.pipelines.measure.fastest): a tie keeps what is
-usual.
+One choice after another is varied: executor, threads, prefetch. The best value so far is kept. All
+values of a choice are measured in turns, each in its own process. A value replaces the usual one
+only if it is faster beyond the noise (slipform.pipelines.measure.fastest).
 """
 
 from __future__ import annotations
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from slipform.bench.race.race import Effort
     from slipform.bench.work import Work
 
+__all__ = ["LAYOUT", "choices", "command", "tune", "tune_steps"]
+
 LAYOUT = Layout(
     title="Loader settings tried on this machine",
     rank=5,
@@ -50,19 +51,19 @@ LAYOUT = Layout(
     type=click.IntRange(1),
     default=180,
     show_default=True,
-    help="No further choice is tried after this time.",
+    help="After this time, no further choice is tried.",
 )
 @click.option(
     "--profile",
     type=click.Path(path_type=Path),
-    help="The profile file. [~/.cache/slipform/tune.json]",
+    help="The profile file to write. [~/.cache/slipform/tune.json]",
 )
 @click.option(
     "--recipe",
     "recipes",
     multiple=True,
-    help="Also decide on precision, memory format and compilation for the net of this recipe. May"
-    " be repeated.",
+    help="Also choose precision, memory format and compilation for the net of this recipe. Can be"
+    " repeated.",
 )
 @dtype_option
 @device_option
@@ -78,8 +79,9 @@ def command(
     quick: bool,
     out: Path | None,
 ) -> None:
-    """Find the loader's best settings for the dataset folder DATA on this machine and keep them for
-    executor = "auto".
+    """Find the loader's best settings for the dataset folder DATA on this machine.
+
+    data.executor = "auto" then uses these settings.
 
     \b
     Example: bench tune data/caltech101 --recipe caltech101/resnet18
@@ -109,17 +111,17 @@ def command(
 
 
 def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
-    """Measure all ways of doing the steps of a recipe's net, compilation among them.
+    """Measure the steps of a recipe's net in each precision and memory format, and compiled.
 
-    The decision goes to the machine's profile, where `train` finds it.
+    The choice is written to the profile of this machine, where `train` reads it.
 
     Args:
         data: The dataset folder.
-        recipe: A recipe's name or path; the runs of its sweep are not looked at.
-        device: As `train --device` takes it.
+        recipe: The name or path of a recipe. The runs of a sweep are ignored.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
     Returns:
-        A row for each way.
+        A row for each way of doing the steps.
     """
     from slipform.bench.race.measure import estimate, ratio
     from slipform.pipelines.manifest import read_manifest
@@ -147,14 +149,14 @@ def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
 
 
 def choices(work: Work) -> dict[str, list[Any]]:
-    """What is tried.
+    """The values to try.
 
     Args:
-        work: What the loader does.
+        work: The work of the loader.
 
     Returns:
-        The values of each choice, the usual one first. threads = 0: as many as there are cores.
-        resident is left out where its pixels would take more than half of the free memory.
+        Choice -> its values, the usual one first. threads = 0 means one for each core. The executor
+        resident is left out if its pixels would need more than half of the free memory.
     """
     from slipform.pipelines import machine
     from slipform.pipelines.beton import Beton
@@ -169,15 +171,15 @@ def choices(work: Work) -> dict[str, list[Any]]:
 
 
 def tune(work: Work, budget_seconds: float, effort: Effort) -> tuple[Settings, list[Row]]:
-    """Race the values of one choice after the other.
+    """Measure the values of one choice after another.
 
     Args:
-        work: What the loader does.
-        budget_seconds: A choice is left out when this time is over.
-        effort: Span and warm-up; the rounds are raised to what a choice needs.
+        work: The work of the loader.
+        budget_seconds: After this time, no further choice is tried.
+        effort: Span and warm-up, and the minimum number of rounds.
 
     Returns:
-        The best settings, and a row for each that was tried.
+        The best settings, and a row for each setting that was tried.
     """
     table = choices(work)
     best: Settings = {name: values[0] for name, values in table.items()}
@@ -196,7 +198,7 @@ def tune(work: Work, budget_seconds: float, effort: Effort) -> tuple[Settings, l
 def _race(
     work: Work, choice: str, tried: list[Settings], effort: Effort
 ) -> tuple[list[Row], Settings]:
-    """Race all values of one choice; returns their rows and the settings to go on with."""
+    """Measure all values of a choice. Return their rows, and the best settings so far."""
     from slipform.bench.peers import OURS
     from slipform.bench.race.contestant import Contestant
     from slipform.bench.race.race import race

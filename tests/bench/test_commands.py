@@ -25,7 +25,7 @@ from slipform.bench.result.result import Row, read_result
         (["loaders"], 2, "Missing argument"),
         (["loaders", "DATA", "--peers", "ffvc"], 1, 'there is no peer "ffvc"'),
         (["loaders", "DATA", "--input", "streeming"], 2, "give some of streaming, resident, small"),
-        (["loaders", "DATA", "--input", "small"], 1, "nothing to race"),
+        (["loaders", "DATA", "--input", "small"], 1, "nothing to measure"),
         (["loaders", "DATA", "--device", "tpu"], 1, 'device "tpu" is not here'),
         (["train", "--data", "DATA", "--models", "restnet18"], 1, 'Did you mean "resnet18"?'),
         (["train", "--data", "DATA", "--batch-sizes", "16,none"], 2, "whole numbers above 0"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from slipform.models import registry
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
 from slipform.train.machine.deterministic import check_deterministic, refused_operators
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from slipform.models import freeze
 from slipform.models.fast import BatchNorm, init_whitening, patch_covariance
-from slipform.models.registry import ModelConfig, build
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
 
 
 def images(count: int = 150) -> torch.Tensor:

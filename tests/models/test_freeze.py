@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from slipform.models import freeze
-from slipform.models.registry import ModelConfig, build
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
 
 

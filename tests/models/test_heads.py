@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from slipform.models.heads import head_name, replace_head
-from slipform.models.registry import ModelConfig, build
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
 
 HEADS = {
     "alexnet": "classifier.6",

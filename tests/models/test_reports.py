@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from slipform.models.registry import ModelConfig, build
+from slipform.models.registry import build
 from slipform.models.reports import TestDropout
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
 
 REPORT_CNN = {"pools": "last", "widths": [64, 128, 512, 128], "gray": True}

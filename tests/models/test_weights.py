@@ -15,7 +15,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from slipform.models.registry import ModelConfig, build
+from slipform.models.registry import build
+from slipform.models.spec import ModelConfig
 from slipform.models.state_files import read_state
 from slipform.models.weights import LoadReport, copy_state, load_weights, log_report
 from slipform.pipelines.errors import ConfigError

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slipform.models import freeze, registry
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.models.weights import LoadReport
 from slipform.pipelines.loader import Loader
 from slipform.preprocess.cli import main as prep

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from slipform.models import registry
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.train.figures import result as plots
 from slipform.train.step.metrics import Evaluation
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from slipform.models import registry
-from slipform.models.registry import ModelConfig
+from slipform.models.spec import ModelConfig
 from slipform.models.weight_file import read_weights
 from slipform.pipelines.errors import Command, SlipformError
 from slipform.pipelines.files import locked
