@@ -19,7 +19,7 @@ from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
-__all__ = ["batches", "candidates", "reason_not"]
+__all__ = ["RawImages", "batches", "candidates", "reason_not"]
 
 
 def reason_not(work: Work) -> str:
@@ -46,7 +46,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     from torch.utils.data import DataLoader
 
     on_gpu, decode = work.device.startswith("cuda"), str(settings["decode"])
-    dataset: Any = _RawImages(work) if work.stored == "raw" else _ImageFiles(work, decode)
+    dataset: Any = RawImages(work) if work.stored == "raw" else _ImageFiles(work, decode)
     with without_advice():
         loader: Any = DataLoader(
             dataset,
@@ -100,8 +100,12 @@ class _ImageFiles:
         return self._transform(io.decode_jpeg(data, mode=io.ImageReadMode.RGB)), label
 
 
-class _RawImages:
-    """A dataset of the raw pixels in a beton, with augmentation of single images."""
+class RawImages:
+    """A dataset of the raw pixels in a beton, with augmentation of single images.
+
+    Args:
+        work: The work of the loader.
+    """
 
     def __init__(self, work: Work) -> None:
         from slipform.pipelines.beton import Beton

@@ -26,7 +26,7 @@ from slipform.bench.result.result import Row, read_result
         (["loaders", "DATA", "--peers", "ffvc"], 1, 'there is no peer "ffvc"'),
         (["loaders", "DATA", "--input", "streeming"], 2, "give some of streaming, resident, small"),
         (["loaders", "DATA", "--input", "small"], 1, "nothing to measure"),
-        (["loaders", "DATA", "--device", "tpu"], 1, 'device "tpu" is not here'),
+        (["loaders", "DATA", "--device", "tpu"], 1, 'no device "tpu"'),
         (["train", "--data", "DATA", "--models", "restnet18"], 1, 'Did you mean "resnet18"?'),
         (["train", "--data", "DATA", "--batch-sizes", "16,none"], 2, "whole numbers above 0"),
         (
@@ -96,7 +96,7 @@ def test_a_suite_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(tmp_path)])
     listed = CliRunner().invoke(main, ["--help"]).output
     assert re.search(r"counting +Count to three\.", listed)
-    assert re.search(r"loaders +Race our executors", listed)
+    assert re.search(r"loaders +Compare Slipform", listed)
     assert CliRunner().invoke(main, ["counting"]).output == "1 2 3\n"
     assert suites.layouts()["counting"].title == "Counting"
     monkeypatch.delitem(sys.modules, "slipform.bench.suites.counting")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from slipform.pipelines.executors.dali_graph import _decoder_options, build_grap
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from tests.pipelines import folders
 
 SPECS: dict[str, dict[str, Any]] = {
     "box": {"crop": "random_resized", "flip": "both", "erase": 0.5},
@@ -30,11 +30,9 @@ SPECS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=["jpeg", "raw"])
-def beton(
-    request: pytest.FixtureRequest, folders: ModuleType, tmp_path_factory: pytest.TempPathFactory
-) -> Beton:
-    images = [folders.smooth(40 + 3 * k, 30, k) for k in range(8)]
-    images = [folders.jpeg(image) for image in images] if request.param == "jpeg" else images
+def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Beton:
+    pixels = [folders.smooth(40 + 3 * k, 30, k) for k in range(8)]
+    images = [folders.jpeg(one) for one in pixels] if request.param == "jpeg" else pixels
     folder = folders.write_folder(tmp_path_factory.mktemp("dali") / request.param, images)
     return Beton(Path(folder) / "train.beton")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.pipelines.upload import upload_together
+from tests.pipelines import folders
 
 
 class Launches:
@@ -71,7 +71,7 @@ def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int)
 
 @pytest.mark.parametrize("options", [{"crop": "random_resized"}, {"rotation": 30.0}])
 def test_a_large_batch_takes_no_more_calls(
-    folders: ModuleType, tmp_path: Path, kernel: Launches, options: dict[str, Any]
+    tmp_path: Path, kernel: Launches, options: dict[str, Any]
 ) -> None:
     images = [folders.noise(20 + k, 30, k) for k in range(4)]
     beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")
@@ -82,9 +82,7 @@ def test_a_large_batch_takes_no_more_calls(
     executor.close()
 
 
-def test_one_dimension_of_the_grid_takes_every_size(
-    folders: ModuleType, tmp_path: Path, kernel: Launches
-) -> None:
+def test_one_dimension_of_the_grid_takes_every_size(tmp_path: Path, kernel: Launches) -> None:
     """CUDA has at most 65,535 programs in the second and third."""
     beton = Beton(
         Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)])) / "train.beton"
@@ -94,7 +92,7 @@ def test_one_dimension_of_the_grid_takes_every_size(
     assert set(kernel.grids) == {(256 * 128,)}
 
 
-def test_an_image_beyond_32_bits_is_refused(folders: ModuleType, tmp_path: Path) -> None:
+def test_an_image_beyond_32_bits_is_refused(tmp_path: Path) -> None:
     path = Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)]))
     beton = Beton(path / "train.beton")
     beton.heights[0], beton.widths[0] = 30_000, 30_000

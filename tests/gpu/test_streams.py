@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering import pool, stream
 from slipform.pipelines.rendering import triton as kernel
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from tests.pipelines import folders
 
 GPU = torch.device("cuda", 0)
 
@@ -184,9 +184,7 @@ def test_the_model_finds_a_ring_that_is_too_small(gpu: Gpu) -> None:
 
 @pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize("kind", [resident_gpu.ResidentGpuExecutor, HostExecutor])
-def test_executors_order_their_work(
-    gpu: Gpu, kind: Any, reuse: bool, folders: ModuleType, tmp_path: Path
-) -> None:
+def test_executors_order_their_work(gpu: Gpu, kind: Any, reuse: bool, tmp_path: Path) -> None:
     images = [folders.noise(12, 10, k) for k in range(4)]
     beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")
     spec = Augmentation(image_size=8, normalize="half").resolved([], [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,18 +16,19 @@ from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.manifest import read_manifest
+from tests.pipelines import folders
 
 METADATA_START = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
 
 
 @pytest.fixture
-def path(folders: ModuleType, tmp_path: Path) -> Path:
+def path(tmp_path: Path) -> Path:
     """Three samples: raw, JPEG, raw."""
     images = [folders.noise(3, 5), folders.jpeg(folders.smooth(20, 30)), folders.noise(1, 1)]
     return Path(folders.write_folder(tmp_path / "set", images, [2, 0, 1])) / "train.beton"
 
 
-def test_what_is_read(folders: ModuleType, path: Path) -> None:
+def test_what_is_read(path: Path) -> None:
     beton = Beton(path)
     assert len(beton) == 3
     assert beton.labels.tolist() == [2, 0, 1]
@@ -42,7 +42,7 @@ def test_what_is_read(folders: ModuleType, path: Path) -> None:
         beton.check_crc32(index)
 
 
-def test_mapped_pages_are_let_go_and_views_stay_valid(folders: ModuleType, tmp_path: Path) -> None:
+def test_mapped_pages_are_let_go_and_views_stay_valid(tmp_path: Path) -> None:
     images = [folders.noise(200, 300, seed=i) for i in range(8)]
     path = Path(folders.write_folder(tmp_path / "set", images, list(range(8)))) / "train.beton"
 
@@ -105,7 +105,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 @given(st.data())
 @settings(max_examples=200)
 def test_altered_headers_and_tables_are_refused_or_harmless(
-    folders: ModuleType, path: Path, data: st.DataObject
+    path: Path, data: st.DataObject
 ) -> None:
     """Up to four bytes turned anywhere but in the images: an error, or samples that lie within the
     file."""
@@ -168,7 +168,7 @@ def test_checksum_files(path: Path) -> None:
     "options",
     [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 5}, {"restart_marker_rows": 1}],
 )
-def test_jpeg_headers(folders: ModuleType, options: dict[str, int]) -> None:
+def test_jpeg_headers(options: dict[str, int]) -> None:
     stream = np.frombuffer(folders.jpeg(folders.smooth(33, 70), **options), np.uint8)
     assert header_size(stream) == (33, 70)
     scan = int(np.flatnonzero((stream[:-1] == 0xFF) & (stream[1:] == 0xDA))[0])

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
+from tests.pipelines import folders
 
 SPEC = Augmentation(image_size=16, resize=18)
 
 
 @pytest.fixture
-def folder(folders: ModuleType, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
     return Path(folders.write_folder(tmp_path / "set", images))
 
@@ -167,7 +167,7 @@ def test_what_is_no_regular_file(folder: Path, name: str) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def test_labels_and_counts_must_fit_the_manifest(folders: ModuleType, tmp_path: Path) -> None:
+def test_labels_and_counts_must_fit_the_manifest(tmp_path: Path) -> None:
     images = [folders.noise(4, 4, seed=k) for k in range(3)]
     with pytest.raises(DatasetError, match=r"sample 1 .* label 3, but .* 3 classes"):
         _loader(folders.write_folder(tmp_path / "labels", images, [0, 3, 1]))
@@ -194,7 +194,7 @@ def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
 def test_a_dataset_replaced_while_open_is_not_called_damaged(
-    folder: Path, folders: ModuleType, tmp_path: Path, executor: str
+    folder: Path, tmp_path: Path, executor: str
 ) -> None:
     """By a rename, as prep does, the old one is read to its end; overwritten in place, it is said
     so."""
@@ -219,7 +219,7 @@ def test_a_dataset_replaced_while_open_is_not_called_damaged(
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("says_so_too", [False, True])
 def test_a_small_jpeg_that_declares_a_huge_image(
-    folders: ModuleType, tmp_path: Path, executor: str, says_so_too: bool
+    tmp_path: Path, executor: str, says_so_too: bool
 ) -> None:
     """16,000 x 16,000 would be 734 MiB of pixels. Refused before a decoder sees it, whether the
     beton says the same or not."""

@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 from typing import TypeVar
 
 import psutil
@@ -21,6 +20,7 @@ import pytest
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from tests.pipelines import folders
 
 SPEC = Augmentation(
     image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2)
@@ -116,7 +116,7 @@ def _streaming(folder: Path) -> int:
     return most - before
 
 
-def test_streaming_takes_two_batches_and_little_more(folders: ModuleType, tmp_path: Path) -> None:
+def test_streaming_takes_two_batches_and_little_more(tmp_path: Path) -> None:
     """128 images of 224 px in float32 are 77 MB. Beside two of them: decoded images, the rest of
     DALI, mapped pages. Measured: 218 to 227 MB, 251 when whole batches were decoded ahead, 454 with
     four buffers in place of two."""

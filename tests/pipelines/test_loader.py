@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.manifest import read_manifest
+from tests.pipelines import folders
 from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
 
 
@@ -137,9 +137,7 @@ def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world_si
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("training", [True, False])
-def test_no_samples_and_one(
-    folders: ModuleType, tmp_path: Path, executor: str, training: bool
-) -> None:
+def test_no_samples_and_one(tmp_path: Path, executor: str, training: bool) -> None:
     with open_loader(
         folders.write_folder(tmp_path / "none", []), executor, 4, training=training
     ) as loader:

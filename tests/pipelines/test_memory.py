@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from slipform.pipelines.decoding.decoder import images_at_once
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.machine import peak_resident_bytes, resident_now
 from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines import folders
 
 SPEC = Augmentation(image_size=64, crop="none")  # the whole of each image is decoded
 
@@ -41,7 +41,7 @@ def _peak(folder: Path, small: Path) -> tuple[int, list[float]]:
 
 
 @pytest.mark.slow
-def test_twelve_megapixels_do_not_take_gigabytes(folders: ModuleType, tmp_path: Path) -> None:
+def test_twelve_megapixels_do_not_take_gigabytes(tmp_path: Path) -> None:
     """40 photos of 36 MB decoded, three threads: at most two each, where 32 each took 2.1 GiB."""
     photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
     little = folders.jpeg(folders.smooth(40, 30))

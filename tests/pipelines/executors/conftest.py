@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.pipelines import folders
 
 SIZES = [
     (1, 1),
@@ -24,14 +25,14 @@ SIZES = [
 
 
 @pytest.fixture(scope="session")
-def raw(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folders.write_folder(
         tmp_path_factory.mktemp("raw"), [folders.noise(*size, k) for k, size in enumerate(SIZES)]
     )
 
 
 @pytest.fixture(scope="session")
-def jpegs(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Full chroma, so that decoders may not differ in how they enlarge it; grayscale and
     progressive ones; every size."""
     images: list[bytes] = []

@@ -4,7 +4,6 @@ after a center crop."""
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
+from tests.pipelines import folders
 
 SIZE, CROP, COUNT = 64, 48, 8
 
@@ -24,7 +24,7 @@ def _spec(**options: object) -> Augmentation:
 
 
 def _turned(
-    folders: ModuleType, path: Path, images: list[np.ndarray], spec: Augmentation
+    path: Path, images: list[np.ndarray], spec: Augmentation
 ) -> tuple[torch.Tensor, list[float]]:
     """float [N, 3, CROP, CROP] in 0..255 by index, and the angles as torchvision counts them."""
     folder = folders.write_folder(path, images)
@@ -37,14 +37,14 @@ def _turned(
     return (batch.images[order].float() + 1) * 127.5, angles.tolist()
 
 
-def test_black_corners_are_those_of_torchvision(folders: ModuleType, tmp_path: Path) -> None:
+def test_black_corners_are_those_of_torchvision(tmp_path: Path) -> None:
     """Of white images exactly the pixels are black that torchvision's default, NEAREST, leaves
     black; of noise the rest is its BILINEAR, but for the crop's outermost pixel."""
     white = [np.full((SIZE, SIZE, 3), 255, np.uint8)] * COUNT
     noise = [folders.noise(SIZE, SIZE) for _ in range(COUNT)]
     spec = _spec(corners="black")
-    masks, angles = _turned(folders, tmp_path / "white", white, spec)
-    turned, same_angles = _turned(folders, tmp_path / "noise", noise, spec)
+    masks, angles = _turned(tmp_path / "white", white, spec)
+    turned, same_angles = _turned(tmp_path / "noise", noise, spec)
     assert angles == same_angles
     assert len({round(angle) for angle in angles}) > 1
     for mask, ours, image, angle in zip(masks, turned, noise, angles, strict=True):
@@ -57,9 +57,9 @@ def test_black_corners_are_those_of_torchvision(folders: ModuleType, tmp_path: P
         assert (ours - bilinear)[inner].abs().max() < 0.5
 
 
-def test_the_corners_hold_the_image_by_default(folders: ModuleType, tmp_path: Path) -> None:
+def test_the_corners_hold_the_image_by_default(tmp_path: Path) -> None:
     white = [np.full((SIZE * 2, SIZE * 2, 3), 255, np.uint8)] * COUNT
-    images, _ = _turned(folders, tmp_path / "white", white, _spec())
+    images, _ = _turned(tmp_path / "white", white, _spec())
     assert images.min() > 254
 
 

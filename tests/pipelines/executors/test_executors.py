@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
+from tests.pipelines import reference
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
@@ -131,7 +131,6 @@ def _cannot(executor: str, spec: Augmentation) -> bool:
 
 
 def _check(
-    reference: ModuleType,
     folder: Path,
     executor: str,
     spec: Augmentation,
@@ -165,25 +164,21 @@ def _check(
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_raw_pixels_are_the_references(
-    reference: ModuleType, raw: Path, executor: str, name: str
-) -> None:
+def test_raw_pixels_are_the_references(raw: Path, executor: str, name: str) -> None:
     """On noise, where a quarter of a pixel's shift would be 50 levels."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
-        _check(reference, raw, executor, spec, worst=0.25 if spec.axis_aligned else 1.0, mean=0.05)
+        _check(raw, executor, spec, worst=0.25 if spec.axis_aligned else 1.0, mean=0.05)
 
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_jpegs_are_the_references(
-    reference: ModuleType, jpegs: Path, executor: str, name: str
-) -> None:
+def test_jpegs_are_the_references(jpegs: Path, executor: str, name: str) -> None:
     """Decoded by Pillow there and by DALI here: up to two levels from rounding in the transform of
     8 x 8 blocks."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
-        _check(reference, jpegs, executor, spec, worst=4.0, mean=1.0)
+        _check(jpegs, executor, spec, worst=4.0, mean=1.0)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from tests.pipelines import folders
 
 pytestmark = [
     pytest.mark.gpu,
@@ -77,13 +77,13 @@ def _jpeg(image: np.ndarray, number: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def jpegs(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [_jpeg(folders.smooth(height, width, k), k) for k, (height, width) in enumerate(SIZES)]
     return Path(folders.write_folder(tmp_path_factory.mktemp("gpu") / "jpegs", images))
 
 
 @pytest.fixture(scope="module")
-def raws(folders: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raws(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [folders.smooth(height, width, k) for k, (height, width) in enumerate(SIZES)]
     return Path(folders.write_folder(tmp_path_factory.mktemp("gpu") / "raws", images))
 

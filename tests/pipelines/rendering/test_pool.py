@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering import pool as module
 from slipform.pipelines.rendering.pool import RenderPool, Source
 from slipform.pipelines.rendering.request import Settings
+from tests.pipelines import folders
 
 SPEC = Augmentation(image_size=6, crop="random_resized", flip="horizontal", erase=0.5).resolved(
     [], []
@@ -39,7 +39,7 @@ def _pool(num_buffers: int = 2, num_threads: int = 0) -> Iterator[RenderPool]:
         pool.close()
 
 
-def _batch(folders: ModuleType, seed: int) -> tuple[Plan, Source]:
+def _batch(seed: int) -> tuple[Plan, Source]:
     """Eleven images of 9 x 8 px, the fourth of them unreadable, and their Plan."""
     images = np.stack([folders.noise(9, 8, 100 * seed + k) for k in range(COUNT)])
     heights, widths = np.full(COUNT, 9, np.int32), np.full(COUNT, 8, np.int32)
@@ -55,32 +55,32 @@ def _batch(folders: ModuleType, seed: int) -> tuple[Plan, Source]:
     return draw(SPEC, np.arange(COUNT), heights, widths, seed, 0), source
 
 
-def _alone(folders: ModuleType, seed: int) -> torch.Tensor:
+def _alone(seed: int) -> torch.Tensor:
     with _pool(1, 1) as pool:
-        pool.begin_reading(*_batch(folders, seed), COUNT)
+        pool.begin_reading(*_batch(seed), COUNT)
         return pool.collect().images.clone()
 
 
 @pytest.mark.parametrize("part", [0, 1, 3, 4, 11, 50])
-def test_a_batch_is_the_same_in_parts_of_any_size(folders: ModuleType, part: int) -> None:
+def test_a_batch_is_the_same_in_parts_of_any_size(part: int) -> None:
     with _pool() as pool:
         for seed in range(4):
-            plan, source = _batch(folders, seed)
+            plan, source = _batch(seed)
             if part:
                 pool.begin_reading(plan, source, part)
             else:
                 pool.begin(plan, source(slice(0, COUNT)))
             rendered = pool.collect()
-            assert torch.equal(rendered.images, _alone(folders, seed))
+            assert torch.equal(rendered.images, _alone(seed))
             assert rendered.bad == [3]
 
 
-def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: ModuleType) -> None:
+def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
     """Five batches begun at once in two buffers; threads work ahead until they need one."""
     sources = []
     with _pool(num_threads=3) as pool:
         for seed in range(5):
-            plan, source = _batch(folders, seed)
+            plan, source = _batch(seed)
 
             def read(at: int, seed: int = seed, source: Any = source) -> Any:
                 sources.append(seed)
@@ -90,7 +90,7 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free(folders: Modu
         for seed in range(5):
             images = pool.collect().images
             time.sleep(0.05)  # time enough to write where nobody may
-            assert torch.equal(images, _alone(folders, seed))
+            assert torch.equal(images, _alone(seed))
             assert max(sources) <= seed + 4, "at most three threads wait with what they have read"
     assert sorted(sources) == list(range(5))
 
@@ -117,8 +117,8 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     assert here or threading.current_thread() not in threads
 
 
-def test_an_error_reaches_who_collects_that_batch(folders: ModuleType) -> None:
-    plan, source = _batch(folders, 0)
+def test_an_error_reaches_who_collects_that_batch() -> None:
+    plan, source = _batch(0)
 
     def broken(at: slice) -> Pixels:
         if at.start:
@@ -133,11 +133,11 @@ def test_an_error_reaches_who_collects_that_batch(folders: ModuleType) -> None:
             pool.collect()
 
 
-def test_closing_ends_what_waits_for_a_buffer(folders: ModuleType) -> None:
+def test_closing_ends_what_waits_for_a_buffer() -> None:
     before = threading.active_count()
     with _pool(num_threads=2) as pool:
         for seed in range(6):
-            pool.begin_reading(*_batch(folders, seed), 2)
+            pool.begin_reading(*_batch(seed), 2)
         images = pool.collect().images
         copy = images.clone()
         time.sleep(0.05)

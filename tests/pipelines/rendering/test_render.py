@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.taps import BORDERS
+from tests.pipelines import folders, reference
 from tests.pipelines.rendering.guarded import Guarded
 
 KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
@@ -65,7 +65,6 @@ def _plan(images: list[np.ndarray], seed: int = 0, **options: Any) -> Plan:
 
 
 def _compare(
-    reference: ModuleType,
     images: list[np.ndarray],
     plan: Plan,
     got: np.ndarray,
@@ -132,7 +131,7 @@ def _consistent(options: dict[str, Any]) -> dict[str, Any]:
     at_end=True,
 )
 def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
-    reference, folders, height, width, options, seed, at_end
+    height, width, options, seed, at_end
 ) -> None:
     images = [folders.noise(height, width, k) for k in range(2)]
     plan = _plan(images, seed, **_consistent(options))
@@ -141,7 +140,7 @@ def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
     ):  # the words define a border by the outermost pixels inside: there must be one
         for axis, length in ((0, width), (1, height)):
             assume(np.abs(plan.geometry[:, axis, axis]).max() <= length)
-    _compare(reference, images, plan, _render(images, plan, at_end=at_end))
+    _compare(images, plan, _render(images, plan, at_end=at_end))
 
 
 @given(
@@ -156,7 +155,7 @@ def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
 )
 @settings(max_examples=200)
 def test_whole_pixels_are_moved_exactly(  # type: ignore[no-untyped-def]
-    folders, side, size, padding, border, flip, dtype, seed, at_end
+    side, size, padding, border, flip, dtype, seed, at_end
 ) -> None:
     """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is
     blended with another."""
@@ -194,7 +193,7 @@ def test_whole_pixels_are_moved_exactly(  # type: ignore[no-untyped-def]
 )
 @settings(max_examples=120)
 def test_warps_of_every_size(  # type: ignore[no-untyped-def]
-    reference, folders, height, width, options, warp, seed, at_end
+    height, width, options, warp, seed, at_end
 ) -> None:
     images = [folders.noise(height, width)]
     plan = _plan(images, seed, **_consistent(options) | warp)
@@ -204,7 +203,7 @@ def test_warps_of_every_size(  # type: ignore[no-untyped-def]
     assume(
         (np.abs(small % 1 - 0.5) > 1e-3).all()
     )  # else float32 may round the reduced size the other way
-    _compare(reference, images, plan, got, levels=0.3)
+    _compare(images, plan, got, levels=0.3)
 
 
 @pytest.mark.parametrize(
@@ -213,17 +212,15 @@ def test_warps_of_every_size(  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     "options", [{}, {"crop": "random_resized", "flip": "both"}, {"rotation": 30.0, "crop": "none"}]
 )
-def test_large_images(
-    reference: ModuleType, folders: ModuleType, height: int, width: int, options: dict[str, Any]
-) -> None:
+def test_large_images(height: int, width: int, options: dict[str, Any]) -> None:
     images = [folders.noise(height, width)]
     plan = _plan(images, image_size=32, resize=36, **options)
     for at_end in (True, False):
-        _compare(reference, images, plan, _render(images, plan, at_end=at_end), levels=0.3)
+        _compare(images, plan, _render(images, plan, at_end=at_end), levels=0.3)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 33])
-def test_sixteen_bits_are_the_rounded_float32(folders: ModuleType, size: int) -> None:
+def test_sixteen_bits_are_the_rounded_float32(size: int) -> None:
     images = [folders.noise(9, 40, k) for k in range(3)]
     for options in ({"crop": "random_resized"}, {"rotation": 20.0}):
         plan = _plan(
@@ -240,7 +237,7 @@ def test_sixteen_bits_are_the_rounded_float32(folders: ModuleType, size: int) ->
             )
 
 
-def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
+def test_a_part_of_a_batch_leaves_the_rest_alone() -> None:
     """Threads render parts of one buffer side by side."""
     images = [folders.noise(20, 20, k) for k in range(4)]
     plan = _plan(images, image_size=5, crop="random_resized")
@@ -268,7 +265,7 @@ def test_a_part_of_a_batch_leaves_the_rest_alone(folders: ModuleType) -> None:
     np.testing.assert_array_equal(rendered[1:3], whole[1:3])
 
 
-def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
+def test_crops_and_flips_of_whole_pixels_are_exact() -> None:
     """CIFAR's case: every output is a stored pixel through the color map, to the last bit but one
     of float32."""
     images = [folders.noise(32, 32, k) for k in range(50)]
@@ -288,9 +285,7 @@ def test_crops_and_flips_of_whole_pixels_are_exact(folders: ModuleType) -> None:
     border=st.sampled_from(["zero", "reflect", "edge"]),
 )
 @settings(max_examples=150)
-def test_no_matrix_reads_beyond_the_image(
-    folders: ModuleType, values: list[float], border: str
-) -> None:
+def test_no_matrix_reads_beyond_the_image(values: list[float], border: str) -> None:
     """Whatever the numbers: perspective matrices near the horizon have huge ones."""
     images = [folders.noise(7, 5)]
     plan = _plan(images, rotation=1.0, image_size=4, border=border)
