@@ -16,7 +16,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import has_bfloat16
 from slipform.train.machine.distributed import Process
-from slipform.train.run import measure, trial
+from slipform.train.run import auto, measure, trial
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
 from slipform.train.run.measure import Decision, decide
@@ -246,7 +246,7 @@ def test_a_run_keeps_its_decision(
     """config.toml says what and why, and a resumed run measures nothing."""
 
     monkeypatch.setattr(
-        measure,
+        auto,
         "decide",
         lambda config, *_: Decision(BF16.applied(config), "bf16, because a test says so"),
     )
@@ -258,7 +258,7 @@ def test_a_run_keeps_its_decision(
     def fails(*_: Any) -> None:
         raise AssertionError("a resumed run decides again")
 
-    monkeypatch.setattr(measure, "decide", fails)
+    monkeypatch.setattr(auto, "decide", fails)
     longer = run_config(tmp_path / "run").replace("train.epochs", 3)
     fit(longer, shapes, tmp_path / "run", device="cpu", resume=True, quiet=True)
     text = (tmp_path / "run" / "config.toml").read_text()
