@@ -65,10 +65,9 @@ class Loader:
             consecutive samples that stay near each other in the order (see `EpochOrder`).
         reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
             overwritten after the next batch was asked for, which is faster.
-        decode_scale: "auto": the `host` executor decodes JPEGs of a megapixel or more at a half, a
-            quarter or an eighth of their size if the crop is 1.5 times larger than needed in any
-            case. The pixels then differ from those of a full decode by about 1 of 255. "off":
-            never.
+        decode_scale: "auto": the `host` executor decodes JPEGs of a megapixel or more at 1/2, 1/4
+            or 1/8 of their size if the crop then is still 1.5 times larger than the output. The
+            pixels differ from those of a full decode by about 1 of 255. "off": never.
 
     Attributes:
         dataset: Name of the dataset.
@@ -76,6 +75,7 @@ class Loader:
         split, training, seed, device, batch_size: As given.
         augment: The augmentation with mean and standard deviation.
         global_batch_size: Images per batch over all processes.
+        sequence: The position and the order of the samples, for other rooms of this package.
 
     Raises:
         DatasetError: The folder is not a dataset, is damaged, or has no such split.

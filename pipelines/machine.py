@@ -182,7 +182,7 @@ def _device_used_bytes(index: int, alone: bool) -> int | None:
     """The bytes that NVML reports for this process. None: unknown."""
     try:
         import pynvml
-    except ImportError:  # it serves no run, only bench
+    except ImportError:  # only bench needs it
         return None
     import torch
 

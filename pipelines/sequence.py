@@ -53,8 +53,7 @@ class BatchSequence:
         device: Device of the batches.
 
     Attributes:
-        order: As given.
-        ahead: As given.
+        order, ahead, beton, augment: As given.
         done: What was handed out.
         number: Number of the running loop. A loop with another number has ended.
     """
@@ -127,10 +126,13 @@ class BatchSequence:
         self.done = self.done._replace(epoch=epoch, seen=seen)
 
     def skip(self, batches: int) -> None:
-        """Move the position over batches that were made elsewhere. Ends a loop that is running.
+        """Move the position past batches that were made elsewhere. This ends the running loop.
 
         Args:
-            batches: Their number.
+            batches: Number of batches.
+
+        Raises:
+            SlipformError: The loader is closed, or this process is a fork.
         """
         self.check_usable()
         self.number += 1

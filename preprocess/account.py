@@ -45,7 +45,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
     lines.append(f"splits: {sizes} images ({printable(source.split_rule)})")
     missing = [name for name in ("val", "test") if name not in source.splits]
     if missing:
-        lines.append(f"warning: the splits have no image: {', '.join(missing)}")
+        lines.append(f"warning: there is no image in: {', '.join(missing)}")
     lines += [f"note: {printable(note)}" for note in source.listing.notes]
     if "train" in source.splits:
         learned = set(source.splits["train"].labels.tolist())
@@ -53,7 +53,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
         if never:
             lines.append(f"warning: {len(never)} classes have no training image: {_some(never)}")
     if len(source.classes) == 1:
-        lines.append("warning: there is one class only; a net has nothing to tell apart")
+        lines.append("warning: there is one class only, so a net has nothing to learn")
     if large := _large(source, encoding):
         lines.append(large)
     return lines
@@ -77,7 +77,7 @@ def report(
     if listing.left_out:
         text += ["", "left out:"]
         text += [f"  {printable(path)}: {reason}" for path, reason in sorted(listing.left_out)]
-    for title, samples in (("refused", rejected), (_DAMAGED, damaged)):
+    for title, samples in (("rejected", rejected), (_DAMAGED, damaged)):
         if samples:
             text += ["", f"{title}:", *named(samples)]
     return "\n".join(text) + "\n"
@@ -110,8 +110,8 @@ def closing_words(manifest: Manifest, out: Path) -> list[str]:
         lines.append(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
     if manifest.damaged:
         lines.append(
-            f"warning: {manifest.damaged:,} JPEGs are damaged, but decoders pass over it; they are"
-            " stored. --strict refuses them:"
+            f"warning: {manifest.damaged:,} JPEGs are damaged. Their decoder only warns, so they"
+            " are stored. --strict rejects them:"
         )
         lines += _damaged(out)
     lines.append(f"{len(manifest.classes)} classes -> {printable(str(out))}")

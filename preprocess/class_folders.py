@@ -172,7 +172,7 @@ def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[s
         folder = waiting.pop()
         status = os.stat(root / folder)
         if (place := (status.st_dev, status.st_ino)) in seen:
-            listing.leave_out(f"{folder}/", "linked folder that was read already")
+            listing.leave_out(f"{folder}/", "linked folder that was read before")
             continue
         seen.add(place)
         with os.scandir(root / folder) as entries:
@@ -206,5 +206,5 @@ def _no_image(entry: os.DirEntry[str]) -> str:
     if ending in ENDINGS:
         return ""
     if _USUAL_ENDING.fullmatch(ending):
-        return f"no image by its ending ({printable(ending)})"
-    return "" if looks_like_image(read_head(entry.path)) else "no image by its content"
+        return f"not an image by its ending ({printable(ending)})"
+    return "" if looks_like_image(read_head(entry.path)) else "not an image by its content"

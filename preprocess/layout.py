@@ -263,9 +263,9 @@ def _check_not_turned_around(root: Path, folders: list[str]) -> None:
             _SPLIT_NAMES.get(n.lower()) == "train" and holds_image(root / folder, n) for n in inside
         ):
             raise DatasetError(
-                f"{root}: the class folder {printable(folder)}/ holds folders of splits. Turn them"
-                " around, train/CLASS instead of CLASS/train. If all images of a class belong"
-                " together: --layout classes"
+                f"{root}: the class folder {printable(folder)}/ holds folders of splits."
+                " Exchange the levels: train/CLASS, not CLASS/train. If all images of a class"
+                " belong together: --layout classes"
             )
 
 

@@ -90,8 +90,8 @@ def val_options(default_fraction: float) -> tuple[click.Option, ...]:
             default="stratified",
             show_default=True,
             help=(
-                "How val is taken from train: a fraction of every class; every second image; a"
-                " fraction of all."
+                "How val is taken from train. stratified: a fraction of each class; odd_indices:"
+                " every second image; fraction: a fraction of all images."
             ),
         ),
         click.Option(
@@ -99,13 +99,13 @@ def val_options(default_fraction: float) -> tuple[click.Option, ...]:
             type=click.FloatRange(0, 0.99),
             default=default_fraction,
             show_default=True,
-            help="Part of train that becomes val; 0: no val.",
+            help="Part of train that becomes val. 0: no val.",
         ),
         click.Option(
             ["--seed"],
             type=int,
             default=0,
             show_default=True,
-            help="For the random choice of the split.",
+            help="Seed of the random split.",
         ),
     )

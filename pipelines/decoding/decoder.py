@@ -103,8 +103,8 @@ class Decoder:
         Args:
             jpegs: N JPEG streams, uint8 [bytes].
             regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
-            scales: int32 [N]: 2, 4 or 8 to decode an image as a whole at that fraction of its
-                size, else 1. None: all 1.
+            scales: int32 [N]. 2, 4 or 8: decode the whole image at 1/2, 1/4 or 1/8 of its size,
+                if possible. 1: decode the region. None: all 1.
 
         Returns:
             The pixels, with the scales that were used. An undecodable image is black, and `bad`
@@ -139,7 +139,7 @@ class Decoder:
         return joined
 
     def _decode_regions(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
-        """See `decode`; all scales are 1."""
+        """`decode` with all scales 1."""
         whole_headers = [
             declares_at_least(jpeg, int(x1), int(y1))
             for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)

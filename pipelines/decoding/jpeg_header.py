@@ -25,7 +25,7 @@ def header(data):  # type: ignore[no-untyped-def]
         data: The stream, uint8 [bytes].
 
     Returns:
-        (height, width, components), sizes in pixels; (0, 0, 0) if its markers do not lead to a
+        (height, width, components), sizes in pixels. (0, 0, 0) if its markers do not lead to a
         frame and then to a scan.
     """
     height, width, components = 0, 0, 0
@@ -68,7 +68,7 @@ def header_size(data):  # type: ignore[no-untyped-def]
         data: The stream, uint8 [bytes].
 
     Returns:
-        (height, width) in pixels, as `header`.
+        (height, width) in pixels, see `header`.
     """
     height, width, _ = header(data)
     return height, width

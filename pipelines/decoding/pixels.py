@@ -24,8 +24,8 @@ class Pixels:
         widths: int32 [N], in pixels.
         origin: int32 [N, 2], the point (x, y) of the stored image where the rectangle begins. None:
             all images are whole.
-        scales: int32 [N]: 2, 4 or 8 where the pixels are those of the whole image at 1/2, 1/4 or
-            1/8 of its size, else 1. None: all 1.
+        scales: int32 [N]. 2, 4 or 8: the pixels are those of the whole image at 1/2, 1/4 or 1/8 of
+            its size. 1: full size. None: all 1.
         bad: Positions of the images that could not be read. They are black.
         owner: An object that keeps the memory alive.
     """

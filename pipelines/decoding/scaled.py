@@ -1,10 +1,10 @@
 """JPEGs decoded at 1/2, 1/4 or 1/8 of their size, by libjpeg's scaled inverse DCT.
 
-In: the bytes of a JPEG, and a scale. Out: RGB pixels, or None if this decoder should not do it.
+In: the bytes of a JPEG, and a scale. Out: RGB pixels, or None if this decoder cannot decode it.
 
-A reduced decode computes fewer inverse DCTs and colors; the Huffman codes are read in any case. For
-a photo of 4000 x 3000 px (1.2 MB) on one core of an EPYC (Zen 4) it took 29 ms at full size, 19 ms
-at 1/2, 15 ms at 1/4 and 12 ms at 1/8.
+A reduced decode computes fewer inverse DCTs and colors. All Huffman codes are read in any case. A
+photo of 4000 x 3000 px (1.2 MB) took 29 ms at full size, 19 ms at 1/2, 15 ms at 1/4 and 12 ms at
+1/8, on one core of an EPYC (Zen 4).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def decode_scaled(jpeg: npt.NDArray[np.uint8], scale: int) -> npt.NDArray[np.uin
 
     Returns:
         RGB pixels, uint8 [ceil(H / scale), ceil(W / scale), 3]. None if the stream is damaged or
-        cut short, has four color components, or is turned by its EXIF data: the ordinary decoder
-        decides then.
+        truncated, has four color components, or is turned by its EXIF data. The caller then uses
+        the ordinary decoder.
     """
     height, width, components = header(jpeg)
-    # libjpeg fills up a stream that was cut short, with a warning that cv2 does not pass on.
+    # libjpeg completes a truncated stream and only warns. cv2 does not pass the warning on.
     is_whole = len(jpeg) > 1 and jpeg[-2] == 0xFF and jpeg[-1] == 0xD9
     if not height or components == 4 or not is_whole:
         return None

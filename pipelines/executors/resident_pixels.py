@@ -1,7 +1,7 @@
-"""All pixels of a beton in a GPU's memory, and the Triton kernel that makes batches of them.
+"""All pixels of a beton in the memory of a GPU, and the Triton kernel that makes batches of them.
 
-In: a beton. Out: `ResidentPixels`, whose `render` launches the kernel for samples and a Plan that
-are in the same memory.
+In: a beton. Out: `ResidentPixels`. Its `render` launches the kernel for samples and a Plan that are
+in the same memory.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from slipform.pipelines.rendering.taps import BORDERS
 
 __all__ = ["ResidentPixels"]
 
-_MAX_IMAGE_BYTES = 2**31 - 1  # the kernel's positions inside an image have 32 bits
+_MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
 
 
 class ResidentPixels:
-    """The decoded images of a beton on the device of `settings`.
+    """The decoded images of a beton, on the device of `settings`.
 
     Args:
         beton: The stored images.
@@ -35,13 +35,12 @@ class ResidentPixels:
     Attributes:
         bad: bool [M] on the host, True for images that could not be read. They are black.
         load_seconds: Seconds of reading, decoding and copying.
-        device: Where the pixels are.
-        dtype: What batches are rendered in.
-        device, dtype: Where they are, and what batches are rendered in.
+        device: Device of the pixels.
+        dtype: Data type of the batches.
 
     Raises:
         ConfigError: An image has more bytes than the kernel can address.
-        SampleError: A sample cannot be read, and `settings` do not skip bad ones.
+        SampleError: on_bad is "error" and a sample cannot be read.
     """
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
@@ -65,20 +64,20 @@ class ResidentPixels:
 
     @property
     def num_bytes(self) -> int:
-        """Of the pixels, in the device's memory."""
+        """The bytes of the pixels in the memory of the device."""
         return self._pixels.untyped_storage().nbytes()
 
     def render(
         self, spec: Augmentation, indices: Tensor, floats: Tensor, ints: Tensor, out: Tensor
     ) -> None:
-        """Enqueue a batch.
+        """Enqueue the rendering of a batch. All arrays are on the device.
 
         Args:
-            spec: The Plan's.
-            indices: int64 [N], of stored images.
-            floats: float32 [N, 21], geometry and color.
-            ints: int32 [N, 10], clip, erased box, reduced size.
-            out: [N or more, S, S, 3], to be filled.
+            spec: The augmentation of the Plan.
+            indices: int64 [N], the samples.
+            floats: float32 [N, 21], geometry and color of the Plan.
+            ints: int32 [N, 10], clip, erased box and reduced size of the Plan.
+            out: Output, [N or more, S, S, 3].
         """
         from slipform.pipelines.rendering import triton as kernel
 
@@ -102,5 +101,5 @@ class ResidentPixels:
         )
 
     def close(self) -> None:
-        """Free the pixels' memory."""
+        """Free the memory of the pixels."""
         self._pixels = torch.empty(0, dtype=torch.uint8, device=self._pixels.device)

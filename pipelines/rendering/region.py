@@ -13,11 +13,11 @@ from slipform.pipelines.plan.plan import Plan
 __all__ = ["decode_scales", "regions_needed", "relative"]
 
 Int32 = npt.NDArray[np.int32]
-_LARGE_PIXELS = 1 << 20  # a reduced decode of smaller images saves little
-# An image reduced for the decoder has this many pixels or more per output pixel.
-_LEAST_STEP = 1.5
-# Shares of the time of a full decode (29 ms for 4000 x 3000 px): reading the codes down to the last
-# row that is needed, and what is done for each pixel of the region.
+_LARGE_PIXELS = 1 << 20  # a reduced decode of smaller images saves little time
+# A reduced decode leaves at least this many pixels per output pixel.
+_MIN_STEP = 1.5
+# Shares of the time of a full decode (29 ms for 4000 x 3000 px). The codes are read down to the
+# last row of the region. The rest is work for each pixel of the region.
 _CODES, _PIXELS = 0.4, 0.6
 _PIXELS_REDUCED = {2: 0.25, 4: 0.11, 8: 0.02}
 
@@ -35,8 +35,8 @@ def relative(
         origin: int32 [N, 2], the point (x, y) where each region begins.
         heights: int32 [N], heights of the regions in pixels.
         widths: int32 [N], widths of the regions in pixels.
-        scales: int32 [N], by which the regions were reduced, as in `Pixels`. The clip of a reduced
-            region is rounded to its pixels.
+        scales: int32 [N], the scales of `Pixels`. The clip of a reduced region is rounded to its
+            pixels. None: all 1.
 
     Returns:
         Geometry float32 [N, 3, 3] and clip int32 [N, 4].
@@ -89,21 +89,21 @@ def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
 
 
 def decode_scales(plan: Plan, regions: Int32, heights: Int32, widths: Int32) -> Int32:
-    """Choose the scales at which images are decoded, by the Plan alone.
+    """Choose the scales at which images are decoded, from the Plan alone.
 
-    A box that covers many stored pixels for each output pixel does not need all of them. The filter
-    that follows averages 1.5 or more decoded pixels on each axis, so the result stays near that of
-    a full decode: see `tests/pipelines/decoding/test_scaled.py` for the distance.
+    A box with many stored pixels per output pixel does not need all of them. The filter of the
+    renderer still averages 1.5 or more decoded pixels on each axis, so the result is near that of a
+    full decode. tests/pipelines/decoding/test_scaled.py measures the difference.
 
     Args:
         plan: The Plan of N samples.
-        regions: int32 [N, 4], what `regions_needed` found.
+        regions: int32 [N, 4], from `regions_needed`.
         heights: int32 [N], heights of the stored images in pixels.
         widths: int32 [N], widths of the stored images in pixels.
 
     Returns:
-        int32 [N] of 1, 2, 4, 8. 1 for images below one megapixel, for samples that are not
-        axis-aligned, and where the region costs less than a reduced decode of the whole image.
+        int32 [N] of 1, 2, 4, 8. It is 1 for images below one megapixel, for samples that are not
+        axis-aligned, and if the region takes less time than a reduced decode of the whole image.
     """
     scales = np.ones(len(plan), np.int32)
     if not plan.axis_aligned:
@@ -113,6 +113,6 @@ def decode_scales(plan: Plan, regions: Int32, heights: Int32, widths: Int32) -> 
     x0, y0, x1, y1 = regions.T.astype(np.int64)
     cost = _CODES * y1 / heights + _PIXELS * (x1 - x0) * (y1 - y0) / area
     for scale, reduced in _PIXELS_REDUCED.items():
-        fits = (step >= _LEAST_STEP * scale) & (area >= _LARGE_PIXELS)
+        fits = (step >= _MIN_STEP * scale) & (area >= _LARGE_PIXELS)
         scales[fits & (_CODES + reduced < cost)] = scale
     return scales

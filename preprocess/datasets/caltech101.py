@@ -153,8 +153,8 @@ DATASETS = (
                 default="auto",
                 show_default=True,
                 help=(
-                    "train.txt and test.txt beside the images, or at random; auto takes the lists"
-                    " where they are."
+                    "lists: train.txt and test.txt beside the images; random: at random; auto:"
+                    " lists if they exist."
                 ),
             ),
             click.Option(
