@@ -103,7 +103,7 @@ def test_val_and_test_without_train_are_an_error(root: Path) -> None:
 def test_splits_within_classes_are_an_error(root: Path) -> None:
     for folder in ("a/train", "a/val", "b/train", "b/val"):
         images(root / folder)
-    assert "around" in prep(root, code=1)
+    assert "Exchange the levels" in prep(root, code=1)
     prep(root, "--layout", "classes")
     assert totals(root) == {"a": 20, "b": 20}
 
@@ -214,7 +214,7 @@ def test_a_split_that_gets_no_image_says_so(root: Path) -> None:
     images(root / "a", 4)
     images(root / "b", 4)
     text = prep(root)
-    assert "no image: val, test" in text
+    assert "no image in: val, test" in text
     manifest = read_manifest(root.parent / "out")
     assert "no test (0.1 of every class is less than one image)" in manifest.split_rule
     assert "no val" in manifest.split_rule
