@@ -1,7 +1,7 @@
-"""What `bench gpu` measures without our pipelines: facts, ceilings, the tests.
+"""Measurements of `bench gpu` without Slipform's pipelines: facts, upper limits, the tests.
 
-In: arguments that can be pickled; each function runs in a process of its own. Out: `Measured`
-values. Nothing here needs a dataset.
+In: arguments that can be pickled; each function runs in its own process. Out: `Measured` values. No
+dataset is needed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,20 @@ from slipform.bench.race.measure import estimate
 from slipform.bench.race.worker import NotPossible
 from slipform.bench.result.result import Estimate, Settings
 
+__all__ = [
+    "REPEATS",
+    "Measured",
+    "ceilings",
+    "facts",
+    "is_installed",
+    "seconds_of",
+    "tests",
+    "tests_row",
+]
+
 REPEATS = 21
-# What ours imports beyond Python and torch; a bare machine lacks some.
-MODULES = (
+# The modules that Slipform imports besides torch. Some may be missing on a new machine.
+_MODULES = (
     *("triton", "numba", "numpy", "cv2", "PIL", "pydantic", "simplejpeg", "nvidia.dali", "ffcv"),
     *("pynvml", "psutil", "safetensors", "tensorboard", "torchvision", "pytest", "pytest_timeout"),
 )
@@ -32,13 +43,13 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of a part.
+    """A row of a part.
 
-    Args:
-        what: Its name within the part.
-        figures: What was measured.
-        settings: What it was measured with, or facts.
-        note: A sentence, "" for none.
+    Attributes:
+        what: The name of the row within its part.
+        figures: Quantity -> its estimate.
+        settings: The settings of the measurement, or facts.
+        note: A remark; "" for none.
     """
 
     what: str
@@ -48,12 +59,13 @@ class Measured:
 
 
 def seconds_of(call: Callable[[], Any], device: str, repeats: int = REPEATS) -> Estimate:
-    """How long the device works on a call, after three calls that do not count.
+    """The seconds that a device works on a call, after three calls as a warm-up.
 
     Args:
-        call: Enqueues work.
-        device: On a GPU the time between two events on its stream, else that of the call.
-        repeats: How often it is measured.
+        call: A function that launches work on the device.
+        device: A GPU: the time is that between two events on its stream. "cpu": the time of the
+            call.
+        repeats: The number of measurements.
     """
     import torch
 
@@ -76,10 +88,14 @@ def seconds_of(call: Callable[[], Any], device: str, repeats: int = REPEATS) -> 
 
 
 def facts(device: str) -> list[Measured]:
-    """Versions, the GPU, and which modules are missing."""
+    """The versions, the properties of the GPU, and the missing modules.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+    """
     import torch
 
-    missing = [name for name in MODULES if not is_installed(name)]
+    missing = [name for name in _MODULES if not is_installed(name)]
     settings: Settings = {
         "torch": torch.__version__,
         "triton": _version("triton"),
@@ -102,9 +118,14 @@ def facts(device: str) -> list[Measured]:
 
 
 def is_installed(name: str) -> bool:
+    """Whether a module can be imported.
+
+    Args:
+        name: The name of the module, such as "nvidia.dali".
+    """
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # its package is missing
         return False
 
 
@@ -118,26 +139,26 @@ def _version(name: str) -> str:
 
 
 def ceilings(device: str, size: int = 8192) -> list[Measured]:
-    """What the memory and the matrix units give to the simplest code.
+    """The rate of a copy in memory, and of a matrix product: upper limits for other code.
 
     Args:
-        device: Where.
-        size: Of the matrices; size * size * 64 bytes are copied.
+        device: The GPU.
+        size: The side of the matrices. The copy has size * size * 64 bytes.
     """
     import torch
 
     source = torch.zeros(size * size * 64, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copied = rate(seconds_of(lambda: target.copy_(source), device), 2.0 * source.numel())
+    copied = _rate(seconds_of(lambda: target.copy_(source), device), 2.0 * source.numel())
     a = torch.ones(size, size, device=device, dtype=torch.bfloat16)
-    product = rate(seconds_of(lambda: a @ a, device), 2.0 * size**3)
+    product = _rate(seconds_of(lambda: a @ a, device), 2.0 * size**3)
     return [
         Measured("copy", {"copy_bytes_per_second": copied}),
         Measured("product in bfloat16", {"product_flops_per_second": product}),
     ]
 
 
-def rate(seconds: Estimate, amount: float) -> Estimate:
+def _rate(seconds: Estimate, amount: float) -> Estimate:
     return Estimate(
         median=amount / seconds.median,
         low=amount / seconds.high,
@@ -147,13 +168,13 @@ def rate(seconds: Estimate, amount: float) -> Estimate:
 
 
 def tests(seconds: float) -> list[Measured]:
-    """`pytest -m gpu` of this checkout.
+    """Run `pytest -m gpu` in this checkout.
 
     Args:
-        seconds: They are ended then; what was printed until then counts.
+        seconds: The time limit. The results until then count.
 
     Raises:
-        NotPossible: This is no checkout, or pytest is not installed.
+        NotPossible: There are no tests here, or pytest is not installed.
     """
     root = Path(__file__).resolve().parents[2]
     if not (root / "tests").is_dir():
@@ -182,11 +203,11 @@ def tests(seconds: float) -> list[Measured]:
 
 
 def tests_row(text: str, note: str) -> Measured:
-    """The row of what pytest printed.
+    """Make a row from the output of pytest.
 
     Args:
-        text: Its output with -q -rfE.
-        note: What is known beside it.
+        text: The output with -q -rfE.
+        note: A remark to put first.
     """
     counts = {
         word: int(number)

@@ -1,7 +1,7 @@
-"""What `bench gpu` measures of our pipelines: the kernels that draw and render, JPEG decoding.
+"""Measurements of `bench gpu` with Slipform's pipelines: draw and render kernels, JPEG decoding.
 
-In: arguments that can be pickled; each function runs in a process of its own. Out: `Measured`
-values. The images are made here, so that no dataset is needed.
+In: arguments that can be pickled; each function runs in its own process. Out: `Measured` values.
+The images are generated; no dataset is needed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from slipform.bench.race.gpu import REPEATS, Measured, is_installed, seconds_of
 from slipform.bench.race.measure import estimate
 from slipform.bench.race.worker import NotPossible
 from slipform.bench.result.result import Estimate, Settings
+
+__all__ = ["SPECS", "jpeg", "kernels"]
 
 SPECS: dict[str, dict[str, Any]] = {
     "random_resized": {"crop": "random_resized", "flip": "horizontal"},
@@ -32,16 +34,18 @@ def kernels(
     copied: int = 2**30,
     repeats: int = REPEATS,
 ) -> list[Measured]:
-    """The kernels that draw and render a batch of resident images, beside the time in which the
-    memory could read the stored pixels once and write the batch.
+    """Measure the kernels that draw and render a batch of resident images.
+
+    The time of a render kernel is compared with a lower limit: the time that the memory needs to
+    read the stored pixels once and to write the batch.
 
     Args:
-        device: Where.
-        batch_size: Images of the batch.
-        image_size: Side of the output; bfloat16.
-        stored: Side of the stored images.
-        copied: Bytes whose copy tells the memory's rate.
-        repeats: How often each kernel is measured.
+        device: The GPU.
+        batch_size: Images in the batch.
+        image_size: The side of the output images, in pixels; their dtype is bfloat16.
+        stored: The side of the stored images, in pixels.
+        copied: The number of bytes of the copy that measures the rate of the memory.
+        repeats: The number of measurements of each kernel.
     """
     import numpy as np
     import torch
@@ -117,14 +121,14 @@ def kernels(
 
 
 def jpeg(device: str, count: int = 256) -> list[Measured]:
-    """Images per second of DALI's decoder by the share that its hardware part gets.
+    """Measure DALI's JPEG decoder with several values of hw_decoder_load.
 
-    0 and 1 tell whether there is a hardware decoder at all: a machine without one decodes 1 on CPU
-    cores.
+    That is the share of the images that the hardware decoder gets. The values 0 and 1 show whether
+    there is a hardware decoder: without one, DALI decodes 1 on CPU cores.
 
     Args:
-        device: A GPU.
-        count: Images of a batch, 500 x 375 px with halved color.
+        device: The GPU.
+        count: Images in a batch, 500 x 375 px with 4:2:0 chroma.
 
     Raises:
         NotPossible: DALI is not installed.
@@ -185,7 +189,7 @@ def jpeg(device: str, count: int = 256) -> list[Measured]:
 
 
 def _jpegs(count: int) -> list[Any]:
-    """Encoded images that look like photographs to a decoder: smooth, with some noise."""
+    """Encoded images with the properties of photographs: smooth, with some noise."""
     import cv2
     import numpy as np
 

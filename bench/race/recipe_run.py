@@ -1,4 +1,4 @@
-"""One run of a recipe, measured: what `bench accuracy` has each of its processes do.
+"""One measured run of a recipe, for `bench accuracy`.
 
 In: a dataset folder, a recipe, a seed. Out: seconds and accuracy by name.
 """
@@ -14,22 +14,24 @@ from typing import Any
 
 from slipform.pipelines.errors import SlipformError
 
+__all__ = ["from_epochs", "train_once"]
+
 
 def train_once(
     data: str, recipe: str, sets: tuple[str, ...], seed: int, device: str, target: float
 ) -> dict[str, float]:
-    """One run, in this process.
+    """Train once, in this process.
 
     Args:
         data: The dataset folder.
-        recipe: A recipe's name or path; "": the dataset's defaults.
-        sets: "key=value" beyond the recipe.
-        seed: train.seed.
+        recipe: The name or path of a recipe; "": settings for the dataset.
+        sets: Texts "SECTION.KEY=VALUE" that change settings.
+        seed: The setting train.seed.
         device: "cpu" or "cuda".
-        target: The accuracy to reach.
+        target: The accuracy to reach, 0..1.
 
     Returns:
-        Measurements by name; seconds_to_target is missing where the target was not reached.
+        Quantity -> value, without seconds_to_target if the target was not reached.
 
     Raises:
         SlipformError: The dataset has neither a test nor a val split.
@@ -68,15 +70,16 @@ def train_once(
 
 
 def from_epochs(epochs: list[dict[str, Any]], target: float, accuracy: float) -> dict[str, float]:
-    """Seconds from the epoch lines of a run.
+    """Compute times from the records of a run's epochs.
 
     Args:
-        epochs: Each with train_seconds and val_accuracy.
-        target: The accuracy to reach.
-        accuracy: At the end; it counts where there is no val split.
+        epochs: The records; train_seconds and val_accuracy are used.
+        target: The accuracy to reach, 0..1.
+        accuracy: The accuracy at the end, used if there is no val split.
 
     Returns:
-        train_seconds; start_up_seconds of several epochs; seconds_to_target where it was reached.
+        train_seconds; start_up_seconds if there are several epochs; seconds_to_target if the target
+        was reached.
     """
     lengths = [line["train_seconds"] for line in epochs]
     ends = list(itertools.accumulate(lengths))

@@ -1,7 +1,7 @@
 """Tables of the report as HTML.
 
-In: header and lines of text, as slipform.bench.result.tables makes them. Out: a table that scrolls
-by itself where it is too wide, with headers that a screen reader can follow.
+In: the header and the lines of a table, from slipform.bench.result.tables. Out: HTML. A table that
+is too wide scrolls by itself. Screen readers find the headers of each cell.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+__all__ = ["html_table"]
+
 _ESTIMATE = re.compile(r"([\d,.]+) \(([\d,.]+ to [\d,.]+)\)( \S+)?")
 _NAMING = ("loader", "model", "way")  # what a line is about
 
 
 def html_table(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
-    """One table.
+    """Make an HTML table.
 
     Args:
         header: The headings.
         lines: The cells of each line, as many as headings. "2,451 (2,400 to 2,480)" is shown as a
             median and its interval.
-        caption: What the table shows.
+        caption: The caption above the table.
     """
     name = next((number for number, text in enumerate(header) if text in _NAMING), None)
     last = len(header) - 1

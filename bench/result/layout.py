@@ -21,12 +21,12 @@ _Rows = Sequence[Row]
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing of the rows of a suite.
+    """A figure of the rows of a suite.
 
-    Args:
-        name: A part of its file's name.
-        draw: _Rows -> panels. Those without figures are among the rows.
-        description: What it shows, a sentence.
+    Attributes:
+        name: A part of the name of its file.
+        draw: Makes the panels from all rows of the suite, also from those without figures.
+        description: A sentence about the figure.
     """
 
     name: str
@@ -34,8 +34,7 @@ class Figure:
     description: str
 
 
-def no_verdict(results: Sequence[_Rows]) -> Verdict | None:
-    """A suite whose rows say nothing in a sentence."""
+def _no_verdict(results: Sequence[_Rows]) -> Verdict | None:
     return None
 
 
@@ -43,15 +42,15 @@ def no_verdict(results: Sequence[_Rows]) -> Verdict | None:
 class Layout:
     """How the rows of a suite are shown.
 
-    Args:
-        title: The heading above them.
-        about: What was measured, a sentence or two.
-        rank: The place of the suite in the report; smaller comes first.
-        columns: The figures of the table, in this order; what a file holds beyond them is not
-            shown. None: all. The first is the one that the suite is about.
-        group: The parts of a case that the page gives tables of their own.
-        figures: Drawings.
-        verdict: The rows with figures of each result -> what they say, for the top of the page.
+    Attributes:
+        title: The heading.
+        about: One or two sentences about the measurement.
+        rank: The position of the suite in the report; smaller numbers come first.
+        columns: The quantities in the table, in this order. Other ones are not shown. None: all.
+            The first one is the main quantity of the suite.
+        group: Keys of the case. The page has a separate table for each combination of their values.
+        figures: The figures.
+        verdict: Makes the verdict from the rows with figures of each result; None: no verdict.
     """
 
     title: str
@@ -60,30 +59,51 @@ class Layout:
     columns: tuple[str, ...] | None = None
     group: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
-    verdict: Callable[[Sequence[_Rows]], Verdict | None] = no_verdict
+    verdict: Callable[[Sequence[_Rows]], Verdict | None] = _no_verdict
 
     def plots(self, rows: _Rows) -> list[tuple[str, str, str]]:
-        """(name, SVG file, description) of every figure; none where no row was measured."""
+        """Draw all figures as SVG files.
+
+        Args:
+            rows: The rows of the suite.
+
+        Returns:
+            (name, SVG, description) of every figure; empty if no row has the status "ok".
+        """
         return [
             (figure.name, whole_file(panels, self.title), figure.description)
             for figure, panels in self.drawn(rows)
         ]
 
     def drawn(self, rows: _Rows) -> list[tuple[Figure, list[Panel]]]:
-        """The panels of every figure; none where no row was measured."""
+        """Make the panels of all figures.
+
+        Args:
+            rows: The rows of the suite.
+
+        Returns:
+            Every figure with its panels; empty if no row has the status "ok".
+        """
         if not any(row.status == "ok" for row in rows):
             return []
         return [(figure, figure.draw(rows)) for figure in self.figures]
 
     def groups(self, rows: _Rows) -> list[tuple[str, list[Row]]]:
-        """The rows of each table of the page, with what they have in common."""
+        """Divide the rows into the tables of the page.
+
+        Args:
+            rows: The rows of the suite.
+
+        Returns:
+            (text about the common values, rows) of each table.
+        """
         found: dict[tuple[str, ...], list[Row]] = {}
         for row in rows:
             found.setdefault(tuple(str(row.case.get(name)) for name in self.group), []).append(row)
         return [(self._common(members[0]), members) for members in found.values()]
 
     def _common(self, row: Row) -> str:
-        """ "caltech101, streaming, color jitter"."""
+        """The values of `group`, such as "caltech101, streaming, color jitter"."""
         words = []
         for name in self.group:
             value = row.case.get(name)

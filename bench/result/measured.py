@@ -1,7 +1,6 @@
-"""How results were measured, in words: machine, versions, command, repeats, spread; and which
-result files git holds unchanged.
+"""How results were measured, as text: machine, versions, repeats; and which files are committed.
 
-In: a result. Out: text.
+In: a result, or paths of files. Out: text, or lists of paths.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from slipform.bench.result.quantities import contestant, quantity
 from slipform.bench.result.result import Environment, Result, Row
 from slipform.pipelines.errors import SlipformError
 
+__all__ = ["METHOD", "committed", "facts", "machine_text", "stamp_text", "versions_text"]
+
 METHOD = (
     "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
     " six repeats the smallest and largest). Contestants run in processes of their own and"
@@ -24,7 +25,11 @@ METHOD = (
 
 
 def machine_text(environment: Environment) -> str:
-    """ "AMD EPYC, 2 cores, 24 GiB memory, no GPU"."""
+    """The machine as text, such as "AMD EPYC, 2 cores, 24 GiB memory, no GPU".
+
+    Args:
+        environment: The environment of a result.
+    """
     env = environment
     memory = f"{env.memory_bytes / 2**30:.0f} GiB memory"
     gpu = f", {env.gpu} with driver {env.driver}" if env.gpu else ", no GPU"
@@ -32,28 +37,36 @@ def machine_text(environment: Environment) -> str:
 
 
 def versions_text(environment: Environment) -> str:
-    """ "Python 3.11.7, slipform 0.2.0, torch 2.15.0"."""
+    """The versions as text, such as "Python 3.11.7, slipform 0.2.0, torch 2.15.0".
+
+    Args:
+        environment: The environment of a result.
+    """
     named = {"Python": environment.python, **environment.versions}
     return ", ".join(f"{name} {number}" for name, number in named.items())
 
 
 def stamp_text(result: Result) -> str:
-    """Machine, versions, commit, date: one line."""
+    """The machine, the versions, the commit and the date in one line.
+
+    Args:
+        result: The result.
+    """
     env = result.environment
     return f"{machine_text(env)}; {versions_text(env)}; commit {env.commit}, {env.date[:10]}"
 
 
 def facts(path: Path, result: Result, rows: Sequence[Row], layout: Layout) -> list[tuple[str, str]]:
-    """What one needs to judge a run, or to repeat it, beside its command.
+    """The facts that are needed to repeat a run, except its command.
 
     Args:
-        path: The result's file.
+        path: The file of the result.
         result: The result.
-        rows: Of its first suite.
-        layout: That suite's.
+        rows: The rows of its first suite.
+        layout: The layout of that suite.
 
     Returns:
-        (what, text), in the order of the page.
+        (name of the fact, text), in the order of the page.
     """
     env = result.environment
     busy = f"{env.load_average:g} in the minute before, on {env.cores} cores"
@@ -70,7 +83,7 @@ def facts(path: Path, result: Result, rows: Sequence[Row], layout: Layout) -> li
 
 
 def _spread(rows: Sequence[Row], layout: Layout) -> list[tuple[str, str]]:
-    """Repeats, and how wide the intervals of the suite's main figure are."""
+    """The number of repeats, and the width of the intervals of the suite's main quantity."""
     name = next(iter(layout.columns or ()), "")
     measured = [(row, row.figures[name]) for row in rows if name in row.figures]
     if not measured:
@@ -96,13 +109,13 @@ def _spread(rows: Sequence[Row], layout: Layout) -> list[tuple[str, str]]:
 
 
 def committed(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Divide files by whether git holds them exactly as they are here.
+    """Divide files into those that are committed to git without changes, and the others.
 
     Args:
-        paths: Files.
+        paths: The files.
 
     Returns:
-        The committed ones, and the others.
+        The committed files, and the others.
 
     Raises:
         SlipformError: git is not installed.
@@ -129,5 +142,5 @@ def _git(path: Path, *arguments: str) -> bool:
         )
     except FileNotFoundError:
         raise SlipformError(
-            "git is not installed: which results are committed cannot be told. Install it."
+            "git is not installed; it is needed to find the committed results. Install it."
         ) from None

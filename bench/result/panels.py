@@ -1,9 +1,9 @@
-"""Figures of the report: panels of horizontal bars, as SVG text.
+"""Figures of the report: panels of horizontal bars, as SVG.
 
-In: bars, each an estimate with a name. Out: SVG without size, for a page that has the styles, or
-one file with all panels in it. The same bars give the same bytes, so that committed figures change
-only with their numbers. Nothing is drawn by a library: the text stays text, a panel is readable at
-the width of a phone, and the colors are those of the page, light or dark.
+In: bars, each with a name and an estimate. Out: SVG without a size, for a page that has the styles,
+or one file with all panels. The same bars give the same bytes: committed figures change only with
+their numbers. No drawing library is used: texts stay texts, a panel is readable at the width of a
+phone, and it has the colors of the page, light or dark.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate
 from slipform.bench.result.style import FIGURE, colors
 
-WIDTH = 360.0
+__all__ = ["Bar", "Panel", "whole_file"]
+
+_WIDTH = 360.0
 _TITLE, _BAR = 30.0, 8.0
 _ROW, _EMPTY_ROW = 36.0, 22.0
-_LETTERS = 56  # of a name and its number, side by side
+_LETTERS = 56  # maximum length of a name and its number, which are in one line
 _COLUMNS, _GAP, _MARGIN = 3, 28.0, 14.0
 
 
@@ -27,12 +29,12 @@ _COLUMNS, _GAP, _MARGIN = 3, 28.0, 14.0
 class Bar:
     """One bar.
 
-    Args:
-        name: What it stands for.
-        estimate: Its length and interval; None: there is no bar, but `note`.
-        ours: Whether it is one of ours; the color.
+    Attributes:
+        name: The text above the bar.
+        estimate: The length of the bar and its interval; None: `note` is shown instead of a bar.
+        ours: Whether it is of Slipform; this sets the color.
         note: Why there is no estimate.
-        mark: A value to compare the bar with, drawn as a line across it.
+        mark: A value to compare the bar with, drawn as a line across it; None: no line.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Bar:
 
     @property
     def height(self) -> float:
+        """The height of the bar with its text."""
         return _ROW if self.estimate else _EMPTY_ROW
 
 
@@ -50,11 +53,11 @@ class Bar:
 class Panel:
     """Bars of one quantity, on one scale that begins at 0.
 
-    Args:
-        title: What was measured.
-        figure: The name of the quantity (see slipform.bench.result.quantities).
-        unit: What the numbers are, where they do not say it themselves.
-        bars: From top to bottom.
+    Attributes:
+        title: The title.
+        figure: The name of the quantity; see slipform.bench.result.quantities.
+        unit: The unit, if the texts of the numbers do not include it.
+        bars: The bars, from top to bottom.
     """
 
     title: str
@@ -64,34 +67,35 @@ class Panel:
 
     @property
     def height(self) -> float:
+        """The height of the panel."""
         return _TITLE + sum(bar.height for bar in self.bars)
 
     @property
     def words(self) -> str:
-        """What the panel shows, for those who cannot see it."""
+        """The content of the panel as text, for screen readers."""
         said = (f"{bar.name} {self._value(bar) or bar.note}" for bar in self.bars)
         unit = f", {self.unit}" if self.unit else ""
         return f"{self.title}{unit}: {'; '.join(said)}"
 
     def svg(self) -> str:
-        """The panel for a page that has the styles."""
+        """The panel as an SVG element, for a page that has the styles."""
         return (
             f'<svg class="figure" role="img" aria-label="{escape(self.words)}"'
-            f' viewBox="0 0 {WIDTH:g} {self.height:g}">\n{self.drawing()}</svg>\n'
+            f' viewBox="0 0 {_WIDTH:g} {self.height:g}">\n{self.drawing()}</svg>\n'
         )
 
     def drawing(self) -> str:
-        """The panel without its frame."""
+        """The content of the SVG element."""
         parts = [
             f'<text class="title" x="0" y="14">{escape(self.title)}</text>',
-            f'<text class="muted end" x="{WIDTH:g}" y="14">{escape(self.unit)}</text>',
+            f'<text class="muted end" x="{_WIDTH:g}" y="14">{escape(self.unit)}</text>',
         ]
         estimates = [bar.estimate.high for bar in self.bars if bar.estimate]
         marks = [bar.mark for bar in self.bars if bar.mark is not None]
         most = max([*estimates, *marks], default=0.0) or 1.0
         top = _TITLE
         for bar in self.bars:
-            parts += self._bar(bar, top, WIDTH / most)
+            parts += self._bar(bar, top, _WIDTH / most)
             top += bar.height
         return "\n".join(parts) + "\n"
 
@@ -105,7 +109,7 @@ class Panel:
             return [*parts, _text(f'<tspan class="muted">{escape(bar.note)}</tspan>', top)]
         spread = f'<tspan class="muted">{escape(bracket + rest)}</tspan>'
         parts.append(_text(f'<tspan class="median">{escape(median)}</tspan>{spread}', top))
-        parts.append(_rectangle("track", y, WIDTH))
+        parts.append(_rectangle("track", y, _WIDTH))
         length, low, high = (
             value * scale for value in (bar.estimate.median, bar.estimate.low, bar.estimate.high)
         )
@@ -113,7 +117,7 @@ class Panel:
         if bar.estimate.repeats > 1:
             parts.append(f'<path class="spread" d="M{low:.1f} {middle:g}H{high:.1f}"/>')
         if bar.mark is not None:
-            at = min(bar.mark * scale, WIDTH - 1.5)
+            at = min(bar.mark * scale, _WIDTH - 1.5)
             parts.append(f'<path class="mark" d="M{at:.1f} {y - 3:g}V{y + _BAR + 3:g}"/>')
         return parts
 
@@ -122,19 +126,19 @@ class Panel:
 
 
 def whole_file(panels: Sequence[Panel], title: str) -> str:
-    """All panels as one SVG file with styles of its own, three side by side.
+    """Make an SVG file of panels, three in a row, that contains its styles.
 
     Args:
-        panels: At least one.
-        title: Its heading.
+        panels: The panels, at least one.
+        title: The title of the file.
     """
     columns = min(_COLUMNS, len(panels))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    width = columns * WIDTH + (columns - 1) * _GAP + 2 * _MARGIN
+    width = columns * _WIDTH + (columns - 1) * _GAP + 2 * _MARGIN
     parts, top = [], _MARGIN + 30
     for row in rows:
         for number, panel in enumerate(row):
-            left = _MARGIN + number * (WIDTH + _GAP)
+            left = _MARGIN + number * (_WIDTH + _GAP)
             parts.append(f'<g transform="translate({left:g} {top:g})">\n{panel.drawing()}</g>\n')
         top += max(panel.height for panel in row) + _GAP
     height = top - _GAP + _MARGIN
@@ -150,7 +154,7 @@ def whole_file(panels: Sequence[Panel], title: str) -> str:
 
 
 def _text(content: str, top: float) -> str:
-    return f'<text class="end" x="{WIDTH:g}" y="{top + 13:g}">{content}</text>'
+    return f'<text class="end" x="{_WIDTH:g}" y="{top + 13:g}">{content}</text>'
 
 
 def _rectangle(kind: str, y: float, width: float) -> str:

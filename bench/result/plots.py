@@ -1,6 +1,6 @@
-"""What the figures of the report show: rows of a suite as panels of bars.
+"""The figures of the report: rows of a suite as panels of bars.
 
-In: rows of one suite, those without figures among them. Out: panels.
+In: all rows of a suite, also those without figures. Out: panels.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from slipform.bench.result.panels import Bar, Panel
 from slipform.bench.result.quantities import contestant, is_ours, quantity
 from slipform.bench.result.result import Row
 
+__all__ = ["loader_bars", "memory_bars", "train_bars", "wait_bars", "writer_bars"]
+
 _MEMORY = ("device_used_bytes", "reserved_bytes", "allocated_bytes", "resident_bytes")
 _RATE = "images_per_second"
 
 
 def loader_bars(rows: Sequence[Row]) -> list[Panel]:
-    """Images per second of every loader, one panel for each kind of work."""
+    """Images per second of every loader; one panel for each kind of work.
+
+    Args:
+        rows: The rows of the suite "loaders".
+    """
     found = []
     for data, kind, jittered in dict.fromkeys(
         (row.case["data"], row.case["input"], row.case["color_jitter"]) for row in rows
@@ -33,7 +39,11 @@ def loader_bars(rows: Sequence[Row]) -> list[Panel]:
 
 
 def writer_bars(rows: Sequence[Row]) -> list[Panel]:
-    """Images per second of every way to write a dataset, one panel for each dataset."""
+    """Images per second of every way to write a dataset; one panel for each dataset.
+
+    Args:
+        rows: The rows of the suite "prep".
+    """
     return [
         Panel(
             str(data),
@@ -46,8 +56,13 @@ def writer_bars(rows: Sequence[Row]) -> list[Panel]:
 
 
 def train_bars(rows: Sequence[Row]) -> list[Panel]:
-    """Images per second end to end, fed by us and by a torch DataLoader, one panel for each net;
-    the mark is the step alone."""
+    """Images per second end to end, with Slipform's loader and with a torch DataLoader.
+
+    There is one panel for each net. The mark is the step alone.
+
+    Args:
+        rows: The rows of the suite "train".
+    """
     return [
         Panel(f"{data}, {series}", _RATE, "images/s", tuple(_fed_bars(shown)))
         for (data, series), shown in _by_series(rows).items()
@@ -55,7 +70,11 @@ def train_bars(rows: Sequence[Row]) -> list[Panel]:
 
 
 def wait_bars(rows: Sequence[Row]) -> list[Panel]:
-    """The share of training time spent waiting for data, of each net's point that waits most."""
+    """The share of training time spent waiting for data, at the worst batch size of each net.
+
+    Args:
+        rows: The rows of the suite "train".
+    """
     bars = []
     for (_, series), shown in _by_series(rows).items():
         good = [row for row in shown if row.status == "ok" and "wait_share" in row.figures]
@@ -72,7 +91,11 @@ def wait_bars(rows: Sequence[Row]) -> list[Panel]:
 
 
 def memory_bars(rows: Sequence[Row]) -> list[Panel]:
-    """Peak memory of each net at each batch size."""
+    """The peak memory of each net at each batch size.
+
+    Args:
+        rows: The rows of the suite "train".
+    """
     figure = next(
         (name for name in _MEMORY if any(name in row.figures for row in rows)), "resident_bytes"
     )
@@ -86,7 +109,7 @@ def memory_bars(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _contestants(rows: Sequence[Row], who: str) -> Iterator[Bar]:
-    """The fastest first, those that could not take part last."""
+    """The bars of contestants: the fastest first, those that could not take part last."""
 
     def speed(row: Row) -> float:
         return row.figures[_RATE].median if _RATE in row.figures else -1.0
@@ -97,7 +120,7 @@ def _contestants(rows: Sequence[Row], who: str) -> Iterator[Bar]:
 
 
 def _fed_bars(rows: Sequence[Row]) -> Iterator[Bar]:
-    """For each batch size: ours, then the torch DataLoader."""
+    """The bars of each batch size: Slipform's loader, then the torch DataLoader."""
     for row in sorted(rows, key=lambda one: int(str(one.case["batch_size"]))):
         name, figures = f"batch {row.case['batch_size']}", row.figures
         if row.status != "ok":
@@ -111,7 +134,7 @@ def _fed_bars(rows: Sequence[Row]) -> Iterator[Bar]:
 
 
 def _by_series(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """(dataset, net with what else was varied) -> its rows."""
+    """(dataset, net with its precision and compile mode) -> its rows."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((str(row.case["data"]), _series(row)), []).append(row)

@@ -1,8 +1,8 @@
 """`bench report`: results as one HTML page.
 
-In: result files, and the layout of each suite. Out: one self-contained HTML file that fetches
-nothing and runs no script: the verdict, figures with the peers, tables, and how it was measured.
-The Markdown pages are made by slipform.bench.result.pages.
+In: result files, and the layout of each suite. Out: one HTML file that loads nothing and runs no
+script: the verdict, figures with the peers, tables, and how it was measured. The Markdown pages are
+in slipform.bench.result.pages.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from slipform.bench.result.style import FIGURE, PAGE, colors
 from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
 from slipform.bench.result.verdict import Verdict
 
+__all__ = ["Layouts", "Results", "by_suite", "page", "read_results"]
+
 Layouts = Mapping[str, Layout]
 Results = Sequence[tuple[Path, Result]]
-Part = tuple[int, Layout, list[Row]]  # the number of a result, and its rows of one suite
+_Part = tuple[int, Layout, list[Row]]  # the number of a result, and its rows of one suite
 _NUMBERS = 3
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -66,10 +68,10 @@ def read_results(paths: Sequence[Path], layouts: Layouts) -> list[tuple[Path, Re
 
     Args:
         paths: The files.
-        layouts: The suites, in the order of the report.
+        layouts: The layouts of the suites, in the order of the report.
 
     Returns:
-        Path and result, sorted by suite and name.
+        (path, result), sorted by suite and name.
 
     Raises:
         DatasetError: A file is no result.
@@ -85,7 +87,15 @@ def read_results(paths: Sequence[Path], layouts: Layouts) -> list[tuple[Path, Re
 
 
 def by_suite(result: Result, layouts: Layouts) -> list[tuple[Layout, list[Row]]]:
-    """The rows of each suite with its layout; a suite that is not known any more shows all."""
+    """Divide the rows of a result into suites.
+
+    Args:
+        result: The result.
+        layouts: The layouts of the suites. An unknown suite gets a layout with all columns.
+
+    Returns:
+        (layout, rows) of each suite.
+    """
     groups: dict[str, list[Row]] = {}
     for row in result.rows:
         groups.setdefault(row.suite, []).append(row)
@@ -93,16 +103,13 @@ def by_suite(result: Result, layouts: Layouts) -> list[tuple[Layout, list[Row]]]
 
 
 def page(results: Results, layouts: Layouts) -> str:
-    """The whole HTML file.
+    """Make the HTML page.
 
     Args:
-        results: As `read_results` gives them.
-        layouts: Of every suite.
-
-    Returns:
-        The page.
+        results: The results, from `read_results`.
+        layouts: The layouts of the suites.
     """
-    suites: dict[str, list[Part]] = {}
+    suites: dict[str, list[_Part]] = {}
     for number, (_, result) in enumerate(results):
         for layout, rows in by_suite(result, layouts):
             suites.setdefault(layout.title, []).append((number, layout, rows))
@@ -118,13 +125,13 @@ def page(results: Results, layouts: Layouts) -> str:
     )
 
 
-def _verdict_of(parts: Sequence[Part]) -> Verdict | None:
+def _verdict_of(parts: Sequence[_Part]) -> Verdict | None:
     good = [[row for row in rows if row.status == "ok"] for _, _, rows in parts]
     return parts[0][1].verdict([rows for rows in good if rows])
 
 
 def _verdict(verdicts: Sequence[Verdict], results: Results) -> str:
-    """What stands below the headline."""
+    """The part of the page below the headline."""
     rows = [row for _, result in results for row in result.rows if row.status == "ok"]
     names = {str(row.case.get("loader", row.case.get("way", ""))).partition(" ")[0] for row in rows}
     peers = {contestant(name) for name in names if name not in ("", "auto") and not is_ours(name)}
@@ -146,7 +153,7 @@ def _verdict(verdicts: Sequence[Verdict], results: Results) -> str:
     )
 
 
-def _figures(title: str, parts: Sequence[Part], results: Results) -> str:
+def _figures(title: str, parts: Sequence[_Part], results: Results) -> str:
     """The figures of a suite, each with the panels of all runs."""
     about = f"<p>{_text(parts[0][1].about)}</p>\n" if parts[0][1].about else ""
     text = ""
@@ -167,11 +174,11 @@ def _figures(title: str, parts: Sequence[Part], results: Results) -> str:
 
 
 def _of_run(panel: Panel, number: int, runs: int) -> Panel:
-    """The panel with the number of its run, where a figure has those of several."""
+    """The panel, with the number of its run if the figure shows several runs."""
     return replace(panel, unit=f"{panel.unit}, run {number + 1}") if runs > 1 else panel
 
 
-def _tables(title: str, parts: Sequence[Part], results: Results) -> str:
+def _tables(title: str, parts: Sequence[_Part], results: Results) -> str:
     text = f"<h3>{escape(title)}</h3>\n"
     for number, layout, rows in parts:
         text += f'<p class="stamp">{_stamp([number], results)}</p>\n'
@@ -187,7 +194,7 @@ def _tables(title: str, parts: Sequence[Part], results: Results) -> str:
 
 
 def _stamp(numbers: Sequence[int], results: Results) -> str:
-    """Where and when runs were made, each with a link to all that is known of it."""
+    """The machine and the date of runs, with a link to the facts about each run."""
     places: dict[str, list[str]] = {}
     for number in numbers:
         env = results[number][1].environment
@@ -197,7 +204,7 @@ def _stamp(numbers: Sequence[int], results: Results) -> str:
 
 
 def _text(text: str) -> str:
-    """A sentence; a number and its sign stay on one line."""
+    """A text as HTML. A number and its unit stay on one line."""
     return re.sub(r"(?<=\d) (?=[%×s]\b|[%×])", "&nbsp;", escape(text))
 
 

@@ -1,12 +1,14 @@
-"""The look of the report: colors for light, dark and paper, and the styles of page and figures.
+"""The styles of the report: colors for light mode, dark mode and paper; page and figures.
 
-In: nothing. Out: CSS. A figure that stands alone carries the colors and FIGURE; on the page both
-are there once.
+In: nothing. Out: CSS. A separate figure contains the colors and FIGURE. The page contains both
+once.
 """
 
 from __future__ import annotations
 
-# Text on `ground` and on `panel` has a contrast of 4.5 and more, bars and marks one of 3 and more.
+__all__ = ["FIGURE", "PAGE", "PALETTES", "colors"]
+
+# Texts have a contrast of 4.5 or more on `ground` and on `panel`; bars and marks have 3 or more.
 PALETTES: dict[str, dict[str, str]] = {
     "light": {
         "ground": "#fbfaf7",
@@ -124,7 +126,7 @@ footer { color: var(--muted); font-size: .875rem; padding-top: 2rem; padding-bot
 
 
 def colors() -> str:
-    """The variables `--ink` and so on, as the reader's system asks for; paper is light."""
+    """CSS variables for the colors: light or dark, as the reader's system asks; light on paper."""
     light, dark = (
         "".join(f" --{name}: {color};" for name, color in PALETTES[kind].items())
         for kind in ("light", "dark")

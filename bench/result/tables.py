@@ -114,8 +114,12 @@ def stage_cells(rows: Sequence[Row]) -> _Cells | None:
 
 
 def constants(rows: Sequence[Row], without: Sequence[str] = ()) -> str:
-    """What all rows have in common: "batch size 128, image size 224, dtype float32"; `without` the
-    parts of the case that are told elsewhere."""
+    """The parts of the case that all rows have in common: "batch size 128, dtype float32".
+
+    Args:
+        rows: The rows of a suite, at least one.
+        without: Keys of the case to leave out.
+    """
     varied = [*_varied(rows), *without]
     return ", ".join(
         f"{case_heading(name)} {case_text(value)}"

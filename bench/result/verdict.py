@@ -1,7 +1,7 @@
-"""What results say in a sentence, and the numbers that carry it: `Verdict`.
+"""`Verdict`: the results of a suite in one sentence, with its main number.
 
-In: races of one of ours and a peer. Out: sentences that claim a lead only where the interval of the
-multiple does. A suite's own verdict is made in its file.
+In: races between Slipform and a peer. Out: sentences. They claim a lead only if the interval of the
+multiple excludes 1. The file of a suite makes its verdict.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from slipform.bench.result.quantities import contestant, digits, quantity
 from slipform.bench.result.result import Estimate, Row
 
-RATE = "images_per_second"
+__all__ = ["Lead", "Verdict", "lead", "of_leads"]
+
+_RATE = "images_per_second"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the results of a suite say.
+    """The results of a suite in one sentence.
 
-    Args:
-        sentence: The whole of it; the headline of the page, where the suite is the first.
-        value: The number that carries it, with its unit: "2.6 ×".
-        meaning: What the number is, and of what.
+    Attributes:
+        sentence: The sentence. That of the first suite is the headline of the page.
+        value: The main number with its unit, such as "2.6 ×".
+        meaning: A description of the number.
     """
 
     sentence: str
@@ -32,13 +34,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Lead:
-    """One of ours beside a peer.
+    """A comparison of Slipform with a peer.
 
-    Args:
-        where: The race.
-        ours: The row of ours.
+    Attributes:
+        where: The name of the race.
+        ours: The row of Slipform.
         peer: The row of the peer.
-        multiple: How many times as fast ours was, formed within each round.
+        multiple: The speed of Slipform divided by that of the peer, within each round.
     """
 
     where: str
@@ -48,25 +50,29 @@ class Lead:
 
     @property
     def text(self) -> str:
-        """ "caltech101, streaming: Slipform host 4,656 images/s, ffcv 2,240"."""
+        """As text: "caltech101, streaming: Slipform host 4,656 images/s, ffcv 2,240"."""
         names = [contestant(_name(row)) for row in (self.ours, self.peer)]
-        rates = [quantity(RATE).number(row.figures[RATE].median) for row in (self.ours, self.peer)]
+        rates = [
+            quantity(_RATE).number(row.figures[_RATE].median) for row in (self.ours, self.peer)
+        ]
         return f"{self.where}: {names[0]} {rates[0]} images/s, {names[1]} {rates[1]}"
 
 
 def lead(where: str, ours: Row, peer: Row) -> Lead:
-    """Ours beside a peer. Where no multiple of this peer was formed within the rounds, the widest
-    that both intervals allow is taken.
+    """Compare Slipform with a peer.
+
+    If the row has no multiple of this peer, its interval is the widest one that the intervals of
+    both rates allow.
 
     Args:
-        where: The race.
-        ours: A row with figures.
-        peer: Another.
+        where: The name of the race.
+        ours: The row of Slipform, with figures.
+        peer: The row of the peer, with figures.
     """
     short = _name(peer).removesuffix("_loader").split(" ")[0]
     multiple = ours.figures.get(f"multiple_of_{short}")
     if multiple is None:
-        a, b = ours.figures[RATE], peer.figures[RATE]
+        a, b = ours.figures[_RATE], peer.figures[_RATE]
         multiple = Estimate(
             median=a.median / b.median,
             low=a.low / b.high,
@@ -77,15 +83,15 @@ def lead(where: str, ours: Row, peer: Row) -> Lead:
 
 
 def of_leads(leads: Sequence[Lead], does: str, rival: str) -> Verdict | None:
-    """The verdict of races against peers.
+    """Make the verdict of comparisons with peers.
 
     Args:
-        leads: One for each race.
-        does: What is raced: "loads images".
-        rival: Whom ours is compared with where there are several races: "the fastest other loader".
+        leads: The comparison of each race.
+        does: The task of the races, such as "loads images".
+        rival: A description of the peers, such as "the fastest other loader".
 
     Returns:
-        The verdict, with the smallest lead as its number; None where nothing was raced.
+        The verdict; its number is the smallest multiple. None if there are no races.
     """
     if not leads:
         return None
@@ -115,11 +121,11 @@ def of_leads(leads: Sequence[Lead], does: str, rival: str) -> Verdict | None:
 
 
 def _times(one: Lead) -> str:
-    """Two digits: "2.6", "27", "0.44"."""
+    """The multiple with two digits: "2.6", "27", "0.44"."""
     times = one.multiple.median
     return f"{times:,.0f}" if times >= 9.95 else f"{times:.1f}" if times >= 0.995 else digits(times)
 
 
 def _name(row: Row) -> str:
-    """A contestant's, or a way's of writing."""
+    """The name of the contestant or of the way of writing."""
     return str(row.case.get("loader", row.case.get("way", "")))

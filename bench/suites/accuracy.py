@@ -39,9 +39,15 @@ from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
+__all__ = ["LAYOUT", "command", "run", "run_against", "verdict"]
+
 
 def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
-    """The accuracy and the seconds of the first result."""
+    """The accuracy and the seconds of the first row.
+
+    Args:
+        results: The rows with figures of each result.
+    """
     rows = [row for part in results for row in part if "accuracy" in row.figures]
     if not rows:
         return None

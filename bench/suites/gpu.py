@@ -1,19 +1,19 @@
-"""Measure everything about a GPU within a given time: the first half hour on a new machine.
+"""Measure a GPU within a given time: the first half hour on a new machine.
 
-In: the minutes, datasets, perhaps a speed run to race against. Out: rows of these parts:
+In: the minutes, datasets, optionally a speed run to compare with. Out: rows of these parts:
 
 - machine: versions, the GPU, missing modules
-- ceilings: what the memory and the matrix units give
-- kernels: drawing and rendering a batch, beside the time that its memory traffic takes
+- ceilings: the rate of a copy in memory and of a matrix product
+- kernels: drawing and rendering a batch, compared with the time of its memory traffic
 - tests: `pytest -m gpu`
-- jpeg: decoding by the share of the hardware decoder
+- jpeg: decoding with several shares of the hardware decoder
 - step: each backbone with a fixed batch, the loader, end to end; at two batch sizes
-- loaders: ours and DALI's
+- loaders: Slipform's and DALI's
 - accuracy: the recipe cifar10/fast, and the speed run
 
-Each part has a process of its own and a share of the time that is left. A part that is over its
-time is ended. The JSON is written after each part. What the machine lacks is left out, and the row
-says so.
+Each part runs in its own process and gets a share of the remaining time. A part that takes longer
+is ended. The JSON file is written after each part. A part that is not possible has the reason in
+its row.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from slipform.pipelines.errors import Command, SlipformError
 if TYPE_CHECKING:
     from slipform.bench.race.gpu import Measured
 
+__all__ = ["LAYOUT", "PARTS", "Item", "all_items", "command", "measure_step", "run"]
+
 LAYOUT = Layout(
     title="A GPU",
     rank=10,
@@ -56,22 +58,22 @@ LAYOUT = Layout(
     ),
 )
 PARTS = ("machine", "ceilings", "kernels", "tests", "jpeg", "step", "loaders", "accuracy")
-BATCH_SIZES = (256, 1024)
-SMALL_BATCH_SIZES = (512, 2000)
-_LEAST_SECONDS = 5.0  # less is not worth a start
+_BATCH_SIZES = (256, 1024)
+_SMALL_BATCH_SIZES = (512, 2000)  # for small images
+_MIN_SECONDS = 5.0  # an item with less time is not started
 
 
 @dataclass(frozen=True)
 class Item:
-    """A piece of a part, in a process of its own.
+    """A piece of a part, which runs in its own process.
 
-    Args:
-        part: One of PARTS.
-        what: Its name within the part.
-        weight: Its share of the time, beside those of the items left.
-        measure: Importable; gives `Measured` values.
-        arguments: What `measure` gets.
-        lacks: Why it cannot be done; "" where it can.
+    Attributes:
+        part: The name of the part.
+        what: The name of the item within the part.
+        weight: The item's share of the remaining time, relative to the weights of the other items.
+        measure: A function that can be imported; it returns `Measured` values.
+        arguments: The arguments of `measure`.
+        lacks: Why the item is not possible; "" if it is.
     """
 
     part: str
@@ -88,21 +90,21 @@ class Item:
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="It ends by itself within these.",
+    help="The time limit.",
 )
 @click.option(
     "--data",
     "folders",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A dataset folder: one of photographs, one of CIFAR-10. May be repeated.",
+    help="A dataset folder: one of photographs, one of CIFAR-10. Can be repeated.",
 )
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="A speed run to time as well: airbench94_muon.py.",
+    help="Also measure this speed run: airbench94_muon.py.",
 )
-@click.option("--parts", default=",".join(PARTS), help="Some of them, by commas. [all]")
+@click.option("--parts", default=",".join(PARTS), help="Parts, separated by commas. [all]")
 @device_option
 @out_option
 def command(
@@ -113,7 +115,7 @@ def command(
     device: str,
     out: Path | None,
 ) -> None:
-    """Measure everything about a GPU within a given time: the first half hour on a new machine.
+    """Measure a GPU within a given time: the first half hour on a new machine.
 
     \b
     Example: bench gpu --minutes 30 --data data/caltech101 --data data/cifar10-all --against
@@ -154,11 +156,11 @@ def run(item: Item, seconds: float) -> list[Row]:
     """Measure an item.
 
     Args:
-        item: What.
-        seconds: Its limit.
+        item: The item.
+        seconds: The time limit.
 
     Returns:
-        Its rows; one that says why, where there is nothing.
+        The rows of the item. If nothing was measured, one row with the reason.
     """
     from slipform.bench.race import gpu
     from slipform.bench.race.worker import CallFailed, isolated
@@ -166,10 +168,10 @@ def run(item: Item, seconds: float) -> list[Row]:
     case: Settings = {"part": item.part, "what": item.what}
     if item.lacks:
         return [Row(suite="gpu", case=case, status="not possible", note=item.lacks)]
-    if seconds < _LEAST_SECONDS:
+    if seconds < _MIN_SECONDS:
         return [Row(suite="gpu", case=case, status="not possible", note="no time was left")]
     say(f"{item.part}: {item.what}, at most {seconds:.0f} s")
-    # The tests are ended a little earlier, so that what they printed is not lost.
+    # The tests end a little earlier: otherwise their output would be lost.
     arguments = (seconds - 3.0,) if item.measure is gpu.tests else item.arguments
     try:
         found = isolated(item.measure, *arguments, seconds=seconds)
@@ -191,13 +193,13 @@ def run(item: Item, seconds: float) -> list[Row]:
 def all_items(
     device: str, large: list[Path], small: list[Path], against: Path | None
 ) -> list[Item]:
-    """Everything there is to measure, the quickest first.
+    """All items, the fastest first.
 
     Args:
-        device: "cuda", or "cpu": most items then say what they lack.
+        device: "cuda" or "cpu"; most items are not possible on a CPU.
         large: Dataset folders of photographs.
-        small: Of small raw images.
-        against: A speed run.
+        small: Dataset folders of small raw images.
+        against: The script of a speed run; None: no speed run.
     """
     from slipform.bench.race import gpu, gpu_kernels
     from slipform.bench.race.training import BACKBONES
@@ -209,8 +211,8 @@ def all_items(
         Item("tests", "pytest -m gpu", 6, gpu.tests),
         Item("jpeg", "decoding", 2, gpu_kernels.jpeg, (device,)),
     ]
-    names = [("fast", small, size) for size in SMALL_BATCH_SIZES]
-    names += [(net, large, size) for net, size in itertools.product(BACKBONES, BATCH_SIZES)]
+    names = [("fast", small, size) for size in _SMALL_BATCH_SIZES]
+    names += [(net, large, size) for net, size in itertools.product(BACKBONES, _BATCH_SIZES)]
     for net, folders, size in names:
         lacks, data = ("", str(folders[0])) if folders else ("needs --data", "")
         point = (data, net, size, device)
@@ -218,13 +220,13 @@ def all_items(
     for folders in (large, small):
         lacks, data = ("", str(folders[0])) if folders else ("needs --data", "")
         kind = "photographs" if folders is large else "small images"
-        items.append(Item("loaders", kind, 2, measure_loaders, (data, device), lacks))
+        items.append(Item("loaders", kind, 2, _measure_loaders, (data, device), lacks))
     lacks = "" if small else "needs --data with CIFAR-10's pixels"
     data = str(small[0]) if small else ""
-    items.append(Item("accuracy", "cifar10/fast", 2, measure_fast, (data, "", device), lacks))
+    items.append(Item("accuracy", "cifar10/fast", 2, _measure_fast, (data, "", device), lacks))
     if against:
         race = (data, str(against), device)
-        items.append(Item("accuracy", against.name, 2, measure_fast, race, lacks))
+        items.append(Item("accuracy", against.name, 2, _measure_fast, race, lacks))
     if device == "cpu":
         items = [
             item if item.part == "machine" else replace(item, lacks="needs an NVIDIA GPU")
@@ -236,28 +238,32 @@ def all_items(
 def measure_step(
     data: str, net: str, batch_size: int, device: str, rounds: int = 5, seconds: float = 1.0
 ) -> list[Measured]:
-    """One point of `bench train`: the step on a fixed batch, the loader, end to end."""
+    """Measure a point of `bench train`: the step on a fixed batch, the loader, end to end.
+
+    Args:
+        data: The dataset folder.
+        net: The name of a net in the registry.
+        batch_size: Images in a batch.
+        device: "cpu" or "cuda".
+        rounds: The number of repeats.
+        seconds: The span of a repeat.
+    """
     from slipform.bench.race.gpu import Measured
     from slipform.bench.race.race import Effort
     from slipform.bench.race.training import Point, measure_point
     from slipform.pipelines.machine import num_cores
 
+    cores = num_cores()
     point = Point(
-        data,
-        net,
-        batch_size,
-        executor="resident",
-        device=device,
-        cores=num_cores(),
-        peer=False,
+        data, net, batch_size, executor="resident", device=device, cores=cores, peer=False
     )
     effort = Effort(rounds=rounds, seconds=seconds, warmup_seconds=0.2, min_batches=3)
     outcome = measure_point(point, effort)
     return [Measured(f"{net}, batch {batch_size}", outcome.figures, outcome.settings)]
 
 
-def measure_loaders(data: str, device: str) -> list[Measured]:
-    """`bench loaders --quick` beside DALI's own reader, without color jitter."""
+def _measure_loaders(data: str, device: str) -> list[Measured]:
+    """`bench loaders --quick` with DALI's reader, without color jitter."""
     from slipform.bench.race.gpu import Measured
     from slipform.bench.race.loading import EXECUTORS, Conditions, races, run_race
     from slipform.bench.race.race import QUICK
@@ -279,7 +285,7 @@ def measure_loaders(data: str, device: str) -> list[Measured]:
     return found
 
 
-def measure_fast(data: str, against: str, device: str) -> list[Measured]:
+def _measure_fast(data: str, against: str, device: str) -> list[Measured]:
     """`bench accuracy` with three seeds: the recipe cifar10/fast, or a speed run."""
     from slipform.bench.race.gpu import Measured
     from slipform.bench.suites import accuracy

@@ -53,7 +53,11 @@ REQUIRED = {
 
 
 def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
-    """Our fastest executor beside the fastest peer, in each race."""
+    """The speed of Slipform's fastest executor, compared with the fastest peer, in each race.
+
+    Args:
+        results: The rows with figures of each result.
+    """
     leads = []
     for rows in results:
         for where, race in LAYOUT.groups(rows):

@@ -43,9 +43,15 @@ if TYPE_CHECKING:
     from slipform.bench.race.race import Effort
     from slipform.bench.race.training import Point
 
+__all__ = ["LAYOUT", "command", "run", "verdict"]
+
 
 def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
-    """How near end-to-end training comes to the step alone."""
+    """The speed of end-to-end training, compared with the step alone.
+
+    Args:
+        results: The rows with figures of each result.
+    """
     rows = [row for part in results for row in part]
     if not rows:
         return None

@@ -1,7 +1,7 @@
-"""The moving line of a run in a notebook: one output of the cell, whose text is replaced.
+"""The progress line of a run in a notebook: one output of the cell, whose text is replaced.
 
-In: text. Out: an output of the cell that runs. Carriage returns would move a line, too, but each
-would be kept in the file of the notebook.
+In: text. Out: an output of the running cell. Carriage returns would also replace a line, but the
+notebook's file would keep every version of it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["NotebookLine", "in_notebook"]
+
 _SECONDS = 0.5  # between two updates
 _COLUMNS = 100
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this, and its front end shows what is displayed."""
-    # A kernel has imported it; nobody else pays for the import.
+    """Whether this process is a Jupyter kernel, whose front end can display outputs."""
+    # A kernel has imported IPython already. Other processes need not import it.
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
@@ -27,8 +29,11 @@ class NotebookLine:
     """A line of text below a cell, from `start` to `stop`.
 
     Args:
-        line: Gives the text, in at most so many characters.
-        clock: Seconds, for tests.
+        line: Returns the text for a maximum number of characters.
+        clock: Returns seconds; tests give their own.
+
+    Attributes:
+        is_started: Whether the line is shown.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class NotebookLine:
             self._show(self._line(_COLUMNS))
 
     def stop(self) -> None:
-        """Leave an empty line where the text was."""
+        """Replace the text by an empty line."""
         if self.is_started:
             self.is_started = False
             self._show("")
