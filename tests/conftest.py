@@ -3,14 +3,46 @@ has them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
+import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 REAL_DATA = "SLIPFORM_TEST_DATA"
+# Always the same examples: everybody can repeat a failure. No deadline: compiling kernels is slow.
+settings.register_profile(
+    "slipform",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("slipform")
+
+
+def seed_all(name: str) -> None:
+    """Seed the generators that everybody shares, by a name."""
+    seed = zlib.crc32(name.encode())
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
+    """A fixture that several tests share draws the same numbers, whichever test asks first."""
+    seed_all(f"{fixturedef.baseid}::{fixturedef.argname}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """A test draws the same numbers, whatever ran before it."""
+    seed_all(item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,46 +77,43 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{number:5} {reason}")
 
 
-def _prep_shapes(out: Path, *options: str) -> Path:
+def _prep_shapes(out: Path, *options: str) -> None:
     from click.testing import CliRunner
 
     from slipform.preprocess.cli import main
 
-    sizes = [
-        "--num-train",
-        "240",
-        "--num-val",
-        "60",
-        "--num-test",
-        "60",
-        "--min-size",
-        "40",
-        "--max-size",
-        "96",
-    ]
+    sizes = ["--num-train", "240", "--num-val", "60", "--num-test", "60"]
+    sizes += ["--min-size", "40", "--max-size", "96"]
     result = CliRunner().invoke(
         main, ["shapes", "--out", str(out), *sizes, *options], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
-    return out
+
+
+def _shared(folder: Path, *options: str) -> Iterator[Path]:
+    """A dataset that all tests read; at the end it must be what it was, or their order matters."""
+
+    def content() -> dict[str, str]:
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    _prep_shapes(folder, *options)
+    before = content()
+    yield folder
+    assert content() == before, f"a test changed {folder}: it must work on a copy"
 
 
 @pytest.fixture(scope="session")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Colored shapes as JPEGs of mixed sizes, 40 to 96 px, grayscale ones among them."""
-    return _prep_shapes(tmp_path_factory.mktemp("data") / "shapes")
+    yield from _shared(tmp_path_factory.mktemp("data") / "shapes")
 
 
 @pytest.fixture(scope="session")
-def shapes_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shapes_raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The same kind of images as raw pixels, all 32 x 32, as CIFAR's are."""
-    return _prep_shapes(
-        tmp_path_factory.mktemp("data") / "shapes_raw",
-        "--encoding",
-        "raw",
-        "--min-size",
-        "32",
-        "--max-size",
-        "32",
-        "--square",
-    )
+    square = ["--min-size", "32", "--max-size", "32", "--square"]
+    yield from _shared(tmp_path_factory.mktemp("data") / "shapes_raw", "--encoding", "raw", *square)

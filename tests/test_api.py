@@ -27,7 +27,7 @@ NAMES = [name for name in slipform.__all__ if name not in ERRORS]
 
 def run(code: str, *, folder: Path = ROOT) -> str:
     command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,7 +4,6 @@ other."""
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tomllib
@@ -20,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SCRIPTS = PROJECT["scripts"]
 LINES = [*SCRIPTS, *(f"slipform {name}" for name in COMMANDS), "python -P -m slipform"]
+MODULES = 400
 HEAVY = {"torch", "torchvision", "numba", "cv2", "nvidia", "matplotlib", "scipy", "PIL"}
 
 
@@ -32,41 +32,38 @@ def bash(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_help_answers_in_half_a_second(line: str, tmp_path: Path) -> None:
-    """Processor time, so that a busy machine does not fail it; the best of three."""
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = bash(f"{line} --help", tmp_path)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("Usage: ")
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 0.5, f"{min(seconds):.2f} s of processor time"
+def test_help_answers(line: str, tmp_path: Path) -> None:
+    done = bash(f"{line} --help", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=str)
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+def test_help_imports_little(arguments: list[str]) -> None:
+    """Imports take the time, and their number is the same on a slow and on a busy machine. A help
+    imports fewer than 200 modules; torch alone imports 1,200."""
     code = (
         "import sys; from slipform.cli import main\n"
         f"main({[*arguments, '--help']}, standalone_mode=False)\n"
+        f"assert len(sys.modules) < {MODULES}, len(sys.modules)\n"
         f"print({HEAVY} & {{name.partition('.')[0] for name in sys.modules}})"
     )
     command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
 
 
 def test_short_forms_are_the_subcommands() -> None:
     """`export` has none: a shell's builtin of that name would win over it."""
-    assert SCRIPTS.pop("slipform") == "slipform.cli:main"
-    assert {name: COMMANDS[name][0] for name in SCRIPTS} == SCRIPTS
-    assert set(COMMANDS) - set(SCRIPTS) == {"export", "doctor", "list"}
+    short = {name: target for name, target in SCRIPTS.items() if name != "slipform"}
+    assert SCRIPTS["slipform"] == "slipform.cli:main"
+    assert {name: COMMANDS[name][0] for name in short} == short
+    assert set(COMMANDS) - set(short) == {"export", "doctor", "list"}
 
 
 def test_every_subcommand_is_a_command_with_help() -> None:

@@ -180,6 +180,6 @@ next(batches)
 print("end")
 """
     ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=280, check=False
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")

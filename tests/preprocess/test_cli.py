@@ -161,7 +161,7 @@ def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: P
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=120,
+        timeout=280,
     )
     os.close(writing)
     assert figure.stat().st_size > 1000

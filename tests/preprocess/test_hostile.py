@@ -198,7 +198,7 @@ def test_what_a_killed_process_unpacked_is_removed(
             assert len(os.listdir(tmp_path / "temporary")) == 2
             assert os.listdir(folder) == ["a.txt"]
         process.send_signal(signal.SIGKILL)
-        process.wait(60)
+        process.wait()
     assert len(os.listdir(tmp_path / "temporary")) == 1
     with unpacked(tmp_path / "x.tar"):
         assert len(os.listdir(tmp_path / "temporary")) == 1

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 
 from slipform.train import cli
 from tests.command_lines import next_commands
+from tests.processes import wait_for
 
 SETS = [
     "--set",
@@ -206,19 +206,13 @@ def test_nobody_reads_the_output(
 
 
 def _finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
 
 
 def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None:
-    """Wait for as long as the process runs; the test's own timeout ends it else."""
-    while process.poll() is None:
-        if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count(
-            '"step"'
-        ) >= num:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"no {num} steps: {process.communicate()}")
+    metrics = run / "metrics.jsonl"
+    wait_for(process, lambda: metrics.is_file() and metrics.read_text().count('"step"') >= num)
 
 
 @pytest.fixture
@@ -243,7 +237,7 @@ def test_a_signal_writes_a_checkpoint_and_exits_with_130(
     out, process = long_run
     _wait_for_steps(out, 5, process)
     process.send_signal(signal_number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert f"Continue with: train --resume {out}" in errors
     assert "Traceback" not in errors

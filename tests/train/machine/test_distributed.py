@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
+from tests.processes import wait_for
 
 # Every process imports torch: 5 s each on a processor of its own.
 pytestmark = pytest.mark.timeout(900)
@@ -218,16 +218,12 @@ def test_a_process_that_ends_ends_the_run_with_a_message(
         "--set",
         "train.log_every_steps=1000",
     )
-    deadline = time.monotonic() + 120
-    while not (run / "checkpoints").is_dir() or not any((run / "checkpoints").glob("*.pt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_for(process, lambda: any((run / "checkpoints").glob("*.pt")))
     if what == "killed":
         os.kill(_children(process.pid)[-1], signal.SIGKILL)
     else:
         process.terminate()
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate()
     assert process.returncode != 0
     assert ("lost the others" if what == "killed" else "Continue with: train --resume") in errors
     _finish(

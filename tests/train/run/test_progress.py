@@ -140,7 +140,7 @@ def _on_terminal(columns: int) -> str:
             break
         written += part
     os.close(main)
-    assert process.wait(timeout=60) == 0, written.decode()
+    assert process.wait() == 0, written.decode()
     return written.decode()
 
 

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipform.train import cli
+from tests.processes import wait_for
 
 RECIPE = """
 augment = { image_size = 32, resize = 40, crop = "random" }
@@ -26,6 +26,11 @@ data = { threads = 1, executor = "host" }
 
 def _train(*arguments: object) -> Result:
     return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+
+
+def _steps(metrics: Path) -> int:
+    """How many steps a run has written down."""
+    return metrics.read_text().count('"step"') if metrics.is_file() else 0
 
 
 @pytest.mark.slow
@@ -47,15 +52,11 @@ def test_the_runs_of_a_killed_sweep_end_too(shapes: Path, tmp_path: Path) -> Non
     )
     process = subprocess.Popen([*command, *settings, "--out", str(out)], stderr=subprocess.DEVNULL)
     metrics = out / "a" / "seed-0" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (
-        metrics.is_file() and metrics.read_text().count('"step"') >= 5
-    ):
-        time.sleep(0.05)
+    wait_for(process, lambda: _steps(metrics) >= 5)
     (run,) = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
-    assert psutil.wait_procs([run], timeout=30)[1] == []
+    assert psutil.wait_procs([run])[1] == []
     assert list(out.rglob("step-*.pt"))
 
 
@@ -80,14 +81,10 @@ def test_an_interrupted_sweep_goes_on(shapes: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "slipform.train.cli", *arguments, "--out", str(out)],
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + 120
     files = [out / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]
-    while time.monotonic() < deadline and not all(
-        f.is_file() and f.read_text().count('"step"') >= 5 for f in files
-    ):
-        time.sleep(0.05)
+    wait_for(process, lambda: all(_steps(file) >= 5 for file in files))
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert {path.parts[-4] for path in out.rglob("step-*.pt")} == {"a", "b"}
     assert not list(out.rglob("summary.json"))

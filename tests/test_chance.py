@@ -1,0 +1,104 @@
+"""No test fails by chance, by the speed of a machine or because it is busy: what would make one do
+so is found in the tests' text. The shared generators are seeded by tests/conftest.py; ruff
+refuses numpy's."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+from tests.conftest import seed_all
+from tests.modules import ROOT, files
+
+LEAST_SECONDS = 200  # that a process may take; pytest ends a test after 300
+CLOCKS = {"perf_counter", "monotonic", "time", "process_time", "thread_time"}
+
+
+def _calls(node: ast.AST) -> Iterator[tuple[ast.Call, str, str]]:
+    """Every call of a.b(...) or b(...): the call, "a" or "", "b"."""
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call):
+            *before, name = ast.unparse(call.func).split(".")
+            yield call, ".".join(before), name
+
+
+def chances(text: str) -> list[str]:
+    """What may differ from run to run."""
+    tree, found = ast.parse(text), []
+    for call, owner, name in _calls(tree):
+        given = {keyword.arg for keyword in call.keywords}
+        unseeded = name in ("default_rng", "Random") and not call.args and "seed" not in given
+        if unseeded:
+            found.append(f"line {call.lineno}: {ast.unparse(call)[:60]} has no seed")
+        for keyword in call.keywords:
+            if keyword.arg == "timeout" and isinstance(keyword.value, ast.Constant):
+                seconds = keyword.value.value
+                if isinstance(seconds, int | float) and seconds < LEAST_SECONDS:
+                    found.append(
+                        f"line {call.lineno}: {seconds} s may be too few on a busy machine"
+                    )
+        if name in ("wait", "communicate", "join") and call.args and owner.endswith("process"):
+            found.append(f"line {call.lineno}: {ast.unparse(call)} has a time limit of its own")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            found += [
+                f"line {node.lineno}: {ast.unparse(node)[:60]} depends on the time"
+                for _, owner, name in _calls(node.test)
+                if owner == "time" and name in CLOCKS
+            ]
+    return found
+
+
+FILES = [path for path in files("tests") if path != Path(__file__)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_to_chance(path: Path) -> None:
+    found = chances(path.read_text(encoding="utf-8"))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = np.random.default_rng()",
+        "chance = random.Random()",
+        "subprocess.run(command, timeout=20)",
+        "process.wait(20)",
+        "assert time.perf_counter() - began < 3",
+    ],
+)
+def test_what_is_left_to_chance_is_noticed(line: str) -> None:
+    assert len(chances(line)) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = np.random.default_rng(0)",
+        "chance = random.Random(5)",
+        "subprocess.run(command, timeout=280)",
+        "process.wait()",
+        "began = time.perf_counter()",
+    ],
+)
+def test_what_is_seeded_is_not(line: str) -> None:
+    assert chances(line) == []
+
+
+def test_the_shared_generators_are_seeded(request: pytest.FixtureRequest) -> None:
+    """Before each test, whatever ran before it."""
+    found = (random.random(), float(torch.rand(1)))
+    seed_all(request.node.nodeid)
+    assert found == (random.random(), float(torch.rand(1)))
+
+
+def test_hypothesis_draws_the_same_examples_every_time() -> None:
+    assert settings().derandomize
+    assert settings().deadline is None
