@@ -24,12 +24,12 @@ def test_stats_tell_what_took_the_time(shapes: Path, executor: str) -> None:
     adds to what every epoch does."""
     began = time.perf_counter()
     with Loader(shapes, batch_size=20, executor=executor, threads=THREADS) as loader:
-        first, second = [], []
-        for found in (first, second):
+        told = []
+        for _ in range(2):
             assert len(list(loader)) == 12
-            found.append(loader.stats())
+            told.append(loader.stats())
         passed = time.perf_counter() - began
-    before, after = first[0], second[0]
+    before, after = told
     assert (before["num_images"], after["num_images"]) == (240, 480)
     assert before["num_bad"] == after["num_bad"] == 0
     seconds = {name: value for name, value in after.items() if name.endswith("_seconds")}
