@@ -12,12 +12,13 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import sync_folder
 from slipform.pipelines.manifest import FILE_NAME
 
@@ -25,7 +26,11 @@ __all__ = ["replacing"]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
-_OURS = (".beton", ".crc32.npy", ".names.txt", FILE_NAME, "rejected.csv", "report.txt")
+# Names that prep writes. A name that only ends alike, as my-report.txt, is somebody else's.
+_OURS = re.compile(
+    rf"(train|val|test)\.(beton|crc32\.npy|names\.txt)|{re.escape(FILE_NAME)}|rejected\.csv"
+    r"|report\.txt"
+)
 
 
 @contextmanager
@@ -82,10 +87,13 @@ def _check_replaceable(out: Path) -> None:
             f"{out} is a mount point, which cannot be replaced as a whole. Choose a folder inside"
             f" it: --out {out / 'data'}"
         )
-    foreign = sorted(entry.name for entry in os.scandir(out) if not entry.name.endswith(_OURS))
+    found = sorted(entry.name for entry in os.scandir(out))
+    # Without its manifest a folder is no dataset of ours: its betons may be ffcv's.
+    foreign = [name for name in found if FILE_NAME not in found or not _OURS.fullmatch(name)]
     if foreign:
         raise DatasetError(
-            f"{out} holds {', '.join(foreign[:5])}, which prep did not write and would delete."
+            f"{out} holds {printable(', '.join(foreign[:5]))}, which prep did not write and would"
+            " delete."
             " Choose another folder for --out."
         )
 

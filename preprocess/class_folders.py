@@ -166,12 +166,17 @@ def _no_class(name: str) -> str:
 
 
 def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[str]:
-    """Paths below `root`, in no order. Linked folders are followed, each once."""
+    """Paths below `root`, in no order. Linked folders are followed, each once, but not to a folder
+    around this one: it holds the other classes."""
     waiting, seen = [folder], set()
+    own = root / folder  # may be a link, too
+    around = {_place(path) for path in (*own.resolve().parents, *own.absolute().parents)}
     while waiting:
         folder = waiting.pop()
-        status = os.stat(root / folder)
-        if (place := (status.st_dev, status.st_ino)) in seen:
+        if (place := _place(root / folder)) in around:
+            listing.leave_out(f"{folder}/", "link to a folder around it")
+            continue
+        if place in seen:
             listing.leave_out(f"{folder}/", "linked folder that was read before")
             continue
         seen.add(place)
@@ -192,6 +197,11 @@ def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[s
                     if entry.is_symlink():
                         listing.linked.append(path)
                     waiting.append(path)
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _ending(name: str) -> str:

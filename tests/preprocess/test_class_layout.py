@@ -166,6 +166,20 @@ def test_linked_folders_are_followed_once(root: Path, tmp_path: Path) -> None:
     assert totals(root) == {"a": 10, "b": 11}
 
 
+@pytest.mark.parametrize("place", ["root", "above", "class"])
+def test_links_to_a_folder_around_them_are_not_followed(root: Path, place: str) -> None:
+    """They hold the images of the other classes."""
+    images(root / "a")
+    images(root / "b", 3)
+    images(root.parent / "elsewhere/c", 4)
+    if place == "class":  # the class is a link itself
+        (root / "c").symlink_to(root.parent / "elsewhere/c")
+    target = {"root": root, "above": root.parent, "class": root}[place]
+    (root / ("c" if place == "class" else "b") / "loop").symlink_to(target)
+    assert "link to a folder around it" in prep(root)
+    assert totals(root) == {"a": 10, "b": 3} | ({"c": 4} if place == "class" else {})
+
+
 def test_every_file_is_used_or_named(root: Path) -> None:
     images(root / "a")
     images(root / "b", 2, "jfif")

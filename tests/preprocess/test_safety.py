@@ -171,6 +171,24 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
         build_dataset(dataset(), tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    "name", ["my-report.txt", "old-dataset.json", "mine.beton", "train.beton", "rejected.csv"]
+)
+def test_files_with_names_like_ours_are_not_deleted(tmp_path: Path, name: str) -> None:
+    """Alone, as betons of stock ffcv are; those with other names also in a dataset of ours."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).write_text("years of work")
+    with pytest.raises(DatasetError, match=name):
+        build_dataset(dataset(), tmp_path / "home")
+    assert (tmp_path / "home" / name).read_text() == "years of work"
+    build_dataset(dataset("old", 300), tmp_path / "data")
+    if not (tmp_path / "data" / name).exists() and name != "rejected.csv":
+        (tmp_path / "data" / name).write_text("years of work")
+        with pytest.raises(DatasetError, match=name):
+            build_dataset(dataset(), tmp_path / "data")
+        assert (tmp_path / "data" / name).read_text() == "years of work"
+
+
 def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
     build_dataset(dataset("first"), tmp_path / "data")
     build_dataset(dataset("second", 100), tmp_path / "data")
