@@ -1,10 +1,12 @@
 """The table of checksums beside a beton: one CRC-32 per sample, in a .npy file.
 
-In: the path of a beton. Out: the path of the table, and its values.
+In: the path of a beton. Out: the path of the table, and its values; one hash of labels and table,
+which the manifest keeps.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
 
-__all__ = ["crc32_path", "read_crc32"]
+__all__ = ["crc32_path", "index_sha256", "read_crc32"]
 
 
 def crc32_path(beton: Path) -> Path:
@@ -29,6 +31,24 @@ def crc32_path(beton: Path) -> Path:
         The path beside it: train.crc32.npy.
     """
     return beton.with_suffix(".crc32.npy")
+
+
+def index_sha256(labels: npt.NDArray[np.int64], crc32: npt.NDArray[np.uint32]) -> str:
+    """A hash that binds the samples to the manifest, and is quick to compare.
+
+    The manifest has this hash, the table has the CRC-32 of each sample, and readers compare both.
+    So a split of another dataset is noticed although nobody hashes its gigabytes.
+
+    Args:
+        labels: int64 [N], of all samples.
+        crc32: uint32 [N], of all samples.
+
+    Returns:
+        The SHA-256 in hex.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(labels, "<i8").data)
+    digest.update(np.ascontiguousarray(crc32, "<u4").data)
+    return digest.hexdigest()
 
 
 def _array(content: bytes) -> npt.NDArray[Any]:

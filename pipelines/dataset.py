@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import DatasetError, SlipformError
 from slipform.pipelines.manifest import Manifest, read_manifest
 
@@ -47,6 +48,12 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
             f"sample {index} of {beton.path} has label {beton.labels[index]}, but dataset.json"
             f" names {manifest.num_classes} classes (0 to {manifest.num_classes - 1}). Run prep"
             " again."
+        )
+    if info.index_sha256 and index_sha256(beton.labels, beton.read_crc32()) != info.index_sha256:
+        raise DatasetError(
+            f"{beton.path} or {crc32_path(beton.path).name} beside it is not the file that"
+            " dataset.json describes: labels or checksums differ. Put the files of one prep"
+            " together, or run prep again."
         )
     return beton
 

@@ -21,6 +21,7 @@ __all__ = [
     "Interrupted",
     "SampleError",
     "SlipformError",
+    "lacks_memory",
     "nearest",
     "printable",
     "unknown",
@@ -118,8 +119,18 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is no memory, or no room for another thread."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in text for words in ("allocate memory", "enough memory", "start new thread"))
+    )
+
+
 class _ReportsInterrupt:
-    """Mixin for click commands: Ctrl-C and OSErrors end them with a message, not a traceback."""
+    """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message, not
+    a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -131,6 +142,13 @@ class _ReportsInterrupt:
         except OSError as error:
             raise SlipformError(
                 f"{error.strerror or error}: {error.filename or 'while reading or writing'}"
+            ) from error
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise SlipformError(
+                "out of memory: take smaller images, batches or models, or fewer threads"
+                f" ({str(error).splitlines()[0] if str(error) else 'MemoryError'})"
             ) from error
 
 

@@ -18,6 +18,7 @@ from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
+from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
@@ -122,6 +123,11 @@ class Loader:
             raise ConfigError(
                 f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}: give"
                 " 0 or more"
+            )
+        if seed > MAX_SEED or threads > MAX_THREADS or prefetch > MAX_PREFETCH:
+            raise ConfigError(
+                f"seed = {seed}, threads = {threads}, prefetch = {prefetch}: give at most"
+                f" {MAX_SEED}, {MAX_THREADS} and {MAX_PREFETCH}"
             )
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from slipform.pipelines.errors import DatasetError, nearest
+from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
 
 __all__ = ["FILE_NAME", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
@@ -38,6 +38,7 @@ class SplitInfo(_Strict):
         modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
         min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
         names_sha256: SHA-256 of the file with the names of the samples, in hex. "": no such file.
+        index_sha256: `checksums.index_sha256` of labels and CRC-32 of the samples. "": not known.
     """
 
     file: str
@@ -51,6 +52,10 @@ class SplitInfo(_Strict):
     max_height: int
     max_width: int
     names_sha256: str = ""
+    index_sha256: str = ""
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Manifest(_Strict):
@@ -83,13 +88,25 @@ class Manifest(_Strict):
     options: dict[str, Any] = {}
     classes: list[str]
     splits: dict[str, SplitInfo]
-    mean: list[float] = Field(min_length=3, max_length=3)
-    std: list[float] = Field(min_length=3, max_length=3)
+    mean: list[_Share] = Field(min_length=3, max_length=3)
+    std: list[_Share] = Field(min_length=3, max_length=3)
     split_rule: str = ""
     converted: dict[str, int] = {}
     rejected: int = 0
     damaged: int = 0
     account: list[str] = []
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError("there is no class, or two have one name")
+        "".join(self.classes).encode()  # a lone surrogate is a UnicodeError
+        for name, info in self.splits.items():
+            if len(info.counts) != len(self.classes) or min(info.counts) < 0:
+                raise ValueError(f"the counts of {name} do not fit the classes")
+            if sum(info.counts) != info.num_samples:
+                raise ValueError(f"the counts of {name} do not add up to its samples")
+        return self
 
     @property
     def num_classes(self) -> int:
@@ -152,14 +169,20 @@ def read_manifest(folder: Path | str) -> Manifest:
         manifest = Manifest.model_validate(json.loads(content.decode("utf-8")))
     # Errors of json, pydantic and UTF-8 are ValueErrors.
     except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"{path} is damaged ({str(error).splitlines()[0]}). Run prep again."
-        ) from error
+        raise DatasetError(f"{path} is damaged ({_reason(error)}). Run prep again.") from error
     if manifest.version != _VERSION:
         raise DatasetError(
             f"{path} has version {manifest.version}, this program reads {_VERSION}. Run prep again."
         )
     return manifest
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return printable(f"{place}: {first['msg']}" if place else first["msg"])
+    return str(error).splitlines()[0]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

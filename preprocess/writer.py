@@ -33,7 +33,7 @@ from slipform.pipelines.beton import (
     TABLE_ROW,
     VERSION,
 )
-from slipform.pipelines.checksums import crc32_path
+from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.manifest import SplitInfo
 from slipform.preprocess.encode import Chunk
 
@@ -140,6 +140,7 @@ class BetonWriter:
             min_width=min(self._widths, default=0),
             max_height=max(self._heights, default=0),
             max_width=max(self._widths, default=0),
+            index_sha256=index_sha256(metadata["label"], np.array(self._crc32, np.uint32)),
         )
 
     def seal(self) -> str:

@@ -88,7 +88,7 @@ def write_folder(
     split = SplitInfo(
         file="train.beton",
         num_samples=len(images),
-        counts=np.bincount(labels, minlength=3).tolist() if labels else [0, 0, 0],
+        counts=np.bincount(np.minimum(labels, 2), minlength=3).tolist() if labels else [0, 0, 0],
         bytes=(folder / "train.beton").stat().st_size,
         sha256="",
         modes={"jpg": 0, "raw": 0},

@@ -176,7 +176,7 @@ def run_recipe(config_file: Path) -> Recipe:
     """
     recipe = load_recipe(config_file)
     if not recipe.base:
-        raise ConfigError(f"{config_file} is empty: the run folder is damaged")
+        raise ConfigError(f"{config_file} is empty: the run folder is damaged.")
     return recipe
 
 

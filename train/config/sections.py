@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
 from slipform.train.config.optimizers import OptimizerConfig
 from slipform.train.config.section import Section
 
@@ -56,8 +57,8 @@ class DataConfig(Section):
 
     folder: str = ""
     executor: Literal["auto", "dali", "host", "resident"] = "auto"
-    threads: int = Field(default=0, ge=0)
-    prefetch: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=MAX_THREADS)
+    prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH)
     on_bad: Literal["error", "skip"] = "error"
     decode_scale: Literal["auto", "off"] = "auto"
     block: int = Field(default=0, ge=0)
@@ -222,7 +223,7 @@ class TrainConfig(Section):
     tf32: bool = True
     deterministic: bool = False
     sync_batch_norm: bool = True
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     select: Literal["accuracy", "loss", "train_loss", "last"] = "accuracy"
     early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipform.pipelines.errors import Interrupted, SlipformError
+from slipform.pipelines.errors import Interrupted, SlipformError, lacks_memory
 from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
@@ -93,7 +93,9 @@ def fit(
                 _train_epoch(run)
                 _end_epoch(run)
             return finish(run)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, torch.OutOfMemoryError) and not lacks_memory(error):
+                raise
             size = f"train.batch_size = {run.config.train.batch_size}"
             raise SlipformError(
                 f"out of memory with {size}: choose a smaller one, or train.batch_size = auto"

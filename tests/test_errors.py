@@ -1,0 +1,38 @@
+"""What commands make of exceptions: messages for what a user can act on, tracebacks for the rest."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from slipform.pipelines.errors import Command
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (MemoryError(), 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1"), 1),
+        (RuntimeError("can't start new thread"), 1),
+        (OSError(28, "No space left on device", "x"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_a_lack_of_resources_is_a_message(error: BaseException, code: int) -> None:
+    @click.command(cls=Command)
+    def fails() -> None:
+        raise error
+
+    result = CliRunner().invoke(fails)
+    assert result.exit_code == code
+    assert result.output.strip()
+    assert isinstance(result.exception, SystemExit)  # else a traceback
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    @click.command(cls=Command)
+    def fails() -> None:
+        raise RuntimeError("shapes differ")
+
+    assert isinstance(CliRunner().invoke(fails).exception, RuntimeError)
