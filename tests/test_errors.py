@@ -1,4 +1,4 @@
-"""What commands make of exceptions: messages for what a user can act on, tracebacks for the rest."""
+"""Exceptions in commands: messages for what a user can act on, tracebacks for the rest."""
 
 from __future__ import annotations
 

@@ -89,9 +89,9 @@ def train(
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     """
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_runs, run_recipe
+    from slipform.train.config.recipe import load_runs
     from slipform.train.config.resolve import defaults_note, resolve
-    from slipform.train.run.folder import free_name, run_config
+    from slipform.train.run.folder import free_name, resumed_recipe
 
     if every:
         if data is None or recipe is None or resume is not None:
@@ -110,8 +110,8 @@ def train(
             raise click.UsageError(
                 "--resume continues the run in its folder: remove --recipe, --out and --overwrite."
             )
-        data = data or Path(run_config(resume).data.folder)
-        config = resolve(run_recipe(resume / "config.toml"), sets)
+        config = resolve(resumed_recipe(resume, lambda text: click.echo(text, err=True)), sets)
+        data = data or Path(config.data.folder)
         out = resume
     elif data is None:
         raise click.UsageError(

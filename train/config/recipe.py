@@ -189,7 +189,7 @@ def read_config(config_file: Path) -> RunConfig:
     Raises:
         ConfigError: There is no such file, it is no valid TOML, or a setting is wrong.
     """
-    return check(run_recipe(config_file).base)
+    return _as_it_was(check(run_recipe(config_file).base))
 
 
 def parse_config(text: str, source: str) -> RunConfig:
@@ -202,7 +202,15 @@ def parse_config(text: str, source: str) -> RunConfig:
     Raises:
         ConfigError: It is no valid TOML, or a setting is wrong.
     """
-    return check(without_other_variants(current(_parse_toml(text, source))))
+    return _as_it_was(check(without_other_variants(current(_parse_toml(text, source)))))
+
+
+def _as_it_was(config: RunConfig) -> RunConfig:
+    """The configuration of an older run with what its version did: 0.1 always decoded in full."""
+    if "data" not in config.model_fields_set or "decode_scale" in config.data.model_fields_set:
+        return config
+    data = config.data.model_copy(update={"decode_scale": "off"})
+    return config.model_copy(update={"data": data})
 
 
 def _parse_toml(text: str, source: str) -> Settings:

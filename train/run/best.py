@@ -52,6 +52,18 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
     Raises:
         SlipformError: The file is missing or damaged, or its weights are for other classes.
     """
+    weights, _, named = _read(run)
+    if classes is not None and named is not None and named != classes:
+        raise SlipformError(
+            f"{run / BEST} is for the classes {_some(named)}, but dataset.json beside it has"
+            f" {_some(classes)}: the folder's files are of different runs or datasets. Put the"
+            " run's own dataset.json back, or train again."
+        )
+    return weights
+
+
+def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:
+    """The tensors of best.safetensors, their epoch and their classes; None: it does not say."""
     path = run / BEST
     if not path.exists():
         raise SlipformError(
@@ -63,16 +75,11 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
     except SlipformError as error:
         raise SlipformError(f"{error.message}. {_advice(run)}") from error
     try:
+        epoch = int(metadata["epoch"]) if "epoch" in metadata else None
         named = json.loads(metadata["classes"]) if "classes" in metadata else None
     except ValueError:
-        raise SlipformError(f"{path} is damaged: it has no classes. {_advice(run)}") from None
-    if classes is not None and named is not None and named != classes:
-        raise SlipformError(
-            f"{path} is for the classes {_some(named)}, but dataset.json in the same folder has"
-            f" {_some(classes)}: these files are of different runs or datasets. Restore the"
-            " dataset.json of the run, or train again."
-        )
-    return weights
+        raise SlipformError(f"{path} is damaged: its metadata are none. {_advice(run)}") from None
+    return weights, epoch, named
 
 
 def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> None:
@@ -99,19 +106,23 @@ def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> Non
 def recover(
     run: Path,
     state: TrainState,
+    classes: list[str],
     at_end: bool,
     save: Callable[[dict[str, Tensor] | None], None],
     say: Callable[[str], None],
     loss: str = "val_loss",
 ) -> Best:
-    """Write best.safetensors again if it is missing or damaged.
+    """Write best.safetensors again if it is missing, damaged, or of another epoch.
 
-    The weights come from a checkpoint that has them. If there is none, the weights of the newest
-    checkpoint replace them, and a message says so.
+    A process that was killed after it wrote the file and before it wrote the checkpoint leaves the
+    weights of a later epoch. The weights come from a checkpoint that has them. If there is none,
+    the weights of the newest checkpoint replace them, and a message says so. If the file has the
+    classes of another dataset (--other-data), it gets those of the present one.
 
     Args:
         run: The run folder.
         state: The state of the run, restored from its newest checkpoint.
+        classes: The classes of the dataset.
         at_end: Whether that checkpoint was written at the end of an epoch.
         save: Writes the given weights to the file; None: those of `state.evaluated`.
         say: Called with a message for the user.
@@ -121,15 +132,19 @@ def recover(
         The epoch of the weights in the file; Best() if the next epoch will write the file.
     """
     try:
-        load_best(run)
+        weights, epoch, named = _read(run)
     except SlipformError as error:
         why = error.message.partition(". ")[0]
     else:
-        return state.best
+        if epoch in (None, state.best.epoch):
+            if named not in (None, classes):
+                save(weights)
+            return state.best
+        why = f"{run / BEST} has epoch {epoch}, the best one of the checkpoint is another"
     for saved in load_all(run, lambda _: None):
-        weights = _weights_in(saved, state.best.epoch)
-        if weights is not None:
-            save(weights)
+        kept = _weights_in(saved, state.best.epoch)
+        if kept is not None:
+            save(kept)
             say(f"{why}: written again from a checkpoint")
             return state.best
     why = f"{why}, and no checkpoint has the weights of epoch {state.best.epoch}"

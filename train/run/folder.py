@@ -7,30 +7,40 @@ In: a path. Out: the folder, created and locked, or an error. `config.toml` and 
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import locked, open_regular, remove_orphans, write_whole
 from slipform.pipelines.manifest import Manifest, write_manifest
-from slipform.train.config.recipe import read_config
+from slipform.train.config.recipe import Recipe, parse_config, read_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.figures.draw import FOLDER as FIGURES
 from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run.best import BEST
-from slipform.train.run.checkpoint import FOLDER
+from slipform.train.run.checkpoint import FOLDER, load_newest
 
-__all__ = ["CONFIG", "LOCK", "check", "free_name", "locked_if_run", "prepare", "run_config"]
+__all__ = [
+    "CONFIG",
+    "LOCK",
+    "check",
+    "free_name",
+    "locked_if_run",
+    "prepare",
+    "resumed_recipe",
+    "run_config",
+]
 
 CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 _ADVICE = (
-    "Restore a copy of this file, or use the config.toml of a run with the same settings; or train"
-    " again with --overwrite."
+    "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
+    " copy of this file, or train again with --overwrite."
 )
 
 
@@ -48,7 +58,8 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
 
     Raises:
         SlipformError: Another process uses the folder.
-        ConfigError: There is no run to resume, or there is a run that must not be replaced.
+        ConfigError: There is no run to resume, or there is a run or a dataset that must not be
+            replaced.
     """
     if resume and not (run / CONFIG).exists():
         raise ConfigError(
@@ -57,6 +68,11 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
     exists = run.is_dir()
     if exists:
         _lock(run, held)
+    if not resume and (betons := sorted(run.glob("*.beton"))):
+        raise ConfigError(
+            f"{run} holds a dataset ({betons[0].name}): a run would replace its dataset.json. Take"
+            " another --out."
+        )
     if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
             f"{run} contains a run already. Continue it (--resume {run}), replace it"
@@ -97,7 +113,7 @@ def prepare(
         ConfigError: Another process has created the folder, and its run is there.
     """
     if not is_locked:
-        run.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(run)).mkdir(parents=True, exist_ok=True)  # `run` may be a link
         check(run, held, resume=resume, overwrite=overwrite)
     if not resume:
         _clear(run)
@@ -110,8 +126,9 @@ def _comment(path: Path) -> str:
     """The comment that begins a configuration, "" where there is none."""
     if not path.exists():
         return ""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    found = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return "".join(f"{line}\n" for line in found) if "".join(found).isprintable() else ""
 
 
 def _lock(run: Path, held: ExitStack) -> None:
@@ -180,13 +197,35 @@ def run_config(run: Path) -> RunConfig:
     try:
         config = read_config(path)
     except SlipformError as error:
-        raise SlipformError(f"{error.message} {_ADVICE}") from error
-    if "decode_scale" not in config.data.model_fields_set:
-        config = config.replace("data.decode_scale", "off")  # version 0.1 always decoded in full
+        raise SlipformError(f"{error.message.removesuffix('.')}. {_ADVICE}") from error
     missing = sorted(set(RunConfig.model_fields) - config.model_fields_set)
     if missing:
         raise SlipformError(f"{path} is damaged: it has no {', '.join(missing)}. {_ADVICE}")
     return config
+
+
+def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
+    """The settings of a run that is resumed, as a recipe.
+
+    If config.toml is damaged, the settings are those of the newest checkpoint.
+
+    Args:
+        run: The run folder.
+        say: Called with a message for the user if config.toml is damaged.
+
+    Raises:
+        SlipformError: There is no config.toml, or it is damaged and there is no whole checkpoint.
+    """
+    path = run / CONFIG
+    try:
+        config = run_config(run)
+    except SlipformError as error:
+        saved = load_newest(run, say) if path.is_file() else None
+        if saved is None or not isinstance(saved.get("config"), str):
+            raise
+        say(f"{error.message.removesuffix(_ADVICE)}The settings of the newest checkpoint are taken")
+        config = parse_config(saved["config"], "the checkpoint")
+    return Recipe(str(path), config.model_dump())
 
 
 def free_name(parent: Path, name: str) -> Path:

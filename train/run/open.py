@@ -259,7 +259,9 @@ def _recover_best(run: Run) -> None:
     if process.is_main and state.best.epoch:
         at_end = (run.train.epoch, run.train.seen) == (state.epoch, 0)
         loss = "train_loss" if run.config.train.select == "train_loss" else "val_loss"
-        state.best = best.recover(run.folder, state, at_end, run.save_best, run.recorder.say, loss)
+        state.best = best.recover(
+            run.folder, state, run.manifest.classes, at_end, run.save_best, run.recorder.say, loss
+        )
     state.best = process.broadcast_object(state.best)
 
 

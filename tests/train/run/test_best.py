@@ -136,6 +136,24 @@ def test_without_a_checkpoint_of_the_best_epoch_the_newest_takes_its_place(
     assert all(torch.equal(found[n], tensor) for n, tensor in saved["state"]["model"].items())
 
 
+def test_a_whole_file_of_another_epoch_is_written_again(
+    finished: Path, shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a kill between the best weights and the checkpoint leaves it."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    summary = json.loads((run / "summary.json").read_text())
+    expected, metadata = read_weights(run / BEST)
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+    write_weights(run / BEST, zeros, {**metadata, "epoch": "3"})
+    again = fit(small("train.epochs=2"), shapes, run, device="cpu", resume=True)
+    assert "has epoch 3" in capsys.readouterr().err
+    found, metadata = read_weights(run / BEST)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert metadata["epoch"] == str(summary["best_epoch"])
+    assert again["test_accuracy"] == summary["test_accuracy"]
+
+
 def test_files_without_a_checksum_still_load(finished: Path, tmp_path: Path) -> None:
     """As version 0.1 wrote them."""
     run = tmp_path / "run"
