@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipform.train.config.recipe import read_config
+from slipform.train.config.recipe import parse_config, read_config
 from slipform.train.config.run_config import check
 from slipform.train.run.checkpoint import load_newest
 from slipform.train.run.loop import fit
@@ -56,3 +56,12 @@ def test_settings_of_version_0_1_have_their_present_names() -> None:
     """data.loader was renamed to data.executor."""
     assert read_config(BEFORE / "sgd" / "config.toml").data.executor == "resident"
     assert check({"data": {"loader": "dali"}}).data.executor == "dali"
+
+
+def test_settings_that_version_0_1_had_not_are_what_it_did() -> None:
+    """It always decoded in full."""
+    text = (BEFORE / "sgd" / "config.toml").read_text()
+    assert "decode_scale" not in text
+    assert read_config(BEFORE / "sgd" / "config.toml").data.decode_scale == "off"
+    assert parse_config(text, "a checkpoint").data.decode_scale == "off"
+    assert check({}).data.decode_scale == "auto"
