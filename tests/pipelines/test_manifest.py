@@ -20,7 +20,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.preprocess.cli import main as prep
-from slipform.preprocess.writer import METADATA
+from slipform.preprocess.writer import _METADATA
 
 SPEC = Augmentation(image_size=16, resize=18)
 
@@ -68,7 +68,8 @@ def test_files_of_another_prep_are_noticed(shapes: Path, tmp_path: Path, swapped
         first, last = order[0], order[-1]
         start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
         places = [
-            start + int(k) * METADATA.itemsize + METADATA.fields["label"][1] for k in (first, last)
+            start + int(k) * _METADATA.itemsize + _METADATA.fields["label"][1]
+            for k in (first, last)
         ]
         a, b = (content[at : at + 8] for at in places)
         content[places[0] : places[0] + 8], content[places[1] : places[1] + 8] = b, a
