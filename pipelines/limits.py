@@ -1,11 +1,31 @@
 """The largest numbers that a Loader accepts. Settings are checked against the same limits.
 
-A larger number is a mistake, or an attack by a stranger's recipe: it would end in a traceback of
-the system.
+In: numbers. Out: nothing, or an error. A larger number is a mistake, or comes from a stranger's
+recipe: it would end in a traceback of the system.
 """
 
-__all__ = ["MAX_PREFETCH", "MAX_SEED", "MAX_THREADS"]
+from slipform.pipelines.errors import ConfigError
+
+__all__ = ["MAX_PREFETCH", "MAX_SEED", "MAX_THREADS", "check_numbers"]
 
 MAX_SEED = 2**63 - 1  # torch and the Plan keep seeds in 64 bits
 MAX_THREADS = 1024
 MAX_PREFETCH = 256  # batches
+
+
+def check_numbers(seed: int, threads: int, prefetch: int, block: int) -> None:
+    """Check arguments of a Loader.
+
+    Args:
+        seed, threads, prefetch, block: As for `Loader`.
+
+    Raises:
+        ConfigError: One of them is negative or too large.
+    """
+    given = f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}"
+    if min(seed, threads, prefetch, block) < 0:
+        raise ConfigError(f"{given}: give 0 or more")
+    if seed > MAX_SEED or threads > MAX_THREADS or prefetch > MAX_PREFETCH:
+        raise ConfigError(
+            f"{given}: give at most {MAX_SEED}, {MAX_THREADS} and {MAX_PREFETCH} for the first three"
+        )

@@ -18,7 +18,7 @@ from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
+from slipform.pipelines.limits import check_numbers
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
@@ -119,16 +119,7 @@ class Loader:
             raise ConfigError(f'decode_scale = "{decode_scale}": give "auto" or "off"')
         if on_bad not in ("error", "skip"):
             raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
-        if min(seed, threads, prefetch, block) < 0:
-            raise ConfigError(
-                f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}: give"
-                " 0 or more"
-            )
-        if seed > MAX_SEED or threads > MAX_THREADS or prefetch > MAX_PREFETCH:
-            raise ConfigError(
-                f"seed = {seed}, threads = {threads}, prefetch = {prefetch}: give at most"
-                f" {MAX_SEED}, {MAX_THREADS} and {MAX_PREFETCH}"
-            )
+        check_numbers(seed, threads, prefetch, block)
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = torch.device(device), self.manifest.dataset
