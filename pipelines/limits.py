@@ -27,5 +27,5 @@ def check_numbers(seed: int, threads: int, prefetch: int, block: int) -> None:
         raise ConfigError(f"{given}: give 0 or more")
     if seed > MAX_SEED or threads > MAX_THREADS or prefetch > MAX_PREFETCH:
         raise ConfigError(
-            f"{given}: give at most {MAX_SEED}, {MAX_THREADS} and {MAX_PREFETCH} for the first three"
+            f"{given}: give at most {MAX_SEED}, {MAX_THREADS}, {MAX_PREFETCH} for the first three"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,13 @@ from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.preprocess.cli import main as prep
 from slipform.preprocess.writer import _METADATA
+from tests.pipelines import folders
 
 SPEC = Augmentation(image_size=16, resize=18)
 
 
 @pytest.fixture
-def folder(folders: ModuleType, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
     return Path(folders.write_folder(tmp_path / "set", images))
 
