@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
+from threading import get_ident
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
 from slipform.pipelines.rendering.workers import Workers
 
@@ -48,7 +49,6 @@ class Prefetcher:
         order: The order of the samples.
 
     Attributes:
-        plan_seconds: Seconds spent on order and Plan since the start.
         wait_seconds: Seconds spent on waiting for the executor since the start.
     """
 
@@ -62,7 +62,8 @@ class Prefetcher:
         self._interrupted = False
         # The last epoch whose order was computed, and the thread that computes it.
         self._ordered, self._shuffling = -1, Workers(1, "slipform-order")
-        self.plan_seconds = self.wait_seconds = 0.0
+        self.wait_seconds = 0.0
+        self._plan_seconds: dict[int, float] = {}  # of each thread, which alone changes it
 
     def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
         """Wait for a batch.
@@ -118,16 +119,30 @@ class Prefetcher:
                 return
             began = time.perf_counter()
             indices = order.batch(epoch, seen)
-            valid = np.where(indices < 0, 0, indices)
-            heights, widths = self._beton.heights[valid], self._beton.widths[valid]
-            plan = draw(self._augment, valid, heights, widths, order.seed, epoch)
-            request = BatchRequest(valid, plan)
-            self.plan_seconds += time.perf_counter() - began
+            valid = indices if order.drop_last else np.where(indices < 0, 0, indices)
+            request = BatchRequest(valid, partial(self._draw, epoch))
+            self._count_planning(began)
             self.executor.submit(request)
             self._under_way.append(_UnderWay((epoch, seen), indices, request))
             self._cursor = order.after(epoch, seen)
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
+
+    def _draw(self, epoch: int, indices: npt.NDArray[np.int64]) -> Plan:
+        began = time.perf_counter()
+        heights, widths = self._beton.heights[indices], self._beton.widths[indices]
+        plan = draw(self._augment, indices, heights, widths, self._order.seed, epoch)
+        self._count_planning(began)
+        return plan
+
+    def _count_planning(self, began: float) -> None:
+        own, seconds = get_ident(), time.perf_counter() - began
+        self._plan_seconds[own] = self._plan_seconds.get(own, 0.0) + seconds
+
+    @property
+    def plan_seconds(self) -> float:
+        """Seconds spent on order and Plan since the start, over all threads."""
+        return sum(list(self._plan_seconds.values()))
 
     def _order_epoch(self, epoch: int) -> None:
         """Compute the order of an epoch in the background. A million samples take 0.1 s."""

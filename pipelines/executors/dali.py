@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,17 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, restore_edges
 from slipform.pipelines.executors.dali_graph import build_graph, plan_inputs
-from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
 __all__ = ["DaliExecutor", "build"]
+
+
+class _UnderWay(NamedTuple):
+    request: BatchRequest
+    plan: Plan
+    bad: list[int]
+    images: list[Any]  # kept until they are decoded
 
 
 class DaliExecutor(Executor):
@@ -68,7 +75,7 @@ class DaliExecutor(Executor):
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
-        self._requests: deque[tuple[BatchRequest, list[int], list[Any]]] = deque()
+        self._under_way: deque[_UnderWay] = deque()
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
 
     def submit(self, request: BatchRequest) -> None:
@@ -81,8 +88,9 @@ class DaliExecutor(Executor):
         if self._broken:
             bad += np.flatnonzero(np.isin(request.indices, list(self._broken))).tolist()
         bad = sorted(set(bad))
-        images = self._feed(self._graph, request, bad)
-        self._requests.append((request, bad, images))
+        plan = request.plan()
+        images = self._feed(self._graph, request.indices, plan, bad)
+        self._under_way.append(_UnderWay(request, plan, bad, images))
         self._graph.schedule_run()
         self._seconds["read_seconds"] += time.perf_counter() - began
 
@@ -96,15 +104,17 @@ class DaliExecutor(Executor):
             heights, widths = self._beton.heights[first], self._beton.widths[first]
             plan = draw(self._settings.spec, first, heights, widths, seed=0, epoch=0)
             for _ in range(self.depth):
-                self._feed(graph, BatchRequest(first, plan), [0])
+                self._feed(graph, first, plan, [0])
             graph.schedule_run()
             for _ in range(self.depth):
                 graph.outputs()
         return graph
 
-    def _feed(self, graph: Any, request: BatchRequest, bad: list[int]) -> list[Any]:
+    def _feed(
+        self, graph: Any, indices: npt.NDArray[np.int64], plan: Plan, bad: list[int]
+    ) -> list[Any]:
         """Give a batch to DALI. Returns its images, which must be kept until they are decoded."""
-        data, indices = self._beton.data, request.indices
+        data = self._beton.data
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
         starts, sizes = self._beton.offsets[indices].tolist(), self._beton.sizes[indices].tolist()
         images = [data[start : start + n] for start, n in zip(starts, sizes, strict=True)]
@@ -114,7 +124,7 @@ class DaliExecutor(Executor):
         for i in bad:
             images[i] = _black(self._jpg, int(heights[i]), int(widths[i]))
         graph.feed_input("images", images)
-        for name, rows in plan_inputs(request.plan, heights, widths).items():
+        for name, rows in plan_inputs(plan, heights, widths).items():
             graph.feed_input(name, rows)
         return images
 
@@ -138,12 +148,12 @@ class DaliExecutor(Executor):
             self._recover(error)
             output = self._output()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
-        request, bad, _ = self._requests.popleft()
+        _, plan, bad, _ = self._under_way.popleft()
         images = from_dlpack(output.as_tensor())
-        if request.plan.axis_aligned:
-            images = fill_outside(restore_edges(images, request.plan), request.plan)
+        if plan.axis_aligned:
+            images = fill_outside(restore_edges(images, plan), plan)
         images = images.to(self._settings.dtype)
-        return Rendered(erase_boxes(images, request.plan).permute(0, 3, 1, 2), bad)
+        return Rendered(erase_boxes(images, plan).permute(0, 3, 1, 2), bad)
 
     def _output(self) -> Any:
         """The images of the next run.
@@ -165,7 +175,7 @@ class DaliExecutor(Executor):
         """
         found: set[int] = set()
         if self._jpg:
-            for request, *_ in self._requests:
+            for request, *_ in self._under_way:
                 jpegs = [self._beton.bytes_of(i) for i in request.indices]
                 whole = np.zeros((len(request), 4), np.int32)
                 whole[:, 2] = self._beton.widths[request.indices]
@@ -179,15 +189,15 @@ class DaliExecutor(Executor):
             raise error
         self._broken |= found
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
-        requests = [request for request, *_ in self._requests]
-        self._requests.clear()
+        requests = [request for request, *_ in self._under_way]
+        self._under_way.clear()
         for request in requests:
             self.submit(request)
 
     def reset(self) -> None:
         """See `Executor`."""
         self._graph = None  # it must end before the arrays that it may still read
-        self._requests.clear()
+        self._under_way.clear()
         self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
 
     def stats(self) -> dict[str, float]:
@@ -197,7 +207,7 @@ class DaliExecutor(Executor):
     def close(self) -> None:
         """See `Executor`."""
         self._graph = None
-        self._requests.clear()
+        self._under_way.clear()
 
 
 def _black(jpg: bool, height: int, width: int) -> npt.NDArray[np.uint8]:

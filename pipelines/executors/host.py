@@ -14,6 +14,7 @@ from functools import partial
 from threading import Lock
 
 import numpy as np
+import numpy.typing as npt
 
 from slipform.pipelines.beton import JPG, RAW, Beton
 from slipform.pipelines.decoding.decoder import (
@@ -25,6 +26,7 @@ from slipform.pipelines.decoding.decoder import (
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.executors.contract import Executor
+from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.region import decode_scales, regions_needed
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
@@ -64,7 +66,7 @@ class HostExecutor(Executor):
         part, at = self._part, request.indices
         if self._decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
-        self._pool.begin_reading(request.plan, partial(self._read, request), part)
+        self._pool.begin(len(request), partial(self._read, request), part)
 
     def collect(self) -> Rendered:
         """See `Executor`."""
@@ -83,20 +85,21 @@ class HostExecutor(Executor):
         """See `Executor`."""
         self._pool.close()
 
-    def _read(self, request: BatchRequest, at: slice) -> Pixels:
-        """Read the images of a part of a request, in the thread that will render them."""
-        part = BatchRequest(request.indices[at], request.plan.part(at))
+    def _read(self, request: BatchRequest, at: slice) -> tuple[Plan, Pixels]:
+        """Plan and pixels of a part of a request, in the thread that will render them."""
+        part = request.part(at)
+        plan = part.plan()
         began = time.perf_counter()
         damaged = self._first_read.bad(part.indices)
         read = time.perf_counter()
-        pixels = self._decode(part)
+        pixels = self._decode(part.indices, plan)
         with self._lock:
             self._seconds["read_seconds"] += read - began
             self._seconds["decode_seconds"] += time.perf_counter() - read
-        return replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
+        return plan, replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
 
-    def _decode(self, request: BatchRequest) -> Pixels:
-        beton, indices = self._beton, request.indices
+    def _decode(self, indices: npt.NDArray[np.int64], plan: Plan) -> Pixels:
+        beton = self._beton
         stored = Pixels(
             beton.data.ctypes.data + beton.offsets[indices],
             beton.heights[indices],
@@ -106,10 +109,10 @@ class HostExecutor(Executor):
         at = np.flatnonzero(beton.modes[indices] != RAW)
         if not len(at):
             return stored
-        regions = regions_needed(request.plan, stored.heights, stored.widths)
+        regions = regions_needed(plan, stored.heights, stored.widths)
         scales = None
         if self._scales:
-            scales = decode_scales(request.plan, regions, stored.heights, stored.widths)[at]
+            scales = decode_scales(plan, regions, stored.heights, stored.widths)[at]
         jpegs = [beton.bytes_of(i) for i in indices[at]]
         decoded = self._decoder.decode(jpegs, regions[at], scales)
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))

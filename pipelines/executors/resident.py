@@ -7,6 +7,7 @@ the memory of a GPU.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.executors.contract import Executor
+from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
@@ -45,16 +47,19 @@ class ResidentExecutor(Executor):
 
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
-        decoded, at = self._decoded, request.indices
-        bad = tuple(np.flatnonzero(decoded.bad[at]).tolist())
+        self._pool.begin(len(request), partial(self._part, request))
+
+    def _part(self, request: BatchRequest, at: slice) -> tuple[Plan, Pixels]:
+        """Plan and pixels of a part of a request, in the thread that will render them."""
+        part, decoded = request.part(at), self._decoded
         pixels = Pixels(
-            decoded.addresses[at],
-            self._beton.heights[at],
-            self._beton.widths[at],
-            bad=bad,
+            decoded.addresses[part.indices],
+            self._beton.heights[part.indices],
+            self._beton.widths[part.indices],
+            bad=tuple(np.flatnonzero(decoded.bad[part.indices]).tolist()),
             owner=decoded,
         )
-        self._pool.begin(request.plan, pixels)
+        return part.plan(), pixels
 
     def collect(self) -> Rendered:
         """See `Executor`."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.executors.resident_pixels import ResidentPixels
+from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import reduced_sizes
@@ -65,15 +66,16 @@ class ResidentGpuExecutor(Executor):
         )
 
     def _render(self, request: BatchRequest, out: Tensor) -> None:
-        device = self._settings.device
-        indices, floats, ints = upload_together([request.indices, *self._numbers(request)], device)
-        self.pixels.render(self._settings.spec, indices, floats, ints, out)
+        device, plan = self._settings.device, request.plan()
+        floats, ints = self._numbers(request.indices, plan)
+        uploaded = upload_together([request.indices, floats, ints], device)
+        self.pixels.render(self._settings.spec, *uploaded, out)
 
     def _numbers(
-        self, request: BatchRequest
+        self, indices: npt.NDArray[np.int64], plan: Plan
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """The numbers of the Plan in the order of the kernel: float32 [N, 21] and int32 [N, 10]."""
-        plan, beton, count = request.plan, self._beton, len(request)
+        count = len(indices)
         floats = np.empty((count, 21), np.float32)
         floats[:, :9] = plan.geometry.reshape(count, 9)
         floats[:, 9:] = plan.color.reshape(count, 12)
@@ -82,7 +84,7 @@ class ResidentGpuExecutor(Executor):
         if plan.erase is not None:
             ints[:, 4:8] = plan.erase
         if not plan.axis_aligned:
-            heights, widths = beton.heights[request.indices], beton.widths[request.indices]
+            heights, widths = self._beton.heights[indices], self._beton.widths[indices]
             ints[:, 8:] = reduced_sizes(plan.geometry, plan.image_size, heights, widths)
         return floats, ints
 

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +33,8 @@ _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT
 _MIN_PIXELS = 1 << 17
 _NO_BOXES = np.zeros((0, 4), np.int32)
 
-Source = Callable[[slice], Pixels]  # positions in the batch -> the pixels of these samples
-_RenderSome = Callable[[int, int], None]  # start, stop
+# Positions in the batch -> Plan and pixels of these samples.
+Source = Callable[[slice], tuple[Plan, Pixels]]
 
 
 class _Dropped(Exception):
@@ -99,40 +98,25 @@ class RenderPool:
             index = torch.cuda.current_device() if device.index is None else device.index
             self._workers.on_every_thread(partial(torch.cuda.set_device, index))
 
-    def begin(self, plan: Plan, pixels: Pixels) -> None:
-        """Begin a batch whose pixels are in memory.
-
-        A small batch is rendered in this call, because waking the threads would take longer.
+    def begin(self, size: int, source: Source, part: int = 0) -> None:
+        """Begin a batch.
 
         Args:
-            plan: The Plan of N samples.
-            pixels: Their pixels.
+            size: Number of samples.
+            source: Gives Plan and pixels of some of the samples. The threads call it.
+            part: Number of samples in one call of `source`. 0: an equal share for each thread. A
+                small batch is then rendered in this call, because waking the threads would take
+                longer.
         """
-        batch = self._new_batch(len(plan))
-        batch.bad.extend(pixels.bad)
-        render_some = self._renderer(pixels, plan, self._buffers[batch.slot])
-        least = _MIN_PIXELS // self._size**2
-        if len(plan) <= max(least, 1) and batch.buffer_free is None:
-            batch.seconds = self._render(batch, render_some, 0, len(plan))
-            return
-        part = max(-(-len(plan) // self._num_threads), least)
-        for start in range(0, len(plan), part):
-            stop = min(start + part, len(plan))
-            call = partial(self._render, batch, render_some, start, stop)
-            batch.parts.append(self._workers.submit(call))
-
-    def begin_reading(self, plan: Plan, source: Source, part: int) -> None:
-        """Begin a batch whose pixels are read by the threads that render them.
-
-        Args:
-            plan: The Plan of N samples.
-            source: Reads the pixels of some of the samples.
-            part: Number of samples in one call of `source`.
-        """
-        batch = self._new_batch(len(plan))
-        for start in range(0, len(plan), part):
-            at = slice(start, min(start + part, len(plan)))
-            call = partial(self._read_and_render, batch, plan, source, at)
+        batch = self._new_batch(size)
+        if not part:
+            least = max(1, _MIN_PIXELS // self._size**2)
+            if size <= least and batch.buffer_free is None:
+                batch.seconds = self._make(batch, source, slice(0, size))
+                return
+            part = max(-(-size // self._num_threads), least)
+        for start in range(0, size, part):
+            call = partial(self._make, batch, source, slice(start, min(start + part, size)))
             batch.parts.append(self._workers.submit(call))
 
     def _new_batch(self, size: int) -> _Batch:
@@ -164,19 +148,13 @@ class RenderPool:
         self._handed_out = True
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
-    def _read_and_render(self, batch: _Batch, plan: Plan, source: Source, at: slice) -> float:
-        pixels = source(at)  # this can be done before the buffer is free
+    def _make(self, batch: _Batch, source: Source, at: slice) -> float:
+        """Make some of the samples of a batch. Returns the seconds of rendering."""
+        plan, pixels = source(at)  # this can be done before the buffer is free
         batch.bad.extend([at.start + i for i in pixels.bad])
         self._wait_for_buffer(batch)
-        buffer = self._buffers[batch.slot][at]
-        render_some = self._renderer(pixels, plan.part(at), buffer)
-        return self._render(batch, render_some, 0, at.stop - at.start)
-
-    def _render(self, batch: _Batch, render_some: _RenderSome, start: int, stop: int) -> float:
-        """Render as soon as the buffer is free. Returns the seconds of rendering."""
-        self._wait_for_buffer(batch)
         began = time.perf_counter()
-        render_some(start, stop)
+        self._render(plan, pixels, self._buffers[batch.slot][at])
         return time.perf_counter() - began
 
     def _wait_for_buffer(self, batch: _Batch) -> None:
@@ -187,8 +165,8 @@ class RenderPool:
         if self._side is not None:  # the copy to the GPU may still read the pinned buffer
             self._side.wait_filled(batch.slot)
 
-    def _renderer(self, pixels: Pixels, plan: Plan, buffer: Tensor) -> _RenderSome:
-        """A function that renders some of the samples into a buffer [N, S, S, 3]."""
+    def _render(self, plan: Plan, pixels: Pixels, buffer: Tensor) -> None:
+        """Render samples into a buffer [N, S, S, 3]."""
         flat = buffer.view(-1)
         out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
         out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
@@ -197,28 +175,11 @@ class RenderPool:
             geometry, clip = relative(
                 plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
             )
-        erase = _NO_BOXES if plan.erase is None else plan.erase
-        arguments = (
-            pixels.addresses,
-            pixels.heights,
-            pixels.widths,
-            geometry,
-            plan.color,
-            clip,
-            erase,
-            BORDERS[plan.border],
-            plan.axis_aligned,
-            self._size,
-            self._kind,
-            out32,
-            out16,
-        )
-
-        # `keep` keeps the pixels in memory until the function is freed.
-        def render_some(start: int, stop: int, keep: Any = pixels.owner) -> None:
-            render(*arguments, start, stop)
-
-        return render_some
+        render(
+            pixels.addresses, pixels.heights, pixels.widths, geometry, plan.color, clip,
+            _NO_BOXES if plan.erase is None else plan.erase, BORDERS[plan.border],
+            plan.axis_aligned, self._size, self._kind, out32, out16, 0, len(plan),
+        )  # fmt: skip
 
     def _on_device(self, batch: _Batch) -> Tensor:
         outputs = self._buffers

@@ -5,6 +5,7 @@ In: sample indices and their Plan. Out: types only. Nothing is rendered in this 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,15 +48,29 @@ class Settings:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """One batch to make.
+    """One batch to make, or a part of one.
+
+    Its Plan is drawn by the threads that need it: the calling thread only says which samples.
 
     Attributes:
         indices: int64 [N], positions in the beton, all valid.
-        plan: The Plan of these samples, in this order.
+        draw: Draws the Plan of samples, which depends on each sample alone. Any thread may call it.
     """
 
     indices: npt.NDArray[np.int64]
-    plan: Plan
+    draw: Callable[[npt.NDArray[np.int64]], Plan]
+
+    def plan(self) -> Plan:
+        """Draw the Plan of these samples. Each call draws it again."""
+        return self.draw(self.indices)
+
+    def part(self, at: slice) -> BatchRequest:
+        """Some of the samples.
+
+        Args:
+            at: Their positions.
+        """
+        return BatchRequest(self.indices[at], self.draw)
 
     def __len__(self) -> int:
         """The number of samples."""

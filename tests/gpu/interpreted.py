@@ -56,7 +56,7 @@ def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[
     ):
         for epoch in (0, 1):
             plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 5, epoch)
-            executor.submit(BatchRequest(indices, plan))
+            executor.submit(BatchRequest(indices, lambda _, plan=plan: plan))  # type: ignore[misc]
             found[kind].append(executor.collect().images.float().numpy() * LEVELS)
         executor.close()
         if isinstance(executor, ResidentGpuExecutor):

@@ -45,7 +45,7 @@ def _settings(name: str, batch: int, device: str = "cpu") -> Settings:
 def _request(settings: Settings, beton: Beton, count: int) -> BatchRequest:
     indices = np.arange(count) % len(beton)
     heights, widths = beton.heights[indices], beton.widths[indices]
-    return BatchRequest(indices, draw(settings.spec, indices, heights, widths, 5, 1))
+    return BatchRequest(indices, lambda at: draw(settings.spec, at, heights, widths, 5, 1))
 
 
 @pytest.mark.parametrize("name", ["box", "warp", "warp_edge"])
@@ -131,7 +131,7 @@ def test_nothing_is_computed_where_nothing_lies_outside(
     beton: Beton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings("box", 8)
-    plan = _request(settings, beton, 8).plan
+    plan = _request(settings, beton, 8).plan()
     assert not dali_border._some_outside(plan, 0)
 
     def fail(*_: Any) -> None:
@@ -140,7 +140,7 @@ def test_nothing_is_computed_where_nothing_lies_outside(
     monkeypatch.setattr(dali_border, "_sources", fail)
     images = torch.zeros(8, 16, 16, 3)
     assert dali_border.fill_outside(images, plan) is images
-    outside = _request(_settings("zero", 8), beton, 8).plan
+    outside = _request(_settings("zero", 8), beton, 8).plan()
     with pytest.raises(AssertionError):
         dali_border.fill_outside(images, outside)
 

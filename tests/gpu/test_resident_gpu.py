@@ -52,7 +52,7 @@ def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int)
     indices = np.arange(count) % len(beton)
     spec = executor._settings.spec
     plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 0, 1)
-    executor.submit(BatchRequest(indices, plan))  # compiled
+    executor.submit(BatchRequest(indices, lambda _: plan))  # compiled
     executor.collect()
     calls = 0
 
@@ -62,7 +62,7 @@ def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int)
 
     sys.setprofile(count_it)
     try:
-        executor.submit(BatchRequest(indices, plan))
+        executor.submit(BatchRequest(indices, lambda _: plan))
     finally:
         sys.setprofile(None)
     executor.collect()

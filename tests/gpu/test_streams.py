@@ -193,12 +193,12 @@ def test_executors_order_their_work(gpu: Gpu, kind: Any, reuse: bool, tmp_path: 
     indices = np.arange(4)
     plan = draw(spec, indices, beton.heights, beton.widths, 0, 0)
     for _ in range(2):
-        executor.submit(BatchRequest(indices, plan))
+        executor.submit(BatchRequest(indices, lambda _: plan))
     for step in range(8):
         executor.collect()
         if step == 5:
             executor.reset()
-            executor.submit(BatchRequest(indices, plan))
-        executor.submit(BatchRequest(indices, plan))
+            executor.submit(BatchRequest(indices, lambda _: plan))
+        executor.submit(BatchRequest(indices, lambda _: plan))
     check(gpu, before, executor.close)
     assert set(gpu.devices) == ({GPU.index} if kind is HostExecutor else set())

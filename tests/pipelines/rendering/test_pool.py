@@ -39,25 +39,31 @@ def _pool(num_buffers: int = 2, num_threads: int = 0) -> Iterator[RenderPool]:
         pool.close()
 
 
-def _batch(seed: int) -> tuple[Plan, Source]:
+def _batch(seed: int) -> Source:
     """Eleven images of 9 x 8 px, the fourth of them unreadable, and their Plan."""
     images = np.stack([folders.noise(9, 8, 100 * seed + k) for k in range(COUNT)])
     heights, widths = np.full(COUNT, 9, np.int32), np.full(COUNT, 8, np.int32)
 
-    def source(at: slice) -> Pixels:
-        positions = np.arange(COUNT)[at]
-        bad = tuple(np.flatnonzero(positions == 3).tolist())
-        origin = np.zeros((len(positions), 2), np.int32)
-        return Pixels(
-            images.ctypes.data + 216 * positions, heights[at], widths[at], origin, bad, images
-        )
+    plan = draw(SPEC, np.arange(COUNT), heights, widths, seed, 0)
 
-    return draw(SPEC, np.arange(COUNT), heights, widths, seed, 0), source
+    def source(at: slice) -> tuple[Plan, Pixels]:
+        positions = np.arange(COUNT)[at]
+        pixels = Pixels(
+            images.ctypes.data + 216 * positions,
+            heights[at],
+            widths[at],
+            origin=np.zeros((len(positions), 2), np.int32),
+            bad=tuple(np.flatnonzero(positions == 3).tolist()),
+            owner=images,
+        )
+        return plan.part(at), pixels
+
+    return source
 
 
 def _alone(seed: int) -> torch.Tensor:
     with _pool(1, 1) as pool:
-        pool.begin_reading(*_batch(seed), COUNT)
+        pool.begin(COUNT, _batch(seed), COUNT)
         return pool.collect().images.clone()
 
 
@@ -65,11 +71,7 @@ def _alone(seed: int) -> torch.Tensor:
 def test_a_batch_is_the_same_in_parts_of_any_size(part: int) -> None:
     with _pool() as pool:
         for seed in range(4):
-            plan, source = _batch(seed)
-            if part:
-                pool.begin_reading(plan, source, part)
-            else:
-                pool.begin(plan, source(slice(0, COUNT)))
+            pool.begin(COUNT, _batch(seed), part)
             rendered = pool.collect()
             assert torch.equal(rendered.images, _alone(seed))
             assert rendered.bad == [3]
@@ -80,13 +82,13 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
     sources = []
     with _pool(num_threads=3) as pool:
         for seed in range(5):
-            plan, source = _batch(seed)
+            source = _batch(seed)
 
             def read(at: int, seed: int = seed, source: Any = source) -> Any:
                 sources.append(seed)
                 return source(at)
 
-            pool.begin_reading(plan, read, COUNT)
+            pool.begin(COUNT, read, COUNT)
         for seed in range(5):
             images = pool.collect().images
             time.sleep(0.05)  # time enough to write where nobody may
@@ -108,26 +110,25 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     spec = Augmentation(image_size=224).resolved([], [])
     settings = Settings(spec, count, torch.float32, torch.device("cpu"), num_threads)
     with contextlib.closing(RenderPool(settings, 2)) as pool:
-        pool.begin(
-            draw(spec, np.arange(count), sides, sides, 0, 0),
-            Pixels(np.full(count, pixels.ctypes.data), sides, sides),
-        )
+        plan = draw(spec, np.arange(count), sides, sides, 0, 0)
+        whole = Pixels(np.full(count, pixels.ctypes.data), sides, sides)
+        pool.begin(count, lambda at: (plan.part(at), whole))
         pool.collect()
     assert (threads == {threading.current_thread()}) == here
     assert here or threading.current_thread() not in threads
 
 
 def test_an_error_reaches_who_collects_that_batch() -> None:
-    plan, source = _batch(0)
+    source = _batch(0)
 
-    def broken(at: slice) -> Pixels:
+    def broken(at: slice) -> tuple[Plan, Pixels]:
         if at.start:
             raise ValueError("sample 7")
         return source(at)
 
     with _pool() as pool:
-        pool.begin_reading(plan, source, 4)
-        pool.begin_reading(plan, broken, 4)
+        pool.begin(COUNT, source, 4)
+        pool.begin(COUNT, broken, 4)
         pool.collect()
         with pytest.raises(ValueError, match="sample 7"):
             pool.collect()
@@ -137,7 +138,7 @@ def test_closing_ends_what_waits_for_a_buffer() -> None:
     before = threading.active_count()
     with _pool(num_threads=2) as pool:
         for seed in range(6):
-            pool.begin_reading(*_batch(seed), 2)
+            pool.begin(COUNT, _batch(seed), 2)
         images = pool.collect().images
         copy = images.clone()
         time.sleep(0.05)
