@@ -68,8 +68,8 @@ class ResidentGpuExecutor(Executor):
     def _render(self, request: BatchRequest, out: Tensor) -> None:
         device, plan = self._settings.device, request.plan()
         floats, ints = self._numbers(request.indices, plan)
-        uploaded = upload_together([request.indices, floats, ints], device)
-        self.pixels.render(self._settings.spec, *uploaded, out)
+        indices, *numbers = upload_together([request.indices, floats, ints], device)
+        self.pixels.render(self._settings.spec, indices, numbers[0], numbers[1], out)
 
     def _numbers(
         self, indices: npt.NDArray[np.int64], plan: Plan
