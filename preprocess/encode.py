@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import JPG, RAW
-from slipform.pipelines.decoding.any_image import DecodedImage, Pixels, check_size, decode, resize
+from slipform.pipelines.decoding.any_image import (
+    DecodedImage,
+    PixelArray,
+    check_size,
+    decode,
+    resize,
+)
 from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.preprocess.pixel_sums import PixelSums
@@ -58,15 +64,12 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.mode not in (modes := ("keep", "jpeg", "raw")):
             raise unknown("encoding", self.mode, modes)
-        for name, least, most in (
-            ("quality", 1, 100),
-            ("shorter_side", 1, 65_535),
-            ("max_side", 1, 65_535),
-            ("bits", 8, 16),
-        ):
+        sides = (1, 65_535)
+        limits = {"quality": (1, 100), "shorter_side": sides, "max_side": sides, "bits": (8, 16)}
+        for name, (lowest, highest) in limits.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ConfigError(f"{name} = {value}: give {least} to {most}.")
+            if value is not None and not lowest <= value <= highest:
+                raise ConfigError(f"{name} = {value}: give {lowest} to {highest}.")
 
     def fits(self, width: int, height: int) -> bool:
         """Whether an image needs no reduction.
@@ -149,7 +152,7 @@ class Stored(NamedTuple):
     width: int
     height: int
     mode: int
-    pixels: Pixels | None
+    pixels: PixelArray | None
     converted: tuple[str, ...] = ()
     damage: str = ""
 
@@ -219,7 +222,7 @@ def encode_chunk(
     )
 
 
-def encode(content: bytes | Pixels, encoding: Encoding, check: bool) -> Stored:
+def encode(content: bytes | PixelArray, encoding: Encoding, check: bool) -> Stored:
     """Encode one sample.
 
     Args:
@@ -263,7 +266,7 @@ def encode(content: bytes | Pixels, encoding: Encoding, check: bool) -> Stored:
     return Stored(data, width, height, mode, pixels, tuple(changed), damage)
 
 
-def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+def _encode_jpeg(pixels: PixelArray, quality: int) -> bytes:
     """Encode a JPEG with 4:2:0 subsampling, as cameras do, or a gray one for gray pixels."""
     ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slipform.pipelines.beton import RAW, Beton
-from slipform.pipelines.decoding.any_image import Pixels, decode
+from slipform.pipelines.decoding.any_image import PixelArray, decode
 from slipform.pipelines.errors import ConfigError, printable
 from slipform.pipelines.manifest import Manifest
 
@@ -113,7 +113,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _pixels(beton: Beton, index: int) -> Pixels:
+def _pixels(beton: Beton, index: int) -> PixelArray:
     if beton.modes[index] == RAW:
         return beton.raw(index)
     return decode(beton.bytes_of(index).tobytes()).pixels

@@ -40,7 +40,7 @@ from slipform.pipelines.decoding.sixteen_bit import (
 __all__ = [
     "MAX_PIXELS",
     "DecodedImage",
-    "Pixels",
+    "PixelArray",
     "check_size",
     "decode",
     "from_pillow",
@@ -49,7 +49,7 @@ __all__ = [
     "resize",
 ]
 
-Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
+PixelArray = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
 
 # Larger images are refused before memory is allocated: a file of a few hundred bytes can declare
 # 4 gigapixels. This is Pillow's own limit.
@@ -70,12 +70,12 @@ class DecodedImage:
         damage: The warning of libjpeg about a JPEG that it decoded all the same. "": no warning.
     """
 
-    pixels: Pixels
+    pixels: PixelArray
     converted: tuple[str, ...] = ()
     damage: str = ""
 
     @property
-    def rgb(self) -> Pixels:
+    def rgb(self) -> PixelArray:
         """The pixels as contiguous uint8 [H, W, 3]."""
         gray = self.pixels.ndim == 2
         return np.ascontiguousarray(
@@ -176,7 +176,7 @@ def read_size(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
-def resize(pixels: Pixels, shorter_side: int | None, max_side: int | None) -> Pixels:
+def resize(pixels: PixelArray, shorter_side: int | None, max_side: int | None) -> PixelArray:
     """Reduce an image. It is never enlarged.
 
     The filter is Pillow's antialiased triangle filter, as in torchvision's Resize.
@@ -256,7 +256,7 @@ def _by_pillow(data: bytes, bits: int) -> DecodedImage:
         raise ValueError(f"undecodable image: {error}") from None
 
 
-def _eight_bit(image: Image.Image, bits: int, changed: list[str]) -> Pixels:
+def _eight_bit(image: Image.Image, bits: int, changed: list[str]) -> PixelArray:
     """The first frame as uint8 [H, W] or [H, W, 3]. Appends the conversions to `changed`."""
     kind, inverted = image.format, min_is_white(image)
     # Files of the other formats say how many bits they use, and Pillow scales accordingly.
