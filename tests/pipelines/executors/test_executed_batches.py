@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,27 +12,12 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from slipform.pipelines.executors import NAMES
-from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
+from tests.pipelines.epochs import open_loader
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
-
-
-def _loader(
-    folder: Path, executor: str, spec: Augmentation, batch_size: int, **options: Any
-) -> Loader:
-    return Loader(
-        folder,
-        "train",
-        spec,
-        batch_size=batch_size,
-        executor=executor,
-        threads=2,
-        seed=1,
-        **options,
-    )
 
 
 @pytest.mark.parametrize("executor", NAMES)
@@ -44,7 +28,7 @@ def test_raw_crops_and_flips_are_exact(shapes_raw: Path, executor: str, border: 
         image_size=32, resize=0, crop="random", padding=4, flip="horizontal", border=border
     )  # type: ignore[arg-type]
     mode = {"zero": "constant", "reflect": "reflect", "edge": "edge"}[border]
-    with _loader(shapes_raw, executor, spec, 60) as loader:
+    with open_loader(shapes_raw, executor, 60, augment=spec, seed=1) as loader:
         for batch in loader:
             indices = batch.indices.numpy()
             plan = draw(
@@ -66,8 +50,8 @@ def test_torchvisions_resize_and_center_crop(raw: Path, executor: str) -> None:
     transform = v2.Compose(
         [v2.ToDtype(torch.float32), v2.Resize(46, antialias=True), v2.CenterCrop(40)]
     )
-    with _loader(
-        raw, executor, Augmentation(image_size=40, resize=46), 6, training=False
+    with open_loader(
+        raw, executor, 6, augment=Augmentation(image_size=40, resize=46), seed=1, training=False
     ) as loader:
         for batch in loader:
             for index, image in zip(batch.indices, batch.images, strict=True):
@@ -79,7 +63,7 @@ def test_torchvisions_resize_and_center_crop(raw: Path, executor: str) -> None:
 @pytest.mark.parametrize("executor", NAMES)
 def test_torchvisions_resized_crop(raw: Path, executor: str) -> None:
     spec = Augmentation(image_size=29, crop="random_resized", flip="horizontal")
-    with _loader(raw, executor, spec, 6) as loader:
+    with open_loader(raw, executor, 6, augment=spec, seed=1) as loader:
         for batch in loader:
             for index, image in zip(batch.indices.numpy(), batch.images, strict=True):
                 stored = loader._beton.raw(index)
@@ -103,8 +87,8 @@ def test_short_floats_are_the_rounded_long_ones(
 ) -> None:
     spec = Augmentation(image_size=31, crop="random_resized", color_jitter=JITTER, erase=0.5)
     with (
-        _loader(shapes, executor, spec, 24) as long,
-        _loader(shapes, executor, spec, 24, dtype=dtype) as short,
+        open_loader(shapes, executor, 24, augment=spec, seed=1) as long,
+        open_loader(shapes, executor, 24, augment=spec, seed=1, dtype=dtype) as short,
     ):
         for a, b in zip(long, short, strict=True):
             assert b.images.dtype == dtype
@@ -113,7 +97,7 @@ def test_short_floats_are_the_rounded_long_ones(
 
 @pytest.mark.parametrize("executor", NAMES)
 def test_what_a_batch_is(shapes: Path, executor: str) -> None:
-    with _loader(shapes, executor, Augmentation(image_size=24), 16) as loader:
+    with open_loader(shapes, executor, 16, augment=Augmentation(image_size=24), seed=1) as loader:
         assert loader.executor_name == executor
         batch = next(iter(loader))
         assert batch.images.shape == (16, 3, 24, 24)
@@ -132,8 +116,12 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(
     """However long the consumer takes: what is made ahead goes into other buffers. DALI's are
     handed over for good."""
     first: tuple[torch.Tensor, torch.Tensor] | None = None
-    with _loader(
-        shapes_raw, executor, Augmentation(image_size=96, resize=0, border="edge"), 32
+    with open_loader(
+        shapes_raw,
+        executor,
+        32,
+        augment=Augmentation(image_size=96, resize=0, border="edge"),
+        seed=1,
     ) as loader:
         for batch in [b for _ in range(2) for b in loader] if executor == "dali" else loader:
             copy = batch.images.clone()
@@ -147,7 +135,13 @@ def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(
 
 @pytest.mark.parametrize("executor", NAMES)
 def test_the_last_batch_outlives_its_loader(shapes_raw: Path, executor: str) -> None:
-    loader = _loader(shapes_raw, executor, Augmentation(image_size=96, resize=0, border="edge"), 32)
+    loader = open_loader(
+        shapes_raw,
+        executor,
+        32,
+        augment=Augmentation(image_size=96, resize=0, border="edge"),
+        seed=1,
+    )
     images = next(iter(loader)).images
     copy = images.clone()
     time.sleep(0.2)  # the next batches are made, or wait for a buffer

@@ -14,6 +14,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
 from tests.pipelines import reference
+from tests.pipelines.epochs import open_loader
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
@@ -94,21 +95,6 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
-def _loader(
-    folder: Path, executor: str, spec: Augmentation, batch_size: int, **options: Any
-) -> Loader:
-    return Loader(
-        folder,
-        "train",
-        spec,
-        batch_size=batch_size,
-        executor=executor,
-        threads=2,
-        seed=1,
-        **options,
-    )
-
-
 def _stored(folder: Path, loader: Loader) -> list[np.ndarray]:
     """Every image as Pillow decodes it."""
     from io import BytesIO
@@ -139,7 +125,7 @@ def _check(
 ) -> None:
     """Two epochs of batches against the reference; worst and mean difference allowed, in levels of
     255."""
-    with _loader(folder, executor, spec, 5) as loader:
+    with open_loader(folder, executor, 5, augment=spec, seed=1) as loader:
         images = _stored(folder, loader)
         heights, widths = (
             np.array([image.shape[axis] for image in images], np.int32) for axis in (0, 1)
@@ -189,7 +175,7 @@ def test_the_executors_agree(shapes: Path, name: str) -> None:
     batches = {}
     for executor in NAMES:
         if not _cannot(executor, spec):
-            with _loader(shapes, executor, spec, 80) as loader:
+            with open_loader(shapes, executor, 80, augment=spec, seed=1) as loader:
                 batches[executor] = next(iter(loader))
     first = batches["host"]
     for other in batches.values():
