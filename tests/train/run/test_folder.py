@@ -26,19 +26,6 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
 
 
-@pytest.fixture(scope="module")
-def finished(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("folder") / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
-    return run
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 def _contents(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 

@@ -63,19 +63,6 @@ WORDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("identity") / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
-    return run
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
-
-
 @pytest.mark.parametrize("how", WORDS)
 def test_resume_refuses_another_dataset_and_changes_nothing(
     how: str, run: Path, shapes: Path, small: Small, tmp_path: Path

@@ -1,0 +1,29 @@
+"""A finished run of one epoch, for the tests of run folders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipform.train.config.run_config import RunConfig
+from slipform.train.run.loop import fit
+
+
+@pytest.fixture(scope="session")
+def finished(
+    shapes: Path, small: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run folder that tests must not change."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the run folder, for one test."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
