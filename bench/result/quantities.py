@@ -143,6 +143,8 @@ QUANTITIES: dict[str, Quantity] = {
     "compile_seconds": _seconds("compilation"),
     "copy_bytes_per_second": Quantity("copy", "bytes/s", "higher"),
     "product_flops_per_second": Quantity("product of matrices", "flop/s", "higher"),
+    "consumer_seconds": _seconds("consumer's processor time per batch"),
+    "batch_seconds": _seconds("time per batch"),
     "draw_seconds": _seconds("draw"),
     "render_seconds": _seconds("render"),
     "floor_seconds": Quantity("floor of render", "s"),

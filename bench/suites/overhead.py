@@ -1,0 +1,107 @@
+"""Measure the processor time that a loader takes on the thread that iterates over it.
+
+In: a dataset folder. Out: a row for each executor and batch size: the consumer's processor time and
+the whole time of a batch. Order, requests, collecting and the Batch are the consumer's own work. A
+batch too small to wake the threads for is rendered there, too, and is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from slipform.bench.options import data_argument, device_name, device_option, numbers, out_option
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
+
+__all__ = ["LAYOUT", "command", "measure"]
+
+LAYOUT = Layout(
+    title="Time of a batch on the consumer's thread",
+    rank=6,
+    columns=("consumer_seconds", "batch_seconds"),
+)
+_ROUNDS = 7
+_BATCHES = 200  # of a round
+
+
+@click.command(cls=Command)
+@data_argument
+@click.option("--batch-sizes", default="64,256,512,1024,2000", show_default=True)
+@click.option("--executors", default="resident,host", show_default=True)
+@device_option
+@out_option
+def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path | None) -> None:
+    """Measure how much processor time a loader takes on the training thread, for the images of the
+    dataset folder DATA.
+
+    \b
+    Example: bench overhead data/cifar10
+    """
+    from slipform.bench.race.worker import CallFailed, isolated
+    from slipform.bench.result.environment import stamp
+    from slipform.pipelines.manifest import read_manifest
+
+    environment, rows = stamp(), []
+    dataset = read_manifest(data).dataset
+    for name in executors.split(","):
+        for size in numbers(batch_sizes, "--batch-sizes"):
+            case: Settings = {"data": dataset, "loader": name, "batch_size": size}
+            say(f"{name}, batch size {size}")
+            try:
+                figures = isolated(measure, str(data), name, size, device_name(device))
+                rows.append(Row(suite="overhead", case=case, figures=figures))
+            except CallFailed as failure:
+                say(f"  {failure.status}: {failure.note}")
+                failed = Row(suite="overhead", case=case, status=failure.status, note=failure.note)
+                rows.append(failed)
+    finish("overhead", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no point could be measured")
+
+
+def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str, Estimate]:
+    """Measure one executor at one batch size, in this process.
+
+    Args:
+        data: The dataset folder.
+        executor: The executor's name.
+        batch_size: Images of a batch.
+        device: "cpu" or "cuda".
+
+    Returns:
+        consumer_seconds, the processor time of this thread, and batch_seconds, both per batch.
+    """
+    from slipform.bench.race.measure import estimate
+    from slipform.bench.work import usual_work
+    from slipform.pipelines.loader import Loader
+    from slipform.pipelines.machine import num_cores
+
+    work = usual_work(
+        Path(data), batch_size=batch_size, cores=num_cores(), device=device, dtype="float32"
+    )
+    own, whole = [], []
+    with Loader(
+        data,
+        augment=work.augment,
+        batch_size=batch_size,
+        executor=executor,
+        device=device,
+        reuse_buffers=True,
+    ) as loader:
+        for _ in loader:  # the first epoch checks and reads every sample
+            pass
+        for _ in range(_ROUNDS):
+            thread, wall, left = time.thread_time(), time.perf_counter(), _BATCHES
+            while left:
+                for _ in loader:
+                    left -= 1
+                    if not left:
+                        break
+            own.append((time.thread_time() - thread) / _BATCHES)
+            whole.append((time.perf_counter() - wall) / _BATCHES)
+    return {"consumer_seconds": estimate(own), "batch_seconds": estimate(whole)}
