@@ -120,7 +120,11 @@ def _escaped(character: str) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an exception says that there is no memory, or no room for another thread."""
+    """Whether an exception is about missing memory, or about a thread that cannot be started.
+
+    Args:
+        error: The exception.
+    """
     text = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)

@@ -167,7 +167,7 @@ def train(
 
 
 def _what_next(out: Path) -> list[str]:
-    """Where things are, and commands to go on with."""
+    """The paths of the results, and useful next commands."""
     folder = shlex.quote(str(out))
     return [
         f"weights: {out / 'best.safetensors'}; numbers: {out / 'summary.json'}",

@@ -206,7 +206,7 @@ def parse_config(text: str, source: str) -> RunConfig:
 
 
 def _as_it_was(config: RunConfig) -> RunConfig:
-    """The configuration of an older run with what its version did: 0.1 always decoded in full."""
+    """Add the behavior of old versions to a configuration: 0.1 always decoded images in full."""
     if "data" not in config.model_fields_set or "decode_scale" in config.data.model_fields_set:
         return config
     data = config.data.model_copy(update={"decode_scale": "off"})

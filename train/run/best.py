@@ -55,15 +55,15 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
     weights, _, named = _read(run)
     if classes is not None and named is not None and named != classes:
         raise SlipformError(
-            f"{run / BEST} is for the classes {_some(named)}, but dataset.json beside it has"
-            f" {_some(classes)}: the folder's files are of different runs or datasets. Put the"
-            " run's own dataset.json back, or train again."
+            f"{run / BEST} is for the classes {_some(named)}, but dataset.json in the same folder"
+            f" has {_some(classes)}: these files are of different runs or datasets. Restore the"
+            " dataset.json of the run, or train again."
         )
     return weights
 
 
 def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:
-    """The tensors of best.safetensors, their epoch and their classes; None: it does not say."""
+    """The tensors of best.safetensors, their epoch and their classes; None if they are missing."""
     path = run / BEST
     if not path.exists():
         raise SlipformError(
@@ -78,7 +78,7 @@ def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:
         epoch = int(metadata["epoch"]) if "epoch" in metadata else None
         named = json.loads(metadata["classes"]) if "classes" in metadata else None
     except ValueError:
-        raise SlipformError(f"{path} is damaged: its metadata are none. {_advice(run)}") from None
+        raise SlipformError(f"{path} is damaged: wrong metadata. {_advice(run)}") from None
     return weights, epoch, named
 
 
@@ -114,10 +114,10 @@ def recover(
 ) -> Best:
     """Write best.safetensors again if it is missing, damaged, or of another epoch.
 
-    A process that was killed after it wrote the file and before it wrote the checkpoint leaves the
-    weights of a later epoch. The weights come from a checkpoint that has them. If there is none,
+    The file has the weights of a later epoch if the process was killed between the writes of the
+    file and of the checkpoint. The weights come from a checkpoint that has them. If there is none,
     the weights of the newest checkpoint replace them, and a message says so. If the file has the
-    classes of another dataset (--other-data), it gets those of the present one.
+    classes of another dataset (--other-data), it gets the classes of the present one.
 
     Args:
         run: The run folder.
@@ -140,7 +140,7 @@ def recover(
             if named not in (None, classes):
                 save(weights)
             return state.best
-        why = f"{run / BEST} has epoch {epoch}, the best one of the checkpoint is another"
+        why = f"{run / BEST} has epoch {epoch}, but the checkpoint has another best epoch"
     for saved in load_all(run, lambda _: None):
         kept = _weights_in(saved, state.best.epoch)
         if kept is not None:

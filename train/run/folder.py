@@ -70,8 +70,8 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
         _lock(run, held)
     if not resume and (betons := sorted(run.glob("*.beton"))):
         raise ConfigError(
-            f"{run} holds a dataset ({betons[0].name}): a run would replace its dataset.json. Take"
-            " another --out."
+            f"{run} contains a dataset ({betons[0].name}): a run would replace its dataset.json."
+            " Give another --out."
         )
     if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
@@ -123,7 +123,7 @@ def prepare(
 
 
 def _comment(path: Path) -> str:
-    """The comment that begins a configuration, "" where there is none."""
+    """The comment at the beginning of a configuration; "" if there is none."""
     if not path.exists():
         return ""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -205,7 +205,7 @@ def run_config(run: Path) -> RunConfig:
 
 
 def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
-    """The settings of a run that is resumed, as a recipe.
+    """Read the settings of a run that is resumed, as a recipe.
 
     If config.toml is damaged, the settings are those of the newest checkpoint.
 
@@ -214,7 +214,7 @@ def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
         say: Called with a message for the user if config.toml is damaged.
 
     Raises:
-        SlipformError: There is no config.toml, or it is damaged and there is no whole checkpoint.
+        SlipformError: There is no config.toml, or it is damaged and there is no usable checkpoint.
     """
     path = run / CONFIG
     try:
@@ -223,7 +223,7 @@ def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
         saved = load_newest(run, say) if path.is_file() else None
         if saved is None or not isinstance(saved.get("config"), str):
             raise
-        say(f"{error.message.removesuffix(_ADVICE)}The settings of the newest checkpoint are taken")
+        say(f"{error.message.removesuffix(_ADVICE)}Using the settings of the newest checkpoint")
         config = parse_config(saved["config"], "the checkpoint")
     return Recipe(str(path), config.model_dump())
 

@@ -1,13 +1,13 @@
-"""What "auto" means for a run: a few real steps decide on precision, memory format, compilation.
+"""Choosing precision, memory format and compilation for "auto", by a few real steps.
 
-In: a configuration with "auto" in it, the dataset's size, this process. Out: the configuration
-without "auto", and the measured figures. Nothing is assumed from a processor's flags: bfloat16 is
-1.8 times as fast as float32 on one processor with AVX-512 and 1.5 times slower on another.
+In: a configuration with "auto", the size of the dataset, this process. Out: the configuration
+without "auto", and the measurements. The flags of a processor do not tell the speed: bfloat16 is
+1.8 times as fast as float32 on one processor with AVX-512, and 1.5 times slower on another.
 
-All ways of doing the steps take turns on one trial model, so that a drift of the machine hits all
-of them. The usual way is kept unless another is faster beyond the noise (`fastest`). A decision is
-kept in the machine's profile (`slipform.pipelines.profile`), so the next run of the same net and
-shape measures nothing.
+All variants are measured in turns on one trial model, so that a drift of the machine's speed
+affects all of them. The usual variant is kept unless another is faster beyond the noise
+(`fastest`). The decision is written to the machine's profile (`slipform.pipelines.profile`), so the
+next run with the same net and shape measures nothing.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ from slipform.train.run.trial import Trial, Variant, profile_key, usual, variant
 
 __all__ = ["Decision", "decide"]
 
-_BUDGET_SHARE = 0.02  # of the time that the run is expected to take
-_SHORT_SECONDS = 60.0  # a run that takes less is not measured
-_FEW_STEPS = 300  # 2 % of fewer steps are too few to compare anything
+_BUDGET_SHARE = 0.02  # of the expected time of the run
+_SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
+_FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
 _PROBE_IMAGES = 4
-_HOPELESS = 4.0  # times as long as the usual way in the first step: no more steps of it
-_ELIMINATED = 0.85  # of the usual way's speed in each of the first three rounds
+# A variant whose first step takes so many times as long as the usual one gets no more steps.
+_HOPELESS = 4.0
+# A variant that is below this share of the usual speed in the first three rounds gets no more.
+_ELIMINATED = 0.85
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided.
+    """A decision.
 
     Attributes:
         config: The configuration without "auto" in precision, channels_last and compile.
-        reason: Why, in a sentence; "" where nothing was "auto".
-        rates: Way of doing the steps -> its images/s, one for each turn; the usual way first. Ways
-            that were far behind have fewer turns.
+        reason: The reason in a sentence; "" if nothing was "auto".
+        rates: Variant -> its images/s in each round; the usual variant is first. Variants that were
+            much slower have fewer rounds.
     """
 
     config: RunConfig
@@ -56,15 +58,15 @@ def decide(
     """Replace "auto" in train.precision, train.channels_last and train.compile.
 
     Args:
-        config: train.batch_size is a number. train.auto_seconds limits the measuring, which takes
-            at most 2 % of the time that the run is expected to take.
-        manifest: Of the dataset: its classes and training images.
-        process: The device. With several processes the main one decides; call it there only.
-        thorough: For `bench tune`: try compilation on a CPU too, ignore the profile and the run's
-            length, and take the time that this needs.
+        config: The configuration; train.batch_size is a number. train.auto_seconds limits the time
+            of the measurement, which also takes at most 2 % of the expected time of the run.
+        manifest: The manifest of the dataset.
+        process: The main process; its device. With several processes, call this there only.
+        thorough: For `bench tune`: also try compilation on a CPU, ignore the profile and the length
+            of the run, and have no time limit.
 
     Returns:
-        The decision. A run of less than a minute gets the usual way without measuring.
+        The decision. A run of less than a minute gets the usual variant without a measurement.
     """
     train = config.train
     if "auto" not in (train.precision, train.channels_last, train.compile):
@@ -81,7 +83,7 @@ def decide(
     assert isinstance(train.batch_size, int)
     steps = train.epochs * (images // (train.batch_size * process.world_size))
     if len(tried) == 1:
-        return Decision(first.applied(config), f"{first}: nothing else can be had here")
+        return Decision(first.applied(config), f"{first}: this machine has no other variant")
     if not thorough and (steps < _FEW_STEPS or not train.auto_seconds):
         return Decision(first.applied(config), f"{first}: not measured, the run is short")
     with Trial(config, manifest, process) as trial:
@@ -94,18 +96,18 @@ def decide(
                 return Decision(first.applied(config), f"{first}: not measured, the run is short")
             budget = min(train.auto_seconds, _BUDGET_SHARE * expected)
             size = _affordable(train.batch_size, step_seconds, len(tried), budget)
-            if not size:  # precision matters more than the memory format
+            if not size:  # leave out the memory format: precision matters more
                 tried = [one for one in tried if one.channels_last == first.channels_last]
                 size = _affordable(train.batch_size, step_seconds, len(tried), budget)
             if not size or len(tried) == 1:
-                text = f"{first}: not measured, {budget:.0f} s are too few for steps so long"
+                text = f"{first}: not measured, {budget:.0f} s are too short for such long steps"
                 return Decision(first.applied(config), text)
             trial.set_batch_size(size)
         return _race(config, trial, tried, key, budget)
 
 
 def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
-    """Seconds of a step of the whole batch, from a small one where a whole one takes long."""
+    """The seconds of a step with the whole batch, estimated from a small batch if that is slow."""
     size = min(_PROBE_IMAGES, batch_size)
     while True:
         trial.set_batch_size(size)
@@ -118,8 +120,10 @@ def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
 
 
 def _affordable(batch_size: int, step_seconds: float, ways: int, budget: float) -> int:
-    """Images of a step, up to the run's, so that a race of this many ways fits into the budget; 0
-    where not even two do."""
+    """The number of images in a step so that all variants fit into the budget.
+
+    It is at most the batch size of the run; 0 if two images are too many.
+    """
     needed = ways * (rounds_needed(ways) + 1) * step_seconds
     size = min(batch_size, int(batch_size * budget / needed))
     return size if size >= min(2, batch_size) else 0
@@ -128,7 +132,7 @@ def _affordable(batch_size: int, step_seconds: float, ways: int, budget: float) 
 def _race(
     config: RunConfig, trial: Trial, tried: list[Variant], key: str, budget: float
 ) -> Decision:
-    """Steps in turns until the budget is spent or there are enough of them."""
+    """Measure steps in turns, until the budget is used up or there are enough of them."""
     began = time.perf_counter()
     first_steps = {variant: trial.step(variant) for variant in tried}
     running = [one for one in tried if first_steps[one] <= _HOPELESS * first_steps[tried[0]]]

@@ -1,8 +1,8 @@
-"""Trial steps of a run: `Variant`, a way of doing them, and `Trial`, a model to do them on.
+"""Trial steps of a run: `Variant`, settings of the steps, and `Trial`, a model for them.
 
-In: a configuration and the shape of its data. Out: seconds of single steps. The trial model is the
-run's own net with its optimizer, on random images, with a learning rate of 0: its weights stay
-finite, and nothing of it is left afterwards.
+In: a configuration and the shape of its data. Out: the seconds of single steps. The trial model is
+the run's net with its optimizer, on random images, with a learning rate of 0: its weights stay
+finite. Its memory is freed at the end.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["Trial", "Variant", "profile_key", "usual", "variants"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of doing the steps: three settings of [train] without "auto".
+    """Three settings of [train] without "auto".
 
     Attributes:
-        precision: train.precision.
-        channels_last: train.channels_last.
-        compile: train.compile.
+        precision: The setting train.precision.
+        channels_last: The setting train.channels_last.
+        compile: The setting train.compile.
     """
 
     precision: Precision
@@ -55,7 +55,7 @@ class Variant:
         """A configuration with these settings.
 
         Args:
-            config: Any.
+            config: The configuration to change.
         """
         for name in ("precision", "channels_last", "compile"):
             config = config.replace(f"train.{name}", getattr(self, name))
@@ -63,11 +63,13 @@ class Variant:
 
 
 def usual(train: TrainConfig, device: torch.device) -> Variant:
-    """What "auto" means where nothing is measured.
+    """The settings for "auto" without a measurement.
+
+    On a GPU: bfloat16 if it has that, compiled. On a CPU: float32, not compiled.
 
     Args:
-        train: What is not "auto" stays.
-        device: On a GPU: bfloat16 where it has that, and compiled. On a CPU: float32, not compiled.
+        train: The settings; those that are not "auto" are kept.
+        device: The device of the run.
     """
     dtype = pick_precision(train.precision, device)
     names: dict[torch.dtype, Precision] = {
@@ -82,13 +84,13 @@ def usual(train: TrainConfig, device: torch.device) -> Variant:
 
 
 def variants(train: TrainConfig, device: torch.device, *, compile_too: bool) -> list[Variant]:
-    """What can be tried, the usual way first.
+    """The variants to try, the usual one first.
 
     Args:
-        train: Only what is "auto" varies.
-        device: bfloat16 is left out where torch has no kernels for it there and emulates it, at a
-            twentieth of the speed.
-        compile_too: Vary train.compile as well, which takes half a minute for each net.
+        train: The settings; only those that are "auto" vary.
+        device: The device of the run. bfloat16 is left out if torch has no kernels for it on the
+            device: the emulation has a twentieth of the speed.
+        compile_too: Also vary train.compile, which takes half a minute for each net.
     """
     first = usual(train, device)
     precisions: list[Precision] = [first.precision]
@@ -105,12 +107,12 @@ def variants(train: TrainConfig, device: torch.device, *, compile_too: bool) -> 
 
 
 def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
-    """What a decision holds for: machine, versions, net, shape.
+    """The key of a decision in the profile: machine, versions, net, shape.
 
     Args:
-        config: The run.
-        manifest: Its dataset, of which only the number of classes counts.
-        process: The device and how many processes there are.
+        config: The configuration of the run.
+        manifest: The manifest of the dataset; only its number of classes is used.
+        process: The device, and the number of processes.
     """
     train, model = config.train, asdict(config.model)
     for name in ("weights", "init"):
@@ -130,12 +132,15 @@ def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
 
 
 class Trial:
-    """A model to try steps on. Use it in `with`.
+    """A model for trial steps. Use it in a `with` statement.
 
     Args:
-        config: The run; train.batch_size is a number.
-        manifest: Its dataset: the number of classes.
-        process: The device. The trial is this process' alone.
+        config: The configuration of the run; train.batch_size is a number.
+        manifest: The manifest of the dataset; its number of classes is used.
+        process: This process; no other process takes part.
+
+    Attributes:
+        batch_size: Images in a step.
     """
 
     def __init__(self, config: RunConfig, manifest: Manifest, process: Process) -> None:
@@ -155,22 +160,23 @@ class Trial:
         self._batches: dict[torch.dtype, Batch] = {}
 
     def set_batch_size(self, size: int) -> None:
-        """Take smaller batches than the run's.
+        """Set the batch size of the next steps.
 
         Args:
-            size: Images of a step.
+            size: Images in a step.
         """
         self.batch_size = size
         self._batches.clear()
 
     def step(self, variant: Variant) -> float:
-        """One step of training.
+        """Run one step of training.
 
         Args:
-            variant: How. Its first step includes the compiler's and the kernels' preparations.
+            variant: The settings of the step. Its first step includes compilation and the search
+                for algorithms.
 
         Returns:
-            Seconds until the device had finished.
+            The seconds for one batch, until the device has finished.
         """
         state = self._state
         if variant not in self._functions:
@@ -202,7 +208,7 @@ class Trial:
         return self._batches[dtype]
 
     def _set_layout(self, channels_last: bool) -> None:
-        """Weights, their averages and the optimizers' moments: all that lies like the weights."""
+        """Set the memory format of the weights, their averages and the optimizers' moments."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
         zero_gradients(self._state)
         self._state.model.to(memory_format=layout)

@@ -47,7 +47,7 @@ def test_damaged_settings_come_back_from_the_checkpoint(
     result = _resume(*[shapes] * names_data, "--resume", run, "--set", "train.epochs=2")
     assert result.exit_code == 0, result.output
     assert "config.toml" in result.stderr
-    assert "settings of the newest checkpoint are taken" in result.stderr
+    assert "the settings of the newest checkpoint" in result.stderr
     assert run_config(run) == before.replace("train.epochs", 2)
 
 
@@ -67,7 +67,7 @@ def test_a_dataset_is_no_run_folder(
     """A run would replace its dataset.json."""
     shutil.copytree(shapes, tmp_path / "data")
     before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
-    with pytest.raises(ConfigError, match="holds a dataset"):
+    with pytest.raises(ConfigError, match="contains a dataset"):
         fit(small(), shapes, tmp_path / "data", overwrite=overwrite, device="cpu", quiet=True)
     after = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
     assert {name: after[name] for name in before} == before
