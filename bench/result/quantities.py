@@ -166,6 +166,7 @@ _CONTESTANTS = {
     "dali_reader": "DALI reader",
     "ffcv_loader": "ffcv",
     "spdl_loader": "SPDL",
+    "turbo_loader": "TurboLoader",
     "timm_loader": "timm loader",
     "torch_dataloader": "torch DataLoader",
 }
