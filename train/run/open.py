@@ -213,7 +213,7 @@ def _open(
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
     has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
     val = open_loader(config, "val", process) if has_val else None
-    if val is None:
+    if val is None and config.train.select != "train_loss":
         messages.append(
             "this dataset has no val split: the weights of the last epoch are saved and tested"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.run import loop
@@ -50,6 +52,22 @@ def test_an_epoch_is_selected_by_the_training_loss(
     summary = fit(config, shapes, tmp_path, quiet=True)
     losses = {line["epoch"]: line["train_loss"] for line in read_metrics(tmp_path, "epoch")}
     assert summary["best_epoch"] == min(losses, key=losses.__getitem__)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("select", ["accuracy", "train_loss"])
+def test_the_message_about_a_missing_val_split_is_true(
+    select: str, shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training loss selects an epoch without val, too."""
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    manifest = read_manifest(data)
+    splits = {name: split for name, split in manifest.splits.items() if name != "val"}
+    write_manifest(data, manifest.model_copy(update={"splits": splits}))
+    fit(small("train.epochs=1", f"train.select={select}"), data, tmp_path / "run")
+    said = "the weights of the last epoch are saved" in capsys.readouterr().err
+    assert said == (select == "accuracy")
 
 
 @pytest.mark.parametrize("name", ["early_stop_after", "restart_from_best_after"])
