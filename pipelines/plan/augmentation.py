@@ -154,6 +154,14 @@ class Augmentation:
             if not ok:
                 raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
 
+        # Lists become tuples, so that an Augmentation can be a key of a cache.
+        for name in ("scale", "ratio", "translate", "zoom"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            check(len(getattr(self, name)) == 2, name, "two numbers")
+        if not isinstance(self.normalize, str):
+            triples = tuple(tuple(float(value) for value in values) for values in self.normalize)
+            object.__setattr__(self, "normalize", triples)
+            check([len(triple) for triple in triples] == [3, 3], "normalize", "two times 3 numbers")
         choices = (("crop", _Crop), ("flip", _Flip), ("border", Border), ("corners", _Corners))
         for name, allowed in choices:
             if getattr(self, name) not in allowed.__args__:  # type: ignore[attr-defined]

@@ -184,6 +184,8 @@ def test_evaluation_has_nothing_random() -> None:
         ({"border": "mirror"}, "Allowed: edge, reflect, zero"),
         ({"normalize": "imagnet"}, 'Did you mean "imagenet"'),
         ({"normalize": ((0, 0, 0), (1, 0, 1))}, "standard deviations above 0"),
+        ({"normalize": ((0, 0, 0), (1, 1))}, "two times 3 numbers"),
+        ({"zoom": [1.0]}, "two numbers"),
         ({"image_size": 0}, "image_size = 0: give 1 to 4096"),
         ({"resize": -1}, "resize"),
         ({"padding": 4}, "only with crop"),

@@ -212,3 +212,18 @@ def test_mixing_weights_and_boxes() -> None:
     ]
     assert stats.binomtest(sum(plan.box is None for plan in both), 1000, 0.5).pvalue > 1e-4  # type: ignore[union-attr]
     assert draw_mix(Augmentation(), 8, 0, 0, 0) is None
+
+
+def test_lists_and_arrays_are_as_good_as_tuples() -> None:
+    """As they come from JSON, or from numpy."""
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    tuples = Augmentation(crop="random_resized", scale=(0.2, 0.9), normalize=(mean, std))
+    lists = Augmentation(crop="random_resized", scale=[0.2, 0.9], normalize=[list(mean), list(std)])
+    arrays = Augmentation(
+        crop="random_resized", scale=np.array([0.2, 0.9]), normalize=np.array([mean, std])
+    )
+    sides = np.full(4, 64, np.int32)
+    plans = [draw(spec, np.arange(4), sides, sides, 0, 0) for spec in (tuples, lists, arrays)]
+    for plan in plans[1:]:
+        np.testing.assert_array_equal(plan.geometry, plans[0].geometry)
+        np.testing.assert_array_equal(plan.color, plans[0].color)
