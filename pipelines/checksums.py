@@ -1,7 +1,7 @@
 """The table of checksums beside a beton: one CRC-32 per sample, in a .npy file.
 
-In: the path of a beton. Out: the path of the table, and its values; one hash of labels and table,
-which the manifest keeps.
+In: the path of a beton. Out: the path of the table, and its values. For the manifest: one hash of
+labels and table.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def crc32_path(beton: Path) -> Path:
 
 
 def index_sha256(labels: npt.NDArray[np.int64], crc32: npt.NDArray[np.uint32]) -> str:
-    """A hash that binds the samples to the manifest, and is quick to compare.
+    """One hash of the labels and checksums of all samples.
 
-    The manifest has this hash, the table has the CRC-32 of each sample, and readers compare both.
-    So a split of another dataset is noticed although nobody hashes its gigabytes.
+    The manifest holds this hash, and the table holds the CRC-32 of each sample. Readers compare
+    both. A split of another dataset is thus detected without hashing its gigabytes.
 
     Args:
-        labels: int64 [N], of all samples.
-        crc32: uint32 [N], of all samples.
+        labels: int64 [N], the labels of all samples.
+        crc32: uint32 [N], the checksums of all samples.
 
     Returns:
         The SHA-256 in hex.

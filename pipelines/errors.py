@@ -133,8 +133,10 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 class _ReportsInterrupt:
-    """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message, not
-    a traceback."""
+    """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message.
+
+    They end without a traceback.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,7 +1,7 @@
-"""The largest numbers that a Loader accepts. Settings are checked against the same limits.
+"""The largest numbers that a Loader accepts. Settings of a run have the same limits.
 
-In: numbers. Out: nothing, or an error. A larger number is a mistake, or comes from a stranger's
-recipe: it would end in a traceback of the system.
+In: numbers. Out: nothing, or an error. A larger number is a mistake, or comes from an untrusted
+recipe. Without the limits it would end in an error of the operating system.
 """
 
 from slipform.pipelines.errors import ConfigError

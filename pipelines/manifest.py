@@ -38,7 +38,7 @@ class SplitInfo(_Strict):
         modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
         min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
         names_sha256: SHA-256 of the file with the names of the samples, in hex. "": no such file.
-        index_sha256: `checksums.index_sha256` of labels and CRC-32 of the samples. "": not known.
+        index_sha256: `checksums.index_sha256` of labels and checksums. "": unknown.
     """
 
     file: str
@@ -99,8 +99,8 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError("there is no class, or two have one name")
-        "".join(self.classes).encode()  # a lone surrogate is a UnicodeError
+            raise ValueError("there is no class, or two classes have the same name")
+        "".join(self.classes).encode()  # raises UnicodeError, a ValueError, for a lone surrogate
         for name, info in self.splits.items():
             if len(info.counts) != len(self.classes) or min(info.counts) < 0:
                 raise ValueError(f"the counts of {name} do not fit the classes")

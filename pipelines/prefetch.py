@@ -49,6 +49,7 @@ class Prefetcher:
         order: The order of the samples.
 
     Attributes:
+        executor: As given.
         wait_seconds: Seconds spent on waiting for the executor since the start.
     """
 
@@ -63,7 +64,7 @@ class Prefetcher:
         # The last epoch whose order was computed, and the thread that computes it.
         self._ordered, self._shuffling = -1, Workers(1, "slipform-order")
         self.wait_seconds = 0.0
-        self._plan_seconds: dict[int, float] = {}  # of each thread, which alone changes it
+        self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
     def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
         """Wait for a batch.

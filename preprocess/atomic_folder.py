@@ -26,7 +26,7 @@ __all__ = ["replacing"]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
-# Names that prep writes. A name that only ends alike, as my-report.txt, is somebody else's.
+# The names that prep writes. Other names with the same endings, as my-report.txt, are not its own.
 _OURS = re.compile(
     rf"(train|val|test)\.(beton|crc32\.npy|names\.txt)|{re.escape(FILE_NAME)}|rejected\.csv"
     r"|report\.txt"
@@ -88,13 +88,12 @@ def _check_replaceable(out: Path) -> None:
             f" it: --out {out / 'data'}"
         )
     found = sorted(entry.name for entry in os.scandir(out))
-    # Without its manifest a folder is no dataset of ours: its betons may be ffcv's.
+    # Betons in a folder without a manifest may be those of ffcv.
     foreign = [name for name in found if FILE_NAME not in found or not _OURS.fullmatch(name)]
     if foreign:
         raise DatasetError(
             f"{out} holds {printable(', '.join(foreign[:5]))}, which prep did not write and would"
-            " delete."
-            " Choose another folder for --out."
+            " delete. Choose another folder for --out."
         )
 
 

@@ -166,15 +166,17 @@ def _no_class(name: str) -> str:
 
 
 def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[str]:
-    """Paths below `root`, in no order. Linked folders are followed, each once, but not to a folder
-    around this one: it holds the other classes."""
+    """Paths below `root`, in no order. Linked folders are followed, each once.
+
+    Links to a parent of the folder are not followed: the parent holds the other classes.
+    """
     waiting, seen = [folder], set()
-    own = root / folder  # may be a link, too
+    own = root / folder  # it may be a link, too
     around = {_place(path) for path in (*own.resolve().parents, *own.absolute().parents)}
     while waiting:
         folder = waiting.pop()
         if (place := _place(root / folder)) in around:
-            listing.leave_out(f"{folder}/", "link to a folder around it")
+            listing.leave_out(f"{folder}/", "link to a parent folder")
             continue
         if place in seen:
             listing.leave_out(f"{folder}/", "linked folder that was read before")

@@ -37,7 +37,7 @@ class _UnderWay(NamedTuple):
     request: BatchRequest
     plan: Plan
     bad: list[int]
-    images: list[Any]  # kept until they are decoded
+    images: list[Any]  # they must be kept until they are decoded
 
 
 class DaliExecutor(Executor):

@@ -86,7 +86,7 @@ class HostExecutor(Executor):
         self._pool.close()
 
     def _read(self, request: BatchRequest, at: slice) -> tuple[Plan, Pixels]:
-        """Plan and pixels of a part of a request, in the thread that will render them."""
+        """Plan and pixels of a part of a request, in the thread that renders them."""
         part = request.part(at)
         plan = part.plan()
         began = time.perf_counter()

@@ -50,7 +50,7 @@ class ResidentExecutor(Executor):
         self._pool.begin(len(request), partial(self._part, request))
 
     def _part(self, request: BatchRequest, at: slice) -> tuple[Plan, Pixels]:
-        """Plan and pixels of a part of a request, in the thread that will render them."""
+        """Plan and pixels of a part of a request, in the thread that renders them."""
         part, decoded = request.part(at), self._decoded
         pixels = Pixels(
             decoded.addresses[part.indices],

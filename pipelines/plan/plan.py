@@ -199,7 +199,8 @@ def draw_mix(
     return MixPlan(partner, 1.0 - (x1 - x0) * (y1 - y0) / size**2, (x0, y0, x1, y1))
 
 
-@lru_cache(maxsize=16)  # 40 microseconds, for each batch
+# It takes 40 microseconds and is needed for each batch.
+@lru_cache(maxsize=16)
 def numbers_of(spec: Augmentation) -> kernels.Numbers:
     """An augmentation in the form of the kernels.
 

@@ -1,7 +1,7 @@
 """Render threads, and the ring of buffers that they write to.
 
-In: a Plan and the pixels of its images, or a function that reads them. Out: batches on the device,
-in the order in which they were begun. `resident` gives pixels; `host` gives a function.
+In: a function that gives Plan and pixels of some samples of a batch. Out: batches on the device, in
+the order in which they were begun.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class RenderPool:
         Args:
             size: Number of samples.
             source: Gives Plan and pixels of some of the samples. The threads call it.
-            part: Number of samples in one call of `source`. 0: an equal share for each thread. A
+            part: Number of samples in one call of `source`. 0: an equal part for each thread. A
                 small batch is then rendered in this call, because waking the threads would take
                 longer.
         """

@@ -50,7 +50,7 @@ class Settings:
 class BatchRequest:
     """One batch to make, or a part of one.
 
-    Its Plan is drawn by the threads that need it: the calling thread only says which samples.
+    The threads that need its Plan draw it. The calling thread only selects the samples.
 
     Attributes:
         indices: int64 [N], positions in the beton, all valid.
@@ -61,14 +61,14 @@ class BatchRequest:
     draw: Callable[[npt.NDArray[np.int64]], Plan]
 
     def plan(self) -> Plan:
-        """Draw the Plan of these samples. Each call draws it again."""
+        """Draw the Plan of the samples. Each call draws it again."""
         return self.draw(self.indices)
 
     def part(self, at: slice) -> BatchRequest:
-        """Some of the samples.
+        """The request for some of the samples.
 
         Args:
-            at: Their positions.
+            at: Their positions in the request.
         """
         return BatchRequest(self.indices[at], self.draw)
 
