@@ -6,9 +6,10 @@ recipe. Without the limits it would end in an error of the operating system.
 
 from slipform.pipelines.errors import ConfigError
 
-__all__ = ["MAX_PREFETCH", "MAX_SEED", "MAX_THREADS", "check_numbers"]
+__all__ = ["MAX_EPOCH", "MAX_PREFETCH", "MAX_SEED", "MAX_THREADS", "check_numbers"]
 
 MAX_SEED = 2**63 - 1  # torch and the Plan keep seeds in 64 bits
+MAX_EPOCH = 2**31 - 1
 MAX_THREADS = 1024
 MAX_PREFETCH = 256  # batches
 

@@ -27,6 +27,7 @@ from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.sequence import BatchSequence
+from slipform.pipelines.upload import checked_device
 
 __all__ = ["Loader"]
 
@@ -122,7 +123,7 @@ class Loader:
         check_numbers(seed, threads, prefetch, block)
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
-        self.device, self.dataset = torch.device(device), self.manifest.dataset
+        self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
         self._beton = open_split(Path(folder), self.manifest, split)
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
@@ -226,10 +227,8 @@ class Loader:
             epoch: The epoch, from 0.
 
         Raises:
-            ConfigError: The epoch is negative.
+            ConfigError: The epoch is negative or too large.
         """
-        if epoch < 0:
-            raise ConfigError(f"epoch = {epoch}: give 0 or more")
         self.sequence.go_to(int(epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.limits import MAX_EPOCH
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
@@ -119,9 +120,11 @@ class BatchSequence:
             seen: Samples of it that count as handed out, over all processes.
 
         Raises:
+            ConfigError: There is no such position.
             SlipformError: The loader is closed, or this process is a fork.
         """
         self.check_usable()
+        self._check(epoch, seen)
         self.number += 1
         self.done = self.done._replace(epoch=epoch, seen=seen)
 
@@ -163,7 +166,18 @@ class BatchSequence:
             raise ConfigError(
                 "an evaluation loader always begins at the beginning: it has no position to load"
             )
-        self.go_to(*self.order.next_position(int(state["epoch"]), int(state["seen"])))
+        epoch, seen = state.get("epoch"), state.get("seen")
+        if type(epoch) is not int or type(seen) is not int:
+            raise ConfigError(f"the saved position is damaged: epoch {epoch}, seen {seen}")
+        self._check(epoch, seen)
+        self.go_to(*self.order.next_position(epoch, seen))
+
+    def _check(self, epoch: int, seen: int) -> None:
+        if not (0 <= epoch <= MAX_EPOCH and 0 <= seen <= self.order.num_samples):
+            raise ConfigError(
+                f"epoch = {epoch}, seen = {seen}: give 0 to {MAX_EPOCH} and 0 to"
+                f" {self.order.num_samples}"
+            )
 
     @property
     def remaining_batches(self) -> int:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["upload", "upload_together"]
+from slipform.pipelines.errors import ConfigError
+
+__all__ = ["checked_device", "upload", "upload_together"]
 
 
 def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
@@ -61,3 +63,26 @@ def upload_together(arrays: list[npt.NDArray[Any]], device: torch.device) -> lis
         there[start : start + array.nbytes].view(torch.from_numpy(array).dtype).view(array.shape)
         for start, array in zip(starts, arrays, strict=True)
     ]
+
+
+def checked_device(device: torch.device | str, dtype: torch.dtype) -> torch.device:
+    """The device of a loader's batches.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+        dtype: The type of the images.
+
+    Raises:
+        ConfigError: There is no such device here, or images cannot have that type.
+    """
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ConfigError(f"dtype = {dtype}: give torch.float32, torch.bfloat16 or torch.float16")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f'device = "{device}": give "cpu", "cuda" or "cuda:N"')
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f'device = "{device}": torch sees {torch.cuda.device_count()} GPUs here')
+    return found

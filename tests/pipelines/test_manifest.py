@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from slipform.pipelines.beton import DESCRIPTOR, HEADER, Beton
@@ -112,3 +113,33 @@ def test_numbers_that_the_system_could_not_take(folder: Path, name: str, most: i
     if name == "seed":
         with Loader(folder, augment=SPEC, batch_size=4, seed=most, executor="host") as loader:
             assert len(next(iter(loader))) == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"device": "tpu"},
+        {"device": "meta"},
+        {"device": "cuda:99"},
+        {"dtype": torch.int8},
+        {"dtype": "float32"},
+    ],
+)
+def test_devices_and_types_that_do_not_exist(folder: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        Loader(folder, augment=SPEC, batch_size=4, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "seen"), [(10**30, 0), (-1, 0), (0, -4), (0, 13), ("x", 0), (0, None), (1.5, 0)]
+)
+def test_positions_that_do_not_exist(folder: Path, epoch: Any, seen: Any) -> None:
+    with Loader(folder, augment=SPEC, batch_size=4, executor="host", threads=1) as loader:
+        before = loader.state_dict()
+        with pytest.raises(ConfigError, match="epoch"):
+            loader.load_state_dict({**before, "epoch": epoch, "seen": seen})
+        if isinstance(epoch, int) and seen == 0:
+            with pytest.raises(ConfigError, match="epoch"):
+                loader.set_epoch(epoch)
+        assert loader.state_dict() == before
+        assert len(list(loader)) == 3

@@ -25,6 +25,7 @@ __all__ = ["NAMES", "export_model"]
 
 # Format -> the default name of its file.
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
+_MAX_ONNX_BYTES = 2_000_000_000  # protobuf's limit is 2 GiB, graph included
 _TOLERANCE = 1e-3  # share of the largest logit: other kernels sum in another order
 
 
@@ -44,8 +45,8 @@ def export_model(
         The path of the file, and the largest difference between the file's logits and the model's.
 
     Raises:
-        SlipformError: There is no such format, a package is missing, or the logits of the file and
-            the model differ.
+        SlipformError: There is no such format, a package is missing, the format cannot express the
+            net, or the logits of the file and the model differ.
         OSError: The file cannot be written.
     """
     if format not in NAMES:
@@ -56,7 +57,16 @@ def export_model(
     write = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[format]
     with torch.no_grad(), replacing(path) as temporary:
         expected = model(images)
-        again = write(model, images, metadata, temporary)
+        try:
+            again = write(model, images, metadata, temporary)
+        except (OSError, SlipformError):
+            raise
+        except Exception as error:  # the exporters raise many classes for nets they cannot express
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise SlipformError(
+                f"the net cannot be exported as {format} ({type(error).__name__}: {reason})."
+                " Give another --format."
+            ) from error
         difference = float((again - expected).abs().max())
         if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
             raise SlipformError(
@@ -91,6 +101,12 @@ def _onnx(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path
     if missing:
         raise SlipformError(
             f'ONNX needs {", ".join(missing)}. Install them: pip install "slipform[export]"'
+        )
+    num_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    if num_bytes > _MAX_ONNX_BYTES:
+        raise SlipformError(
+            f"the weights have {num_bytes:,} bytes, and one ONNX file holds {_MAX_ONNX_BYTES:,} at"
+            " most. Give --format safetensors or torch-export."
         )
     import onnxruntime
 

@@ -97,3 +97,27 @@ def test_a_run_is_locked_while_others_write_to_it(below: str, tmp_path: Path) ->
     refused = pytest.raises(SlipformError, match=f"is working in {tmp_path}")
     with locked(tmp_path / LOCK, "another train"), refused, locked_if_run(folder):
         pytest.fail("two hold it")
+
+
+@pytest.mark.parametrize("format", [name for name in NAMES if name != "safetensors"])
+def test_a_net_that_a_format_cannot_express(
+    format: str, model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no decomposition for aten::strange\nmore")
+
+    monkeypatch.setattr(torch.export, "export", fails)
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    words = f"cannot be exported as {format}.*strange|ONNX needs"
+    with pytest.raises(SlipformError, match=words):
+        export_model(model, 32, METADATA, format, tmp_path / "m")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_net_that_is_too_large_for_onnx(
+    model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipform.train.inference.export._MAX_ONNX_BYTES", 1000)
+    with pytest.raises(SlipformError, match=r"one ONNX file holds 1,000|ONNX needs"):
+        export_model(model, 32, METADATA, "onnx", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
