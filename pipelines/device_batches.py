@@ -45,6 +45,9 @@ class DeviceBatches:
     Args:
         pixels: All stored images, in the device's memory.
         sequence: The loader's position and order, which is shuffled and has no partial batches.
+
+    Attributes:
+        batch_size: Images of a batch.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class DeviceBatches:
         augment = sequence.augment
         self._pixels, self._augment, self._device = pixels, augment, device
         self._sequence, self._order = sequence, order
+        self.batch_size = order.batch_size
         self._plan = DevicePlan(
             augment,
             beton.heights,
@@ -115,9 +119,11 @@ class DeviceBatches:
 
     def _mix_row(self) -> Tensor:
         """float32 [6], of the batch at the position."""
-        epoch, seen = self._plan.position[0], self._plan.position[1]
+        epoch, seen = self._plan.position[:1], self._plan.position[1:2]
         number = torch.div(seen, self._order.global_batch_size, rounding_mode="floor")
-        return self._mix_table[epoch % 2, number]
+        # An index [epoch, number] would be read on the host.
+        row = epoch % 2 * self._order.num_batches + number
+        return self._mix_table.view(-1, 6).index_select(0, row)[0]
 
     def _mix_rows(self, epoch: int) -> npt.NDArray[np.float32]:
         order = self._order

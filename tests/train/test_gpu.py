@@ -13,7 +13,7 @@ import torch
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import loop
+from slipform.train.run import loop, steps
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
 
@@ -75,17 +75,17 @@ def test_stopped_and_resumed_bit_for_bit(
     )
     config = small(*sets)
     fit(config, shapes, tmp_path / "whole", device="cuda", quiet=True)
-    original = loop._after_step
+    original = loop._after_steps
 
     def after(run: Any, *arguments: Any) -> None:
         if run.state.step == step:
             run.stop_requested.set()
         original(run, *arguments)
 
-    monkeypatch.setattr(loop, "_after_step", after)
+    monkeypatch.setattr(loop, "_after_steps", after)
     with pytest.raises(Interrupted):
         fit(config, shapes, tmp_path / "parts", device="cuda", quiet=True)
-    monkeypatch.setattr(loop, "_after_step", original)
+    monkeypatch.setattr(loop, "_after_steps", original)
     fit(config, shapes, tmp_path / "parts", device="cuda", resume=True, quiet=True)
     assert _losses(tmp_path / "parts") == _losses(tmp_path / "whole")
     a, b = (load_best(tmp_path / name) for name in ("whole", "parts"))
@@ -96,7 +96,7 @@ def test_the_step_does_not_wait_for_the_device(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two lines of the log nothing asks the device for an answer."""
-    original = loop.train_step  # type: ignore[attr-defined]
+    original = steps.train_step  # type: ignore[attr-defined]
 
     def step(*arguments: Any, **options: Any) -> Any:
         torch.cuda.set_sync_debug_mode("error")
@@ -105,7 +105,7 @@ def test_the_step_does_not_wait_for_the_device(
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(steps, "train_step", step)
     fit(
         small("train.precision=bf16", "data.executor=resident"),
         shapes,

@@ -208,6 +208,9 @@ class TrainConfig(Section):
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
+        steps_per_launch: Steps that a GPU gets at once, as one CUDA graph of everything: drawing,
+            rendering, forward and backward pass, optimizer. For nets so small that the host is
+            too slow for them; with data.executor = "resident".
         log_every_steps: Steps between two readings of losses from the device.
     """
 
@@ -231,6 +234,7 @@ class TrainConfig(Section):
     flip_test: bool = False
     keep_checkpoints: int = Field(default=2, ge=1)
     checkpoint_every_steps: int = Field(default=0, ge=0)
+    steps_per_launch: int = Field(default=1, ge=1)
     log_every_steps: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")

@@ -164,6 +164,17 @@ class Counters:
                 span.train_seconds += seconds
                 span.images += images
 
+    def add(self, seconds: float, images: int) -> None:
+        """Count time in training and images trained on.
+
+        Args:
+            seconds: Nothing of it was waiting for data.
+            images: All processes together.
+        """
+        for span in (self.timing, self.epoch):
+            span.train_seconds += seconds
+            span.images += images
+
     def state_dict(self) -> dict[str, Any]:
         """The counters as plain values, for a checkpoint."""
         timing = asdict(self.timing) | {"seconds_before": self.timing.seconds}

@@ -23,16 +23,14 @@ from slipform.train.run.counters import EpochTotals, PendingMetrics, advice
 from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
+from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
 from slipform.train.step.build import unfreeze
 from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
-from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.schedule import factor
-from slipform.train.step.step import set_train_mode, train_step, zero_gradients
+from slipform.train.step.step import set_train_mode, zero_gradients
 
 __all__ = ["fit"]
-
-_STEPS_UNTIL_ESTIMATE = 10  # then the time of the run is estimated
 
 
 def fit(
@@ -116,33 +114,33 @@ def _train_epoch(run: Run) -> None:
     left, length = loader.remaining_batches, len(loader)
     run.recorder.progress.begin_epoch(state.epoch + 1, config.epochs, length - left, length)
     set_train_mode(state)
-    batches = counters.timed(loader, run.process.world_size)
+    run.steps.begin()
     while left:
-        count = min(config.accumulate, left)  # the last step of an epoch may be smaller
-        position = state.epoch + (length - left) / length
-        rate = factor(run.config.schedule, position, config.epochs)
-        set_learning_rate(state.optimizers, rate)
-        result = train_step(state, batches, count)
-        left -= count
-        counters.pending.losses.append(result.loss)
-        counters.pending.correct.append(result.correct)
-        counters.pending.images.append(result.num_images * run.process.world_size)
-        counters.pending.rates.append(rate * run.config.optimizer.lr)
+        counts, rates = next_counts(config, state.step, left), []
+        for count in counts:
+            position = state.epoch + (length - left) / length
+            rates.append(factor(run.config.schedule, position, config.epochs))
+            left -= count
+        launched = run.steps.run(counts, rates)
+        counters.pending.losses.append(launched.losses)
+        counters.pending.correct.append(launched.correct)
+        counters.pending.images += [count * loader.global_batch_size for count in counts]
+        counters.pending.rates += [rate * run.config.optimizer.lr for rate in rates]
         done = counters.epoch
-        for _ in range(count):
+        for _ in range(sum(counts)):
             run.recorder.progress.step(done.images, done.train_seconds, done.wait_share)
-        _after_step(run, result.images, last=left == 0)
-    next(batches, None)  # counts the last batch
+        _after_steps(run, launched.images, last=left == 0)
+    run.steps.end()
 
 
-def _after_step(run: Run, images: Tensor, last: bool) -> None:
+def _after_steps(run: Run, images: Tensor, last: bool) -> None:
     """Read numbers, write a checkpoint or stop the run, if it is time for it."""
     config, state = run.config.train, run.state
     if last or state.step % config.log_every_steps == 0:
         _read_losses(run)
     if state.step == 1:
         run.recorder.images(images)
-    if state.step == _STEPS_UNTIL_ESTIMATE:
+    if state.step == STEPS_UNTIL_ESTIMATE:
         _say_advice(run)
     if last:
         run.recorder.histograms(state.model, state.step)
@@ -182,7 +180,7 @@ def _read_losses(run: Run) -> None:
         return
     numbers = (
         run.process.all_reduce(
-            torch.stack([*pending.losses, *(correct.float() for correct in pending.correct)])
+            torch.cat([*pending.losses, *(correct.float() for correct in pending.correct)])
         )
         / world_size
     )
@@ -222,6 +220,7 @@ def _end_epoch(run: Run) -> None:
             f" epoch {state.best.epoch}"
         )
         state.restart_from(state.best_weights)
+        run.steps.forget()
     _save(run)
     run.check_data()
     if state.epoch < config.epochs and run.agreed_stop.any(run.stop_requested.is_set()):
@@ -278,6 +277,7 @@ def _unfreeze_if_due(run: Run) -> None:
     ):
         run.recorder.say(f"epoch {run.state.epoch + 1}: all layers learn from now on")
         unfreeze(run.config, run.state, run.process)
+        run.steps.forget()
 
 
 def _save(run: Run) -> None:

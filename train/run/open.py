@@ -28,6 +28,7 @@ from slipform.train.run.auto import without_auto
 from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
+from slipform.train.run.steps import Steps, open_steps
 from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
@@ -52,6 +53,7 @@ class Run:
         stop_requested: Set by a signal: the loop writes a checkpoint and stops.
         agreed_stop: Combines `stop_requested` over the processes.
         held: Holds the lock of the folder.
+        steps: Makes the steps of the training.
     """
 
     config: RunConfig
@@ -66,6 +68,7 @@ class Run:
     stop_requested: Event
     agreed_stop: Agreement
     held: ExitStack
+    steps: Steps
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""
@@ -223,6 +226,7 @@ def _open(
             out, held, config, manifest, note,
             is_locked=is_locked, resume=resume, overwrite=overwrite,
         )  # fmt: skip
+    steps = open_steps(config, state, loader, counters, process)
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
     )
@@ -243,6 +247,7 @@ def _open(
         stop_requested,
         process.agreement(),
         held.pop_all(),
+        steps,
     )
     if saved is not None:
         _recover_best(run)

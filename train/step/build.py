@@ -129,7 +129,10 @@ def make_functions(
         )
     forward: Forward = wrapped
     evaluate: Forward = evaluated
-    mode = pick_compile(config.train.compile, process.device, config.train.accumulate)
+    whole = config.train.steps_per_launch > 1 and process.device.type == "cuda"
+    # Graphs of the net alone cannot be part of a graph of the whole step.
+    choice = "on" if whole and config.train.compile == "graphs" else config.train.compile
+    mode = pick_compile(choice, process.device, config.train.accumulate)
     if mode:
         # Shapes never change. DDP wraps the model before compilation, so that the exchange of
         # gradients overlaps with the compiled backward pass.

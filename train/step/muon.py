@@ -7,11 +7,14 @@ optimizer for hidden layers in neural networks", 2024.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from slipform.train.step.newton_schulz import orthogonalize
 
 __all__ = ["ConvMuon"]
 
@@ -63,11 +66,51 @@ class ConvMuon(torch.optim.Muon):
             _share_gradient(weight, matrix)
             if self._unit_filters and matrix.grad is not None:
                 matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
-        loss = super().step(closure)
+        if any(_on_device(group) for group in self.param_groups):
+            loss = None if closure is None else torch.enable_grad()(closure)()
+            for group in self.param_groups:
+                self._step_together(group)
+        else:
+            loss = super().step(closure)
         for matrix in self._weights:
             # A reference would keep the memory when the weight's gradient is freed.
             matrix.grad = None
         return loss
+
+    def _step_together(self, group: dict[str, Any]) -> None:
+        """torch's step for all matrices of a group at once; the learning rate may be a tensor."""
+        matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
+        if not matrices:
+            return
+        gradients = [matrix.grad for matrix in matrices]
+        for matrix in matrices:
+            if "momentum_buffer" not in self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix.grad)
+        buffers = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        updates = buffers
+        if group["nesterov"]:
+            updates = list(torch._foreach_lerp(gradients, buffers, group["momentum"]))
+        turned = orthogonalize(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        steps = [update.to(matrix.dtype) for update, matrix in zip(turned, matrices, strict=True)]
+        torch._foreach_mul_(steps, [-_adjustment(group, matrix) for matrix in matrices])
+        torch._foreach_mul_(steps, group["lr"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(matrices, steps)
+
+
+def _on_device(group: dict[str, Any]) -> bool:
+    """A learning rate of the device, or matrices on a GPU: few large kernels are faster there."""
+    return isinstance(group["lr"], Tensor) or any(matrix.is_cuda for matrix in group["params"])
+
+
+def _adjustment(group: dict[str, Any], matrix: Tensor) -> float:
+    """What torch multiplies the learning rate of a matrix by."""
+    rows, columns = matrix.shape
+    if group["adjust_lr_fn"] == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1, rows / columns))
 
 
 def _share_gradient(weight: Tensor, matrix: Tensor) -> None:

@@ -19,7 +19,9 @@ from slipform.train.step.metrics import Totals
 from slipform.train.step.state import Averages, StepFunctions, TrainState
 
 __all__ = [
+    "Launched",
     "StepResult",
+    "ema_decay",
     "eval_step",
     "predict_logits",
     "set_train_mode",
@@ -45,7 +47,27 @@ class StepResult:
     images: Tensor
 
 
-def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> StepResult:
+@dataclass(frozen=True)
+class Launched:
+    """What the steps of one launch gave, before the update of the weights.
+
+    Args:
+        losses: The mean loss of each step: float32 [n] on the device.
+        correct: How many images were right in each: int64 [n] on the device.
+        images: Those of the last batch, [N, 3, S, S]; valid until the next launch.
+    """
+
+    losses: Tensor
+    correct: Tensor
+    images: Tensor
+
+
+def train_step(
+    state: TrainState,
+    batches: Iterator[Batch],
+    count: int = 1,
+    decay: float | Tensor | None = None,
+) -> StepResult:
     """Run forward and backward for the next `count` batches, then one step of the optimizers.
 
     The gradient is that of the mean loss over the batches; all batches have the same size.
@@ -56,6 +78,7 @@ def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> S
         state: Changed in place: weights, averaged weights, momenta, scale, step.
         batches: An iterator with at least `count` batches left.
         count: Batches of the step: train.accumulate, or fewer at the end of an epoch.
+        decay: Of the averaged weights, a number or a scalar on the device. Default: `ema_decay`.
     """
     zero_gradients(state)
     functions = state.functions
@@ -72,7 +95,7 @@ def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> S
         losses.append(loss.detach())
         correct.append((logits.detach().argmax(1) == batch.labels).sum())
         num_images += len(batch)
-    _update(state)
+    _update(state, decay)
     if count == 1:
         return StepResult(losses[0], correct[0], num_images, batch.images)
     return StepResult(
@@ -80,7 +103,7 @@ def train_step(state: TrainState, batches: Iterator[Batch], count: int = 1) -> S
     )
 
 
-def _update(state: TrainState) -> None:
+def _update(state: TrainState, decay: float | Tensor | None) -> None:
     for optimizer in state.optimizers:
         if state.functions.clip_norm:
             state.scaler.unscale_(optimizer)
@@ -93,8 +116,21 @@ def _update(state: TrainState) -> None:
     if state.ema is not None:
         if state.averages is None:
             state.averages = Averages(state.ema, state.model)
-        decay = min(state.functions.ema_decay, (1 + state.step) / (10 + state.step))
-        _average(state.averages, decay)
+        _average(state.averages, ema_decay(state, state.step) if decay is None else decay)
+
+
+def ema_decay(state: TrainState, step: int) -> float:
+    """The decay of the averaged weights after a step.
+
+    It rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
+    ExponentialMovingAverage has it. With a constant decay the random start would stay in the
+    average for 1 / (1 - decay) steps.
+
+    Args:
+        state: Its functions have the last decay.
+        step: The number of the step, from 1.
+    """
+    return min(state.functions.ema_decay, (1 + step) / (10 + step))
 
 
 def set_train_mode(state: TrainState) -> None:
@@ -116,14 +152,14 @@ def zero_gradients(state: TrainState) -> None:
 
 
 @torch.no_grad()
-def _average(averages: Averages, decay: float) -> None:
-    """ema = decay * ema + (1 - decay) * model, for all tensors of floats; integers are copied.
-
-    The decay rises over the first steps t, (1 + t) / (10 + t), as in TensorFlow's
-    ExponentialMovingAverage. With a constant decay, the random first weights would stay in the
-    average for 1 / (1 - decay) steps.
-    """
-    torch._foreach_lerp_(*averages.floats, 1 - decay)
+def _average(averages: Averages, decay: float | Tensor) -> None:
+    """ema = decay * ema + (1 - decay) * model, for all tensors of floats; integers are copied."""
+    averaged, present = averages.floats
+    if isinstance(decay, Tensor):  # torch's lerp of lists takes a number of the host
+        torch._foreach_mul_(averaged, decay)
+        torch._foreach_add_(averaged, torch._foreach_mul(present, 1 - decay))
+    else:
+        torch._foreach_lerp_(averaged, present, 1 - decay)
     if averages.others[0]:
         torch._foreach_copy_(*averages.others)
 

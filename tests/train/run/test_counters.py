@@ -14,7 +14,7 @@ import pytest
 from slipform.pipelines.errors import Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import loop
+from slipform.train.run import steps
 from slipform.train.run.counters import Counters, EpochTotals, Timing, advice
 from slipform.train.run.loop import fit
 
@@ -30,7 +30,7 @@ def test_an_epoch_of_two_batch_sizes_is_weighted_by_images(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original, seen = loop.train_step, []  # type: ignore[attr-defined]
+    original, seen = steps.train_step, []  # type: ignore[attr-defined]
 
     def watched(state: Any, *arguments: Any) -> Any:
         result = original(state, *arguments)
@@ -39,7 +39,7 @@ def test_an_epoch_of_two_batch_sizes_is_weighted_by_images(
             os.kill(os.getpid(), signal.SIGTERM)
         return result
 
-    monkeypatch.setattr(loop, "train_step", watched)
+    monkeypatch.setattr(steps, "train_step", watched)
     run, size = tmp_path / "run", f"train.batch_size={later[0]}"
     with pytest.raises(Interrupted):
         fit(small("train.epochs=1"), shapes, run, quiet=True)

@@ -13,6 +13,7 @@ import torch
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, loop
+from slipform.train.run import steps as making
 from slipform.train.run.best import load_best
 from slipform.train.run.divergence import Diverged
 from slipform.train.run.loop import fit
@@ -25,7 +26,7 @@ Small = Callable[..., RunConfig]
 def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
     how: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, run = loop.train_step, tmp_path / "run"  # type: ignore[attr-defined]
+    original, run = making.train_step, tmp_path / "run"  # type: ignore[attr-defined]
 
     def poisoned(state: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(state, *args, **kwargs)
@@ -35,7 +36,7 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
             next(state.model.parameters()).data.fill_(float("nan"))
         return result
 
-    monkeypatch.setattr(loop, "train_step", poisoned)
+    monkeypatch.setattr(making, "train_step", poisoned)
     with pytest.raises(
         Diverged,
         match=(

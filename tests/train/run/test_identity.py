@@ -16,7 +16,7 @@ from slipform.preprocess.cli import main as prep_command
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.records import read_metrics
-from slipform.train.run import loop
+from slipform.train.run import steps
 from slipform.train.run.identity import differences
 from slipform.train.run.loop import fit
 from slipform.train.step.step import train_step
@@ -114,18 +114,18 @@ def test_with_another_number_of_images_the_present_epoch_starts_again(
     if at_end:
         fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
     else:
-        original = loop.train_step  # type: ignore[attr-defined]
+        original = steps.train_step  # type: ignore[attr-defined]
 
         def killed(state: Any, *args: Any, **kwargs: Any) -> Any:
             if state.step == 9:
                 raise KeyboardInterrupt
             return original(state, *args, **kwargs)
 
-        monkeypatch.setattr(loop, "train_step", killed)
+        monkeypatch.setattr(steps, "train_step", killed)
         stopped = small("train.epochs=2", "train.checkpoint_every_steps=3")
         with pytest.raises(KeyboardInterrupt):
             fit(stopped, shapes, run, device="cpu", quiet=True)
-        monkeypatch.setattr(loop, "train_step", original)
+        monkeypatch.setattr(steps, "train_step", original)
     sizes = ["--num-train", "160", "--num-val", "60", "--num-test", "60"]
     prep = ["shapes", "--out", str(fewer), *sizes, "--min-size", "40", "--max-size", "96"]
     assert CliRunner().invoke(prep_command, prep).exit_code == 0
@@ -162,7 +162,7 @@ def test_data_that_are_exchanged_while_a_run_trains_are_noticed(
         write_manifest(data, _changed(read_manifest(shapes), "images"))
         return original(state, *args, **kwargs)
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(steps, "train_step", step)
     with pytest.raises(DatasetError, match=r"was replaced while.*other images.*--resume"):
         fit(small("train.epochs=5"), data, run, device="cpu", quiet=True)
     monkeypatch.undo()

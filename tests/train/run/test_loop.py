@@ -19,7 +19,7 @@ from slipform.train.config.recipe import load_recipe
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import checkpoint, loop
+from slipform.train.run import checkpoint, steps
 from slipform.train.run.loop import fit
 
 Small = Callable[..., RunConfig]
@@ -178,7 +178,7 @@ def test_out_of_memory_says_what_to_set(
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr(loop, "train_step", full)
+    monkeypatch.setattr(steps, "train_step", full)
     with pytest.raises(
         SlipformError,
         match=r"train\.batch_size = 40: choose a smaller one, or train\.batch_size = auto",

@@ -15,7 +15,7 @@ from torch import Tensor
 from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import checkpoint, loop
+from slipform.train.run import checkpoint, steps
 from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
 
@@ -40,16 +40,16 @@ class Killed(BaseException):
 
 def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
     """Do `what` once, just after the training of that step."""
-    original = loop.train_step  # type: ignore[attr-defined]
+    original = steps.train_step  # type: ignore[attr-defined]
 
     def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(state, *args, **kwargs)
         if state.step == step:
-            monkeypatch.setattr(loop, "train_step", original)
+            monkeypatch.setattr(steps, "train_step", original)
             what()
         return result
 
-    monkeypatch.setattr(loop, "train_step", wrapped)
+    monkeypatch.setattr(steps, "train_step", wrapped)
 
 
 def _kill() -> None:
@@ -103,6 +103,26 @@ def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFac
         patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
         fit(small(*RICH), shapes, run, quiet=True)
     return run
+
+
+@pytest.mark.parametrize("step", [0, 2, 5, 9])
+def test_several_steps_a_launch_are_the_same_run(
+    step: int,
+    undisturbed: Path,
+    shapes: Path,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_figures: None,
+) -> None:
+    """Also where it is stopped within a launch, whose end is then waited for; 0: never stopped."""
+    config, run = small(*RICH, "train.steps_per_launch=4"), tmp_path / "run"
+    if step:
+        _at_step(monkeypatch, step, _terminate)
+        with pytest.raises(Interrupted):
+            fit(config, shapes, run, quiet=True)
+    fit(config, shapes, run, resume=step > 0, quiet=True)
+    _assert_same(undisturbed, run)
 
 
 @pytest.mark.parametrize("step", range(1, 13))

@@ -1,0 +1,142 @@
+"""Trains in a model of CUDA graphs, with batches made by Triton's interpreter, beside eager steps.
+
+In: a folder for the dataset, and the cases as JSON {name: settings of the run}. Out: nothing; an
+assertion fails where weights, momenta, averages, losses or positions differ. A process of its own,
+as TRITON_INTERPRET is read at import.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+from torch import Tensor
+
+from slipform.pipelines.device_batches import device_batches
+from slipform.pipelines.executors.resident import ResidentExecutor
+from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
+from slipform.pipelines.plan import triton as draw_kernels
+from slipform.pipelines.rendering import triton as render_kernels
+from slipform.train.config.resolve import resolve
+from slipform.train.machine.distributed import Process
+from slipform.train.step.build import build_state
+from slipform.train.step.graph import GraphSteps
+from slipform.train.step.optim import set_learning_rate
+from slipform.train.step.state import TrainState
+from slipform.train.step.step import set_train_mode, train_step
+from tests.gpu.made_on_device import folders, open_loader
+from tests.gpu.recorded import RecordedGraphs
+
+CPU = torch.device("cpu")
+KERNELS = (
+    (draw_kernels, "draw"),
+    (draw_kernels, "advance"),
+    (render_kernels, "render"),
+)
+PLAIN = [getattr(module, name) for module, name in KERNELS]
+# Steps of each launch; 14 images in batches of 4 are three batches an epoch.
+LAUNCHES = ([1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1], [1], [1, 1, 1])
+MOST = 3
+
+
+def build(sets: list[str]) -> TrainState:
+    """The state of a run, always the same."""
+    config = resolve(None, ["augment.image_size=8", "train.channels_last=true", *sets])
+    state = build_state(config, num_classes=4, process=Process(CPU))
+    set_train_mode(state)
+    return state
+
+
+def rate(step: int) -> float:
+    """A learning rate that is another one in each step."""
+    return 1.0 / (step + 1)
+
+
+def tensors(state: TrainState) -> dict[str, Tensor]:
+    """Everything that a step changes."""
+    found = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+    if state.ema is not None:
+        found |= {f"ema.{k}": v for k, v in state.ema.state_dict().items()}
+    for i, optimizer in enumerate(state.optimizers):
+        for k, values in enumerate(optimizer.state.values()):
+            found |= {f"optimizer.{i}.{k}.{name}": value for name, value in values.items()}
+    found |= {f"grad.{k}": p.grad for k, p in state.model.named_parameters() if p.grad is not None}
+    return found
+
+
+def in_graphs(
+    folder: Path, sets: list[str], augment: dict[str, Any], launches: Any, most: int
+) -> tuple[TrainState, Tensor, tuple[int, int], RecordedGraphs]:
+    """Train in recorded graphs; with most = 0 all steps are eager, on the same numbers."""
+    for (module, name), kernel in zip(KERNELS, PLAIN, strict=True):
+        setattr(module, name, kernel)
+    graphs = RecordedGraphs(*KERNELS)
+    state = build(sets)
+    with open_loader(folder, ResidentGpuExecutor, **augment) as loader:
+        batches = device_batches(loader.sequence)
+        assert batches
+        steps = GraphSteps(state, batches, graphs, MOST)
+        if not most:
+            steps._warm = -1000  # never warm enough for a capture
+        losses = []
+        for counts in launches:
+            if loader.seen == 0:
+                steps.begin()
+            rates = [rate(state.step + i) for i in range(len(counts))]
+            launched = steps.run(list(counts), rates)
+            losses.append(launched.losses)
+        position = loader.epoch, loader.seen
+    return state, torch.cat(losses), position, graphs
+
+
+def on_the_host(
+    folder: Path, sets: list[str], augment: dict[str, Any], steps: list[int]
+) -> tuple[TrainState, Tensor]:
+    """What `train` does: a Loader on CPU cores, a step at a time, rates in Python."""
+    state, losses = build(sets), []
+    with open_loader(folder, ResidentExecutor, **augment) as loader:
+
+        def batches() -> Any:
+            while True:
+                yield from loader
+
+        source = batches()
+        for count in steps:
+            set_learning_rate(state.optimizers, rate(state.step))
+            losses.append(train_step(state, source, count).loss)
+    return state, torch.stack(losses)
+
+
+def compare(folder: Path, sets: list[str], augment: dict[str, Any], launches: Any) -> None:
+    """Graphs against eager steps, bit for bit, and against `train`, but for roundings."""
+    flat = [count for launch in launches for count in launch]
+    state, losses, position, graphs = in_graphs(folder, sets, augment, launches, MOST)
+    eager, eager_losses, eager_position, _ = in_graphs(folder, sets, augment, launches, 0)
+    assert graphs.captures >= 2
+    assert graphs.replays < len(flat)  # some launches are several steps
+    assert position == eager_position
+    assert state.step == eager.step == len(flat)
+    assert torch.equal(losses, eager_losses)
+    want = tensors(eager)
+    for name, value in tensors(state).items():
+        assert torch.equal(value, want[name]), name
+    _, host_losses = on_the_host(folder, sets, augment, flat)
+    # Pixels differ by 1e-5, rates in their last place.
+    torch.testing.assert_close(losses, host_losses, rtol=5e-3, atol=5e-3)
+    assert len(set(losses.tolist())) == len(flat)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    made = folders()
+    images = [made.noise(9 + k, 14 - k // 2, k) for k in range(14)]
+    folder = Path(made.write_folder(Path(sys.argv[1]) / "raw", images))
+    for case in json.loads(sys.argv[2]).values():
+        compare(folder, case["sets"], case.get("augment", {}), case.get("launches", LAUNCHES))
