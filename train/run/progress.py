@@ -24,20 +24,24 @@ _MIN_BAR, _MAX_BAR = 6, 40  # characters
 _MIN_SECONDS = 0.2  # of training, before the speed or the time left is shown
 
 
+# An AttributeError: the process was started with a closed stderr, and Python has None for it.
+_FAILED = (OSError, ValueError, AttributeError)
+
+
 class _Lossy:
     """A text file that ignores failed writes, such as after the terminal was closed."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO | None) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self._file.write(text)
+        with contextlib.suppress(*_FAILED):
+            self._file.write(text)  # type: ignore[union-attr]
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._file.flush()
+        with contextlib.suppress(*_FAILED):
+            self._file.flush()  # type: ignore[union-attr]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from slipform.train.run.progress import ProgressLine, _duration
+from slipform.train.run.progress import ProgressLine, _duration, open_console
 
 
 class _Clock:
@@ -170,3 +170,15 @@ def test_in_a_log() -> None:
     )
     assert len(result.stdout.splitlines()) == 3  # the headline, and a line for each epoch
     assert "\x1b" not in result.stdout
+
+
+def test_a_closed_stderr_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a service starts a command with 2>&-."""
+    monkeypatch.setattr(sys, "stderr", None)
+    console = open_console(quiet=False)
+    console.print("unheard")
+    progress = ProgressLine(console)
+    progress.begin_epoch(1, 1, 0, 2)
+    progress.step(8, 1.0, 0.0)
+    progress.close()
+    assert not progress.shown
