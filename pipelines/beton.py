@@ -269,6 +269,7 @@ class Beton:
         return sizes
 
     def _check_samples(self) -> None:
+        """Check offsets, sizes, modes and labels of all samples."""
         ends_late = self.offsets > self._table_start - self.sizes
         outside = (self.offsets < self._data_start) | (self.sizes < 0) | ends_late
         raw_sizes = self.heights.astype(np.int64) * self.widths * 3

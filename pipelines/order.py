@@ -143,6 +143,7 @@ class EpochOrder:
 # For two loaders: the present epoch and the next one, which is prefetched.
 @lru_cache(maxsize=4)
 def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
+    """The shuffled order of an epoch, int64 [num_samples]."""
     if block <= 0:
         return permutation(seed, epoch, num_samples)
     num_blocks = -(-num_samples // block)

@@ -112,6 +112,7 @@ class Prefetcher:
         return True
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
+        """Submit batches until `executor.depth` of them are under way."""
         order = self._order
         self._beton.check_length()
         while len(self._under_way) < self.executor.depth:

@@ -143,6 +143,7 @@ def named(samples: Sequence[tuple[str, Rejected]]) -> list[str]:
 
 
 def _files(listing: Listing) -> list[str]:
+    """The lines about files: used ones, links, and those that were left out."""
     if not listing.used:
         return []
     kinds = ", ".join(f"{number:,} {ending}" for ending, number in listing.used.most_common())

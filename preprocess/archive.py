@@ -215,6 +215,7 @@ def _opened_tar(archive: Path) -> tarfile.TarFile | None:
 def _write(
     content: IO[bytes] | None, size_bytes: int, name: str, folder: Path, archive: Path
 ) -> None:
+    """Write one file of an archive into the folder."""
     inside = PurePosixPath(name.replace("\\", "/"))
     if inside.is_absolute() or ".." in inside.parts or content is None:
         raise _Hostile(f"it would write outside its folder: {name}")

@@ -3,6 +3,8 @@
     source.splits --chunks--> threads: read, check, convert, encode, CRC
                   --in order--> one writer per split --> the folder is exchanged
 
+In: a SampleSource and the Encoding. Out: the dataset folder and its manifest.
+
 Threads are used, not processes. Reading, OpenCV, Pillow, CRC and SHA release the GIL, and nothing
 has to be copied between processes. No worker can die alone: a crash ends the whole run and leaves
 the old dataset unchanged.

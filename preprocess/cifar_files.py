@@ -98,6 +98,7 @@ def read_binary(
 def _checked(
     path: Path, rows: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], num_classes: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Check shapes and labels. Returns pixels [N, 3, 32, 32] and labels."""
     if rows.ndim != 2 or rows.shape[1] != _ROW or labels.shape != (len(rows),) or not len(rows):
         raise DatasetError(
             f"{path} holds arrays of shape {rows.shape} and {labels.shape}, expected (n, {_ROW})"

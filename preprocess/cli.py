@@ -45,6 +45,7 @@ def main() -> None:
 
 
 def _command(dataset: Dataset) -> click.Command:
+    """The subcommand of a dataset."""
     options = [
         click.Option(
             ["--out"],
@@ -168,6 +169,7 @@ def _run(
     download: Path | None = None,
     **options: Any,
 ) -> None:
+    """Write a dataset and print its account."""
     from slipform.preprocess.account import account, closing_words
     from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding

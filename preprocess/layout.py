@@ -194,6 +194,7 @@ def _splits(
 
 
 def _class_folders(root: Path, folder: str, listing: Listing) -> list[str]:
+    """The class folders in the folder of a split, as paths below `root`."""
     inside = Listing()
     try:
         names = image_folders(root / folder, inside)

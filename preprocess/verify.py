@@ -69,6 +69,7 @@ def find_faults(
 
 
 def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) -> Iterator[str]:
+    """The faults of a beton and of the files beside it."""
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
             yield (

@@ -230,6 +230,7 @@ def _plain_jpeg(data: bytes) -> DecodedImage:
 
 
 def _by_pillow(data: bytes, bits: int) -> DecodedImage:
+    """Decode a file with Pillow, by the rules of this module."""
     try:
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             check_size(*image.size)

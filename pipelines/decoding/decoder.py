@@ -68,6 +68,7 @@ class Decoder:
 
     @staticmethod
     def _build(batch_size: int) -> Any:
+        """Build a pipeline with one thread."""
         fn, pipeline_def, types = dali()
 
         # Outputs of the dynamic executor stay valid until the last reference is gone, not only
@@ -171,6 +172,7 @@ class Decoder:
         return Pixels(**joined, bad=bad, owner=whole)
 
     def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
+        """Run a pipeline once. Raises RuntimeError if an image cannot be decoded."""
         pipeline.feed_input("jpeg", jpegs)
         pipeline.feed_input("start", np.ascontiguousarray(regions[:, :2]))
         pipeline.feed_input("shape", np.ascontiguousarray(regions[:, 2:] - regions[:, :2]))

@@ -99,6 +99,7 @@ class HostExecutor(Executor):
         return plan, replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
 
     def _decode(self, indices: npt.NDArray[np.int64], plan: Plan) -> Pixels:
+        """The pixels of samples: raw ones from the mapped file, JPEGs decoded."""
         beton = self._beton
         stored = Pixels(
             beton.data.ctypes.data + beton.offsets[indices],

@@ -117,6 +117,7 @@ def _source(
     val: dict[str, Any],
     options: dict[str, Any],
 ) -> SampleSource:
+    """The SampleSource of both datasets. Val is taken from train."""
     from slipform.preprocess.source import SampleSource
     from slipform.preprocess.splits import with_val
 
