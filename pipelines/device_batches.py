@@ -1,9 +1,9 @@
-"""The batches of a training loader made by the device alone: `DeviceBatches`.
+"""The batches of a training loader, made by the device alone: `DeviceBatches`.
 
-In: resident pixels on the device, the order of the epochs, a position. Out: batch after batch in
-the same memory, with nothing from the host: the Plan is drawn, the pixels are rendered and the
-position is moved by kernels. A CUDA graph of `make` makes a new batch in each replay. The batches
-are those of the Loader; see `slipform.pipelines.plan.triton` for how equal their Plans are.
+In: resident pixels on the device, the order of the epochs, a position. Out: consecutive batches in
+the same memory. Nothing comes from the host: kernels draw the Plan, render the pixels and move the
+position. Each replay of a CUDA graph of `make` makes a new batch. The batches are those of the
+Loader. `slipform.pipelines.plan.triton` says how equal their Plans are.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["DeviceBatches", "device_batches"]
 
 
 def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
-    """The batches of a loader made by the device alone, from the loader's position on.
+    """The batches of a loader, made by the device alone, from the position of the loader on.
 
     Args:
-        sequence: The loader's.
+        sequence: The position and order of the loader.
 
     Returns:
-        None where that is impossible: the loader does not train, its pixels are not resident on a
-        GPU, or some of them cannot be read.
+        The batches. None: this is not possible, because the loader does not train, its pixels are
+        not resident on a GPU, or some of them cannot be read.
     """
     pixels = getattr(sequence.ahead.executor, "pixels", None)
     if not sequence.order.shuffle or pixels is None or pixels.bad.any():
@@ -40,21 +40,18 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
 
 
 class DeviceBatches:
-    """Makes one batch after another. `device_batches` builds it.
+    """Makes consecutive batches. `device_batches` builds it.
 
     Args:
-        pixels: All stored images, in the device's memory.
-        sequence: The loader's position and order, which is shuffled and has no partial batches.
+        pixels: All stored images, in the memory of the device.
+        sequence: The position and order of the loader. The order is shuffled, without partial
+            batches.
 
     Attributes:
-        batch_size: Images of a batch.
+        batch_size: Images per batch and process.
     """
 
-    def __init__(
-        self,
-        pixels: ResidentPixels,
-        sequence: BatchSequence,
-    ) -> None:
+    def __init__(self, pixels: ResidentPixels, sequence: BatchSequence) -> None:
         order, device, beton = sequence.order, pixels.device, sequence.beton
         augment = sequence.augment
         self._pixels, self._augment, self._device = pixels, augment, device
@@ -76,15 +73,15 @@ class DeviceBatches:
             (order.batch_size, size, size, 3), dtype=pixels.dtype, device=device
         )
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
-        # Of each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
+        # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
         shape = (2, order.num_batches if self._mixes else 0, 6)
         self._mix_table = torch.zeros(shape, dtype=torch.float32, device=device)
-        self._ready: dict[int, int] = {}  # epoch % 2 -> the epoch whose order is there
+        self._ready: dict[int, int] = {}  # epoch % 2 -> the epoch whose order is on the device
 
     def begin(self) -> None:
-        """Make the batch at the loader's position next.
+        """Go to the position of the loader.
 
-        Call it before the first batch of each epoch: the device has the orders of two epochs.
+        Call it before the first batch of each epoch: the device holds the orders of two epochs.
         """
         epoch, seen = self._sequence.done.epoch, self._sequence.done.seen
         for one in (epoch, epoch + 1):
@@ -97,10 +94,10 @@ class DeviceBatches:
         self._plan.go_to(epoch, seen)
 
     def make(self) -> Batch:
-        """Enqueue the next batch and move the position; the host does not wait.
+        """Enqueue the next batch and move the position. The host does not wait.
 
         Returns:
-            The batch. Its tensors are overwritten by the next call; `indices` is on the device.
+            The batch. The next call overwrites its tensors. `indices` is on the device.
         """
         plan = self._plan
         row = self._mix_row() if self._mixes else None
@@ -110,22 +107,23 @@ class DeviceBatches:
         return batch if row is None else self._mixed(batch, row)
 
     def count(self, batches: int) -> None:
-        """Move the loader's position over batches that were enqueued.
+        """Move the position of the loader past batches that were enqueued.
 
         Args:
-            batches: Their number.
+            batches: Number of batches.
         """
         self._sequence.skip(batches)
 
     def _mix_row(self) -> Tensor:
-        """float32 [6], of the batch at the position."""
+        """The row of `_mix_table` for the batch at the position, float32 [6]."""
         epoch, seen = self._plan.position[:1], self._plan.position[1:2]
         number = torch.div(seen, self._order.global_batch_size, rounding_mode="floor")
-        # An index [epoch, number] would be read on the host.
+        # `_mix_table[epoch, number]` would read the indices on the host.
         row = epoch % 2 * self._order.num_batches + number
         return self._mix_table.view(-1, 6).index_select(0, row)[0]
 
     def _mix_rows(self, epoch: int) -> npt.NDArray[np.float32]:
+        """The rows of `_mix_table` for an epoch, float32 [num_batches, 6]."""
         order = self._order
         rows = np.zeros((order.num_batches, 6), np.float32)
         for k in range(order.num_batches):
@@ -137,7 +135,7 @@ class DeviceBatches:
         return rows
 
     def _mixed(self, batch: Batch, row: Tensor) -> Batch:
-        """What `mix` does, with numbers that are on the device."""
+        """The same as `mix`, with numbers that are on the device."""
         images, weight = batch.images, row[0]
         partners = images.roll(1, 0)
         size = images.shape[2]

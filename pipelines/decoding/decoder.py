@@ -45,7 +45,7 @@ def images_at_once(heights: Int32, widths: Int32) -> int:
 
     Returns:
         MOST_AT_ONCE, or fewer if the largest image has more than one megapixel: the decoded pixels
-        of a thread stay below 96 MiB.
+        of a thread take 96 MiB at most, or one image.
     """
     largest = int((heights.astype(np.int64) * widths).max(initial=1)) * 3
     return max(1, min(MOST_AT_ONCE, _BYTES_AT_ONCE // largest))

@@ -44,7 +44,15 @@ class Steps(Protocol):
         """Before the first step of an epoch, or of the rest of one."""
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
-        """The next steps; counts: batches of each, rates: factors of the learning rate."""
+        """Enqueue the next steps.
+
+        Args:
+            counts: Batches of each step.
+            rates: Factor of the learning rate for each step.
+
+        Returns:
+            The numbers of the steps, on the device.
+        """
 
     def end(self) -> None:
         """After the last step of an epoch and the reading of its losses."""

@@ -23,7 +23,7 @@ from slipform.pipelines.upload import upload
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import Launched, ema_decay, train_step
 
-__all__ = ["CudaGraphs", "GraphSteps", "Graphs"]
+__all__ = ["CudaGraphs", "GraphSteps", "Graphs", "check"]
 
 _WARM_UP = 3  # eager steps before a capture: compilers, allocators and momenta come to rest
 
@@ -32,10 +32,21 @@ class Graphs(Protocol):
     """How work is recorded and replayed."""
 
     def eagerly(self, work: Callable[[], None]) -> None:
-        """Enqueue work as it will be recorded later, without recording it."""
+        """Enqueue work in the same way as it is recorded later, without recording it.
+
+        Args:
+            work: Enqueues the work.
+        """
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what work enqueues, without doing it. Returns what enqueues it."""
+        """Record work without executing it.
+
+        Args:
+            work: Enqueues the work.
+
+        Returns:
+            A function that enqueues the recorded work.
+        """
 
 
 class CudaGraphs:
@@ -50,7 +61,7 @@ class CudaGraphs:
         self._pool: Any = None
 
     def eagerly(self, work: Callable[[], None]) -> None:
-        """Enqueue work on the stream of the captures."""
+        """See `Graphs`. The work is enqueued on the stream of the captures."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -58,7 +69,7 @@ class CudaGraphs:
         current.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record work. Waits for the device."""
+        """See `Graphs`. It waits for the device."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
