@@ -15,8 +15,9 @@ from torch import Tensor
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
+from slipform.train.step.download import Download
 
-__all__ = ["Counters", "EpochTotals", "PendingMetrics", "Span", "Timing", "advice"]
+__all__ = ["Counters", "EpochTotals", "PendingMetrics", "SentMetrics", "Span", "Timing", "advice"]
 
 _LONG_RUN = 600.0  # seconds; a shorter run gets no advice
 
@@ -108,9 +109,8 @@ class PendingMetrics:
     """The numbers of the newest steps, one entry for each step.
 
     Attributes:
-        losses: Mean losses of this process: float32 scalars on the device.
-        correct: Images of this process that were classified correctly: int64 scalars on the
-            device.
+        losses: Mean losses of this process: float32 on the device, of one launch in each tensor.
+        correct: Images of this process that were classified correctly: int64, in the same way.
         images: Images of all processes.
         rates: Learning rates.
     """
@@ -121,6 +121,25 @@ class PendingMetrics:
     rates: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class SentMetrics:
+    """The numbers of some steps on their way to the host.
+
+    Attributes:
+        numbers: Losses, then correct images; one of each for each step, averaged over processes.
+        first_step: The first step, counted from 1 over the whole run.
+        epoch: Their epoch, counted from 1.
+        images: Images of all processes, of each step.
+        rates: Learning rates of the steps.
+    """
+
+    numbers: Download
+    first_step: int
+    epoch: int
+    images: list[int]
+    rates: list[float]
+
+
 @dataclass
 class Counters:
     """All counters of a run.
@@ -129,11 +148,13 @@ class Counters:
         timing: The time of the whole run.
         epoch: The sums over the present epoch.
         pending: Numbers still on the device; empty whenever a checkpoint is written.
+        sent: Numbers on their way to the host; None whenever a checkpoint is written.
     """
 
     timing: Timing = field(default_factory=Timing)
     epoch: EpochTotals = field(default_factory=EpochTotals)
     pending: PendingMetrics = field(default_factory=PendingMetrics)
+    sent: SentMetrics | None = None
 
     def timed(self, loader: Loader, world_size: int) -> Iterator[Batch]:
         """Iterate over a loader, and measure the training and the waiting time of each batch.

@@ -19,7 +19,8 @@ from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
-from slipform.train.run.counters import EpochTotals, PendingMetrics, advice
+from slipform.train.run import losses
+from slipform.train.run.counters import EpochTotals, advice
 from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
@@ -136,8 +137,10 @@ def _train_epoch(run: Run) -> None:
 def _after_steps(run: Run, images: Tensor, last: bool) -> None:
     """Read numbers, write a checkpoint or stop the run, if it is time for it."""
     config, state = run.config.train, run.state
-    if last or state.step % config.log_every_steps == 0:
-        _read_losses(run)
+    if last:
+        losses.read(run)
+    elif state.step % config.log_every_steps == 0:
+        losses.send(run)
     if state.step == 1:
         run.recorder.images(images)
     if state.step == STEPS_UNTIL_ESTIMATE:
@@ -168,31 +171,6 @@ def _say_advice(run: Run) -> None:
     )
     if text:
         run.recorder.say(text)
-
-
-def _read_losses(run: Run) -> None:
-    """Copy the pending losses from the device, in one copy, averaged over the processes.
-
-    Raise `Diverged` if a loss is not finite.
-    """
-    state, pending, world_size = run.state, run.counters.pending, run.process.world_size
-    if not pending.losses:
-        return
-    numbers = (
-        run.process.all_reduce(
-            torch.cat([*pending.losses, *(correct.float() for correct in pending.correct)])
-        )
-        / world_size
-    )
-    losses, correct = numbers.reshape(2, -1).tolist()
-    finite = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), len(losses))
-    first_step = state.step - len(losses) + 1
-    run.recorder.steps(first_step, state.epoch + 1, losses[:finite], pending.rates[:finite])
-    if finite < len(losses):
-        raise diverged(run, f"the loss of step {first_step + finite} is {losses[finite]}")
-    for loss, right, images in zip(losses, correct, pending.images, strict=True):
-        run.counters.epoch.add(loss, right * world_size, images)
-    run.counters.pending = PendingMetrics()
 
 
 def _end_epoch(run: Run) -> None:
@@ -282,7 +260,7 @@ def _unfreeze_if_due(run: Run) -> None:
 
 def _save(run: Run) -> None:
     """Write a checkpoint. Raise `Diverged` instead if a loss or a weight is not finite."""
-    _read_losses(run)
+    losses.read(run)
     if not run.state.is_finite():
         raise diverged(
             run, f"after step {run.state.step} some weights are infinite or not a number"

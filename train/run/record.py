@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
+from slipform.pipelines.rendering.workers import Task, Workers
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import METRICS, forget_after
 from slipform.train.run.board import Board
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console
+from slipform.train.step.download import Download
 
 __all__ = ["Recorder"]
 
@@ -50,6 +53,9 @@ class Recorder:
             # It is open as long as the run.
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
             self._board = Board(run, step, self.say)
+            # TensorBoard's file is written on a thread: forty numbers take some milliseconds.
+            self._writer = Workers(1, "slipform-record")
+            self._tasks: list[Task[None]] = []
 
     def say(self, message: str) -> None:
         """Print a message for the user.
@@ -67,7 +73,8 @@ class Recorder:
         """
         if self._writes:
             values = config.model_dump(mode="json", exclude={"description"})
-            self._board.settings(dict(_flat(values)), "epoch/val_accuracy")
+            flat = dict(_flat(values))
+            self._later(lambda: self._board.settings(flat, "epoch/val_accuracy"))
 
     def steps(self, first: int, epoch: int, losses: list[float], rates: list[float]) -> None:
         """Record consecutive steps.
@@ -84,9 +91,13 @@ class Recorder:
             {"kind": "step", "step": step, "epoch": epoch, "loss": loss, "lr": lr}
             for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first)
         )
-        for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first):
-            self._board.scalar("train/loss", loss, step)
-            self._board.scalar("train/learning_rate", lr, step)
+
+        def write() -> None:
+            for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first):
+                self._board.scalar("train/loss", loss, step)
+                self._board.scalar("train/learning_rate", lr, step)
+
+        self._later(write)
         self.progress.loss(sum(losses) / len(losses))
 
     def epoch(self, step: int, values: dict[str, Any]) -> None:
@@ -99,10 +110,15 @@ class Recorder:
         if not self._writes:
             return
         self._append([{"kind": "epoch", "step": step, **values}])
-        for name, value in values.items():
-            if value is not None and name != "epoch":
-                self._board.scalar(f"epoch/{name}", value, step)
-        self._board.flush()
+
+        def write() -> None:
+            for name, value in values.items():
+                if value is not None and name != "epoch":
+                    self._board.scalar(f"epoch/{name}", value, step)
+            self._board.flush()
+
+        self._later(write)
+        self._finish()
         self.say(
             "  ".join(_shown(name, value) for name, value in values.items() if value is not None)
         )
@@ -129,10 +145,13 @@ class Recorder:
         if self._writes:
             from torchvision.utils import make_grid
 
-            grid = make_grid(
-                images[:16].detach().float().cpu(), nrow=4, normalize=True, scale_each=True
-            )
-            self._board.image("train/first_batch", grid, 0)
+            first = Download(images[:16].float())
+
+            def write() -> None:
+                grid = make_grid(first.result(), nrow=4, normalize=True, scale_each=True)
+                self._board.image("train/first_batch", grid, 0)
+
+            self._later(write)
 
     def histograms(self, model: nn.Module, step: int) -> None:
         """Write histograms of weights and gradients to TensorBoard's file.
@@ -145,13 +164,21 @@ class Recorder:
         """
         if not self._writes:
             return
+        names, parts = [], []
         for name, parameter in model.named_parameters():
             for kind, tensor in (("weights", parameter), ("gradients", parameter.grad)):
                 if tensor is not None:
-                    every = max(1, tensor.numel() // _HISTOGRAM_VALUES)
-                    values = tensor.detach().flatten()[::every].float().cpu()
-                    if values.isfinite().all():
-                        self._board.histogram(f"{kind}/{name}", values.numpy(), step)
+                    names.append(f"{kind}/{name}")
+                    parts.append(_sample(tensor.detach()))
+        # One copy, for which this thread does not wait.
+        sizes, values = [len(part) for part in parts], Download(torch.cat(parts))
+
+        def write() -> None:
+            for name, part in zip(names, values.result().split(sizes), strict=True):
+                if part.isfinite().all():
+                    self._board.histogram(name, part.numpy(), step)
+
+        self._later(write)
 
     def close(self) -> None:
         """Close the files, and remove the progress line."""
@@ -159,7 +186,21 @@ class Recorder:
         if self._writes:
             with contextlib.suppress(OSError):  # each line was flushed when it was written
                 self._lines.close()
-            self._board.close()
+            self._later(self._board.close)
+            try:
+                self._finish()
+            finally:
+                self._writer.close()
+
+    def _later(self, write: Callable[[], None]) -> None:
+        """Write to TensorBoard's file on the thread, in the order of these calls."""
+        self._tasks.append(self._writer.submit(write))
+
+    def _finish(self) -> None:
+        """Wait for what was given to the thread."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.result()
 
     def _append(self, lines: Iterable[dict[str, Any]]) -> None:
         try:
@@ -168,6 +209,13 @@ class Recorder:
         except OSError as error:
             error.filename = error.filename or str(self._run / METRICS)
             raise unwritable(error, "the run's metrics", self._run) from error
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Every n-th value in the order of the memory, float32."""
+    if values.ndim == 4 and not values.is_contiguous():
+        values = values.permute(0, 2, 3, 1)
+    return values.flatten()[:: max(1, values.numel() // _HISTOGRAM_VALUES)].float()
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
