@@ -72,6 +72,27 @@ def _is_ours(path: Path) -> bool:
     return state.st_uid == os.getuid() and not state.st_mode & 0o022
 
 
+def _is_private(folder: Path) -> bool:
+    """Whether a cache folder and the folders around it in `cache_folder` are this user's alone.
+
+    Whoever owns a folder around it could exchange it after the look at it.
+    """
+    for around in _around(folder):
+        for state in (os.lstat(around), os.stat(around)):  # of a link, and of its target
+            if state.st_uid != os.getuid():
+                return False
+        if state.st_mode & 0o002:
+            return False
+    return _is_ours(folder)
+
+
+def _around(folder: Path) -> list[Path]:
+    """The parents of a folder that are in `cache_folder`, or are that folder. The outermost is
+    first."""
+    root = cache_folder()
+    return [path for path in reversed(folder.parents) if path == root or root in path.parents]
+
+
 @cache
 def _place(source_folder: Path) -> Path:
     """The cache folder for the functions of a source folder."""
@@ -103,8 +124,9 @@ class _Locator:
         return str(self._line)
 
     def ensure_cache_path(self) -> None:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        for folder in (*_around(self.folder), self.folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 class _Impl(FunctionCache._impl_class):  # type: ignore[misc]
@@ -119,7 +141,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         folder = Path(self._cache_path)
         try:
-            if not _is_ours(folder):
+            if not _is_private(folder):
                 _warn(folder, "it belongs to another user, or others may write to it")
                 return None
             return super().load_overload(sig, target_context)
@@ -133,7 +155,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         folder = Path(self._cache_path)
         try:
             self._impl.locator.ensure_cache_path()
-            if _is_ours(folder):
+            if _is_private(folder):
                 super().save_overload(sig, data)
         except OSError as error:
             _warn(folder, str(error.strerror or error))

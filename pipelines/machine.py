@@ -99,7 +99,8 @@ def cache_folder() -> Path:
     chosen = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")
     if chosen:
         parent = Path(chosen) if os.environ.get("XDG_CACHE_HOME") else Path(chosen) / ".cache"
-        existing = next((p for p in (parent, *parent.parents) if p.exists()), None)
+        # Path.exists raises below a folder that this user cannot enter, such as /root.
+        existing = next((p for p in (parent, *parent.parents) if os.path.exists(p)), None)
         if existing is not None and os.access(existing, os.W_OK | os.X_OK):
             return parent / "slipform"
     return Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"

@@ -93,6 +93,26 @@ def test_a_folder_open_to_others_is_not_read(package: Path) -> None:
     assert "others may write" in said
 
 
+@pytest.mark.parametrize("name", ["slipform", "slipform/kernels"])
+def test_a_private_folder_in_one_of_others_is_not_read(package: Path, name: str) -> None:
+    """Whoever may write to that one could exchange the private one."""
+    package.chmod(0o775)
+    _ask(package)
+    around = package.parents[1] / "cache" / name
+    assert around.stat().st_mode & 0o777 == 0o700
+    assert _ask(package)[1] == 1
+    around.chmod(0o777)
+    value, hits, _, said = _ask(package)
+    assert (value, hits) == (20, 0)
+    assert "others may write" in said
+    if os.getuid() == 0:
+        around.chmod(0o700)
+        os.chown(around, 12345, 12345)
+        value, hits, _, said = _ask(package)
+        assert (value, hits) == (20, 0)
+        assert "another user" in said
+
+
 def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path) -> None:
     """As in a container whose user has no home and may not write beside the source."""
     package.chmod(0o775)

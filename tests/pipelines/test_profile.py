@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slipform.pipelines import executors
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
 
@@ -58,3 +62,22 @@ def test_auto_follows_it_where_resident_does_not_fit(
     assert chosen("host") == "host"
     profile_path().unlink()
     assert chosen("auto") == "host"
+
+
+def test_a_home_that_this_user_cannot_enter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container that runs with another user's number and HOME=/root."""
+    home, real = tmp_path / "root", os.stat
+    home.mkdir()
+
+    def stat(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{home}/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(home)))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    assert cache_folder() == Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
