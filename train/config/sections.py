@@ -208,9 +208,9 @@ class TrainConfig(Section):
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
-        steps_per_launch: Steps that a GPU gets at once, as one CUDA graph of everything: drawing,
-            rendering, forward and backward pass, optimizer. For nets so small that the host is
-            too slow for them; with data.executor = "resident".
+        steps_per_launch: Steps in one launch on a GPU: a CUDA graph with drawing, rendering,
+            forward and backward pass and optimizer. Use it for nets so small that the host limits
+            the speed; it needs data.executor = "resident".
         log_every_steps: Steps between two readings of losses from the device.
     """
 

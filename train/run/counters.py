@@ -189,8 +189,8 @@ class Counters:
         """Count time in training and images trained on.
 
         Args:
-            seconds: Nothing of it was waiting for data.
-            images: All processes together.
+            seconds: Seconds of training, without waiting for data.
+            images: Images of all processes together.
         """
         for span in (self.timing, self.epoch):
             span.train_seconds += seconds

@@ -1,7 +1,7 @@
-"""How a run's steps are made: `LoaderSteps`, or on a GPU `TimedGraphSteps` many at a launch.
+"""The steps of a run: `LoaderSteps`, or `TimedGraphSteps`: several steps in one launch on a GPU.
 
-In: how many batches each of the next steps takes, and its learning rate. Out: their numbers, still
-on the device. Both count images and time; the loop that calls them is the same.
+In: the number of batches and the learning rate of each of the next steps. Out: their losses and
+counts, still on the device. Both count images and time. The loop can use either.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ __all__ = [
     "open_steps",
 ]
 
-STEPS_UNTIL_ESTIMATE = 10  # of the time that the run takes
+STEPS_UNTIL_ESTIMATE = 10  # then the time of the run is estimated
 
 
 class Steps(Protocol):
-    """What the loop calls."""
+    """The interface of the steps for the loop."""
 
     def begin(self) -> None:
-        """Before the first step of an epoch, or of the rest of one."""
+        """Prepare for the first step of an epoch, or of the rest of an epoch."""
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
-        """Enqueue the next steps.
+        """Run the next steps.
 
         Args:
-            counts: Batches of each step.
-            rates: Factor of the learning rate for each step.
+            counts: The number of batches of each step.
+            rates: The factor of the learning rate of each step.
 
         Returns:
-            The numbers of the steps, on the device.
+            The losses and counts of the steps, on the device.
         """
 
     def end(self) -> None:
-        """After the last step of an epoch and the reading of its losses."""
+        """Finish an epoch. Call it after its losses have been read."""
 
     def forget(self) -> None:
-        """Momenta, functions or frozen layers are others than before."""
+        """Note that momenta, functions or frozen layers have been replaced."""
 
 
 class LoaderSteps:
-    """Steps on the batches of a Loader, one after the other.
+    """Steps on the batches of a Loader, one after another.
 
     Args:
-        state: Changed in place.
-        loader: It gives the batches.
-        counters: Changed in place.
-        world_size: Number of processes.
+        state: The state of the run; changed in place.
+        loader: The loader of the training split.
+        counters: The counters of the run; changed in place.
+        world_size: The number of processes.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class LoaderSteps:
 
 
 class TimedGraphSteps:
-    """Steps in CUDA graphs. Their time is that of the host, which waits where losses are read.
+    """Steps in CUDA graphs. The host's time is counted: it waits when it reads losses.
 
     Args:
-        steps: Makes the steps.
-        counters: Changed in place.
-        batch_size: Images of a batch.
+        steps: The steps.
+        counters: The counters of the run; changed in place.
+        batch_size: Images in a batch.
     """
 
     def __init__(self, steps: GraphSteps, counters: Counters, batch_size: int) -> None:
@@ -141,18 +141,18 @@ class TimedGraphSteps:
 def open_steps(
     config: RunConfig, state: TrainState, loader: Loader, counters: Counters, process: Process
 ) -> Steps:
-    """The steps of a run.
+    """Make the steps of a run.
 
     Args:
-        config: train.steps_per_launch decides; a CPU has no launches, there the steps of one
-            follow each other.
-        state: Of the first step or restored.
-        loader: Of the training split.
-        counters: Of the run.
+        config: The configuration of the run. train.steps_per_launch selects the kind; it has no
+            effect on a CPU.
+        state: The state of the run, new or restored.
+        loader: The loader of the training split.
+        counters: The counters of the run.
         process: This process.
 
     Raises:
-        ConfigError: More than one step a launch is asked for, and this run cannot have it.
+        ConfigError: train.steps_per_launch is above 1, and that is not possible in this run.
     """
     most = config.train.steps_per_launch
     if most == 1 or process.device.type != "cuda":
@@ -171,13 +171,16 @@ def open_steps(
 
 
 def next_counts(config: TrainConfig, step: int, left: int) -> list[int]:
-    """The batches of each of the next steps: those of one launch, up to the next step after which
-    the loop reads, writes or says something.
+    """The number of batches of each step in the next launch.
+
+    A launch ends with a step after which the loop reads losses, writes a checkpoint or prints a
+    message.
 
     Args:
-        config: steps_per_launch, accumulate and what is due every n-th step.
-        step: Steps that are done.
-        left: Batches that are left of the epoch, at least 1.
+        config: Its steps_per_launch, accumulate, log_every_steps and checkpoint_every_steps are
+            read.
+        step: Steps done so far.
+        left: Batches left in the epoch, at least 1.
     """
     most = config.steps_per_launch
     for every in (config.log_every_steps, config.checkpoint_every_steps):

@@ -1,9 +1,9 @@
-"""Whole optimizer steps in a CUDA graph: `GraphSteps`.
+"""Whole training steps in a CUDA graph: `GraphSteps`.
 
-In: a state, batches that the device makes alone. Out: steps, of which the host launches many at
-once. A step is everything: draw, render, forward, loss, backward, optimizers, averages. What
-changes from step to step is in the device's memory: the position in the data, the learning rates,
-the decay of the averages, and the losses, which are read later.
+In: a state, and batches that the device makes without the host. Out: steps; the host launches
+several at once. A step includes draw, render, forward, loss, backward, optimizers and averages.
+Everything that changes between steps is in the memory of the device: the position in the data, the
+learning rates, the decay of the averages, and the losses, which are read later.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from slipform.train.step.step import Launched, ema_decay, train_step
 
 __all__ = ["CudaGraphs", "GraphSteps", "Graphs", "check"]
 
-_WARM_UP = 3  # eager steps before a capture: compilers, allocators and momenta come to rest
+_WARM_UP = 3  # eager steps before a capture, for compilation, memory and momenta
 
 
 class Graphs(Protocol):
-    """How work is recorded and replayed."""
+    """Recording and replaying work."""
 
     def eagerly(self, work: Callable[[], None]) -> None:
-        """Enqueue work in the same way as it is recorded later, without recording it.
+        """Do work under the conditions of a recording, without recording it.
 
         Args:
-            work: Enqueues the work.
+            work: A function that launches work on the device.
         """
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record work without executing it.
+        """Record the work that a function launches, without doing it.
 
         Args:
-            work: Enqueues the work.
+            work: A function that launches work on the device.
 
         Returns:
-            A function that enqueues the recorded work.
+            A function that launches the recorded work.
         """
 
 
 class CudaGraphs:
-    """Graphs of a GPU, in one pool of memory: they never run side by side.
+    """CUDA graphs of a GPU. They share one memory pool: only one of them runs at a time.
 
     Args:
         device: The GPU.
@@ -61,7 +61,7 @@ class CudaGraphs:
         self._pool: Any = None
 
     def eagerly(self, work: Callable[[], None]) -> None:
-        """See `Graphs`. The work is enqueued on the stream of the captures."""
+        """See `Graphs`. The work runs on the stream of the captures."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -69,7 +69,7 @@ class CudaGraphs:
         current.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See `Graphs`. It waits for the device."""
+        """See `Graphs`. The host waits for the device."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
@@ -78,16 +78,16 @@ class CudaGraphs:
 
 
 class GraphSteps:
-    """Steps of a state on the batches of a device.
+    """Steps of a state on batches that the device makes.
 
     Args:
         state: Changed in place. Its learning rates become tensors.
-        batches: Where the batches come from.
-        graphs: How steps are recorded.
-        most: Most steps of one launch.
+        batches: The batches.
+        graphs: Records and replays the steps.
+        most: The maximum number of steps in a launch.
 
     Raises:
-        ConfigError: The run's precision or optimizer needs the host in each step.
+        ConfigError: The precision or the optimizer of the run needs the host in each step.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class GraphSteps:
                 self._rates.append((group["lr"], group["initial_lr"]))
                 if "capturable" in group:
                     group["capturable"] = device.type == "cuda"
-        # Of each step of a launch: factor of the learning rate, decay of the averages.
+        # For each step of a launch: the factor of the learning rate, the decay of the averages.
         self._plan = torch.zeros((2, most), dtype=torch.float64, device=device)
         self._losses = torch.zeros(most, device=device)
         self._correct = torch.zeros(most, dtype=torch.int64, device=device)
@@ -114,23 +114,23 @@ class GraphSteps:
         self._warm = 0
 
     def forget(self) -> None:
-        """Record anew: momenta, functions or frozen layers are others than before."""
+        """Discard the recorded graphs, after momenta, functions or frozen layers were replaced."""
         self._recorded.clear()
         self._warm = 0
 
     def begin(self) -> None:
-        """Go to the position of the loader. Call it before each epoch."""
+        """Continue at the position of the loader. Call it before each epoch."""
         self._batches.begin()
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
-        """Enqueue steps; the host does not wait but for a capture.
+        """Launch steps. The host waits only for a capture.
 
         Args:
-            counts: Batches of each step, at most as many steps as given to the constructor.
-            rates: Factors of the learning rate, one for each step.
+            counts: The number of batches of each step; at most `most` steps.
+            rates: The factor of the learning rate of each step.
 
         Returns:
-            The numbers of the steps, on the device. `images` are those of the last one.
+            The results of the steps, on the device.
         """
         state, steps = self._state, len(counts)
         plan = np.zeros((2, self._most))
@@ -146,7 +146,7 @@ class GraphSteps:
         return Launched(self._losses[:steps].clone(), self._correct[:steps].clone(), self._images)
 
     def _launch(self, counts: list[int]) -> int:
-        """Enqueue the next step or steps. Returns how many."""
+        """Launch the next step or steps, and return their number."""
         state, count = self._state, counts[0]
         if self._warm < _WARM_UP:
             self._warm += 1
@@ -161,7 +161,7 @@ class GraphSteps:
         replay, gradients = self._recorded[count, steps]
         replay()
         state.step = before + steps  # a capture counts, too
-        # Each graph has gradients of its own.
+        # Each graph has its own gradients.
         for parameter, gradient in zip(state.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         return steps
@@ -171,7 +171,7 @@ class GraphSteps:
             self._step(count)
 
     def _step(self, count: int) -> None:
-        """One step as it is recorded: nothing in it may depend on a number of the host."""
+        """The step that is recorded. It must not depend on numbers of the host."""
         now = self._plan.index_select(1, self._cursor)
         for rate, initial in self._rates:
             rate.copy_(now[0, 0] * initial)
@@ -190,15 +190,15 @@ def check(state: TrainState) -> None:
     """Check that no part of a step needs the host.
 
     Args:
-        state: Scaler and optimizers are looked at.
+        state: Its scaler and optimizers are checked.
 
     Raises:
-        ConfigError: One of them does.
+        ConfigError: The scaler or an optimizer needs the host in each step.
     """
     if state.scaler.is_enabled():
         raise ConfigError(
             'train.steps_per_launch above 1 cannot scale losses: use train.precision = "bf16" or'
-            ' "fp32" in place of "fp16", or train.steps_per_launch = 1'
+            ' "fp32" instead of "fp16", or train.steps_per_launch = 1'
         )
     from slipform.train.step.muon import ConvMuon
 

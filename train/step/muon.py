@@ -78,7 +78,7 @@ class ConvMuon(torch.optim.Muon):
         return loss
 
     def _step_together(self, group: dict[str, Any]) -> None:
-        """torch's step for all matrices of a group at once; the learning rate may be a tensor."""
+        """torch's step, for all matrices of a group together. The learning rate may be a tensor."""
         matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
         if not matrices:
             return
@@ -101,12 +101,12 @@ class ConvMuon(torch.optim.Muon):
 
 
 def _on_device(group: dict[str, Any]) -> bool:
-    """A learning rate of the device, or matrices on a GPU: few large kernels are faster there."""
+    """Whether to step all matrices together: few large kernels are faster on a GPU."""
     return isinstance(group["lr"], Tensor) or any(matrix.is_cuda for matrix in group["params"])
 
 
 def _adjustment(group: dict[str, Any], matrix: Tensor) -> float:
-    """What torch multiplies the learning rate of a matrix by."""
+    """torch's factor of the learning rate for a matrix."""
     rows, columns = matrix.shape
     if group["adjust_lr_fn"] == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))

@@ -1,8 +1,8 @@
-"""Newton-Schulz iterations of several matrices at once: few launches of large kernels.
+"""Newton-Schulz iterations of several matrices at once, with few launches of large kernels.
 
-In: matrices. Out: their orthogonal factors, nearly. Jordan et al., "Muon: An optimizer for hidden
-layers in neural networks", 2024; coefficients and arithmetic are those of torch.optim.Muon, which
-takes one matrix after another.
+In: matrices. Out: approximations of their orthogonal factors. Jordan et al., "Muon: An optimizer
+for hidden layers in neural networks", 2024. The coefficients and the arithmetic are those of
+torch.optim.Muon, which processes one matrix after another.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from torch import Tensor
 
 __all__ = ["buckets", "orthogonalize"]
 
-_MOST_WORK = 2.0  # times the work without padding
+_MAX_WORK = 2.0  # relative to the work without padding
 
 
 def buckets(shapes: list[tuple[int, int]]) -> list[list[int]]:
-    """Which matrices are padded to one shape and multiplied together.
+    """Group matrices that are padded to the same shape and multiplied together.
 
-    Zeros beside a matrix stay zeros and change nothing, but cost work.
+    The zeros of the padding stay zeros and do not change the results, but they take time.
 
     Args:
-        shapes: (rows, columns), rows <= columns.
+        shapes: (rows, columns) of each matrix, with rows <= columns.
 
     Returns:
-        Positions in `shapes`. The first of a bucket is the largest. A bucket takes at most twice
-        the work of its matrices.
+        Groups of positions in `shapes`. The first matrix of a group is the largest one. A group
+        needs at most twice the work of its matrices.
     """
 
     def work(shape: tuple[int, int]) -> int:
@@ -37,7 +37,7 @@ def buckets(shapes: list[tuple[int, int]]) -> list[list[int]]:
             first = shapes[bucket[0]]
             own = sum(work(shapes[k]) for k in bucket) + work(shapes[i])
             fits = shapes[i][1] <= first[1]
-            if fits and (len(bucket) + 1) * work(first) <= _MOST_WORK * own:
+            if fits and (len(bucket) + 1) * work(first) <= _MAX_WORK * own:
                 bucket.append(i)
                 break
         else:
@@ -55,11 +55,11 @@ def orthogonalize(
     """Replace the singular values of each matrix by values near 1.
 
     Args:
-        matrices: Two-dimensional, on one device.
-        coefficients: Of the quintic polynomial.
-        steps: How often it is applied.
-        eps: Least norm that is divided by.
-        dtype: Of the products.
+        matrices: Tensors with two dimensions, on the same device.
+        coefficients: The coefficients of the quintic polynomial.
+        steps: The number of iterations.
+        eps: The minimum norm for the division at the start.
+        dtype: The dtype of the products.
 
     Returns:
         New matrices of the same shapes, in `dtype`.

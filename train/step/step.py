@@ -49,12 +49,12 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Launched:
-    """What the steps of one launch gave, before the update of the weights.
+    """The results of the steps in a launch, each with the weights before its update.
 
-    Args:
-        losses: The mean loss of each step: float32 [n] on the device.
-        correct: How many images were right in each: int64 [n] on the device.
-        images: Those of the last batch, [N, 3, S, S]; valid until the next launch.
+    Attributes:
+        losses: The mean loss of each step, float32 [n] on the device.
+        correct: The number of images classified correctly in each step, int64 [n] on the device.
+        images: The images of the last batch, [N, 3, S, S]; valid until the next launch.
     """
 
     losses: Tensor
@@ -78,7 +78,8 @@ def train_step(
         state: Changed in place: weights, averaged weights, momenta, scale, step.
         batches: An iterator with at least `count` batches left.
         count: Batches of the step: train.accumulate, or fewer at the end of an epoch.
-        decay: Of the averaged weights, a number or a scalar on the device. Default: `ema_decay`.
+        decay: The decay of the averaged weights, a number or a scalar tensor on the device.
+            Default: `ema_decay`.
     """
     zero_gradients(state)
     functions = state.functions
@@ -122,13 +123,13 @@ def _update(state: TrainState, decay: float | Tensor | None) -> None:
 def ema_decay(state: TrainState, step: int) -> float:
     """The decay of the averaged weights after a step.
 
-    It rises from 0.1 over the first steps, (1 + t) / (10 + t), as TensorFlow's
-    ExponentialMovingAverage has it. With a constant decay the random start would stay in the
+    It rises over the first steps t, (1 + t) / (10 + t), as in TensorFlow's
+    ExponentialMovingAverage. With a constant decay, the random first weights would stay in the
     average for 1 / (1 - decay) steps.
 
     Args:
-        state: Its functions have the last decay.
-        step: The number of the step, from 1.
+        state: Its functions have the final decay.
+        step: The step, counted from 1.
     """
     return min(state.functions.ema_decay, (1 + step) / (10 + step))
 
@@ -155,7 +156,7 @@ def zero_gradients(state: TrainState) -> None:
 def _average(averages: Averages, decay: float | Tensor) -> None:
     """ema = decay * ema + (1 - decay) * model, for all tensors of floats; integers are copied."""
     averaged, present = averages.floats
-    if isinstance(decay, Tensor):  # torch's lerp of lists takes a number of the host
+    if isinstance(decay, Tensor):  # torch._foreach_lerp_ does not accept a tensor here
         torch._foreach_mul_(averaged, decay)
         torch._foreach_add_(averaged, torch._foreach_mul(present, 1 - decay))
     else:
