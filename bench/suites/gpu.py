@@ -223,7 +223,9 @@ def all_items(
         items.append(Item("loaders", kind, 2, _measure_loaders, (data, device), lacks))
     lacks = "" if small else "needs --data with CIFAR-10's pixels"
     data = str(small[0]) if small else ""
-    items.append(Item("accuracy", "cifar10/fast", 2, _measure_fast, (data, "", device), lacks))
+    for launch in (1, 25):
+        run, name = (data, "", device, launch), f"cifar10/fast, {launch} steps a launch"
+        items.append(Item("accuracy", name, 2, _measure_fast, run, lacks))
     if against:
         race = (data, str(against), device)
         items.append(Item("accuracy", against.name, 2, _measure_fast, race, lacks))
@@ -264,7 +266,6 @@ def measure_step(
 
 def _measure_loaders(data: str, device: str) -> list[Measured]:
     """`bench loaders --quick` with DALI's reader, without color jitter."""
-    from slipform.bench.race.gpu import Measured
     from slipform.bench.race.loading import EXECUTORS, Conditions, races, run_race
     from slipform.bench.race.race import QUICK
     from slipform.pipelines.machine import num_cores
@@ -273,27 +274,27 @@ def _measure_loaders(data: str, device: str) -> list[Measured]:
     found = []
     for race in races(Path(data), conditions):
         rows = run_race(race, ["dali_reader"], EXECUTORS[race.input], QUICK, say)
-        found += [
-            Measured(
-                f"{race.input}: {row.case['loader']}",
-                row.figures,
-                row.settings,
-                "" if row.status == "ok" else f"{row.status}: {row.note}",
-            )
-            for row in rows
-        ]
+        found += [_measured(f"{race.input}: {row.case['loader']}", row) for row in rows]
     return found
 
 
-def _measure_fast(data: str, against: str, device: str) -> list[Measured]:
-    """`bench accuracy` with three seeds: the recipe cifar10/fast, or a speed run."""
-    from slipform.bench.race.gpu import Measured
+def _measure_fast(data: str, against: str, device: str, launch: int = 1) -> list[Measured]:
+    """`bench accuracy` with three seeds: the recipe cifar10/fast with `launch` steps a launch, or a
+    speed run."""
     from slipform.bench.suites import accuracy
 
     if against:
         row = accuracy.run_against(Path(against), Path(data), 3, 0.94, device)
     else:
-        row = accuracy.run(Path(data), "cifar10/fast", (), 3, 0.94, device)
+        sets = ("data.executor=resident", f"train.steps_per_launch={launch}")
+        row = accuracy.run(Path(data), "cifar10/fast", sets, 3, 0.94, device)
+    name = Path(against).name if against else f"cifar10/fast, {launch} steps a launch"
+    return [_measured(name, row)]
+
+
+def _measured(name: str, row: Row) -> Measured:
+    """The row of another suite."""
+    from slipform.bench.race.gpu import Measured
+
     note = "" if row.status == "ok" else f"{row.status}: {row.note}"
-    name = Path(against).name if against else "cifar10/fast"
-    return [Measured(name, row.figures, row.settings, note)]
+    return Measured(name, row.figures, row.settings, note)

@@ -57,6 +57,31 @@ def test_compiled_steps_are_the_eager_ones(
     assert _losses(tmp_path / mode)[-1] < _losses(tmp_path / mode)[0]
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_steps_in_one_graph_are_the_steps(
+    optimizer: str, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    sets = [
+        "train.precision=fp32",
+        "train.tf32=false",
+        "data.executor=resident",
+        "train.epochs=3",
+        "train.ema=0.9",
+        f"optimizer.name={optimizer}",
+        "optimizer.lr=0.001",
+    ]
+    for count in (1, 4):
+        fit(
+            small(*sets, f"train.steps_per_launch={count}"),
+            shapes,
+            tmp_path / str(count),
+            device="cuda",
+            quiet=True,
+        )
+    tolerance = 5e-2 if optimizer == "muon" else 2e-3
+    assert _losses(tmp_path / "4") == pytest.approx(_losses(tmp_path / "1"), abs=tolerance)
+
+
 @pytest.mark.parametrize("loader", ["dali", "host", "resident"])
 @pytest.mark.parametrize("step", [1, 5, 6, 11])
 def test_stopped_and_resumed_bit_for_bit(

@@ -64,9 +64,10 @@ class ConvMuon(torch.optim.Muon):
         """See `torch.optim.Optimizer`."""
         for matrix, weight in self._weights.items():
             _share_gradient(weight, matrix)
-            if self._unit_filters and matrix.grad is not None:
-                matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
-        if any(_on_device(group) for group in self.param_groups):
+        together = any(_on_device(group) for group in self.param_groups)
+        if self._unit_filters:
+            self._scale_filters(together)
+        if together:
             loss = None if closure is None else torch.enable_grad()(closure)()
             for group in self.param_groups:
                 self._step_together(group)
@@ -76,6 +77,16 @@ class ConvMuon(torch.optim.Muon):
             # A reference would keep the memory when the weight's gradient is freed.
             matrix.grad = None
         return loss
+
+    def _scale_filters(self, together: bool) -> None:
+        matrices: list[Tensor] = [m for m in self._weights if m.grad is not None]
+        if together and matrices:
+            factors = torch._foreach_reciprocal(torch._foreach_norm(matrices))
+            torch._foreach_mul_(factors, [len(matrix) ** 0.5 for matrix in matrices])
+            torch._foreach_mul_(matrices, factors)
+            return
+        for matrix in matrices:
+            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
 
     def _step_together(self, group: dict[str, Any]) -> None:
         """torch's step, for all matrices of a group together. The learning rate may be a tensor."""

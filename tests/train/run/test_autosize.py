@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
+from slipform.train.run import autosize
 from slipform.train.run.autosize import find_batch_size, largest_power_of_two
 from slipform.train.run.loop import fit
 
@@ -51,3 +53,24 @@ def test_on_a_cpu_small_datasets_have_small_batches_but_not_of_one(
     manifest = manifest.model_copy(update={"splits": {"train": split}})
     found = find_batch_size(small(), manifest, Process(torch.device("cpu")))
     assert found.images == expected
+
+
+def test_sizes_are_tried_without_compiling(
+    shapes: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net would be compiled for each of them, a minute each."""
+    compiled: list[str] = []
+
+    def build_state(config: RunConfig, **_: object) -> None:
+        compiled.append(config.train.compile)
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(autosize, "build_state", build_state)
+    for name in ("reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1, 1))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    gpu = Process(torch.device("cuda", 0))
+    with pytest.raises(ConfigError, match="two images do not fit"):
+        find_batch_size(small("train.compile=on"), read_manifest(shapes), gpu)
+    assert compiled == ["off"]
