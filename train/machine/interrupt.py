@@ -44,8 +44,9 @@ def end_with_sweep() -> None:
 def watched() -> Iterator[threading.Event]:
     """Turn the first signal into an event. The old handlers are restored at the end.
 
-    Ignored signals stay ignored. Python can set handlers in the main thread only: in another
-    thread no signal sets the event.
+    A second signal has its usual effect. In a run of a sweep a second SIGTERM has none: the sweep
+    ends a run by SIGKILL. Ignored signals stay ignored. Python can set handlers in the main thread
+    only: in another thread no signal sets the event.
 
     Yields:
         The event.
@@ -60,7 +61,9 @@ def watched() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         requested.set()
-        signal.signal(number, before[signal.Signals(number)])
+        # Where a sweep with several threads is killed, the kernel sends SIGTERM for each of them.
+        if number != signal.SIGTERM or SWEEP not in os.environ:
+            signal.signal(number, before[signal.Signals(number)])
 
     for number in ours:
         signal.signal(number, handle)
