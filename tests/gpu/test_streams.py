@@ -25,6 +25,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering import pool, stream
 from slipform.pipelines.rendering import triton as kernel
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from slipform.train.step.graph import CudaGraphs
 from tests.pipelines import folders
 
 GPU = torch.device("cuda", 0)
@@ -202,3 +203,38 @@ def test_executors_order_their_work(gpu: Gpu, kind: Any, reuse: bool, tmp_path: 
         executor.submit(BatchRequest(indices, lambda _: plan))
     check(gpu, before, executor.close)
     assert set(gpu.devices) == ({GPU.index} if kind is HostExecutor else set())
+
+
+def test_work_before_a_capture_is_ordered_with_the_current_stream(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eager steps run on the stream of the captures; what follows on the current stream waits."""
+    captured: list[dict[str, Any]] = []
+
+    class Graph:
+        def replay(self) -> None:
+            gpu.work()
+
+        def pool(self) -> tuple[int, int]:
+            return (0, 1)
+
+    @contextmanager
+    def capture(graph: Graph, **options: Any) -> Iterator[None]:
+        captured.append(options)
+        with gpu.stream(options["stream"]):
+            yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    graphs = CudaGraphs(GPU)
+    before, works = gpu.work(), []
+    graphs.eagerly(lambda: works.append(gpu.work()))
+    after = gpu.work()
+    assert works[0].follows(before)
+    assert after.follows(works[0])
+    for _ in range(2):
+        replay = graphs.capture(lambda: works.append(gpu.work()))
+        replay()
+    # The thread of the recorder waits for events while a graph is captured.
+    assert [options["capture_error_mode"] for options in captured] == ["thread_local"] * 2
+    assert [options["pool"] for options in captured] == [None, (0, 1)]
