@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.checksums import crc32_path
+from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import SampleError
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import read_manifest, write_manifest
 from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
 
 
@@ -45,6 +46,12 @@ def _damage(folder: Path, index: int, *, matching_crc: bool) -> int:
         crcs = np.load(crc32_path(folder / "train.beton"))
         crcs[index] = zlib.crc32(Beton(folder / "train.beton").bytes_of(index))
         np.save(crc32_path(folder / "train.beton"), crcs)
+        manifest = read_manifest(folder)
+        info = manifest.split("train").model_copy(
+            update={"index_sha256": index_sha256(beton.labels, crcs)}
+        )
+        splits = {**manifest.splits, "train": info}
+        write_manifest(folder, manifest.model_copy(update={"splits": splits}))
     return label
 
 
