@@ -1,8 +1,8 @@
-"""Measure the processor time that a loader takes on the thread that iterates over it.
+"""Measure the CPU time of a loader on the thread that iterates over it.
 
-In: a dataset folder. Out: a row for each executor and batch size: the consumer's processor time and
-the whole time of a batch. Order, requests, collecting and the Batch are the consumer's own work. A
-batch too small to wake the threads for is rendered there, too, and is counted.
+In: a dataset folder. Out: a row for each executor and batch size: the CPU time of the consumer's
+thread, and the whole time of a batch. The consumer's thread makes the order, the requests and the
+Batch. It also renders batches that are too small for the threads; their time is included.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ LAYOUT = Layout(
     columns=("consumer_seconds", "batch_seconds"),
 )
 _ROUNDS = 7
-_BATCHES = 200  # of a round
+_BATCHES = 200  # in a round
 
 
 @click.command(cls=Command)
 @data_argument
-@click.option("--batch-sizes", default="64,256,512,1024,2000", show_default=True)
-@click.option("--executors", default="resident,host", show_default=True)
+@click.option(
+    "--batch-sizes", default="64,256,512,1024,2000", show_default=True, help="Images in a batch."
+)
+@click.option("--executors", default="resident,host", show_default=True, help="Executors.")
 @device_option
 @out_option
 def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path | None) -> None:
-    """Measure how much processor time a loader takes on the training thread, for the images of the
-    dataset folder DATA.
+    """Measure the CPU time of a loader on the training thread, with the dataset folder DATA.
 
     \b
     Example: bench overhead data/cifar10
@@ -69,12 +70,12 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
 
     Args:
         data: The dataset folder.
-        executor: The executor's name.
-        batch_size: Images of a batch.
+        executor: The name of the executor.
+        batch_size: Images in a batch.
         device: "cpu" or "cuda".
 
     Returns:
-        consumer_seconds, the processor time of this thread, and batch_seconds, both per batch.
+        consumer_seconds, the CPU time of this thread, and batch_seconds; both for one batch.
     """
     from slipform.bench.race.measure import estimate
     from slipform.bench.work import usual_work

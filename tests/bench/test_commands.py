@@ -103,7 +103,15 @@ def test_a_suite_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_suite_has_a_command_and_a_layout() -> None:
-    assert suites.suite_names() == ["accuracy", "gpu", "loaders", "prep", "train", "tune"]
+    assert suites.suite_names() == [
+        "accuracy",
+        "gpu",
+        "loaders",
+        "overhead",
+        "prep",
+        "train",
+        "tune",
+    ]
     assert list(suites.layouts()) == ["loaders", "train", "prep", "accuracy", "tune", "gpu"]
     for name in suites.suite_names():
         assert importlib.import_module(f"slipform.bench.suites.{name}").command.help

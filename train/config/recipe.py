@@ -118,7 +118,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
             raise unknown("recipe", text, recipe_names())
     base = _read(path)
     if path.name == _RUN_FILE:
-        base = without_other_variants(current(base))
+        base = _of_old_version(base)
     runs = base.pop("runs", [])
     if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
         raise ConfigError(
@@ -189,7 +189,7 @@ def read_config(config_file: Path) -> RunConfig:
     Raises:
         ConfigError: There is no such file, it is no valid TOML, or a setting is wrong.
     """
-    return _as_it_was(check(run_recipe(config_file).base))
+    return check(run_recipe(config_file).base)
 
 
 def parse_config(text: str, source: str) -> RunConfig:
@@ -202,15 +202,20 @@ def parse_config(text: str, source: str) -> RunConfig:
     Raises:
         ConfigError: It is no valid TOML, or a setting is wrong.
     """
-    return _as_it_was(check(without_other_variants(current(_parse_toml(text, source)))))
+    return check(_of_old_version(_parse_toml(text, source)))
 
 
-def _as_it_was(config: RunConfig) -> RunConfig:
-    """Add the behavior of old versions to a configuration: 0.1 always decoded images in full."""
-    if "data" not in config.model_fields_set or "decode_scale" in config.data.model_fields_set:
-        return config
-    data = config.data.model_copy(update={"decode_scale": "off"})
-    return config.model_copy(update={"data": data})
+def _of_old_version(settings: Settings) -> Settings:
+    """The settings in a config.toml of any version, for this version.
+
+    Version 0.1 wrote settings that other optimizers, schedules and losses read, and always decoded
+    images in full.
+    """
+    settings = without_other_variants(current(settings))
+    data = settings.get("data")
+    if not isinstance(data, dict) or "decode_scale" in data:
+        return settings
+    return {**settings, "data": {**data, "decode_scale": "off"}}
 
 
 def _parse_toml(text: str, source: str) -> Settings:
