@@ -9,19 +9,23 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton import RAW, Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.rendering.taps import BORDERS
+from slipform.pipelines.upload import upload
 
 __all__ = ["ResidentPixels"]
 
+_PART_BYTES = 64 * 2**20  # of an upload: pinned memory that the host needs at once
+_LARGEST_GAP_SHARE = 0.1
 _MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
 
 
@@ -53,12 +57,15 @@ class ResidentPixels:
                 f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
             )
         began = time.perf_counter()
-        decoded = decode_all(
-            beton, settings.threads, FirstRead(beton, settings.on_bad), one_buffer=True
-        )
-        self.bad = decoded.bad
-        self._pixels = torch.from_numpy(decoded.buffer).to(device)
-        self._offsets = torch.from_numpy(decoded.offsets).to(device)
+        first_read = FirstRead(beton, settings.on_bad)
+        if _lies_as_needed(beton) and not first_read.bad(np.arange(len(beton))):
+            self.bad = np.zeros(len(beton), bool)
+            self._pixels, offsets = _upload_region(beton, device)
+        else:
+            decoded = decode_all(beton, settings.threads, first_read, one_buffer=True)
+            self.bad, offsets = decoded.bad, decoded.offsets
+            self._pixels = torch.from_numpy(decoded.buffer).to(device)
+        self._offsets = torch.from_numpy(offsets).to(device)
         self._sizes = torch.from_numpy(np.stack([beton.heights, beton.widths], axis=1)).to(device)
         self.load_seconds = time.perf_counter() - began
 
@@ -103,3 +110,25 @@ class ResidentPixels:
     def close(self) -> None:
         """Free the memory of the pixels."""
         self._pixels = torch.empty(0, dtype=torch.uint8, device=self._pixels.device)
+
+
+def _lies_as_needed(beton: Beton) -> bool:
+    """Whether all samples are raw, and lie in the file with little between them."""
+    if not len(beton) or not (beton.modes == RAW).all():
+        return False
+    stored = int(beton.sizes.sum())
+    ends = beton.offsets + beton.sizes
+    region = int(ends.max() - beton.offsets.min())
+    return int(ends.max()) <= len(beton.data) and region <= (1 + _LARGEST_GAP_SHARE) * stored
+
+
+def _upload_region(beton: Beton, device: torch.device) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Copy the samples to the device as they lie in the file, a part at a time, without a copy of
+    all of them on the host. Return the pixels, and where each image begins."""
+    start, end = int(beton.offsets.min()), int((beton.offsets + beton.sizes).max())
+    pixels = torch.empty(end - start, dtype=torch.uint8, device=device)
+    for at in range(start, end, _PART_BYTES):
+        part = np.array(beton.data[at : min(at + _PART_BYTES, end)])
+        pixels[at - start : at - start + len(part)].copy_(upload(part, device), non_blocking=True)
+    beton.release_pages()
+    return pixels, beton.offsets - start

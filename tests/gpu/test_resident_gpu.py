@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.executors import resident_gpu
+from slipform.pipelines.executors import resident_gpu, resident_pixels
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
@@ -98,6 +99,33 @@ def test_an_image_beyond_32_bits_is_refused(tmp_path: Path) -> None:
     beton.heights[0], beton.widths[0] = 30_000, 30_000
     with pytest.raises(ConfigError, match="2700000000 bytes"):
         _executor(beton, 1, image_size=8)
+
+
+@pytest.mark.parametrize("jpegs", [0, 1])
+def test_raw_pixels_go_up_as_they_lie_and_part_by_part(
+    jpegs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a copy of all of them on the host; a file with a JPEG is decoded into one."""
+    images = [folders.noise(9 + k, 14 - k, k) for k in range(6)]
+    stored = [*images[jpegs:], *(folders.jpeg(image) for image in images[:jpegs])]
+    beton = Beton(Path(folders.write_folder(tmp_path / "raw", stored)) / "train.beton")
+    decoded: list[int] = []
+
+    def watched(beton: Beton, *args: Any, **options: Any) -> Any:
+        decoded.append(len(beton))
+        return decode_all(beton, *args, **options)
+
+    monkeypatch.setattr(resident_pixels, "decode_all", watched)
+    monkeypatch.setattr(resident_pixels, "_PART_BYTES", 100)
+    spec = Augmentation(image_size=8, normalize="half").resolved([], [])
+    settings = Settings(spec, 2, torch.float32, torch.device("cpu"), threads=1)
+    pixels = resident_pixels.ResidentPixels(beton, settings)
+    assert decoded == ([6] if jpegs else [])
+    for i in np.flatnonzero(beton.modes == RAW):
+        start = int(pixels._offsets[i])
+        flat = beton.raw(int(i)).ravel()
+        np.testing.assert_array_equal(pixels._pixels[start : start + len(flat)].numpy(), flat)
+    assert not pixels.bad.any()
 
 
 def test_arrays_that_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
