@@ -112,7 +112,15 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "train",
         "tune",
     ]
-    assert list(suites.layouts()) == ["loaders", "train", "prep", "accuracy", "tune", "gpu"]
+    assert list(suites.layouts()) == [
+        "loaders",
+        "train",
+        "prep",
+        "accuracy",
+        "tune",
+        "overhead",
+        "gpu",
+    ]
     for name in suites.suite_names():
         assert importlib.import_module(f"slipform.bench.suites.{name}").command.help
 
