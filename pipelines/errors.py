@@ -135,8 +135,13 @@ def lacks_memory(error: BaseException) -> bool:
 class _ReportsInterrupt:
     """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message.
 
-    They end without a traceback.
+    They end without a traceback. `-h` shows the help, too.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        chosen = settings.pop("context_settings", None) or {}
+        chosen = {"help_option_names": ["-h", "--help"], **chosen}
+        super().__init__(*args, context_settings=chosen, **settings)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -83,7 +83,8 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
             size = int(np.prod(shape, dtype=object))
             if 0 in shape or size > _MAX_BYTES:
                 raise DatasetError(
-                    f"{path} declares the absurd shape {' x '.join(map(str, shape))}."
+                    f"{path} declares the shape {' x '.join(map(str, shape))}, which is empty or"
+                    " too large. Download it again."
                 )
             data = file.read(size)
             if len(data) != size or file.read(1):

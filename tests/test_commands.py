@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from slipform.cli import COMMANDS
 
@@ -73,6 +74,9 @@ def test_every_subcommand_is_a_command_with_help() -> None:
         assert isinstance(command, click.Command), name
         assert command.help, name
         assert line.endswith("."), name
+        shown = CliRunner().invoke(command, ["-h"])
+        assert shown.output.startswith("Usage: "), name
+        assert shown.exit_code == 0, name
 
 
 def test_an_unknown_subcommand_is_refused(tmp_path: Path) -> None:

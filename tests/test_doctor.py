@@ -142,3 +142,12 @@ def test_speeds_are_measured() -> None:
     for figures in precision.measure("cpu").values():
         assert set(figures) == {"float32", "bfloat16"}
         assert all(1e6 < value < 1e16 for value in figures.values())
+
+
+@pytest.mark.usefixtures("quick")
+def test_further_lines_of_a_finding_stand_below_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("Folders", "tune profiles", "first\nsecond", [])]
+    monkeypatch.setattr(folders, "folders", lambda: found)
+    lines = CliRunner().invoke(cli.doctor, catch_exceptions=False).output.splitlines()
+    first, second = (line for line in lines if line.endswith(("first", "second")))
+    assert first.index("first") == second.index("second")

@@ -45,7 +45,8 @@ def doctor(as_json: bool) -> None:
             click.secho(f"{section}" if len(found) == 1 else f"\n{section}", bold=True)
         sign, color = _SIGNS[finding.state]
         name = f"{finding.name:<22} "
-        click.echo(f"  {click.style(sign, fg=color)} {name}{finding.text}")
+        text = finding.text.replace("\n", f"\n    {'':<22} ")
+        click.echo(f"  {click.style(sign, fg=color)} {name}{text}")
         if finding.mend:
             click.echo(f"    {'':<22} {click.style(finding.mend, fg=color)}")
     missing = [finding for finding in found if finding.state == "needed"]

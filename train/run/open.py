@@ -203,9 +203,7 @@ def _open(
         counters = resuming.restore(
             saved, config, state, loader, process, messages.append, other_data=other_data
         )
-        messages.append(
-            f"continuing after step {state.step}, epoch {loader.epoch + 1} of {config.train.epochs}"
-        )
+        messages.append(_continuing(state.step, state.epoch, config.train.epochs))
     elif resume and read_summary(out) is not None:
         raise ConfigError(
             f"{out} is finished, and its checkpoints were removed, as a sweep does: it cannot"
@@ -252,6 +250,12 @@ def _open(
     if saved is not None:
         _recover_best(run)
     return run
+
+
+def _continuing(step: int, epoch: int, epochs: int) -> str:
+    if epoch >= epochs:
+        return f"all {epochs} epochs are done: testing the best one again"
+    return f"continuing after step {step}, epoch {epoch + 1} of {epochs}"
 
 
 def _without_weights(config: RunConfig) -> RunConfig:

@@ -197,11 +197,12 @@ def test_resumed_with_other_settings(
 
 
 def test_a_finished_run_is_tested_again_and_can_be_lengthened(
-    shapes: Path, small: Small, tmp_path: Path
+    shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     first = fit(small("train.epochs=1"), shapes, run, quiet=True)
-    again = fit(small("train.epochs=1"), shapes, run, resume=True, quiet=True)
+    again = fit(small("train.epochs=1"), shapes, run, resume=True)
+    assert "all 1 epochs are done: testing the best one again" in capsys.readouterr().err
     assert (again["test_accuracy"], again["steps"]) == (first["test_accuracy"], first["steps"])
     longer = fit(small("train.epochs=2"), shapes, run, resume=True, quiet=True)
     fit(small("train.epochs=2"), shapes, tmp_path / "whole", quiet=True)
