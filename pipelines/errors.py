@@ -141,7 +141,7 @@ class _ReportsInterrupt:
     def __init__(self, *args: Any, **settings: Any) -> None:
         chosen = settings.pop("context_settings", None) or {}
         chosen = {"help_option_names": ["-h", "--help"], **chosen}
-        super().__init__(*args, context_settings=chosen, **settings)
+        super().__init__(*args, context_settings=chosen, **settings)  # type: ignore[call-arg]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
