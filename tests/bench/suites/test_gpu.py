@@ -116,6 +116,14 @@ def test_rates_of_a_gpu_are_written_with_their_units() -> None:
     assert quantity("copy_bytes_per_second").number(0.0) == "0 B/s"
 
 
+def test_the_tests_of_a_gpu_are_found_and_counted() -> None:
+    """Without a GPU all of them are skipped."""
+    (row,) = gpu.tests(600.0)
+    assert set(row.figures) == {"skipped_tests"}
+    assert row.figures["skipped_tests"].median >= 20
+    assert not row.note
+
+
 def test_what_pytest_printed() -> None:
     text = (
         "..F\nFAILED tests/train/test_gpu.py::test_a[x] - assert 1\n"
