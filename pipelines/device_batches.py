@@ -76,7 +76,8 @@ class DeviceBatches:
         # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
         shape = (2, order.num_batches if self._mixes else 0, 6)
         self._mix_table = torch.zeros(shape, dtype=torch.float32, device=device)
-        self._ready: dict[int, int] = {}  # epoch % 2 -> the epoch whose order is on the device
+        # epoch % 2 -> the epoch whose order is on the device, and the number of its first batch.
+        self._ready: dict[int, tuple[int, int]] = {}
 
     def begin(self) -> None:
         """Go to the position of the loader.
@@ -85,12 +86,15 @@ class DeviceBatches:
         """
         epoch, seen = self._sequence.done.epoch, self._sequence.done.seen
         for one in (epoch, epoch + 1):
-            if self._ready.get(one % 2) != one:
-                self._plan.set_order(one, self._order.samples(one))
+            # A position that was saved with another batch size may lie inside a global batch.
+            order = self._order
+            first = seen % order.global_batch_size // order.batch_size if one == epoch else 0
+            if self._ready.get(one % 2) != (one, first):
+                self._plan.set_order(one, order.samples(one))
                 if self._mixes:
-                    rows = upload(self._mix_rows(one), self._device)
+                    rows = upload(self._mix_rows(one, first), self._device)
                     self._mix_table[one % 2].copy_(rows, non_blocking=True)
-                self._ready[one % 2] = one
+                self._ready[one % 2] = (one, first)
         self._plan.go_to(epoch, seen)
 
     def make(self) -> Batch:
@@ -122,12 +126,13 @@ class DeviceBatches:
         row = epoch % 2 * self._order.num_batches + number
         return self._mix_table.view(-1, 6).index_select(0, row)[0]
 
-    def _mix_rows(self, epoch: int) -> npt.NDArray[np.float32]:
-        """The rows of `_mix_table` for an epoch, float32 [num_batches, 6]."""
+    def _mix_rows(self, epoch: int, first: int) -> npt.NDArray[np.float32]:
+        """The rows of `_mix_table` for an epoch, float32 [num_batches, 6], as `BatchSequence.next`
+        numbers the batches."""
         order = self._order
         rows = np.zeros((order.num_batches, 6), np.float32)
         for k in range(order.num_batches):
-            number = k * order.world_size + order.rank
+            number = first + k * order.world_size + order.rank
             plan = draw_mix(self._augment, order.batch_size, order.seed, epoch, number)
             assert plan is not None
             box = (0, 0, 0, 0) if plan.box is None else plan.box

@@ -33,6 +33,8 @@ __all__ = [
     "resident_now",
 ]
 
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 def processor_name() -> str:
     """The name of the processor and its widest vector unit. Some hypervisors hide the name."""
@@ -86,7 +88,17 @@ def free_memory_bytes(device: str = "cpu") -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    """A number of the control group that limits a container; None where there is none."""
+    try:
+        return int((_CGROUP / name).read_text())
+    except (OSError, ValueError):  # "max" is no limit
+        return None
 
 
 def cache_folder() -> Path:
@@ -173,7 +185,8 @@ def peak_memory(device: str, *, alone: bool) -> dict[str, float]:
 
         found["allocated_bytes"] = float(torch.cuda.max_memory_allocated(device))
         found["reserved_bytes"] = float(torch.cuda.max_memory_reserved(device))
-        used = _device_used_bytes(torch.cuda.current_device(), alone)
+        index = torch.device(device).index
+        used = _device_used_bytes(torch.cuda.current_device() if index is None else index, alone)
         if used is not None:
             found["device_used_bytes"] = float(used)
     return found

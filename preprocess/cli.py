@@ -217,7 +217,8 @@ def verify(folder: Path, threads: int) -> None:
             click.echo(fault)
             faults += 1
     if faults:
-        raise DatasetError(f"{folder}: {faults} faults. Run prep again.")
+        plural = "s" if faults > 1 else ""
+        raise DatasetError(f"{folder}: {faults} fault{plural}. Run prep again.")
     click.echo(f"{folder}: {total:,} samples, no fault")
 
 

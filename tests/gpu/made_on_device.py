@@ -45,17 +45,25 @@ def folders() -> ModuleType:
     return module
 
 
-def open_loader(folder: Path, kind: type, **options: Any) -> Loader:
+def open_loader(folder: Path, kind: type, ranks: tuple[int, int], **options: Any) -> Loader:
     """A training loader with one of the two forms of `resident`."""
     resident.build = kind  # type: ignore[assignment]
     spec = Augmentation(image_size=8, normalize="half", **options)
-    return Loader(folder, "train", spec, batch_size=4, seed=9, executor="resident", threads=1)
+    return Loader(
+        folder, "train", spec, batch_size=4, seed=9, executor="resident", threads=1,
+        rank=ranks[0], world_size=ranks[1],
+    )  # fmt: skip
 
 
-def compare(folder: Path, options: dict[str, Any], start: tuple[int, int]) -> None:
-    """All batches from a position on, over the ends of epochs."""
-    host = open_loader(folder, ResidentExecutor, **options)
-    with host, open_loader(folder, ResidentGpuExecutor, **options) as gpu:
+def compare(
+    folder: Path,
+    options: dict[str, Any],
+    start: tuple[int, int],
+    ranks: tuple[int, int] = (0, 1),
+) -> None:
+    """All batches from a position on, over the ends of epochs. ranks: rank and world_size."""
+    host = open_loader(folder, ResidentExecutor, ranks, **options)
+    with host, open_loader(folder, ResidentGpuExecutor, ranks, **options) as gpu:
         assert device_batches(host.sequence) is None
         for loader in (host, gpu):
             loader.load_state_dict(loader.state_dict() | {"epoch": start[0], "seen": start[1]})
@@ -87,3 +95,4 @@ if __name__ == "__main__":
     for options in SPECS.values():
         compare(folder, dict(options), (0, 0))
     compare(folder, dict(SPECS["mixup"]), (3, 5))
+    compare(folder, dict(SPECS["cutmix"]), (1, 4), ranks=(1, 2))  # inside a global batch

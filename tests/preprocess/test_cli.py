@@ -132,7 +132,7 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
     result = run("verify", str(tmp_path / "data"))
     assert result.exit_code == 1
     assert "undecodable JPEG" in result.output
-    assert "1 faults" in result.output
+    assert "1 fault. Run" in result.output
 
 
 def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
