@@ -47,7 +47,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("sgd", "muon")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
+)
 def test_steps_in_graphs_are_the_steps(case: str, tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("graph_steps.py"))
     command = [sys.executable, script, str(tmp_path), json.dumps({case: CASES[case]})]
