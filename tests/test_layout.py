@@ -204,3 +204,13 @@ def test_names_of_classes_and_functions() -> None:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 words = [word for word in NAMES if word in node.name.lower() and word != "common"]
                 assert not words, f"{module}.{node.name}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("slipform")])
+def test_processes_do_not_find_the_files_of_a_user(module: str) -> None:
+    """An interpreter that we start gets -P first, or the path of a script."""
+    lists = (node.elts for node in ast.walk(tree(module)) if isinstance(node, ast.List))
+    for elements in lists:
+        if len(elements) > 1 and ast.unparse(elements[0]) == "sys.executable":
+            second = elements[1]
+            assert not isinstance(second, ast.Constant) or second.value == "-P", module

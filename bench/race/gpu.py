@@ -187,7 +187,7 @@ def tests(seconds: float) -> list[Measured]:
         for path in sorted((root / "tests").rglob("test_*.py"))
         if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
     ]
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rfE", "--color=no"]
+    command = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "-rfE", "--color=no"]
     command += ["-o", "addopts=--import-mode=importlib"]
     if not is_installed("pytest_timeout"):  # pyproject.toml sets its limit
         command += ["-W", "ignore::pytest.PytestConfigWarning"]
