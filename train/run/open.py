@@ -254,7 +254,7 @@ def _open(
 
 def _continuing(step: int, epoch: int, epochs: int) -> str:
     if epoch >= epochs:
-        return f"all {epochs} epochs are done: testing the best one again"
+        return f"nothing is left to train (train.epochs = {epochs}): testing the best epoch again"
     return f"continuing after step {step}, epoch {epoch + 1} of {epochs}"
 
 

@@ -202,7 +202,7 @@ def test_a_finished_run_is_tested_again_and_can_be_lengthened(
     run = tmp_path / "run"
     first = fit(small("train.epochs=1"), shapes, run, quiet=True)
     again = fit(small("train.epochs=1"), shapes, run, resume=True)
-    assert "all 1 epochs are done: testing the best one again" in capsys.readouterr().err
+    assert "nothing is left to train (train.epochs = 1)" in capsys.readouterr().err
     assert (again["test_accuracy"], again["steps"]) == (first["test_accuracy"], first["steps"])
     longer = fit(small("train.epochs=2"), shapes, run, resume=True, quiet=True)
     fit(small("train.epochs=2"), shapes, tmp_path / "whole", quiet=True)
