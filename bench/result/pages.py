@@ -106,7 +106,9 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
                 readme,
             ),
             "Crop, flip, normalize to float32; medians."
-            f" {env.cpu}, {env.cores} cores, no GPU used; {env.date[:10]}; `{result.command}`",
+            f" {env.cpu}, {env.cores} cores, no GPU used; slipform"
+            f" {env.versions.get('slipform', 'of unknown version')}, {env.date[:10]};"
+            f" `{result.command}`",
         ]
     )
 
