@@ -107,14 +107,17 @@ def test_signals_at_any_moment_leave_the_threads_working() -> None:
             for k in range(300):
                 gates: list[Gate] = []
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + k % 16))
                     while True:
-                        gates.append(Gate())
-                        tasks = [workers.submit(gates[-1].wait) for _ in range(3)]
-                        gates[-1].open()
-                        for task in tasks:
-                            task.result()
-                        workers.settle()
+                        # Again where Python dropped the exception, as it does in a finalizer.
+                        signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + k % 16))
+                        due = time.monotonic() + 0.2
+                        while time.monotonic() < due:
+                            gates.append(Gate())
+                            tasks = [workers.submit(gates[-1].wait) for _ in range(3)]
+                            gates[-1].open()
+                            for task in tasks:
+                                task.result()
+                            workers.settle()
                 except _Injected:
                     hits += 1
                 workers.drop()
