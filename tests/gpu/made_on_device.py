@@ -45,7 +45,9 @@ def folders() -> ModuleType:
     return module
 
 
-def open_loader(folder: Path, kind: type, ranks: tuple[int, int], **options: Any) -> Loader:
+def open_loader(
+    folder: Path, kind: type, ranks: tuple[int, int] = (0, 1), **options: Any
+) -> Loader:
     """A training loader with one of the two forms of `resident`."""
     resident.build = kind  # type: ignore[assignment]
     spec = Augmentation(image_size=8, normalize="half", **options)
