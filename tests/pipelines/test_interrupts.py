@@ -172,8 +172,9 @@ def test_an_exception_in_a_part(
             _compare(loader, want)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("executor", NAMES)
-def test_ctrl_c_at_any_moment(shapes: Path, executor: str) -> None:
+def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None) -> None:
     """Real signals at random moments, while the loop over the loader goes on."""
     import signal
 

@@ -94,7 +94,8 @@ class _Injected(BaseException):
     """As KeyboardInterrupt, which would end pytest."""
 
 
-def test_signals_at_any_moment_leave_the_threads_working() -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_signals_at_any_moment_leave_the_threads_working(no_collections: None) -> None:
     """The caller opens gates, waits for results and settles; none of it may hang afterwards."""
 
     def interrupt(*_: Any) -> None:
