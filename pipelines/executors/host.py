@@ -66,7 +66,7 @@ class HostExecutor(Executor):
         part, at = self._part, request.indices
         if self._decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
-        self._pool.begin(len(request), partial(self._read, request), part)
+        self._pool.begin_reading(len(request), partial(self._read, request), part)
 
     def collect(self) -> Rendered:
         """See `Executor`."""

@@ -7,7 +7,6 @@ the memory of a GPU.
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.executors.contract import Executor
-from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 
@@ -47,19 +45,15 @@ class ResidentExecutor(Executor):
 
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
-        self._pool.begin(len(request), partial(self._part, request))
-
-    def _part(self, request: BatchRequest, at: slice) -> tuple[Plan, Pixels]:
-        """Plan and pixels of a part of a request, in the thread that renders them."""
-        part, decoded = request.part(at), self._decoded
+        decoded, at = self._decoded, request.indices
         pixels = Pixels(
-            decoded.addresses[part.indices],
-            self._beton.heights[part.indices],
-            self._beton.widths[part.indices],
-            bad=tuple(np.flatnonzero(decoded.bad[part.indices]).tolist()),
+            decoded.addresses[at],
+            self._beton.heights[at],
+            self._beton.widths[at],
+            bad=tuple(np.flatnonzero(decoded.bad[at]).tolist()),
             owner=decoded,
         )
-        return part.plan(), pixels
+        self._pool.begin(request.plan(), pixels)
 
     def collect(self) -> Rendered:
         """See `Executor`."""

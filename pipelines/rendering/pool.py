@@ -1,7 +1,7 @@
 """Render threads, and the ring of buffers that they write to.
 
-In: a function that gives Plan and pixels of some samples of a batch. Out: batches on the device, in
-the order in which they were begun.
+In: Plan and pixels of a batch, or a function that gives them for some of its samples. Out: batches
+on the device, in the order in which they were begun.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT
 # Output pixels per thread, at least: about 0.1 ms of work. Waking a thread can take as long.
 _MIN_PIXELS = 1 << 17
 _NO_BOXES = np.zeros((0, 4), np.int32)
+_NO_FLOATS, _NO_BITS = np.empty(0, np.float32), np.empty(0, np.uint16)
 
 # Positions in the batch -> Plan and pixels of these samples.
 Source = Callable[[slice], tuple[Plan, Pixels]]
+_RenderInto = Callable[[Tensor, int, int], None]  # buffer, start, stop
 
 
 class _Dropped(Exception):
@@ -98,25 +100,43 @@ class RenderPool:
             index = torch.cuda.current_device() if device.index is None else device.index
             self._workers.on_every_thread(partial(torch.cuda.set_device, index))
 
-    def begin(self, size: int, source: Source, part: int = 0) -> None:
-        """Begin a batch.
+    def begin(self, plan: Plan, pixels: Pixels) -> None:
+        """Begin a batch whose pixels are in memory.
+
+        The arguments of the kernel are prepared here, once for the batch. Preparing them in the
+        threads, for each part, took 6 to 18 % more processor time for CIFAR-10 at batch 512.
+        A small batch is rendered in this call, because waking the threads would take longer.
+
+        Args:
+            plan: The Plan of N samples.
+            pixels: Their pixels.
+        """
+        size = len(plan)
+        batch = self._new_batch(size)
+        batch.bad.extend(pixels.bad)
+        render_into, whole = self._renderer(plan, pixels), slice(None)
+        least = max(1, _MIN_PIXELS // self._size**2)
+        if size <= least and batch.buffer_free is None:
+            batch.seconds = self._render(batch, render_into, whole, 0, size)
+            return
+        part = max(-(-size // self._num_threads), least)
+        for start in range(0, size, part):
+            stop = min(start + part, size)
+            call = partial(self._render, batch, render_into, whole, start, stop)
+            batch.parts.append(self._workers.submit(call))
+
+    def begin_reading(self, size: int, source: Source, part: int) -> None:
+        """Begin a batch whose pixels are read by the threads that render them.
 
         Args:
             size: Number of samples.
             source: Gives Plan and pixels of some of the samples. The threads call it.
-            part: Number of samples in one call of `source`. 0: an equal part for each thread. A
-                small batch is then rendered in this call, because waking the threads would take
-                longer.
+            part: Number of samples in one call of `source`.
         """
         batch = self._new_batch(size)
-        if not part:
-            least = max(1, _MIN_PIXELS // self._size**2)
-            if size <= least and batch.buffer_free is None:
-                batch.seconds = self._make(batch, source, slice(0, size))
-                return
-            part = max(-(-size // self._num_threads), least)
         for start in range(0, size, part):
-            call = partial(self._make, batch, source, slice(start, min(start + part, size)))
+            at = slice(start, min(start + part, size))
+            call = partial(self._read_and_render, batch, source, at)
             batch.parts.append(self._workers.submit(call))
 
     def _new_batch(self, size: int) -> _Batch:
@@ -148,13 +168,19 @@ class RenderPool:
         self._handed_out = True
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
-    def _make(self, batch: _Batch, source: Source, at: slice) -> float:
-        """Make some of the samples of a batch. Returns the seconds of rendering."""
+    def _read_and_render(self, batch: _Batch, source: Source, at: slice) -> float:
         plan, pixels = source(at)  # this can be done before the buffer is free
         batch.bad.extend([at.start + i for i in pixels.bad])
+        return self._render(batch, self._renderer(plan, pixels), at, 0, len(plan))
+
+    def _render(
+        self, batch: _Batch, render_into: _RenderInto, at: slice, start: int, stop: int
+    ) -> float:
+        """Render into a part of the buffer as soon as that is free. Returns the seconds of this."""
         self._wait_for_buffer(batch)
         began = time.perf_counter()
-        self._render(plan, pixels, self._buffers[batch.slot][at])
+        # Only now: a buffer that was handed out is replaced by a new one.
+        render_into(self._buffers[batch.slot][at], start, stop)
         return time.perf_counter() - began
 
     def _wait_for_buffer(self, batch: _Batch) -> None:
@@ -165,21 +191,28 @@ class RenderPool:
         if self._side is not None:  # the copy to the GPU may still read the pinned buffer
             self._side.wait_filled(batch.slot)
 
-    def _render(self, plan: Plan, pixels: Pixels, buffer: Tensor) -> None:
-        """Render samples into a buffer [N, S, S, 3]."""
-        flat = buffer.view(-1)
-        out32 = flat.numpy() if self._kind == FLOAT32 else np.empty(0, np.float32)
-        out16 = flat.view(torch.uint16).numpy() if self._kind != FLOAT32 else np.empty(0, np.uint16)
+    def _renderer(self, plan: Plan, pixels: Pixels) -> _RenderInto:
+        """A function that renders some of the samples into a buffer [N, S, S, 3]."""
         geometry, clip = plan.geometry, plan.clip
         if pixels.origin is not None:
             geometry, clip = relative(
                 plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
             )
-        render(
+        arguments = (
             pixels.addresses, pixels.heights, pixels.widths, geometry, plan.color, clip,
             _NO_BOXES if plan.erase is None else plan.erase, BORDERS[plan.border],
-            plan.axis_aligned, self._size, self._kind, out32, out16, 0, len(plan),
+            plan.axis_aligned, self._size, self._kind,
         )  # fmt: skip
+        floats = self._kind == FLOAT32
+
+        # `keep` keeps the pixels in memory until the function is freed.
+        def render_into(buffer: Tensor, start: int, stop: int, keep: object = pixels.owner) -> None:
+            flat = buffer.view(-1)
+            out32 = flat.numpy() if floats else _NO_FLOATS
+            out16 = _NO_BITS if floats else flat.view(torch.uint16).numpy()
+            render(*arguments, out32, out16, start, stop)
+
+        return render_into
 
     def _on_device(self, batch: _Batch) -> Tensor:
         outputs = self._buffers

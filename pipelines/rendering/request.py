@@ -50,7 +50,8 @@ class Settings:
 class BatchRequest:
     """One batch to make, or a part of one.
 
-    The threads that need its Plan draw it. The calling thread only selects the samples.
+    An executor draws its Plan where that suits it: in the calling thread, or part by part in the
+    threads that read the pixels.
 
     Attributes:
         indices: int64 [N], positions in the beton, all valid.

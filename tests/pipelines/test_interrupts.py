@@ -146,7 +146,7 @@ def test_an_exception_in_a_part(
             (own, "collect"),
             (own, "reset"),
             (FirstRead, "bad"),
-            (RenderPool, "_render"),
+            (RenderPool, "_renderer"),
             (RenderPool, "_on_device"),
             (RenderPool, "_new_batch"),
         ):

@@ -28,7 +28,7 @@ from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import Settings
 
@@ -223,9 +223,5 @@ def _render(pictures: list[_UInt8], pool: RenderPool, spec: Augmentation) -> Ten
     widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
     plan = draw(spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
     addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
-
-    def source(at: slice) -> tuple[Plan, Pixels]:
-        return plan.part(at), Pixels(addresses[at], heights[at], widths[at], owner=pictures)
-
-    pool.begin(len(plan), source)
+    pool.begin(plan, Pixels(addresses, heights, widths, owner=pictures))
     return pool.collect().images

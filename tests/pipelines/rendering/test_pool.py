@@ -63,7 +63,7 @@ def _batch(seed: int) -> Source:
 
 def _alone(seed: int) -> torch.Tensor:
     with _pool(1, 1) as pool:
-        pool.begin(COUNT, _batch(seed), COUNT)
+        pool.begin_reading(COUNT, _batch(seed), COUNT)
         return pool.collect().images.clone()
 
 
@@ -71,10 +71,23 @@ def _alone(seed: int) -> torch.Tensor:
 def test_a_batch_is_the_same_in_parts_of_any_size(part: int) -> None:
     with _pool() as pool:
         for seed in range(4):
-            pool.begin(COUNT, _batch(seed), part)
+            if part:
+                pool.begin_reading(COUNT, _batch(seed), part)
+            else:
+                pool.begin(*_batch(seed)(slice(0, COUNT)))
             rendered = pool.collect()
             assert torch.equal(rendered.images, _alone(seed))
             assert rendered.bad == [3]
+
+
+def test_batches_in_memory_wait_for_buffers_that_are_free() -> None:
+    """Six batches begun at once in two buffers, each of which is replaced when it is handed out."""
+    with _pool(num_threads=2) as pool:
+        for seed in range(6):
+            pool.begin(*_batch(seed)(slice(0, COUNT)))
+        kept = [pool.collect().images for _ in range(6)]
+        for seed, images in enumerate(kept):
+            assert torch.equal(images, _alone(seed))
 
 
 def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
@@ -88,7 +101,7 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
                 sources.append(seed)
                 return source(at)
 
-            pool.begin(COUNT, read, COUNT)
+            pool.begin_reading(COUNT, read, COUNT)
         for seed in range(5):
             images = pool.collect().images
             time.sleep(0.05)  # time enough to write where nobody may
@@ -112,7 +125,7 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     with contextlib.closing(RenderPool(settings, 2)) as pool:
         plan = draw(spec, np.arange(count), sides, sides, 0, 0)
         whole = Pixels(np.full(count, pixels.ctypes.data), sides, sides)
-        pool.begin(count, lambda at: (plan.part(at), whole))
+        pool.begin(plan, whole)
         pool.collect()
     assert (threads == {threading.current_thread()}) == here
     assert here or threading.current_thread() not in threads
@@ -127,8 +140,8 @@ def test_an_error_reaches_who_collects_that_batch() -> None:
         return source(at)
 
     with _pool() as pool:
-        pool.begin(COUNT, source, 4)
-        pool.begin(COUNT, broken, 4)
+        pool.begin_reading(COUNT, source, 4)
+        pool.begin_reading(COUNT, broken, 4)
         pool.collect()
         with pytest.raises(ValueError, match="sample 7"):
             pool.collect()
@@ -138,7 +151,7 @@ def test_closing_ends_what_waits_for_a_buffer() -> None:
     before = threading.active_count()
     with _pool(num_threads=2) as pool:
         for seed in range(6):
-            pool.begin(COUNT, _batch(seed), 2)
+            pool.begin_reading(COUNT, _batch(seed), 2)
         images = pool.collect().images
         copy = images.clone()
         time.sleep(0.05)
