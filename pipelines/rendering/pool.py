@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,7 +37,8 @@ _NO_FLOATS, _NO_BITS = np.empty(0, np.float32), np.empty(0, np.uint16)
 
 # Positions in the batch -> Plan and pixels of these samples.
 Source = Callable[[slice], tuple[Plan, Pixels]]
-_RenderInto = Callable[[Tensor, int, int], None]  # buffer, start, stop
+_Flat = npt.NDArray[np.float32] | npt.NDArray[np.uint16]  # 16-bit floats are uint16 here
+_RenderInto = Callable[[_Flat, int, int], None]  # output, start, stop
 
 
 class _Dropped(Exception):
@@ -79,6 +81,7 @@ class RenderPool:
         self._buffers = [
             torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(num_buffers)
         ]
+        self._flat = [_flat(buffer) for buffer in self._buffers]  # the same memory
         self._copies = (
             [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers]
             if pinned
@@ -114,15 +117,15 @@ class RenderPool:
         size = len(plan)
         batch = self._new_batch(size)
         batch.bad.extend(pixels.bad)
-        render_into, whole = self._renderer(plan, pixels), slice(None)
+        render_into = self._renderer(plan, pixels)
         least = max(1, _MIN_PIXELS // self._size**2)
         if size <= least and batch.buffer_free is None:
-            batch.seconds = self._render(batch, render_into, whole, 0, size)
+            batch.seconds = self._render(batch, render_into, 0, 0, size)
             return
         part = max(-(-size // self._num_threads), least)
         for start in range(0, size, part):
             stop = min(start + part, size)
-            call = partial(self._render, batch, render_into, whole, start, stop)
+            call = partial(self._render, batch, render_into, 0, start, stop)
             batch.parts.append(self._workers.submit(call))
 
     def begin_reading(self, size: int, source: Source, part: int) -> None:
@@ -171,16 +174,16 @@ class RenderPool:
     def _read_and_render(self, batch: _Batch, source: Source, at: slice) -> float:
         plan, pixels = source(at)  # this can be done before the buffer is free
         batch.bad.extend([at.start + i for i in pixels.bad])
-        return self._render(batch, self._renderer(plan, pixels), at, 0, len(plan))
+        return self._render(batch, self._renderer(plan, pixels), at.start, 0, len(plan))
 
     def _render(
-        self, batch: _Batch, render_into: _RenderInto, at: slice, start: int, stop: int
+        self, batch: _Batch, render_into: _RenderInto, first: int, start: int, stop: int
     ) -> float:
-        """Render into a part of the buffer as soon as that is free. Returns the seconds of this."""
+        """Render into the buffer, from its sample `first` on. Returns the seconds of this."""
         self._wait_for_buffer(batch)
         began = time.perf_counter()
-        # Only now: a buffer that was handed out is replaced by a new one.
-        render_into(self._buffers[batch.slot][at], start, stop)
+        # Looked up only now: a buffer that was handed out is replaced by a new one.
+        render_into(self._flat[batch.slot][first * 3 * self._size**2 :], start, stop)
         return time.perf_counter() - began
 
     def _wait_for_buffer(self, batch: _Batch) -> None:
@@ -192,7 +195,7 @@ class RenderPool:
             self._side.wait_filled(batch.slot)
 
     def _renderer(self, plan: Plan, pixels: Pixels) -> _RenderInto:
-        """A function that renders some of the samples into a buffer [N, S, S, 3]."""
+        """A function that renders some of the samples into memory for all of them."""
         geometry, clip = plan.geometry, plan.clip
         if pixels.origin is not None:
             geometry, clip = relative(
@@ -206,11 +209,9 @@ class RenderPool:
         floats = self._kind == FLOAT32
 
         # `keep` keeps the pixels in memory until the function is freed.
-        def render_into(buffer: Tensor, start: int, stop: int, keep: object = pixels.owner) -> None:
-            flat = buffer.view(-1)
-            out32 = flat.numpy() if floats else _NO_FLOATS
-            out16 = _NO_BITS if floats else flat.view(torch.uint16).numpy()
-            render(*arguments, out32, out16, start, stop)
+        def render_into(out: _Flat, start: int, stop: int, keep: object = pixels.owner) -> None:
+            outputs = (out, _NO_BITS) if floats else (_NO_FLOATS, out)
+            render(*arguments, *outputs, start, stop)
 
         return render_into
 
@@ -225,6 +226,8 @@ class RenderPool:
         images = outputs[batch.slot]
         if not self._reuse_buffers:
             outputs[batch.slot] = torch.empty_like(images)
+            if outputs is self._buffers:
+                self._flat[batch.slot] = _flat(outputs[batch.slot])
         return images[: batch.size].permute(0, 3, 1, 2)
 
     def reset(self) -> None:
@@ -243,6 +246,7 @@ class RenderPool:
         if not self._reuse_buffers:  # the consumer may hold one of them
             outputs = self._buffers if self._side is None else self._copies
             outputs[:] = [torch.empty_like(buffer) for buffer in outputs]
+            self._flat = [_flat(buffer) for buffer in self._buffers]
         self._closed = False
 
     def close(self) -> None:
@@ -264,3 +268,10 @@ class RenderPool:
     def _free(batch: _Batch) -> None:
         if batch.buffer_free is not None:
             batch.buffer_free.open()
+
+
+def _flat(buffer: Tensor) -> _Flat:
+    """The memory of a buffer as the kernel takes it."""
+    flat = buffer.view(-1)
+    array: _Flat = (flat if buffer.dtype == torch.float32 else flat.view(torch.uint16)).numpy()
+    return array
