@@ -1,13 +1,23 @@
-"""The consumer's time: only this thread's, per batch."""
+"""The consumer's time: that of its own thread's clock, for each batch."""
 
+import time
+from itertools import count
 from pathlib import Path
+
+import pytest
 
 from slipform.bench.suites.overhead import measure
 
 
-def test_the_consumer_takes_less_than_a_whole_batch(shapes_raw: Path) -> None:
-    """Processor time of one thread is at most the wall time that passes."""
+def test_the_consumers_time_is_its_threads_own(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of the thread that goes on by a second with each look, so by one a round."""
+    ticks = count()
+    monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     found = measure(str(shapes_raw), "resident", 16, "cpu")
     assert set(found) == {"consumer_seconds", "batch_seconds"}
-    assert 0 < found["consumer_seconds"].median <= found["batch_seconds"].high
-    assert found["consumer_seconds"].repeats == 7
+    own = found["consumer_seconds"]
+    assert (own.low, own.median, own.high) == (1 / 200, 1 / 200, 1 / 200)
+    assert own.repeats == found["batch_seconds"].repeats == 7
+    assert 0 < found["batch_seconds"].median != own.median
