@@ -89,20 +89,35 @@ def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
 
 @torch.no_grad()
 def limit_head(model: nn.Module) -> None:
-    """Reset a linear head to torch's default initialization if its weights are too large.
+    """Give a linear head torch's default initialization if its weights are too large.
 
-    The limit is 1.2 times the standard deviation of torch's default, 1 / sqrt(3 * inputs).
+    The usual standard deviation is that of torch's default, 1 / sqrt(3 * inputs). Dropout with
+    probability p before the head multiplies the mean square of its inputs by 1 / (1 - p), so the
+    usual deviation is then sqrt(1 - p) times that. The limit is 1.2 times the usual deviation.
     torchvision initializes the heads of EfficientNet, MNASNet and Inception with 8 to 20 times
-    that deviation where there are few classes. The first loss is then far above ln(classes), and
-    fine-tuning needs its first epochs to reduce it. Heads with smaller weights, such as the
-    deviation 0.01 of MobileNet, stay as they are.
+    torch's deviation where there are few classes. The first loss is then far above ln(classes), and
+    fine-tuning needs its first epochs to reduce it. VGG has 1.7 times the usual deviation. Heads
+    with smaller weights, such as the deviation 0.01 of MobileNet, stay as they are.
 
     Args:
         model: The plain net, newly initialized.
     """
-    head = model.get_submodule(head_name(model))
+    name = head_name(model)
+    head = model.get_submodule(name)
     if not isinstance(head, nn.Linear | nn.Conv2d) or head.weight.is_meta:
         return
-    usual = (3 * head.weight[0].numel()) ** -0.5
+    kept = (1 - _dropout_before(model, name)) ** 0.5
+    usual = kept * (3 * head.weight[0].numel()) ** -0.5
     if float(head.weight.std()) > 1.2 * usual:
         head.reset_parameters()
+        head.weight.mul_(kept)
+
+
+def _dropout_before(model: nn.Module, name: str) -> float:
+    """The probability of a dropout layer directly before a layer of an nn.Sequential; else 0."""
+    parent, _, last = name.rpartition(".")
+    layers = model.get_submodule(parent)
+    if not isinstance(layers, nn.Sequential) or last == "0":
+        return 0.0
+    before = layers[int(last) - 1] if last.isdecimal() else None
+    return before.p if isinstance(before, nn.Dropout) else 0.0
