@@ -145,6 +145,8 @@ QUANTITIES: dict[str, Quantity] = {
     "product_flops_per_second": Quantity("product of matrices", "flop/s", "higher"),
     "consumer_seconds": _seconds("consumer's processor time per batch"),
     "batch_seconds": _seconds("time per batch"),
+    "sample_seconds": _seconds("time per sample"),
+    "sample_bytes": _bytes("memory per sample"),
     "draw_seconds": _seconds("draw"),
     "render_seconds": _seconds("render"),
     "floor_seconds": Quantity("floor of render", "s"),

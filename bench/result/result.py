@@ -43,7 +43,7 @@ class Estimate(_Strict):
 
     Attributes:
         median: The median.
-        low: The lower end of the interval; see slipform.pipelines.measure.interval.
+        low: The lower end of the interval; see slipform.pipelines.fastest.interval.
         high: The upper end. The confidence is 95 % for six or more repeats.
         repeats: The number of measurements.
     """

@@ -266,9 +266,10 @@ def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[R
             "batch_size": point.batch_size,
             "precision": point.precision,
             "compile": point.compile,
-            "loader": point.executor,
             "device": point.device,
         }
+        if point.executor != "auto":
+            case["executor"] = point.executor
         if point.layout != "auto":
             case["layout"] = point.layout
         try:

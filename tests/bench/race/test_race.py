@@ -143,5 +143,5 @@ def test_processor_time_of_ended_children_counts() -> None:
 
 
 def test_a_full_effort_reaches_95_percent() -> None:
-    """Six repeats are the fewest that do (see slipform.pipelines.measure.interval)."""
+    """Six repeats are the fewest that do (see slipform.pipelines.fastest.interval)."""
     assert Effort().rounds >= 6

@@ -38,7 +38,7 @@ def test_a_point_is_measured_in_a_process_of_its_own(shapes_raw: Path) -> None:
     point = Point(str(shapes_raw), "tiny", 40, precision="fp32", compile="off", peer=False)
     (row,) = run([point], EFFORT)
     assert row.status == "ok", row.note
-    assert row.case["loader"] == "auto"
+    assert "executor" not in row.case
     assert row.settings["executor"] == "resident"
     assert row.figures["step_images_per_second"].repeats == 2
     assert 0 <= row.figures["wait_share"].low <= row.figures["wait_share"].high <= 1

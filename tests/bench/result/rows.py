@@ -40,7 +40,6 @@ def train_row(model: str, batch_size: int, rate: float) -> Row:
         "batch_size": batch_size,
         "precision": "auto",
         "compile": "auto",
-        "loader": "auto",
     }
     return Row(suite="train", case=case, figures=figures)
 
