@@ -77,6 +77,7 @@ class Beton:
         heights, widths: int32 [N], sizes of the stored images in pixels.
         modes: uint8 [N], how each image is stored: JPG (0) or RAW (1).
         offsets, sizes: int64 [N], where the bytes of each image are in the file, in bytes.
+        identity: Device, inode, size and time of the last change of the file that was opened.
 
     Raises:
         DatasetError: The file does not exist, is truncated, or is not a beton.
@@ -97,7 +98,7 @@ class Beton:
             if not state.st_size:  # an empty file cannot be mapped
                 raise DatasetError(f"{self.path} is not a beton: it is empty. Run prep again.")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._identity = _identity(state)
+            self.identity = _identity(state)
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
         metadata = self._metadata()
         image, label = metadata["image"], metadata["label"]
@@ -200,7 +201,7 @@ class Beton:
             now = _identity(os.stat(self.path))
         except FileNotFoundError:
             now = ()
-        if now != self._identity:
+        if now != self.identity:
             raise DatasetError(
                 f"{self.path} was replaced or changed while it was open, so its checksums do not"
                 " belong to what was read. Start again."

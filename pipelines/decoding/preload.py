@@ -22,6 +22,7 @@ from slipform.pipelines.decoding.decoder import (
 )
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.decoding.shared import shared_memory
 
 __all__ = ["Decoded", "decode_all", "decode_one"]
 
@@ -33,7 +34,7 @@ class Decoded:
     Attributes:
         addresses: int64 [N], addresses of contiguous uint8 [H, W, 3] RGB pixels.
         bad: bool [N], True for images that could not be read. They are black.
-        buffer: uint8 [bytes], the pixels that were decoded or copied.
+        buffer: uint8 [bytes], the pixels that were decoded or copied. Other processes may use it.
         beton: The stored images. It keeps the raw pixels alive that are not in `buffer`.
     """
 
@@ -49,7 +50,11 @@ class Decoded:
 
 
 def decode_all(
-    beton: Beton, threads: int, first_read: FirstRead, one_buffer: bool = False
+    beton: Beton,
+    threads: int,
+    first_read: FirstRead,
+    one_buffer: bool = False,
+    shared: bool = False,
 ) -> Decoded:
     """Check and decode all images of a beton.
 
@@ -58,6 +63,8 @@ def decode_all(
         threads: Cores to be used.
         first_read: Checks the samples, and says whether bad ones are skipped.
         one_buffer: Copy raw samples, too, so that all images are in one buffer.
+        shared: Other processes of the run on this machine call this function for the same beton.
+            One of them decodes, and all use its memory.
 
     Returns:
         The decoded images.
@@ -65,21 +72,39 @@ def decode_all(
     Raises:
         SampleError: A sample cannot be read, and `first_read` does not skip bad ones.
     """
-    bad = np.zeros(len(beton), bool)
-    bad[first_read.bad(np.arange(len(beton)))] = True
-    addresses = beton.data.ctypes.data + beton.offsets
     moved = np.arange(len(beton)) if one_buffer else np.flatnonzero(beton.modes != RAW)
     starts = np.concatenate(
         [[0], np.cumsum(beton.heights[moved].astype(np.int64) * beton.widths[moved] * 3)]
     )
-    buffer = np.zeros(int(starts[-1]), np.uint8)
-    addresses[moved] = buffer.ctypes.data + starts[:-1]
+    num_pixel_bytes = int(starts[-1])
+
+    def fill(memory: npt.NDArray[np.uint8]) -> None:
+        """Pixels, then a byte for each image: 1 if it is bad."""
+        bad = memory[num_pixel_bytes:]
+        bad[first_read.bad(np.arange(len(beton)))] = 1
+        if one_buffer:
+            for i in np.flatnonzero(beton.modes == RAW):
+                memory[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
+        at = np.zeros(len(beton), np.int64)
+        at[moved] = memory.ctypes.data + starts[:-1]
+        bad[_decode_jpegs(beton, threads, first_read, at)] = 1
+
+    key = f"{beton.identity} {one_buffer} {first_read.skips}" if shared else None
+    memory = shared_memory(key, num_pixel_bytes + len(beton), fill)
+    addresses = beton.data.ctypes.data + beton.offsets
+    addresses[moved] = memory.ctypes.data + starts[:-1]
+    bad = memory[num_pixel_bytes:].view(bool)
+    return Decoded(addresses, bad, memory[:num_pixel_bytes], beton)
+
+
+def _decode_jpegs(
+    beton: Beton, threads: int, first_read: FirstRead, addresses: npt.NDArray[np.int64]
+) -> list[int]:
+    """Decode all JPEGs to addresses. Returns the indices of those that cannot be decoded."""
     jpegs = np.flatnonzero(beton.modes != RAW)
-    if one_buffer:
-        for i in np.flatnonzero(beton.modes == RAW):
-            buffer[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
     decoder = Decoder(MOST_AT_ONCE)
     part = images_at_once(beton.heights[jpegs], beton.widths[jpegs])
+    bad: list[int] = []
 
     def decode(at: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[int, ...]]:
         whole = np.stack([0 * at, 0 * at, beton.widths[at], beton.heights[at]], axis=1).astype(
@@ -93,8 +118,8 @@ def decode_all(
         for at, undecodable in pool.map(
             decode, [jpegs[i : i + part] for i in range(0, len(jpegs), part)]
         ):
-            bad[at[first_read.undecodable(at, list(undecodable))]] = True
-    return Decoded(addresses, bad, buffer, beton)
+            bad += at[first_read.undecodable(at, list(undecodable))].tolist()
+    return bad
 
 
 def _copy(pixels: Pixels, addresses: npt.NDArray[np.int64]) -> None:

@@ -38,7 +38,10 @@ class ResidentExecutor(Executor):
         self.depth = settings.depth
         self._beton = beton
         began = time.perf_counter()
-        self._decoded = decode_all(beton, settings.threads, FirstRead(beton, settings.on_bad))
+        first_read = FirstRead(beton, settings.on_bad)
+        shared = settings.world_size > 1
+        self._decoded = decode_all(beton, settings.threads, first_read, shared=shared)
+        self.resident_bytes = self._decoded.buffer.nbytes
         self._load_seconds = time.perf_counter() - began
         # Buffers for the batches under way and for the one that the consumer holds.
         self._pool = RenderPool(settings, self.depth + 1)

@@ -46,6 +46,7 @@ class ResidentGpuExecutor(Executor):
         self._beton, self._settings = beton, settings
         device = settings.device
         self.pixels = ResidentPixels(beton, settings)
+        self.resident_bytes = self.pixels.num_bytes
         size = settings.spec.image_size
         shape = (settings.batch_size, size, size, 3)
         self._ring = [

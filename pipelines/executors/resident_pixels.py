@@ -62,7 +62,8 @@ class ResidentPixels:
             self.bad = np.zeros(len(beton), bool)
             self._pixels, offsets = _upload_region(beton, device)
         else:
-            decoded = decode_all(beton, settings.threads, first_read, one_buffer=True)
+            shared = settings.world_size > 1
+            decoded = decode_all(beton, settings.threads, first_read, True, shared)
             self.bad, offsets = decoded.bad, decoded.offsets
             self._pixels = torch.from_numpy(decoded.buffer).to(device)
         self._offsets = torch.from_numpy(offsets).to(device)

@@ -33,6 +33,7 @@ class Settings:
         on_bad: "error": a sample that cannot be read raises SampleError. "skip": it is reported.
         reuse_buffers: True: images are valid until the next `collect`. False: they stay valid.
         decode_scale: "auto": large JPEGs may be decoded at a fraction of their size. "off": never.
+        world_size: Number of processes of the run. Those on one machine share decoded pixels.
     """
 
     spec: Augmentation
@@ -44,6 +45,7 @@ class Settings:
     on_bad: str = "error"
     reuse_buffers: bool = False
     decode_scale: str = "auto"
+    world_size: int = 1
 
 
 @dataclass(frozen=True)
