@@ -29,7 +29,7 @@ from numba.core.caching import FunctionCache
 
 from slipform.pipelines.machine import cache_folder
 
-__all__ = ["kernel"]
+__all__ = ["is_compiled", "kernel"]
 
 _COMPILED = re.compile(rb"^(?:from|import) (?:numba|slipform\.pipelines\.kernel)\b", re.MULTILINE)
 
@@ -49,6 +49,15 @@ def kernel(function: Callable[..., Any] | None = None, /, **options: Any) -> Any
     dispatcher = njit(nogil=True, boundscheck=False, error_model="numpy", **options)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
+
+
+def is_compiled(function: Any) -> bool:
+    """Whether a kernel was compiled: in this process, or by an earlier one, which wrote the cache.
+
+    Args:
+        function: What `kernel` returned.
+    """
+    return bool(function.signatures) or function._cache.has_code()
 
 
 def _compiled_sources(folder: Path) -> list[Path]:
@@ -137,6 +146,13 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     """numba's cache. It ignores folders of other users, and its errors do not end a run."""
 
     _impl_class = _Impl
+
+    def has_code(self) -> bool:
+        """Whether the cache holds code of the function as it is now, and can be used."""
+        try:
+            return _is_private(Path(self._cache_path)) and bool(self._cache_file._load_index())
+        except Exception:  # as in load_overload, which warns
+            return False
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         folder = Path(self._cache_path)

@@ -155,9 +155,10 @@ class Loader:
             on_bad,
             reuse_buffers,
             decode_scale,
+            world_size,
         )
         self._executor = choose(executor, self._beton, settings, tuned)
-        ahead = Prefetcher(self._executor, self._beton, self.augment, self._order)
+        ahead = Prefetcher(self._executor, self._beton, self.augment, self._order, self.device)
         self.sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
 
     @property
@@ -189,6 +190,11 @@ class Loader:
     def executor_name(self) -> str:
         """What makes the pixels: "dali", "host" or "resident"."""
         return self._executor.name
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of decoded pixels that stay in memory. CPU processes of a run share them."""
+        return int(getattr(self._executor, "resident_bytes", 0))
 
     @property
     def epoch_images(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from slipform.pipelines.errors import Command, DatasetError, Group
-from slipform.preprocess.registry import Dataset, discover
+from slipform.preprocess.registry import DatasetSpec, discover
 
 __all__ = ["main", "show", "verify"]
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Write an image dataset once into .beton files, checked and whole, for `train`."""
 
 
-def _command(dataset: Dataset) -> click.Command:
+def _command(dataset: DatasetSpec) -> click.Command:
     """The subcommand of a dataset."""
     options = [
         click.Option(
@@ -153,7 +153,7 @@ def _command(dataset: Dataset) -> click.Command:
 
 
 def _run(
-    dataset: Dataset,
+    dataset: DatasetSpec,
     out: Path,
     encoding: str,
     quality: int,

@@ -19,7 +19,7 @@ from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
-from slipform.preprocess.registry import Dataset, discover
+from slipform.preprocess.registry import DatasetSpec, discover
 from slipform.preprocess.source import SampleSource
 
 __all__ = ["opened", "prepare"]
@@ -89,7 +89,7 @@ def prepare(
 
 @contextmanager
 def opened(
-    dataset: Dataset, source: Path | None, download: Path | None, options: Mapping[str, Any]
+    dataset: DatasetSpec, source: Path | None, download: Path | None, options: Mapping[str, Any]
 ) -> Iterator[SampleSource]:
     """List the samples of a dataset. Archives stay unpacked during the block.
 
@@ -133,7 +133,7 @@ def opened(
             yield dataset.read(folder, **options)
 
 
-def _checked(dataset: Dataset, given: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(dataset: DatasetSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a dataset with their defaults, checked as on the command line."""
     known = {option.name: option for option in dataset.options if option.name}
     for name in given:

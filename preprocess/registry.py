@@ -1,8 +1,8 @@
-"""The datasets that `prep` knows: one `Dataset` per subcommand.
+"""The datasets that `prep` knows: one `DatasetSpec` per subcommand.
 
 In: the files of the folder preprocess/datasets. Out: the datasets by name.
 
-To add a dataset, add one file to that folder that defines DATASETS, a tuple of `Dataset`. Every
+To add a dataset, add one file to that folder that defines DATASETS, a tuple of `DatasetSpec`. Every
 such file is imported for `prep --help`. At its top it may import only modules that are quick to
 import (click, this module). It imports the others in its functions.
 """
@@ -21,13 +21,13 @@ import click
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
 
-__all__ = ["RULES", "Dataset", "discover", "val_options"]
+__all__ = ["RULES", "DatasetSpec", "discover", "val_options"]
 
 RULES = ("stratified", "odd_indices", "fraction")  # of `splits.divide`
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetSpec:
     """A dataset that `prep` can write.
 
     Attributes:
@@ -67,10 +67,10 @@ class Dataset:
         getattr(datasets, self.torchvision)(folder, download=True)
 
 
-def discover() -> dict[str, Dataset]:
+def discover() -> dict[str, DatasetSpec]:
     """All datasets by name, from the modules of preprocess/datasets."""
     package = importlib.import_module("slipform.preprocess.datasets")
-    found: dict[str, Dataset] = {}
+    found: dict[str, DatasetSpec] = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
         module = importlib.import_module(f"slipform.preprocess.datasets.{name}")
         found |= {dataset.name: dataset for dataset in module.DATASETS}

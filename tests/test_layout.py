@@ -35,7 +35,7 @@ MAY_IMPORT = {
 # it. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "measure"),
+        ("errors", "limits", "fastest"),
         ("files", "machine"),
         ("manifest", "sample_names", "checksums", "beton", "kernel", "batch", "profile", "upload"),
         ("plan", "order"),

@@ -53,6 +53,8 @@ def read_summary(run: Path) -> dict[str, Any] | None:
             values = json.loads(file.read())
     except (SlipformError, ValueError, RecursionError):
         return None
+    if isinstance(values, dict) and "loader" in values:
+        values.setdefault("executor", values.pop("loader"))  # its name in version 0.1
     whole = isinstance(values, dict) and all(
         isinstance(values.get(name), kind) for name, kind in _SUMMARY_TYPES.items()
     )
@@ -86,7 +88,7 @@ _SUMMARY_TYPES: dict[str, Any] = {
     "torch": str,
     "precision": str,
     "compiled": bool,
-    "loader": str,
+    "executor": str,
 }
 _LINE_TYPES: dict[str, dict[str, Any]] = {
     "step": {"step": int, "epoch": int, "loss": _NUMBER, "lr": _NUMBER},

@@ -20,8 +20,8 @@ from slipform.bench.race.race import Effort, synchronize, timed
 from slipform.bench.race.worker import CallFailed, NotPossible, Worker, isolated
 from slipform.bench.result.result import Settings, Status
 from slipform.bench.work import Work
+from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.machine import peak_memory, reset_peak, resident_now
-from slipform.pipelines.measure import fastest, rounds_needed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from slipform.bench.result.result import Estimate
-from slipform.pipelines.measure import CONFIDENCE, interval
+from slipform.pipelines.fastest import CONFIDENCE, interval
 
 __all__ = ["estimate", "ratio"]
 

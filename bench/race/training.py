@@ -128,7 +128,7 @@ def decided(point: Point, seconds: float) -> Point:
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.machine.device import set_up
     from slipform.train.machine.distributed import join
-    from slipform.train.run.measure import decide
+    from slipform.train.run.decide import decide
 
     with join(point.device) as process:
         config = run_config(point, _work(point, str(process.device), "float32"))

@@ -5,7 +5,7 @@ settings in the profile file.
 
 One choice after another is varied: executor, threads, prefetch. The best value so far is kept. All
 values of a choice are measured in turns, each in its own process. A value replaces the usual one
-only if it is faster beyond the noise (slipform.pipelines.measure.fastest).
+only if it is faster beyond the noise (slipform.pipelines.fastest.fastest).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
     from slipform.train.config.resolve import resolve
     from slipform.train.machine.device import set_up
     from slipform.train.machine.distributed import join
-    from slipform.train.run.measure import decide
+    from slipform.train.run.decide import decide
 
     manifest = read_manifest(data)
     config = resolve(load_recipe(recipe), manifest=manifest)
@@ -202,8 +202,8 @@ def _race(
     from slipform.bench.peers import OURS
     from slipform.bench.race.contestant import Contestant
     from slipform.bench.race.race import race
+    from slipform.pipelines.fastest import fastest, rounds_needed
     from slipform.pipelines.manifest import read_manifest
-    from slipform.pipelines.measure import fastest, rounds_needed
 
     names = [f"{choice} = {settings[choice]}" for settings in tried]
     with ExitStack() as stack:

@@ -24,7 +24,9 @@ __all__ = ["Executor"]
 class Executor(Protocol):
     """Makes the pixels of batches in the background.
 
-    At most `depth` requests are under way. Only one thread calls the methods.
+    At most `depth` requests are under way. One thread calls `submit`, and another one the other
+    methods. They call `reset` and `close` only while no `submit` runs. An executor that keeps
+    decoded pixels in memory also has `resident_bytes`, their number.
 
     Attributes:
         name: Name of the executor.

@@ -49,7 +49,8 @@ class _Dropped(Exception):
 class _Batch:
     slot: int
     size: int
-    buffer_free: Gate | None  # opens when the buffer is free; None: it was free from the start
+    buffer_free: Gate  # opens when the batch before it in the same buffer is released
+    released: Gate = field(default_factory=Gate)
     parts: list[Task[float]] = field(default_factory=list)  # seconds of rendering
     seconds: float = 0.0
     bad: list[int] = field(default_factory=list)
@@ -93,9 +94,11 @@ class RenderPool:
         self._reuse_buffers = settings.reuse_buffers
         self._workers = Workers(self._num_threads, "slipform-render")
         self._batches: deque[_Batch] = deque()  # begun, not yet collected
-        self._waiting: deque[_Batch] = deque()  # those of them that have no buffer yet
-        self._next, self._num_free = 0, num_buffers
-        self._handed_out = self._closed = False
+        self._handed_out: _Batch | None = None
+        # For each buffer, the gate of its last batch. Those in front are used next.
+        self._gates: deque[tuple[int, Gate]] = deque()
+        self._closed = False
+        self._free_all()
         self.seconds = 0.0
         if pinned:
             # The threads wait for events of the device. Without this call they would open a context
@@ -119,7 +122,7 @@ class RenderPool:
         batch.bad.extend(pixels.bad)
         render_into = self._renderer(plan, pixels)
         least = max(1, _MIN_PIXELS // self._size**2)
-        if size <= least and batch.buffer_free is None:
+        if size <= least and batch.buffer_free.is_open():
             batch.seconds = self._render(batch, render_into, 0, 0, size)
             return
         part = max(-(-size // self._num_threads), least)
@@ -143,14 +146,19 @@ class RenderPool:
             batch.parts.append(self._workers.submit(call))
 
     def _new_batch(self, size: int) -> _Batch:
-        batch = _Batch(self._next, size, None if self._num_free else Gate())
-        self._next = (self._next + 1) % len(self._buffers)
-        if self._num_free:
-            self._num_free -= 1
-        else:
-            self._waiting.append(batch)
+        slot, gate = self._gates[0]
+        batch = _Batch(slot, size, gate)
         self._batches.append(batch)
+        self._gates.append((slot, batch.released))
+        self._gates.popleft()
         return batch
+
+    def _free_all(self) -> None:
+        self._gates.clear()
+        for slot in range(len(self._buffers)):
+            gate = Gate()
+            gate.open()
+            self._gates.append((slot, gate))
 
     def collect(self) -> Rendered:
         """Wait for the oldest batch.
@@ -158,17 +166,13 @@ class RenderPool:
         Returns:
             Its images. With `settings.reuse_buffers` they are valid until the next call.
         """
-        if self._handed_out:
-            self._handed_out = False
-            if self._waiting:
-                self._free(self._waiting[0])
-                self._waiting.popleft()
-            else:
-                self._num_free += 1
+        if self._handed_out is not None:
+            self._handed_out.released.open()
+            self._handed_out = None
         batch = self._batches[0]
         self.seconds += batch.seconds + sum(part.result() for part in batch.parts)
         self._batches.popleft()
-        self._handed_out = True
+        self._handed_out = batch
         return Rendered(self._on_device(batch), sorted(batch.bad))
 
     def _read_and_render(self, batch: _Batch, source: Source, at: slice) -> float:
@@ -187,8 +191,7 @@ class RenderPool:
         return time.perf_counter() - began
 
     def _wait_for_buffer(self, batch: _Batch) -> None:
-        if batch.buffer_free is not None:
-            batch.buffer_free.wait()
+        batch.buffer_free.wait()
         if self._closed:
             raise _Dropped
         if self._side is not None:  # the copy to the GPU may still read the pinned buffer
@@ -237,10 +240,9 @@ class RenderPool:
         """
         self._drop()
         self._workers.settle()
-        self._waiting.clear()
         self._batches.clear()
-        self._next, self._num_free = 0, len(self._buffers)
-        self._handed_out = False
+        self._handed_out = None
+        self._free_all()
         if self._side is not None:
             self._side.reset()
         if not self._reuse_buffers:  # the consumer may hold one of them
@@ -261,12 +263,7 @@ class RenderPool:
         """From now on no task waits for a buffer or begins to render."""
         self._closed = True
         self._workers.drop()
-        for batch in (*self._waiting, *self._batches):
-            self._free(batch)
-
-    @staticmethod
-    def _free(batch: _Batch) -> None:
-        if batch.buffer_free is not None:
+        for batch in self._batches:
             batch.buffer_free.open()
 
 

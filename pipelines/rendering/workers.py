@@ -30,6 +30,10 @@ class Gate:
         """Open the gate for all threads. A second call does nothing."""
         self._token.put(None)
 
+    def is_open(self) -> bool:
+        """Whether the gate is open."""
+        return not self._token.empty()
+
     def wait(self) -> None:
         """Wait until the gate is open.
 

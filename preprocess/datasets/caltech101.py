@@ -15,7 +15,7 @@ import click
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.registry import Dataset, val_options
+from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import Files, SampleSource
@@ -139,7 +139,7 @@ def read_list(root: Path, path: Path, classes: list[str]) -> Files:
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="caltech101",
         help="Caltech-101, by its lists or at random.",
         example="prep caltech101 --source raw/caltech101 --out data/caltech101",

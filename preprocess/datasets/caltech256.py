@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipform.pipelines.errors import DatasetError
-from slipform.preprocess.registry import Dataset, val_options
+from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
@@ -70,7 +70,7 @@ def _read(
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="caltech256",
         help="Caltech-256, split at random.",
         example="prep caltech256 --source raw/256_ObjectCategories.tar --out data/caltech256",

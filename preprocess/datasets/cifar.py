@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipform.preprocess.registry import Dataset, val_options
+from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import Arrays, SampleSource
@@ -132,7 +132,7 @@ def _source(
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="cifar10",
         help="CIFAR-10, python or binary version.",
         example="prep cifar10 --source raw/cifar-10-python.tar.gz --out data/cifar10",
@@ -141,7 +141,7 @@ DATASETS = (
         files=_FILES_10,
         options=val_options(0.1),
     ),
-    Dataset(
+    DatasetSpec(
         name="cifar100",
         help="CIFAR-100, python or binary version.",
         example="prep cifar100 --source raw/cifar-100-python.tar.gz --out data/cifar100",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.preprocess.registry import Dataset, val_options
+from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import Files, Samples, SampleSource
@@ -74,7 +74,7 @@ def _read(
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="images",
         help=(
             "Any folder with one folder of images per class, or with train/, val/ and test/ of such"

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.preprocess.registry import Dataset, val_options
+from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import SampleSource
@@ -61,7 +61,7 @@ def _read(
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="mnist",
         help="MNIST: handwritten digits.",
         example="prep mnist --source raw/mnist --out data/mnist",
@@ -70,7 +70,7 @@ DATASETS = (
         files=_FILES + "https://ossci-datasets.s3.amazonaws.com/mnist/",
         options=val_options(0.1),
     ),
-    Dataset(
+    DatasetSpec(
         name="fashion-mnist",
         help="Fashion-MNIST: pieces of clothing.",
         example="prep fashion-mnist --source raw/fashion-mnist --out data/fashion-mnist",

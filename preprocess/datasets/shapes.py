@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.preprocess.registry import Dataset
+from slipform.preprocess.registry import DatasetSpec
 
 if TYPE_CHECKING:
     from slipform.preprocess.source import Generated, SampleSource
@@ -79,7 +79,7 @@ def _option(
 
 
 DATASETS = (
-    Dataset(
+    DatasetSpec(
         name="shapes",
         help="Colored shapes on textured ground, generated: for trying things out.",
         example="prep shapes --out data/shapes",

@@ -16,7 +16,7 @@ import torch
 
 import slipform.pipelines.executors.host
 import slipform.pipelines.executors.resident
-import slipform.train.figures.records
+import slipform.train.figures.events
 import slipform.train.figures.result
 import slipform.train.inference.classifier
 import slipform.train.inference.export
@@ -44,7 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
 SUMMARY = {
     "test_accuracy": 0.5, "val_accuracy": 0.5, "best_epoch": 1, "epochs": 2, "seconds": 1.0,
     "images_per_second": 10.0, "machine": "m", "torch": "t", "precision": "fp32",
-    "compiled": False, "loader": "host",
+    "compiled": False, "executor": "host",
 }  # fmt: skip
 
 
@@ -90,10 +90,10 @@ def train(*arguments: str) -> None:
 
 def _without_figures() -> None:
     result: Any = slipform.train.figures.result
-    records: Any = slipform.train.figures.records
+    records: Any = slipform.train.figures.events
     result.curves = lambda *_: Path()
     result.draw_result = lambda *_: None
-    records.draw_records = lambda *_: []
+    records.draw_events = lambda *_: []
 
 
 def _as_command(work: Callable[[], object]) -> None:

@@ -26,7 +26,12 @@ ASK = """
 import warnings
 warnings.simplefilter("always")
 from slipform.pipelines.calling import calling
-print(calling(1), sum(calling.stats.cache_hits.values()), calling._cache.cache_path)
+from slipform.pipelines.kernel import is_compiled
+before = is_compiled(calling)
+value = calling(1)
+assert is_compiled(calling)
+assert before or not calling.stats.cache_hits
+print(value, sum(calling.stats.cache_hits.values()), calling._cache.cache_path)
 """
 
 

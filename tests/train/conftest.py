@@ -33,7 +33,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing costs more than the training of these runs."""
     monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
     monkeypatch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
-    monkeypatch.setattr("slipform.train.figures.records.draw_records", lambda *_: [])
+    monkeypatch.setattr("slipform.train.figures.events.draw_events", lambda *_: [])
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import has_bfloat16
 from slipform.train.machine.distributed import Process
 from slipform.train.run.autosize import find_batch_size
-from slipform.train.run.measure import decide
+from slipform.train.run.decide import decide
 
 __all__ = ["without_auto"]
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from slipform.models import freeze
 from slipform.pipelines.machine import machine_name
-from slipform.train.figures import curves, draw, result
-from slipform.train.figures import records as plots_records
+from slipform.train.figures import curves, draw, events, result
 from slipform.train.machine.device import peak_memory_bytes
 from slipform.train.records import write_summary
 from slipform.train.run.best import copy_weights, load_best
@@ -77,7 +76,8 @@ def finish(run: Run) -> dict[str, Any]:
         "processes": process.world_size,
         "precision": str(state.functions.precision).removeprefix("torch."),
         "compiled": state.functions.compiled,
-        "loader": run.train.executor_name,
+        "executor": run.train.executor_name,
+        "resident_bytes": run.train.resident_bytes,
         "batch_size": run.config.train.batch_size,
     }
     if process.is_main:
@@ -95,6 +95,6 @@ def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:
                 run.folder / draw.FOLDER, run.state.evaluated, image, test, run.manifest.classes
             )
         curves.draw_run(run.folder)
-        plots_records.draw_records(run.folder)
+        events.draw_events(run.folder)
     except Exception as error:  # the disk, matplotlib, or damaged records
         run.recorder.say(f"figures could not be drawn: {type(error).__name__}: {error}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import torch
 from torch import Tensor
 
 from slipform.models import freeze
@@ -29,6 +28,7 @@ from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
 from slipform.train.run.steps import Steps, open_steps
+from slipform.train.run.training_data import compile_kernels, first_images, open_training_data
 from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
@@ -188,14 +188,14 @@ def _open(
         messages += check_dataset(out, data, manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
-    loader = open_loader(config, "train", process, training=True)
+    loader = open_training_data(config, saved, process)
     # A checkpoint has all weights. The file that model.weights names may not exist any more.
     begun = config if saved is None else _without_weights(config)
     state = build_state(
         begun,
         num_classes=manifest.num_classes,
         process=process,
-        first_images=(lambda: _first_images(loader)) if saved is None else None,
+        first_images=(lambda: first_images(loader)) if saved is None else None,
         on_load=lambda report: messages.append(str(report)),
     )
     counters = Counters()
@@ -232,6 +232,7 @@ def _open(
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
     recorder.settings(config)
+    compile_kernels(loader, process, recorder.say)
     run = Run(
         config,
         out,
@@ -272,14 +273,6 @@ def _recover_best(run: Run) -> None:
             run.folder, state, run.manifest.classes, at_end, run.save_best, run.recorder.say, loss
         )
     state.best = process.broadcast_object(state.best)
-
-
-def _first_images(loader: Loader) -> torch.Tensor:
-    """The images of the first batch. The loader's position does not change."""
-    position = loader.state_dict()
-    images = next(iter(loader)).images.clone()
-    loader.load_state_dict(position)
-    return images
 
 
 def _headline(

@@ -21,7 +21,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters, EpochTotals
 from slipform.train.step.state import TrainState
 
-__all__ = ["content", "differences", "restore"]
+__all__ = ["content", "differences", "executor_of", "restore"]
 
 _VERSION = 1
 # The saved state depends on these settings. All other settings may change when a run is resumed.
@@ -57,8 +57,26 @@ def content(
         "state": state.state_dict(),
         "counters": counters.state_dict(),
         "loader": loader.state_dict(),
+        "executor": {"name": loader.executor_name, "device": process.device.type},
         "random": process.all_gather(_random_state(process)),
     }
+
+
+def executor_of(saved: dict[str, Any], config: RunConfig, process: Process) -> str:
+    """The executor that a resumed run needs, so that its pixels stay the same.
+
+    Args:
+        saved: The content of a checkpoint. Those of version 0.1 do not name an executor.
+        config: The settings of the run.
+        process: This process.
+
+    Returns:
+        data.executor; if that is "auto": the executor before, if it was on such a device.
+    """
+    before = saved.get("executor")
+    if config.data.executor != "auto" or not isinstance(before, dict):
+        return config.data.executor
+    return str(before.get("name")) if before.get("device") == process.device.type else "auto"
 
 
 def restore(

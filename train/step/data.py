@@ -24,6 +24,7 @@ def open_loader(
     training: bool = False,
     batch_size: int | None = None,
     dtype: torch.dtype | None = None,
+    executor: str | None = None,
 ) -> Loader:
     """Open a loader of a split with the settings of a run. The caller closes it.
 
@@ -37,6 +38,7 @@ def open_loader(
             augmentation, and the last batch is padded.
         batch_size: Images in a batch of one process. Default: train.batch_size.
         dtype: The dtype of the images. Default: the dtype of train.precision on the device.
+        executor: The executor. Default: data.executor.
 
     Raises:
         ConfigError: train.batch_size is "auto", and batch_size is None.
@@ -54,7 +56,7 @@ def open_loader(
         batch_size=size,
         training=training,
         seed=config.train.seed if training else 0,
-        executor=config.data.executor,
+        executor=executor or config.data.executor,
         device=process.device,
         dtype=dtype or pick_precision(config.train.precision, process.device),
         rank=process.rank,

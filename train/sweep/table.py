@@ -216,13 +216,13 @@ def _how(finished: Sequence[dict[str, Any]]) -> list[str]:
             s["machine"],
             s["torch"],
             s["precision"] + (", compiled" if s["compiled"] else ""),
-            s["loader"],
+            s["executor"],
         )
         for s in finished
     }
     return [
-        f"- Machine: {machine}; torch {torch}, {mode}, loader {loader}"
-        for machine, torch, mode, loader in sorted(how)
+        f"- Machine: {machine}; torch {torch}, {mode}, executor {executor}"
+        for machine, torch, mode, executor in sorted(how)
     ]
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slipform.train.figures import curves
-from slipform.train.figures import records as plots_records
+from slipform.train.figures import curves, events
 
 
 def test_histograms_on_common_bins() -> None:
@@ -17,7 +16,7 @@ def test_histograms_on_common_bins() -> None:
     values = np.random.default_rng(0).normal(size=1000)
     limits = np.concatenate([[-5.0], np.sort(np.random.default_rng(1).uniform(-4, 4, 300)), [5.0]])
     counts = np.concatenate([[0], np.histogram(values, limits)[0]])
-    edges, shares = plots_records.spread([(limits, counts), (limits * 2, counts)])
+    edges, shares = events.spread([(limits, counts), (limits * 2, counts)])
     assert (edges[0], edges[-1]) == (-10, 10)
     assert shares.sum(1) == pytest.approx([1, 1])
     wanted = np.histogram(values, edges)[0] / 1000

@@ -89,14 +89,19 @@ def test_two_processes_are_one_with_the_whole_batch(shapes: Path, tmp_path: Path
         "train.epochs=1",
         "--set",
         "train.batch_size=20",
+        "--set",
+        "data.executor=resident",  # both use the same decoded pixels
         "--recipe",
         _recipe(tmp_path),
     )
-    _alone(shapes, tmp_path / "one", "train.epochs=1", "train.batch_size=40")
+    resident = "data.executor=resident"
+    alone = _alone(shapes, tmp_path / "one", "train.epochs=1", "train.batch_size=40", resident)
     out, _ = _finish(process)
     assert out.count("test accuracy") == 1  # one process prints
     _compare(tmp_path / "one", tmp_path / "two")
-    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
+    summary = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert summary["processes"] == 2
+    assert summary["resident_bytes"] == alone["resident_bytes"] > 0
 
 
 def _recipe(folder: Path) -> Path:

@@ -14,6 +14,7 @@ import pytest
 
 from slipform.train.config.recipe import parse_config, read_config
 from slipform.train.config.run_config import check
+from slipform.train.records import read_summary
 from slipform.train.run.checkpoint import load_newest
 from slipform.train.run.loop import fit
 
@@ -56,6 +57,13 @@ def test_settings_of_version_0_1_have_their_present_names() -> None:
     """data.loader was renamed to data.executor."""
     assert read_config(BEFORE / "sgd" / "config.toml").data.executor == "resident"
     assert check({"data": {"loader": "dali"}}).data.executor == "dali"
+
+
+def test_a_summary_of_version_0_1_has_its_present_names() -> None:
+    summary = read_summary(BEFORE / "sgd")
+    assert summary is not None
+    assert summary["executor"] == "resident"
+    assert "loader" not in summary
 
 
 def test_settings_that_version_0_1_had_not_are_what_it_did() -> None:

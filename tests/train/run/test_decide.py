@@ -16,10 +16,11 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import has_bfloat16
 from slipform.train.machine.distributed import Process
-from slipform.train.run import auto, measure, trial
+from slipform.train.run import auto, trial
+from slipform.train.run import decide as deciding
+from slipform.train.run.decide import Decision, decide
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
-from slipform.train.run.measure import Decision, decide
 from slipform.train.run.trial import Trial, Variant, usual, variants
 from slipform.train.step.build import build_state
 from slipform.train.step.step import set_train_mode
@@ -31,7 +32,7 @@ BF16 = Variant("bf16", True, "off")
 
 @pytest.fixture(autouse=True)
 def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (profile, measure):
+    for module in (profile, deciding):
         monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
 
 
@@ -80,7 +81,7 @@ def scripted(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Decision, list[tuple[Variant, int]]]]:
     """decide() where a step of `variant` takes `seconds(variant, images)`."""
-    monkeypatch.setattr(measure, "Trial", _Scripted)
+    monkeypatch.setattr(deciding, "Trial", _Scripted)
     monkeypatch.setattr(time, "perf_counter", lambda: _Scripted.now)
 
     def run(

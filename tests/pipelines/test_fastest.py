@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, quantile_test
 
-from slipform.pipelines.measure import fastest, interval, rounds_needed
+from slipform.pipelines.fastest import fastest, interval, rounds_needed
 
 values_of_a_run = st.lists(st.floats(1e-3, 1e6), min_size=6, max_size=60, unique=True)
 

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from statistics import median
 
+from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.measure import fastest, rounds_needed
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process

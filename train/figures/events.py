@@ -14,13 +14,13 @@ import numpy.typing as npt
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import FOLDER, new_figure, save
 
-__all__ = ["draw_records", "spread"]
+__all__ = ["draw_events", "spread"]
 
 _NUM_BINS = 80
 _Floats = npt.NDArray[np.float64]
 
 
-def draw_records(run: Path, out: Path | None = None) -> list[Path]:
+def draw_events(run: Path, out: Path | None = None) -> list[Path]:
     """Draw first_batch.png and first_layer.png, if the run has events for them.
 
     Args:

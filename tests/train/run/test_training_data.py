@@ -1,0 +1,66 @@
+"""Kernels are compiled before the clock of the training starts, and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipform.pipelines.loader import Loader
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
+from slipform.train.run import training_data
+from slipform.train.run.counters import Counters
+from slipform.train.run.loop import fit
+
+Small = Callable[..., RunConfig]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_first_batch_is_made_before_the_clock_starts(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    events: list[str] = []
+    made, timed = training_data.first_images, Counters.timed
+
+    def noted_images(loader: Loader) -> object:
+        events.append("first batch")
+        return made(loader)
+
+    def noted_clock(self: Counters, loader: Loader, world_size: int) -> object:
+        events.append("clock")
+        return timed(self, loader, world_size)
+
+    config = small("train.epochs=1")
+    fit(config, shapes, tmp_path / "warm", device="cpu")
+    assert "compiling the kernels" not in capsys.readouterr().err
+    monkeypatch.setattr(training_data, "is_compiled", lambda kernel: False)
+    monkeypatch.setattr(training_data, "first_images", noted_images)
+    monkeypatch.setattr(Counters, "timed", noted_clock)
+    fit(config, shapes, tmp_path / "cold", device="cpu")
+    assert events == ["first batch", "clock"]
+    assert capsys.readouterr().err.count("compiling the kernels") == 1
+    warm, cold = (
+        [line["loss"] for line in read_metrics(tmp_path / name, "step")]
+        for name in ("warm", "cold")
+    )
+    assert warm == cold
+    assert warm
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_resumed_run_keeps_the_executor_that_auto_chose(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory that is free may be another one by then, and executors may differ by rounding."""
+    config = small("data.executor=auto", "train.epochs=1")
+    assert fit(config, shapes, tmp_path, device="cpu", quiet=True)["executor"] == "resident"
+    (tmp_path / "summary.json").unlink()
+    monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 0)
+    again = config.replace("train.epochs", 2)
+    summary = fit(again, shapes, tmp_path, device="cpu", quiet=True, resume=True)
+    assert (summary["executor"], summary["epochs"]) == ("resident", 2)
+    fresh = fit(config, shapes, tmp_path / "fresh", device="cpu", quiet=True)
+    assert fresh["executor"] == "host"

@@ -1,0 +1,77 @@
+"""The training data of a run: its loader, and the first batch before the clock starts.
+
+In: a configuration, a checkpoint or None, this process. Out: the loader of the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from slipform.pipelines.kernel import is_compiled
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.kernels import draw
+from slipform.pipelines.rendering.render import render
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.run.resume import executor_of
+from slipform.train.step.data import open_loader
+
+__all__ = ["compile_kernels", "first_images", "open_training_data"]
+
+
+def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process: Process) -> Loader:
+    """Open the loader of the training split, with the same executor in all processes.
+
+    Args:
+        config: The settings of the run.
+        saved: The content of the checkpoint that is resumed; it names the executor for "auto".
+            None: the run is new.
+        process: This process; every process calls this function.
+
+    Raises:
+        DatasetError: There is no such dataset, or it is damaged.
+    """
+    executor = config.data.executor if saved is None else executor_of(saved, config, process)
+    loader = None
+    if process.is_main:
+        loader = open_loader(config, "train", process, training=True, executor=executor)
+        executor = loader.executor_name
+    executor = process.broadcast_object(executor)
+    if loader is None:
+        loader = open_loader(config, "train", process, training=True, executor=executor)
+    return loader
+
+
+def first_images(loader: Loader) -> Tensor:
+    """Make the images of the next batch. The loader's position does not change.
+
+    Args:
+        loader: The loader of the training split.
+
+    Returns:
+        A copy of the images, [N, 3, S, S].
+    """
+    position = loader.state_dict()
+    images = next(iter(loader)).images.clone()
+    loader.load_state_dict(position)
+    return images
+
+
+def compile_kernels(loader: Loader, process: Process, say: Callable[[str], None]) -> None:
+    """Compile the kernels of the data pipeline, if they are not in the cache.
+
+    Otherwise the first step of the first run on a machine would wait for them, and the whole minute
+    would count as time that training waited for data. All processes return together.
+
+    Args:
+        loader: The loader of the training split.
+        process: This process; every process calls this function.
+        say: Prints a message.
+    """
+    if len(loader) and not (is_compiled(draw) and is_compiled(render)):
+        say("compiling the kernels of the data pipeline: about a minute, once on a machine")
+        first_images(loader)
+    process.broadcast_object(None)
