@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 import slipform
+from slipform.models.spec import REGISTERED
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ast.parse((ROOT / "slipform/__init__.py").read_text(encoding="utf-8"))
@@ -122,7 +124,16 @@ def example_folder(
     return tmp_path
 
 
-@pytest.mark.usefixtures("example_folder")
+@pytest.fixture
+def own_nets() -> Iterator[None]:
+    """An example registers a net, which other tests must not find."""
+    before = dict(REGISTERED)
+    yield
+    REGISTERED.clear()
+    REGISTERED.update(before)
+
+
+@pytest.mark.usefixtures("example_folder", "own_nets")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_runs(name: str) -> None:
     """What an example prints is compared where it says so (`>>>`)."""

@@ -48,7 +48,7 @@ def _torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
     ]
     sets = [word for text in SETS for word in ("--set", text)]
     return subprocess.Popen(
-        [*launcher, *map(str, arguments), *sets],
+        [*launcher, *sets, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
