@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from slipform.pipelines.batch import IGNORED_LABEL
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
@@ -31,14 +32,13 @@ from slipform.pipelines.rendering.workers import Task, Workers
 
 __all__ = ["Prefetcher"]
 
+_Int64 = npt.NDArray[np.int64]
 Position = tuple[int, int]  # epoch, samples of it that were seen in the global order
 
 
 class _UnderWay(NamedTuple):
     position: Position
-    indices: npt.NDArray[np.int64]  # -1 for padding
-    request: BatchRequest
-    submitted: Task[None]
+    samples: Task[tuple[_Int64, _Int64]]  # indices and labels; done when they are submitted
 
 
 class Prefetcher:
@@ -81,14 +81,15 @@ class Prefetcher:
         self.wait_seconds = 0.0
         self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
-    def take(self, position: Position) -> tuple[npt.NDArray[np.int64], BatchRequest, Rendered]:
+    def take(self, position: Position) -> tuple[_Int64, _Int64, Rendered]:
         """Wait for a batch.
 
         Args:
             position: Its epoch, and the samples of the epoch before it.
 
         Returns:
-            Its indices (int64 [N], -1 for padding), the request for it, its pixels.
+            Its indices (int64 [N], -1 for padding), its labels (int64 [N], -100 for padding), its
+            pixels.
 
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
@@ -100,13 +101,12 @@ class Prefetcher:
         self._interrupted = True
         self._submit_ahead(position[0])
         began = time.perf_counter()
-        _, indices, request, submitted = self._under_way[0]
-        submitted.result()
+        indices, labels = self._under_way[0].samples.result()
         rendered = self.executor.collect()
         self._under_way.popleft()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
-        return indices, request, rendered
+        return indices, labels, rendered
 
     def _restart(self, position: Position) -> None:
         """Drop all batches under way. An exception in this method leads to another restart."""
@@ -123,7 +123,7 @@ class Prefetcher:
         """Collect all batches under way. False: one of them, which is not needed, has an error."""
         try:
             while self._under_way:
-                self._under_way[0].submitted.result()
+                self._under_way[0].samples.result()
                 self.executor.collect()
                 self._under_way.popleft()
         except SlipformError:
@@ -138,16 +138,23 @@ class Prefetcher:
             epoch, seen = self._cursor
             if epoch > epoch_wanted and not order.shuffle:
                 return
-            began = time.perf_counter()
-            indices = order.batch(epoch, seen)
-            valid = indices if order.drop_last else np.where(indices < 0, 0, indices)
-            request = BatchRequest(valid, partial(self._draw, epoch))
-            self._count_planning(began)
-            submitted = self._submitting.submit(partial(self.executor.submit, request))
-            self._under_way.append(_UnderWay((epoch, seen), indices, request, submitted))
+            samples = self._submitting.submit(partial(self._submit, epoch, seen))
+            self._under_way.append(_UnderWay((epoch, seen), samples))
             self._cursor = order.after(epoch, seen)
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
+
+    def _submit(self, epoch: int, seen: int) -> tuple[_Int64, _Int64]:
+        """Submit the request for a batch. Returns its indices and labels."""
+        began = time.perf_counter()
+        indices = self._order.batch(epoch, seen)
+        padded = not self._order.drop_last
+        valid = np.where(indices < 0, 0, indices) if padded else indices
+        request = BatchRequest(valid, partial(self._draw, epoch))
+        self._count_planning(began)
+        self.executor.submit(request)
+        labels: _Int64 = self._beton.labels[valid]
+        return indices, np.where(indices < 0, IGNORED_LABEL, labels) if padded else labels
 
     def _draw(self, epoch: int, indices: npt.NDArray[np.int64]) -> Plan:
         began = time.perf_counter()

@@ -10,7 +10,6 @@ import os
 import weakref
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
@@ -82,8 +81,7 @@ class BatchSequence:
             SampleError: A sample cannot be read.
         """
         epoch, seen, num_bad, num_images = self.done
-        indices, request, rendered = self.ahead.take((epoch, seen))
-        labels = np.where(indices < 0, IGNORED_LABEL, self.beton.labels[request.indices])
+        indices, labels, rendered = self.ahead.take((epoch, seen))
         # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
