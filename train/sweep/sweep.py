@@ -28,7 +28,7 @@ from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes
 from slipform.train.run.resume import differences
 from slipform.train.sweep.jobs import Job, run_jobs
-from slipform.train.sweep.table import Row, write_tables
+from slipform.train.sweep.table import Row, stated_settings, write_tables
 
 __all__ = ["data_differences", "make_jobs", "prep_command", "run_sweep"]
 
@@ -116,7 +116,8 @@ def _run_locked(
     for number, run in enumerate(recipe.runs):
         own = jobs[number :: len(recipe.runs)]
         epochs = resolve(recipe, (), manifest, run).train.epochs
-        rows.append(Row(run, own[0].config, epochs, [job.folder for job in own], notes))
+        folders, settings = [job.folder for job in own], stated_settings(recipe, run, sets)
+        rows.append(Row(run, own[0].config, epochs, folders, notes, settings))
 
     def command(job: Job) -> list[str]:
         return _arguments(job, recipe, data, sets, device, overwrite)

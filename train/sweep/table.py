@@ -8,7 +8,9 @@ sample standard deviation is given, too.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from slipform.pipelines.files import write_whole
-from slipform.train.config.recipe import SweepRun
+from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.run_config import RunConfig
 from slipform.train.figures import curves
 from slipform.train.records import read_metrics, read_summary
 
-__all__ = ["Row", "write_tables"]
+__all__ = ["Row", "stated_settings", "write_tables"]
 
 _TABLE = "table.md"
 # Reported values with columns of their own, unlike the other ones.
@@ -38,6 +40,7 @@ class Row:
         epochs: The number of epochs in the recipe; `config` may have another one.
         folders: The run folders, one for each seed.
         notes: Run folder -> why it was not run or failed; entries are added during a sweep.
+        settings: What identifies the stated settings; see `stated_settings`.
     """
 
     run: SweepRun
@@ -45,6 +48,22 @@ class Row:
     epochs: int
     folders: list[Path]
     notes: Mapping[Path, str]
+    settings: str = ""
+
+
+def stated_settings(recipe: Recipe, run: SweepRun, sets: Sequence[str] = ()) -> str:
+    """A short hash of what a recipe and the command line state about a run.
+
+    Settings that are not stated have defaults, which new versions add. They have no influence.
+
+    Args:
+        recipe: The recipe.
+        run: Its entry.
+        sets: Texts "SECTION.KEY=VALUE" of the command line.
+    """
+    stated = [recipe.base, recipe.prep, run.overrides, list(sets)]
+    text = json.dumps(stated, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
@@ -89,7 +108,11 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
     reported = dict(row.run.reported)
     if "minutes" in reported:
         reported["seconds"] = 60 * reported.pop("minutes")
-    cells: dict[str, Any] = {"run": row.run.name, "seeds": len(finished)}
+    cells: dict[str, Any] = {
+        "run": row.run.name,
+        "seeds": len(finished),
+        "settings": row.settings,
+    }
     cells |= {key: _setting(row.config, key) for key in varying}
     cells |= {f"reported_{key}": value for key, value in reported.items()}
     for key in ("val_accuracy", "test_accuracy", "seconds", "images_per_second"):
