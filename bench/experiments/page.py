@@ -14,6 +14,7 @@ from pathlib import Path
 from slipform.bench.experiments.claims import Results, evaluate
 from slipform.bench.experiments.runs import STATES, Outcome, outcomes, results_of, studies
 from slipform.bench.experiments.scatter import Dot, scatter
+from slipform.bench.experiments.weights import weight_files
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.train.config.recipe import Recipe
@@ -96,6 +97,7 @@ def page(found: Sequence[Outcome], checks: Mapping[str, Sequence[str]], differen
             "",
             *_study_table(recipes, found),
             "",
+            *_weights_section(found),
             differences.strip(),
             "",
             "## Conclusions of the reports",
@@ -148,6 +150,28 @@ def _study_table(recipes: Sequence[Recipe], found: Sequence[Outcome]) -> list[st
         counts = " | ".join(str(states[state] or "") for state in STATES)
         lines.append(f"| {recipe.study} | {name} | {counts} | {spread} |")
     return lines
+
+
+def _weights_section(found: Sequence[Outcome]) -> list[str]:
+    """Where ImageNet weights go, if a run waits for them."""
+    waiting = [one for one in found if one.state == "waits for weights"]
+    if not waiting:
+        return []
+    return [
+        f"## The {len(waiting)} runs that wait for weights",
+        "",
+        "They need torchvision's ImageNet weights, which are downloaded where there is a network."
+        " Without one, put these files into `~/.cache/torch/hub/checkpoints`"
+        " (`$TORCH_HOME/hub/checkpoints`). The SHA-256 of a file begins with the last part of its"
+        " name; it is compared.",
+        "",
+        "| net | file | MB |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {file} | {size:.1f} |" for name, file, size in weight_files(waiting)),
+        "",
+        "Then one command trains them all: `bench experiments --train waiting --data data`.",
+        "",
+    ]
 
 
 def _conclusions(recipe: Recipe) -> list[str]:

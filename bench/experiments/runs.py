@@ -60,6 +60,11 @@ class Outcome:
         return None
 
     @property
+    def needs_weights(self) -> bool:
+        """Whether the run starts from ImageNet weights."""
+        return _weights(load_recipe(self.recipe), self.run) != "none"
+
+    @property
     def diverged(self) -> bool:
         """Whether the training diverged."""
         return self.note.startswith("diverged") and "in the report" not in self.note
@@ -112,8 +117,12 @@ def _outcome(recipe: Recipe, run: SweepRun, path: Path, rows: list[dict[str, str
 
 
 def _untried(recipe: Recipe, run: SweepRun) -> State:
+    return "not run" if _weights(recipe, run) == "none" else "waits for weights"
+
+
+def _weights(recipe: Recipe, run: SweepRun) -> str:
     model = {**recipe.base.get("model", {}), **run.overrides.get("model", {})}
-    return "waits for weights" if model.get("weights", "none") != "none" else "not run"
+    return str(model.get("weights", "none"))
 
 
 def _is_number(text: str | None) -> bool:

@@ -1,0 +1,38 @@
+"""The files of ImageNet weights that the reports' runs need.
+
+In: the runs. Out: the net, the name of the file and its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from slipform.bench.experiments.runs import Outcome
+from slipform.train.config.recipe import load_recipe
+
+__all__ = ["weight_files"]
+
+
+def weight_files(runs: Iterable[Outcome]) -> list[tuple[str, str, float]]:
+    """List the files that runs need.
+
+    Args:
+        runs: Runs that start from ImageNet weights.
+
+    Returns:
+        (net, name of the file, size in MB of 10**6 bytes), sorted by the net.
+    """
+    from torchvision.models import get_model_weights
+
+    nets = set()
+    for one in runs:
+        base, own = load_recipe(one.recipe).base["model"], one.run.overrides.get("model", {})
+        model = {**base, **own}
+        nets.add((model["name"], model["weights"]))
+    found = []
+    for name, weights in sorted(nets):
+        entries = get_model_weights(name)
+        entry = entries.DEFAULT if weights == "imagenet" else entries[weights]
+        megabytes = entry.meta["_file_size"] * 2**20 / 10**6
+        found.append((name, entry.url.rpartition("/")[2], megabytes))
+    return found
