@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from slipform.train.figures.draw import FOLDER, new_figure, save
 from slipform.train.records import read_metrics
@@ -14,6 +15,7 @@ from slipform.train.records import read_metrics
 __all__ = ["draw_run", "draw_sweep"]
 
 _KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+_REPORTED: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.8}
 
 
 def draw_run(run: Path, out: Path | None = None) -> Path:
@@ -51,14 +53,23 @@ def draw_run(run: Path, out: Path | None = None) -> Path:
     return save(figure, out or run / FOLDER, "curves.png")
 
 
-def draw_sweep(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
+def draw_sweep(
+    out: Path,
+    runs: Mapping[str, Sequence[Path]],
+    reported: Mapping[str, Mapping[str, Any]] | None = None,
+    reported_curves: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Path | None:
     """Draw curves.png: loss and accuracy of train and val per epoch.
 
-    Each run has a color, each seed a line.
+    Each run has a color, each seed a line. What a report gives is dashed, in the color of the run:
+    a value as a horizontal line, a curve as a line without points. The accuracy of the test, if
+    that is all that is reported, is in the panel of val.
 
     Args:
         out: The folder of the figure.
         runs: Name of a run -> its run folders, one for each seed.
+        reported: Name of a run -> reported values by name, such as "val_accuracy".
+        reported_curves: Name of a run -> reported values of every epoch by name.
 
     Returns:
         The path of the figure; None if no run has finished an epoch yet.
@@ -66,27 +77,51 @@ def draw_sweep(out: Path, runs: Mapping[str, Sequence[Path]]) -> Path | None:
     from matplotlib import colormaps
 
     figure, panels = new_figure(2, 2, width=6.0)
+    axes_of = dict(zip(_KEYS, panels.flat, strict=True))
     colors = colormaps["tab10" if len(runs) <= 10 else "tab20"]
-    shown = {}
+    shown, has_reported = {}, False
     for number, (name, folders) in enumerate(runs.items()):
+        color = colors(number % colors.N)
         for folder in folders:
             epochs = read_metrics(folder, "epoch")
-            for axes, key in zip(panels.flat, _KEYS, strict=True):
+            for key, axes in axes_of.items():
                 points = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
                 if points:
                     (shown[name],) = axes.plot(
-                        *zip(*points, strict=True),
-                        color=colors(number % colors.N),
-                        marker=".",
-                        linewidth=1.2,
+                        *zip(*points, strict=True), color=color, marker=".", linewidth=1.2
                     )
+        if name in shown:
+            has_reported |= _draw_reported(axes_of, (reported or {}).get(name, {}), color)
+            curve = (reported_curves or {}).get(name, {})
+            for key, values in _by_panel(curve).items():
+                axes_of[key].plot(range(1, len(values) + 1), values, color=color, **_REPORTED)
+                has_reported = True
     if not shown:
         return None
-    for axes, key in zip(panels.flat, _KEYS, strict=True):
+    for key, axes in axes_of.items():
         axes.set(title=key.replace("_", ", "), xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        if key.endswith("accuracy"):
-            axes.set(ylim=(0, 1))
-    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8)
+        if not axes.lines:
+            axes.text(0.5, 0.5, "no val split", ha="center", transform=axes.transAxes)
+    title = "dashed: the report's values" if has_reported else None
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8, title=title)
     return save(figure, out, "curves.png")
+
+
+def _draw_reported(axes_of: Mapping[str, Any], values: Mapping[str, Any], color: Any) -> bool:
+    """Draw reported values as horizontal lines. Returns whether there is one."""
+    drawn = False
+    for key, value in _by_panel(values).items():
+        axes_of[key].axhline(value, color=color, **_REPORTED)
+        drawn = True
+    return drawn
+
+
+def _by_panel(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Reported values by the panel that shows them. "loss" is the training loss."""
+    names = {"loss": "train_loss", **{key: key for key in _KEYS}}
+    found = {names[key]: value for key, value in values.items() if key in names}
+    if "test_accuracy" in values:
+        found.setdefault("val_accuracy", values["test_accuracy"])
+    return found

@@ -90,7 +90,12 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     finished = [
         summary for row in rows for folder in row.folders if (summary := read_summary(folder))
     ]
-    figure = curves.draw_sweep(out, {row.run.name: row.folders for row in rows})
+    figure = curves.draw_sweep(
+        out,
+        {row.run.name: row.folders for row in rows},
+        {row.run.name: row.run.reported for row in rows},
+        {row.run.name: row.run.reported_curve for row in rows},
+    )
     lines = [
         *heading,
         *_how(finished),

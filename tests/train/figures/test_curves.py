@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,3 +28,70 @@ def test_histograms_on_common_bins() -> None:
 def test_of_nothing_no_curves_are_drawn(tmp_path: Path) -> None:
     assert curves.draw_sweep(tmp_path, {"a": [tmp_path / "none"]}) is None
     assert not list(tmp_path.iterdir())
+
+
+def _dashed(line: Any) -> bool:
+    return line.get_linestyle() == "--"
+
+
+def _run(folder: Path, accuracies: list[float | None]) -> Path:
+    folder.mkdir()
+    lines = [
+        {
+            "kind": "epoch", "step": 10 * epoch, "epoch": epoch, "train_loss": 2 / epoch,
+            "train_accuracy": 0.1 * epoch, "val_loss": None if value is None else 1.0,
+            "val_accuracy": value,
+        }
+        for epoch, value in enumerate(accuracies, 1)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_reported_values_are_dashed_in_the_color_of_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
+    runs = {
+        "a": [_run(tmp_path / "a-0", [0.2, 0.3]), _run(tmp_path / "a-1", [0.1, 0.25])],
+        "b": [_run(tmp_path / "b", [0.4, 0.5])],
+        "c": [tmp_path / "not run"],
+    }
+    curves.draw_sweep(
+        tmp_path,
+        runs,
+        {
+            "a": {"val_accuracy": 0.35, "loss": 1.5, "minutes": 3},
+            "b": {"test_accuracy": 0.6},
+            "c": {"val_accuracy": 0.9},
+        },
+        {"b": {"loss": [3.0, 2.0, 1.0]}},
+    )
+    panels = dict(zip(curves._KEYS, drawn[0].axes, strict=True))
+    dashed = {
+        key: [(line.get_color(), list(line.get_ydata())) for line in axes.lines if _dashed(line)]
+        for key, axes in panels.items()
+    }
+    measured = [line for line in panels["val_accuracy"].lines if not _dashed(line)]
+    (a, _), b = (line.get_color() for line in measured[:2]), measured[2].get_color()
+    assert dashed == {
+        "train_loss": [(a, [1.5, 1.5]), (b, [3.0, 2.0, 1.0])],
+        "val_loss": [],
+        "train_accuracy": [],
+        "val_accuracy": [(a, [0.35, 0.35]), (b, [0.6, 0.6])],
+    }
+    low, high = panels["val_accuracy"].get_ylim()
+    assert 0 <= low < 0.1, "the axis fits the values"
+    assert 0.6 < high < 0.7
+    (legend,) = drawn[0].legends
+    assert legend.get_title().get_text() == "dashed: the report's values"
+
+
+def test_an_empty_panel_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
+    curves.draw_sweep(tmp_path, {"a": [_run(tmp_path / "a", [None, None])]})
+    texts = [[text.get_text() for text in axes.texts] for axes in drawn[0].axes]
+    assert texts == [[], ["no val split"], [], ["no val split"]]
+    assert not drawn[0].legends[0].get_title().get_text()
