@@ -41,6 +41,10 @@ COMMANDS = {
         "slipform.train.cli:list_names",
         "List recipes, nets or settings, each with a description.",
     ),
+    "models": (
+        "slipform.train.cli:models",
+        "Show the layers of a net: shapes, parameters, operations.",
+    ),
     "bench": (
         "slipform.bench.cli:main",
         "Measure the speed on this machine, compared with other loaders.",

@@ -1,0 +1,65 @@
+"""The command `models`: the structure of a net.
+
+In: a command line. Out: a table of layers.
+"""
+
+from __future__ import annotations
+
+import click
+
+from slipform.pipelines.errors import Command, Group
+
+__all__ = ["models", "show"]
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """Show nets. Their names: slipform list nets."""
+
+
+@models.command(cls=Command)
+@click.argument("name")
+@click.option("--image-size", default=224, show_default=True, type=click.IntRange(1), help="px")
+@click.option("--classes", default=1000, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    help="model.KEY=VALUE, such as model.options.width=64 or model.freeze=features.",
+)
+def show(name: str, image_size: int, classes: int, sets: tuple[str, ...]) -> None:
+    """Show the layers of the net NAME: output shape, parameters, operations for one image.
+
+    An operation is a multiplication or an addition in a convolution, a linear layer or attention.
+
+    \b
+    Example: slipform models show resnet18 --image-size 64 --classes 10
+    """
+    import torch
+
+    from slipform.models.registry import build
+    from slipform.models.structure import layers
+    from slipform.train.config.resolve import resolve
+
+    config = resolve(None, [f"model.name={name}", *sets, "model.weights=none"]).model
+    with torch.device("meta"):
+        model = build(config, num_classes=classes, image_size=image_size)
+    found = layers(model, image_size)
+    rows = [("layer", "kind", "output", "parameters", "operations")]
+    for layer in found[:-1]:
+        frozen = ", frozen" if layer.parameters and not layer.trainable else ""
+        times = f" ({layer.calls} calls)" if layer.calls > 1 else ""
+        output = " x ".join(str(side) for side in layer.output)
+        flops = f"{layer.flops:,}" if layer.flops else ""
+        parameters = f"{layer.parameters:,}" if layer.parameters else ""
+        rows.append((layer.name, layer.kind + times + frozen, output, parameters, flops))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        texts = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=False)]
+        texts += [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        click.echo("  ".join(texts).rstrip())
+    whole = found[-1]
+    click.echo(
+        f"\n{whole.parameters:,} parameters, {whole.trainable:,} trainable;"
+        f" {whole.flops / 1e9:.3g} billion operations for one image of {image_size} px"
+    )
