@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.simd import (
+from slipform.pipelines.rendering.taps import axis_taps, num_taps
+from slipform.pipelines.simd import (
     blue,
     green,
     load8,
@@ -29,7 +30,6 @@ from slipform.pipelines.rendering.simd import (
     store_float32,
     zeros,
 )
-from slipform.pipelines.rendering.taps import axis_taps, num_taps
 
 __all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "color_columns", "copy_row", "resample"]
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT32, color_columns, copy_row
-from slipform.pipelines.rendering.simd import (
+from slipform.pipelines.rendering.taps import EDGE, ZERO
+from slipform.pipelines.simd import (
     blue,
     green,
     load8,
@@ -23,7 +24,6 @@ from slipform.pipelines.rendering.simd import (
     store_float16,
     store_float32,
 )
-from slipform.pipelines.rendering.taps import EDGE, ZERO
 
 __all__ = ["is_shift", "shift"]
 

@@ -17,7 +17,8 @@ from slipform.pipelines.rendering.resample import (
     copy_row,
     resample,
 )
-from slipform.pipelines.rendering.simd import (
+from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
+from slipform.pipelines.simd import (
     blue,
     green,
     halves,
@@ -31,7 +32,6 @@ from slipform.pipelines.rendering.simd import (
     store_float32,
     zeros,
 )
-from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
 
 __all__ = ["warp"]
 
