@@ -104,8 +104,8 @@ class Decoder:
         Args:
             jpegs: N JPEG streams, uint8 [bytes].
             regions: The region of each, int32 [N, 4] (x0, y0, x1, y1), in pixels.
-            scales: int32 [N]. 2, 4 or 8: decode the whole image at 1/2, 1/4 or 1/8 of its size,
-                if possible. 1: decode the region. None: all 1.
+            scales: int32 [N]. 2, 4 or 8: decode the region, or more of the image, at 1/2, 1/4 or
+                1/8 of its size, if possible. 1: decode the region. None: all 1.
 
         Returns:
             The pixels, with the scales that were used. An undecodable image is black, and `bad`
@@ -114,9 +114,10 @@ class Decoder:
         found = {}
         wanted = [] if scales is None else scales.tolist()
         for i, scale in enumerate(wanted):
-            pixels = decode_scaled(jpegs[i], scale) if scale > 1 else None
-            if pixels is not None:
-                found[i] = pixels
+            x0, y0, x1, y1 = regions[i].tolist()
+            reduced = decode_scaled(jpegs[i], scale, (x0, y0, x1, y1)) if scale > 1 else None
+            if reduced is not None:
+                found[i] = reduced
         if not found:
             return self._decode_regions(jpegs, regions)
         rest = [i for i in range(len(jpegs)) if i not in found]
@@ -131,8 +132,9 @@ class Decoder:
             tuple(rest[i] for i in others.bad) if others else (),
             owner=(found, others),
         )
-        for i, pixels in found.items():
-            joined.addresses[i] = pixels.ctypes.data
+        assert joined.origin is not None
+        for i, (pixels, origin) in found.items():
+            joined.addresses[i], joined.origin[i] = pixels.ctypes.data, origin
             joined.heights[i], joined.widths[i] = pixels.shape[:2]
         if others is not None:
             for name in ("addresses", "heights", "widths", "origin"):

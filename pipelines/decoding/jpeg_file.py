@@ -46,7 +46,7 @@ def is_jpeg(data: bytes) -> bool:
     return data[:3] == b"\xff\xd8\xff"
 
 
-def read_header(data: bytes) -> JpegHeader:
+def read_header(data: bytes | memoryview) -> JpegHeader:
     """Read the segments of a JPEG up to its first scan.
 
     Args:
@@ -76,7 +76,7 @@ def read_header(data: bytes) -> JpegHeader:
             if marker not in _COMMON_FRAMES or precision != 8:
                 convert.append("unusual jpeg coding")
         elif marker == _APP1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            if _orientation(data[position + 4 : position + 2 + length]) != 1:
+            if _orientation(bytes(data[position + 4 : position + 2 + length])) != 1:
                 convert.append("exif rotation")
         elif marker == _START_OF_SCAN:
             break

@@ -22,10 +22,10 @@ class Pixels:
         addresses: int64 [N], addresses of contiguous uint8 [H, W, 3] RGB pixels.
         heights: int32 [N], in pixels.
         widths: int32 [N], in pixels.
-        origin: int32 [N, 2], the point (x, y) of the stored image where the rectangle begins. None:
-            all images are whole.
-        scales: int32 [N]. 2, 4 or 8: the pixels are those of the whole image at 1/2, 1/4 or 1/8 of
-            its size. 1: full size. None: all 1.
+        origin: int32 [N, 2], the point (x, y) of the stored image where the rectangle begins, in
+            pixels of the stored image. None: all images are whole.
+        scales: int32 [N]. 2, 4 or 8: the rectangle is at 1/2, 1/4 or 1/8 of its size. 1: full
+            size. None: all 1.
         bad: Positions of the images that could not be read. They are black.
         owner: An object that keeps the memory alive.
     """

@@ -113,7 +113,7 @@ class HostExecutor(Executor):
         regions = regions_needed(plan, stored.heights, stored.widths)
         scales = None
         if self._scales:
-            scales = decode_scales(plan, regions, stored.heights, stored.widths)[at]
+            scales = decode_scales(plan, stored.heights, stored.widths)[at]
         jpegs = [beton.bytes_of(i) for i in indices[at]]
         decoded = self._decoder.decode(jpegs, regions[at], scales)
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))

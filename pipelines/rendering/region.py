@@ -16,10 +16,7 @@ Int32 = npt.NDArray[np.int32]
 _LARGE_PIXELS = 1 << 20  # a reduced decode of smaller images saves little time
 # A reduced decode leaves at least this many pixels per output pixel.
 _MIN_STEP = 1.5
-# Shares of the time of a full decode (29 ms for 4000 x 3000 px). The codes are read down to the
-# last row of the region. The rest is work for each pixel of the region.
-_CODES, _PIXELS = 0.4, 0.6
-_PIXELS_REDUCED = {2: 0.25, 4: 0.11, 8: 0.02}
+_SCALES = (2, 4, 8)
 
 
 def relative(
@@ -88,7 +85,7 @@ def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
     return regions
 
 
-def decode_scales(plan: Plan, regions: Int32, heights: Int32, widths: Int32) -> Int32:
+def decode_scales(plan: Plan, heights: Int32, widths: Int32) -> Int32:
     """Choose the scales at which images are decoded, from the Plan alone.
 
     A box with many stored pixels per output pixel does not need all of them. The filter of the
@@ -97,22 +94,18 @@ def decode_scales(plan: Plan, regions: Int32, heights: Int32, widths: Int32) -> 
 
     Args:
         plan: The Plan of N samples.
-        regions: int32 [N, 4], from `regions_needed`.
         heights: int32 [N], heights of the stored images in pixels.
         widths: int32 [N], widths of the stored images in pixels.
 
     Returns:
-        int32 [N] of 1, 2, 4, 8. It is 1 for images below one megapixel, for samples that are not
-        axis-aligned, and if the region takes less time than a reduced decode of the whole image.
+        int32 [N] of 1, 2, 4, 8. It is 1 for images below one megapixel, and for samples that are
+        not axis-aligned.
     """
     scales = np.ones(len(plan), np.int32)
     if not plan.axis_aligned:
         return scales
-    area = heights.astype(np.int64) * widths
+    large = heights.astype(np.int64) * widths >= _LARGE_PIXELS
     step = np.minimum(np.abs(plan.geometry[:, 0, 0]), np.abs(plan.geometry[:, 1, 1]))
-    x0, y0, x1, y1 = regions.T.astype(np.int64)
-    cost = _CODES * y1 / heights + _PIXELS * (x1 - x0) * (y1 - y0) / area
-    for scale, reduced in _PIXELS_REDUCED.items():
-        fits = (step >= _MIN_STEP * scale) & (area >= _LARGE_PIXELS)
-        scales[fits & (_CODES + reduced < cost)] = scale
+    for scale in _SCALES:
+        scales[large & (step >= _MIN_STEP * scale)] = scale
     return scales

@@ -1,0 +1,161 @@
+"""The Huffman codes of a baseline JPEG: tables to look them up, and the buffer of bits.
+
+In: the code lengths and symbols of a DHT segment, and the bytes of a scan. Out: symbols. Compiled
+by numba. The layout is that of ITU-T T.81, annexes C and F.
+
+A window is the next WINDOW bits. `codes` maps a window to the first symbol in it. `skips` maps it
+to all coefficients that are complete in it: blocks and high frequencies that nobody needs pass
+with fewer look-ups than they have coefficients.
+
+No function reads beyond `end` or the tables, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from slipform.pipelines.kernel import kernel
+
+__all__ = ["WINDOW", "build_codes", "build_skips", "fill", "long_code"]
+
+WINDOW = 11
+_ONES, _HIGH_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+
+
+@intrinsic
+def _big_endian(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """The eight bytes of a uint8 array from a position on, as uint64. The first byte is highest."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        word = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
+        value = builder.load(word)
+        value.align = 1
+        return builder.bswap(value)
+
+    return types.uint64(array, index), codegen
+
+
+@kernel(_nrt=False)
+def fill(data, end, at, bits, count, padded):  # type: ignore[no-untyped-def]
+    """Fill the buffer of bits to 56 bits or more.
+
+    At a marker or at the end of the bytes it appends zeros.
+
+    Args:
+        data: The stream, uint8 [bytes].
+        end: The position behind the last byte.
+        at: The position of the next byte.
+        bits: The buffer, uint64. The next bit is the highest.
+        count: The number of bits in the buffer, below 56.
+        padded: The number of zeros that were appended since the last marker.
+
+    Returns:
+        (at, bits, count, padded). More bits were taken than there were if padded > count.
+    """
+    if at + 8 <= end:
+        word = _big_endian(data, at)
+        if (~word - _ONES) & word & _HIGH_BITS == np.uint64(0):  # no byte is 0xFF
+            taken = (63 - count) >> 3
+            return at + taken, bits | (word >> count), count + 8 * taken, padded
+    while count <= 56:
+        byte = np.uint64(0)
+        if at >= end:
+            padded += 8
+        elif data[at] != 0xFF:
+            byte = np.uint64(data[at])
+            at += 1
+        elif at + 1 < end and data[at + 1] == 0:  # 0xFF of the data is followed by 0
+            byte = np.uint64(0xFF)
+            at += 2
+        else:
+            padded += 8
+        bits |= byte << (56 - count)
+        count += 8
+    return at, bits, count, padded
+
+
+@kernel(_nrt=False)
+def build_codes(counts, values, codes, limits, offsets):  # type: ignore[no-untyped-def]
+    """Make the tables of one set of Huffman codes.
+
+    Args:
+        counts: The number of codes of each length, uint8 [17]. Their sum is 256 at most.
+        values: The symbols in the order of their codes, uint8 [256].
+        codes: The table to fill, uint16 [2**WINDOW]: symbol * 256 + length, 0 for longer codes.
+        limits: For each length the first code that is longer, in 16 bits, int32 [17].
+        offsets: For each length the position of its first symbol less its first code, int32 [17].
+
+    Returns:
+        False if there are more codes than their lengths allow.
+    """
+    codes[:] = 0
+    code, at = 0, 0
+    for length in range(1, 17):
+        for _ in range(counts[length]):
+            if code >= (1 << length) - 1:  # the code of ones is reserved
+                return False
+            if length <= WINDOW:
+                first = code << (WINDOW - length)
+                codes[first : first + (1 << (WINDOW - length))] = values[at] * 256 + length
+            at += 1
+            code += 1
+        limits[length] = code << (16 - length)
+        offsets[length] = at - code
+        code <<= 1
+    return True
+
+
+@kernel(_nrt=False)
+def long_code(bits, table, limits, offsets, values):  # type: ignore[no-untyped-def]
+    """The next symbol, if its code is longer than a window.
+
+    Args:
+        bits: The buffer of bits.
+        table: The number of the set of codes.
+        limits: See `build_codes`, int32 [sets, 17].
+        offsets: See `build_codes`, int32 [sets, 17].
+        values: See `build_codes`, uint8 [sets, 256].
+
+    Returns:
+        symbol * 256 + length; 0 if no code begins like this.
+    """
+    code = np.int64(bits >> np.uint64(48))
+    for length in range(WINDOW + 1, 17):
+        if code < limits[table, length]:
+            at = (code >> (16 - length)) + offsets[table, length]
+            return np.int64(values[table, at & 255]) * 256 + length
+    return 0
+
+
+@kernel(_nrt=False)
+def build_skips(codes, skips):  # type: ignore[no-untyped-def]
+    """Make the table of the coefficients in a window.
+
+    Args:
+        codes: See `build_codes`, of AC coefficients.
+        skips: The table to fill, int32 [2**WINDOW]: bits + 256 * coefficients, with zeros among
+            them; 1 << 16 is added if the block ends then. 0: look at the next symbol alone.
+    """
+    mask = (1 << WINDOW) - 1
+    for window in range(1 << WINDOW):
+        used: Any = 0
+        passed: Any = 0
+        ends = 0
+        while used < WINDOW:
+            code = np.int64(codes[(window << used) & mask])
+            length, symbol = code & 255, code >> 8
+            size, run = symbol & 15, symbol >> 4
+            if code == 0 or used + length + size > WINDOW or (size == 0 and 0 < run < 15):
+                break
+            used += length + size
+            if symbol == 0:
+                ends = 1 << 16
+                break
+            passed += run + 1
+        skips[window] = used + 256 * passed + ends

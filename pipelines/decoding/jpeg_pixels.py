@@ -1,0 +1,130 @@
+"""The pixels of JPEG blocks at a fraction of their size: reduced inverse DCT, and colors.
+
+In: the coefficients of a block. Out: its pixels: averages over squares of the image that has these
+frequencies alone. Compiled by numba.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.kernel import kernel
+from slipform.pipelines.simd import halves, load8, mul_add, store_float32, zeros
+
+__all__ = ["add_frequency", "clear", "finish_block", "last_needed", "to_rgb"]
+
+
+def _zigzag() -> npt.NDArray[np.int64]:
+    """int64 [2, 64]: the horizontal and the vertical frequency of each coefficient."""
+    order = sorted(
+        ((x, y) for x in range(8) for y in range(8)),
+        key=lambda at: (sum(at), at[0] if sum(at) % 2 == 0 else at[1]),
+    )
+    # On even diagonals the horizontal frequency rises; on odd ones the vertical one does.
+    return np.array(order, np.int64).T.copy()
+
+
+def _averages() -> npt.NDArray[np.float32]:
+    """float32 [4, 8, 8]: for 1, 2, 4 and 8 outputs, the share of each frequency in each output.
+
+    The rows are frequencies. Outputs that are not used are 0.
+    """
+    pixels = np.arange(8)
+    shares = np.zeros((4, 8, 8))
+    for i in range(4):
+        outputs = 1 << i
+        for frequency in range(outputs):
+            wave = np.cos((2 * pixels + 1) * frequency * math.pi / 16) / 2
+            if frequency == 0:
+                wave /= math.sqrt(2)
+            shares[i, frequency, :outputs] = wave.reshape(outputs, -1).mean(axis=1)
+    return shares.astype(np.float32)
+
+
+_ZIGZAG, _AVERAGES = _zigzag(), _averages().ravel()
+
+
+def last_needed(outputs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The last coefficient that has an effect, in zigzag order.
+
+    Args:
+        outputs: int64 [N, 2]: the pixels of a block on each axis (x, y): 1, 2, 4 or 8.
+
+    Returns:
+        int64 [N].
+    """
+    needed = np.all(_ZIGZAG[None] < outputs[:, :, None], axis=1)
+    return 63 - needed[:, ::-1].argmax(axis=1)
+
+
+@kernel(_nrt=False, forceinline=True)
+def clear(block):  # type: ignore[no-untyped-def]
+    """Set a block of 8 x 8 frequencies to 0.
+
+    Args:
+        block: float32 [64].
+    """
+    for row in range(8):
+        store_float32(block, 8 * row, 8 * row + 4, zeros())
+
+
+@kernel(_nrt=False, forceinline=True)
+def add_frequency(block, k, value, outputs):  # type: ignore[no-untyped-def]
+    """Add a coefficient to the row of its vertical frequency, as pixels along x.
+
+    This has no branches: a wrong guess of the processor takes longer than the addition. The shares
+    of frequencies that do not count are 0.
+
+    Args:
+        block: float32 [64], the sums: eight pixels for each vertical frequency.
+        k: The position of the coefficient in zigzag order.
+        value: Its value, float32.
+        outputs: The kind of outputs on the x axis, 0 to 3 for 1, 2, 4, 8 pixels.
+    """
+    row = 8 * _ZIGZAG[1, k]
+    shares = load8(_AVERAGES, 64 * outputs + 8 * _ZIGZAG[0, k])
+    store_float32(block, row, row + 4, mul_add(halves(value, value), shares, load8(block, row)))
+
+
+@kernel(_nrt=False, forceinline=True)
+def finish_block(block, outputs, planes, position, stride):  # type: ignore[no-untyped-def]
+    """Make the pixels of a block from the sums of its vertical frequencies.
+
+    Rows of eight pixels are written, of which as many count as the block has.
+
+    Args:
+        block: See `add_frequency`.
+        outputs: The kind of outputs on the y axis.
+        planes: float32, the output.
+        position: Where its first pixel is.
+        stride: From one row to the next.
+    """
+    num = 1 << outputs
+    for i in range(num):
+        row = zeros()
+        for y in range(num):
+            share = _AVERAGES[64 * outputs + 8 * y + i]
+            row = mul_add(halves(share, share), load8(block, 8 * y), row)
+        at = position + i * stride
+        store_float32(planes, at, at + 4, row)
+
+
+@kernel(_nrt=False)
+def to_rgb(planes, components, pixels):  # type: ignore[no-untyped-def]
+    """Convert YCbCr, or gray, to RGB."""
+    half, most, none = np.float32(128.5), np.float32(255.5), np.float32(0)
+    red, blue = np.float32(1.402), np.float32(1.772)
+    green_blue, green_red = np.float32(0.344136), np.float32(0.714136)
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            light = planes[0, y, x] + half
+            if components == 1:
+                pixels[y, x, :] = np.uint8(min(max(light, none), most))
+                continue
+            b, r = planes[1, y, x], planes[2, y, x]
+            pixels[y, x, 0] = np.uint8(min(max(light + red * r, none), most))
+            pixels[y, x, 1] = np.uint8(min(max(light - green_blue * b - green_red * r, none), most))
+            pixels[y, x, 2] = np.uint8(min(max(light + blue * b, none), most))

@@ -1,0 +1,273 @@
+"""The scan of a baseline JPEG: a part of it as pixels at 1/2, 1/4 or 1/8, or a check of all codes.
+
+In: the bytes of a JPEG. Out: RGB pixels of the MCUs of a region, or whether the scan is sound.
+Compiled by numba.
+
+The codes above the region and beside it are skipped, several coefficients with one look-up. Reading
+ends behind the last row of the region. Of a block in the region, the low frequencies alone are
+read. The inverse DCT gives the averages over 2 x 2, 4 x 4 or 8 x 8 pixels of the image that has
+these frequencies. Subsampled colors have frequencies enough, so they need not be enlarged.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.decoding.jpeg_codes import WINDOW, fill, long_code
+from slipform.pipelines.decoding.jpeg_layout import Layout, read_layout
+from slipform.pipelines.decoding.jpeg_pixels import (
+    add_frequency,
+    clear,
+    finish_block,
+    last_needed,
+    to_rgb,
+)
+from slipform.pipelines.kernel import kernel
+
+__all__ = ["decode_region", "is_sound"]
+
+_SHIFT = np.uint64(64 - WINDOW)
+_NOWHERE, _NO_OUTPUTS = np.array([0, 0, 0, 1 << 30]), np.zeros((3, 2), np.int64)
+_NONE_NEEDED, _NO_PLANES = np.zeros(3, np.int64), np.zeros((3, 0, 0), np.float32)
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+
+
+def decode_region(
+    jpeg: npt.NDArray[np.uint8], layout: Layout, region: tuple[int, int, int, int], scale: int
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]] | None:
+    """Decode the MCUs that a region touches, at a fraction of their size.
+
+    Args:
+        jpeg: The stream, uint8 [bytes].
+        layout: Its layout. `layout.outputs(scale)` has no more than 8.
+        region: (x0, y0, x1, y1) in pixels of the image, within it, not empty.
+        scale: 2, 4 or 8.
+
+    Returns:
+        RGB pixels, uint8 [H, W, 3], and the point (x, y) of the image where they begin, in pixels
+        of the image. None: the scan is damaged.
+    """
+    (width, height), (side_x, side_y) = layout.size, layout.mcu
+    side_x, side_y = 8 * side_x, 8 * side_y
+    x0, y0 = region[0] // side_x, region[1] // side_y
+    x1, y1 = -(-region[2] // side_x), -(-region[3] // side_y)
+    shape = (
+        -(-(min(y1 * side_y, height) - y0 * side_y) // scale),
+        -(-(min(x1 * side_x, width) - x0 * side_x) // scale),
+        3,
+    )
+    pixels = np.empty(shape, np.uint8)
+    # The blocks at the end of a row are written with eight columns, whatever their width.
+    planes = np.zeros((3, side_y // scale, (x1 - x0) * side_x // scale + 8), np.float32)
+    mcus, outputs = np.array([x0, y0, x1, y1]), layout.outputs(scale)
+    kinds = np.log2(outputs).astype(np.int64)
+    sound = _read_scan(jpeg, *layout, mcus, kinds, last_needed(outputs), planes, pixels)
+    return (pixels, (x0 * side_x, y0 * side_y)) if sound else None
+
+
+def is_sound(jpeg: bytes | npt.NDArray[np.uint8]) -> bool:
+    """Whether a JPEG is of the kind that this module reads, and its codes are those of one image.
+
+    No pixels are made.
+
+    Args:
+        jpeg: The stream, bytes or uint8 [bytes].
+
+    Returns:
+        True: libjpeg decodes the stream without an error or a warning. False: it may warn or fail.
+    """
+    stream = np.frombuffer(jpeg, np.uint8)
+    stream.flags.writeable = False  # so that the kernels are compiled for one kind of array
+    layout = read_layout(stream)
+    return layout is not None and _read_scan(
+        stream, *layout, _NOWHERE, _NO_OUTPUTS, _NONE_NEEDED, _NO_PLANES, _NO_PIXELS
+    )
+
+
+def _read_scan(stream: npt.NDArray[np.uint8], *args: Any) -> bool:
+    """`_scan` with its buffers."""
+    planes = args[-2]
+    buffers = np.zeros(64, np.float32), np.zeros(3, np.int64)
+    return bool(_scan(stream, *args, planes.ravel(), *buffers))
+
+
+@kernel(_nrt=False)
+def _scan(  # type: ignore[no-untyped-def]
+    data, frame, parts, quantization, values, codes, limits, offsets, skips,
+    mcus, kinds, last, planes, pixels, flat, block, predicted,
+):  # fmt: skip
+    """Read the codes of a scan, and make the pixels of some MCUs.
+
+    Args:
+        data: The stream, uint8 [bytes].
+        frame, parts, quantization, values, codes, limits, offsets, skips: See `Layout`.
+        mcus: int64 [4] (x0, y0, x1, y1), the MCUs that are wanted. Rows from y1 on are not read.
+        kinds: int64 [3, 2]: pixels of a block of each component, on each axis (x, y): 0 to 3 for
+            1, 2, 4, 8.
+        last: int64 [3], the last coefficient of each component that has an effect.
+        planes: float32 [3, H, W], a buffer for the components of a row of MCUs.
+        pixels: uint8 [H, W, 3], the output.
+        flat: The memory of `planes`.
+        block, predicted: Buffers: float32 [64], int64 [3].
+
+    Returns:
+        False if a code is impossible, the bytes end too early, a restart marker is missing, or, if
+        all rows were read, other bytes than the end of the image follow.
+    """
+    height, width, components, restart = frame[0], frame[1], frame[2], frame[3]
+    most_x, most_y = 1, 1
+    for c in range(components):
+        predicted[c] = 0
+        most_x, most_y = max(most_x, parts[c, 0]), max(most_y, parts[c, 1])
+    rows, stride = planes.shape[1], planes.shape[2]
+    across = (width + 8 * most_x - 1) // (8 * most_x)
+    down = (height + 8 * most_y - 1) // (8 * most_y)
+    end, at = len(data), frame[4]
+    bits: Any = np.uint64(0)
+    count: Any = 0
+    padded = 0
+    until_restart, number = restart, 0
+    for row in range(min(down, mcus[3])):
+        for column in range(across):
+            if restart and until_restart == 0:
+                if padded > count or count - padded >= 8 or at + 2 > end:
+                    return False
+                if data[at] != 0xFF or data[at + 1] != 0xD0 + number:
+                    return False
+                at, bits, count, padded = at + 2, np.uint64(0), 0, 0
+                until_restart, number = restart, (number + 1) & 7
+                for c in range(components):
+                    predicted[c] = 0
+            until_restart -= 1
+            wanted = row >= mcus[1] and mcus[0] <= column < mcus[2]
+            for c in range(components):
+                dc, ac = np.uint64(parts[c, 3]), np.uint64(4 + parts[c, 4])
+                for y in range(parts[c, 1]):
+                    for x in range(parts[c, 0]):
+                        if count < 32:
+                            at, bits, count, padded = fill(data, end, at, bits, count, padded)
+                        code = np.int64(codes[dc, bits >> _SHIFT])
+                        if code == 0:
+                            code = long_code(bits, dc, limits, offsets, values)
+                            if code == 0:
+                                return False
+                        bits <<= code & 255
+                        count -= code & 255
+                        size = code >> 8
+                        if size:
+                            predicted[c] += _signed(bits, size)
+                            bits <<= size
+                            count -= size
+                        k = 1
+                        if wanted:
+                            clear(block)
+                            table = parts[c, 2]
+                            value = np.float32(predicted[c]) * quantization[table, 0]
+                            add_frequency(block, 0, value, kinds[c, 0])
+                            k, at, bits, count, padded = _read_block(
+                                data, end, at, bits, count, padded, ac, codes, limits, offsets,
+                                values, last[c], quantization, table, kinds[c, 0], block,
+                            )  # fmt: skip
+                            if k == 0:
+                                return False
+                            left = ((column - mcus[0]) * parts[c, 0] + x) << kinds[c, 0]
+                            top = c * rows + (y << kinds[c, 1])
+                            finish_block(block, kinds[c, 1], flat, top * stride + left, stride)
+                        if k < 64:
+                            at, bits, count, padded = _skip(
+                                data, end, at, bits, count, padded, ac, skips, codes, limits,
+                                offsets, values, k,
+                            )  # fmt: skip
+                            if at == 0:
+                                return False
+        if padded > count:
+            return False
+        if row >= mcus[1] and mcus[0] < mcus[2]:
+            top = (row - mcus[1]) * rows
+            to_rgb(planes, components, pixels[top : top + rows])
+    if mcus[3] < down:
+        return True
+    if count - padded >= 8 or at + 2 > end:
+        return False
+    return data[at] == 0xFF and data[at + 1] == 0xD9
+
+
+@kernel(_nrt=False, forceinline=True)
+def _signed(bits, size):  # type: ignore[no-untyped-def]
+    """The value of a coefficient: `size` bits from 1 on, as T.81 codes them."""
+    value = np.int64(bits >> np.uint64(64 - size))
+    return value if value >> (size - 1) else value - (1 << size) + 1
+
+
+@kernel(_nrt=False, forceinline=True)
+def _skip(  # type: ignore[no-untyped-def]
+    data, end, at, bits, count, padded, ac, skips, codes, limits, offsets, values, k
+):
+    """Skip the coefficients of a block from the k-th on. Returns at = 0 for an impossible code."""
+    while k < 64:
+        if count < 32:
+            at, bits, count, padded = fill(data, end, at, bits, count, padded)
+        found = np.int64(skips[ac - np.uint64(4), bits >> _SHIFT])
+        passed = (found >> 8) & 255
+        if found and k + passed <= 64 - (found >> 16):
+            bits <<= found & 255
+            count -= found & 255
+            if found >> 16:
+                break
+            k += passed
+            continue
+        code = np.int64(codes[ac, bits >> _SHIFT])
+        if code == 0:
+            code = long_code(bits, ac, limits, offsets, values)
+        length, symbol = code & 255, code >> 8
+        run, size = symbol >> 4, symbol & 15
+        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
+            return 0, bits, count, padded
+        bits <<= length + size
+        count -= length + size
+        if symbol == 0:
+            break
+        k += run + 1
+        if k > 64:
+            return 0, bits, count, padded
+    return at, bits, count, padded
+
+
+@kernel(_nrt=False, forceinline=True)
+def _read_block(  # type: ignore[no-untyped-def]
+    data, end, at, bits, count, padded, ac, codes, limits, offsets, values, last,
+    quantization, table, outputs, block,
+):  # fmt: skip
+    """Add the AC coefficients of a block up to the last one that is needed.
+
+    Returns:
+        (k, at, bits, count, padded). k is the next coefficient; 64: the block ended; 0: a code is
+        impossible.
+    """
+    k: Any = 1
+    while k <= last:
+        if count < 32:
+            at, bits, count, padded = fill(data, end, at, bits, count, padded)
+        code = np.int64(codes[ac, bits >> _SHIFT])
+        if code == 0:
+            code = long_code(bits, ac, limits, offsets, values)
+        length, symbol = code & 255, code >> 8
+        run, size = symbol >> 4, symbol & 15
+        if code == 0 or size > 10 or (size == 0 and 0 < run < 15):
+            return 0, at, bits, count, padded
+        bits <<= length
+        count -= length
+        if symbol == 0:
+            return 64, at, bits, count, padded
+        k += run + 1
+        if k > 64:
+            return 0, at, bits, count, padded
+        if size:
+            value = np.float32(_signed(bits, size)) * quantization[table, k - 1]
+            add_frequency(block, k - 1, value, outputs)
+            bits <<= size
+            count -= size
+    return k, at, bits, count, padded
