@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,15 +34,37 @@ from slipform.pipelines.rendering.request import BatchRequest, Rendered, Setting
 __all__ = ["DaliExecutor", "build"]
 
 
+# Decoded pixels of the images of one run on CPU cores. DALI holds several runs.
+_BYTES_PER_RUN = 256 << 20
+
+
 class _UnderWay(NamedTuple):
     request: BatchRequest
     plan: Plan
     bad: list[int]
+    runs: int  # of the graph, for one batch
     images: list[Any]  # they must be kept until they are decoded
 
 
+def images_per_run(beton: Beton, settings: Settings) -> int:
+    """The number of images in one run of the graph.
+
+    Args:
+        beton: The stored images.
+        settings: The settings of the executor.
+
+    Returns:
+        The batch size, or fewer on CPU cores if the images have megapixels: DALI decodes all images
+        of a run before it resizes them.
+    """
+    if settings.device.type == "cuda" or not len(beton):
+        return settings.batch_size
+    mean = float(np.mean(beton.heights.astype(np.int64) * beton.widths)) * 3
+    return max(1, min(settings.batch_size, int(_BYTES_PER_RUN / mean)))
+
+
 class DaliExecutor(Executor):
-    """See `Executor`. DALI itself works ahead: `depth` runs are scheduled at the same time.
+    """See `Executor`. DALI itself works ahead: the runs of `depth` batches are scheduled together.
 
     Args:
         beton: The stored images.
@@ -74,7 +97,9 @@ class DaliExecutor(Executor):
         self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
-        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
+        self._per_run = images_per_run(beton, settings)
+        self._depth_in_runs = self.depth * -(-settings.batch_size // self._per_run)
+        self._graph = self._primed(self._built())
         self._under_way: deque[_UnderWay] = deque()
         self._seconds = {"read_seconds": 0.0, "dali_wait_seconds": 0.0}
 
@@ -89,24 +114,36 @@ class DaliExecutor(Executor):
             bad += np.flatnonzero(np.isin(request.indices, list(self._broken))).tolist()
         bad = sorted(set(bad))
         plan = request.plan()
-        images = self._feed(self._graph, request.indices, plan, bad)
-        self._under_way.append(_UnderWay(request, plan, bad, images))
-        self._graph.schedule_run()
+        parts = [slice(at, at + self._per_run) for at in range(0, len(request), self._per_run)]
+        images = []
+        for part in parts:
+            own = [i - part.start for i in bad if part.start <= i < part.stop]
+            images.append(self._feed(self._graph, request.indices[part], plan.part(part), own))
+            self._graph.schedule_run()
+        self._under_way.append(_UnderWay(request, plan, bad, len(parts), images))
         self._seconds["read_seconds"] += time.perf_counter() - began
 
-    def _primed(self, graph: Any) -> Any:
-        """Run a graph `depth` times with one black image.
+    def _built(self) -> Any:
+        return build_graph(
+            replace(self._settings, batch_size=self._per_run, depth=self._depth_in_runs),
+            self._beton,
+            self._jpg,
+        )
 
-        DALI's first `schedule_run` starts `depth` runs at once, so that many inputs must be there.
+    def _primed(self, graph: Any) -> Any:
+        """Run a graph `_depth_in_runs` times with one black image, the smallest one.
+
+        DALI's first `schedule_run` starts so many runs at once: their inputs must be there.
         """
         if len(self._beton):
-            first = np.zeros(1, np.int64)
+            sizes = self._beton.heights.astype(np.int64) * self._beton.widths
+            first = np.array([np.argmin(sizes)])
             heights, widths = self._beton.heights[first], self._beton.widths[first]
             plan = draw(self._settings.spec, first, heights, widths, seed=0, epoch=0)
-            for _ in range(self.depth):
+            for _ in range(self._depth_in_runs):
                 self._feed(graph, first, plan, [0])
             graph.schedule_run()
-            for _ in range(self.depth):
+            for _ in range(self._depth_in_runs):
                 graph.outputs()
         return graph
 
@@ -140,32 +177,31 @@ class DaliExecutor(Executor):
         """See `Executor`."""
         began = time.perf_counter()
         try:
-            output = self._output()
+            outputs = self._outputs()
         except RuntimeError as error:
             # The name of the operator. Errors of others are not caused by the images.
             if "decoders" not in str(error):
                 raise
             self._recover(error)
-            output = self._output()
+            outputs = self._outputs()
         self._seconds["dali_wait_seconds"] += time.perf_counter() - began
-        _, plan, bad, _ = self._under_way.popleft()
-        images = from_dlpack(output.as_tensor())
+        _, plan, bad, *_ = self._under_way.popleft()
+        parts = [from_dlpack(output.as_tensor()) for output in outputs]
+        images = parts[0] if len(parts) == 1 else torch.cat(parts)
         if plan.axis_aligned:
             images = fill_outside(restore_edges(images, plan), plan)
         images = images.to(self._settings.dtype)
         return Rendered(erase_boxes(images, plan).permute(0, 3, 1, 2), bad)
 
-    def _output(self) -> Any:
-        """The images of the next run.
+    def _outputs(self) -> list[Any]:
+        """The images of the oldest batch, of each of its runs.
 
         On a GPU they are bound to torch's stream: it waits until they are complete, and they are
         not freed before it has read them.
         """
         gpu = self._settings.device.type == "cuda"
-        (images,) = self._graph.outputs(
-            torch.cuda.current_stream(self._settings.device) if gpu else None
-        )
-        return images
+        stream = torch.cuda.current_stream(self._settings.device) if gpu else None
+        return [self._graph.outputs(stream)[0] for _ in range(self._under_way[0].runs)]
 
     def _recover(self, error: Exception) -> None:
         """Find the undecodable image that ended the graph.
@@ -188,7 +224,7 @@ class DaliExecutor(Executor):
         if not found - self._broken:
             raise error
         self._broken |= found
-        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
+        self._graph = self._primed(self._built())
         requests = [request for request, *_ in self._under_way]
         self._under_way.clear()
         for request in requests:
@@ -198,7 +234,7 @@ class DaliExecutor(Executor):
         """See `Executor`."""
         self._graph = None  # it must end before the arrays that it may still read
         self._under_way.clear()
-        self._graph = self._primed(build_graph(self._settings, self._beton, self._jpg))
+        self._graph = self._primed(self._built())
 
     def stats(self) -> dict[str, float]:
         """See `Executor`."""
