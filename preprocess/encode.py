@@ -26,6 +26,7 @@ from slipform.pipelines.decoding.any_image import (
     resize,
 )
 from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
+from slipform.pipelines.decoding.jpeg_scan import is_sound
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Samples
@@ -45,7 +46,7 @@ class Encoding:
         shorter_side: Images are reduced until their shorter side has at most this many pixels.
             None: no limit.
         max_side: The same for the longer side.
-        check: Whether images that are stored unchanged are decoded to check them.
+        check: Whether images that are stored unchanged are checked: all of their codes are read.
         bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
         strict: Whether JPEGs are rejected whose decoder only warns about damage.
 
@@ -143,7 +144,7 @@ class Stored(NamedTuple):
         data: Its bytes: a JPEG, or raw pixels.
         width, height: Size in pixels.
         mode: JPG or RAW.
-        pixels: The decoded pixels. None: nothing had to be decoded.
+        pixels: The decoded pixels. None: no pixels were made.
         converted: The conversions.
         damage: The warning of the decoder. "": no warning.
     """
@@ -193,7 +194,7 @@ def encode_chunk(
         summed = sum_every > 0 and index % sum_every == 0
         label = int(samples.labels[index])
         try:
-            stored = encode(samples.read(index), encoding, encoding.check or summed)
+            stored = encode(samples.read(index), encoding, summed)
         except ValueError as error:
             rejected.append(Rejected(index, label, samples.name(index), str(error)))
             continue
@@ -222,13 +223,16 @@ def encode_chunk(
     )
 
 
-def encode(content: bytes | PixelArray, encoding: Encoding, check: bool) -> Stored:
+def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> Stored:
     """Encode one sample.
+
+    JPEGs that are stored unchanged are checked by reading their codes, which takes a fraction of
+    the time of decoding. Those with another structure or a fault are decoded.
 
     Args:
         content: The bytes of an image file, or pixels uint8 [H, W] gray or [H, W, 3] RGB.
         encoding: How it is stored.
-        check: Whether it is decoded even if its bytes are stored unchanged.
+        decoded: Whether its pixels are needed even if its bytes are stored unchanged.
 
     Returns:
         Its bytes, size and mode.
@@ -246,10 +250,10 @@ def encode(content: bytes | PixelArray, encoding: Encoding, check: bool) -> Stor
             header = read_header(content)
             check_size(header.width, header.height)
             keep = not header.convert and encoding.fits(header.width, header.height)
-            if keep and not check:
+            if keep and not decoded and (not encoding.check or is_sound(content)):
                 return Stored(content, header.width, header.height, JPG, None)
-        decoded = decode(content, encoding.bits)
-        pixels, changed, damage = decoded.pixels, [*decoded.converted], decoded.damage
+        image = decode(content, encoding.bits)
+        pixels, changed, damage = image.pixels, [*image.converted], image.damage
         if damage and encoding.strict:
             raise ValueError(f"damaged JPEG: {damage}")
         if keep:

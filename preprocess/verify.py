@@ -16,6 +16,8 @@ import numpy as np
 from slipform.pipelines.beton import JPG, Beton
 from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.decoding.any_image import decode
+from slipform.pipelines.decoding.jpeg_header import header_size
+from slipform.pipelines.decoding.jpeg_scan import is_sound
 from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
@@ -97,8 +99,11 @@ def _sample_fault(beton: Beton, index: int) -> str | None:
     try:
         beton.check_crc32(index)
         if beton.modes[index] == JPG:
-            pixels = decode(beton.bytes_of(index).tobytes()).pixels
-            if pixels.shape[:2] != (beton.heights[index], beton.widths[index]):
+            jpeg = beton.bytes_of(index)
+            size = header_size(jpeg)
+            if not is_sound(jpeg):
+                size = decode(jpeg.tobytes()).pixels.shape[:2]
+            if size != (beton.heights[index], beton.widths[index]):
                 return "its size is not the one in the table"
     except SampleError as error:
         return error.message

@@ -54,7 +54,7 @@ def test_plain_jpegs_are_kept_byte_for_byte(name: str, gray: bool) -> None:
     image = Image.fromarray(picture()).convert("L" if gray else "RGB")
     data = saved(image, "JPEG", **JPEGS[name])
     assert read_header(data) == read_header(data + b"bytes after the end")
-    stored = encode(data, Encoding(), check=True)
+    stored = encode(data, Encoding(), decoded=True)
     assert stored.data == data
     assert (stored.width, stored.height, stored.mode, stored.converted) == (53, 37, JPG, ())
     assert stored.pixels is not None
@@ -69,12 +69,12 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = saved(Image.fromarray(picture()), "JPEG", quality=95, exif=exif)
-    stored = encode(data, Encoding(), check=False)
+    stored = encode(data, Encoding(), decoded=False)
     assert stored.converted == ("exif rotation",)
     assert (stored.height, stored.width) == reference(data).shape[:2]
     np.testing.assert_array_equal(stored.pixels, reference(data))
     assert read_header(bytes(stored.data)).convert == ()  # a second run would keep it
-    raw = encode(data, Encoding("raw"), check=True)
+    raw = encode(data, Encoding("raw"), decoded=True)
     np.testing.assert_array_equal(
         np.frombuffer(raw.data, np.uint8).reshape(reference(data).shape), reference(data)
     )
@@ -101,13 +101,13 @@ def unusual() -> dict[str, tuple[bytes, set[str]]]:
 @pytest.mark.parametrize("name", unusual())
 def test_unusual_files_look_as_in_pillow(name: str) -> None:
     data, reasons = unusual()[name]
-    stored = encode(data, Encoding("raw"), check=True)
+    stored = encode(data, Encoding("raw"), decoded=True)
     assert set(stored.converted) == reasons
     np.testing.assert_array_equal(
         np.frombuffer(stored.data, np.uint8).reshape(stored.height, stored.width, 3),
         reference(data),
     )
-    kept = encode(data, Encoding(quality=95), check=True)
+    kept = encode(data, Encoding(quality=95), decoded=True)
     assert kept.mode == JPG
     decoded = reference(bytes(kept.data)).astype(int)
     assert (
@@ -120,19 +120,19 @@ def test_bombs_are_refused_before_memory_is_asked_for() -> None:
     at = small.index(b"\xff\xc0") + 5
     bomb = small[:at] + struct.pack(">HH", 65000, 65000) + small[at + 4 :]
     with pytest.raises(ValueError, match="65000 x 65000"):
-        encode(bomb, Encoding(), check=True)
+        encode(bomb, Encoding(), decoded=True)
     png = saved(Image.fromarray(picture()), "PNG")
     header = b"IHDR" + struct.pack(">II", 60000, 60000) + png[24:29]
     png = png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
     with pytest.raises(ValueError, match=r"exceeds limit|60000|bomb"):
-        encode(png, Encoding(), check=True)
+        encode(png, Encoding(), decoded=True)
 
 
 @pytest.mark.parametrize("cut", [2, 30, 700, 1100])
 def test_truncated_jpegs_are_refused(cut: int) -> None:
     data = saved(Image.fromarray(picture(120, 90)), "JPEG", quality=90)
     with pytest.raises(ValueError, match="JPEG"):
-        encode(data[:-cut], Encoding(), check=True)
+        encode(data[:-cut], Encoding(), decoded=True)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_resizing_is_pillows_triangle_filter(
     stored = encode(
         saved(Image.fromarray(picture()), "JPEG"),
         Encoding(shorter_side=shorter, max_side=longer),
-        check=False,
+        decoded=False,
     )
     assert (stored.width, stored.height) == expected
     assert ("resized" in stored.converted) == (expected != (53, 37))
@@ -158,14 +158,14 @@ def test_resizing_is_pillows_triangle_filter(
 
 def test_arrays_are_kept_as_raw_pixels() -> None:
     for pixels in (picture(), picture()[..., 0].copy()):
-        stored = encode(pixels, Encoding(), check=True)
+        stored = encode(pixels, Encoding(), decoded=True)
         assert stored.mode == RAW
         expected = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, 2)
         assert bytes(stored.data) == expected.tobytes()
 
 
 def test_jpeg_encoding_is_opencvs_at_that_quality() -> None:
-    stored = encode(picture(), Encoding("jpeg", quality=80), check=True)
+    stored = encode(picture(), Encoding("jpeg", quality=80), decoded=True)
     expected = cv2.imencode(".jpg", picture()[..., ::-1].copy(), [cv2.IMWRITE_JPEG_QUALITY, 80])[
         1
     ].tobytes()
