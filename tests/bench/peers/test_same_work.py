@@ -21,6 +21,7 @@ from tests.bench.peers import encoded
 from tests.bench.peers.encoded import Gradient, Numbers
 
 WIDE = Gradient(width=128, height=96)  # boxes are larger and smaller than what comes out, 48 px
+SQUARE = Gradient(width=128, height=128)  # what .tbl files hold
 SMALL = Gradient(width=32, height=32)
 PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
 BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
@@ -105,9 +106,10 @@ WHOLE = replace(RESIZED, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip="none", color_
 @pytest.mark.parametrize("stored", ["jpeg", "raw"])
 @pytest.mark.parametrize("name", PEERS)
 def test_the_same_crops_and_flips(prepared: Prepared, name: str, stored: str) -> None:
-    work = work_on(prepared(WIDE, stored), RESIZED)
-    seen = encoded.boxes(output(name, work), WIDE, margin=4)
-    assert encoded.differences(seen, work, WIDE) == []
+    shape = SQUARE if (name, stored) == ("turbo_loader", "raw") else WIDE
+    work = work_on(prepared(shape, stored), RESIZED)
+    seen = encoded.boxes(output(name, work), shape, margin=4)
+    assert encoded.differences(seen, work, shape) == []
 
 
 def padded_differences(seen: encoded.Seen, work: Work) -> list[str]:
