@@ -29,25 +29,55 @@ def test_how_many_images_a_thread_decodes_at_once() -> None:
     assert images_at_once(np.zeros(0, np.int32), np.zeros(0, np.int32)) == 32
 
 
-def _peak(folder: Path, small: Path) -> tuple[int, list[float]]:
+def _peak(
+    folder: Path, small: Path, augment: Augmentation, batch_size: int, executor: str
+) -> tuple[int, list[float]]:
     """Bytes that an epoch of the photos takes at their peak beyond what the same loader has left
     behind on small images; means of the images."""
     means = []
     for data in (small, folder):
         before = resident_now()
-        with Loader(data, augment=SPEC, batch_size=40, executor="host", threads=2) as loader:
+        settings = {"augment": augment, "executor": executor, "batch_size": batch_size}
+        with Loader(data, **settings, threads=2) as loader:
             means += [float(image.mean()) for batch in loader for image in batch.images]
     return peak_resident_bytes() - before, means
+
+
+def _taken(folder: Path, *args: object) -> tuple[int, list[float]]:
+    """`_peak` in a process of its own, on the photos of 3000 x 4000 px in a folder."""
+    little = folders.jpeg(folders.smooth(40, 30))
+    small = folders.write_folder(folder.parent / "small", [little] * 40)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_peak, folder, small, *args).result()
 
 
 @pytest.mark.slow
 def test_twelve_megapixels_do_not_take_gigabytes(tmp_path: Path) -> None:
     """40 photos of 36 MB decoded, three threads: at most two each, where 32 each took 2.1 GiB."""
     photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
-    little = folders.jpeg(folders.smooth(40, 30))
     photos = folders.write_folder(tmp_path / "photos", [photo] * 40)
-    small = folders.write_folder(tmp_path / "small", [little] * 40)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        taken, means = process.submit(_peak, photos, small).result()
+    taken, means = _taken(photos, SPEC, 40, "host")
     assert taken < 700 << 20, f"{taken / 2**20:.0f} MiB"
     assert np.ptp(means[40:]) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_batch_of_twelve_megapixels_is_several_runs_of_dali(tmp_path: Path) -> None:
+    """40 photos of 36 MB decoded: in one run, with one more ahead, they took gigabytes."""
+    photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
+    photos = folders.write_folder(tmp_path / "photos", [photo] * 80)
+    taken, means = _taken(photos, SPEC, 40, "dali")
+    assert taken < 2000 << 20, f"{taken / 2**20:.0f} MiB"
+    assert np.ptp(means[40:]) < 1e-4
+
+
+@pytest.mark.slow
+def test_fifty_megapixels_take_no_more_than_a_crop_of_them(tmp_path: Path) -> None:
+    """Each photo would take 150 MB in full. A box has at most 3 decoded pixels per output pixel on
+    each axis, or an eighth of the photo."""
+    photo = folders.jpeg(folders.smooth(6250, 8000), quality=60)
+    photos = folders.write_folder(tmp_path / "photos", [photo] * 16)
+    crops = Augmentation(image_size=224, crop="random_resized")
+    taken, means = _taken(photos, crops, 8, "host")
+    assert taken < 150 << 20, f"{taken / 2**20:.0f} MiB"
+    assert np.std(means[-16:]) < 1
