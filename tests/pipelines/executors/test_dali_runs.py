@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,8 @@ def _batches(folder: Path, on_bad: str = "error") -> list[tuple[torch.Tensor, to
 def test_several_runs_give_the_batch_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str
 ) -> None:
-    images = [folders.smooth(40 + i, 60 - i, seed=i) for i in range(23)]
-    if stored == "jpeg":
-        images = [folders.jpeg(image) for image in images]
+    pixels = [folders.smooth(40 + i, 60 - i, seed=i) for i in range(23)]
+    images: list[Any] = [folders.jpeg(one) if stored == "jpeg" else one for one in pixels]
     folder = folders.write_folder(tmp_path / "data", images)
     one = _batches(folder)
     monkeypatch.setattr(dali, "_BYTES_PER_RUN", 3 * 50 * 50 * 3)  # three images
