@@ -184,9 +184,7 @@ def encode_chunk(
     """
     if isinstance(samples, Arrays) and encoding.mode != "jpeg" and encoding.fits(*samples.size):
         return _block(samples, start, stop, sum_every)
-    parts: list[Stored] = []
-    labels: list[int] = []
-    names: list[str] = []
+    parts, labels, names = list[Stored](), list[int](), list[str]()
     sums, rejected, damaged = PixelSums(), [], []
     for index in range(start, stop):
         if cancelled():
@@ -226,8 +224,7 @@ def encode_chunk(
 def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> Stored:
     """Encode one sample.
 
-    JPEGs that are stored unchanged are checked by reading their codes, which takes a fraction of
-    the time of decoding. Those with another structure or a fault are decoded.
+    A JPEG that is stored unchanged is checked by `is_sound`. If that says no, it is decoded.
 
     Args:
         content: The bytes of an image file, or pixels uint8 [H, W] gray or [H, W, 3] RGB.
@@ -240,8 +237,7 @@ def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> St
     Raises:
         ValueError: It is not an image, damaged, too large, or rejected by `encoding`.
     """
-    changed: list[str] = []
-    damage = ""
+    changed, damage = list[str](), ""
     if not isinstance(content, bytes):
         pixels = content
     else:

@@ -19,6 +19,8 @@ MAY_IMPORT = {
         "slipform.pipelines.files",
         "slipform.pipelines.machine",
         "slipform.pipelines.decoding.any_image",
+        "slipform.pipelines.decoding.jpeg_header",
+        "slipform.pipelines.decoding.jpeg_scan",
         "slipform.pipelines.decoding.image_file",
         "slipform.pipelines.decoding.jpeg_file",
         "slipform.pipelines.manifest",
@@ -37,7 +39,8 @@ ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
         ("files", "machine"),
-        ("manifest", "sample_names", "checksums", "beton", "kernel", "batch", "profile", "upload"),
+        ("manifest", "sample_names", "checksums", "beton", "batch", "profile", "upload"),
+        ("kernel", "simd"),
         ("plan", "order"),
         ("decoding",),
         ("dataset",),

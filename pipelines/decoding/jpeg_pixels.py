@@ -114,7 +114,13 @@ def finish_block(block, outputs, planes, position, stride):  # type: ignore[no-u
 
 @kernel(_nrt=False)
 def to_rgb(planes, components, pixels):  # type: ignore[no-untyped-def]
-    """Convert YCbCr, or gray, to RGB."""
+    """Convert YCbCr, or gray, to RGB.
+
+    Args:
+        planes: float32 [3, H, W]: Y less 128, Cb and Cr.
+        components: 3, or 1 for gray.
+        pixels: The output, uint8 [h, w, 3]. It takes the upper left part.
+    """
     half, most, none = np.float32(128.5), np.float32(255.5), np.float32(0)
     red, blue = np.float32(1.402), np.float32(1.772)
     green_blue, green_red = np.float32(0.344136), np.float32(0.714136)

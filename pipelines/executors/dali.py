@@ -46,16 +46,10 @@ class _UnderWay(NamedTuple):
     images: list[Any]  # they must be kept until they are decoded
 
 
-def images_per_run(beton: Beton, settings: Settings) -> int:
-    """The number of images in one run of the graph.
+def _images_per_run(beton: Beton, settings: Settings) -> int:
+    """The images in one run of the graph: a batch, or fewer if they are large, on CPU cores.
 
-    Args:
-        beton: The stored images.
-        settings: The settings of the executor.
-
-    Returns:
-        The batch size, or fewer on CPU cores if the images have megapixels: DALI decodes all images
-        of a run before it resizes them.
+    DALI decodes all images of a run before it resizes them.
     """
     if settings.device.type == "cuda" or not len(beton):
         return settings.batch_size
@@ -97,7 +91,7 @@ class DaliExecutor(Executor):
         self._beton, self._settings, self._jpg = beton, settings, bool(jpg.any())
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
-        self._per_run = images_per_run(beton, settings)
+        self._per_run = _images_per_run(beton, settings)
         self._depth_in_runs = self.depth * -(-settings.batch_size // self._per_run)
         self._graph = self._primed(self._built())
         self._under_way: deque[_UnderWay] = deque()
