@@ -37,6 +37,10 @@ COMMANDS = {
         "slipform.train.cli:export",
         "Write a trained model as safetensors, ONNX or torch.export.",
     ),
+    "figures": (
+        "slipform.train.cli:figures",
+        "Compare trained nets: first layers, histograms of weights and gradients.",
+    ),
     "list": (
         "slipform.train.cli:list_names",
         "List recipes, nets or settings, each with a description.",

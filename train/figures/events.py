@@ -14,7 +14,7 @@ import numpy.typing as npt
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import FOLDER, new_figure, save
 
-__all__ = ["draw_events", "spread"]
+__all__ = ["draw_events", "last_histogram", "spread"]
 
 _NUM_BINS = 80
 _Floats = npt.NDArray[np.float64]
@@ -30,12 +30,34 @@ def draw_events(run: Path, out: Path | None = None) -> list[Path]:
     Returns:
         The paths of the figures.
     """
+    records = _read(run)
+    out = out or run / FOLDER
+    return [*_first_batch(records, out), *_first_layer_spread(records, out)]
+
+
+def last_histogram(run: Path, name: str) -> tuple[Any, Any] | None:
+    """The last histogram of a name in a run's events.
+
+    Args:
+        run: The run folder.
+        name: Such as "gradients/conv1.weight".
+
+    Returns:
+        The upper limits of the buckets and the counts in them; None if there is none.
+    """
+    records = _read(run)
+    if name not in records.Tags()["histograms"]:
+        return None
+    value = records.Histograms(name)[-1].histogram_value
+    return value.bucket_limit, value.bucket
+
+
+def _read(run: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     records = EventAccumulator(str(run), {"histograms": 0, "images": 1})  # 0: all of them
     records.Reload()
-    out = out or run / FOLDER
-    return [*_first_batch(records, out), *_first_layer_spread(records, out)]
+    return records
 
 
 def _first_batch(records: Any, out: Path) -> list[Path]:

@@ -15,7 +15,9 @@ from slipform.pipelines.errors import printable
 from slipform.train.figures.draw import new_figure, save
 from slipform.train.step.metrics import Evaluation
 
-__all__ = ["confusion", "draw_result", "first_layer", "per_class"]
+__all__ = [
+    "confusion", "draw_result", "first_convolution", "first_layer", "per_class", "tiled",
+]  # fmt: skip
 
 
 def draw_result(
@@ -95,6 +97,27 @@ def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
     Returns:
         The paths of the figures; none if the net has no convolution.
     """
+    found = first_convolution(model, image)
+    if found is None:
+        return []
+    kernels, outputs = found
+    return [
+        _tiles(out, kernels, "kernels.png", "kernels of the first layer"),
+        _tiles(out, outputs[:, None], "first_outputs.png", "outputs of the first layer, one image"),
+    ]
+
+
+def first_convolution(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Kernels and outputs of the first convolution that a net calls.
+
+    Args:
+        model: The net.
+        image: A normalized image, float [1, 3, S, S], on the device of the net.
+
+    Returns:
+        The kernels, float32 [K, 3 or 1, H, W], and the outputs for the image, float32 [K, H, W],
+        on the CPU; None if the net has no convolution.
+    """
     seen: list[tuple[Tensor, Tensor]] = []
 
     def note(layer: nn.Module, _: object, outputs: Tensor) -> None:
@@ -115,17 +138,20 @@ def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
         for hook in hooks:
             hook.remove()
     if not seen:
-        return []
+        return None
     kernels, outputs = seen[0]
-    kernels = kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdim=True)
-    return [
-        _tiles(out, kernels, "kernels.png", "kernels of the first layer"),
-        _tiles(out, outputs[:, None], "first_outputs.png", "outputs of the first layer, one image"),
-    ]
+    return kernels if kernels.shape[1] == 3 else kernels.mean(1, keepdim=True), outputs
 
 
-def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
-    """Draw images [N, 1 or 3, H, W] in a grid; each is scaled to its own range."""
+def tiled(images: Tensor) -> Any:
+    """Images in a grid, each scaled to its own range.
+
+    Args:
+        images: float [N, 1 or 3, H, W].
+
+    Returns:
+        float32 [H, W, 3], in 0..1.
+    """
     from torchvision.utils import make_grid
 
     grid = make_grid(
@@ -136,8 +162,12 @@ def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
         scale_each=True,
         pad_value=1.0,
     )
+    return grid.permute(1, 2, 0).numpy()
+
+
+def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
     figure, axes = new_figure(1, width=6, height=6)
-    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.imshow(tiled(images), interpolation="nearest")
     axes.set_axis_off()
     axes.set_title(title)
     return save(figure, out, name)
