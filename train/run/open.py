@@ -28,7 +28,7 @@ from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
 from slipform.train.run.steps import Steps, open_steps
-from slipform.train.run.training_data import compile_kernels, first_images, open_training_data
+from slipform.train.run.training_data import first_images, open_training_data, warm_up
 from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
@@ -232,7 +232,7 @@ def _open(
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
     recorder.settings(config)
-    compile_kernels(loader, process, recorder.say)
+    warm_up(loader, process, recorder.say)
     run = Run(
         config,
         out,

@@ -19,7 +19,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.resume import executor_of
 from slipform.train.step.data import open_loader
 
-__all__ = ["compile_kernels", "first_images", "open_training_data"]
+__all__ = ["first_images", "open_training_data", "warm_up"]
 
 
 def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process: Process) -> Loader:
@@ -60,18 +60,19 @@ def first_images(loader: Loader) -> Tensor:
     return images
 
 
-def compile_kernels(loader: Loader, process: Process, say: Callable[[str], None]) -> None:
-    """Compile the kernels of the data pipeline, if they are not in the cache.
+def warm_up(loader: Loader, process: Process, say: Callable[[str], None]) -> None:
+    """Make the first batch once, which compiles all kernels that it needs.
 
-    Otherwise the first step of the first run on a machine would wait for them, and the whole minute
-    would count as time that training waited for data. All processes return together.
+    Otherwise the first step of the first run on a machine would wait for the compilation, and the
+    whole minute would count as time that training waited for data. All processes return together.
 
     Args:
-        loader: The loader of the training split.
+        loader: The loader of the training split. Its position does not change.
         process: This process; every process calls this function.
         say: Prints a message.
     """
-    if len(loader) and not (is_compiled(draw) and is_compiled(render)):
+    if not (is_compiled(draw) and is_compiled(render)):
         say("compiling the kernels of the data pipeline: about a minute, once on a machine")
+    if len(loader):
         first_images(loader)
     process.broadcast_object(None)

@@ -34,20 +34,19 @@ def test_the_first_batch_is_made_before_the_clock_starts(
         return timed(self, loader, world_size)
 
     config = small("train.epochs=1")
-    fit(config, shapes, tmp_path / "warm", device="cpu")
-    assert "compiling the kernels" not in capsys.readouterr().err
-    monkeypatch.setattr(training_data, "is_compiled", lambda kernel: False)
     monkeypatch.setattr(training_data, "first_images", noted_images)
     monkeypatch.setattr(Counters, "timed", noted_clock)
-    fit(config, shapes, tmp_path / "cold", device="cpu")
-    assert events == ["first batch", "clock"]
-    assert capsys.readouterr().err.count("compiling the kernels") == 1
-    warm, cold = (
-        [line["loss"] for line in read_metrics(tmp_path / name, "step")]
-        for name in ("warm", "cold")
-    )
-    assert warm == cold
-    assert warm
+    losses = {}
+    for compiled in (True, False):
+        monkeypatch.setattr(training_data, "is_compiled", lambda kernel, known=compiled: known)
+        run = tmp_path / str(compiled)
+        fit(config, shapes, run, device="cpu")
+        said = capsys.readouterr().err.count("compiling the kernels")
+        assert said == (0 if compiled else 1)
+        losses[compiled] = [line["loss"] for line in read_metrics(run, "step")]
+    assert events == ["first batch", "clock"] * 2
+    assert losses[True] == losses[False]
+    assert losses[True]
 
 
 @pytest.mark.usefixtures("no_figures")
