@@ -20,7 +20,7 @@ from slipform.train.sweep.sweep import data_differences, prep_command, run_sweep
 __all__ = ["TABLES", "Which", "find_data", "train_studies"]
 
 Which = Literal["missing", "waiting"]
-TABLES = ("table.md", "table.csv", "curves.png")
+TABLES = ("table.md", "table.csv", "classes.csv", "curves.png")
 
 
 def train_studies(

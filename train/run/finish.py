@@ -5,6 +5,7 @@ In: a Run whose epochs are done. Out: the summary.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -57,6 +58,7 @@ def finish(run: Run) -> dict[str, Any]:
         "test_top5": test.top5 if test else None,
         "test_loss": test.loss if test else None,
         "test_seconds": test_seconds,
+        "test_class_accuracy": _by_class(test, run.manifest.classes) if test else None,
         "val_accuracy": state.best.accuracy if run.val is not None else None,
         "best_epoch": state.best.epoch,
         "epochs": state.epoch,
@@ -85,6 +87,12 @@ def finish(run: Run) -> dict[str, Any]:
         write_summary(run.folder, summary)
         _draw(run, image, test)
     return summary
+
+
+def _by_class(test: Evaluation, classes: list[str]) -> dict[str, float | None]:
+    """Class -> accuracy; None for a class without test images. JSON has no nan."""
+    shares = zip(classes, test.per_class, strict=True)
+    return {name: None if math.isnan(share) else round(share, 6) for name, share in shares}
 
 
 def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:

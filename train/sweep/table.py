@@ -1,8 +1,8 @@
 """The table of a sweep: reported and measured results, as Markdown and as CSV.
 
-In: the recipe entry of each run, and its run folders, one for each seed. Out: table.md, table.csv
-and curves.png in one folder. A measured number is the mean over the seeds. With several seeds the
-sample standard deviation is given, too.
+In: the recipe entry of each run, and its run folders, one for each seed. Out: table.md, table.csv,
+classes.csv and curves.png in one folder. A measured number is the mean over the seeds. With several
+seeds the sample standard deviation is given, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.run_config import RunConfig
 from slipform.train.figures import curves
 from slipform.train.records import read_metrics, read_summary
+from slipform.train.sweep.classes import write_classes
 
 __all__ = ["Row", "stated_settings", "write_tables"]
 
@@ -67,7 +68,7 @@ def stated_settings(recipe: Recipe, run: SweepRun, sets: Sequence[str] = ()) -> 
 
 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Write table.md and table.csv, and curves.png if a run has finished an epoch.
+    """Write table.md and table.csv. With finished runs: also classes.csv and curves.png.
 
     Args:
         out: The folder of the files.
@@ -87,9 +88,12 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     writer.writeheader()
     writer.writerows(table)
     write_whole(out / "table.csv", text.getvalue())
-    finished = [
-        summary for row in rows for folder in row.folders if (summary := read_summary(folder))
-    ]
+    summaries = {
+        row.run.name: [found for folder in row.folders if (found := read_summary(folder))]
+        for row in rows
+    }
+    finished = [summary for many in summaries.values() for summary in many]
+    classes = write_classes(out, summaries)
     figure = curves.draw_sweep(
         out,
         {row.run.name: row.folders for row in rows},
@@ -101,6 +105,7 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
         *_how(finished),
         "",
         *_markdown(rows, table),
+        *(["", f"Accuracy per class: [{classes.name}]({classes.name})"] if classes else []),
         *(["", f"![curves]({figure.name})"] if figure else []),
     ]
     write_whole(out / _TABLE, "\n".join(lines) + "\n")
