@@ -25,6 +25,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.bus_error import watch
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.files import open_regular
@@ -62,6 +63,9 @@ INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv's type ids of IntField and RGBImageField
 FIELD_TYPES = {INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 VERSION = 2
 JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
+# No JPEG codes more than 64 pixels in one bit (a progressive one of a single gray value), which is
+# 512 in a byte. This limit is twice as high.
+_PIXELS_PER_BYTE = 1024
 
 
 class Beton:
@@ -98,6 +102,7 @@ class Beton:
             if not state.st_size:  # an empty file cannot be mapped
                 raise DatasetError(f"{self.path} is not a beton: it is empty. Run prep again.")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            watch(self._map, self.path)
             self.identity = _identity(state)
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
         metadata = self._metadata()
@@ -150,8 +155,8 @@ class Beton:
     def check_length(self) -> None:
         """Check that the file was not truncated while it is mapped. This takes a microsecond.
 
-        A read beyond the end of the file would end the process (SIGBUS). A file that is truncated
-        between this check and the read is not detected.
+        A read beyond the end of the file ends the process with a message (`bus_error`). This check
+        is an exception instead, unless the file is truncated between the check and the read.
 
         Raises:
             DatasetError: The file is shorter than when it was opened.
@@ -273,12 +278,14 @@ class Beton:
         """Check offsets, sizes, modes and labels of all samples."""
         ends_late = self.offsets > self._table_start - self.sizes
         outside = (self.offsets < self._data_start) | (self.sizes < 0) | ends_late
-        raw_sizes = self.heights.astype(np.int64) * self.widths * 3
+        num_pixels = self.heights.astype(np.int64) * self.widths
+        too_large = (self.modes == JPG) & (num_pixels // _PIXELS_PER_BYTE > self.sizes)
         for what, bad in (
             ("lies outside the file", outside),
             ("has an unknown coding", (self.modes != JPG) & (self.modes != RAW)),
             ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
-            ("has a wrong size", (self.modes == RAW) & (self.sizes != raw_sizes)),
+            ("has a wrong size", (self.modes == RAW) & (self.sizes != 3 * num_pixels)),
+            ("declares more pixels than its bytes can hold", too_large),
             ("has a negative label", self.labels < 0),
         ):
             if bad.any():

@@ -119,6 +119,10 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+# What the system, torch and CUDA say.
+_LACKS = ("allocate memory", "enough memory", "out of memory", "start new thread")
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether an exception is about missing memory, or about a thread that cannot be started.
 
@@ -127,8 +131,7 @@ def lacks_memory(error: BaseException) -> bool:
     """
     text = str(error)
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in text for words in ("allocate memory", "enough memory", "start new thread"))
+        isinstance(error, RuntimeError) and any(words in text for words in _LACKS)
     )
 
 

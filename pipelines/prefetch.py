@@ -103,6 +103,7 @@ class Prefetcher:
         began = time.perf_counter()
         indices, labels = self._under_way[0].samples.result()
         rendered = self.executor.collect()
+        self._beton.check_length()  # bytes that were cut off meanwhile were read as zeros
         self._under_way.popleft()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False

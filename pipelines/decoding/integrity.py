@@ -15,10 +15,6 @@ from slipform.pipelines.errors import SampleError
 
 __all__ = ["FirstRead"]
 
-# No JPEG codes more than 64 pixels in one bit (a progressive one of a single gray value), which is
-# 512 in a byte. This limit is twice as high.
-_PIXELS_PER_BYTE = 1024
-
 
 class FirstRead:
     """Compares the CRC-32 of each sample when it is read for the first time, and not again.
@@ -61,16 +57,15 @@ class FirstRead:
         return bad
 
     def _check_declared(self, index: int) -> None:
-        """Check that a JPEG's header declares no more pixels than the beton, or than fit its bytes.
+        """Check that a JPEG's header declares no more pixels than the beton.
 
-        A decoder allocates what the header declares.
+        A decoder allocates what the header declares. The beton has checked its own sizes.
         """
         beton = self._beton
         if beton.modes[index] == RAW:
             return
         height, width = header_size(beton.bytes_of(index))
-        own = int(beton.heights[index]) * int(beton.widths[index])
-        if height * width > min(own, _PIXELS_PER_BYTE * int(beton.sizes[index])):
+        if height * width > int(beton.heights[index]) * int(beton.widths[index]):
             raise SampleError(
                 f"sample {index} of {beton.path} is damaged: its {beton.sizes[index]} bytes declare"
                 f" {width} x {height} pixels, the beton {beton.widths[index]} x"

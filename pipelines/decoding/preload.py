@@ -23,6 +23,8 @@ from slipform.pipelines.decoding.decoder import (
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.decoding.shared import shared_memory
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.machine import free_memory_bytes
 
 __all__ = ["Decoded", "decode_all", "decode_one"]
 
@@ -70,6 +72,7 @@ def decode_all(
         The decoded images.
 
     Raises:
+        ConfigError: The decoded images need more memory than is free.
         SampleError: A sample cannot be read, and `first_read` does not skip bad ones.
     """
     moved = np.arange(len(beton)) if one_buffer else np.flatnonzero(beton.modes != RAW)
@@ -80,6 +83,12 @@ def decode_all(
 
     def fill(memory: npt.NDArray[np.uint8]) -> None:
         """Pixels, then a byte for each image: 1 if it is bad."""
+        if num_pixel_bytes > (free := free_memory_bytes()):  # none of it is used before
+            raise ConfigError(
+                f"the decoded images of {beton.path} take {num_pixel_bytes:,} bytes, and {free:,}"
+                ' are free: executor = "resident" is not possible. Use executor = "host", or prep'
+                " with --shorter-side."
+            )
         bad = memory[num_pixel_bytes:]
         bad[first_read.bad(np.arange(len(beton)))] = 1
         if one_buffer:

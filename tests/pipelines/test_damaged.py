@@ -15,7 +15,7 @@ import pytest
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.dataset import open_dataset
-from slipform.pipelines.errors import DatasetError, SampleError, SlipformError
+from slipform.pipelines.errors import ConfigError, DatasetError, SampleError, SlipformError
 from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
@@ -183,16 +183,6 @@ def test_labels_and_counts_must_fit_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
-def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
-    with _loader(folder, executor, prefetch=1) as loader:
-        loop = iter(loader)
-        next(loop)
-        os.truncate(folder / "train.beton", 3000)
-        with pytest.raises(DatasetError, match="cut short while it was open"):
-            next(loop)
-
-
-@pytest.mark.parametrize("executor", ["dali", "host"])
 def test_a_dataset_replaced_while_open_is_not_called_damaged(
     folder: Path, tmp_path: Path, executor: str
 ) -> None:
@@ -221,21 +211,28 @@ def test_a_dataset_replaced_while_open_is_not_called_damaged(
 def test_a_small_jpeg_that_declares_a_huge_image(
     tmp_path: Path, executor: str, says_so_too: bool
 ) -> None:
-    """16,000 x 16,000 would be 734 MiB of pixels. Refused before a decoder sees it, whether the
-    beton says the same or not."""
+    """16,000 x 16,000 would be 734 MiB of pixels. Refused before a decoder sees it and before
+    memory is taken for it, whether the beton says the same or not."""
     small = bytearray(folders.jpeg(folders.smooth(30, 20)))
     at = small.index(b"\xff\xc0") + 5
     small[at : at + 4] = (16_000).to_bytes(2, "big") * 2
     size = (16_000, 16_000) if says_so_too else (30, 20)
     images = [folders.jpeg(folders.smooth(30, 20)), bytes(small)]
     folder = folders.write_folder(tmp_path / "set", images, [0, 1], [(30, 20), size])
-    if executor == "resident" and says_so_too:
-        return  # its buffer is of the size that the beton says
+    found = {True: "more pixels than its bytes can hold", False: "declare 16000 x 16000 pixels"}
     with (
-        pytest.raises(SampleError, match="declare 16000 x 16000 pixels"),
+        pytest.raises((DatasetError, SampleError), match=found[says_so_too]),
         _loader(folder, executor) as loader,
     ):
         next(iter(loader))
+
+
+def test_resident_says_that_the_memory_is_too_small(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipform.pipelines.decoding.preload.free_memory_bytes", lambda: 1000)
+    with pytest.raises(ConfigError, match=r"take [\d,]+ bytes, and 1,000 are free.*host"):
+        _loader(folder, "resident")
 
 
 def test_open_dataset(shapes: Path, shapes_raw: Path) -> None:

@@ -1,0 +1,100 @@
+"""A beton that is cut short while a loader has it open: no silent SIGBUS, no pixels of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.executors import NAMES
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines import folders
+
+SPEC = Augmentation(image_size=16, resize=18)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
+    return Path(folders.write_folder(tmp_path / "set", images))
+
+
+def _loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
+    return Loader(
+        folder, augment=SPEC, batch_size=4, training=False, executor=executor, threads=1, **options
+    )
+
+
+@pytest.mark.parametrize("executor", ["dali", "host"])
+def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
+    with _loader(folder, executor, prefetch=1) as loader:
+        loop = iter(loader)
+        next(loop)
+        os.truncate(folder / "train.beton", 3000)
+        with pytest.raises(DatasetError, match="cut short while it was open"):
+            next(loop)
+
+
+def test_a_batch_of_a_beton_that_was_cut_short_meanwhile_is_not_handed_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the last page reads as zeros, and checksums are compared only once."""
+    with _loader(folder, prefetch=1) as loader:
+        list(loader)
+        executor = loader.sequence.ahead.executor
+        collect = executor.collect
+
+        def cut_then_collect() -> object:
+            os.truncate(folder / "train.beton", os.path.getsize(folder / "train.beton") - 1)
+            return collect()
+
+        monkeypatch.setattr(executor, "collect", cut_then_collect)
+        with pytest.raises(DatasetError, match="cut short while it was open"):
+            next(iter(loader))
+
+
+_CUT_SHORT_MEANWHILE = """
+import os, sys
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+loader = Loader(sys.argv[1], augment=Augmentation(image_size=16, resize=18), batch_size=4,
+                executor=sys.argv[2], threads=2, training=False)
+Beton.check_length = lambda beton: os.truncate(beton.path, 0)
+list(loader)
+"""
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("stored", ["jpeg", "raw"])
+def test_a_beton_cut_short_during_a_batch(tmp_path: Path, executor: str, stored: str) -> None:
+    """After the check of its length, before it is read. It would be a silent SIGBUS."""
+    if stored == "jpeg" and executor == "resident":
+        return  # it has decoded the images before
+    images = [folders.smooth(30, 20 + k, seed=k) for k in range(12)]
+    stored_images = [folders.jpeg(x) for x in images] if stored == "jpeg" else images
+    folder = folders.write_folder(tmp_path / "set", stored_images)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", _CUT_SHORT_MEANWHILE, str(folder), executor],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1, ended
+    assert re.search(r"train\.beton was cut short while it was read: 0 of \d+", ended.stderr)
+
+
+def test_a_handler_that_is_there_stays(folder: Path) -> None:
+    """That of faulthandler prints where every thread is."""
+    options = ("-P", "-X", "faulthandler", "-c", _CUT_SHORT_MEANWHILE)
+    ended = subprocess.run(
+        [sys.executable, *options, str(folder), "host"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode < 0
+    assert "Bus error" in ended.stderr
