@@ -111,7 +111,7 @@ def _download(url: str, path: Path) -> None:
         torch.hub.download_url_to_file(
             url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
         )
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # of the network, the disk, or a wrong checksum: many classes
         raise Unavailable(
             f"the weights cannot be downloaded from {url} ({error}). Without a network, copy the"
             f" file {path.name} into {path.parent}"

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from slipform.models.weight_file import read_weights
+from slipform.models.weight_file import DTYPES, read_weights
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.files import open_regular
+from slipform.pipelines.files import check_links, open_regular
 
 __all__ = ["StateFile", "read_state"]
 
@@ -59,7 +59,7 @@ def read_state(path: Path) -> StateFile:
 
     Raises:
         ConfigError: There is no such file, it is damaged, it is no regular file, or its state dict
-            contains something else than dense tensors.
+            contains something else than dense tensors of real numbers.
     """
     if path.is_dir():
         if not (path / _RUN_WEIGHTS).is_file():
@@ -67,6 +67,7 @@ def read_state(path: Path) -> StateFile:
                 f"{path} has no {_RUN_WEIGHTS}: give a run folder with at least one finished"
                 " epoch, or a file"
             )
+        check_links(path, (_RUN_WEIGHTS,))
         path = path / _RUN_WEIGHTS
     content = _read(path)
     used: list[str] = []
@@ -118,6 +119,11 @@ def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if value.layout is not torch.strided or value.is_quantized or value.is_meta:
             raise ConfigError(
                 f"{path}: {name} is a sparse, quantized or empty tensor: save it dense"
+            )
+        if value.dtype not in DTYPES:
+            raise ConfigError(
+                f"{path}: {name} is {value.dtype}: save it as float32 or another type of real"
+                " numbers"
             )
         tensors[name] = value
     return tensors

@@ -18,15 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.errors import SlipformError, printable
 from slipform.pipelines.files import open_regular, replacing
 
-__all__ = ["read_weights", "write_weights"]
+__all__ = ["DTYPES", "read_weights", "write_weights"]
 
 _CHECKSUM = "crc32"
 _METADATA = "__metadata__"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-_DTYPES = {
+# The data types that weights may have, and their names in the file. Complex numbers have no place
+# in a net of real ones, and 8-bit floats need a scale that is stored elsewhere.
+DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -38,6 +40,8 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
+_ALLOWED = f"weights may be {', '.join(DTYPES.values())}. Save it as one of these."
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -50,13 +54,16 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         metadata: Texts by name.
 
     Raises:
+        SlipformError: A tensor has a data type that is not in DTYPES.
         OSError: The file cannot be written; `path` has not changed.
     """
     header: dict[str, Any] = {_METADATA: dict(metadata)}
     end = 0
     for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        shape = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape)}
+        if tensor.dtype not in DTYPES:
+            raise SlipformError(f"{path}: {name} is {tensor.dtype}: {_ALLOWED}")
+        shape = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape)}
         header[name] = {**shape, "data_offsets": [begin, end]}
     crc = _header_crc32(header)
     for tensor in tensors.values():
@@ -97,7 +104,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         header = json.loads(text)
         metadata = {str(key): str(value) for key, value in header.pop(_METADATA, {}).items()}
         checksum = metadata.pop(_CHECKSUM, None)
-        tensors = {str(name): _tensor(data, entry) for name, entry in header.items()}
+        tensors = {str(name): _tensor(data, str(name), entry) for name, entry in header.items()}
+    except SlipformError as error:
+        raise SlipformError(f"{path}: {error.message}") from None
     except (AttributeError, KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         raise SlipformError(f"{path} is damaged: its header is not whole ({error})") from None
     if num_read != len(data):
@@ -109,10 +118,12 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _tensor(data: Tensor, entry: dict[str, Any]) -> Tensor:
+def _tensor(data: Tensor, name: str, entry: dict[str, Any]) -> Tensor:
     """The tensor of an entry of the header: a view of `data` where its offset is aligned."""
     begin, end = entry["data_offsets"]
-    dtype = {name: dtype for dtype, name in _DTYPES.items()}[entry["dtype"]]
+    if (kind := entry["dtype"]) not in _BY_NAME:
+        raise SlipformError(f"{printable(name)} is {printable(str(kind))}: {_ALLOWED}")
+    dtype = _BY_NAME[kind]
     if not 0 <= begin <= end <= len(data):
         raise ValueError(f"bytes {begin} to {end} of {len(data)}")
     part = data[begin:end]

@@ -11,14 +11,23 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.errors import SlipformError, printable
 
-__all__ = ["locked", "open_regular", "remove_orphans", "replacing", "sync_folder", "write_whole"]
+__all__ = [
+    "check_links",
+    "locked",
+    "open_regular",
+    "remove_orphans",
+    "replacing",
+    "sync_folder",
+    "write_whole",
+]
 
 _SUFFIX = ".slipform-tmp"
 
@@ -38,9 +47,13 @@ def replacing(path: Path) -> Iterator[Path]:
         A path in the same folder. It does not exist yet.
 
     Raises:
-        OSError: The write failed (no space, no permission, ...). Its file name is `path`.
+        OSError: The write failed (no space, no permission, ...), or `path` is a folder, FIFO,
+            socket or device, which a file must not replace. Its file name is `path`.
     """
     path = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, f"a {_kind(mode)} is there, not a regular file", str(path))
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{_SUFFIX}")
     try:
         yield temporary
@@ -103,6 +116,38 @@ def remove_orphans(folder: Path) -> None:
         orphan.unlink(missing_ok=True)
 
 
+def check_links(folder: Path, patterns: Iterable[str]) -> None:
+    """Refuse links that lead out of a folder.
+
+    Through such links, a folder of another person could make a command read or replace any file of
+    this user.
+
+    Args:
+        folder: The folder. It may be a link itself: this user named it.
+        patterns: Names in the folder, which may have wildcards. What is directly in a folder with
+            such a name is checked, too.
+
+    Raises:
+        SlipformError: There is such a link.
+    """
+    root = Path(os.path.realpath(folder))
+    for name in os.listdir(root) if root.is_dir() else ():
+        path = root / name
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            _check_inside(path, root)
+            for inner in path.iterdir() if path.is_dir() else ():
+                _check_inside(inner, root)
+
+
+def _check_inside(path: Path, root: Path) -> None:
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+        raise SlipformError(
+            f"{printable(str(path))} is a link to {printable(os.path.realpath(path))}, outside the"
+            " folder: it is not followed. If you trust the folder, replace the link by what it"
+            " points to."
+        )
+
+
 def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> BinaryIO:
     """Open a regular file for reading. It does not block on a FIFO, and reads from no device.
 
@@ -129,8 +174,7 @@ def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> Bina
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        kind = next((name for test, name in _KINDS if test(mode)), "special file")
-        raise error(f"{path} is a {kind}, not a regular file")
+        raise error(f"{path} is a {_kind(mode)}, not a regular file")
     os.set_blocking(handle, True)
     return os.fdopen(handle, "rb")
 
@@ -175,6 +219,10 @@ _KINDS = (
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
+
+
+def _kind(mode: int) -> str:
+    return next((name for test, name in _KINDS if test(mode)), "special file")
 
 
 def _umask() -> int:

@@ -55,10 +55,9 @@ def read_summary(run: Path) -> dict[str, Any] | None:
         return None
     if isinstance(values, dict) and "loader" in values:
         values.setdefault("executor", values.pop("loader"))  # its name in version 0.1
-    whole = isinstance(values, dict) and all(
-        isinstance(values.get(name), kind) for name, kind in _SUMMARY_TYPES.items()
-    )
-    return values if whole and values["epochs"] > 0 else None
+    if not isinstance(values, dict) or not _fits(values, _SUMMARY_TYPES):
+        return None
+    return {**dict.fromkeys(_SUMMARY_TYPES), **values} if values["epochs"] > 0 else None
 
 
 def write_summary(run: Path, values: dict[str, Any]) -> None:
@@ -120,9 +119,19 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
         return None
     kind = values.get("kind") if isinstance(values, dict) else None
     types = _LINE_TYPES.get(kind) if isinstance(kind, str) else None
-    if types is None or not all(isinstance(values.get(k), types[k]) for k in types):
+    if types is None or not _fits(values, types):
         return None
-    return dict(values)
+    return {**dict.fromkeys(types), **values}
+
+
+def _fits(values: dict[str, Any], types: dict[str, Any]) -> bool:
+    """Whether values have the right types, and whole numbers have 64 bits at most: JSON's may have
+    thousands of digits, which no float can hold."""
+    return all(
+        isinstance(value := values.get(name), kind)
+        and not (isinstance(value, int) and abs(value) >= 2**63)
+        for name, kind in types.items()
+    )
 
 
 def forget_after(run: Path, step: int, epoch: int) -> None:

@@ -17,6 +17,7 @@ from slipform.models.imagenet import cached_imagenet
 from slipform.models.registry import build
 from slipform.models.spec import ModelConfig
 from slipform.models.state_files import read_state
+from slipform.models.weight_file import write_weights
 from slipform.models.weights import LoadReport, load_weights
 from slipform.pipelines.errors import ConfigError, SlipformError
 
@@ -135,6 +136,8 @@ def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
     for number, content in enumerate(
         [
             {"a": torch.eye(3).to_sparse()},
+            {"a": torch.ones(3, dtype=torch.complex64)},
+            {"a": torch.ones(3).to(torch.float8_e4m3fn)},
             {"a": [1, 2]},
             {3: torch.ones(2)},
             {},
@@ -145,6 +148,20 @@ def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"{number}.pth")
         with pytest.raises(ConfigError):
             read_state(tmp_path / f"{number}.pth")
+
+
+def test_data_types_that_weights_do_not_have(tmp_path: Path) -> None:
+    """8-bit floats need a scale that is stored elsewhere."""
+    from safetensors.torch import save_file
+
+    eight_bits = {"a": torch.ones(4).to(torch.float8_e4m3fn)}
+    save_file(eight_bits, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match="a is F8_E4M3: weights may be F64, F32"):
+        read_state(tmp_path / "x.safetensors")
+    for tensors in (eight_bits, {"a": torch.ones(2, dtype=torch.complex64)}):
+        with pytest.raises(SlipformError, match="weights may be"):
+            write_weights(tmp_path / "y.safetensors", tensors, {})
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 @settings(max_examples=150, deadline=None)

@@ -76,6 +76,18 @@ def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "there" / "file").read_bytes() == b"x"
 
 
+def test_a_file_replaces_no_device_and_no_fifo(tmp_path: Path) -> None:
+    """As root, --out /dev/null would make a file of it."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("/dev/null")
+    for name, kind in (("fifo", "FIFO"), ("folder", "folder"), ("link", "device")):
+        with pytest.raises(OSError, match=f"a {kind} is there, not a regular file"):
+            write_whole(tmp_path / name, b"x")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert len(os.listdir(tmp_path)) == 3
+
+
 def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="none") as caught:
         write_whole(tmp_path / "none" / "a", b"x")

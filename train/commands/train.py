@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -91,7 +92,7 @@ def train(
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_runs
     from slipform.train.config.resolve import defaults_note, resolve
-    from slipform.train.run.folder import free_name, resumed_recipe
+    from slipform.train.run.folder import new_folder, resumed_recipe
 
     if every:
         if data is None or recipe is None or resume is not None:
@@ -112,7 +113,7 @@ def train(
             )
         config = resolve(resumed_recipe(resume, lambda text: click.echo(text, err=True)), sets)
         data = data or Path(config.data.folder)
-        out = resume
+        folder: AbstractContextManager[Path] = nullcontext(resume)
     elif data is None:
         raise click.UsageError(
             "Missing argument 'DATA': a folder that prep wrote (or give --resume RUN)."
@@ -127,9 +128,11 @@ def train(
                 f" Runs: {names}."
             )
         config = resolve(loaded, sets, manifest, *runs)
-        out = out or free_name(
-            Path("runs"), _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
-        )
+        name = _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
+        if out is None and _is_main():
+            folder = new_folder(Path("runs"), name)
+        else:
+            folder = nullcontext(out or Path("runs"))  # the other processes take the main one's
         if loaded is None and not quiet:
             click.echo(defaults_note(config, manifest), err=True)
         from slipform.train.sweep.sweep import data_differences
@@ -141,16 +144,17 @@ def train(
     from slipform.train.run.loop import fit
 
     end_with_sweep()
-    summary = fit(
-        config,
-        data,
-        out,
-        device=device,
-        resume=resume is not None,
-        overwrite=overwrite,
-        other_data=other_data,
-        quiet=quiet,
-    )
+    with folder as out:
+        summary = fit(
+            config,
+            data,
+            out,
+            device=device,
+            resume=resume is not None,
+            overwrite=overwrite,
+            other_data=other_data,
+            quiet=quiet,
+        )
     if not _is_main():
         return
     if summary["test_accuracy"] is not None:

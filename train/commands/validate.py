@@ -50,7 +50,7 @@ def validate(
 
         with classifier.open_split(data, split) as loader:
             image = next(iter(loader)).images[:1].clone()
-        with locked_if_run(figures):
+        with locked_if_run(figures, "*.png"):
             curves.draw_run(run, figures)
             draw_result(figures, classifier.model, image, result, classifier.classes)
     values: dict[str, Any] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.data import class_places, data_notes, relabeled
-from slipform.train.inference.export import export_model
+from slipform.train.inference.export import export_model, export_path
 from slipform.train.inference.predict import (
     BATCH_SIZE,
     Image,
@@ -289,9 +290,9 @@ class Classifier:
             "resize": str(self.spec.resize),
             "normalize": json.dumps(self.spec.normalize),
         }
-        folder = Path(out) if out is not None else self.folder
-        with locked_if_run(folder if folder.is_dir() else folder.parent):
-            return export_model(self.model, self.spec.image_size, metadata, format, folder)
+        path = export_path(format, Path(out) if out is not None else self.folder)
+        with locked_if_run(path.parent, escape(path.name)):
+            return export_model(self.model, self.spec.image_size, metadata, format, path)
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:

@@ -21,12 +21,27 @@ from slipform.pipelines.errors import SlipformError, unknown
 from slipform.pipelines.files import replacing
 from slipform.train.run.torch_file import torch_file
 
-__all__ = ["NAMES", "export_model"]
+__all__ = ["NAMES", "export_model", "export_path"]
 
 # Format -> the default name of its file.
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
 _MAX_ONNX_BYTES = 2_000_000_000  # protobuf's limit is 2 GiB, graph included
 _TOLERANCE = 1e-3  # share of the largest logit: other kernels sum in another order
+
+
+def export_path(format: str, out: Path) -> Path:
+    """The path of an exported file.
+
+    Args:
+        format: One of NAMES.
+        out: The file, or an existing folder for a file with the format's default name.
+
+    Raises:
+        SlipformError: There is no such format.
+    """
+    if format not in NAMES:
+        raise unknown("format", format, NAMES)
+    return out / NAMES[format] if out.is_dir() else out
 
 
 def export_model(
@@ -49,9 +64,7 @@ def export_model(
             net, or the logits of the file and the model differ.
         OSError: The file cannot be written.
     """
-    if format not in NAMES:
-        raise unknown("format", format, NAMES)
-    path = out / NAMES[format] if out.is_dir() else out
+    path = export_path(format, out)
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     write = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[format]

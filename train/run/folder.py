@@ -10,12 +10,19 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.files import locked, open_regular, remove_orphans, write_whole
-from slipform.pipelines.manifest import Manifest, write_manifest
+from slipform.pipelines.files import (
+    check_links,
+    locked,
+    open_regular,
+    remove_orphans,
+    write_whole,
+)
+from slipform.pipelines.manifest import FILE_NAME, Manifest, write_manifest
 from slipform.train.config.recipe import Recipe, parse_config, read_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
@@ -28,8 +35,8 @@ __all__ = [
     "CONFIG",
     "LOCK",
     "check",
-    "free_name",
     "locked_if_run",
+    "new_folder",
     "prepare",
     "resumed_recipe",
     "run_config",
@@ -38,6 +45,9 @@ __all__ = [
 CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
+_EVENTS = "events.out.tfevents.*"
+# What is read and written in a run folder.
+_FILES = (CONFIG, FILE_NAME, LOCK, METRICS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS)
 _ADVICE = (
     "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
     " copy of this file, or train again with --overwrite."
@@ -133,13 +143,14 @@ def _comment(path: Path) -> str:
 
 def _lock(run: Path, held: ExitStack) -> None:
     """Lock the folder, and remove temporary files of killed processes: no other process writes."""
+    check_links(run, _FILES)
     held.enter_context(locked(run / LOCK, _HOLDER))
     for folder in (run, run / FOLDER, run / FIGURES):
         remove_orphans(folder)
 
 
 @contextmanager
-def locked_if_run(folder: Path) -> Iterator[None]:
+def locked_if_run(folder: Path, pattern: str) -> Iterator[None]:
     """Hold the lock of a run while a command other than train writes to `folder`.
 
     Without the lock, a train that starts in the meantime would remove the command's temporary
@@ -147,13 +158,16 @@ def locked_if_run(folder: Path) -> Iterator[None]:
 
     Args:
         folder: A run folder, or a folder directly in one. Any other folder is not locked.
+        pattern: The names of the files that the command writes.
 
     Raises:
-        SlipformError: Another process uses the run folder.
+        SlipformError: Another process uses the run folder, or something in it that is written is a
+            link out of it.
     """
     with ExitStack() as held:
         for run in (folder, folder.parent):
             if (run / CONFIG).is_file():
+                check_links(run, (*_FILES, pattern if run == folder else escape(folder.name)))
                 held.enter_context(locked(run / LOCK, _HOLDER))
                 break
         yield
@@ -169,7 +183,7 @@ def _clear(run: Path) -> None:
         run / METRICS,
         run / SUMMARY,
         run / BEST,
-        *run.glob("events.out.tfevents.*"),
+        *run.glob(_EVENTS),
     ):
         path.unlink(missing_ok=True)
     for name in (FOLDER, FIGURES):
@@ -184,7 +198,7 @@ def run_config(run: Path) -> RunConfig:
 
     Raises:
         SlipformError: config.toml is missing, or a section in it is missing: its settings would
-            silently get their defaults.
+            silently get their defaults. Or a file of the run is a link out of the folder.
     """
     path = run / CONFIG
     if not path.exists():
@@ -192,6 +206,7 @@ def run_config(run: Path) -> RunConfig:
             f"{run} is no run folder: it has no {CONFIG}. Give a folder that train wrote, such as"
             " runs/first."
         )
+    check_links(run, _FILES)
     with open_regular(path):  # a FIFO would block
         pass
     try:
@@ -215,8 +230,10 @@ def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
 
     Raises:
         SlipformError: There is no config.toml, or it is damaged and there is no usable checkpoint.
+            Or a file of the run is a link out of the folder.
     """
     path = run / CONFIG
+    check_links(run, _FILES)
     try:
         config = run_config(run)
     except SlipformError as error:
@@ -228,17 +245,31 @@ def resumed_recipe(run: Path, say: Callable[[str], None]) -> Recipe:
     return Recipe(str(path), config.model_dump())
 
 
-def free_name(parent: Path, name: str) -> Path:
-    """The first of parent/name, parent/name-2, parent/name-3 that does not exist yet.
+@contextmanager
+def new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Create the first of parent/name, parent/name-2, parent/name-3 that does not exist yet.
+
+    Two processes never get the same folder. It is removed if no run was begun in it.
 
     Args:
         parent: The folder for runs.
         name: Any text; slashes in it are replaced, so the path is always in `parent`.
+
+    Yields:
+        The new folder.
     """
     plain = name.strip("/").replace("/", "-")
     if not plain.strip("."):
         plain = "run"
-    number = 1
-    while (parent / (plain if number == 1 else f"{plain}-{number}")).exists():
-        number += 1
-    return parent / (plain if number == 1 else f"{plain}-{number}")
+    for number in itertools.count(1):
+        path = parent / (plain if number == 1 else f"{plain}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+    try:
+        yield path
+    finally:
+        if not (path / CONFIG).exists():
+            (path / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not empty
+                path.rmdir()

@@ -182,8 +182,8 @@ def _open(
     is_locked = False
     if process.is_main:
         is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
-    # Wait until all processes have read the manifest, and the main process has locked the folder.
-    process.broadcast_object(None)
+    # Wait until all processes have read the manifest, and the main process has locked its folder.
+    out = process.broadcast_object(out)
     if resume:
         messages += check_dataset(out, data, manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None

@@ -6,6 +6,7 @@ In: Jobs and the command line of each. Out: run folders, and a call for each job
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,16 @@ class Job:
         """The number of epochs done so far, also while the run is in progress."""
         path = self.folder / METRICS
         return path.read_bytes().count(b'"kind": "epoch"') if path.is_file() else 0
+
+    def why_it_ended(self, code: int) -> str:
+        """Why the process has no result: its last message, and the signal that killed it.
+
+        Args:
+            code: Its exit code; negative: the number of the signal.
+        """
+        name = signal.strsignal(-code) if code < 0 else None
+        killed = f"killed by signal {-code} ({name}); its last message: " if code < 0 else ""
+        return f"{killed}{self.last_message()}"
 
     def last_message(self) -> str:
         """The last line of the log that is not empty, such as an error."""

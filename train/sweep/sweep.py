@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 from rich.console import Console
 
 from slipform.models.imagenet import Unavailable, fetch_imagenet
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
-from slipform.pipelines.files import locked, remove_orphans
+from slipform.pipelines.files import check_links, locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
@@ -74,6 +76,7 @@ def run_sweep(
     manifest = read_manifest(data)
     jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
     out.mkdir(parents=True, exist_ok=True)
+    check_links(out, (LOCK, "table.*", "curves.png", *(escape(run.name) for run in recipe.runs)))
     with locked(out / LOCK, "another sweep"):
         remove_orphans(out)
         return _run_locked(
@@ -126,16 +129,17 @@ def _run_locked(
         if code == 0:
             shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
         elif code != Interrupted.exit_code and not job.has_diverged:
-            notes[job.folder] = f"failed: {job.last_message()}"
-        write_tables(out, heading, rows)
+            notes[job.folder] = f"failed: {job.why_it_ended(code)}"
+        with suppress(OSError):  # runs in progress go on; the tables are written again at the end
+            write_tables(out, heading, rows)
         summary = read_summary(job.folder)
         return (
             f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s"
             if summary
-            else job.last_message()
+            else job.why_it_ended(code)
         )
 
-    table = write_tables(out, heading, rows)
+    write_tables(out, heading, rows)
     asked = [job for job in jobs if not only or job.run in only]
     waiting = [
         job
@@ -144,6 +148,7 @@ def _run_locked(
     ]
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
+    table = write_tables(out, heading, rows)
     failed = [
         f"{job} {notes[job.folder]}"
         for job in jobs

@@ -70,6 +70,8 @@ def stated_settings(recipe: Recipe, run: SweepRun, sets: Sequence[str] = ()) -> 
 def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path:
     """Write table.md and table.csv. With finished runs: also classes.csv and curves.png.
 
+    An error of the figure is ignored: table.md then has no link to it.
+
     Args:
         out: The folder of the files.
         heading: The first lines of table.md.
@@ -94,12 +96,15 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     }
     finished = [summary for many in summaries.values() for summary in many]
     classes = write_classes(out, summaries)
-    figure = curves.draw_sweep(
-        out,
-        {row.run.name: row.folders for row in rows},
-        {row.run.name: row.run.reported for row in rows},
-        {row.run.name: row.run.reported_curve for row in rows},
-    )
+    try:
+        figure = curves.draw_sweep(
+            out,
+            {row.run.name: row.folders for row in rows},
+            {row.run.name: row.run.reported for row in rows},
+            {row.run.name: row.run.reported_curve for row in rows},
+        )
+    except Exception:  # the disk or matplotlib; the tables do not need it
+        figure = None
     lines = [
         *heading,
         *_how(finished),

@@ -88,14 +88,14 @@ def test_safetensors_hold_the_weights(model: nn.Module, tmp_path: Path) -> None:
 def test_a_run_is_locked_while_others_write_to_it(below: str, tmp_path: Path) -> None:
     folder = tmp_path / below
     folder.mkdir(exist_ok=True)
-    with locked_if_run(folder):
+    with locked_if_run(folder, "*"):
         assert not (tmp_path / LOCK).exists()  # no run yet
     (tmp_path / CONFIG).touch()
     refused = pytest.raises(SlipformError, match=f"is working in {tmp_path}")
-    with locked_if_run(folder), refused, locked(tmp_path / LOCK, "another train"):
+    with locked_if_run(folder, "*"), refused, locked(tmp_path / LOCK, "another train"):
         pytest.fail("two hold it")
     refused = pytest.raises(SlipformError, match=f"is working in {tmp_path}")
-    with locked(tmp_path / LOCK, "another train"), refused, locked_if_run(folder):
+    with locked(tmp_path / LOCK, "another train"), refused, locked_if_run(folder, "*"):
         pytest.fail("two hold it")
 
 

@@ -18,7 +18,7 @@ from slipform.pipelines.files import locked
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import METRICS, read_metrics, read_summary
 from slipform.train.run import checkpoint
-from slipform.train.run.folder import LOCK, free_name, run_config
+from slipform.train.run.folder import LOCK, new_folder, run_config
 from slipform.train.run.loop import fit
 from slipform.train.step.build import build_state
 
@@ -128,6 +128,7 @@ def test_damaged_records_are_left_out(damage: str, run: Path, shapes: Path, smal
         b'{"kind": ["step"], "step": 1}',
         b'{"kind": "step", "step": "1", "epoch": 1, "loss": 1.0, "lr": 1.0}',
         b'{"kind": "epoch", "step": 1, "epoch": 1, "train_loss": {}}',
+        b'{"kind": "step", "step": 1' + b"0" * 400 + b', "epoch": 1, "loss": 1.0, "lr": 1.0}',
         b"\xff\xfe",
         b'{"kind": "st',
     ],
@@ -250,4 +251,13 @@ def test_a_figure_never_ends_a_run(
 
 @pytest.mark.parametrize("name", ["..", ".", "/", "../..", "a/../b", "x"])
 def test_no_name_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
-    assert free_name(tmp_path, name).resolve().parent == tmp_path.resolve()
+    with new_folder(tmp_path, name) as folder:
+        assert folder.resolve().parent == tmp_path.resolve()
+
+
+def test_a_new_folder_is_of_one_run_and_goes_if_none_began(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "runs", "x") as first, new_folder(tmp_path / "runs", "x") as second:
+        assert [first.name, second.name] == ["x", "x-2"]
+        (first / "config.toml").touch()
+        (second / LOCK).touch()
+    assert os.listdir(tmp_path / "runs") == ["x"]

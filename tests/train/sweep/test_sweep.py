@@ -18,6 +18,7 @@ from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train import cli
 from slipform.train.run.folder import LOCK
 from slipform.train.sweep.jobs import Job
+from slipform.train.sweep.table import write_tables
 
 
 def _train(*arguments: object) -> Result:
@@ -187,6 +188,31 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     assert float(rows["good"]["test_accuracy"]) > 0
 
 
+def test_a_full_disk_for_tables_and_figures_ends_no_run(
+    recipe: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written while runs are in progress; at the end, an error is reported."""
+    calls = 0
+
+    def full(out: Path, *arguments: object) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device", str(out / "table.md"))
+        return write_tables(out, *arguments)
+
+    monkeypatch.setattr("slipform.train.sweep.sweep.write_tables", full)
+    monkeypatch.setattr("slipform.train.figures.curves.draw_sweep", lambda *_: 1 / 0)
+    arguments = (shapes, "--recipe", f"{recipe}:lr-0.05", "--all", "--set", "train.epochs=1")
+    result = _train(*arguments, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert _rows(tmp_path)["lr-0.05"]["test_accuracy"] != ""
+    calls = 0
+    result = _train(*arguments, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+
+
 def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
     """The others have their rows all the same, and a later command goes on with them."""
     result = _train(
@@ -223,6 +249,19 @@ def test_a_sweep_refuses_finished_runs_of_other_data(
     assert "was trained on another dataset: train has other images" in result.stderr
     assert "--overwrite" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("name", ["table.md", "lr-0.05", "lr-0.05/seed-0", "lr-0.05/seed-0.log"])
+def test_a_sweep_writes_through_no_link_out_of_its_folder(
+    name: str, recipe: Path, shapes: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{path} is a link to" in result.stderr
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_two_sweeps_never_share_a_folder(recipe: Path, shapes: Path, tmp_path: Path) -> None:
