@@ -27,7 +27,7 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
-from slipform.pipelines.machine import cache_folder
+from slipform.pipelines.machine import cache_folder, is_own
 
 __all__ = ["is_compiled", "kernel"]
 
@@ -86,13 +86,7 @@ def _is_private(folder: Path) -> bool:
 
     Whoever owns a folder around it could exchange it after the look at it.
     """
-    for around in _around(folder):
-        for state in (os.lstat(around), os.stat(around)):  # of a link, and of its target
-            if state.st_uid != os.getuid():
-                return False
-        if state.st_mode & 0o002:
-            return False
-    return _is_ours(folder)
+    return all(map(is_own, _around(folder))) and _is_ours(folder)
 
 
 def _around(folder: Path) -> list[Path]:

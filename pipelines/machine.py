@@ -23,6 +23,7 @@ __all__ = [
     "cache_folder",
     "device_name",
     "free_memory_bytes",
+    "is_own",
     "machine_name",
     "num_cores",
     "peak_memory",
@@ -106,7 +107,8 @@ def cache_folder() -> Path:
 
     Returns:
         $XDG_CACHE_HOME/slipform, else ~/.cache/slipform. If it cannot be written to, as in a
-        container without a home folder: a folder of this user below the system's temporary folder.
+        container without a home folder: a folder of this user below the system's temporary folder,
+        where another user may have taken the first name.
     """
     chosen = os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME")
     if chosen:
@@ -115,7 +117,23 @@ def cache_folder() -> Path:
         existing = next((p for p in (parent, *parent.parents) if os.path.exists(p)), None)
         if existing is not None and os.access(existing, os.W_OK | os.X_OK):
             return parent / "slipform"
-    return Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
+    first = Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
+    names = (first, *(first.with_name(f"{first.name}-{number}") for number in range(2, 100)))
+    free = (x for x in names if not os.path.lexists(x) or (os.path.exists(x) and is_own(x)))
+    return next(free, first)
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder is this user's, also the link to it if it is one, and not open to everybody.
+
+    Args:
+        folder: An existing path.
+
+    Raises:
+        FileNotFoundError: There is no such path.
+    """
+    states = (os.lstat(folder), os.stat(folder))
+    return all(state.st_uid == os.getuid() for state in states) and not states[1].st_mode & 0o002
 
 
 def peak_resident_bytes() -> int:

@@ -81,3 +81,24 @@ def test_a_home_that_this_user_cannot_enter(
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(home))
     assert cache_folder() == Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
+
+
+def test_without_a_home_the_cache_is_no_folder_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody may create the first name below /tmp, also as a link to a file of this user."""
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    first, home = cache_folder(), tmp_path / "home"
+    assert first == tmp_path / f"slipform-{os.getuid()}"
+    first.mkdir(mode=0o700)
+    assert cache_folder() == first
+    first.chmod(0o777)
+    assert cache_folder() == tmp_path / f"{first.name}-2"
+    (tmp_path / f"{first.name}-2").symlink_to(home)
+    assert cache_folder() == tmp_path / f"{first.name}-3"
+    write_profile(profile_path(), "one", {"executor": "host"})
+    assert read_profile("one") == {"executor": "host"}
+    assert not home.exists()
+    assert not list(first.iterdir())

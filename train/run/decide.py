@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from statistics import median
 
+from slipform.pipelines.errors import printable
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
@@ -154,7 +155,11 @@ def _race(
     reason = f"{chosen}: measured in {seconds:.1f} s, in images/s{size}: {listed}"
     if len(finished[0]) == rounds_needed(len(tried)):
         found = {**asdict(chosen), "rates": medians, "date": date.today().isoformat()}
-        write_profile(profile_path(), key, found)
+        try:
+            write_profile(profile_path(), key, found)
+        except OSError as error:  # a full disk, or a folder that cannot be written to
+            path = printable(str(error.filename or profile_path()))
+            reason += f"; not kept for the next run ({path}: {error.strerror or error})"
     return Decision(chosen.applied(config), reason, named)
 
 

@@ -118,6 +118,14 @@ def test_the_fastest_is_taken_and_remembered(scripted: Any) -> None:
     assert other.config.train.precision == "bf16"
 
 
+def test_a_profile_that_cannot_be_written_ends_no_run(scripted: Any, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file, where the folder should be")
+    decision, steps = scripted(lambda variant, size: 0.02 * size, _config())
+    assert steps
+    assert "measured in" in decision.reason
+    assert f"not kept for the next run ({tmp_path / 'cache'}" in decision.reason
+
+
 def test_noise_does_not_replace_the_usual(scripted: Any) -> None:
     wobble = itertools.cycle([1.0, 1.3, 0.8, 1.1, 0.9])
     decision, _ = scripted(lambda variant, size: 0.02 * size * next(wobble), _config())
