@@ -30,12 +30,9 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
         The open beton.
 
     Raises:
-        DatasetError: There is no such split. Or its beton is damaged, outside the folder, or does
-            not fit the manifest.
+        DatasetError: There is no such split. Or its beton is damaged, or does not fit the manifest.
     """
     info = manifest.split(split)
-    if Path(info.file).name != info.file:
-        raise DatasetError(f"dataset.json names {info.file!r}, which is not a file in {folder}")
     beton = Beton(folder / info.file)
     if len(beton) != info.num_samples:
         raise DatasetError(

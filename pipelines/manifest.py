@@ -102,6 +102,8 @@ class Manifest(_Strict):
             raise ValueError("there is no class, or two classes have the same name")
         "".join(self.classes).encode()  # raises UnicodeError, a ValueError, for a lone surrogate
         for name, info in self.splits.items():
+            if not info.file or Path(info.file).name != info.file:
+                raise ValueError(f"{info.file!r} of {name} is not a file in this folder")
             if len(info.counts) != len(self.classes) or min(info.counts) < 0:
                 raise ValueError(f"the counts of {name} do not fit the classes")
             if sum(info.counts) != info.num_samples:

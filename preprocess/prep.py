@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from slipform.pipelines.errors import ConfigError, DatasetError, unknown
+from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError, unknown
 from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
@@ -115,8 +115,10 @@ def opened(
         try:
             download.mkdir(parents=True, exist_ok=True)
             dataset.download(download)
-        # There is no network (URLError), or a checksum is wrong.
-        except (OSError, RuntimeError) as error:
+        except SlipformError:
+            raise
+        # There is no network, the connection broke, or a checksum is wrong: many classes.
+        except Exception as error:
             raise DatasetError(
                 f"the download failed ({error}). Put into {download}: {dataset.files}. Then use"
                 f" --source {download}"

@@ -16,8 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.dataset import open_split
 from slipform.pipelines.decoding.any_image import PixelArray, decode
-from slipform.pipelines.errors import ConfigError, printable
+from slipform.pipelines.errors import ConfigError, SampleError, printable
+from slipform.pipelines.files import replacing
 from slipform.pipelines.manifest import Manifest
 
 __all__ = ["draw_figure", "print_tables"]
@@ -41,20 +43,24 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         "height",
         "stored as",
         "images per class",
-        title=escape(printable(f"{manifest.dataset}: {folder}")),
+        title=_shown(f"{manifest.dataset}: {folder}"),
     )
     for name, info in manifest.splits.items():
-        modes = ", ".join(f"{number:,} {mode}" for mode, number in info.modes.items() if number)
+        modes = ", ".join(
+            f"{number:,} {_shown(mode)}" for mode, number in info.modes.items() if number
+        )
         widths = f"{info.min_width} to {info.max_width}"
         heights = f"{info.min_height} to {info.max_height}"
         images, megabytes = f"{info.num_samples:,}", f"{info.bytes / 1e6:,.1f}"
         per_class = f"{min(info.counts)} to {max(info.counts)}"
-        splits.add_row(name, images, megabytes, widths, heights, modes, per_class)
-    classes = Table("label", "class", *manifest.splits, title=f"{manifest.num_classes} classes")
+        splits.add_row(_shown(name), images, megabytes, widths, heights, modes, per_class)
+    classes = Table(
+        "label", "class", *map(_shown, manifest.splits), title=f"{manifest.num_classes} classes"
+    )
     for label, name in enumerate(manifest.classes):
         classes.add_row(
             str(label),
-            escape(printable(name)),
+            _shown(name),
             *(str(info.counts[label]) for info in manifest.splits.values()),
         )
     console.print(splits, classes)
@@ -63,13 +69,20 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
     console.print(f"mean {mean}; std {std}", highlight=False)
     if manifest.converted:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
-        console.print(f"converted: {reasons}", highlight=False)
+        console.print(f"converted: {printable(reasons)}", highlight=False, markup=False)
     if manifest.rejected:
         console.print(f"left out: {manifest.rejected:,}, listed in rejected.csv", highlight=False)
 
 
+def _shown(name: str) -> str:
+    """A name of a stranger as a cell of a table."""
+    return escape(printable(name))
+
+
 def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     """Draw a grid of samples of train, and the class counts of each split below it.
+
+    The file is written completely or not at all.
 
     Args:
         folder: The dataset folder.
@@ -79,6 +92,8 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     Raises:
         ConfigError: The ending of `path` is not a format of figures.
         DatasetError: The dataset has no split "train", or its beton is damaged.
+        SampleError: A sample in the grid cannot be decoded.
+        OSError: The file cannot be written.
     """
     num_splits = len(manifest.splits)
     figure = Figure(
@@ -92,7 +107,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     samples, counts = figure.subfigures(
         2, 1, squeeze=False, height_ratios=[_GRID_ROWS * 1.6, num_splits * 1.8]
     )[:, 0]
-    beton = Beton(folder / manifest.split("train").file)
+    beton = open_split(folder, manifest, "train")
     cells = samples.subplots(_GRID_ROWS, _GRID_COLUMNS).ravel()
     for cell in cells:
         cell.set_axis_off()
@@ -109,11 +124,22 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         axes.bar(
             range(manifest.num_classes), info.counts, width=1.0, edgecolor="white", linewidth=0.3
         )
-        axes.set(title=f"{name}: {info.num_samples:,} images", xlabel="class", ylabel="images")
-    figure.savefig(path, dpi=120)
+        axes.set(xlabel="class", ylabel="images")
+        title = printable(f"{name}: {info.num_samples:,} images")
+        axes.set_title(title, parse_math=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
 def _pixels(beton: Beton, index: int) -> PixelArray:
     if beton.modes[index] == RAW:
         return beton.raw(index)
-    return decode(beton.bytes_of(index).tobytes()).pixels
+    try:
+        return decode(beton.bytes_of(index).tobytes()).pixels
+    except ValueError as error:
+        raise SampleError(
+            f"sample {index} of {beton.path} cannot be decoded ({error}). Run: prep verify"
+            f" {beton.path.parent}",
+            index,
+            int(beton.labels[index]),
+        ) from error

@@ -80,6 +80,9 @@ def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) 
             )
     if len(beton) != info.num_samples:
         yield f"{path.name} holds {len(beton)} samples, the manifest says {info.num_samples}"
+    elif len(beton) and int(beton.labels.max()) >= manifest.num_classes:
+        number = int((beton.labels >= manifest.num_classes).sum())
+        yield f"{path.name} has {number} labels outside the {manifest.num_classes} classes"
     else:
         counts = np.bincount(beton.labels, minlength=manifest.num_classes).tolist()
         if counts != info.counts:

@@ -215,7 +215,10 @@ def quiet_decoders() -> Iterator[None]:
 
 def _plain_jpeg(data: bytes) -> DecodedImage:
     """Decode a gray or RGB JPEG that needs no conversion."""
-    gray = simplejpeg.decode_jpeg_header(data, strict=False)[2] == "Gray"
+    try:
+        gray = simplejpeg.decode_jpeg_header(data, strict=False)[2] == "Gray"
+    except (KeyError, ValueError):  # KeyError: a color space without a name
+        raise ValueError("undecodable JPEG: its header is damaged") from None
     try:
         pixels = simplejpeg.decode_jpeg(data, "GRAY" if gray else "RGB", strict=True)
         return DecodedImage(pixels[..., 0] if gray else pixels)

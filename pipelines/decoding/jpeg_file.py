@@ -13,7 +13,7 @@ from typing import NamedTuple
 __all__ = ["ORIENTATION_TAG", "JpegHeader", "is_jpeg", "read_header"]
 
 # Start-of-frame markers. All decoders support the common ones. DALI and nvJPEG may not support the
-# others (lossless, arithmetic).
+# others (lossless, arithmetic), nor every sampling of chroma.
 _COMMON_FRAMES = {0xC0, 0xC1, 0xC2}
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END = 0xDA, 0xD9
@@ -73,7 +73,9 @@ def read_header(data: bytes | memoryview) -> JpegHeader:
             frame = (width, height)
             if components not in (1, 3):
                 convert.append("cmyk" if components == 4 else f"{components} channels")
-            if marker not in _COMMON_FRAMES or precision != 8:
+            sampling = data[position + 11 : position + 11 + 3 * components : 3]
+            unusual = components == 3 and not _is_usual_sampling(sampling)
+            if marker not in _COMMON_FRAMES or precision != 8 or unusual:
                 convert.append("unusual jpeg coding")
         elif marker == _APP1 and data[position + 4 : position + 10] == b"Exif\0\0":
             if _orientation(bytes(data[position + 4 : position + 2 + length])) != 1:
@@ -86,6 +88,14 @@ def read_header(data: bytes | memoryview) -> JpegHeader:
     if frame is None or 0 in frame:
         raise ValueError("broken JPEG: no frame header, or one without pixels")
     return JpegHeader(*frame, tuple(convert))
+
+
+def _is_usual_sampling(factors: bytes) -> bool:
+    """Whether all decoders support the sampling factors of Y, Cb and Cr: 4:4:4, 4:2:2, 4:2:0, 4:4:0
+    or 4:1:1."""
+    return len(set(factors)) == 1 or (
+        factors[:1] in (b"\x21", b"\x22", b"\x12", b"\x41") and factors[1:] == b"\x11\x11"
+    )
 
 
 def _orientation(segment: bytes) -> int:

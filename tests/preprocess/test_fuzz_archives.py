@@ -86,3 +86,20 @@ def test_damaged_archives(kind: str) -> None:
         checked_file(data, read, f"x.{kind}")
 
     check()
+
+
+@pytest.mark.parametrize("error", [IndexError("x"), KeyError("x"), AssertionError(), EOFError()])
+def test_whatever_a_reader_raises_is_damage(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zipfile raises an IndexError for a cut extra field, among others."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
+        zipped.writestr("a", b"hello")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", fail)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetError, match="is damaged"):
+        unpack(tmp_path / "x.zip", tmp_path / "in")

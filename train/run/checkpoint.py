@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pickle
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -142,9 +141,9 @@ def _load(path: Path) -> dict[str, Any]:
         if crc32(path) != int(match[2], 16):
             raise SlipformError(f"{path} is damaged (its checksum is wrong)")
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except SlipformError:
+    except (SlipformError, MemoryError):
         raise
-    except (OSError, RuntimeError, pickle.UnpicklingError, ValueError, EOFError) as error:
+    except Exception as error:  # torch raises many kinds of exceptions for damaged files
         raise SlipformError(f"{path} is damaged: it cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise SlipformError(f"{path} is damaged: it is no checkpoint of Slipform")

@@ -151,9 +151,9 @@ def _checked() -> Iterator[None]:
     """Raise ConfigError for the errors of a complete checkpoint that is not of this run."""
     try:
         yield
-    except SlipformError:
+    except (SlipformError, MemoryError):
         raise
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # values of any type may be where others are expected
         first = str(error).strip().splitlines()
         raise ConfigError(
             f"the checkpoint is not of this run, or of another version of Slipform"

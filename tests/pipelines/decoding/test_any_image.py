@@ -20,6 +20,7 @@ from slipform.pipelines.decoding.any_image import (
     quiet_decoders,
 )
 from slipform.pipelines.decoding.image_file import ENDINGS, FORMATS, read_bytes
+from tests.pipelines import folders
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -140,6 +141,27 @@ def test_damage_that_libjpeg_only_warns_about_is_told(name: str) -> None:
     image = decode(damaged_jpegs()[name])
     assert "Corrupt JPEG data" in image.damage
     assert image.pixels.shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize("factors", [0x13, 0x14, 0x31, 0x41, 0x00])
+def test_sampling_of_chroma(factors: int) -> None:
+    """libjpeg decodes every kind. Only those that all decoders know are stored as they are."""
+    content = bytearray(folders.jpeg(folders.smooth(48, 48), subsampling=0))
+    content[content.index(b"\xff\xc0") + 11] = factors  # of Y; those of Cb and Cr are 1 x 1
+    if not factors:
+        with pytest.raises(ValueError, match="undecodable"):
+            decode(bytes(content))
+        return
+    image = decode(bytes(content))
+    assert image.pixels.shape == (48, 48, 3)
+    assert image.converted == (() if factors == 0x41 else ("unusual jpeg coding",))
+
+
+def test_a_header_of_which_simplejpeg_knows_no_color_space() -> None:
+    content = bytearray(folders.jpeg(folders.smooth(48, 48)))
+    content[content.index(b"\xff\xc4") + 2] = 0xFF  # the length of a Huffman table
+    with pytest.raises(ValueError, match="JPEG"):
+        decode(bytes(content))
 
 
 def test_a_small_jpeg_cannot_claim_a_large_image() -> None:
