@@ -88,7 +88,7 @@ _TEXTS = (
 
 
 def drill(reader: Reader, seed: int, total: int) -> Outcome:
-    """`total` mutated files given to one reader."""
+    """The whole file given to one reader, which must be right, then `total` mutated ones."""
     outcome = Outcome()
     whole = reader.file.read_bytes()
     memory = mmap.mmap(-1, 16)  # the number that a worker is at: a dead one does not tell
@@ -118,11 +118,16 @@ def _work(
     reader: Reader, whole: bytes, seed: int, numbers: range, pipe: int, memory: mmap.mmap
 ) -> None:
     try:
-        _limit()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
         warnings.simplefilter("ignore")
         with open(pipe, "w", encoding="utf-8", errors="replace", buffering=1) as out:
+            # The whole file before the limits: a decoder that is loaded once takes more memory.
+            memory[:8] = struct.pack("q", numbers.start)
+            reader.file.unlink(missing_ok=True)
+            reader.file.write_bytes(whole)
+            reader.read()
+            _limit()
             for number in numbers:
                 memory[:8] = struct.pack("q", number)
                 reader.file.unlink(missing_ok=True)

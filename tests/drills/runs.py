@@ -40,8 +40,10 @@ def _parent(run: Path) -> Path:
     return run.parent if run.parent.name != "runs" else run.parent.parent
 
 
-def same_run(whole: Path, run: Path) -> str:
-    """How a finished run differs from the undisturbed one in what does not depend on the time."""
+def same_run(whole: Path, run: Path, *, checkpoints_too: bool = True) -> str:
+    """How a finished run differs from the undisturbed one in what does not depend on the time.
+
+    checkpoints_too: False where a sweep may have removed those of the finished run."""
     for kind in ("step", "epoch"):
         want, got = (
             [{k: v for k, v in line.items() if k not in _TIMES} for line in read_metrics(x, kind)]
@@ -52,7 +54,7 @@ def same_run(whole: Path, run: Path) -> str:
     if not _same(load_best(whole), load_best(run)):
         return "the best weights differ"
     ends = [load_newest(x, lambda _: None) for x in (whole, run)]
-    if (ends[0] is None) != (ends[1] is None):
+    if (ends[0] is None) != (ends[1] is None) and checkpoints_too:
         return "one has no checkpoint"
     for name in ("state", "loader", "random"):
         if ends[0] and ends[1] and not _same(ends[0][name], ends[1][name]):

@@ -29,9 +29,11 @@ from slipform.preprocess.cli import main as prep_main
 from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
+from slipform.train.inference.classifier import Classifier
 from slipform.train.records import write_summary
 from slipform.train.run import checkpoint, folder
 from slipform.train.run.best import save_best
+from slipform.train.run.loop import fit
 from slipform.train.sweep.table import Row, write_tables
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -54,20 +56,15 @@ def small(*sets: str) -> RunConfig:
 
 
 def warm_up(folder: Path) -> None:
-    """Load the compiled kernels once, for all children. Raw pixels need no DALI, which a fork could
-    not use."""
-    from slipform.pipelines.loader import Loader
-    from slipform.pipelines.plan.augmentation import Augmentation
-
+    """Train and draw once, for all children: what is loaded late takes 6 s of processor time. Raw
+    pixels need no DALI, which a fork could not use."""
     sizes = ("--num-train", "16", "--num-val", "8", "--num-test", "8", "--square")
     sides = ("--min-size", "16", "--max-size", "16", "--encoding", "raw")
     prep_main(["shapes", "--out", str(folder), *sizes, *sides], standalone_mode=False)
-    augmentation = Augmentation(image_size=16, resize=18, crop="random", flip="horizontal")
     for executor in ("host", "resident"):
-        with Loader(
-            folder, augment=augmentation, batch_size=8, executor=executor, threads=1
-        ) as loader:
-            next(iter(loader))
+        config = small(f"data.executor={executor}", "train.epochs=1")
+        fit(config, folder, folder / executor, device="cpu", quiet=True)
+    Classifier.load(folder / "host", "cpu").evaluate()
 
 
 def prep(*arguments: str) -> None:

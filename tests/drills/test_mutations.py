@@ -9,19 +9,21 @@ import pytest
 
 from tests.drills.mutate import drill
 from tests.drills.readers import readers
+from tests.drills.warm import now
 
 # Reading one of these takes longer.
-_SLOW = ("signed checkpoint", "recipe", "result of bench")
+_SLOW = ("signed checkpoint", "recipe", "result of bench", "figures, metrics.jsonl")
 
 
 def _drill_all(folder: Path, total: int, seed: int, count: Callable[[str], None]) -> None:
-    wrong, done = [], 0
+    wrong, done, began = [], 0, now()
     for reader in readers(folder):
         outcome = drill(reader, seed, max(4, total // 10) if reader.name in _SLOW else total)
         done += outcome.total
+        mistakes = sum(times for _, times in outcome.wrong.values())
         count(
             f"mutations {reader.name}: {outcome.total}, {outcome.right} right, {outcome.refused}"
-            f" refused, {outcome.total - outcome.right - outcome.refused} wrong"
+            f" refused, {mistakes} wrong; {now() - began:.0f} s so far"
         )
         wrong += [
             f"{reader.name}: {times} times, first number {first} of seed {seed}: {what}"
