@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "slipform.pipelines.decoding.image_file",
         "slipform.pipelines.decoding.jpeg_file",
         "slipform.pipelines.manifest",
+        "slipform.pipelines.dataset",
         "slipform.pipelines.sample_names",
         "slipform.pipelines.beton",
         "slipform.pipelines.checksums",
@@ -38,7 +39,7 @@ MAY_IMPORT = {
 ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
-        ("files", "machine"),
+        ("files", "machine", "bus_error"),
         ("manifest", "sample_names", "checksums", "beton", "batch", "profile", "upload"),
         ("kernel", "simd"),
         ("plan", "order"),
