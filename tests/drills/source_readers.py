@@ -16,14 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from slipform.pipelines.decoding.any_image import decode
+from slipform.pipelines.decoding.jpeg_layout import read_layout
+from slipform.pipelines.decoding.jpeg_scan import decode_region, is_sound
 from slipform.pipelines.errors import SlipformError
 from slipform.preprocess.archive import unpack
 from slipform.preprocess.datasets.cifar import read_cifar10
 from slipform.preprocess.idx import read_idx
 from tests.drills.reader import Reader
+from tests.pipelines.rendering.guarded import Guarded
 
 
 def of_sources(folder: Path) -> list[Reader]:
@@ -102,7 +106,36 @@ def of_images(folder: Path) -> list[Reader]:
         path = folder / f"x.{ending}"
         image.convert(mode).save(path, kind)
         found.append(Reader(f"image {ending}", path, _decoding(path), 300))
-    return found
+    scans = ("x.jpg", "x.grayscale.jpg")
+    return [
+        *found,
+        *(Reader(f"scan of {x}", folder / x, _scanning(folder / x), 300) for x in scans),
+    ]
+
+
+def _scanning(path: Path) -> Callable[[], None]:
+    """Our own reading of a JPEG's scan, in memory beside a page that may not be touched."""
+
+    def read() -> None:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        for at_end in (True, False):
+            stream = Guarded(max(1, len(content)), np.uint8, at_end).array[: len(content)]
+            stream[:] = content
+            sound, layout = is_sound(stream), read_layout(stream)
+            if layout is not None and layout.size[0] * layout.size[1] < 1 << 20:
+                width, height = layout.size
+                for scale in (2, 4, 8):
+                    if layout.outputs(scale).max() <= 8:
+                        decode_region(
+                            stream, layout, (width // 3, height // 3, width, height), scale
+                        )
+        if not sound:
+            raise SlipformError("it is not of this kind, or damaged")
+        simplejpeg.decode_jpeg(
+            content.tobytes(), strict=True
+        )  # raises for what libjpeg warns about
+
+    return read
 
 
 def _decoding(path: Path) -> Callable[[], None]:
