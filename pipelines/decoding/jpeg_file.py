@@ -73,7 +73,7 @@ def read_header(data: bytes | memoryview) -> JpegHeader:
             frame = (width, height)
             if components not in (1, 3):
                 convert.append("cmyk" if components == 4 else f"{components} channels")
-            sampling = data[position + 11 : position + 11 + 3 * components : 3]
+            sampling = bytes(data[position + 11 : position + 11 + 3 * components : 3])
             unusual = components == 3 and not _is_usual_sampling(sampling)
             if marker not in _COMMON_FRAMES or precision != 8 or unusual:
                 convert.append("unusual jpeg coding")

@@ -67,7 +67,7 @@ def figures(
     else:
         pixels = _pixels(image, first)
     folder = out or runs[0] / INSIDE
-    with locked_if_run(folder):
+    with locked_if_run(folder, "*.png"):
         drawn = [
             compare_first_layers(folder, nets, pixels),
             compare_histograms(folder, nets, folders, layer),
