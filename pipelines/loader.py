@@ -16,10 +16,10 @@ import torch
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
-from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.limits import check_numbers
-from slipform.pipelines.machine import num_cores
+from slipform.pipelines.limits import check_choices, check_numbers
+from slipform.pipelines.machine import num_threads
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -54,12 +54,14 @@ class Loader:
             False: `augment.evaluation()` and the stored order are used, and the last batch is
             padded (label -100, index -1).
         seed: Seed of the order and of all random augmentation, 0 or more.
-        executor: What makes the pixels: "dali", "host", "resident", or "auto" to choose.
+        executor: What makes the pixels: "dali", "host", "resident", "stream" (on a GPU), or "auto"
+            to choose.
         device: Device of the batches.
         dtype: Data type of the images: torch.float32, bfloat16 or float16.
         rank: Number of this process, 0..world_size - 1. It takes its part of each global batch.
         world_size: Number of processes.
-        threads: Threads that decode and render. 0: what `bench tune` found here, else one per core.
+        threads: Threads that decode and render. 0: what `bench tune` found here, else one per core;
+            on a GPU two cores are left for the threads that launch work.
         prefetch: Batches made ahead. 0: what `bench tune` found here, else 2.
         on_bad: "error": a sample that cannot be read raises SampleError. "skip": its image is
             black, its label is -100, and `num_bad` counts it.
@@ -70,6 +72,8 @@ class Loader:
         decode_scale: "auto": the `host` executor decodes JPEGs of a megapixel or more at 1/2, 1/4
             or 1/8 of their size if the crop then is still 1.5 times larger than the output. The
             pixels differ from those of a full decode by about 1 of 255. "off": never.
+        decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder. CUDA ("dali") or
+            CPU cores ("stream") decode the others. "auto": what `bench tune` found, else 1 or 0.5.
 
     Attributes:
         dataset: Name of the dataset.
@@ -115,11 +119,9 @@ class Loader:
         block: int = 0,
         reuse_buffers: bool = False,
         decode_scale: str = "auto",
+        decoder_share: float | str = "auto",
     ) -> None:
-        if decode_scale not in ("auto", "off"):
-            raise ConfigError(f'decode_scale = "{decode_scale}": give "auto" or "off"')
-        if on_bad not in ("error", "skip"):
-            raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
+        check_choices(decode_scale, on_bad, decoder_share)
         check_numbers(seed, threads, prefetch, block)
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
@@ -143,20 +145,13 @@ class Loader:
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
-        threads = threads or int(tuned.get("threads", 0)) or num_cores()
+        threads = threads or int(tuned.get("threads", 0)) or num_threads(self.device.type)
         depth = prefetch or int(tuned.get("prefetch", 0)) or 2
+        share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(
-            self.augment,
-            batch_size,
-            dtype,
-            self.device,
-            threads,
-            depth,
-            on_bad,
-            reuse_buffers,
-            decode_scale,
-            world_size,
-        )
+            self.augment, batch_size, dtype, self.device, threads, depth,
+            on_bad, reuse_buffers, decode_scale, world_size, share,
+        )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, tuned)
         ahead = Prefetcher(self._executor, self._beton, self.augment, self._order, self.device)
         self.sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
@@ -188,13 +183,18 @@ class Loader:
 
     @property
     def executor_name(self) -> str:
-        """What makes the pixels: "dali", "host" or "resident"."""
+        """What makes the pixels: "dali", "host", "resident" or "stream"."""
         return self._executor.name
 
     @property
     def resident_bytes(self) -> int:
         """Bytes of decoded pixels that stay in memory. CPU processes of a run share them."""
         return int(getattr(self._executor, "resident_bytes", 0))
+
+    @property
+    def decoder_share(self) -> float | None:
+        """The share of the JPEGs for the decoder of the GPU. None: it decodes none here."""
+        return getattr(self._executor, "decoder_share", None)
 
     @property
     def epoch_images(self) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "is_own",
     "machine_name",
     "num_cores",
+    "num_threads",
     "peak_memory",
     "peak_resident_bytes",
     "processor_name",
@@ -53,6 +54,15 @@ def processor_name() -> str:
 def num_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def num_threads(device: str) -> int:
+    """The number of threads that decode and render without a measurement: one for each core.
+
+    Args:
+        device: "cpu" or "cuda". On a GPU two cores are left for the threads that launch its work.
+    """
+    return max(1, num_cores() - 2) if device == "cuda" else num_cores()
 
 
 def device_name(device: str) -> str:

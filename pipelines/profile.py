@@ -77,6 +77,8 @@ def _fits(name: str, value: Any) -> bool:
     """Whether a value has the right type and range. A damaged file may hold anything."""
     if name in ("threads", "prefetch"):
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
+    if name == "decoder_share":
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     if name == "channels_last":
         return isinstance(value, bool)
     allowed = _WORDS.get(name)

@@ -37,6 +37,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
     from slipform.pipelines.loader import Loader
 
+    share = settings.get("decoder_share")
     loader = Loader(
         Path(work.folder),
         work.split,
@@ -47,6 +48,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         dtype=getattr(torch, work.dtype),
         threads=int(settings["threads"] or 0),
         prefetch=int(settings["prefetch"] or 2),
+        decoder_share="auto" if share is None else share,
         reuse_buffers=True,
     )
     with loader:

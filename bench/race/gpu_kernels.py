@@ -52,13 +52,13 @@ def kernels(
 
     from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.plan.device import DevicePlan
-    from slipform.pipelines.rendering import triton as kernel
-    from slipform.pipelines.rendering.taps import BORDERS
+    from slipform.pipelines.rendering.launch import launch
 
     count = 2 * batch_size
     pixels = torch.randint(0, 256, (count * stored**2 * 3,), dtype=torch.uint8, device=device)
     offsets = torch.arange(count, device=device) * (stored**2 * 3)
     sizes = torch.full((count, 2), stored, dtype=torch.int32, device=device)
+    rows = torch.arange(batch_size, device=device)
     sides = np.full(count, stored, np.int32)
     source = torch.empty(copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -80,21 +80,10 @@ def kernels(
         for epoch in (0, 1):
             plan.set_order(epoch, np.random.default_rng(epoch).permutation(count))
         out = torch.empty(batch_size, size, size, 3, dtype=torch.bfloat16, device=device)
-        rows, columns = kernel.tile(size)
 
-        def render(
-            plan: Any = plan, spec: Any = spec, out: Any = out, tile: Any = (rows, columns)
-        ) -> None:
-            kernel.render[(kernel.num_programs(batch_size, spec.image_size),)](
-                *(pixels, offsets, sizes, plan.indices, plan.floats, plan.ints, out),
-                SIZE=spec.image_size,
-                BORDER=BORDERS[spec.border],
-                ALIGNED=spec.axis_aligned,
-                ERASE=spec.erase > 0,
-                BY=tile[0],
-                BX=tile[1],
-                **kernel.options(spec.axis_aligned),
-            )
+        def render(plan: Any = plan, spec: Any = spec, out: Any = out) -> None:
+            images, numbers = (pixels, offsets, sizes), (plan.floats, plan.ints)
+            launch(spec, images, plan.indices, rows, numbers, out)
 
         draw_seconds = seconds_of(plan.draw, device, repeats)
         render_seconds = seconds_of(render, device, repeats)

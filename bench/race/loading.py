@@ -20,13 +20,18 @@ from slipform.bench.race.race import race as run_rounds
 from slipform.bench.race.worker import CallFailed
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.work import Work, is_small, usual_work
+from slipform.pipelines.executors import GPU_ONLY
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import ColorJitter
 
 __all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "races", "run_race"]
 
-# Kind of work -> Slipform's executors in its races.
-EXECUTORS = {"streaming": ("host", "dali"), "resident": ("resident",), "small": ("resident",)}
+# Kind of work -> Slipform's executors in its races. `stream` takes part on a GPU.
+EXECUTORS = {
+    "streaming": ("host", "dali", "stream"),
+    "resident": ("resident",),
+    "small": ("resident",),
+}
 JITTER = ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)  # ffcv has no hue
 
 
@@ -140,7 +145,9 @@ def run_race(
         A row for each loader. The row of a loader that cannot take part, or dies, has the reason.
     """
     entries: dict[str, tuple[str, Settings]] = {
-        f"slipform {name}": (OURS, {"executor": name}) for name in executors
+        f"slipform {name}": (OURS, {"executor": name})
+        for name in executors
+        if name not in GPU_ONLY or race.work.device.startswith("cuda")
     }
     entries |= {name: (name, {}) for name in peers}
     memory: dict[str, dict[str, float]] = {}

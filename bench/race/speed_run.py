@@ -1,8 +1,9 @@
-"""Keller Jordan's CIFAR-10 speed runs, as a contestant of `bench accuracy --against SCRIPT`.
+"""Public CIFAR-10 speed runs, as contestants of `bench accuracy --against SCRIPT_OR_LOG`.
 
 In: the script airbench94.py or airbench94_muon.py, which the user downloads from
-github.com/KellerJordan/cifar10-airbench, and a CIFAR-10 dataset folder. Out: accuracy and seconds
-of each run.
+github.com/KellerJordan/cifar10-airbench, or cifar10_speedrun.py from
+github.com/hiverge/cifar10-speedrun, and a CIFAR-10 dataset folder. Or a log: what such a script has
+printed. Out: accuracy and seconds of each run.
 
 The script runs unchanged in its own process, on the images of the dataset folder: they are written
 to the path of the script's download. It prints a line for each epoch. Its clock includes whitening,
@@ -23,28 +24,33 @@ from pathlib import Path
 from slipform.bench.race.worker import CallFailed
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.files import open_regular
 from slipform.pipelines.manifest import read_manifest
 
-__all__ = ["check", "finished_runs", "run", "write_images"]
+__all__ = ["check", "finished_runs", "is_log", "read_log", "run", "write_images"]
 
 _WARM_UP = "warmup"
+_MAX_LOG_BYTES = 64 << 20
 
 
 def check(script: Path, data: Path) -> None:
-    """Check that the script can run, before any training.
+    """Check that the script can run, or that the log has runs, before any training.
 
     Args:
-        script: The script.
+        script: The script or the log.
         data: The dataset folder.
 
     Raises:
-        SlipformError: The script is no file, or the dataset does not have the pixels of CIFAR-10.
+        SlipformError: It is no file, the log has no runs, or the dataset does not have the pixels
+            of CIFAR-10.
     """
     if not script.is_file():
         raise SlipformError(
             f"--against {script} is no file. Give airbench94_muon.py of"
-            " github.com/KellerJordan/cifar10-airbench."
+            " github.com/KellerJordan/cifar10-airbench, or a log of it."
         )
+    if is_log(script):
+        read_log(script)
     manifest = read_manifest(data)
     for split in (manifest.split("train"), manifest.split("test")):
         sides = {split.min_height, split.max_height, split.min_width, split.max_width}
@@ -52,6 +58,42 @@ def check(script: Path, data: Path) -> None:
             raise SlipformError(
                 f"--against trains on CIFAR-10's pixels, not JPEGs; {data} is {manifest.dataset}"
             )
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file is a log: its name does not end in .py.
+
+    Args:
+        path: The file.
+    """
+    return path.suffix != ".py"
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The runs in a log, without the warm-up.
+
+    Args:
+        path: The log.
+
+    Returns:
+        accuracy and train_seconds of each run.
+
+    Raises:
+        SlipformError: It cannot be read, or has no finished run.
+    """
+    with open_regular(path) as file:
+        text = file.read(_MAX_LOG_BYTES).decode("utf-8", errors="replace")
+    runs = [
+        {"accuracy": accuracy, "train_seconds": seconds}
+        for name, accuracy, seconds in finished_runs(text.splitlines())
+        if name != _WARM_UP
+    ]
+    if not runs:
+        raise SlipformError(
+            f"--against {path}: this log has no finished run. Give the output of airbench94_muon.py"
+            " or of cifar10_speedrun.py, or a script whose name ends in .py"
+        )
+    return runs
 
 
 def run(
@@ -152,4 +194,7 @@ def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
             continue
         name = cells[0] or name
         if cells[1] == "eval":
-            yield name, float(cells[4]), float(cells[5])
+            try:
+                yield name, float(cells[4]), float(cells[5])
+            except ValueError:  # another table, or a line that was cut
+                continue

@@ -99,7 +99,7 @@ _CALL_SECONDS = 24 * 3600.0
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="Also measure this speed run: airbench94_muon.py, on a GPU.",
+    help="Also measure this speed run: airbench94_muon.py, on a GPU. Or a log of it.",
 )
 @device_option
 @quick_option
@@ -176,10 +176,10 @@ def run(
 
 
 def run_against(script: Path, data: Path, seeds: int, target: float, device: str) -> Row:
-    """Measure a public speed run on the same images.
+    """Measure a public speed run on the same images, or read its log.
 
     Args:
-        script: The script; see slipform.bench.race.speed_run.
+        script: The script or the log; see slipform.bench.race.speed_run.
         data: A CIFAR-10 dataset folder.
         seeds: The number of runs.
         target: The accuracy to reach, 0..1.
@@ -191,9 +191,13 @@ def run_against(script: Path, data: Path, seeds: int, target: float, device: str
     from slipform.bench.race import speed_run
     from slipform.bench.race.worker import CallFailed
 
-    case = _case(data, script.name, target, device, "")
+    from_log = speed_run.is_log(script)
+    case = _case(data, script.name, target, "of the log" if from_log else device, "")
     try:
-        runs = speed_run.run(script, data, seeds, device, say)
+        if from_log:
+            runs = speed_run.read_log(script)
+        else:
+            runs = speed_run.run(script, data, seeds, device, say)
     except CallFailed as failure:
         return Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
     for found in runs:

@@ -36,7 +36,7 @@ from slipform.pipelines.errors import Command, SlipformError
 if TYPE_CHECKING:
     from slipform.bench.race.gpu import Measured
 
-__all__ = ["LAYOUT", "PARTS", "Item", "all_items", "command", "measure_step", "run"]
+__all__ = ["LAYOUT", "PARTS", "Item", "all_items", "command", "run"]
 
 LAYOUT = Layout(
     title="A GPU",
@@ -201,7 +201,7 @@ def all_items(
         small: Dataset folders of small raw images.
         against: The script of a speed run; None: no speed run.
     """
-    from slipform.bench.race import gpu, gpu_kernels
+    from slipform.bench.race import gpu, gpu_kernels, gpu_runs
     from slipform.bench.race.training import BACKBONES
 
     items = [
@@ -214,13 +214,13 @@ def all_items(
     names = [("fast", small, size) for size in _SMALL_BATCH_SIZES]
     names += [(net, large, size) for net, size in itertools.product(BACKBONES, _BATCH_SIZES)]
     for net, folders, size in names:
-        lacks, data = ("", str(folders[0])) if folders else ("needs --data", "")
+        lacks, data = _data(folders)
         point = (data, net, size, device)
-        items.append(Item("step", f"{net}, batch {size}", 1.2, measure_step, point, lacks))
+        items.append(Item("step", f"{net}, batch {size}", 1.2, gpu_runs.measure_step, point, lacks))
     for folders in (large, small):
-        lacks, data = ("", str(folders[0])) if folders else ("needs --data", "")
+        lacks, data = _data(folders)
         kind = "photographs" if folders is large else "small images"
-        items.append(Item("loaders", kind, 2, _measure_loaders, (data, device), lacks))
+        items.append(Item("loaders", kind, 2, gpu_runs.measure_loaders, (data, device), lacks))
     lacks = "" if small else "needs --data with CIFAR-10's pixels"
     data = str(small[0]) if small else ""
     for launch in (1, 25):
@@ -237,64 +237,28 @@ def all_items(
     return items
 
 
-def measure_step(
-    data: str, net: str, batch_size: int, device: str, rounds: int = 5, seconds: float = 1.0
-) -> list[Measured]:
-    """Measure a point of `bench train`: the step on a fixed batch, the loader, end to end.
+def _data(folders: list[Path]) -> tuple[str, str]:
+    """What an item with a dataset lacks, and the folder."""
+    from slipform.bench.race.gpu import is_installed
+    from slipform.bench.work import stored_as
 
-    Args:
-        data: The dataset folder.
-        net: The name of a net in the registry.
-        batch_size: Images in a batch.
-        device: "cpu" or "cuda".
-        rounds: The number of repeats.
-        seconds: The span of a repeat.
-    """
-    from slipform.bench.race.gpu import Measured
-    from slipform.bench.race.race import Effort
-    from slipform.bench.race.training import Point, measure_point
-    from slipform.pipelines.machine import num_cores
-
-    cores = num_cores()
-    point = Point(
-        data, net, batch_size, executor="resident", device=device, cores=cores, peer=False
-    )
-    effort = Effort(rounds=rounds, seconds=seconds, warmup_seconds=0.2, min_batches=3)
-    outcome = measure_point(point, effort)
-    return [Measured(f"{net}, batch {batch_size}", outcome.figures, outcome.settings)]
-
-
-def _measure_loaders(data: str, device: str) -> list[Measured]:
-    """`bench loaders --quick` with DALI's reader, without color jitter."""
-    from slipform.bench.race.loading import EXECUTORS, Conditions, races, run_race
-    from slipform.bench.race.race import QUICK
-    from slipform.pipelines.machine import num_cores
-
-    conditions = Conditions(num_cores(), device=device, dtype="bfloat16", jitter=(False,))
-    found = []
-    for race in races(Path(data), conditions):
-        rows = run_race(race, ["dali_reader"], EXECUTORS[race.input], QUICK, say)
-        found += [_measured(f"{race.input}: {row.case['loader']}", row) for row in rows]
-    return found
+    if not folders:
+        return "needs --data", ""
+    if not is_installed("nvidia.dali") and stored_as(folders[0]) == "jpeg":
+        return "JPEGs need DALI, which is not installed", ""
+    return "", str(folders[0])
 
 
 def _measure_fast(data: str, against: str, device: str, launch: int = 1) -> list[Measured]:
-    """`bench accuracy` with three seeds: the recipe cifar10/fast with `launch` steps a launch, or a
-    speed run."""
+    """`bench accuracy` with three seeds: cifar10/fast, `launch` steps a launch, or a speed run."""
+    from slipform.bench.race import gpu_runs
     from slipform.bench.suites import accuracy
 
     if against:
         row = accuracy.run_against(Path(against), Path(data), 3, 0.94, device)
     else:
-        sets = ("data.executor=resident", f"train.steps_per_launch={launch}")
+        # "auto" does not compile short runs; the clock leaves compilation out.
+        sets = ("data.executor=resident", "train.compile=on", f"train.steps_per_launch={launch}")
         row = accuracy.run(Path(data), "cifar10/fast", sets, 3, 0.94, device)
     name = Path(against).name if against else f"cifar10/fast, {launch} steps a launch"
-    return [_measured(name, row)]
-
-
-def _measured(name: str, row: Row) -> Measured:
-    """The row of another suite."""
-    from slipform.bench.race.gpu import Measured
-
-    note = "" if row.status == "ok" else f"{row.status}: {row.note}"
-    return Measured(name, row.figures, row.settings, note)
+    return [gpu_runs.measured(name, row)]

@@ -156,7 +156,7 @@ LAYOUT = Layout(
     "executor",
     default="auto",
     show_default=True,
-    help="auto, dali, host or resident. --loader is its old name.",
+    help="auto, dali, host, resident or stream. --loader is its old name.",
 )
 @device_option
 @click.option(
@@ -190,12 +190,13 @@ def command(
     from slipform.bench.work import is_small
     from slipform.models.registry import find
     from slipform.models.spec import ModelConfig
+    from slipform.pipelines.executors import NAMES
 
     precisions, compiles, layouts = precision.split(","), compiling.split(","), layout.split(",")
     check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
     check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
     check_names("--layout", layouts, ("auto", "last", "first"))
-    check_names("--executor", [executor], ("auto", "dali", "host", "resident"))
+    check_names("--executor", [executor], ("auto", *NAMES))
     device = device_name(device)
     sizes = numbers(
         batch_sizes

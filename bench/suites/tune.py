@@ -3,7 +3,8 @@
 In: a dataset folder, a time budget. Out: a row for each setting that was tried, and the best
 settings in the profile file.
 
-One choice after another is varied: executor, threads, prefetch. The best value so far is kept. All
+One choice after another is varied: executor, threads, prefetch, and on a GPU the share of the JPEGs
+for its decoder. The best value so far is kept. All
 values of a choice are measured in turns, each in its own process. A value replaces the usual one
 only if it is faster beyond the noise (slipform.pipelines.fastest.fastest).
 """
@@ -157,17 +158,28 @@ def choices(work: Work) -> dict[str, list[Any]]:
     Returns:
         Choice -> its values, the usual one first. threads = 0 means one for each core. The executor
         resident is left out if its pixels would need more than half of the free memory.
+        decoder_share is there for JPEGs on a GPU.
     """
     from slipform.pipelines import machine
     from slipform.pipelines.beton import Beton
-    from slipform.pipelines.executors import NAMES
+    from slipform.pipelines.executors import GPU_ONLY, NAMES
 
-    first = "dali" if work.device.startswith("cuda") else "host"
+    gpu = work.device.startswith("cuda")
+    first = "dali" if gpu else "host"
     executors = [first, *(name for name in NAMES if name != first)]
+    if not gpu:
+        executors = [name for name in executors if name not in GPU_ONLY]
     if Beton(work.beton).resident_bytes() > machine.free_memory_bytes(work.device) / 2:
         executors.remove("resident")
     threads = {max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores}
-    return {"executor": executors, "threads": [0, *sorted(threads)], "prefetch": [2, 1, 4, 8]}
+    table: dict[str, list[Any]] = {
+        "executor": executors,
+        "threads": [0, *sorted(threads)],
+        "prefetch": [2, 1, 4, 8],
+    }
+    if gpu and work.stored == "jpeg":
+        table["decoder_share"] = ["auto", 0.0, 0.25, 0.5, 0.75, 1.0]
+    return table
 
 
 def tune(work: Work, budget_seconds: float, effort: Effort) -> tuple[Settings, list[Row]]:
@@ -186,6 +198,8 @@ def tune(work: Work, budget_seconds: float, effort: Effort) -> tuple[Settings, l
     rows: list[Row] = []
     end = time.monotonic() + budget_seconds
     for name, values in table.items():
+        if name == "decoder_share" and best["executor"] not in ("dali", "stream"):
+            continue
         if time.monotonic() > end:
             say(f"the {budget_seconds:.0f} seconds are over: {name} stays {best[name]}")
             continue

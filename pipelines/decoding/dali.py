@@ -29,7 +29,7 @@ def dali() -> tuple[Any, Any, Any]:
         DALI's `fn`, `pipeline_def` and `types`.
 
     Raises:
-        SlipformError: This process was forked from one that had used DALI.
+        SlipformError: DALI is not installed, or this process was forked from one that had used it.
     """
     global _process
     if _process not in (None, os.getpid()):
@@ -37,7 +37,14 @@ def dali() -> tuple[Any, Any, Any]:
             "this process is a fork of one that had loaded DALI, which cannot work after a fork."
             ' Start the process with multiprocessing\'s "spawn", or fork before the first Loader.'
         )
-    from nvidia.dali import fn, pipeline_def, types
+    try:
+        from nvidia.dali import fn, pipeline_def, types
+    except ModuleNotFoundError as error:
+        raise SlipformError(
+            "NVIDIA DALI is not installed, and JPEGs cannot be decoded without it. Install"
+            " nvidia-dali-cuda120 or nvidia-dali-cuda130, or prepare the dataset with"
+            " --encoding raw."
+        ) from error
 
     _process = os.getpid()
     _watch_forks()

@@ -1,7 +1,8 @@
 """Executors make pixels from Plans. `choose` builds one of them.
 
 In: the name of an executor or "auto", a beton, settings. Out: an `Executor`. Each file of this
-folder without an underscore in its name is an executor of that name. `contract` says what such a
+folder without an underscore in its name is an executor of that name. `GPU_ONLY` has the names of
+those that need a GPU. `contract` says what such a
 file defines.
 """
 
@@ -9,7 +10,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import unknown
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.executors.contract import Executor
     from slipform.pipelines.rendering.request import Settings
 
-__all__ = ["NAMES", "choose"]
+__all__ = ["GPU_ONLY", "NAMES", "choose"]
 
 NAMES = tuple(
     sorted(
@@ -28,6 +32,7 @@ NAMES = tuple(
         if "_" not in module.name and module.name != "contract"
     )
 )
+GPU_ONLY = ("stream",)
 MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take with "auto"
 
 
@@ -37,7 +42,8 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
     Args:
         name: One of `NAMES`, or "auto". "auto" is "resident" if the decoded images take at most a
             quarter of the free memory. Otherwise it is what `tuned` says, or else "dali" on a GPU
-            and "host" on a CPU. "host" replaces "dali" if that cannot render the augmentation.
+            and "host" on a CPU. If that is "dali" and it cannot do the work, "stream" on a GPU and
+            "host" on a CPU replace it.
         beton: The stored images.
         settings: The settings of the executor.
         tuned: What `bench tune` found on this machine. {}: nothing.
@@ -49,15 +55,19 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
         ConfigError: There is no executor of that name, or it does not support the settings.
         SampleError: on_bad is "error" and a sample cannot be read.
     """
+    gpu = settings.device.type == "cuda"
     if name == "auto":
         fits = beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(str(settings.device))
-        streaming = "dali" if settings.device.type == "cuda" else "host"
-        if tuned.get("executor") in ("dali", "host"):
+        streaming = "dali" if gpu else "host"
+        if tuned.get("executor") in ("dali", "host", *(GPU_ONLY if gpu else ())):
             streaming = tuned["executor"]
-        if not settings.spec.warps_everywhere:
-            streaming = "host"
+        mixed = len(np.unique(beton.modes)) > 1
+        if streaming == "dali" and (mixed or not settings.spec.warps_everywhere):
+            streaming = "stream" if gpu else "host"
         name = "resident" if fits else streaming
     if name not in NAMES:
         raise unknown("executor", name, (*NAMES, "auto"))
+    if settings.decoder_share is None and tuned.get("executor") == name:
+        settings = replace(settings, decoder_share=tuned.get("decoder_share"))
     executor: Executor = importlib.import_module(f"{__name__}.{name}").build(beton, settings)
     return executor

@@ -7,7 +7,8 @@ lower case, no underscore. The file defines
 
     def build(beton: Beton, settings: Settings) -> Executor
 
-A file with an underscore in its name is a part of an executor, such as `dali_graph`.
+A file with an underscore in its name is a part of an executor, such as `dali_graph`. The name of an
+executor that needs a GPU is also in `GPU_ONLY`.
 `BatchRequest`, `Rendered` and `Settings` are in `slipform.pipelines.rendering.request`. The tests
 in tests/pipelines/executors run every executor.
 """

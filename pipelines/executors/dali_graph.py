@@ -9,6 +9,7 @@ All other samples are resized to the reduced size and warped by `warp_perspectiv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,33 +17,43 @@ import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.dali import dali, survives_fork
+from slipform.pipelines.decoding.device_decoder import decoder_options
 from slipform.pipelines.executors.dali_border import paddings, whole_axis_gains
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import regions_needed, relative
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.rendering.taps import reduced_sizes
 
-__all__ = ["build_graph", "plan_inputs"]
+__all__ = ["build_graph", "by_share", "plan_inputs"]
 
 _Inputs = dict[str, npt.NDArray[Any]]
-_MAX_PREALLOCATED_BYTES = 1 << 30  # of decoded pixels, for the hardware decoder
 
 
-def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
+def build_graph(settings: Settings, beton: Beton, jpeg: bool, share: float | None) -> Any:
     """Build the pipeline.
 
     Args:
         settings: The settings of the executor.
         beton: The stored images.
         jpeg: Whether they are JPEGs. Otherwise they are raw.
+        share: The share of the JPEGs for the hardware decoder of a GPU. None: there is none.
 
     Returns:
         The pipeline. Its inputs are "images" (JPEGs uint8 [bytes], or uint8 [H, W, 3]) and those of
-        `plan_inputs`. Its output is float32 [N, S, S, 3].
+        `plan_inputs`; with a share between 0 and 1 also "hardware" (bool []), whether the hardware
+        decodes a JPEG. Its output is float32 [N, S, S, 3].
     """
     fn, pipeline_def, types = dali()
     gpu = settings.device.type == "cuda"
     size, border = settings.spec.image_size, settings.spec.border
+
+    height, width = (int(sides.max(initial=0)) for sides in (beton.heights, beton.widths))
+    options = decoder_options(settings.batch_size, height, width)
+
+    def decode(jpegs: Any, load: float) -> Any:
+        return fn.decoders.image(
+            jpegs, device="mixed", output_type=types.RGB, **(options | {"hw_decoder_load": load})
+        )
 
     @pipeline_def(
         batch_size=settings.batch_size,
@@ -72,12 +83,7 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
             # Decoding a region fails on some GPUs (nvImageCodec 0.9). The whole image is decoded
             # instead, and the region is cut out.
             if jpeg:
-                images = fn.decoders.image(
-                    images,
-                    device="mixed",
-                    output_type=types.RGB,
-                    **_decoder_options(settings, beton),
-                )
+                images = by_share(images, 1.0 if share is None else share, decode)
             elif gpu:
                 images = images.gpu()
             images = fn.slice(images, start, shape, axis_names="WH")
@@ -114,20 +120,24 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool) -> Any:
     return survives_fork(pipeline)
 
 
-def _decoder_options(settings: Settings, beton: Beton) -> dict[str, Any]:
-    """The options of the decoder on a GPU.
+def by_share(images: Any, share: float, decode: Callable[[Any, float], Any]) -> Any:
+    """Decode a share of JPEGs by the hardware of a GPU, and the other ones by CUDA.
 
-    With hw_decoder_load = 1 only the format of a JPEG decides whether the hardware decodes it. With
-    any other share the hardware decodes the first images of a batch. Its pixels differ, so those of
-    a sample would depend on its position. With jpeg_fancy_upsampling color is enlarged as on a CPU.
-    Without the hints memory grows, and the GPU waits, whenever a larger image comes.
+    Two decoders get the samples that the input "hardware" says. With one decoder, hw_decoder_load
+    would give the first images of a batch to the hardware.
+
+    Args:
+        images: A node of a DALI graph.
+        share: The share for the hardware, 0 to 1.
+        decode: Makes a decoder of a node, with the given hw_decoder_load.
     """
-    options = {"hw_decoder_load": 1.0, "jpeg_fancy_upsampling": True, "affine": False}
-    if len(beton):
-        width, height = int(beton.widths.max()), int(beton.heights.max())
-        if settings.batch_size * width * height * 3 <= _MAX_PREALLOCATED_BYTES:
-            options |= {"preallocate_width_hint": width, "preallocate_height_hint": height}
-    return options
+    if share in (0.0, 1.0):
+        return decode(images, share)
+    fn, _, types = dali()
+    hardware = fn.external_source(name="hardware", dtype=types.BOOL, ndim=0)
+    with_hardware, with_cuda = fn._conditional.split(images, predicate=hardware)
+    decoded = decode(with_hardware, 1.0), decode(with_cuda, 0.0)
+    return fn._conditional.merge(*decoded, predicate=hardware)
 
 
 def plan_inputs(

@@ -7,6 +7,8 @@ in the same memory.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +16,24 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.decoding.decoder import (
+    MOST_AT_ONCE,
+    Decoder,
+    images_at_once,
+    threads_to_decode,
+)
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.boxes import copy_boxes
+from slipform.pipelines.rendering.launch import check_sizes, launch
 from slipform.pipelines.rendering.request import Settings
-from slipform.pipelines.rendering.taps import BORDERS
-from slipform.pipelines.upload import upload
 
 __all__ = ["ResidentPixels"]
 
-_PART_BYTES = 64 * 2**20  # of an upload: pinned memory that the host needs at once
-_LARGEST_GAP_SHARE = 0.1
-_MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
+# First sample, last sample + 1, their pixels one after another, the bad samples.
+_Part = tuple[int, int, Tensor, npt.NDArray[np.int64]]
+_PART_BYTES = 16 * 2**20  # of raw pixels that a thread reads at once
 
 
 class ResidentPixels:
@@ -50,24 +57,20 @@ class ResidentPixels:
     def __init__(self, beton: Beton, settings: Settings) -> None:
         device = self.device = settings.device
         self.dtype = settings.dtype
-        largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
-        if largest > _MAX_IMAGE_BYTES:
-            raise ConfigError(
-                f"{beton.path} has an image of {largest} bytes of pixels; on a GPU resident takes"
-                f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
-            )
+        check_sizes(beton, "resident")
         began = time.perf_counter()
-        first_read = FirstRead(beton, settings.on_bad)
-        if _lies_as_needed(beton) and not first_read.bad(np.arange(len(beton))):
-            self.bad = np.zeros(len(beton), bool)
-            self._pixels, offsets = _upload_region(beton, device)
-        else:
-            shared = settings.world_size > 1
-            decoded = decode_all(beton, settings.threads, first_read, True, shared)
-            self.bad, offsets = decoded.bad, decoded.offsets
-            self._pixels = torch.from_numpy(decoded.buffer).to(device)
+        self.bad, starts = np.zeros(len(beton), bool), _starts(beton)
+        self._pixels = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
+        parts = _read_all if settings.world_size == 1 or (beton.modes == RAW).all() else _shared
+        for first, stop, buffer, bad in parts(beton, settings, starts):
+            there = self._pixels[starts[first] : starts[stop]]
+            there.copy_(buffer, non_blocking=True)
+            self.bad[bad] = True
+            beton.release_pages()
+        offsets = starts[:-1].copy()
         self._offsets = torch.from_numpy(offsets).to(device)
         self._sizes = torch.from_numpy(np.stack([beton.heights, beton.widths], axis=1)).to(device)
+        self._rows = torch.arange(settings.batch_size, device=device)
         self.load_seconds = time.perf_counter() - began
 
     @property
@@ -87,49 +90,68 @@ class ResidentPixels:
             ints: int32 [N, 10], clip, erased box and reduced size of the Plan.
             out: Output, [N or more, S, S, 3].
         """
-        from slipform.pipelines.rendering import triton as kernel
-
-        size = spec.image_size
-        rows, columns = kernel.tile(size)
-        kernel.render[(kernel.num_programs(len(indices), size),)](
-            self._pixels,
-            self._offsets,
-            self._sizes,
-            indices,
-            floats,
-            ints,
-            out,
-            SIZE=size,
-            BORDER=BORDERS[spec.border],
-            ALIGNED=spec.axis_aligned,
-            ERASE=spec.erase > 0,
-            BY=rows,
-            BX=columns,
-            **kernel.options(spec.axis_aligned),
-        )
+        images = self._pixels, self._offsets, self._sizes
+        launch(spec, images, indices, self._rows, (floats, ints), out)
 
     def close(self) -> None:
         """Free the memory of the pixels."""
         self._pixels = torch.empty(0, dtype=torch.uint8, device=self._pixels.device)
 
 
-def _lies_as_needed(beton: Beton) -> bool:
-    """Whether all samples are raw, and lie in the file with little between them."""
-    if not len(beton) or not (beton.modes == RAW).all():
-        return False
-    stored = int(beton.sizes.sum())
-    ends = beton.offsets + beton.sizes
-    region = int(ends.max() - beton.offsets.min())
-    return int(ends.max()) <= len(beton.data) and region <= (1 + _LARGEST_GAP_SHARE) * stored
+def _starts(beton: Beton) -> npt.NDArray[np.int64]:
+    """Where each image begins if they lie one after another, and where the last one ends."""
+    sizes = beton.heights.astype(np.int64) * beton.widths * 3
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def _upload_region(beton: Beton, device: torch.device) -> tuple[Tensor, npt.NDArray[np.int64]]:
-    """Copy the samples to the device as they lie in the file, a part at a time, without a copy of
-    all of them on the host. Return the pixels, and where each image begins."""
-    start, end = int(beton.offsets.min()), int((beton.offsets + beton.sizes).max())
-    pixels = torch.empty(end - start, dtype=torch.uint8, device=device)
-    for at in range(start, end, _PART_BYTES):
-        part = np.array(beton.data[at : min(at + _PART_BYTES, end)])
-        pixels[at - start : at - start + len(part)].copy_(upload(part, device), non_blocking=True)
-    beton.release_pages()
-    return pixels, beton.offsets - start
+def _shared(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -> Iterator[_Part]:
+    """The same as `_read_all`, from one copy of all pixels on the host.
+
+    The processes of a run on one machine decode the images only once.
+    """
+    first_read = FirstRead(beton, settings.on_bad)
+    decoded = decode_all(beton, settings.threads, first_read, one_buffer=True, shared=True)
+    part = max(1, len(beton) * _PART_BYTES // max(1, int(starts[-1])))
+    for first in range(0, len(beton), part):
+        stop = min(first + part, len(beton))
+        pixels = torch.from_numpy(decoded.buffer[starts[first] : starts[stop]])
+        if settings.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        yield first, stop, pixels, first + np.flatnonzero(decoded.bad[first:stop])
+
+
+def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -> Iterator[_Part]:
+    """Check and decode all samples in threads, a part at a time.
+
+    The host never holds all of them. Pinned memory is used again when the copy from it is done.
+    """
+    first_read, decoder = FirstRead(beton, settings.on_bad), Decoder(MOST_AT_ONCE)
+    pinned = settings.device.type == "cuda"
+    jpeg = beton.modes != RAW
+    largest = int(np.diff(starts).max(initial=1))
+    part, threads = max(1, _PART_BYTES // largest), settings.threads
+    if jpeg.any():
+        part = images_at_once(beton.heights, beton.widths)
+        threads = threads_to_decode(threads)
+
+    def read(first: int) -> _Part:
+        at = np.arange(first, min(first + part, len(beton)))
+        lost = set(first_read.bad(at))
+        boxes = np.zeros((len(at), 4), np.int32)
+        boxes[:, 2], boxes[:, 3] = beton.widths[at], beton.heights[at]
+        addresses, owner = beton.data.ctypes.data + beton.offsets[at], None
+        if coded := [k for k, index in enumerate(at) if jpeg[index] and k not in lost]:
+            owner = decoder.decode([beton.bytes_of(at[k]) for k in coded], boxes[coded])
+            addresses[coded] = owner.addresses
+            lost.update(first_read.undecodable(at, [coded[k] for k in owner.bad]))
+        own = starts[at] - starts[first]
+        size = int(starts[at[-1] + 1] - starts[first])
+        buffer = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        here = [k for k in range(len(at)) if k not in lost]
+        copy_boxes(addresses[here], beton.widths[at[here]], boxes[here], buffer.numpy(), own[here])
+        for k in lost:
+            buffer[own[k] : own[k] + int(starts[at[k] + 1] - starts[at[k]])] = 0
+        return first, int(at[-1]) + 1, buffer, at[sorted(lost)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(read, range(0, len(beton), part))

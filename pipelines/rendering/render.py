@@ -21,11 +21,20 @@ from slipform.pipelines.rendering.resample import FLOAT32, resample
 from slipform.pipelines.rendering.shift import is_shift, shift
 from slipform.pipelines.rendering.warp import warp
 
-__all__ = ["render"]
+__all__ = ["pointer", "render"]
 
 
 @intrinsic
-def _pointer(typing_context, address):
+def pointer(typing_context, address):
+    """Make a pointer.
+
+    Args:
+        address: int64.
+
+    Returns:
+        A pointer for `carray`.
+    """
+
     def codegen(context, builder, signature, args):
         return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
 
@@ -69,7 +78,7 @@ def render(
     """
     pixels = size * size * 3
     for i in range(start, stop):
-        image = carray(_pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
+        image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         matrix = geometry[i]
         if aligned:
             # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is

@@ -34,6 +34,8 @@ class Settings:
         reuse_buffers: True: images are valid until the next `collect`. False: they stay valid.
         decode_scale: "auto": large JPEGs may be decoded at a fraction of their size. "off": never.
         world_size: Number of processes of the run. Those on one machine share decoded pixels.
+        decoder_share: The share of the JPEGs, 0 to 1, that the decoder of a GPU decodes. None: the
+            executor's own.
     """
 
     spec: Augmentation
@@ -46,6 +48,7 @@ class Settings:
     reuse_buffers: bool = False
     decode_scale: str = "auto"
     world_size: int = 1
+    decoder_share: float | None = None
 
 
 @dataclass(frozen=True)

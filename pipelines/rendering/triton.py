@@ -68,6 +68,7 @@ def render(
     offsets,
     sizes,
     indices,
+    rows,
     floats,
     ints,
     out,
@@ -85,9 +86,10 @@ def render(
         offsets: int64 [M], where each image begins in `pixels`.
         sizes: int32 [M, 2], height and width of each image.
         indices: int64 [N], the stored image of each sample.
+        rows: int64 [N], the row of `out` where each sample is written.
         floats: float32 [N, NUM_FLOATS].
         ints: int32 [N, NUM_INTS].
-        out: Output [N, SIZE, SIZE, 3], float32, bfloat16 or float16.
+        out: Output [N or more, SIZE, SIZE, 3], float32, bfloat16 or float16.
         SIZE: Side of the output in pixels.
         BORDER: As in `taps`.
         ALIGNED: Whether all samples are axis-aligned.
@@ -118,7 +120,8 @@ def render(
         kept = kept | (row < tl.load(box + 5)) | (row >= tl.load(box + 7))
         first, second = tl.where(kept, first, 0.0), tl.where(kept, second, 0.0)
         third = tl.where(kept, third, 0.0)
-    _store(out + n.to(tl.int64) * (SIZE * SIZE * 3), first, second, third, tile_x, row, SIZE, BX)
+    target = out + tl.load(rows + n) * (SIZE * SIZE * 3)
+    _store(target, first, second, third, tile_x, row, SIZE, BX)
 
 
 @triton.jit

@@ -61,6 +61,14 @@ class Task(Generic[T]):
         except BaseException as error:
             self._outcome.put((None, error))
 
+    def fail(self, error: BaseException) -> None:
+        """Let `result` raise an error. The call is then not made.
+
+        Args:
+            error: The error.
+        """
+        self._outcome.put((None, error))
+
     def result(self) -> T:
         """Wait for the call. It may be called once.
 

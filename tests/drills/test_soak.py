@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from slipform.pipelines.executors import NAMES
 from tests.drills import soak
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 ROOT = Path(__file__).parents[2]
 

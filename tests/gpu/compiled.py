@@ -32,6 +32,7 @@ POINTERS = {
     "offsets": "*i64",
     "sizes": "*i32",
     "indices": "*i64",
+    "rows": "*i64",
     "floats": "*fp32",
     "ints": "*i32",
 }

@@ -60,7 +60,7 @@ def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[
             found[kind].append(executor.collect().images.float().numpy() * LEVELS)
         executor.close()
         if isinstance(executor, ResidentGpuExecutor):
-            kept = executor.pixels.num_bytes + sum(map(len, executor._ring))
+            kept = executor.pixels.num_bytes + executor.ring.num_bytes
     return {
         **{kind: np.concatenate(batches) for kind, batches in found.items()},
         "after_close": np.array(kept),

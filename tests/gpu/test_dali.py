@@ -1,6 +1,6 @@
-"""The `dali` executor without a GPU: its GPU graphs can be made, its work on the calling thread
-does not grow with the batch but for the list of images, and only broken images are decoded again.
-"""
+"""The `dali` executor without a GPU: its GPU graphs can be made, the calling thread does little,
+the work of its own thread does not grow with the batch but for the list of images, and only broken
+images are decoded again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ import pytest
 import torch
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.dali import dali as import_dali
+from slipform.pipelines.decoding.device_decoder import DeviceDecoder, decoder_options
+from slipform.pipelines.decoding.share import in_share
 from slipform.pipelines.executors import dali, dali_border
-from slipform.pipelines.executors.dali_graph import _decoder_options, build_graph
+from slipform.pipelines.executors.dali_feed import DaliFeed
+from slipform.pipelines.executors.dali_graph import build_graph, by_share
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from slipform.pipelines.upload import upload_together
 from tests.pipelines import folders
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -48,9 +53,10 @@ def _request(settings: Settings, beton: Beton, count: int) -> BatchRequest:
     return BatchRequest(indices, lambda at: draw(settings.spec, at, heights, widths, 5, 1))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", ["box", "warp", "warp_edge"])
 def test_the_graphs_for_a_gpu_can_be_made(
-    beton: Beton, name: str, monkeypatch: pytest.MonkeyPatch
+    beton: Beton, name: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DALI checks the names, kinds and places of all arguments when operators are made."""
     from nvidia.dali.pipeline import Pipeline
@@ -58,20 +64,61 @@ def test_the_graphs_for_a_gpu_can_be_made(
     # All that `build` does before it looks for a GPU.
     monkeypatch.setattr(Pipeline, "build", Pipeline.start_py_workers)
     jpeg = bool((beton.modes == 0).all())
-    graph = build_graph(_settings(name, 4, "cuda:0"), beton, jpeg)
+    graph = build_graph(_settings(name, 4, "cuda:0"), beton, jpeg, share if jpeg else None)
     devices = {output.device for operator in graph._ops for output in operator.outputs}
     assert devices == {"cpu", "gpu"}
     assert [output.device for output in graph._graph_outputs] == ["gpu"]
+    decoders = [one for one in graph._ops if one.name.startswith("__Image")]
+    assert len(decoders) == (0 if not jpeg else 2 if share == 0.5 else 1)
 
 
-def test_who_decodes_a_jpeg_does_not_depend_on_its_position(beton: Beton) -> None:
-    options = _decoder_options(_settings("box", 4, "cuda:0"), beton)
+def test_the_decoder_of_stream_can_be_made_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvidia.dali.pipeline import Pipeline
+
+    monkeypatch.setattr(Pipeline, "build", Pipeline.start_py_workers)
+    graph = DeviceDecoder(torch.device("cuda", 0), 4, 1, 61, 30)._build()
+    assert [output.device for output in graph._graph_outputs] == ["gpu"]
+
+
+def test_the_options_of_the_decoder() -> None:
+    options = decoder_options(4, 61, 30)
     assert options["hw_decoder_load"] == 1.0
     assert options["jpeg_fancy_upsampling"] is True
+    assert options["affine"] is False
     assert (options["preallocate_height_hint"], options["preallocate_width_hint"]) == (61, 30)
     # Hints for huge batches would take memory that the net needs.
-    many = _decoder_options(_settings("box", 1 << 20, "cuda:0"), beton)
-    assert "preallocate_width_hint" not in many
+    assert "preallocate_width_hint" not in decoder_options(1 << 20, 61, 30)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_number_of_a_sample_says_who_decodes(share: float) -> None:
+    """Each of the two decoders gets its samples, and the images come back in order: here one of
+    them decodes gray. Also where one gets none."""
+    fn, pipeline_def, types = import_dali()
+    jpegs = [
+        np.frombuffer(folders.jpeg(np.full((8, 8 + k, 3), (200, 100, k), np.uint8)), np.uint8)
+        for k in range(12)
+    ]
+
+    def decode(nodes: Any, load: float) -> Any:
+        kind = types.RGB if load else types.GRAY
+        return fn.decoders.image(nodes, device="cpu", output_type=kind)
+
+    @pipeline_def(batch_size=12, num_threads=1, device_id=None, exec_dynamic=True)
+    def graph() -> Any:
+        images = fn.external_source(name="images", dtype=types.UINT8, ndim=1)
+        return by_share(images, share, decode)
+
+    pipeline = graph(prefetch_queue_depth=1)
+    pipeline.build()
+    for samples in (np.arange(12), np.arange(12)[::-1].copy(), np.full(12, 5)):
+        chosen = in_share(samples, share)
+        pipeline.feed_input("images", [jpegs[k] for k in samples])
+        if 0 < share < 1:
+            pipeline.feed_input("hardware", chosen)
+        (found,) = pipeline.run()
+        shapes = [found.at(k).shape for k in range(12)]
+        assert shapes == [(8, 8 + s, 3 if c else 1) for s, c in zip(samples, chosen, strict=True)]
 
 
 class Watched:
@@ -109,22 +156,44 @@ def test_few_calls_and_whole_arrays(beton: Beton, name: str) -> None:
     used = []
     for count in (8, 64):
         settings = _settings(name, count)
-        executor = dali.DaliExecutor(beton, settings)
-        executor._graph = watched = Watched(executor._graph)
+        feed = DaliFeed(beton, settings)
+        feed.graph = watched = Watched(feed.graph)
         request = _request(settings, beton, count)
-        executor.submit(request)
-        executor.collect()
+        feed.feed(request)
+        compiled = feed.take(None)
+        assert compiled
+        dali.DaliExecutor._corrected(*compiled[:2])
         watched.fed.clear()
-        submitted = _calls(lambda e=executor, r=request: e.submit(r))
-        collected = _calls(executor.collect)
+        fed = _calls(lambda f=feed, r=request: f.feed(r))
+        found = feed.take(None)
+        assert found
+        corrected = _calls(lambda f=found: dali.DaliExecutor._corrected(*f[:2]))
         assert [name for name, kind, _ in watched.fed if kind is list] == ["images"]
         assert {length for *_, length in watched.fed} == {count}
-        used.append((submitted, collected))
-        executor.close()
+        used.append((fed, corrected))
+        feed.close()
     (few, few_back), (many, many_back) = used
     assert (many - few) / 56 <= 25  # DALI's own, for each image of the list
     assert abs(many_back - few_back) <= 20
     assert many_back <= 400
+
+
+def test_the_calling_thread_does_little(beton: Beton) -> None:
+    """It neither touches the images nor draws the Plan, and the graph always has work."""
+    used = []
+    for count in (8, 64):
+        settings = _settings("box", count)
+        executor = dali.DaliExecutor(beton, settings)
+        assert executor.depth == settings.depth + 1
+        request = _request(settings, beton, count)
+        for _ in range(executor.depth):
+            executor.submit(request)
+        executor.collect()
+        used.append(_calls(lambda e=executor, r=request: e.submit(r)))
+        used.append(_calls(executor.collect))
+        executor.close()
+    assert used[:2] == used[2:]
+    assert max(used) <= 60
 
 
 def test_nothing_is_computed_where_nothing_lies_outside(
@@ -145,9 +214,28 @@ def test_nothing_is_computed_where_nothing_lies_outside(
         dali_border.fill_outside(images, outside)
 
 
+def test_a_black_border_sends_two_rows_of_flags(
+    beton: Beton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a color for each image, not a flag for each pixel."""
+    sent: list[int] = []
+
+    def watched(arrays: Any, device: Any) -> Any:
+        sent.append(sum(array.nbytes for array in arrays))
+        return upload_together(arrays, device)
+
+    monkeypatch.setattr(dali_border, "upload_together", watched)
+    plan = _request(_settings("zero", 8), beton, 8).plan()
+    images = torch.ones(8, 16, 16, 3)
+    found = dali_border.fill_outside(images, plan)
+    assert (found != images).any()
+    assert sent == [8 * (16 + 16 + 3 * 4)]
+
+
 def test_only_decoding_errors_are_looked_into(beton: Beton) -> None:
     executor = dali.DaliExecutor(beton, _settings("box", 4))
     executor.submit(_request(executor._settings, beton, 4))
+    executor._thread.settle()
 
     class Full:
         def outputs(self, stream: Any = None) -> None:
@@ -155,7 +243,7 @@ def test_only_decoding_errors_are_looked_into(beton: Beton) -> None:
                 "CUDA runtime API error cudaErrorMemoryAllocation (2): out of memory"
             )
 
-    executor._graph = Full()
+    executor._feed.graph = Full()
     with pytest.raises(RuntimeError, match="out of memory"):
         executor.collect()
     executor.close()

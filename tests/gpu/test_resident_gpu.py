@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from slipform.pipelines.beton import RAW, Beton
-from slipform.pipelines.decoding.preload import decode_all
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.preload import decode_one
+from slipform.pipelines.errors import ConfigError, SampleError
 from slipform.pipelines.executors import resident_gpu, resident_pixels
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
@@ -101,31 +102,43 @@ def test_an_image_beyond_32_bits_is_refused(tmp_path: Path) -> None:
         _executor(beton, 1, image_size=8)
 
 
-@pytest.mark.parametrize("jpegs", [0, 1])
-def test_raw_pixels_go_up_as_they_lie_and_part_by_part(
-    jpegs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("jpegs", [0, 2])
+@pytest.mark.parametrize("part", [100, 16 << 20])
+def test_pixels_go_up_part_by_part(
+    jpegs: int, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a copy of all of them on the host; a file with a JPEG is decoded into one."""
-    images = [folders.noise(9 + k, 14 - k, k) for k in range(6)]
+    """In threads, checked, one after another, and never all of them on the host; a damaged one is
+    black."""
+    images = [folders.noise(9 + k, 14 - k, k) for k in range(8)]
     stored = [*images[jpegs:], *(folders.jpeg(image) for image in images[:jpegs])]
-    beton = Beton(Path(folders.write_folder(tmp_path / "raw", stored)) / "train.beton")
-    decoded: list[int] = []
+    path = Path(folders.write_folder(tmp_path / "raw", stored)) / "train.beton"
+    beton = Beton(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[beton.offsets[1] + 5] ^= 255
+    path.write_bytes(damaged)
+    beton = Beton(path)
+    sizes: list[int] = []
+    empty = torch.empty
 
-    def watched(beton: Beton, *args: Any, **options: Any) -> Any:
-        decoded.append(len(beton))
-        return decode_all(beton, *args, **options)
+    def watched(*shape: Any, **options: Any) -> torch.Tensor:
+        sizes.append(shape[0])
+        return empty(*shape, **options)
 
-    monkeypatch.setattr(resident_pixels, "decode_all", watched)
-    monkeypatch.setattr(resident_pixels, "_PART_BYTES", 100)
+    monkeypatch.setattr(resident_pixels, "_PART_BYTES", part)
+    monkeypatch.setattr(torch, "empty", watched)
     spec = Augmentation(image_size=8, normalize="half").resolved([], [])
-    settings = Settings(spec, 2, torch.float32, torch.device("cpu"), threads=1)
+    settings = Settings(spec, 2, torch.float32, torch.device("cpu"), threads=2, on_bad="skip")
     pixels = resident_pixels.ResidentPixels(beton, settings)
-    assert decoded == ([6] if jpegs else [])
-    for i in np.flatnonzero(beton.modes == RAW):
-        start = int(pixels._offsets[i])
-        flat = beton.raw(int(i)).ravel()
-        np.testing.assert_array_equal(pixels._pixels[start : start + len(flat)].numpy(), flat)
-    assert not pixels.bad.any()
+    assert sizes[0] == beton.resident_bytes()  # on the device
+    assert (max(sizes[1:]) < sizes[0]) == (part == 100 and not jpegs)
+    assert np.flatnonzero(pixels.bad).tolist() == [1]
+    for i in range(len(beton)):
+        start, count = int(pixels._offsets[i]), int(beton.heights[i]) * int(beton.widths[i]) * 3
+        found = pixels._pixels[start : start + count].numpy()
+        want = decode_one(beton, i).ravel() if i != 1 else np.zeros(count, np.uint8)
+        np.testing.assert_array_equal(found, want)
+    with pytest.raises(SampleError, match="sample 1 of"):
+        resident_pixels.ResidentPixels(beton, replace(settings, on_bad="error"))
 
 
 def test_arrays_that_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +177,7 @@ out, tensor = torch.empty(1, 8, 8, 3), torch.from_numpy
 rows, columns = kernel.tile(8)
 kernel.render[(kernel.num_programs(1, 8),)](
     tensor(pixels[:16]), tensor(np.array([{OFFSET}])), tensor(np.array([[8, 8]], np.int32)),
-    tensor(np.array([0])), tensor(floats), tensor(ints), out,
+    tensor(np.array([0])), tensor(np.array([0])), tensor(floats), tensor(ints), out,
     SIZE=8, BORDER=0, ALIGNED=True, ERASE=False, BY=rows, BX=columns,
 )
 np.testing.assert_array_equal(out[0].numpy(), image)

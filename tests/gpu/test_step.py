@@ -3,6 +3,7 @@ many operations are launched, and that the host waits for none of them."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from slipform.models import registry
 from slipform.models.spec import ModelConfig
+from slipform.pipelines import machine
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.optimizers import Muon
 from slipform.train.config.resolve import resolve
-from slipform.train.machine.device import pick_compile
+from slipform.train.config.sections import TrainConfig
+from slipform.train.machine.device import pick_compile, set_up
 from slipform.train.machine.distributed import Process
 from slipform.train.step import build
 from slipform.train.step.optim import make_optimizers
@@ -34,6 +37,27 @@ def test_graphs_do_not_add_up_gradients() -> None:
     assert pick_compile("on", gpu, accumulate=4) == "default"
     with pytest.raises(ConfigError, match="accumulate"):
         pick_compile("graphs", gpu, accumulate=4)
+
+
+def test_threads_give_the_lock_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the thread that launches kernels waits 5 ms for a thread that decodes."""
+    found: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", found.append)
+    set_up(TrainConfig(), torch.device("cpu"))
+    assert not found
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        set_up(TrainConfig(), torch.device("cuda", 0))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = False
+    assert found == [0.0005]
+
+
+def test_a_loader_leaves_cores_to_the_launching_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, left in ((16, 14), (2, 1), (1, 1)):
+        monkeypatch.setattr(machine, "num_cores", lambda cores=cores: cores)
+        assert (machine.num_threads("cuda"), machine.num_threads("cpu")) == (left, cores)
 
 
 class Launches(TorchDispatchMode):

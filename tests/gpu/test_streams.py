@@ -1,16 +1,19 @@
 """Streams and buffers against a model of CUDA's streams: every stream is a list of operations with
 the operations they wait for, and any order that respects these is possible.
 
-Shown for SideStream alone, and for RenderPool and ResidentGpuExecutor as they use it, on memory of
-the CPU: no fill before the consumer's last read of its slot, no read before the fill has ended, no
-fill before what was enqueued when its block was allocated, nothing after `close` before all fills.
+Shown for SideStream alone, and for the executors as they use it, on memory of the CPU: no fill
+before the consumer's last read of its slot, no read before the fill has ended, no fill before what
+was enqueued when its block was allocated, nothing after `close` before all fills.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import local
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,12 @@ import pytest
 import torch
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.executors import resident_gpu
+from slipform.pipelines.executors import dali, resident_gpu
 from slipform.pipelines.executors.host import HostExecutor
+from slipform.pipelines.executors.stream import StreamExecutor
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
-from slipform.pipelines.rendering import pool, stream
+from slipform.pipelines.rendering import pool, ring, stream
 from slipform.pipelines.rendering import triton as kernel
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.train.step.graph import CudaGraphs
@@ -80,19 +84,27 @@ class Gpu:
     """The current streams, and what was filled and read in which slot."""
 
     def __init__(self) -> None:
-        self.current = [Stream()]
-        self.fills: list[tuple[int, Work]] = []
-        self.reads: list[tuple[int, Work]] = []
+        self._first, self._own = Stream(), local()
+        self.uses: list[tuple[int, str, Work]] = []  # slot, "fill" or "read"
         self.devices: list[Any] = []
+
+    @property
+    def fills(self) -> list[Work]:
+        return [work for _, kind, work in self.uses if kind == "fill"]
+
+    @property
+    def current(self) -> Stream:
+        """Of the present thread."""
+        return getattr(self._own, "stream", self._first)
 
     @contextmanager
     def stream(self, chosen: Stream) -> Iterator[None]:
-        self.current.append(chosen)
+        before, self._own.stream = self.current, chosen
         yield
-        self.current.pop()
+        self._own.stream = before
 
     def work(self) -> Work:
-        return self.current[-1].enqueue()
+        return self.current.enqueue()
 
 
 @pytest.fixture
@@ -101,7 +113,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "stream", model.stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: model.current[-1])
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: model.current)
     monkeypatch.setattr(torch.cuda, "set_device", model.devices.append)
 
     class Recorded(stream.SideStream):
@@ -109,21 +121,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
         def fill(self, slot: int) -> Iterator[None]:
             with super().fill(slot):
                 yield
-                model.fills.append((slot, model.work()))
+                model.uses.append((slot, "fill", model.work()))
 
         def hand_out(self, slot: int) -> None:
             super().hand_out(slot)
-            model.reads.append((slot, model.work()))
+            model.uses.append((slot, "read", model.work()))
 
-    for module in (pool, resident_gpu, stream):
+    for module in (pool, ring, stream):
         monkeypatch.setattr(module, "SideStream", Recorded)
     # Memory of the CPU stands for the device's and for pinned memory.
-    empty, to = torch.empty, torch.Tensor.to
+    to = torch.Tensor.to
 
-    def on_cpu(*shape: Any, device: Any = None, pin_memory: bool = False, **options: Any) -> Any:
-        return empty(*shape, **options)
+    def on_cpu(make: Any) -> Any:
+        return lambda *a, device=None, pin_memory=False, **options: make(*a, **options)
 
-    monkeypatch.setattr(torch, "empty", on_cpu)
+    for name in ("empty", "zeros", "arange"):
+        monkeypatch.setattr(torch, name, on_cpu(getattr(torch, name)))
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(
         torch.Tensor, "to", lambda self, *a, **k: self if a[0] == GPU else to(self, *a, **k)
@@ -138,23 +151,26 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 def misordered(gpu: Gpu) -> int:
-    """Pairs of a slot's fills and reads that may run in the wrong order."""
+    """Pairs of a fill and a read of the same slot that may run in another order than they were
+    enqueued."""
     bad = 0
-    for slot in {slot for slot, _ in gpu.fills}:
-        fills = [work for at, work in gpu.fills if at == slot]
-        reads = [work for at, work in gpu.reads if at == slot]
-        bad += sum(not read.follows(fill) for fill, read in zip(fills, reads, strict=False))
-        bad += sum(not fill.follows(read) for read, fill in zip(reads, fills[1:], strict=False))
+    for slot in {slot for slot, _, _ in gpu.uses}:
+        uses = [(kind, work) for at, kind, work in gpu.uses if at == slot]
+        for number, (kind, work) in enumerate(uses):
+            others = [before for other, before in uses[:number] if other != kind]
+            bad += sum(not work.follows(before) for before in others)
     return bad
 
 
-def check(gpu: Gpu, before: Work, close: Callable[[], None]) -> None:
-    assert gpu.reads
+def check(gpu: Gpu, before: Work, close: Callable[[], None], parts: int = 1) -> None:
+    reads = len([kind for _, kind, _ in gpu.uses if kind == "read"])
+    assert reads
+    assert len(gpu.fills) >= parts * reads
     assert misordered(gpu) == 0
-    assert all(fill.follows(before) for _, fill in gpu.fills)
+    assert all(fill.follows(before) for fill in gpu.fills)
     close()
     after = gpu.work()
-    assert all(after.follows(fill) for _, fill in gpu.fills)
+    assert all(after.follows(fill) for fill in gpu.fills)
     close()
 
 
@@ -183,26 +199,64 @@ def test_the_model_finds_a_ring_that_is_too_small(gpu: Gpu) -> None:
     assert misordered(gpu) > 0
 
 
+class Feed:
+    """Stands in for the graph of `dali`: it gives black images."""
+
+    decoder_share = None
+
+    def __init__(self, beton: Beton, settings: Settings) -> None:
+        self._size, self._plans = settings.spec.image_size, deque[Any]()
+
+    def feed(self, request: BatchRequest) -> None:
+        self._plans.append(request.plan())
+
+    def take(self, stream: Stream) -> tuple[list[Any], Any, list[int]]:
+        assert isinstance(stream, Stream)
+        plan = self._plans.popleft()
+        images = torch.zeros(len(plan), self._size, self._size, 3)
+        return [SimpleNamespace(as_tensor=lambda: images)], plan, []
+
+    def reset(self) -> None:
+        self._plans.clear()
+
+    def close(self) -> None:
+        pass
+
+
+PARTS = {StreamExecutor: 2}
+
+
 @pytest.mark.parametrize("reuse", [True, False])
-@pytest.mark.parametrize("kind", [resident_gpu.ResidentGpuExecutor, HostExecutor])
-def test_executors_order_their_work(gpu: Gpu, kind: Any, reuse: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind", [resident_gpu.ResidentGpuExecutor, HostExecutor, StreamExecutor, dali.DaliExecutor]
+)
+def test_executors_order_their_work(
+    gpu: Gpu, kind: Any, reuse: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dali, "DaliFeed", Feed)
     images = [folders.noise(12, 10, k) for k in range(4)]
     beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")
     spec = Augmentation(image_size=8, normalize="half").resolved([], [])
     before = gpu.work()
-    executor = kind(beton, Settings(spec, 4, torch.float32, GPU, 1, reuse_buffers=reuse))
+    executor = kind(beton, Settings(spec, 4, torch.float32, GPU, 2, reuse_buffers=reuse))
+    if kind is StreamExecutor:
+        executor._core_part = 2
     indices = np.arange(4)
-    plan = draw(spec, indices, beton.heights, beton.widths, 0, 0)
-    for _ in range(2):
-        executor.submit(BatchRequest(indices, lambda _: plan))
+    request = BatchRequest(
+        indices, lambda at: draw(spec, at, beton.heights[at], beton.widths[at], 0, 0)
+    )
+    for _ in range(executor.depth):
+        executor.submit(request)
     for step in range(8):
         executor.collect()
         if step == 5:
             executor.reset()
-            executor.submit(BatchRequest(indices, lambda _: plan))
-        executor.submit(BatchRequest(indices, lambda _: plan))
-    check(gpu, before, executor.close)
-    assert set(gpu.devices) == ({GPU.index} if kind is HostExecutor else set())
+            for _ in range(executor.depth - 1):
+                executor.submit(request)
+        executor.submit(request)
+    check(gpu, before, executor.close, PARTS.get(kind, 1))
+    threaded = kind is not resident_gpu.ResidentGpuExecutor
+    assert set(gpu.devices) == ({GPU.index} if threaded else set())
 
 
 def test_work_before_a_capture_is_ordered_with_the_current_stream(

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from slipform.pipelines.executors import GPU_ONLY, NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 
+ON_CPU = tuple(name for name in NAMES if name not in GPU_ONLY)
 Epoch = dict[int, tuple[int, np.ndarray]]
 SPEC = Augmentation(
     image_size=24,

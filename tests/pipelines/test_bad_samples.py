@@ -13,9 +13,9 @@ import pytest
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import SampleError
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest, write_manifest
+from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
 
 

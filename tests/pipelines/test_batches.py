@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import Batch, Mix
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal")
 

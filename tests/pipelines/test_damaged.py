@@ -16,12 +16,12 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError, DatasetError, SampleError, SlipformError
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
 from tests.pipelines import folders
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(image_size=16, resize=18)
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(image_size=16, crop="random_resized", flip="horizontal")
 ROOT = str(Path(__file__).resolve().parents[2])

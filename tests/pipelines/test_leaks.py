@@ -17,10 +17,10 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from tests.pipelines import folders
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(
     image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2)

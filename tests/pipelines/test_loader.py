@@ -12,9 +12,9 @@ import torch
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError, DatasetError
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.manifest import read_manifest
 from tests.pipelines import folders
+from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal")
 

@@ -29,6 +29,10 @@ def test_a_profile_keeps_what_other_machines_found() -> None:
     assert read_profile("one") == {"executor": "resident", "threads": 1}
     assert read_profile("two") == {"executor": "dali", "threads": 4}
     assert read_profile("three") == {}
+    for share in (0.25, 1, -0.1, 1.5, "auto", True):
+        write_profile(profile_path(), "share", {"decoder_share": share})
+        fits = share in (0.25, 1) and share is not True
+        assert read_profile("share") == ({"decoder_share": share} if fits else {})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
@@ -63,6 +63,15 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Constant()
     loss: LossConfig = CrossEntropy()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_shift(self) -> Self:
+        if self.train.shift_test >= self.augment.image_size:
+            raise ConfigError(
+                f"train.shift_test = {self.train.shift_test}: give less than augment.image_size ="
+                f" {self.augment.image_size}"
+            )
+        return self
 
     def replace(self, name: str, value: Any) -> RunConfig:
         """A copy of the configuration with one setting changed, checked.

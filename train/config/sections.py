@@ -51,16 +51,19 @@ class DataConfig(Section):
         on_bad: An image that cannot be decoded ends the run ("error"), or is left out ("skip").
         decode_scale: "auto": decode large photos at 1/2, 1/4 or 1/8 of their size if the crop
             allows it. "off": always decode them in full. See `Loader`.
+        decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder; see `Loader`.
+            "auto": the share that `bench tune` found. The run records it.
         block: Samples of a block, which are read together, for data larger than memory; 0: no
             blocks.
     """
 
     folder: str = ""
-    executor: Literal["auto", "dali", "host", "resident"] = "auto"
+    executor: Literal["auto", "dali", "host", "resident", "stream"] = "auto"
     threads: int = Field(default=0, ge=0, le=MAX_THREADS)
     prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH)
     on_bad: Literal["error", "skip"] = "error"
     decode_scale: Literal["auto", "off"] = "auto"
+    decoder_share: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     block: int = Field(default=0, ge=0)
 
 
@@ -204,7 +207,12 @@ class TrainConfig(Section):
         restart_from_best_after: Epochs without a better one after which training restarts from the
             best weights; 0: never.
         unfreeze_at_epoch: The epoch from which all layers learn; 0: never.
+        freeze_at_epoch: The epoch from which the layers in freeze_late no longer learn; 0: never.
+        freeze_late: Names of layers, as for model.freeze.
         flip_test: Evaluation averages the logits of each image and its mirror image.
+        shift_test: Evaluation also averages the logits of each image and of two copies, which are
+            shifted by so many pixels to the upper left and to the lower right; 0: no copies. The
+            image counts as much as both copies.
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
@@ -231,11 +239,27 @@ class TrainConfig(Section):
     early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)
     unfreeze_at_epoch: int = Field(default=0, ge=0)
+    freeze_at_epoch: int = Field(default=0, ge=0)
+    freeze_late: tuple[str, ...] = ()
     flip_test: bool = False
+    shift_test: int = Field(default=0, ge=0, le=64)
     keep_checkpoints: int = Field(default=2, ge=1)
     checkpoint_every_steps: int = Field(default=0, ge=0)
     steps_per_launch: int = Field(default=1, ge=1)
     log_every_steps: int = Field(default=20, ge=1)
+
+    @model_validator(mode="after")
+    def _check_frozen(self) -> Self:
+        if bool(self.freeze_at_epoch) != bool(self.freeze_late):
+            raise ConfigError(
+                "train.freeze_at_epoch and train.freeze_late belong together: give both or none"
+            )
+        if self.freeze_at_epoch and self.unfreeze_at_epoch:
+            raise ConfigError(
+                "train.freeze_at_epoch and train.unfreeze_at_epoch cannot be used together: give"
+                " one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_select(self) -> Self:

@@ -91,6 +91,7 @@ class Classifier:
             precision=pick_precision(config.train.precision, self.device),
             device=self.device,
             flip_test=config.train.flip_test,
+            shift_test=config.train.shift_test,
         )
 
     @staticmethod

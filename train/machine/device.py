@@ -7,6 +7,7 @@ memory. Comments give the measurements behind the choices.
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 
@@ -16,6 +17,7 @@ from slipform.train.config.sections import Compile, Precision, TrainConfig
 
 __all__ = ["has_bfloat16", "peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
 
+_SWITCH_SECONDS = 0.0005
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -102,6 +104,9 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
     # Shapes never change, so the search for the fastest algorithm runs once.
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
+        # Threads of the loader run Python code. The thread that launches kernels gives up Python's
+        # lock in most calls. Without this it waits up to 5 ms to get the lock back.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32
 

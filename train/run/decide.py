@@ -13,7 +13,7 @@ next run with the same net and shape measures nothing.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from statistics import median
 
@@ -30,6 +30,9 @@ __all__ = ["Decision", "decide"]
 _BUDGET_SHARE = 0.02  # of the expected time of the run
 _SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
 _FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
+# On a GPU a run that would be shorter than this is not compiled: that takes up to a minute, and
+# saves about a third of the time of the steps.
+_COMPILED_SECONDS = 180.0
 _PROBE_IMAGES = 4
 # A variant whose first step takes so many times as long as the usual one gets no more steps.
 _HOPELESS = 4.0
@@ -73,6 +76,7 @@ def decide(
     if "auto" not in (train.precision, train.channels_last, train.compile):
         return Decision(config)
     first = usual(train, process.device)
+    eager = replace(first, compile="off") if train.compile == "auto" else first
     tried = variants(train, process.device, compile_too=thorough)
     key = profile_key(config, manifest, process)
     known = {} if thorough else read_profile(key)
@@ -83,18 +87,23 @@ def decide(
     images = manifest.split("train").num_samples
     assert isinstance(train.batch_size, int)
     steps = train.epochs * (images // (train.batch_size * process.world_size))
-    if len(tried) == 1:
+    if not thorough and steps < _FEW_STEPS:
+        return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
+    if len(tried) == 1 and eager == first:
         return Decision(first.applied(config), f"{first}: this machine has no other variant")
-    if not thorough and (steps < _FEW_STEPS or not train.auto_seconds):
-        return Decision(first.applied(config), f"{first}: not measured, the run is short")
+    if not thorough and not train.auto_seconds:
+        return Decision(first.applied(config), f"{first}: not measured, train.auto_seconds is 0")
     with Trial(config, manifest, process) as trial:
         if thorough:
             budget = float("inf")
         else:
-            step_seconds = _probe(trial, first, train.batch_size)
+            step_seconds = _probe(trial, eager, train.batch_size)
             expected = steps * step_seconds
-            if expected < _SHORT_SECONDS:
-                return Decision(first.applied(config), f"{first}: not measured, the run is short")
+            if expected < _SHORT_SECONDS or (eager != first and expected < _COMPILED_SECONDS):
+                return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
+            if len(tried) == 1:
+                text = f"{first}: this machine has no other variant"
+                return Decision(first.applied(config), text)
             budget = min(train.auto_seconds, _BUDGET_SHARE * expected)
             size = _affordable(train.batch_size, step_seconds, len(tried), budget)
             if not size:  # leave out the memory format: precision matters more

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from slipform.models.freeze import select
 from slipform.pipelines.errors import Interrupted, SlipformError, lacks_memory
 from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
@@ -25,7 +26,7 @@ from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
-from slipform.train.step.build import unfreeze
+from slipform.train.step.build import freeze_late, unfreeze
 from slipform.train.step.evaluate import evaluate
 from slipform.train.step.metrics import Evaluation
 from slipform.train.step.schedule import factor
@@ -89,6 +90,7 @@ def fit(
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
                 _unfreeze_if_due(run)
+                _freeze_if_due(run)
                 _train_epoch(run)
                 _end_epoch(run)
             return finish(run)
@@ -255,6 +257,18 @@ def _unfreeze_if_due(run: Run) -> None:
     ):
         run.recorder.say(f"epoch {run.state.epoch + 1}: all layers learn from now on")
         unfreeze(run.config, run.state, run.process)
+        run.steps.forget()
+
+
+def _freeze_if_due(run: Run) -> None:
+    due, state = run.config.train.freeze_at_epoch, run.state
+    if not due or state.epoch + 1 < due:
+        return
+    names = select(state.model, run.config.train.freeze_late)
+    if any(p.requires_grad for name, p in state.model.named_parameters() if name in names):
+        layers = ", ".join(run.config.train.freeze_late)
+        run.recorder.say(f"epoch {state.epoch + 1}: {layers} no longer learn")
+        freeze_late(run.config, state, run.process)
         run.steps.forget()
 
 

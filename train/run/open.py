@@ -189,6 +189,8 @@ def _open(
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
     loader = open_training_data(config, saved, process)
+    if loader.decoder_share is not None:
+        config = config.replace("data.decoder_share", loader.decoder_share)
     # A checkpoint has all weights. The file that model.weights names may not exist any more.
     begun = config if saved is None else _without_weights(config)
     state = build_state(

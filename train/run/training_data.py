@@ -25,6 +25,8 @@ __all__ = ["first_images", "open_training_data", "warm_up"]
 def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process: Process) -> Loader:
     """Open the loader of the training split, with the same executor in all processes.
 
+    The share of the JPEGs for the decoder of a GPU is the same, too.
+
     Args:
         config: The settings of the run.
         saved: The content of the checkpoint that is resumed; it names the executor for "auto".
@@ -39,8 +41,11 @@ def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process:
     if process.is_main:
         loader = open_loader(config, "train", process, training=True, executor=executor)
         executor = loader.executor_name
-    executor = process.broadcast_object(executor)
+    share = None if loader is None else loader.decoder_share
+    executor, share = process.broadcast_object((executor, share))
     if loader is None:
+        if share is not None:
+            config = config.replace("data.decoder_share", share)
         loader = open_loader(config, "train", process, training=True, executor=executor)
     return loader
 

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from slipform.models import freeze, probe, registry
 from slipform.models.weights import LoadReport
+from slipform.pipelines.batch import SyntheticLoader
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.deterministic import check_deterministic
@@ -27,9 +28,10 @@ from slipform.train.machine.distributed import Process
 from slipform.train.step.loss import make_loss
 from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
+from slipform.train.step.step import zero_gradients
 from slipform.train.step.sync_batch_norm import synchronize
 
-__all__ = ["build_state", "make_functions", "unfreeze"]
+__all__ = ["build_state", "freeze_late", "make_functions", "unfreeze"]
 
 # torch 2.15 renames the argument, and warns where the old name is used.
 _SYNC_BUFFERS = next(
@@ -151,6 +153,7 @@ def make_functions(
         clip_norm=config.train.clip_norm,
         ema_decay=config.train.ema,
         flip_test=config.train.flip_test,
+        shift_test=config.train.shift_test,
         frozen_norm=config.model.frozen_norm,
         compiled=mode is not None,
         **({"no_sync": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
@@ -171,8 +174,47 @@ def unfreeze(config: RunConfig, state: TrainState, process: Process) -> None:
         process: This process; every process calls this function.
     """
     freeze.unfreeze(state.model)
-    freeze.set_train_mode(state.model, config.model.frozen_norm)
     torch.compiler.reset()
+    _make_again(config, state, process)
+
+
+def freeze_late(config: RunConfig, state: TrainState, process: Process) -> None:
+    """Freeze the layers of train.freeze_late during a run.
+
+    A compiled net is compiled again in this call, on random images, so that no step waits for it.
+
+    Args:
+        config: The configuration of the run.
+        state: Its model and its functions are changed in place.
+        process: This process; every process calls this function.
+    """
+    freeze.freeze(state.model, config.train.freeze_late)
+    zero_gradients(state)
+    _make_again(config, state, process)
+    if not state.functions.compiled:
+        return
+    size, buffers = config.augment.image_size, [b.clone() for b in state.model.buffers()]
+    batch = SyntheticLoader(
+        batch_size=int(config.train.batch_size),
+        image_size=size,
+        num_classes=1,
+        num_batches=1,
+        device=process.device,
+        dtype=state.functions.precision,
+    ).batch
+    devices = [process.device] if process.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), state.functions.autocast():
+        logits = state.functions.forward(batch.images)
+        loss = state.functions.loss(logits, batch.labels, None)
+    state.scaler.scale(loss).backward()
+    zero_gradients(state)
+    for buffer, kept in zip(state.model.buffers(), buffers, strict=True):
+        buffer.copy_(kept)
+
+
+def _make_again(config: RunConfig, state: TrainState, process: Process) -> None:
+    """Make the functions of a state, after other layers than before learn."""
+    freeze.set_train_mode(state.model, config.model.frozen_norm)
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
     gc.collect()  # frees the old DDP, which has hooks on the gradients
     state.functions = make_functions(config, state.model, state.evaluated, process)

@@ -65,6 +65,7 @@ def open_loader(
         prefetch=config.data.prefetch,
         on_bad=config.data.on_bad,
         decode_scale=config.data.decode_scale,
+        decoder_share=config.data.decoder_share,
         block=config.data.block if training else 0,
         reuse_buffers=True,
     )

@@ -36,6 +36,9 @@ class ConvMuon(torch.optim.Muon):
     ) -> None:
         self._weights: dict[nn.Parameter, nn.Parameter] = {}
         self._unit_filters = unit_filters
+        # A GradScaler gives `step` the scale and whether a gradient is infinite, as tensors.
+        # Without this the host would wait for the device in each step.
+        self._step_supports_amp_scaling = True
         super().__init__(
             [
                 {**group, "params": [self._matrix(weight) for weight in group["params"]]}
@@ -64,13 +67,17 @@ class ConvMuon(torch.optim.Muon):
         """See `torch.optim.Optimizer`."""
         for matrix, weight in self._weights.items():
             _share_gradient(weight, matrix)
-        together = any(_on_device(group) for group in self.param_groups)
+        # A GradScaler sets these for the time of the call. 0: the step changes nothing.
+        scale: Tensor | None = getattr(self, "grad_scale", None)
+        infinite: Tensor | int | None = getattr(self, "found_inf", None)  # int: no gradients
+        keep = 1 - infinite if isinstance(infinite, Tensor) else None
+        together = keep is not None or any(_on_device(group) for group in self.param_groups)
         if self._unit_filters:
-            self._scale_filters(together)
+            self._scale_filters(together, keep)
         if together:
             loss = None if closure is None else torch.enable_grad()(closure)()
             for group in self.param_groups:
-                self._step_together(group)
+                self._step_together(group, scale, keep)
         else:
             loss = super().step(closure)
         for matrix in self._weights:
@@ -78,36 +85,53 @@ class ConvMuon(torch.optim.Muon):
             matrix.grad = None
         return loss
 
-    def _scale_filters(self, together: bool) -> None:
+    def _scale_filters(self, together: bool, keep: Tensor | None) -> None:
         matrices: list[Tensor] = [m for m in self._weights if m.grad is not None]
         if together and matrices:
             factors = torch._foreach_reciprocal(torch._foreach_norm(matrices))
             torch._foreach_mul_(factors, [len(matrix) ** 0.5 for matrix in matrices])
+            if keep is not None:
+                factors = tuple(torch.where(keep > 0, factor, 1.0) for factor in factors)
             torch._foreach_mul_(matrices, factors)
             return
         for matrix in matrices:
             matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
 
-    def _step_together(self, group: dict[str, Any]) -> None:
-        """torch's step, for all matrices of a group together. The learning rate may be a tensor."""
+    def _step_together(
+        self, group: dict[str, Any], scale: Tensor | None, keep: Tensor | None
+    ) -> None:
+        """torch's step, for all matrices of a group together. The learning rate may be a tensor.
+
+        scale: divides the gradients. keep: 0 or 1; it multiplies all changes.
+        """
         matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
         if not matrices:
             return
-        gradients = [matrix.grad for matrix in matrices]
+        gradients: list[Tensor] = [matrix.grad for matrix in matrices]
+        if scale is not None:
+            gradients = list(torch._foreach_div(gradients, scale))
+        if keep is not None:
+            gradients = [gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in gradients]
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix.grad)
         buffers = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
-        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        if keep is None:
+            torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        else:
+            changes = torch._foreach_sub(gradients, buffers)
+            torch._foreach_mul_(changes, keep * (1 - group["momentum"]))
+            torch._foreach_add_(buffers, changes)
         updates = buffers
         if group["nesterov"]:
             updates = list(torch._foreach_lerp(gradients, buffers, group["momentum"]))
         turned = orthogonalize(updates, group["ns_coefficients"], group["ns_steps"], group["eps"])
         steps = [update.to(matrix.dtype) for update, matrix in zip(turned, matrices, strict=True)]
         torch._foreach_mul_(steps, [-_adjustment(group, matrix) for matrix in matrices])
-        torch._foreach_mul_(steps, group["lr"])
+        rate = group["lr"] if keep is None else group["lr"] * keep
+        torch._foreach_mul_(steps, rate)
         if group["weight_decay"]:
-            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
         torch._foreach_add_(matrices, steps)
 
 

@@ -39,6 +39,7 @@ class StepFunctions:
         clip_norm: The maximum norm of all gradients together; 0: no limit.
         ema_decay: The decay of the averaged weights, 0..1; 0: there are none.
         flip_test: Evaluation averages the logits of each image and its mirror image.
+        shift_test: Pixels by which evaluation shifts copies of each image; 0: no copies.
         frozen_norm: What frozen BatchNorm layers do in training; see `ModelConfig`.
         compiled: Whether `forward` is compiled.
         no_sync: Returns a context without exchange of gradients between processes (DDP's no_sync).
@@ -52,6 +53,7 @@ class StepFunctions:
     clip_norm: float = 0.0
     ema_decay: float = 0.0
     flip_test: bool = False
+    shift_test: int = 0
     frozen_norm: str = "fixed"
     compiled: bool = False
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext

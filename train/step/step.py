@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slipform.models import freeze
@@ -170,7 +171,7 @@ def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
     """Add a batch to the totals. The model is in evaluation mode already.
 
     Args:
-        functions: Its `evaluate`, `precision` and `flip_test` are used.
+        functions: Used as by `predict_logits`.
         batch: A batch on the device.
         totals: Changed in place.
     """
@@ -178,18 +179,39 @@ def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
 
 
 def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
-    """The logits of images; with flip_test, the mean over each image and its mirror image.
+    """The logits of images; with flip_test and shift_test, the mean over several views of each.
+
+    The views and their weights are those of Keller Jordan's airbench, 2024.
 
     Args:
-        functions: Its `evaluate`, `precision` and `flip_test` are used.
+        functions: Its `evaluate`, `precision`, `flip_test` and `shift_test` are used.
         images: [N, 3, S, S], on the device.
 
     Returns:
         float32 [N, C], on the device.
     """
     with functions.autocast():
-        # Copy the first logits: with CUDA graphs the second call overwrites them.
-        logits = functions.evaluate(images).to(torch.float32, copy=functions.flip_test)
-        if functions.flip_test:
-            logits = (logits + functions.evaluate(images.flip(3)).float()) / 2
+        logits = _of_mirrored(functions, images)
+        if functions.shift_test:
+            moved = [_of_mirrored(functions, view) for view in _shifted(functions, images)]
+            logits = (logits + (moved[0] + moved[1]) / 2) / 2
     return logits
+
+
+def _of_mirrored(functions: StepFunctions, images: Tensor) -> Tensor:
+    """The logits of images; with flip_test, the mean over each image and its mirror image."""
+    # Copy the logits: with CUDA graphs the next call overwrites them.
+    again = functions.flip_test or functions.shift_test > 0
+    logits = functions.evaluate(images).to(torch.float32, copy=again)
+    if functions.flip_test:
+        logits = (logits + functions.evaluate(images.flip(3)).float()) / 2
+    return logits
+
+
+def _shifted(functions: StepFunctions, images: Tensor) -> Iterator[Tensor]:
+    """Images moved to the upper left and to the lower right. The border is reflected."""
+    pixels, size = functions.shift_test, images.shape[2]
+    padded = F.pad(images, (pixels,) * 4, "reflect")
+    for start in (2 * pixels, 0):
+        view = padded[:, :, start : start + size, start : start + size]
+        yield view.contiguous(memory_format=torch.channels_last)

@@ -58,6 +58,48 @@ def test_runs_that_begin_behind_other_words() -> None:
     assert found == [0.1003, 0.9404, 0.9395]
 
 
+# As cifar10_speedrun.py prints: a carriage return ends the line of the mean, not a line feed.
+HIVERGE = """\
+---------------------------------------------------------------------------------
+|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
+---------------------------------------------------------------------------------
+Downloading https://example.org/cifar-10-python.tar.gz to cifar10/cifar-10-python.tar.gz
+\r  0%|          | 0/170498071 [00:00<?, ?it/s]\r  4%|x         | 7307264/170498071 [00:00<00:04]
+|  warmup  |   eval  |     0.1111  |   0.0978  |       0.0963  |       40.5124  |
+---------------------------------------------------------------------------------
+|       1  |   eval  |     0.9875  |   0.9314  |       0.9401  |        2.0133  |
+---------------------------------------------------------------------------------
+Mean accuracy after 1 runs: 0.940100 | Mean time: 2.013260s\r\
+|       2  |   eval  |     0.9873  |   0.9346  |       0.9407  |        2.0130  |
+---------------------------------------------------------------------------------
+Mean accuracy after 2 runs: 0.940400 | Mean time: 2.013150s
+Accuracies: Mean: 0.940400    Std: 0.000424
+Times (s):  Mean: 2.013150    Std: 0.000212
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "accuracies", "seconds"),
+    [(TABLE, [0.9404, 0.9395], [2.6, 2.7]), (HIVERGE, [0.9401, 0.9407], [2.0133, 2.013])],
+    ids=["airbench94_muon", "hiverge"],
+)
+def test_a_log_instead_of_the_script(
+    text: str, accuracies: list[float], seconds: list[float], shapes_raw: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "run_1.log"
+    log.write_text(text, newline="")
+    runs = speed_run.read_log(log)
+    assert [run["accuracy"] for run in runs] == accuracies
+    assert [run["train_seconds"] for run in runs] == seconds
+    row = run_against(log, shapes_raw, 5, 0.94, "cpu")
+    assert row.status == "ok"
+    assert (row.case["device"], row.settings["seeds"]) == ("of the log", 2)
+    assert row.figures["accuracy"].median == pytest.approx(sum(accuracies) / 2)
+    # A log that was cut inside a line has the runs before it.
+    log.write_text(text[: text.rindex(str(accuracies[1])) + 4], newline="")
+    assert [run["accuracy"] for run in speed_run.read_log(log)] == accuracies[:1]
+
+
 def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
     import torch
 
@@ -104,8 +146,11 @@ def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.log"
+    empty.write_text("nothing")
     for script, says in (
         (tmp_path / "none.py", "is no file"),
+        (empty, "no finished run"),
         (Path(__file__), "trains on CIFAR-10's pixels"),
     ):
         found = CliRunner().invoke(main, ["accuracy", str(shapes), "--against", str(script)])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from slipform.bench.race import gpu, gpu_kernels
+from slipform.bench.race import gpu, gpu_kernels, gpu_runs
 from slipform.bench.race.measure import estimate
 from slipform.bench.result import result
 from slipform.bench.result.quantities import quantity
@@ -56,6 +56,16 @@ def test_on_a_bare_cpu_every_part_says_what_it_lacks(tmp_path: Path, shapes: Pat
     assert {"nvidia.dali", "pynvml", "simplejpeg", "ffcv", "pytest_timeout"} <= set(missing)
     assert {"torch", "numba", "pydantic"}.isdisjoint(missing)
     assert {(row.status, row.note) for row in others} == {("not possible", "needs an NVIDIA GPU")}
+
+
+def test_without_dali_coded_photographs_are_left_out(
+    shapes: Path, shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "is_installed", lambda name: name != "nvidia.dali")
+    for folder, lacks in ((shapes, "JPEGs need DALI, which is not installed"), (shapes_raw, "")):
+        items = suite.all_items("cuda", [folder], [], None)
+        found = {item.lacks for item in items if item.part in ("step", "loaders")}
+        assert found == {lacks, "needs --data"}
 
 
 def sleep(seconds: float) -> list[gpu.Measured]:
@@ -145,7 +155,7 @@ def test_ceilings_and_the_step_run_on_a_cpu(shapes: Path) -> None:
     copy, product = gpu.ceilings("cpu", size=64)
     assert copy.figures["copy_bytes_per_second"].median > 0
     assert product.figures["product_flops_per_second"].median > 0
-    (step,) = suite.measure_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1)
+    (step,) = gpu_runs.measure_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1)
     assert step.figures["end_to_end_ratio"].median > 0
     assert step.settings["executor"] == "resident"
 

@@ -1,11 +1,14 @@
 """The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile,
 tables."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slipform.bench.race.measure import estimate
+from slipform.bench.race.race import QUICK
 from slipform.bench.race.recipe_run import from_epochs
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.result import Row
@@ -69,6 +72,26 @@ def test_without_a_val_split_the_last_accuracy_counts() -> None:
     assert "seconds_to_target" not in from_epochs(lines, target=0.94, accuracy=0.939)
 
 
+@pytest.mark.parametrize("executor", ["host", "stream"])
+def test_the_share_of_the_decoder_is_tuned_where_it_is_read(
+    executor: str, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = usual_work(shapes, batch_size=60, cores=4, device="cpu", dtype="float32")
+    monkeypatch.setattr("slipform.pipelines.machine.free_memory_bytes", lambda device: 2**40)
+    tried: list[str] = []
+
+    def race(work: Any, choice: str, settings: list[Any], effort: Any) -> tuple[list[Row], Any]:
+        tried.append(choice)
+        wanted = {"executor": executor, "decoder_share": 0.25}
+        return [], next((one for one in settings if one[choice] == wanted.get(choice)), settings[0])
+
+    monkeypatch.setattr(tune, "_race", race)
+    best, _ = tune.tune(replace(work, device="cuda"), 1e9, QUICK)
+    assert tried == ["executor", "threads", "prefetch", *["decoder_share"] * (executor != "host")]
+    assert best["executor"] == executor
+    assert best["decoder_share"] == ("auto" if executor == "host" else 0.25)
+
+
 def test_resident_is_tried_only_where_it_fits(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +107,10 @@ def test_resident_is_tried_only_where_it_fits(
         "slipform.pipelines.machine.free_memory_bytes", lambda device: 2 * needed - 1
     )
     assert tune.choices(work)["executor"] == ["host", "dali"]
+    on_gpu = tune.choices(replace(work, device="cuda", stored="jpeg"))
+    assert on_gpu["executor"] == ["dali", "host", "stream"]
+    assert on_gpu["decoder_share"] == ["auto", 0.0, 0.25, 0.5, 0.75, 1.0]
+    assert "decoder_share" not in tune.choices(replace(work, device="cuda"))
     assert (
         profile_key(work.stored, work.augment.image_size, work.device)
         == f"{stamp().machine}; raw; 32 px; cpu"

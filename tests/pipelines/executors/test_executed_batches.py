@@ -11,9 +11,9 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
+from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import open_loader
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
 from tests.pipelines import reference
+from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import open_loader
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit

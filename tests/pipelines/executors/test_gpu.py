@@ -13,9 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from slipform.pipelines.executors import NAMES
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors import GPU_ONLY, NAMES, choose
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders
 
 pytestmark = [
@@ -78,6 +81,7 @@ def _jpeg(image: np.ndarray, number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("nvidia.dali")
     images = [_jpeg(folders.smooth(height, width, k), k) for k, (height, width) in enumerate(SIZES)]
     return Path(folders.write_folder(tmp_path_factory.mktemp("gpu") / "jpegs", images))
 
@@ -91,6 +95,10 @@ def raws(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _loader(
     folder: Path, executor: str, device: str, dtype: torch.dtype, spec: dict[str, Any]
 ) -> Loader:
+    if executor == "dali":
+        pytest.importorskip("nvidia.dali")
+    if device == "cpu" and executor in GPU_ONLY:
+        executor = "host"
     return Loader(
         folder,
         "train",
@@ -135,12 +143,35 @@ def test_the_pixels_of_the_cpu(
         dtype
     ] * np.abs(want)
     if (
-        executor == "dali" and stored == "jpegs"
+        executor in ("dali", "stream") and stored == "jpegs"
     ):  # the GPU's decoder rounds and enlarges color its own way
         assert off.mean() <= 1
         assert (off <= 4).mean() >= 0.999
     else:
         assert off.max() <= (0.5 if executor == "dali" else 0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("executor", ["dali", "stream"])
+def test_a_jpeg_is_decoded_alike_at_every_position(
+    executor: str, share: float, jpegs: Path
+) -> None:
+    beton = Beton(jpegs / "train.beton")
+    spec = Augmentation(image_size=32, normalize="half").resolved([], [])
+    device = torch.device("cuda")
+    settings = Settings(spec, len(beton), torch.float32, device, threads=2, decoder_share=share)
+    made = choose(executor, beton, settings, {})
+    found = []
+
+    def plan(at: np.ndarray) -> Plan:
+        return draw(spec, at, beton.heights[at], beton.widths[at], 0, 0)
+
+    for order in (np.arange(len(beton)), np.arange(len(beton))[::-1].copy()):
+        made.submit(BatchRequest(order, plan))
+        images = made.collect().images.clone()
+        found.append(images[torch.from_numpy(order.argsort()).to(device)])
+    made.close()
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("executor", NAMES)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 STAGES = {
     "dali": {"read_seconds", "dali_wait_seconds"},

@@ -10,11 +10,11 @@ import torch
 from torchvision.transforms import v2
 
 from slipform.pipelines.batch import Batch
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import MixPlan, draw_mix
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 
 def _batch(n: int = 6) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,33 @@ def test_batch_size_auto_is_written_down_and_said(
     assert run_config(tmp_path).train.batch_size == 24  # ten steps an epoch
     said = capsys.readouterr().err
     assert "train.batch_size = auto: 24 images (there are 240 training images" in said
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_share_of_the_decoder_is_written_down_and_used_again(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pixels of a resumed run depend on it, whatever was measured in the meantime."""
+    from slipform.pipelines.loader import Loader
+    from slipform.train.run.folder import run_config
+
+    asked: list[object] = []
+    init = Loader.__init__
+
+    def watched(self: Loader, *arguments: Any, **options: Any) -> None:
+        asked.append(options["decoder_share"])
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(Loader, "__init__", watched)
+    monkeypatch.setattr(Loader, "decoder_share", 0.25)  # as on a GPU
+    config = small("train.epochs=1")
+    fit(config, shapes, tmp_path, quiet=True)
+    assert run_config(tmp_path).data.decoder_share == 0.25
+    assert asked[:2] == ["auto", 0.25]  # train, val
+    asked.clear()
+    longer = run_config(tmp_path).replace("train.epochs", 2)
+    fit(longer, shapes, tmp_path, resume=True, quiet=True)
+    assert set(asked) == {0.25}
 
 
 @pytest.mark.parametrize(("images", "expected"), [(3, 3), (20, 8), (100, 10), (10**6, 64)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_short_runs_and_no_budget_measure_nothing(scripted: Any) -> None:
         decision, steps = scripted(lambda variant, size: 10.0, config)
         assert (decision.config.train.precision, steps) == ("fp32", [])
         assert decision.config.train.channels_last is True
+
+
+@pytest.mark.parametrize(("epochs", "seconds"), [(1, 9.0), (20, 0.2), (20, 0.9)])
+def test_a_short_run_on_a_gpu_is_not_compiled(
+    scripted: Any, epochs: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compilation takes up to a minute; 600 steps of 0.2 s take two. The probe is not compiled."""
+    monkeypatch.setattr(sys.modules[__name__], "CPU", Process(torch.device("cuda", 0)))
+    monkeypatch.setattr(deciding, "profile_key", lambda *_: "key")
+    config = _config(epochs, precision="bf16", channels_last=True)
+    decision, steps = scripted(lambda variant, size: seconds, config)
+    assert decision.config.train.compile == ("on" if seconds * 600 > 180 and epochs > 1 else "off")
+    assert {variant.compile for variant, _ in steps} <= {"off"}
+    given = config.replace("train.compile", "on")
+    assert scripted(lambda variant, size: seconds, given)[0].config.train.compile == "on"
 
 
 def test_a_hopeless_way_gets_one_step_and_a_slow_one_three(scripted: Any) -> None:

@@ -215,6 +215,29 @@ def test_layers_learn_from_the_epoch_they_are_unfrozen(
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_layers_learn_until_the_epoch_they_are_frozen(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    late = ("train.freeze_at_epoch=3", "train.freeze_late=['features.0']")
+    config = small("train.epochs=3", *late, "train.keep_checkpoints=9")
+    fit(config, shapes, tmp_path, quiet=True)
+    third, second, first = [
+        torch.load(path, weights_only=True)["state"]["model"]
+        for path in checkpoint.checkpoints(tmp_path)
+    ]
+    frozen = [name for name in first if name.startswith("features.0") and "weight" in name]
+    assert frozen
+    assert not any(torch.equal(first[name], second[name]) for name in frozen)
+    assert all(torch.equal(second[name], third[name]) for name in frozen)
+    others = [name for name in first if name.endswith("weight") and name not in frozen]
+    assert not any(torch.equal(second[name], third[name]) for name in others)
+    with pytest.raises(ConfigError, match="give both or none"):
+        small("train.freeze_at_epoch=3")
+    with pytest.raises(ConfigError, match="cannot be used together"):
+        small(*late, "train.unfreeze_at_epoch=2")
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path: Path) -> None:
     from slipform.train.inference.classifier import Classifier
 

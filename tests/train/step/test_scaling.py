@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slipform.pipelines.batch import Batch
 from slipform.train.config.run_config import RunConfig
@@ -47,6 +49,45 @@ def _batch(seed: int) -> Batch:
 
 def _weights(state: TrainState) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
+
+
+def test_muon_skips_a_step_without_asking_the_device(
+    state: Callable[..., TrainState],
+) -> None:
+    """An infinite gradient changes neither weights nor momenta, bit for bit."""
+    muon = state(*MUON, "optimizer.weight_decay=0.1", "optimizer.unit_filters=true")
+    optimizer = muon.optimizers[0]
+    train_step(muon, iter([_batch(0)]))
+    muon.model.zero_grad()
+    batch = _batch(1)
+    loss = muon.functions.loss(muon.functions.forward(batch.images), batch.labels, None)
+    muon.scaler.scale(loss).backward()
+    hidden = [parameter for parameter in muon.model.parameters() if parameter.ndim == 4][1]
+    assert hidden.grad is not None
+    hidden.grad[0, 0, 0, 0] = float("inf")
+    before = copy.deepcopy(optimizer.state_dict()["state"]), _weights(muon)
+    with Asked() as asked:
+        muon.scaler.step(optimizer)
+    assert not asked.names
+    assert torch.equal(_weights(muon), before[1])
+    after = optimizer.state_dict()["state"]
+    for number, values in before[0].items():
+        assert torch.equal(after[number]["momentum_buffer"], values["momentum_buffer"])
+
+
+class Asked(TorchDispatchMode):
+    """The operations that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if "_local_scalar_dense" in str(func):
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.step.build import build_state
+from slipform.train.step.build import build_state, freeze_late
 from slipform.train.step.metrics import Totals
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import eval_step, predict_logits, train_step
@@ -157,6 +158,38 @@ def test_mirrored_images_may_come_back_in_the_same_memory(small: Small) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_evaluation_with_shifted_images(mirrored: bool, small: Small) -> None:
+    """The views of airbench, from its own definition: reflected borders, half of the weight."""
+    state = _state(small("train.shift_test=1", f"train.flip_test={str(mirrored).lower()}"))
+    state.model.eval()
+    images = _batch().images
+    padded = F.pad(images, (1, 1, 1, 1), "reflect")
+
+    def logits(view: torch.Tensor) -> torch.Tensor:
+        found = state.model(view)
+        return (found + state.model(view.flip(3))) / 2 if mirrored else found
+
+    moved = [logits(padded[:, :, :32, :32]), logits(padded[:, :, 2:, 2:])]
+    expected = 0.5 * logits(images) + 0.5 * torch.stack(moved).mean(0)
+    torch.testing.assert_close(predict_logits(state.functions, images), expected)
+    formats: list[bool] = []
+    memory = torch.empty(24, 6)
+
+    def evaluate(view: torch.Tensor) -> torch.Tensor:  # as CUDA graphs: the next call overwrites it
+        formats.append(view.is_contiguous(memory_format=torch.channels_last))
+        return memory.copy_(state.model(view).detach())
+
+    found = predict_logits(replace(state.functions, evaluate=evaluate), images)
+    torch.testing.assert_close(found, expected)
+    assert formats == [True] * (6 if mirrored else 3)  # another format would be compiled again
+
+
+def test_images_cannot_be_shifted_by_their_size(small: Small) -> None:
+    with pytest.raises(ConfigError, match=r"less than augment\.image_size = 32"):
+        small("train.shift_test=32")
+
+
 @pytest.mark.slow  # the compiler takes most of a minute
 def test_compiled_is_eager(small: Small) -> None:
     eager, compiled = (
@@ -170,6 +203,27 @@ def test_compiled_is_eager(small: Small) -> None:
         train_step(compiled, iter([_batch(seed=step)]))
     assert list(compiled.model.state_dict()) == list(eager.model.state_dict())  # no _orig_mod.
     torch.testing.assert_close(_parameters(compiled), _parameters(eager), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow  # the compiler takes most of a minute
+def test_layers_that_stop_learning_are_compiled_before_the_next_step(small: Small) -> None:
+    late = ("train.freeze_at_epoch=2", "train.freeze_late=['features.0']")
+    config = small("model.options.width=4", "train.compile=on", "train.batch_size=24", *late)
+    state = _state(config)
+    train_step(state, iter([_batch()]))
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    freeze_late(config, state, ALONE)
+    after = state.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in state.model.parameters())
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    train_step(state, iter([_batch(seed=1)]))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    changed = [name for name, value in before.items() if not torch.equal(after[name], value)]
+    frozen = [name for name in before if name.startswith("features.0") and "weight" in name]
+    assert frozen
+    assert not set(frozen) & set(changed)
+    assert [name for name in changed if name.endswith("weight")]
 
 
 def test_one_value_a_channel_is_refused_before_training(small: Small) -> None:

@@ -1,0 +1,71 @@
+"""Measurements of `bench gpu` with datasets: the step of a net, and the loaders.
+
+In: arguments that can be pickled; each function runs in its own process. Out: `Measured` values.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from slipform.bench.race.gpu import Measured
+from slipform.bench.race.loading import EXECUTORS, Conditions, races, run_race
+from slipform.bench.race.race import QUICK, Effort
+from slipform.bench.race.training import Point, measure_point
+from slipform.bench.result.result import Row
+from slipform.pipelines.machine import num_cores
+
+__all__ = ["measure_loaders", "measure_step", "measured"]
+
+
+def measure_step(
+    data: str, net: str, batch_size: int, device: str, rounds: int = 5, seconds: float = 1.0
+) -> list[Measured]:
+    """Measure a point of `bench train`: the step on a fixed batch, the loader, end to end.
+
+    Args:
+        data: The dataset folder.
+        net: The name of a net in the registry.
+        batch_size: Images in a batch.
+        device: "cpu" or "cuda".
+        rounds: The number of repeats.
+        seconds: The span of a repeat.
+    """
+    cores = num_cores()
+    point = Point(
+        data, net, batch_size, executor="resident", device=device, cores=cores, peer=False
+    )
+    effort = Effort(rounds=rounds, seconds=seconds, warmup_seconds=0.2, min_batches=3)
+    outcome = measure_point(point, effort)
+    return [Measured(f"{net}, batch {batch_size}", outcome.figures, outcome.settings)]
+
+
+def measure_loaders(data: str, device: str) -> list[Measured]:
+    """Measure `bench loaders --quick` with DALI's reader, without color jitter.
+
+    Args:
+        data: The dataset folder.
+        device: "cpu" or "cuda".
+    """
+    conditions = Conditions(num_cores(), device=device, dtype="bfloat16", jitter=(False,))
+    found = []
+    for race in races(Path(data), conditions):
+        rows = run_race(race, ["dali_reader"], EXECUTORS[race.input], QUICK, _say)
+        found += [measured(f"{race.input}: {row.case['loader']}", row) for row in rows]
+    return found
+
+
+def measured(name: str, row: Row) -> Measured:
+    """The row of another suite as a row of `bench gpu`.
+
+    Args:
+        name: The name of the row.
+        row: The row.
+    """
+    note = "" if row.status == "ok" else f"{row.status}: {row.note}"
+    return Measured(name, row.figures, row.settings, note)
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)

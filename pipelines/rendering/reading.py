@@ -1,0 +1,161 @@
+"""Reading of the pixels that samples need, on CPU cores: `CoreReader`, and `stage` for a GPU.
+
+In: samples and their Plan. Out: `Pixels` in host memory: raw ones where they are in the mapped
+file, JPEGs decoded, only the regions that are needed. `stage` copies them to one buffer for a
+transfer to a GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slipform.pipelines.beton import JPG, RAW, Beton
+from slipform.pipelines.decoding.decoder import MOST_AT_ONCE, Decoder
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.plan.plan import Plan
+from slipform.pipelines.rendering.boxes import copy_boxes
+from slipform.pipelines.rendering.region import decode_scales, regions_needed
+
+__all__ = ["CoreReader", "Staged", "stage"]
+
+_Int64 = npt.NDArray[np.int64]
+_ALIGNMENT = 16  # bytes: each staged image begins at a multiple
+
+
+class CoreReader:
+    """Reads samples on the calling thread. Several threads may use one CoreReader.
+
+    Args:
+        beton: The stored images.
+        first_read: Checks the samples, and says whether bad ones are skipped.
+        scales: Whether large JPEGs may be decoded at a fraction of their size.
+
+    Attributes:
+        decodes: Whether any image is a JPEG.
+        seconds: Seconds of work since the start, over all threads: {"read_seconds": ...,
+            "decode_seconds": ...}.
+    """
+
+    def __init__(self, beton: Beton, first_read: FirstRead, scales: bool) -> None:
+        self._beton, self._first_read, self._scales = beton, first_read, scales
+        self._decoder = Decoder(MOST_AT_ONCE)
+        self.decodes = bool((beton.modes == JPG).any())
+        self.seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
+
+    def read(self, indices: _Int64, plan: Plan) -> Pixels:
+        """Check and decode samples.
+
+        Args:
+            indices: int64 [N], the samples.
+            plan: Their Plan.
+
+        Returns:
+            Their pixels.
+
+        Raises:
+            SampleError: A sample cannot be read, and bad ones are not skipped.
+        """
+        began = time.perf_counter()
+        damaged = self._first_read.bad(indices)
+        read = time.perf_counter()
+        pixels = self._decode(indices, plan)
+        with self._lock:
+            self.seconds["read_seconds"] += read - began
+            self.seconds["decode_seconds"] += time.perf_counter() - read
+        return replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
+
+    def _decode(self, indices: _Int64, plan: Plan) -> Pixels:
+        """The pixels of samples: raw ones from the mapped file, JPEGs decoded."""
+        beton = self._beton
+        stored = Pixels(
+            beton.data.ctypes.data + beton.offsets[indices],
+            beton.heights[indices],
+            beton.widths[indices],
+            owner=beton,
+        )
+        at = np.flatnonzero(beton.modes[indices] != RAW)
+        if not len(at):
+            return stored
+        regions = regions_needed(plan, stored.heights, stored.widths)
+        scales = None
+        if self._scales:
+            scales = decode_scales(plan, stored.heights, stored.widths)[at]
+        jpegs = [beton.bytes_of(i) for i in indices[at]]
+        decoded = self._decoder.decode(jpegs, regions[at], scales)
+        bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
+        if len(at) == len(indices):
+            return replace(decoded, bad=bad)
+        stored = replace(
+            stored,
+            origin=np.zeros((len(indices), 2), np.int32),
+            scales=np.ones(len(indices), np.int32),
+            bad=bad,
+            owner=(beton, decoded),
+        )
+        for name in ("addresses", "heights", "widths", "origin", "scales"):
+            if getattr(decoded, name) is not None:
+                getattr(stored, name)[at] = getattr(decoded, name)
+        return stored
+
+
+class Staged(NamedTuple):
+    """Images in one buffer of host memory.
+
+    Attributes:
+        buffer: uint8, pinned if it goes to a GPU.
+        starts: int64 [N], where each image begins in it.
+        pixels: Sizes, origins and scales of the images. Its addresses are those of the sources.
+    """
+
+    buffer: Tensor
+    starts: _Int64
+    pixels: Pixels
+
+
+def stage(
+    pixels: Pixels,
+    plan: Plan,
+    heights: npt.NDArray[np.int32],
+    widths: npt.NDArray[np.int32],
+    pinned: bool,
+) -> Staged:
+    """Copy images to one buffer, and of whole ones only the regions that are needed.
+
+    torch keeps pinned memory that was freed. It uses it again when the transfer from it is done.
+
+    Args:
+        pixels: The images.
+        plan: The Plan of their samples.
+        heights: int32 [N], heights of the stored images in pixels.
+        widths: int32 [N], widths of the stored images in pixels.
+        pinned: Whether the buffer is pinned.
+
+    Returns:
+        The buffer and the images in it.
+    """
+    boxes = np.zeros((len(plan), 4), np.int32)
+    boxes[:, 2], boxes[:, 3] = pixels.widths, pixels.heights
+    whole = (pixels.widths == widths) & (pixels.heights == heights)
+    boxes[whole] = regions_needed(plan, heights, widths)[whole]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    sizes = sides[:, 0].astype(np.int64) * sides[:, 1] * 3
+    ends = np.cumsum(-(-sizes // _ALIGNMENT) * _ALIGNMENT)
+    starts = np.concatenate([[0], ends[:-1]])
+    buffer = torch.empty(int(ends[-1]), dtype=torch.uint8, pin_memory=pinned)
+    copy_boxes(pixels.addresses, pixels.widths, boxes, buffer.numpy(), starts)
+    moved = replace(
+        pixels,
+        heights=sides[:, 1].copy(),
+        widths=sides[:, 0].copy(),
+        origin=boxes[:, :2] if pixels.origin is None else pixels.origin + boxes[:, :2],
+    )
+    return Staged(buffer, starts, moved)

@@ -1,0 +1,140 @@
+"""Runs `stream` as on a GPU, by Triton's interpreter and DALI's decoder for CPU cores, and `host`.
+
+In: a folder for results, and JSON {"cases": {name: Augmentation's arguments}, "shares": shares of
+the decoder}. Out: per case an .npz: `host` and `stream_SHARE`, float32 [N, 3, S, S] in levels of
+255; `again`: as with the share 0.5, in batches of another size and order. Also a file
+bad_samples_checked. A process of its own, as TRITON_INTERPRET is read at import.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import numpy as np
+import pytest
+import torch
+
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import SampleError
+from slipform.pipelines.executors.host import HostExecutor
+from slipform.pipelines.executors.stream import StreamExecutor
+from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.request import BatchRequest, Settings
+
+SIZES = [(1, 1), (1, 40), (37, 1), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120), (60, 60)]
+LEVELS = 127.5  # of 255 in one unit of the normalization "half"
+
+
+def folders() -> ModuleType:
+    """tests/pipelines/folders.py."""
+    path = Path(__file__).parents[1] / "pipelines/folders.py"
+    spec = importlib.util.spec_from_file_location("folders", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def mixed(out: Path, broken: bool = False) -> Beton:
+    """Every third image raw, the others JPEGs, some of them gray or progressive. broken: one JPEG
+    cannot be decoded, and one has no header."""
+    make = folders()
+    images: list[Any] = []
+    for k, (height, width) in enumerate(SIZES * 2):
+        pixels = make.smooth(height, width, k)
+        gray = pixels[..., 0] if k % 5 == 1 else pixels
+        coded = make.jpeg(gray, subsampling=0, progressive=k % 4 == 2)
+        images.append(pixels if k % 3 == 0 else coded)
+    sizes = [*SIZES, *SIZES]
+    if broken:
+        images[16] = images[16][:200] + bytes(len(images[16]) - 200)
+        images[17] = b"no JPEG" * 20
+    folder = make.write_folder(out, images, **({"sizes": sizes} if broken else {}))
+    return Beton(Path(folder) / "train.beton")
+
+
+def settings_of(options: dict[str, Any], batch: int, **more: Any) -> Settings:
+    options = dict(options)
+    jitter = ColorJitter(*options.pop("jitter", ()))
+    spec = Augmentation(normalize="half", color_jitter=jitter, **options).resolved([], [])
+    return Settings(spec, batch, torch.float32, torch.device("cpu"), threads=2, **more)
+
+
+def request_of(beton: Beton, settings: Settings, indices: Any, epoch: int) -> BatchRequest:
+    def plan(at: Any) -> Any:
+        return draw(settings.spec, at, beton.heights[at], beton.widths[at], 5, epoch)
+
+    return BatchRequest(indices, plan)
+
+
+def epoch(executor: Any, beton: Beton, settings: Settings, size: int, order: Any) -> np.ndarray:
+    """The images of an epoch by sample, in levels."""
+    found = np.zeros((len(beton), 3, *[settings.spec.image_size] * 2), np.float32)
+    for start in range(0, len(order), size):
+        at = order[start : start + size]
+        executor.submit(request_of(beton, settings, at, 1))
+        found[at] = executor.collect().images.float().numpy() * LEVELS
+    executor.close()
+    return found
+
+
+def compare(beton: Beton, options: dict[str, Any], shares: list[float]) -> dict[str, np.ndarray]:
+    order = np.random.default_rng(0).permutation(len(beton))
+    settings = settings_of(options, 18)
+    found = {"host": epoch(HostExecutor(beton, settings), beton, settings, 18, order)}
+    for share in shares:
+        one = replace(settings, decoder_share=share)
+        found[f"stream_{share}"] = epoch(StreamExecutor(beton, one), beton, one, 18, order)
+    small = replace(settings, decoder_share=0.5, batch_size=5, reuse_buffers=True)
+    found["again"] = epoch(StreamExecutor(beton, small), beton, small, 5, order[::-1])
+    return found
+
+
+def check_bad_samples(out: Path) -> None:
+    """They are black and named; the others are as without them; "error" says which one."""
+    whole, broken = mixed(out / "whole"), mixed(out / "broken", broken=True)
+    some = np.arange(12, 18)
+    for share in (0.0, 1.0):
+        settings = settings_of({"image_size": 5}, 6, on_bad="skip", decoder_share=share)
+        images = []
+        for beton in (whole, broken):
+            executor = StreamExecutor(beton, settings)
+            # The second time the decoder was built again.
+            for _ in range(1 if beton is whole else 2):
+                executor.submit(request_of(beton, settings, some, 0))
+                found = executor.collect()
+            assert found.bad == ([] if beton is whole else [4, 5])
+            images.append(found.images.clone())
+            executor.close()
+        assert (images[1][4:] == -1).all()
+        assert torch.equal(images[0][:4], images[1][:4])
+        executor = StreamExecutor(broken, replace(settings, on_bad="error"))
+        executor.submit(request_of(broken, settings, some, 0))
+        with pytest.raises(SampleError, match=r"sample 1[67] "):
+            executor.collect()
+        executor.reset()  # and goes on
+        executor.submit(request_of(broken, settings, some[:1], 0))
+        assert executor.collect().bad == []
+        executor.close()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    target = Path(sys.argv[1])
+    pixels = mixed(target / "mixed")
+    asked = json.loads(sys.argv[2])
+    for name, case in asked["cases"].items():
+        np.savez(target / f"{name}.npz", **compare(pixels, case, asked["shares"]))
+    check_bad_samples(target)
+    (target / "bad_samples_checked").touch()

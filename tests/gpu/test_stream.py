@@ -1,0 +1,142 @@
+"""`stream` without a GPU: raw and coded images in one file, all borders and warps, give the pixels
+of `host`, whoever decodes; the number of a sample alone says who does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from slipform.pipelines import executors
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding.share import in_share
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors import GPU_ONLY, NAMES, choose, stream
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.request import Settings
+from tests.pipelines import folders
+
+pytestmark = pytest.mark.timeout(3000)
+
+SPECS: dict[str, dict[str, Any]] = {
+    "box": {"image_size": 15, "crop": "random_resized", "flip": "both", "jitter": [0.4, 0.4]},
+    "padded": {"image_size": 12, "resize": 16, "crop": "random", "padding": 5, "erase": 0.5},
+    "edge": {"image_size": 14, "resize": 9, "border": "edge"},
+    "turned_reflect": {"image_size": 12, "crop": "none", "rotation": 40.0, "border": "reflect"},
+    "turned_corners": {"image_size": 10, "resize": 14, "rotation": 90.0, "corners": "black"},
+    "bent": {"image_size": 11, "resize": 14, "perspective": 0.4, "zoom": [0.5, 1.5]},
+}
+QUICK = ("turned_reflect",)
+SHARES = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("streamed")
+    selected = [getattr(item, "callspec", None) for item in request.session.items]
+    names = [call.params["spec"] for call in selected if call and "spec" in call.params]
+    shares = [0.5] if set(names) <= set(QUICK) else SHARES
+    cases = {name: SPECS[name] for name in SPECS if name in names}
+    script = Path(__file__).with_name("streamed.py")
+    asked = json.dumps({"cases": cases, "shares": shares})
+    command = [sys.executable, "-P", str(script), str(out), asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in SPECS]
+)
+def test_the_pixels_of_host(results: Path, spec: str) -> None:
+    found = np.load(results / f"{spec}.npz")
+    host = found["host"]
+    assert np.ptp(host) > 50
+    for share in [share for share in SHARES if f"stream_{share}" in found]:
+        # The same decoder; of a region and of the whole image it may round once more.
+        off = np.abs(found[f"stream_{share}"] - host)
+        assert off.max() <= (0.005 if share == 0 else 4)
+        assert off.mean() <= 0.05
+    # Another batch size, another order: the same pixels, bit for bit.
+    np.testing.assert_array_equal(found["again"], found["stream_0.5"])
+
+
+def test_bad_samples_are_black_and_alone(results: Path) -> None:
+    assert (results / "bad_samples_checked").exists()
+
+
+def test_the_number_of_a_sample_says_who_decodes() -> None:
+    samples = np.arange(100_000)
+    before = np.zeros(len(samples), bool)
+    for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+        chosen = in_share(samples, share)
+        # A false alarm below 1e-6: five deviations of a binomial distribution.
+        assert abs(chosen.mean() - share) <= 5 * np.sqrt(share * (1 - share) / len(samples))
+        assert not (before & ~chosen).any()
+        before = chosen
+        np.testing.assert_array_equal(chosen[777:], in_share(samples[777:], share))
+    # Fixed for all time: runs that are resumed have the pixels that they had.
+    assert np.flatnonzero(in_share(np.arange(32), 0.25)).tolist() == [3, 10, 18, 20, 21]
+
+
+@pytest.fixture
+def beton(tmp_path: Path) -> Beton:
+    pixels = [folders.smooth(20 + k, 30, k) for k in range(4)]
+    images = [folders.jpeg(one) if k % 2 else one for k, one in enumerate(pixels)]
+    return Beton(Path(folders.write_folder(tmp_path / "mixed", images)) / "train.beton")
+
+
+def _settings(device: str, **options: Any) -> Settings:
+    spec = Augmentation(image_size=8, normalize="half", **options).resolved([], [])
+    return Settings(spec, 4, torch.float32, torch.device(device), threads=1)
+
+
+def test_it_needs_a_gpu(beton: Beton) -> None:
+    with pytest.raises(ConfigError, match='"stream" needs an NVIDIA GPU'):
+        choose("stream", beton, _settings("cpu"), {})
+    assert set(GPU_ONLY) < set(NAMES)
+
+
+def test_auto_takes_what_was_measured(
+    beton: Beton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And replaces `dali` where that cannot: files with both kinds, warps with reflection."""
+    built: list[tuple[str, float | None]] = []
+    for name in NAMES:
+        module = __import__(f"slipform.pipelines.executors.{name}", fromlist=["build"])
+
+        def build(beton: Beton, settings: Settings, name: str = name) -> str:
+            built.append((name, settings.decoder_share))
+            return name
+
+        monkeypatch.setattr(module, "build", build)
+    monkeypatch.setattr(executors, "free_memory_bytes", lambda device: 0)
+    jpegs = folders.write_folder(tmp_path / "jpegs", [folders.jpeg(folders.smooth(9, 9))] * 2)
+    coded = Beton(Path(jpegs) / "train.beton")
+    tuned = {"executor": "stream", "decoder_share": 0.75}
+    for one, device, options, found in (
+        (coded, "cuda:0", {}, {}),
+        (beton, "cuda:0", {}, {}),
+        (coded, "cuda:0", {"rotation": 9.0, "border": "reflect"}, {}),
+        (coded, "cuda:0", {}, tuned),
+        (coded, "cuda:0", {}, {"executor": "dali", "decoder_share": 0.25}),
+        (coded, "cpu", {}, tuned),
+        (beton, "cpu", {}, {"executor": "dali"}),
+    ):
+        choose("auto", one, _settings(device, **options), found)
+    assert built == [
+        ("dali", None),
+        ("stream", None),
+        ("stream", None),
+        ("stream", 0.75),
+        ("dali", 0.25),
+        ("host", None),
+        ("host", None),
+    ]
+    assert stream.build is not None
