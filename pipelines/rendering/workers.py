@@ -55,9 +55,11 @@ class Task(Generic[T]):
         self._outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
     def run(self) -> None:
-        """Make the call in the present thread."""
+        """Make the call in the present thread, and free what it holds there."""
+        call = self._call
+        del self._call
         try:
-            self._outcome.put((self._call(), None))
+            self._outcome.put((call(), None))
         except BaseException as error:
             self._outcome.put((None, error))
 
