@@ -21,9 +21,10 @@ from slipform.pipelines.machine import free_memory_bytes
 
 if TYPE_CHECKING:
     from slipform.pipelines.executors.contract import Executor
+    from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.rendering.request import Settings
 
-__all__ = ["GPU_ONLY", "NAMES", "choose"]
+__all__ = ["GPU_ONLY", "NAMES", "choose", "fits_in_memory", "streaming"]
 
 NAMES = tuple(
     sorted(
@@ -34,6 +35,28 @@ NAMES = tuple(
 )
 GPU_ONLY = ("stream",)
 MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take with "auto"
+
+
+def fits_in_memory(beton: Beton, device: str) -> bool:
+    """Whether the decoded images take at most a quarter of the free memory.
+
+    Args:
+        beton: The stored images.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    return beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(device)
+
+
+def streaming(beton: Beton, spec: Augmentation, device: str) -> list[str]:
+    """The executors that stream and can do the work, the usual one first.
+
+    Args:
+        beton: The stored images.
+        spec: The augmentation.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    dali = ["dali"] if len(np.unique(beton.modes)) < 2 and spec.warps_everywhere else []
+    return [*dali, *GPU_ONLY, "host"] if device.startswith("cuda") else ["host", *dali]
 
 
 def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
@@ -55,16 +78,10 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
         ConfigError: There is no executor of that name, or it does not support the settings.
         SampleError: on_bad is "error" and a sample cannot be read.
     """
-    gpu = settings.device.type == "cuda"
     if name == "auto":
-        fits = beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(str(settings.device))
-        streaming = "dali" if gpu else "host"
-        if tuned.get("executor") in ("dali", "host", *(GPU_ONLY if gpu else ())):
-            streaming = tuned["executor"]
-        mixed = len(np.unique(beton.modes)) > 1
-        if streaming == "dali" and (mixed or not settings.spec.warps_everywhere):
-            streaming = "stream" if gpu else "host"
-        name = "resident" if fits else streaming
+        able = streaming(beton, settings.spec, str(settings.device))
+        best = tuned["executor"] if tuned.get("executor") in able else able[0]
+        name = "resident" if fits_in_memory(beton, str(settings.device)) else best
     if name not in NAMES:
         raise unknown("executor", name, (*NAMES, "auto"))
     if settings.decoder_share is None and tuned.get("executor") == name:

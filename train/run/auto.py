@@ -1,4 +1,4 @@
-"""Replacing "auto" in the settings of a run: batch size, precision, memory format, compilation.
+"""Replacing "auto" in the settings: batch size, precision, memory format, compilation, executor.
 
 In: a configuration, the dataset's manifest, this process. Out: the configuration without "auto",
 and messages with the reasons. The main process decides for all processes.
@@ -12,6 +12,7 @@ from slipform.train.machine.device import has_bfloat16
 from slipform.train.machine.distributed import Process
 from slipform.train.run.autosize import find_batch_size
 from slipform.train.run.decide import decide
+from slipform.train.run.pick_executor import pick_executor
 
 __all__ = ["without_auto"]
 
@@ -32,20 +33,25 @@ def without_auto(
         resume: Whether the run is resumed.
 
     Returns:
-        The settings without "auto", and the reason for the precision, the memory format and the
-        compilation; "" if they were not "auto" or the run is resumed.
+        The settings without "auto", and the reason for the precision, the memory format, the
+        compilation and the executor; "" if they were not "auto" or the run is resumed. The executor
+        stays "auto" if the images fit into memory, which the executor checks.
     """
     config = _with_batch_size(config, manifest, process, messages)
     if resume:
         if config.train.precision == "auto" and has_bfloat16(process.device):
             config = config.replace("train.precision", "bf16")
         return config, ""
-    decision = process.broadcast_object(
-        decide(config, manifest, process) if process.is_main else None
+    decision, (executor, why) = process.broadcast_object(
+        (decide(config, manifest, process), pick_executor(config, manifest, process))
+        if process.is_main
+        else None
     )
-    if decision.reason:
-        messages.append(f"auto: {decision.reason}")
-    return decision.config, decision.reason
+    config, reasons = decision.config, [text for text in (decision.reason, why) if text]
+    if executor:
+        config = config.replace("data.executor", executor)
+    messages += [f"auto: {text}" for text in reasons]
+    return config, "; ".join(reasons)
 
 
 def _with_batch_size(

@@ -1,0 +1,153 @@
+"""The executor for "auto": measured where data stream, in turns, within a budget; remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slipform.pipelines import profile
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.run import pick_executor as picking
+from slipform.train.run.folder import run_config
+from slipform.train.run.loop import fit
+from slipform.train.run.pick_executor import pick_executor
+
+Small = Callable[..., RunConfig]
+CPU = Process(torch.device("cpu"))
+
+
+class _Clock:
+    """A clock that only the scripted loaders move."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class _Scripted:
+    """A loader whose batches take so many seconds."""
+
+    def __init__(self, clock: _Clock, seconds: Iterator[float], log: list[str], name: str) -> None:
+        self._clock, self._seconds, self._log, self._name = clock, seconds, log, name
+        self.batch_size, self.epoch = 40, 7
+
+    def __len__(self) -> int:
+        return 100
+
+    def set_epoch(self, epoch: int) -> None:
+        self._log.append(self._name)
+
+    def __iter__(self) -> _Scripted:
+        return self
+
+    def __next__(self) -> None:
+        self._clock.now += next(self._seconds)
+
+    def __enter__(self) -> _Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.append(f"{self._name} closed")
+
+
+def _always(seconds: float) -> Iterator[float]:
+    while True:
+        yield seconds
+
+
+@pytest.fixture
+def scripted(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[tuple[str, str], list[str]]]:
+    """pick_executor() where a batch of an executor takes so many seconds; None: it cannot work."""
+
+    def pick(*sets: str, **seconds: float | None) -> tuple[tuple[str, str], list[str]]:
+        log: list[str] = []
+        clock = _Clock()
+
+        def opened(*_: Any, executor: str, **__: Any) -> _Scripted:
+            if seconds[executor] is None:
+                raise ConfigError("it cannot")
+            return _Scripted(clock, _always(seconds[executor] or 0.0), log, executor)
+
+        monkeypatch.setattr(picking, "open_loader", opened)
+        monkeypatch.setattr(picking, "time", clock)
+        settings = ("data.executor=auto", "train.epochs=100", f"data.folder={shapes}", *sets)
+        found = pick_executor(small(*settings), read_manifest(shapes), CPU)
+        return found, log
+
+    for module in (profile, picking):
+        monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
+    monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 0)
+    return pick
+
+
+def test_the_fastest_is_chosen_and_remembered(scripted: Any) -> None:
+    (name, why), log = scripted("train.epochs=5000", host=0.2, dali=0.1)
+    assert name == "dali"
+    assert "host 200; dali 400" in why
+    assert log[:4] == ["host", "dali", "host", "dali"], "in turns"
+    assert log[-2:] == ["dali closed", "host closed"]
+    (again, why), log = scripted("train.epochs=5000", host=0.1, dali=0.2)
+    assert (again, log) == ("dali", [])
+    assert "measured here on 20" in why
+
+
+def test_the_usual_one_stays_without_a_clear_difference(scripted: Any) -> None:
+    for _ in range(2):  # measured, then remembered
+        assert scripted("train.epochs=5000", host=0.1, dali=0.1)[0][0] == "host"
+
+
+def test_what_cannot_do_the_work_is_left_out(scripted: Any) -> None:
+    assert scripted(host=0.1, dali=None)[0] == ("", "")
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("data.executor=host",),
+        ("train.epochs=2",),  # a short run
+        ("train.auto_seconds=0",),
+    ],
+)
+def test_nothing_is_measured_where_nothing_is_to_choose(
+    scripted: Any, sets: tuple[str, ...]
+) -> None:
+    assert scripted(*sets, host=0.1, dali=0.1) == (("", ""), [])
+
+
+def test_nothing_is_measured_where_images_fit_into_memory(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 1 << 40)
+    assert scripted(host=0.1, dali=0.1) == (("", ""), [])
+
+
+def test_the_budget_ends_the_rounds_and_is_no_decision_for_ever(scripted: Any) -> None:
+    """600 steps of 0.1 s take a minute. 2 % of that are over after one round of two turns."""
+    (name, _), log = scripted(host=0.1, dali=0.01)
+    assert name == "host", "one round is not enough to replace the usual one"
+    assert log.count("host") < 6
+    assert scripted(host=0.1, dali=0.01)[1], "measured again: it was not written to the profile"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_records_the_choice(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "slipform.train.run.auto.pick_executor", lambda *_: ("dali", "executor dali: measured")
+    )
+    config = small("data.executor=auto", "train.epochs=1")
+    summary = fit(config, shapes, tmp_path, device="cpu", quiet=True)
+    assert summary["executor"] == "dali"
+    assert run_config(tmp_path).data.executor == "dali"
+    assert "executor dali: measured" in (tmp_path / "config.toml").read_text().splitlines()[0]

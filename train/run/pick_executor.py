@@ -1,0 +1,118 @@
+"""Choosing the executor for "auto" by a few batches, where the data do not fit into memory.
+
+In: a configuration, the manifest of the dataset, this process. Out: the name of an executor, and
+the reason. Decoded images that fit into memory need no choice: `resident` is the fastest then.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+from slipform.pipelines.beton import JPG
+from slipform.pipelines.dataset import open_split
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors import fits_in_memory, streaming
+from slipform.pipelines.fastest import fastest, rounds_needed
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.step.data import open_loader
+
+__all__ = ["pick_executor"]
+
+_BUDGET_SHARE = 0.02  # of the time that all batches of the run take
+_FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
+_BATCHES = 3  # in a turn
+_UNTIMED = 4  # batches before them: until as many batches are under way as in training
+
+
+def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tuple[str, str]:
+    """Measure the executors that stream, in turns, on the first batches of the run.
+
+    The usual executor is kept unless another is faster beyond the noise (`fastest`). The decision
+    is written to the machine's profile, so the next run with these data measures nothing.
+
+    Args:
+        config: The settings of the run; train.batch_size is a number. train.auto_seconds limits the
+            time, which is also at most 2 % of the time that all batches of the run take.
+        manifest: The manifest of the dataset.
+        process: The main process; no other process takes part.
+
+    Returns:
+        The name and a sentence. ("", "") if nothing is to be chosen: data.executor is not "auto",
+        the images fit into memory, `bench tune` has chosen, or the run is too short.
+    """
+    train, device = config.train, str(process.device)
+    beton = open_split(Path(config.data.folder), manifest, "train")
+    assert isinstance(train.batch_size, int)
+    steps = train.epochs * (len(beton) // (train.batch_size * process.world_size))
+    stored = "jpeg" if (beton.modes == JPG).any() else "raw"
+    tuned = profile_key(stored, config.augment.image_size, device)
+    if (
+        config.data.executor != "auto"
+        or steps < _FEW_STEPS
+        or not train.auto_seconds
+        or fits_in_memory(beton, device)
+        or "executor" in read_profile(tuned)
+    ):
+        return "", ""
+    key = f"{tuned}; {manifest.dataset}, {len(beton)} images; batch {train.batch_size}"
+    known = read_profile(key)
+    if "executor" in known:
+        when = known.get("date", "an unknown day")
+        return known["executor"], f"executor {known['executor']}: measured here on {when}"
+    with ExitStack() as stack:
+        loaders: dict[str, Loader] = {}
+        for name in streaming(beton, config.augment, device):
+            try:
+                loader = open_loader(config, "train", process, training=True, executor=name)
+                loaders[name] = stack.enter_context(loader)
+            except ConfigError:  # it cannot do this work
+                continue
+        rates = _race(loaders, steps, train.auto_seconds)
+    names = list(rates)
+    chosen = names[fastest([rates[name] for name in names])] if names else ""
+    if len(names) < 2:
+        return "", ""
+    medians = {name: round(median(values), 1) for name, values in rates.items()}
+    listed = "; ".join(f"{name} {rate:.4g}" for name, rate in medians.items())
+    if len(rates[names[0]]) >= rounds_needed(len(names)):
+        found = {"executor": chosen, "rates": medians, "date": date.today().isoformat()}
+        write_profile(profile_path(), key, found)
+    return chosen, f"executor {chosen}: measured, in images/s: {listed}"
+
+
+def _race(loaders: dict[str, Loader], steps: int, seconds: float) -> dict[str, list[float]]:
+    """Images per second of each loader in each round; rounds end when the budget is used up."""
+    if len(loaders) < 2:
+        return {}
+    first = {name: _turn(loader) for name, loader in loaders.items()}  # warms caches
+    usual = next(iter(loaders))
+    expected = steps * loaders[usual].batch_size / first[usual]
+    until = time.perf_counter() + min(seconds, _BUDGET_SHARE * expected)
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(rounds_needed(len(loaders))):
+        if time.perf_counter() > until:
+            break
+        for name, loader in loaders.items():
+            rates[name].append(_turn(loader))
+    return rates if rates[usual] else {name: [rate] for name, rate in first.items()}
+
+
+def _turn(loader: Loader) -> float:
+    """Images per second, on the same batches in each turn."""
+    loader.set_epoch(0)
+    loop, count = iter(loader), min(_UNTIMED + _BATCHES, len(loader))
+    untimed = count - min(_BATCHES, count - 1)
+    for _ in range(untimed):
+        next(loop)
+    began = time.perf_counter()
+    for _ in range(count - untimed):
+        next(loop)
+    return (count - untimed) * loader.batch_size / (time.perf_counter() - began)
