@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from slipform.models.imagenet import read_imagenet
 from slipform.models.state_files import StateFile, read_state
 from slipform.pipelines.errors import ConfigError
 
-__all__ = ["LoadReport", "copy_state", "load_weights", "log_report"]
+__all__ = ["LoadReport", "copy_state", "load_exactly", "load_weights", "log_report"]
 
 _MIN_SHARE = 0.5  # of the tensors below the head; a smaller share means that the net is another one
 
@@ -116,8 +116,7 @@ def copy_state(
 ) -> LoadReport:
     """Copy every tensor into a net whose name, without the common prefix, and shape fit.
 
-    load_state_dict is not used: all shapes would have to fit, and MNASNet's load_state_dict needs
-    a version number that safetensors does not keep.
+    load_state_dict is not used: all shapes would have to fit.
 
     Args:
         model: The plain net; changed in place.
@@ -155,6 +154,24 @@ def copy_state(
         prefix=next((n.removesuffix(key) for key, n in names.items()), ""),
         unused=unused,
     )
+
+
+def load_exactly(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Load a state dict that has all tensors of a net and no others.
+
+    A file keeps only the tensors of a state dict. MNASNet's load_state_dict also needs the version
+    numbers of its modules: those of the net are used.
+
+    Args:
+        model: A net; changed in place.
+        state: The tensors of a net of the same structure, by name.
+
+    Raises:
+        RuntimeError: A name or a shape differs.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(versioned)
 
 
 def _matched(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:

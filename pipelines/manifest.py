@@ -160,8 +160,9 @@ def read_manifest(folder: Path | str) -> Manifest:
         )
     if not path.exists():
         raise DatasetError(
-            f"{folder} holds no {FILE_NAME}: prep never finished writing there. Run: prep DATASET"
-            f" --source DIR --out {folder}"
+            f"{folder} holds no {FILE_NAME}: it is not a dataset that prep finished. If it has one"
+            f" folder of images per class, run: prep images --source {folder} --out data/NAME. If"
+            " prep was interrupted here, run the same command again"
         )
     with open_regular(path, DatasetError) as file:
         content = file.read(_MAX_BYTES + 1)

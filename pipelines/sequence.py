@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -224,6 +224,12 @@ class Loop:
 
     def __iter__(self) -> Loop:
         return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise SlipformError(
+            "a loop over a Loader cannot be pickled or copied. Build a Loader in each process, with"
+            " rank and world_size, and hand over its state_dict() for the position."
+        )
 
     def __next__(self) -> Batch:
         if self._ended:

@@ -113,6 +113,15 @@ def test_a_loader_cannot_be_copied(shapes: Path, copied: Any) -> None:
         copied(loader)
 
 
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loop_cannot_be_copied(shapes: Path, copied: Any) -> None:
+    with (
+        _loader(shapes) as loader,
+        pytest.raises(SlipformError, match="cannot be pickled or copied"),
+    ):
+        copied(iter(loader))
+
+
 FORK = """
 import os, signal, sys
 from slipform.pipelines.errors import SlipformError

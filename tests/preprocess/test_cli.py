@@ -146,7 +146,7 @@ def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
     result = run("show", str(shapes), "--figure", str(tmp_path / "x.docx"))
     assert result.exit_code == 1
     assert "png" in result.output
-    assert "prep never finished" in run("show", str(tmp_path)).output
+    assert "prep images --source" in run("show", str(tmp_path)).output
 
 
 def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from slipform.models.weight_file import read_weights, write_weights
+from slipform.models.weights import load_exactly
 from slipform.pipelines.errors import SlipformError
 from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
@@ -94,7 +95,7 @@ def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> Non
         SlipformError: The weights do not fit the model.
     """
     try:
-        model.load_state_dict(weights)
+        load_exactly(model, weights)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise SlipformError(

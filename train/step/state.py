@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from slipform.models.weights import load_exactly
 from slipform.train.step.loss import LossFunction
 from slipform.train.step.optim import load_moments
 
@@ -158,14 +159,14 @@ class TrainState:
         Args:
             saved: The result of `state_dict`, of this version or an earlier one.
         """
-        self.model.load_state_dict(saved["model"])
+        load_exactly(self.model, saved["model"])
         for optimizer, moments in zip(self.optimizers, saved["optimizers"], strict=True):
             load_moments(optimizer, moments)
         if saved["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(saved["scaler"])
         if self.ema is not None:
             # A resumed run may have turned averaging on; the average then starts from the model.
-            self.ema.load_state_dict(saved["ema"] or saved["model"])
+            load_exactly(self.ema, saved["ema"] or saved["model"])
         self.step = saved["step"]
         self.best = Best(**saved["best"])
         self.epoch = saved["epoch"]
@@ -198,9 +199,9 @@ class TrainState:
         Args:
             weights: A state_dict of the model.
         """
-        self.model.load_state_dict(weights)
+        load_exactly(self.model, weights)
         if self.ema is not None:
-            self.ema.load_state_dict(weights)
+            load_exactly(self.ema, weights)
         for optimizer in self.optimizers:
             optimizer.state.clear()
         self.epochs_since_best = 0
