@@ -213,6 +213,8 @@ class TrainConfig(Section):
         shift_test: Evaluation also averages the logits of each image and of two copies, which are
             shifted by so many pixels to the upper left and to the lower right; 0: no copies. The
             image counts as much as both copies.
+        test_each_epoch: Also measure the test split after each epoch, for curves. This selects
+            nothing: which epoch is the best depends on val alone.
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
@@ -243,6 +245,7 @@ class TrainConfig(Section):
     freeze_late: tuple[str, ...] = ()
     flip_test: bool = False
     shift_test: int = Field(default=0, ge=0, le=64)
+    test_each_epoch: bool = False
     keep_checkpoints: int = Field(default=2, ge=1)
     checkpoint_every_steps: int = Field(default=0, ge=0)
     steps_per_launch: int = Field(default=1, ge=1)

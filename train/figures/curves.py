@@ -38,15 +38,12 @@ def draw_run(run: Path, out: Path | None = None) -> Path:
         label="each step",
     )
     for axes, what in ((left, "loss"), (right, "accuracy")):
-        for split, color in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = [
-                (x["step"], x[f"{split}_{what}"])
-                for x in epochs
-                if x[f"{split}_{what}"] is not None
-            ]
-            axes.plot(
-                [p[0] for p in points], [p[1] for p in points], marker=".", color=color, label=split
-            )
+        for split, color in (("train", "tab:blue"), ("val", "tab:orange"), ("test", "tab:green")):
+            key = f"{split}_{what}"
+            points = [(x["step"], x[key]) for x in epochs if x.get(key) is not None]
+            if points:
+                label = "test (selects nothing)" if split == "test" else split
+                axes.plot(*zip(*points, strict=True), marker=".", color=color, label=label)
         axes.set(xlabel="step", title=what)
         axes.legend()
     right.set(ylim=(0, 1))
@@ -59,7 +56,7 @@ def draw_sweep(
     reported: Mapping[str, Mapping[str, Any]] | None = None,
     reported_curves: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
 ) -> Path | None:
-    """Draw curves.png: loss and accuracy of train and val per epoch.
+    """Draw curves.png: loss and accuracy of train and val per epoch, or of test without val.
 
     Each run has a color, each seed a line. What a report gives is dashed, in the color of the run:
     a value as a horizontal line, a curve as a line without points. The accuracy of the test, if
@@ -85,7 +82,7 @@ def draw_sweep(
         for folder in folders:
             epochs = read_metrics(folder, "epoch")
             for key, axes in axes_of.items():
-                points = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
+                points = _points(epochs, key)
                 if points:
                     (shown[name],) = axes.plot(
                         *zip(*points, strict=True), color=color, marker=".", linewidth=1.2
@@ -99,7 +96,7 @@ def draw_sweep(
     if not shown:
         return None
     for key, axes in axes_of.items():
-        axes.set(title=key.replace("_", ", "), xlabel="epoch")
+        axes.set(title=key.replace("_", ", ").replace("val", "val or test"), xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         if not axes.lines:
@@ -107,6 +104,15 @@ def draw_sweep(
     title = "dashed: the report's values" if has_reported else None
     figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8, title=title)
     return save(figure, out, "curves.png")
+
+
+def _points(epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    """(epoch, value) of a panel. Without a val split those of test, if they were measured."""
+    found = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
+    if found or not key.startswith("val"):
+        return found
+    key = key.replace("val", "test")
+    return [(x["epoch"], x[key]) for x in epochs if x.get(key) is not None]
 
 
 def _draw_reported(axes_of: Mapping[str, Any], values: Mapping[str, Any], color: Any) -> bool:

@@ -178,11 +178,13 @@ def _say_advice(run: Run) -> None:
 def _end_epoch(run: Run) -> None:
     """Validate, record the epoch, save or restore the best weights, write a checkpoint."""
     config, state = run.config.train, run.state
-    result = _validate(run, run.val) if run.val is not None else None
+    result = _measure(run, run.val)
     if result is not None and not math.isfinite(result.loss):
         raise diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
     line = _epoch_line(run, result)
+    if (test := _measure(run, run.test)) is not None:
+        line |= {"test_loss": test.loss, "test_accuracy": test.top1}
     run.recorder.epoch(state.step, line)
     run.counters.epoch = EpochTotals()
     if _is_best(run, line):
@@ -217,7 +219,9 @@ def _is_best(run: Run, line: dict[str, Any]) -> bool:
     return run.state.is_best(-1.0 if accuracy is None else accuracy, loss, select)
 
 
-def _validate(run: Run, loader: Loader) -> Evaluation:
+def _measure(run: Run, loader: Loader | None) -> Evaluation | None:
+    if loader is None:
+        return None
     run.recorder.progress.begin_validation(len(loader))
     return evaluate(run.state, loader, run.process, run.recorder.progress.step)
 

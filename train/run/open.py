@@ -28,9 +28,13 @@ from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
 from slipform.train.run.steps import Steps, open_steps
-from slipform.train.run.training_data import first_images, open_training_data, warm_up
+from slipform.train.run.training_data import (
+    first_images,
+    open_evaluation,
+    open_training_data,
+    warm_up,
+)
 from slipform.train.step.build import build_state
-from slipform.train.step.data import open_loader
 from slipform.train.step.state import TrainState
 
 __all__ = ["Run", "open_run"]
@@ -49,6 +53,7 @@ class Run:
         counters: Sums, times and pending numbers.
         train: The loader of the training split.
         val: The loader of the validation split; None if the dataset has none.
+        test: The loader of the test split for train.test_each_epoch; None without that.
         recorder: Writes metrics, TensorBoard's events and messages.
         stop_requested: Set by a signal: the loop writes a checkpoint and stops.
         agreed_stop: Combines `stop_requested` over the processes.
@@ -64,6 +69,7 @@ class Run:
     counters: Counters
     train: Loader
     val: Loader | None
+    test: Loader | None
     recorder: Recorder
     stop_requested: Event
     agreed_stop: Agreement
@@ -118,8 +124,9 @@ class Run:
         """Close the records and the loaders, and release the lock."""
         self.recorder.close()
         self.train.close()
-        if self.val is not None:
-            self.val.close()
+        for loader in (self.val, self.test):
+            if loader is not None:
+                loader.close()
         self.held.close()
 
 
@@ -214,8 +221,9 @@ def _open(
         )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
-    has_val = "val" in manifest.splits and manifest.splits["val"].num_samples > 0
-    val = open_loader(config, "val", process) if has_val else None
+    val = open_evaluation(config, "val", manifest, process)
+    each = config.train.test_each_epoch
+    test = open_evaluation(config, "test", manifest, process) if each else None
     if val is None and config.train.select != "train_loss":
         messages.append(
             "this dataset has no val split: the weights of the last epoch are saved and tested"
@@ -244,6 +252,7 @@ def _open(
         counters,
         loader,
         val,
+        test,
         recorder,
         stop_requested,
         process.agreement(),

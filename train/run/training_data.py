@@ -1,6 +1,6 @@
-"""The training data of a run: its loader, and the first batch before the clock starts.
+"""The data of a run: the loaders of its splits, and the first batch before the clock starts.
 
-In: a configuration, a checkpoint or None, this process. Out: the loader of the training split.
+In: a configuration, a checkpoint or None, this process. Out: loaders.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slipform.pipelines.kernel import is_compiled
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.plan.kernels import draw
 from slipform.pipelines.rendering.render import render
 from slipform.train.config.run_config import RunConfig
@@ -19,7 +20,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.resume import executor_of
 from slipform.train.step.data import open_loader
 
-__all__ = ["first_images", "open_training_data", "warm_up"]
+__all__ = ["first_images", "open_evaluation", "open_training_data", "warm_up"]
 
 
 def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process: Process) -> Loader:
@@ -48,6 +49,24 @@ def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process:
             config = config.replace("data.decoder_share", share)
         loader = open_loader(config, "train", process, training=True, executor=executor)
     return loader
+
+
+def open_evaluation(
+    config: RunConfig, split: str, manifest: Manifest, process: Process
+) -> Loader | None:
+    """Open the loader of a split for evaluation.
+
+    Args:
+        config: The settings of the run.
+        split: "val" or "test".
+        manifest: The manifest of the dataset.
+        process: This process.
+
+    Returns:
+        The loader; None if the dataset has no such images.
+    """
+    known = manifest.splits.get(split)
+    return open_loader(config, split, process) if known and known.num_samples else None
 
 
 def first_images(loader: Loader) -> Tensor:

@@ -246,3 +246,25 @@ def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path:
     result = classifier.evaluate(split="train")  # 240 images: 64 does not divide them
     assert result.num_images == 240
     assert result.confusion.sum(1).tolist() == classifier.manifest.split("train").counts
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_test_split_of_each_epoch_selects_nothing(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """The weights, the best epoch and all other numbers are those of a run without it."""
+    found = {}
+    for each in (False, True):
+        config = small("train.epochs=3", f"train.test_each_epoch={str(each).lower()}")
+        out = tmp_path / str(each)
+        found[each] = fit(config, shapes, out, device="cpu", quiet=True)
+    lines = {each: read_metrics(tmp_path / str(each), "epoch") for each in found}
+    for plain, tested in zip(lines[False], lines[True], strict=True):
+        assert "test_accuracy" not in plain
+        assert 0 <= tested["test_accuracy"] <= 1
+        for key in ("train_loss", "val_loss", "val_accuracy"):
+            assert plain[key] == tested[key]
+    best = found[True]["best_epoch"]
+    assert best == found[False]["best_epoch"]
+    assert found[True]["test_accuracy"] == found[False]["test_accuracy"]
+    assert lines[True][best - 1]["test_accuracy"] == pytest.approx(found[True]["test_accuracy"])
