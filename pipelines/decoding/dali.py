@@ -1,7 +1,7 @@
-"""Access to NVIDIA DALI: `dali` imports it, `survives_fork` makes a pipeline safe to fork.
+"""Access to NVIDIA DALI and nvImageCodec, and what makes their objects safe to fork.
 
-In: nothing, or a built pipeline. Out: DALI's modules, or the same pipeline. The threads of DALI do
-not exist in a forked child. A pipeline that is used or freed there would wait for them forever.
+In: nothing, or a built pipeline. Out: the modules, or the same pipeline. The threads of DALI do not
+exist in a forked child. A pipeline that is used or freed there would wait for them forever.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from weakref import WeakSet
 
 from slipform.pipelines.errors import SlipformError
 
-__all__ = ["dali", "survives_fork"]
+__all__ = ["dali", "nvimgcodec", "survives_fork"]
 
 _process: int | None = None  # the process that loaded DALI
 _pipelines: WeakSet[Any] = WeakSet()
@@ -29,8 +32,35 @@ def dali() -> tuple[Any, Any, Any]:
         DALI's `fn`, `pipeline_def` and `types`.
 
     Raises:
-        SlipformError: DALI is not installed, or this process was forked from one that had used it.
+        SlipformError: DALI is not installed, or this process was forked from one that had used DALI
+            or nvImageCodec.
     """
+    with _use():
+        from nvidia.dali import fn, pipeline_def, types
+
+    return fn, pipeline_def, types
+
+
+def nvimgcodec() -> Any:
+    """Import nvImageCodec, the decoder inside DALI.
+
+    Returns:
+        Its module.
+
+    Raises:
+        SlipformError: As for `dali`.
+    """
+    # It would print a line for each undecodable image.
+    os.environ.setdefault("PYNVIMGCODEC_VERBOSITY", "0")
+    with _use():
+        from nvidia import nvimgcodec
+
+    return nvimgcodec
+
+
+@contextmanager
+def _use() -> Iterator[None]:
+    """Import in the block what a fork of this process cannot use."""
     global _process
     if _process not in (None, os.getpid()):
         raise SlipformError(
@@ -38,27 +68,25 @@ def dali() -> tuple[Any, Any, Any]:
             ' Start the process with multiprocessing\'s "spawn", or fork before the first Loader.'
         )
     try:
-        from nvidia.dali import fn, pipeline_def, types
+        yield
     except ModuleNotFoundError as error:
         raise SlipformError(
             "NVIDIA DALI is not installed, and JPEGs cannot be decoded without it. Install"
             " nvidia-dali-cuda120 or nvidia-dali-cuda130, or prepare the dataset with"
             " --encoding raw."
         ) from error
-
     _process = os.getpid()
     _watch_forks()
-    return fn, pipeline_def, types
 
 
 def survives_fork(pipeline: Any) -> Any:
-    """Keep a pipeline alive in forked children, so that it is never freed there.
+    """Keep a pipeline or a decoder alive in forked children, so that it is never freed there.
 
     Args:
-        pipeline: A built pipeline.
+        pipeline: A built pipeline of DALI, or a decoder of nvImageCodec.
 
     Returns:
-        The same pipeline.
+        The same object.
     """
     _pipelines.add(pipeline)
     return pipeline
@@ -74,9 +102,8 @@ def _watch_forks() -> None:
 
 
 def _keep() -> None:
-    from nvidia.dali import pipeline as module
-
     # DALI shuts down all pipelines at the end of a process. This would hang in a forked child.
+    module = sys.modules.get("nvidia.dali.pipeline")
     atexit.unregister(getattr(module, "_shutdown_pipelines", _keep))
     for pipeline in _held:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(pipeline))

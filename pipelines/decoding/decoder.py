@@ -1,19 +1,18 @@
-"""JPEGs -> pixels on CPU cores: DALI's decoder, for whole images or regions of them.
+"""JPEGs -> pixels on CPU cores: whole images, regions of them, or regions at a fraction.
 
-In: the bytes of JPEGs, and regions. Out: `Pixels`. One undecodable image ends a DALI pipeline. In
-this case the pipeline is built again, each image of the batch is decoded by itself, and the bad
-ones are reported. JPEGs without a complete header (`jpeg_header`) are not given to DALI.
+In: the bytes of JPEGs, and regions. Out: `Pixels`. Undecodable images are black and reported. JPEGs
+without a complete header (`jpeg_header`) are not given to nvImageCodec, which DALI uses, too.
 """
 
 from __future__ import annotations
 
-from threading import Lock, local
+from threading import local
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.decoding.dali import dali, survives_fork
+from slipform.pipelines.decoding.dali import nvimgcodec, survives_fork
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.decoding.scaled import decode_scaled
@@ -28,7 +27,7 @@ _BYTES_AT_ONCE = 96 << 20  # decoded pixels of a thread
 def threads_to_decode(cores: int) -> int:
     """The number of threads that keep the cores busy: 1.5 per core.
 
-    A thread that calls DALI sleeps while DALI's own thread works.
+    A thread that waits for the interpreter or for a buffer leaves its core to another one.
 
     Args:
         cores: Cores to be used.
@@ -52,46 +51,29 @@ def images_at_once(heights: Int32, widths: Int32) -> int:
 
 
 class Decoder:
-    """DALI's `decoders.image_slice`. Several threads may use one Decoder at the same time.
+    """nvImageCodec's decoder on CPU cores. Several threads may use one Decoder at the same time.
 
-    Each calling thread gets a pipeline with one thread. In a pipeline with several threads, all of
-    them wait for the slowest one at the end of each run. This cost a quarter of the streaming speed
-    with runs of 32 images.
-
-    Args:
-        batch_size: The largest number of images in one call.
+    Each calling thread gets a decoder of its own, which works in that thread: no thread waits for
+    another. A DALI pipeline per thread took 18 % more processor time for Caltech-101 (217 against
+    185 us an image, RRC regions, the same pixels), and a thread of its own.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._own, self._building = local(), Lock()
+    def __init__(self) -> None:
+        self._own = local()
 
-    @staticmethod
-    def _build(batch_size: int) -> Any:
-        """Build a pipeline with one thread."""
-        fn, pipeline_def, types = dali()
-
-        # Outputs of the dynamic executor stay valid until the last reference is gone, not only
-        # until the next run.
-        @pipeline_def(
-            batch_size=batch_size,
-            num_threads=1,
-            device_id=None,
-            exec_dynamic=True,
-            prefetch_queue_depth=1,
-        )
-        def graph() -> Any:
-            return fn.decoders.image_slice(
-                fn.external_source(name="jpeg", dtype=types.UINT8, ndim=1),
-                fn.external_source(name="start", dtype=types.INT32, ndim=1),
-                fn.external_source(name="shape", dtype=types.INT32, ndim=1),
-                axis_names="WH",
-                output_type=types.RGB,
+    def _codec(self) -> tuple[Any, Any]:
+        """nvImageCodec, and the decoder of this thread."""
+        codec = nvimgcodec()
+        if not hasattr(self._own, "decoder"):
+            backends = [codec.Backend(codec.BackendKind.CPU_ONLY)]
+            self._own.decoder = survives_fork(
+                codec.Decoder(
+                    device_id=codec.NVIMGCODEC_DEVICE_CPU_ONLY,
+                    max_num_cpu_threads=1,
+                    backends=backends,
+                )
             )
-
-        pipeline = graph()
-        pipeline.build()
-        return survives_fork(pipeline)
+        return codec, self._own.decoder
 
     def decode(
         self,
@@ -143,56 +125,27 @@ class Decoder:
 
     def _decode_regions(self, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
         """`decode` with all scales 1."""
-        whole_headers = [
-            declares_at_least(jpeg, int(x1), int(y1))
-            for jpeg, (_, _, x1, y1) in zip(jpegs, regions, strict=True)
+        codec, decoder = self._codec()
+        widths, heights = (regions[:, 2:] - regions[:, :2]).T.copy()
+        images = [
+            np.empty((height, width, 3), np.uint8)
+            for height, width in zip(heights.tolist(), widths.tolist(), strict=True)
         ]
-        if all(whole_headers):
-            if not hasattr(self._own, "pipeline"):
-                with self._building:
-                    self._own.pipeline = self._build(self._batch_size)
+        streams, at = [], []
+        for i, (x0, y0, x1, y1) in enumerate(regions.tolist()):
+            if not declares_at_least(jpegs[i], x1, y1):
+                continue
             try:
-                return self._run(self._own.pipeline, jpegs, regions)
-            except RuntimeError:
-                del self._own.pipeline
-        parts: list[Pixels | None] = []
-        single = self._build(1)
-        for i, jpeg in enumerate(jpegs):
-            try:
-                parts.append(
-                    self._run(single, [jpeg], regions[i : i + 1]) if whole_headers[i] else None
-                )
-            except RuntimeError:
-                parts.append(None)
-                single = self._build(1)
-        bad = tuple(i for i, part in enumerate(parts) if part is None)
-        whole = [part or _black(regions[i : i + 1]) for i, part in enumerate(parts)]
-        joined = {
-            name: np.concatenate([getattr(p, name) for p in whole])
-            for name in ("addresses", "heights", "widths", "origin")
-        }
-        return Pixels(**joined, bad=bad, owner=whole)
-
-    def _run(self, pipeline: Any, jpegs: list[npt.NDArray[np.uint8]], regions: Int32) -> Pixels:
-        """Run a pipeline once. Raises RuntimeError if an image cannot be decoded."""
-        pipeline.feed_input("jpeg", jpegs)
-        pipeline.feed_input("start", np.ascontiguousarray(regions[:, :2]))
-        pipeline.feed_input("shape", np.ascontiguousarray(regions[:, 2:] - regions[:, :2]))
-        (images,) = pipeline.run()
-        tensors = [images[i] for i in range(len(jpegs))]
-        shapes = np.array([tensor.shape() for tensor in tensors], np.int32)
-        addresses = np.array([tensor.data_ptr() for tensor in tensors], np.int64)
-        return Pixels(
-            addresses,
-            shapes[:, 0].copy(),
-            shapes[:, 1].copy(),
-            regions[:, :2],
-            owner=(images, tensors),
-        )
-
-
-def _black(region: Int32) -> Pixels:
-    """A black image of the size of a region int32 [1, 4], which the Plan expects."""
-    widths, heights = region[:, 2] - region[:, 0], region[:, 3] - region[:, 1]
-    pixels = np.zeros((int(heights[0]), int(widths[0]), 3), np.uint8)
-    return Pixels(np.array([pixels.ctypes.data]), heights, widths, region[:, :2], owner=pixels)
+                whole = codec.CodeStream(jpegs[i])
+                streams.append(whole.get_sub_code_stream(region=codec.Region(y0, x0, y1, x1)))
+                at.append(i)
+            except RuntimeError:  # its segments cannot be read
+                continue
+        outputs = [codec.as_image(images[i]) for i in at]
+        found = decoder.decode(streams, images=outputs) if at else []
+        good = {i for i, image in zip(at, found, strict=True) if image is not None}
+        bad = tuple(i for i in range(len(jpegs)) if i not in good)
+        for i in bad:
+            images[i][:] = 0
+        addresses = np.array([image.ctypes.data for image in images], np.int64)
+        return Pixels(addresses, heights, widths, regions[:, :2], bad=bad, owner=images)

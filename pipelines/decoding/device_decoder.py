@@ -59,7 +59,7 @@ def undecodable(jpegs: _Jpegs, heights: _Int32, widths: _Int32) -> list[int]:
     """
     whole = np.zeros((len(jpegs), 4), np.int32)
     whole[:, 2], whole[:, 3] = widths, heights
-    return list(Decoder(len(jpegs)).decode(list(jpegs), whole).bad)
+    return list(Decoder().decode(list(jpegs), whole).bad)
 
 
 class DeviceDecoder:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from slipform.pipelines.beton import RAW, Beton
 from slipform.pipelines.decoding.decoder import (
-    MOST_AT_ONCE,
     Decoder,
     images_at_once,
     threads_to_decode,
@@ -111,7 +110,7 @@ def _decode_jpegs(
 ) -> list[int]:
     """Decode all JPEGs to addresses. Returns the indices of those that cannot be decoded."""
     jpegs = np.flatnonzero(beton.modes != RAW)
-    decoder = Decoder(MOST_AT_ONCE)
+    decoder = Decoder()
     part = images_at_once(beton.heights[jpegs], beton.widths[jpegs])
     bad: list[int] = []
 
@@ -161,7 +160,7 @@ def decode_one(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
     if beton.modes[index] == RAW:
         return beton.raw(index).copy()
     whole = np.array([[0, 0, width, height]], np.int32)
-    pixels = Decoder(1).decode([beton.bytes_of(index)], whole)
+    pixels = Decoder().decode([beton.bytes_of(index)], whole)
     first_read.undecodable(at, list(pixels.bad))
     image = np.empty((height, width, 3), np.uint8)
     _copy(pixels, np.array([image.ctypes.data]))

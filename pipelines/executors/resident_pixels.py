@@ -17,7 +17,6 @@ from torch import Tensor
 
 from slipform.pipelines.beton import RAW, Beton
 from slipform.pipelines.decoding.decoder import (
-    MOST_AT_ONCE,
     Decoder,
     images_at_once,
     threads_to_decode,
@@ -125,7 +124,7 @@ def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -
 
     The host never holds all of them. Pinned memory is used again when the copy from it is done.
     """
-    first_read, decoder = FirstRead(beton, settings.on_bad), Decoder(MOST_AT_ONCE)
+    first_read, decoder = FirstRead(beton, settings.on_bad), Decoder()
     pinned = settings.device.type == "cuda"
     jpeg = beton.modes != RAW
     largest = int(np.diff(starts).max(initial=1))

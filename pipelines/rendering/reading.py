@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.beton import JPG, RAW, Beton
-from slipform.pipelines.decoding.decoder import MOST_AT_ONCE, Decoder
+from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
@@ -47,7 +47,7 @@ class CoreReader:
 
     def __init__(self, beton: Beton, first_read: FirstRead, scales: bool) -> None:
         self._beton, self._first_read, self._scales = beton, first_read, scales
-        self._decoder = Decoder(MOST_AT_ONCE)
+        self._decoder = Decoder()
         self.decodes = bool((beton.modes == JPG).any())
         self.seconds, self._lock = {"read_seconds": 0.0, "decode_seconds": 0.0}, Lock()
 

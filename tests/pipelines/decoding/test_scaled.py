@@ -62,7 +62,7 @@ def _decoded(jpeg: npt.NDArray[np.uint8], plan: Plan, scaled: bool) -> tuple[lis
     sides = np.full(count, HEIGHT, np.int32), np.full(count, WIDTH, np.int32)
     regions = regions_needed(plan, *sides)
     scales = decode_scales(plan, *sides) if scaled else None
-    pixels = Decoder(count).decode([jpeg] * count, regions, scales)
+    pixels = Decoder().decode([jpeg] * count, regions, scales)
     assert pixels.origin is not None
     geometry, clip = relative(plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales)
     images = []
@@ -174,7 +174,7 @@ def test_what_is_left_to_the_decoder() -> None:
     plan = _plan(3, 40)
     sides = np.full(3, HEIGHT, np.int32), np.full(3, WIDTH, np.int32)
     jpegs = [whole, whole[: len(whole) // 2], whole]
-    pixels = Decoder(3).decode(jpegs, regions_needed(plan, *sides), np.full(3, 4, np.int32))
+    pixels = Decoder().decode(jpegs, regions_needed(plan, *sides), np.full(3, 4, np.int32))
     assert pixels.bad == (1,)
     assert pixels.scales is not None
     assert pixels.scales.tolist() == [4, 1, 4]

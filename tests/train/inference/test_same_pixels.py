@@ -51,7 +51,7 @@ def decoded_in_training(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
     """A JPEG sample as the host executor decodes it."""
     height, width = int(beton.heights[index]), int(beton.widths[index])
     region = np.array([[0, 0, width, height]], np.int32)
-    picture = Decoder(1).decode([beton.bytes_of(index)], region)
+    picture = Decoder().decode([beton.bytes_of(index)], region)
     assert picture.bad == ()
     pointer = ctypes.cast(int(picture.addresses[0]), ctypes.POINTER(ctypes.c_uint8))
     return np.ctypeslib.as_array(pointer, (height, width, 3)).copy()
