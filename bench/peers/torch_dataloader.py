@@ -1,8 +1,9 @@
 """torch.utils.data.DataLoader with torchvision.transforms.v2, the most common loader.
 
-JPEGs are read from files and decoded by Pillow or torchvision: the search chooses the setting
-`decode`. Raw pixels are read from the memory-mapped beton. On a GPU, `decode = "cuda"` decodes a
-batch with nvJPEG and crops on the GPU.
+JPEGs are read from files and decoded by Pillow or torchcodec: the search chooses the setting
+`decode`. torchcodec takes the place of torchvision's own decoder, which will be removed. Raw pixels
+are read from the memory-mapped beton. On a GPU, `decode = "cuda"` decodes a batch with nvJPEG and
+crops on the GPU.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["RawImages", "batches", "candidates", "reason_not"]
 def reason_not(work: Work) -> str:
     """See `Peer`."""
     importlib.import_module("torchvision.transforms.v2")
+    if work.stored == "jpeg":
+        importlib.import_module("torchcodec.decoders")
     if work.augment.crop not in ("random_resized", "random", "center"):
         return f'no counterpart of crop = "{work.augment.crop}" here'
     return ""
@@ -32,7 +35,7 @@ def reason_not(work: Work) -> str:
 
 def candidates(work: Work) -> list[Settings]:
     """See `Peer`."""
-    decoders = ["none"] if work.stored == "raw" else ["torchvision", "pillow"]
+    decoders = ["none"] if work.stored == "raw" else ["torchcodec", "pillow"]
     found = grid(workers=sorted({work.cores, 2 * work.cores}), prefetch=[2, 4], decode=decoders)
     if work.stored == "jpeg" and work.device.startswith("cuda"):
         found += grid(workers=[work.cores // 2, work.cores], prefetch=[2], decode=["cuda"])
@@ -92,12 +95,13 @@ class _ImageFiles:
 
             with Image.open(path) as image:
                 return self._transform(image.convert("RGB")), label  # type: ignore[misc]
-        from torchvision import io
-
-        data = io.read_file(path)
         if self._transform is None:
-            return data, label
-        return self._transform(io.decode_jpeg(data, mode=io.ImageReadMode.RGB)), label
+            from torchvision import io
+
+            return io.read_file(path), label
+        from torchcodec.decoders import decode_jpeg
+
+        return self._transform(decode_jpeg(path, mode="RGB")), label
 
 
 class RawImages:

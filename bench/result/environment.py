@@ -22,7 +22,15 @@ __all__ = ["command_line", "stamp"]
 
 _PACKAGES = (
     *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
-    *("nvidia-dali-cuda120", "nvidia-dali-cuda130", "ffcv", "timm", "spdl", "turboloader"),
+    *(
+        "nvidia-dali-cuda120",
+        "nvidia-dali-cuda130",
+        "ffcv",
+        "timm",
+        "spdl",
+        "torchcodec",
+        "turboloader",
+    ),
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
