@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -117,7 +117,8 @@ def _temporary_folder() -> Iterator[Path]:
             (Path(name) / "files").mkdir()
             yield Path(name) / "files"
         finally:
-            os.close(lock)
+            with suppress(OSError):  # nothing was written to it
+                os.close(lock)
 
 
 def _is_orphan(folder: Path) -> bool:
@@ -137,7 +138,8 @@ def _is_orphan(folder: Path) -> bool:
     except OSError:
         return False
     finally:
-        os.close(lock)
+        with suppress(OSError):
+            os.close(lock)
     return True
 
 

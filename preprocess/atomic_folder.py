@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError, printable
@@ -73,7 +73,8 @@ def replacing(out: Path) -> Iterator[Path]:
             shutil.rmtree(building, ignore_errors=True)
             lock_path.unlink()
     finally:
-        os.close(lock)
+        with suppress(OSError):  # nothing was written to the file, so no error can lose data
+            os.close(lock)
 
 
 def _check_replaceable(out: Path) -> None:
