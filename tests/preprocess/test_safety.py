@@ -223,6 +223,25 @@ def test_a_folder_that_cannot_be_made_leaves_no_lock(
     assert os.listdir(tmp_path) == []
 
 
+def test_an_error_of_closing_the_lock_file_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dataset is in place by then."""
+    real, failed = os.close, []
+
+    def close(handle: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        real(handle)
+        if ".prep.lock" in path:
+            failed.append(path)
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "close", close)
+    build_dataset(dataset(), tmp_path / "data")
+    assert failed
+    assert os.listdir(tmp_path) == ["data"]
+
+
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
     command = [
         sys.executable,
