@@ -152,7 +152,7 @@ def cnn(
     widths: tuple[int, int, int, int] = (6, 16, 120, 84),
     gray: bool = False,
 ) -> nn.Module:
-    """Two convolutions and three linear layers with ReLU between them, and 2x2 pools (report E).
+    """Two convolutions and three linear layers with ReLU between them, and 2x2 pools.
 
     There is no padding.
 
@@ -204,7 +204,7 @@ def conv_blocks(
     dropout: float = 0.25,
     norms: Literal[1, 2] = 2,
 ) -> nn.Module:
-    """Two blocks of convolutions, BatchNorm, max pool and dropout, two linear layers (report E).
+    """Two blocks of convolutions, BatchNorm, max pool and dropout, two linear layers.
 
     A block has two 3x3 convolutions with padding and ReLU. Only the pools reduce the size. The
     report does not give the widths. The net has 4 million parameters at 32 px and 206 million at
@@ -260,7 +260,7 @@ def fc(
     depth: Literal["normal", "deeper"] = "normal",
     gray: bool = False,
 ) -> nn.Module:
-    """Three linear layers with ReLU between them (report E).
+    """Three linear layers with ReLU between them.
 
     Args:
         num_classes: The number of logits.
@@ -280,7 +280,7 @@ def fc(
 
 @net
 def fc10(*, num_classes: int, image_size: int, width: int = 512) -> nn.Module:
-    """Ten linear layers with BatchNorm and ReLU between them (report E).
+    """Ten linear layers with BatchNorm and ReLU between them.
 
     Args:
         num_classes: The number of logits.

@@ -102,7 +102,7 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds of exceptions for damaged files
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"{path} is damaged or no file of weights: {first}") from error
+        raise ConfigError(f"{path} is damaged, or does not contain weights: {first}") from error
 
 
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -4,9 +4,14 @@ In: numbers. Out: nothing, or an error. A larger number is a mistake, or comes f
 recipe. Without the limits it would end in an error of the operating system.
 """
 
+import operator
+
 from slipform.pipelines.errors import ConfigError
 
-__all__ = ["MAX_EPOCH", "MAX_PREFETCH", "MAX_SEED", "MAX_THREADS", "check_choices", "check_numbers"]
+__all__ = [
+    "MAX_EPOCH", "MAX_PREFETCH", "MAX_SEED", "MAX_THREADS",
+    "check_choices", "check_numbers", "whole",
+]  # fmt: skip
 
 MAX_SEED = 2**63 - 1  # torch and the Plan keep seeds in 64 bits
 MAX_EPOCH = 2**31 - 1
@@ -14,15 +19,35 @@ MAX_THREADS = 1024
 MAX_PREFETCH = 256  # batches
 
 
-def check_numbers(seed: int, threads: int, prefetch: int, block: int) -> None:
+def whole(name: str, value: object) -> int:
+    """A whole number, of Python or numpy.
+
+    Args:
+        name: Its name, for the error.
+        value: The number.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ConfigError(f"{name} = {value!r}: give a whole number") from None
+
+
+def check_numbers(seed: int, threads: int, prefetch: int, block: int, **others: int) -> None:
     """Check arguments of a Loader.
 
     Args:
         seed, threads, prefetch, block: As for `Loader`.
+        **others: Further arguments that must be whole numbers.
 
     Raises:
-        ConfigError: One of them is negative or too large.
+        ConfigError: One of them is no whole number, is negative or is too large.
     """
+    limited = {"seed": seed, "threads": threads, "prefetch": prefetch, "block": block}
+    for name, value in {**limited, **others}.items():
+        whole(name, value)
     given = f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}"
     if min(seed, threads, prefetch, block) < 0:
         raise ConfigError(f"{given}: give 0 or more")
@@ -32,15 +57,19 @@ def check_numbers(seed: int, threads: int, prefetch: int, block: int) -> None:
         )
 
 
-def check_choices(decode_scale: str, on_bad: str, decoder_share: float | str) -> None:
+def check_choices(
+    augment: object, decode_scale: str, on_bad: str, decoder_share: float | str
+) -> None:
     """Check arguments of a Loader.
 
     Args:
-        decode_scale, on_bad, decoder_share: As for `Loader`.
+        augment, decode_scale, on_bad, decoder_share: As for `Loader`.
 
     Raises:
         ConfigError: One of them has a value that is not allowed.
     """
+    if augment is not None and not hasattr(augment, "resolved"):
+        raise ConfigError(f"augment = {augment!r}: give an Augmentation, or None")
     if decode_scale not in ("auto", "off"):
         raise ConfigError(f'decode_scale = "{decode_scale}": give "auto" or "off"')
     if on_bad not in ("error", "skip"):

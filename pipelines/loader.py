@@ -18,7 +18,7 @@ from slipform.pipelines.beton import JPG
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.limits import check_choices, check_numbers
+from slipform.pipelines.limits import check_choices, check_numbers, whole
 from slipform.pipelines.machine import num_threads
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
@@ -81,7 +81,7 @@ class Loader:
         split, training, seed, device, batch_size: As given.
         augment: The augmentation with mean and standard deviation.
         global_batch_size: Images per batch over all processes.
-        sequence: The position and the order of the samples, for other rooms of this package.
+        sequence: The position and the order of the samples, for other modules of Slipform.
 
     Raises:
         DatasetError: The folder is not a dataset, is damaged, or has no such split.
@@ -121,8 +121,8 @@ class Loader:
         decode_scale: str = "auto",
         decoder_share: float | str = "auto",
     ) -> None:
-        check_choices(decode_scale, on_bad, decoder_share)
-        check_numbers(seed, threads, prefetch, block)
+        check_choices(augment, decode_scale, on_bad, decoder_share)
+        check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
@@ -235,7 +235,7 @@ class Loader:
         Raises:
             ConfigError: The epoch is negative or too large.
         """
-        self.sequence.go_to(int(epoch), 0)
+        self.sequence.go_to(whole("epoch", epoch), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings for which it is valid.

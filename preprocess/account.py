@@ -170,8 +170,8 @@ def _large(source: SampleSource, encoding: Encoding) -> str:
     if not pixels or (typical := median(pixels)) < _LARGE_PIXELS:
         return ""
     return (
-        f"note: the images are large, about {typical / 1e6:.0f} megapixels. --shorter-side 512"
-        " makes reading them in training many times faster"
+        f"note: the images are large, about {typical / 1e6:.0f} megapixels. train reads them many"
+        " times faster after prep --shorter-side 512"
     )
 
 

@@ -161,7 +161,7 @@ def locate(source: Path, name: str, depth: int = 3) -> Path | None:
 def _no_class(name: str) -> str:
     """Why a folder of this name is left out. "": it is not."""
     if name.lower() in _SYSTEM_FOLDERS:
-        return "folder of a system, not of a class"
+        return "created by the operating system, not a class"
     return "hidden folder" if name.startswith(".") else ""
 
 

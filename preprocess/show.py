@@ -52,7 +52,8 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         widths = f"{info.min_width} to {info.max_width}"
         heights = f"{info.min_height} to {info.max_height}"
         images, megabytes = f"{info.num_samples:,}", f"{info.bytes / 1e6:,.1f}"
-        per_class = f"{min(info.counts)} to {max(info.counts)}"
+        least, most = min(info.counts), max(info.counts)
+        per_class = f"{least} to {most}" if least < most else str(most)
         splits.add_row(_shown(name), images, megabytes, widths, heights, modes, per_class)
     classes = Table(
         "label", "class", *map(_shown, manifest.splits), title=f"{manifest.num_classes} classes"

@@ -12,6 +12,7 @@ import torch
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
@@ -190,3 +191,28 @@ def test_auto_takes_what_fits(shapes: Path) -> None:
     with open_loader(shapes, "auto") as loader:
         assert loader.executor_name == "resident"
         assert loader.num_samples == read_manifest(shapes).split("train").num_samples
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"batch_size": 2.5}, "batch_size = 2.5: give a whole number"),
+        ({"batch_size": "8"}, "batch_size = '8': give a whole number"),
+        ({"seed": None}, "seed = None: give a whole number"),
+        ({"augment": {"image_size": 64}}, "give an Augmentation, or None"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_refused(
+    shapes: Path, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Loader(shapes, **{"batch_size": 16, **arguments})
+    assert text in str(caught.value)
+
+
+def test_an_epoch_is_a_whole_number(shapes: Path) -> None:
+    with Loader(shapes, batch_size=np.int64(16), executor="host", threads=1) as loader:
+        with pytest.raises(ConfigError, match="epoch = 'a': give a whole number"):
+            loader.set_epoch("a")
+        loader.set_epoch(np.int32(3))
+        assert loader.epoch == 3

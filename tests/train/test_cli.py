@@ -73,7 +73,7 @@ def test_commands_have_few_options(command: str) -> None:
         (["{shapes}", "--set", "trian.epochs=1"], 1, '"train"'),
         (["{shapes}", "--device", "cuda:9", "--out", "{tmp}/x"], 1, "--device cuda:9"),
         (["{shapes}", "--device", "gpu", "--out", "{tmp}/x"], 1, "--device gpu"),
-        (["--resume", "{tmp}/none"], 1, "no run folder"),
+        (["--resume", "{tmp}/none"], 1, "not a run folder"),
         (["--resume", "{tmp}", "--out", "x"], 2, "--resume"),
         (["{shapes}", "--set", "train.batch_size=999", "--out", "{tmp}/x"], 1, "train.batch_size"),
     ],

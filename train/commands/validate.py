@@ -53,6 +53,7 @@ def validate(
         with locked_if_run(figures, "*.png"):
             curves.draw_run(run, figures)
             draw_result(figures, classifier.model, image, result, classifier.classes)
+        click.echo(f"figures: {printable(str(figures))}", err=True)
     values: dict[str, Any] = {
         "split": split,
         "images": result.num_images,

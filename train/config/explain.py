@@ -59,6 +59,12 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             return f"{where} = {given!r}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings contain text that is no Unicode: {first['msg']}"
+    section = None if isinstance(given, dict) or len(path) > 1 else _fields(root).get(where)
+    if names := ["name"] if where in VARIANTS else list(_fields(section)):
+        better = f"{where}.name = {given!r}" if "name" in names else f"{where}.KEY = VALUE"
+        return (
+            f"{where} = {given!r}: {where} is a section. Give {better}; it has: {', '.join(names)}."
+        )
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
     texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
     shown = repr(given)

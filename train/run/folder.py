@@ -73,7 +73,7 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
     """
     if resume and not (run / CONFIG).exists():
         raise ConfigError(
-            f"{run} is no run folder: it has no {CONFIG}. Start the run without --resume."
+            f"{run} is not a run folder: it has no {CONFIG}. Start the run without --resume."
         )
     exists = run.is_dir()
     if exists:
@@ -202,9 +202,10 @@ def run_config(run: Path) -> RunConfig:
     """
     path = run / CONFIG
     if not path.exists():
+        inside = next(run.glob(f"*/{CONFIG}"), None) or next(run.glob(f"*/*/{CONFIG}"), None)
         raise SlipformError(
-            f"{run} is no run folder: it has no {CONFIG}. Give a folder that train wrote, such as"
-            " runs/first."
+            f"{run} is not a run folder: it has no {CONFIG}. Give a folder that train wrote, such"
+            f" as {inside.parent if inside else 'runs/first'}."
         )
     check_links(run, _FILES)
     with open_regular(path):  # a FIFO would block

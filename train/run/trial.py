@@ -127,7 +127,7 @@ def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
     return (
         f"{device_name(device)}, {num_cores()} cores; torch {torch.__version__};"
         f" {config.model.name} ({digest}); {config.augment.image_size} px; batch"
-        f" {train.batch_size}; {process.world_size} processes"
+        f" {train.batch_size}; {process.world_size} process{'es' if process.world_size > 1 else ''}"
     )
 
 

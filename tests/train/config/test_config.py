@@ -14,6 +14,7 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.train.config.recipe import Recipe, load_recipe, read_config, recipe_names
 from slipform.train.config.resolve import dataset_defaults, defaults_note, resolve
+from slipform.train.config.run_config import check
 from slipform.train.config.toml import to_toml
 from slipform.train.run.resume import differences
 
@@ -235,3 +236,19 @@ def test_importing_the_configuration_does_not_import_torch() -> None:
         ).stdout
         == "[]\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"model": "resnet18"}, "Give model.name = 'resnet18'"),
+        ({"optimizer": "sgd"}, "Give optimizer.name = 'sgd'"),
+        ({"train": 3}, "Give train.KEY = VALUE; it has: epochs, batch_size"),
+    ],
+)
+def test_a_section_without_a_key_is_answered_with_its_settings(
+    settings: dict[str, object], text: str
+) -> None:
+    with pytest.raises(ConfigError, match="is a section") as caught:
+        check(settings)
+    assert text in str(caught.value)

@@ -224,7 +224,7 @@ def test_the_rate_of_muon_s_rest_may_change(
 
 def test_who_may_write_into_a_run_folder(shapes: Path, small: Small, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="not a run folder"):
         fit(small(), shapes, run, resume=True, quiet=True)
     with pytest.raises(ConfigError, match="restnet"):
         fit(small("model.name=restnet"), shapes, run, quiet=True)
