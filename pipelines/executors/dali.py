@@ -42,8 +42,8 @@ class _Made(NamedTuple):
 class DaliExecutor(Executor):
     """See `Executor`. The runs of `settings.depth` batches are scheduled together.
 
-    One more request can be under way: before it is given to the graph, the oldest batch is taken
-    from it. The consumer thus does not wait until the graph has the next request.
+    On a GPU one more request can be under way: before it is given to the graph, the oldest batch is
+    taken from it. The consumer thus does not wait until the graph has the next request.
 
     Args:
         beton: The stored images.
@@ -73,9 +73,9 @@ class DaliExecutor(Executor):
                     f'executor = "dali" cannot warp with {setting} = "{name}". Use executor ='
                     f' "host", or "stream" on a GPU, or another {setting}.'
                 )
-        self.depth = settings.depth + 1
-        self._settings = settings
         gpu = settings.device.type == "cuda"
+        self.depth = settings.depth + 1 if gpu else settings.depth
+        self._settings = settings
         self._feed = DaliFeed(beton, settings)
         self.decoder_share = self._feed.decoder_share
         self._ring = OutputRing(settings, 2) if gpu else None

@@ -23,6 +23,8 @@ from slipform.pipelines.decoding.decoder import (
 )
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.boxes import copy_boxes
 from slipform.pipelines.rendering.launch import check_sizes, launch
@@ -49,7 +51,8 @@ class ResidentPixels:
         dtype: Data type of the batches.
 
     Raises:
-        ConfigError: An image has more bytes than the kernel can address.
+        ConfigError: An image has more bytes than the kernel can address, or the images need more
+            memory than is free.
         SampleError: on_bad is "error" and a sample cannot be read.
     """
 
@@ -59,6 +62,12 @@ class ResidentPixels:
         check_sizes(beton, "resident")
         began = time.perf_counter()
         self.bad, starts = np.zeros(len(beton), bool), _starts(beton)
+        if starts[-1] > (free := free_memory_bytes(str(device))):
+            raise ConfigError(
+                f"the decoded images of {beton.path} take {int(starts[-1]):,} bytes, and {free:,}"
+                f' are free on {device}: executor = "resident" is not possible. Use executor ='
+                ' "stream", or prep with --shorter-side.'
+            )
         self._pixels = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
         parts = _read_all if settings.world_size == 1 or (beton.modes == RAW).all() else _shared
         for first, stop, buffer, bad in parts(beton, settings, starts):

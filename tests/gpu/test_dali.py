@@ -184,7 +184,7 @@ def test_the_calling_thread_does_little(beton: Beton) -> None:
     for count in (8, 64):
         settings = _settings("box", count)
         executor = dali.DaliExecutor(beton, settings)
-        assert executor.depth == settings.depth + 1
+        assert executor.depth == settings.depth  # on a GPU one more
         request = _request(settings, beton, count)
         for _ in range(executor.depth):
             executor.submit(request)

@@ -102,6 +102,15 @@ def test_an_image_beyond_32_bits_is_refused(tmp_path: Path) -> None:
         _executor(beton, 1, image_size=8)
 
 
+def test_more_pixels_than_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)]))
+    monkeypatch.setattr(resident_pixels, "free_memory_bytes", lambda device: 191)
+    with pytest.raises(ConfigError, match="take 192 bytes, and 191 are free on cpu"):
+        _executor(Beton(path / "train.beton"), 1, image_size=8)
+
+
 @pytest.mark.parametrize("jpegs", [0, 2])
 @pytest.mark.parametrize("part", [100, 16 << 20])
 def test_pixels_go_up_part_by_part(

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.executors import NAMES
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from tests.pipelines import folders
+from tests.pipelines.epochs import ON_CPU as NAMES
 
 SPEC = Augmentation(image_size=16, resize=18)
 
