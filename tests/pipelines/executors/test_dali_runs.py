@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from slipform.pipelines.executors import dali
+from slipform.pipelines.executors import dali_feed
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from tests.pipelines import folders
@@ -30,7 +30,7 @@ def test_several_runs_give_the_batch_of_one(
     images: list[Any] = [folders.jpeg(one) if stored == "jpeg" else one for one in pixels]
     folder = folders.write_folder(tmp_path / "data", images)
     one = _batches(folder)
-    monkeypatch.setattr(dali, "_BYTES_PER_RUN", 3 * 50 * 50 * 3)  # three images
+    monkeypatch.setattr(dali_feed, "_BYTES_PER_RUN", 3 * 50 * 50 * 3)  # three images
     several = _batches(folder)
     assert len(one) == len(several) == 3
     for (images_of_one, labels), (joined, same) in zip(one, several, strict=True):
@@ -44,7 +44,7 @@ def test_a_bad_sample_of_a_later_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images[5] = images[5][: len(images[5]) // 2]
     sizes = [(50, 50)] * 14
     folder = folders.write_folder(tmp_path / "data", images, sizes=sizes)
-    monkeypatch.setattr(dali, "_BYTES_PER_RUN", 3 * 50 * 50 * 3)
+    monkeypatch.setattr(dali_feed, "_BYTES_PER_RUN", 3 * 50 * 50 * 3)
     found = _batches(folder, on_bad="skip")
     labels = torch.cat([labels for _, labels in found])
     assert (labels == -100).sum() == 1
