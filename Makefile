@@ -2,8 +2,6 @@
 # again: the tests N times, each time in another order · format: tidy the code
 .PHONY: setup demo test again format
 BIN := .venv/bin
-# Real datasets for the tests that need them: a folder with caltech101, cifar10 and mnist.
-export SLIPFORM_TEST_DATA ?= $(wildcard ../shared/data)
 
 setup:
 	@PYTHON="$(PYTHON)" .ci/setup

@@ -3,6 +3,7 @@ has them."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -15,6 +16,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.warm import Warm
+
 REAL_DATA = "SLIPFORM_TEST_DATA"
 # Always the same examples: everybody can repeat a failure. No deadline: compiling kernels is slow.
 settings.register_profile(
@@ -24,6 +27,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("slipform")
+torch.set_num_threads(1)  # tests compare numbers: a fixed thread count keeps sums in one order
 
 
 def seed_all(name: str) -> None:
@@ -45,21 +49,34 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     seed_all(item.nodeid)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread_for_torch() -> None:
-    """Tests compare numbers: a fixed thread count keeps sums in one order."""
-    torch.set_num_threads(1)
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """No garbage is collected meanwhile: that calls finalizers, and a callback of hypothesis. They
+    would be counted among a test's calls; and Python drops an exception that lands in them, of
+    which pytest makes a failure."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture(scope="session")
+def warm_process() -> Iterator[Warm]:
+    """A process that has imported torch and our loader, and has opened nothing."""
+    with Warm("torch", "numba", "cv2", "slipform.pipelines.loader") as process:
+        yield process
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder with the real Caltech-101, CIFAR-10 and MNIST; skips where none is named."""
-    folder = os.environ.get(REAL_DATA)
-    if not folder:
+    """The folder with the real Caltech-101, CIFAR-10 and MNIST: the one that is named, or
+    shared/data beside this repository; skips where neither is."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get(REAL_DATA) or beside)
+    if folder == beside and not beside.is_dir():
         pytest.skip(f"needs real data: set {REAL_DATA} to a folder with caltech101, cifar10, mnist")
-    path = Path(folder)
-    assert path.is_dir(), f"{REAL_DATA}={folder} is no folder"
-    return path
+    assert folder.is_dir(), f"{REAL_DATA}={folder} is no folder"
+    return folder
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -152,7 +152,7 @@ def _calls(work: Any) -> int:
 
 
 @pytest.mark.parametrize("name", list(SPECS))
-def test_few_calls_and_whole_arrays(beton: Beton, name: str) -> None:
+def test_few_calls_and_whole_arrays(beton: Beton, name: str, no_collections: None) -> None:
     used = []
     for count in (8, 64):
         settings = _settings(name, count)

@@ -73,7 +73,7 @@ def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int)
 
 @pytest.mark.parametrize("options", [{"crop": "random_resized"}, {"rotation": 30.0}])
 def test_a_large_batch_takes_no_more_calls(
-    tmp_path: Path, kernel: Launches, options: dict[str, Any]
+    tmp_path: Path, kernel: Launches, options: dict[str, Any], no_collections: None
 ) -> None:
     images = [folders.noise(20 + k, 30, k) for k in range(4)]
     beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")

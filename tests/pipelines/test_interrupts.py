@@ -105,7 +105,9 @@ def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("reuse_buffers", [True, False])
-def test_an_exception_at_any_line(shapes: Path, executor: str, reuse_buffers: bool) -> None:
+def test_an_exception_at_any_line(
+    shapes: Path, executor: str, reuse_buffers: bool, no_collections: None
+) -> None:
     """Of the lines that three steps run, evenly: fewer where a recovery builds DALI's graphs."""
     points = {"dali": 12, "host": 60, "resident": 150}
     want = _undisturbed(shapes)

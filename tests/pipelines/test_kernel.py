@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLED = (
@@ -21,6 +22,11 @@ from slipform.pipelines.called import called
 @kernel
 def calling(x):
     return 10 * called(x)
+"""
+# What the warm process may have read from its own environment.
+FRESH = """
+import sys, tempfile
+sys.dont_write_bytecode, tempfile.tempdir = True, None
 """
 ASK = """
 import warnings
@@ -50,93 +56,98 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def _ask(package: Path, prefix: str = "", home: bool = True) -> tuple[int, int, Path, str]:
-    """(what the kernel says, whether it came from the cache, where that is, what was said).
-    home=False: without HOME and XDG_CACHE_HOME."""
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    """A process that has imported numba, and nothing of ours."""
+    with Warm("numba") as process:
+        yield process
+
+
+Ask = Callable[..., tuple[int, int, Path, str]]
+
+
+@pytest.fixture
+def ask(warm: Warm, package: Path) -> Ask:
+    """(what the kernel says, whether it came from the cache, where that is, what was said), in a
+    process of its own. home=False: without HOME and XDG_CACHE_HOME."""
     root = package.parents[1]
-    environment = {
-        **{
+
+    def run(prefix: str = "", home: bool = True) -> tuple[int, int, Path, str]:
+        environment = {
             key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")
-        },
-        "PYTHONPATH": str(root),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TMPDIR": str(root / "temporary"),
-        **({"XDG_CACHE_HOME": str(root / "cache")} if home else {}),
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", prefix + ASK],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert result.returncode == 0, result.stderr
-    value, hits, path = result.stdout.split()
-    return int(value), int(hits), Path(path), result.stderr
+        }
+        environment |= {"PYTHONPATH": str(root), "TMPDIR": str(root / "temporary")}
+        if home:
+            environment["XDG_CACHE_HOME"] = str(root / "cache")
+        result = warm.run(FRESH + prefix + ASK, environment=environment, folder=root)
+        assert result.returncode == 0, result.stderr
+        value, hits, path = result.stdout.split()
+        return int(value), int(hits), Path(path), result.stderr
+
+    return run
 
 
-def test_a_change_in_a_called_function_of_another_file_is_noticed(package: Path) -> None:
-    assert _ask(package)[:2] == (20, 0)
-    assert _ask(package)[:2] == (20, 1)
+def test_a_change_in_a_called_function_of_another_file_is_noticed(package: Path, ask: Ask) -> None:
+    assert ask()[:2] == (20, 0)
+    assert ask()[:2] == (20, 1)
     (package / "called.py").write_text(CALLED.format(2))
-    assert _ask(package)[:2] == (30, 0)
+    assert ask()[:2] == (30, 0)
 
 
-def test_a_folder_open_to_others_is_not_read(package: Path) -> None:
+def test_a_folder_open_to_others_is_not_read(package: Path, ask: Ask) -> None:
     """Beside the source it is passed over for a private one below the cache folder; that one is
     refused with a word."""
     package.chmod(0o775)
-    _, _, path, said = _ask(package)
+    _, _, path, said = ask()
     assert path.parent == package.parents[1] / "cache" / "slipform" / "kernels"
     assert path.stat().st_mode & 0o777 == 0o700
     assert not said
-    assert _ask(package)[1] == 1
+    assert ask()[1] == 1
     path.chmod(0o777)
-    value, hits, _, said = _ask(package)
+    value, hits, _, said = ask()
     assert (value, hits) == (20, 0)
     assert "others may write" in said
 
 
 @pytest.mark.parametrize("name", ["slipform", "slipform/kernels"])
-def test_a_private_folder_in_one_of_others_is_not_read(package: Path, name: str) -> None:
+def test_a_private_folder_in_one_of_others_is_not_read(package: Path, ask: Ask, name: str) -> None:
     """Whoever may write to that one could exchange the private one."""
     package.chmod(0o775)
-    _ask(package)
+    ask()
     around = package.parents[1] / "cache" / name
     assert around.stat().st_mode & 0o777 == 0o700
-    assert _ask(package)[1] == 1
+    assert ask()[1] == 1
     around.chmod(0o777)
-    value, hits, _, said = _ask(package)
+    value, hits, _, said = ask()
     assert (value, hits) == (20, 0)
     assert "others may write" in said
     if os.getuid() == 0:
         around.chmod(0o700)
         os.chown(around, 12345, 12345)
-        value, hits, _, said = _ask(package)
+        value, hits, _, said = ask()
         assert (value, hits) == (20, 0)
         assert "another user" in said
 
 
-def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path) -> None:
+def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path, ask: Ask) -> None:
     """As in a container whose user has no home and may not write beside the source."""
     package.chmod(0o775)
     temporary = package.parents[1] / "temporary"
     temporary.mkdir()
-    value, hits, path, said = _ask(package, home=False)
+    value, hits, path, said = ask(home=False)
     assert (value, hits, said) == (20, 0, "")
     assert path.parent == temporary / f"slipform-{os.getuid()}" / "kernels"
     assert path.stat().st_mode & 0o777 == 0o700
-    assert _ask(package, home=False)[1] == 1
+    assert ask(home=False)[1] == 1
 
 
-def test_a_full_disk_and_a_damaged_file_end_no_run(package: Path) -> None:
+def test_a_full_disk_and_a_damaged_file_end_no_run(ask: Ask) -> None:
     full = "import os, errno\ndef replace(*_): raise OSError(errno.ENOSPC, 'No space left')\n"
-    value, hits, path, said = _ask(package, full + "os.replace = replace\n")
+    value, hits, path, said = ask(full + "os.replace = replace\n")
     assert (value, hits) == (20, 0)
     assert "No space left" in said
-    assert _ask(package)[1] == 0
-    assert _ask(package)[1] == 1
+    assert ask()[1] == 0
+    assert ask()[1] == 1
     for file in path.glob("calling*.nbc"):
         file.write_bytes(b"\x80\x05damaged")
-    assert _ask(package)[:2] == (20, 0)
+    assert ask()[:2] == (20, 0)

@@ -39,28 +39,34 @@ def _held() -> Held:
     return process.memory_info().rss, len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
-def _measure(kind: str, folder: Path, executor: str, rounds: int) -> tuple[Held, Held]:
-    """What is held after ten rounds and after all of them."""
+def _measure(folder: Path, executor: str, rounds: dict[str, int]) -> dict[str, tuple[Held, Held]]:
+    """Of each kind of use: what is held after ten rounds and after all of them."""
 
     def load() -> Loader:
         return Loader(folder, augment=SPEC, batch_size=48, executor=executor, threads=2)
 
-    def new_loader() -> None:
+    def epoch(loader: Loader) -> None:
+        for batch in loader:
+            batch.labels.sum()
+
+    def leave(loader: Loader) -> None:
+        next(iter(loader))
+
+    def leave_new(_: Loader) -> None:
         with load() as fresh:
             next(iter(fresh))
 
-    with load() as loader:
-        once = {
-            "epochs": lambda: [batch.labels.sum() for batch in loader],
-            "left": lambda: next(iter(loader)),
-            "new": new_loader,
-        }[kind]
-        for _ in range(10):
-            once()
-        after_ten = _held()
-        for _ in range(rounds - 10):
-            once()
-        return after_ten, _held()
+    uses = {"epochs": epoch, "left": leave, "new": leave_new}
+    found = {}
+    for kind, number in rounds.items():
+        with load() as loader:
+            for _ in range(10):
+                uses[kind](loader)
+            after_ten = _held()
+            for _ in range(number - 10):
+                uses[kind](loader)
+            found[kind] = after_ten, _held()
+    return found
 
 
 def _in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
@@ -70,33 +76,25 @@ def _in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
         return process.submit(measure, *arguments).result()
 
 
-def _does_not_grow(kind: str, folder: Path, executor: str, rounds: int) -> None:
-    after_ten, end = _in_a_fresh_process(_measure, kind, folder, executor, rounds)
-    grown = end[0] - after_ten[0]
-    assert grown <= min(after_ten[0] * 0.05, 24 << 20), (
-        f"{after_ten[0] / 2**20:.0f} MiB after ten, {grown / 2**20:.1f} more after {rounds}"
-    )
-    assert end[1:] == after_ten[1:]
+SHORT = {"epochs": 40, "left": 40, "new": 25}
+LONG = dict.fromkeys(SHORT, 200)
 
 
 @pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.slow)])
-def test_epochs(shapes: Path, executor: str, rounds: int) -> None:
-    _does_not_grow("epochs", shapes, executor, rounds)
-
-
-@pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("rounds", [40, pytest.param(200, marks=pytest.mark.slow)])
-def test_breaking_off(shapes: Path, executor: str, rounds: int) -> None:
-    """The same loader, left after one batch, again and again."""
-    _does_not_grow("left", shapes, executor, rounds)
-
-
-@pytest.mark.parametrize("executor", NAMES)
-@pytest.mark.parametrize("rounds", [25, pytest.param(200, marks=pytest.mark.slow)])
-def test_new_loaders_broken_off(shapes: Path, executor: str, rounds: int) -> None:
-    """Built, used for one batch and closed."""
-    _does_not_grow("new", shapes, executor, rounds)
+@pytest.mark.parametrize(
+    "rounds",
+    [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.slow)],
+)
+def test_nothing_piles_up(shapes: Path, executor: str, rounds: dict[str, int]) -> None:
+    """Epoch after epoch; the same loader, left after one batch, again and again; new loaders, each
+    used for one batch and closed."""
+    for kind, (after_ten, end) in _in_a_fresh_process(_measure, shapes, executor, rounds).items():
+        grown = end[0] - after_ten[0]
+        assert grown <= min(after_ten[0] * 0.05, 24 << 20), (
+            f"{kind}: {after_ten[0] / 2**20:.0f} MiB after ten, {grown / 2**20:.1f} more after"
+            f" {rounds[kind]}"
+        )
+        assert end[1:] == after_ten[1:], kind
 
 
 def _streaming(folder: Path) -> int:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from tests.pipelines.epochs import ON_CPU as NAMES
+from tests.warm import Warm
 
 SPEC = Augmentation(image_size=24, crop="random_resized", flip="horizontal")
 
@@ -123,7 +121,8 @@ def test_a_loop_cannot_be_copied(shapes: Path, copied: Any) -> None:
 
 
 FORK = """
-import os, signal, sys
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -156,20 +155,16 @@ loader.close()
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_forked_child_gets_an_error_instead_of_a_hang(shapes: Path, executor: str) -> None:
+def test_a_forked_child_gets_an_error_instead_of_a_hang(
+    shapes: Path, executor: str, warm_process: Warm
+) -> None:
     """Its parent's loader is refused; a loader of its own works, or says that it cannot."""
-    root = Path(__file__).resolve().parents[2]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, str(shapes), executor],
-        check=True,
-        timeout=280,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-    )
+    ended = warm_process.run(FORK, shapes, executor)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_loader_that_nobody_closes(shapes: Path, executor: str) -> None:
+def test_a_loader_that_nobody_closes(shapes: Path, executor: str, warm_process: Warm) -> None:
     """Its threads end with its last reference, which may be the loop's, and the process exits."""
     script = f"""
 import gc, sys, threading
@@ -188,7 +183,5 @@ batches = iter(Loader({str(shapes)!r}, batch_size=16, executor={executor!r}, thr
 next(batches)
 print("end")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=280, check=False
-    )
+    ended = warm_process.run(script)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")

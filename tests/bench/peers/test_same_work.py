@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,16 +27,32 @@ SMALL = Gradient(width=32, height=32)
 PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
 BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
 SLOW = ("ffcv_loader", "timm_loader")  # their imports alone take 14 and 4 s
-PEERS = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-    for name in ["slipform_loader", *peer_names()]
-]
+# What a peer refuses: "raw" pixels, "shifts" of padded images, "colors". The others do all of it.
+REFUSES = {
+    "spdl_loader": ("raw", "shifts"),
+    "timm_loader": ("raw", "shifts"),
+    "turbo_loader": ("shifts", "colors"),
+}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
     # ffcv's compiled code, when it is collected
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 Prepared = Callable[[Gradient, str], Path]
+
+
+def peers(*works: str) -> list[Any]:
+    """For parametrize: each peer that does a work, with the work where there are several."""
+    return [
+        pytest.param(
+            *((name, work) if len(works) > 1 else (name,)),
+            marks=pytest.mark.slow if name in SLOW else (),
+            id=f"{name}-{work}" if len(works) > 1 else name,
+        )
+        for name in ["slipform_loader", *peer_names()]
+        for work in works
+        if work not in REFUSES.get(name, ())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +89,18 @@ def work_on(folder: Path, augment: Augmentation) -> Work:
     return replace(work, augment=augment, files=files)
 
 
-def output(name: str, work: Work) -> Numbers:
-    """What a peer gives in BATCHES epochs, in 0..255; skips where it is not here or cannot."""
+def reason_not(name: str, work: Work) -> str:
+    """Why a peer cannot do a work; skips where the peer is not here."""
     try:
-        peer = load_peer(name)
-        reason = peer.reason_not(work)
+        return load_peer(name).reason_not(work)
     except ImportError as error:
         pytest.skip(f"{name} is not installed: {error}")
-    if reason:
-        pytest.skip(reason)
+
+
+def output(name: str, work: Work) -> Numbers:
+    """What a peer gives in BATCHES epochs, in 0..255."""
+    assert not reason_not(name, work)
+    peer = load_peer(name)
     settings = peer.candidates(work)[0]
     if name == "slipform_loader":
         settings |= {"executor": "host" if work.stored == "jpeg" else "resident"}
@@ -103,8 +123,7 @@ PADDED = Augmentation(
 WHOLE = replace(RESIZED, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip="none", color_jitter=JITTER)
 
 
-@pytest.mark.parametrize("stored", ["jpeg", "raw"])
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize(("name", "stored"), peers("jpeg", "raw"))
 def test_the_same_crops_and_flips(prepared: Prepared, name: str, stored: str) -> None:
     shape = SQUARE if (name, stored) == ("turbo_loader", "raw") else WIDE
     work = work_on(prepared(shape, stored), RESIZED)
@@ -125,7 +144,7 @@ def padded_differences(seen: encoded.Seen, work: Work) -> list[str]:
     return result + encoded.flips(seen, work) + encoded.repetition(seen)
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", peers("shifts"))
 def test_the_same_shifts_of_small_images(prepared: Prepared, name: str) -> None:
     work = work_on(prepared(SMALL, "raw"), PADDED)
     seen = encoded.boxes(output(name, work), SMALL, margin=8)
@@ -149,10 +168,22 @@ def color_differences(found: Numbers) -> list[str]:
     return result
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", peers("colors"))
 def test_the_same_color_factors(prepared: Prepared, name: str) -> None:
     work = work_on(prepared(PALE, "jpeg"), WHOLE)
     assert color_differences(output(name, work)) == []
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in REFUSES]
+)
+def test_a_peer_says_what_it_refuses(prepared: Prepared, name: str) -> None:
+    works = {
+        "raw": work_on(prepared(WIDE, "raw"), RESIZED),
+        "shifts": work_on(prepared(SMALL, "raw"), PADDED),
+        "colors": work_on(prepared(PALE, "jpeg"), WHOLE),
+    }
+    assert [work for work in works if reason_not(name, works[work])] == [*REFUSES[name]]
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,11 @@ def test_what_ran_and_what_is_left_of_it(sweep: Path) -> None:
     assert accuracies[0] != accuracies[1]
 
 
-def test_again_there_is_nothing_to_do(sweep: Path, recipe: Path, shapes: Path) -> None:
+def test_again_there_is_nothing_to_do(
+    sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
+) -> None:
+    """But the table is written, with the command that asked for it."""
+    sweep = shutil.copytree(sweep, tmp_path / "sweep")
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")}
     result = _train(
         shapes,
@@ -146,6 +150,7 @@ def test_again_there_is_nothing_to_do(sweep: Path, recipe: Path, shapes: Path) -
     assert result.exit_code == 0, result.output
     assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")} == before
     assert "started" not in result.stderr
+    assert "--set data.prefetch=7 --seeds 2`" in (sweep / "table.md").read_text()
 
 
 def test_other_settings_are_refused(sweep: Path, recipe: Path, shapes: Path) -> None:
