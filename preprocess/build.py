@@ -43,9 +43,9 @@ __all__ = ["build_dataset"]
 # The size of a chunk. Two chunks per thread are in memory.
 _CHUNK_BYTES = 1 << 20
 _CHUNK_SAMPLES = 64  # the limit for files, so that the progress bar moves and Ctrl-C is quick
-# If not all images are decoded, mean and std come from about this many. The error is about 0.02.
-# Images whose pixels give mean and deviation, if JPEGs are kept: with checks, and without.
-_STATISTICS_SAMPLES = {True: 1024, False: 128}
+# If JPEGs are kept, mean and std come from about this many images: with checks, and without. The
+# error is about 0.01 and 0.02. To decode and sum an image takes nine times as long as its check.
+_STATISTICS_SAMPLES = {True: 384, False: 128}
 
 
 def build_dataset(
