@@ -133,7 +133,7 @@ def build_dataset(
                 **source.options,
                 **_noted(encoding),
                 "statistics": (
-                    "all pixels of train" if every == 1 else f"every {every}th image of train"
+                    "all pixels of train" if every == 1 else f"one of {every} images of train"
                 ),
             },
             classes=list(source.classes),

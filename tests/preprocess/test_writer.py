@@ -145,14 +145,17 @@ def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
     np.testing.assert_allclose(manifest.std, flat.std(0), rtol=1e-12)
 
 
-def test_without_checks_statistics_are_estimated_and_say_so(tmp_path: Path) -> None:
-    exact, estimated = (
+def test_statistics_of_kept_files_are_estimated_and_say_so(tmp_path: Path) -> None:
+    exact, checked, unchecked = (
+        build_dataset(source(800), tmp_path / "raw", Encoding("raw")),
         build_dataset(source(800), tmp_path / "a"),
         build_dataset(source(800), tmp_path / "b", Encoding(check=False)),
     )
     assert exact.options["statistics"] == "all pixels of train"
-    assert estimated.options["statistics"] == "every 7th image of train"
-    np.testing.assert_allclose(estimated.mean, exact.mean, atol=0.05)
+    assert checked.options["statistics"] == "one of 3 images of train"
+    assert unchecked.options["statistics"] == "one of 7 images of train"
+    np.testing.assert_allclose(checked.mean, exact.mean, atol=0.03)
+    np.testing.assert_allclose(unchecked.mean, exact.mean, atol=0.05)
     assert (tmp_path / "a/train.beton").read_bytes() == (tmp_path / "b/train.beton").read_bytes()
 
 
