@@ -44,7 +44,7 @@ LAYOUT = Layout(
     title="Preparing a dataset",
     about=(
         "The images of a dataset are written again, with our writer and with ffcv's. keep: JPEG"
-        " bytes stay as they are, and all codes of each are read as a check. Longer bars are better."
+        " bytes stay as they are, and all of their codes are read. Longer bars are better."
     ),
     rank=3,
     columns=("images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"),
