@@ -41,8 +41,10 @@ def relative(
     low, high = plan.clip[:, :2] - origin, plan.clip[:, 2:] - origin
     sides = np.stack([widths, heights], axis=1)
     if scales is not None:
-        low = np.minimum(np.rint(low / scales[:, None]), sides - 1)
-        high = np.maximum(np.rint(high / scales[:, None]), low + 1)
+        reduced = scales[:, None] > 1
+        first = np.minimum(np.rint(low / scales[:, None]), sides - 1)
+        last = np.maximum(np.rint(high / scales[:, None]), first + 1)
+        low, high = np.where(reduced, first, low), np.where(reduced, last, high)
     low, high = np.maximum(low, 0), np.minimum(high, sides)
     clip = np.concatenate([low, high], axis=1).astype(np.int32)
     if scales is None and not origin.any():

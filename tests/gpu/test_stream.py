@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from slipform.pipelines.decoding.share import in_share
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import GPU_ONLY, NAMES, choose, stream
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import Settings
 from tests.pipelines import folders
 
@@ -83,6 +86,21 @@ def test_the_number_of_a_sample_says_who_decodes() -> None:
         np.testing.assert_array_equal(chosen[777:], in_share(samples[777:], share))
     # Fixed for all time: runs that are resumed have the pixels that they had.
     assert np.flatnonzero(in_share(np.arange(32), 0.25)).tolist() == [3, 10, 18, 20, 21]
+
+
+def test_an_image_beside_a_reduced_one_is_as_alone() -> None:
+    """Also where no stored pixel is inside `clip`."""
+    spec = Augmentation(image_size=4, normalize="half").resolved([], [])
+    sides = np.array([8, 8], np.int32)
+    plan = replace(
+        draw(spec, np.arange(2), sides, sides, 0, 0),
+        clip=np.array([[3, 3, 3, 5], [0, 2, 8, 7]], np.int32),
+    )
+    origin = np.array([[1, 0], [0, 2]], np.int32)
+    alone = relative(plan, origin, sides, sides)
+    beside = relative(plan, origin, sides, sides, np.ones(2, np.int32))
+    for one, other in zip(alone, beside, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.executors import dali, resident_gpu
+from slipform.pipelines.executors import dali, resident_gpu, resident_pixels
 from slipform.pipelines.executors.host import HostExecutor
 from slipform.pipelines.executors.stream import StreamExecutor
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -234,6 +234,7 @@ def test_executors_order_their_work(
     gpu: Gpu, kind: Any, reuse: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dali, "DaliFeed", Feed)
+    monkeypatch.setattr(resident_pixels, "free_memory_bytes", lambda device: 2**30)
     images = [folders.noise(12, 10, k) for k in range(4)]
     beton = Beton(Path(folders.write_folder(tmp_path / "raw", images)) / "train.beton")
     spec = Augmentation(image_size=8, normalize="half").resolved([], [])
