@@ -127,12 +127,12 @@ def test_a_killed_sweep(
 
 def _when_its_runs_have_ended(warm: Warm, arguments: tuple[str, ...]) -> str:
     """The runs of a killed sweep get SIGTERM and write a checkpoint; meanwhile they hold their
-    folders, which is said."""
+    folders, or begin in them, which is said."""
     for _ in range(60):
         ended = warm.run(*arguments)
         if ended.code == 0:
             return ""
-        if "is working in" not in ended.output:
+        if not any(text in ended.output for text in ("is working in", "contains a run already")):
             break
         time.sleep(1)
     return str(ended)

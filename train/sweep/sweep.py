@@ -141,11 +141,11 @@ def _run_locked(
 
     write_tables(out, heading, rows)
     asked = [job for job in jobs if not only or job.run in only]
-    waiting = [
-        job
-        for job in asked
-        if job.folder not in notes and not job.is_finished and not job.has_diverged
-    ]
+    for job in jobs:  # a run may have finished after its sweep was killed
+        if job.is_finished:
+            shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
+    left = [job for job in asked if job.folder not in notes and not job.is_finished]
+    waiting = [job for job in left if not job.has_diverged]
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     run_jobs(waiting, command, ended, num_at_once=num_at_once, console=console)
     table = write_tables(out, heading, rows)

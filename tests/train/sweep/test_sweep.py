@@ -132,9 +132,12 @@ def test_what_ran_and_what_is_left_of_it(sweep: Path) -> None:
 def test_again_there_is_nothing_to_do(
     sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    """But the table is written, with the command that asked for it."""
+    """But the table is written, with the command that asked for it. Checkpoints of a run that
+    finished after its sweep was killed go."""
     sweep = shutil.copytree(sweep, tmp_path / "sweep")
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")}
+    checkpoints = sweep / "lr-0.05/seed-0/checkpoints"
+    checkpoints.mkdir()
     result = _train(
         shapes,
         "--recipe",
@@ -149,6 +152,7 @@ def test_again_there_is_nothing_to_do(
     )
     assert result.exit_code == 0, result.output
     assert {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")} == before
+    assert not checkpoints.exists()
     assert "started" not in result.stderr
     assert "--set data.prefetch=7 --seeds 2`" in (sweep / "table.md").read_text()
 
