@@ -122,8 +122,14 @@ def _in_a_child(folder: Path, make: Callable[[], list[Any]]) -> list[Any]:
     """Arrays that a forked child makes: this process must not load DALI, which survives no fork."""
     child = os.fork()
     if child == 0:
-        np.savez(folder / "child.npz", *make())
-        os._exit(0)
+        code = 1
+        try:
+            np.savez(folder / "child.npz", *make())
+            code = 0
+        finally:
+            os._exit(
+                code
+            )  # also after an exception: the child may not go on with the caller's work
     assert os.waitpid(child, 0)[1] == 0
     with np.load(folder / "child.npz") as arrays:
         found = list(arrays.values())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,26 @@ from tests.drills.warm import now
 _SLOW = ("signed checkpoint", "recipe", "result of bench", "figures, metrics.jsonl")
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 def _drill_all(folder: Path, total: int, seed: int, count: Callable[[str], None]) -> None:
+    """In a process of its own: the drill forks, and another test may have loaded DALI in this one,
+    which works in no fork."""
+    arguments = [str(folder), str(total), str(seed)]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.drills.test_mutations", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in ended.stdout.splitlines():
+        count(line)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def _drill_here(folder: Path, total: int, seed: int, count: Callable[[str], None]) -> None:
     wrong, done, began = [], 0, now()
     for reader in readers(folder):
         outcome = drill(reader, seed, max(4, total // 10) if reader.name in _SLOW else total)
@@ -45,3 +67,7 @@ def test_many_mutations(
 ) -> None:
     """$SLIPFORM_DRILL_MUTATIONS for each of the readers, from $SLIPFORM_DRILL_SEED."""
     _drill_all(tmp_path, amount("mutations", 6500), amount("seed", 2), count)
+
+
+if __name__ == "__main__":
+    _drill_here(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), print)
