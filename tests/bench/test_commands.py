@@ -106,6 +106,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
     assert suites.suite_names() == [
         "accuracy",
         "gpu",
+        "growth",
         "loaders",
         "overhead",
         "prep",
@@ -119,6 +120,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "accuracy",
         "tune",
         "overhead",
+        "growth",
         "gpu",
     ]
     for name in suites.suite_names():

@@ -42,8 +42,9 @@ SHARES = (0.0, 0.5, 1.0)
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("streamed")
-    selected = [getattr(item, "callspec", None) for item in request.session.items]
-    names = [call.params["spec"] for call in selected if call and "spec" in call.params]
+    selected = [item for item in request.session.items if item.path == request.path]
+    calls = [item.callspec for item in selected if hasattr(item, "callspec")]
+    names = [call.params["spec"] for call in calls if "spec" in call.params]
     shares = [0.5] if set(names) <= set(QUICK) else SHARES
     cases = {name: SPECS[name] for name in SPECS if name in names}
     script = Path(__file__).with_name("streamed.py")
