@@ -170,7 +170,7 @@ def test_sweep_beside_others(
         ("export", str(run), "--format", "safetensors"),
         ("train", str(data), "--recipe", f"{tmp_path / 'sweep.toml'}:a", "--out", str(run)),
         ("train", str(data), "--recipe", f"{tmp_path / 'sweep.toml'}:b", "--out",
-         str(out / "b" / "seed-1")),
+         str(out / "b" / "seed-1"), "--set", "train.seed=1"),
     ]  # fmt: skip
     assert warm.run(*sweep).code == 0
     kept = tmp_path / "kept"
