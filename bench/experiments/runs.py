@@ -9,9 +9,9 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from slipform.bench.experiments.claims import Results
 from slipform.pipelines.files import open_regular
@@ -33,6 +33,7 @@ class Outcome:
         study: The study: "A1".
         recipe: The name of the recipe.
         run: The entry of the recipe.
+        model: The settings [model] of the run.
         state: "measured": all settings are those of the recipe. "older or shorter": a result of
             fewer epochs, or from before the recipe was corrected. "waits for weights": it needs
             ImageNet weights.
@@ -45,11 +46,17 @@ class Outcome:
     study: str
     recipe: str
     run: SweepRun
+    model: dict[str, Any]
     state: State
     seeds: int = 0
     measured: dict[str, float] = field(default_factory=dict)
     note: str = ""
     folder: Path | None = None
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the run starts from ImageNet weights."""
+        return self.model.get("weights", "none") != "none"
 
     @property
     def accuracy(self) -> tuple[float, float] | None:
@@ -58,11 +65,6 @@ class Outcome:
             if column in self.run.reported and column in self.measured:
                 return float(self.run.reported[column]), self.measured[column]
         return None
-
-    @property
-    def needs_weights(self) -> bool:
-        """Whether the run starts from ImageNet weights."""
-        return _weights(load_recipe(self.recipe), self.run) != "none"
 
     @property
     def diverged(self) -> bool:
@@ -87,9 +89,9 @@ def outcomes(folder: Path) -> list[Outcome]:
     for recipe in studies():
         own = [(path, rows) for name, path, rows in tables if name == recipe.name]
         for run in recipe.runs:
-            tried = [_outcome(recipe, run, path, rows) for path, rows in own]
-            tried.append(Outcome(recipe.study, recipe.name, run, _untried(recipe, run)))
-            found.append(min(tried, key=lambda one: STATES.index(one.state)))
+            untried = _untried(recipe, run)
+            tried = [_tried(untried, recipe, path, rows) for path, rows in own]
+            found.append(min([*tried, untried], key=lambda one: STATES.index(one.state)))
     return found
 
 
@@ -105,24 +107,22 @@ def _tables(path: Path) -> Iterator[tuple[str, Path, list[dict[str, str]]]]:
         yield heading[1].decode("utf-8"), path, rows
 
 
-def _outcome(recipe: Recipe, run: SweepRun, path: Path, rows: list[dict[str, str]]) -> Outcome:
-    row = next((row for row in rows if row["run"] == run.name), {})
+def _untried(recipe: Recipe, run: SweepRun) -> Outcome:
+    model = {**recipe.base.get("model", {}), **run.overrides.get("model", {})}
+    found = Outcome(recipe.study, recipe.name, run, model, "not run")
+    return replace(found, state="waits for weights") if found.needs_weights else found
+
+
+def _tried(untried: Outcome, recipe: Recipe, path: Path, rows: list[dict[str, str]]) -> Outcome:
+    """The outcome of a run that a table lists."""
+    row = next((row for row in rows if row["run"] == untried.run.name), {})
     note, seeds = row.get("note", ""), int(row.get("seeds") or 0)
     measured = {name: float(text) for name, text in row.items() if _is_number(text)}
-    state = _untried(recipe, run)
+    state = untried.state
     if seeds or note.startswith("diverged"):
-        as_stated = row.get("settings") == stated_settings(recipe, run)
+        as_stated = row.get("settings") == stated_settings(recipe, untried.run)
         state = "measured" if as_stated else "older or shorter"
-    return Outcome(recipe.study, recipe.name, run, state, seeds, measured, note, path)
-
-
-def _untried(recipe: Recipe, run: SweepRun) -> State:
-    return "not run" if _weights(recipe, run) == "none" else "waits for weights"
-
-
-def _weights(recipe: Recipe, run: SweepRun) -> str:
-    model = {**recipe.base.get("model", {}), **run.overrides.get("model", {})}
-    return str(model.get("weights", "none"))
+    return replace(untried, state=state, seeds=seeds, measured=measured, note=note, folder=path)
 
 
 def _is_number(text: str | None) -> bool:

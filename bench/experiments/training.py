@@ -16,11 +16,11 @@ from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe
 from slipform.train.sweep.sweep import data_differences, prep_command, run_sweep
+from slipform.train.sweep.table import TABLES
 
-__all__ = ["TABLES", "Which", "find_data", "train_studies"]
+__all__ = ["Which", "find_data", "train_studies"]
 
 Which = Literal["missing", "waiting"]
-TABLES = ("table.md", "table.csv", "classes.csv", "curves.png")
 
 
 def train_studies(

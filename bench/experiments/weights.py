@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from slipform.bench.experiments.runs import Outcome
-from slipform.train.config.recipe import load_recipe
 
 __all__ = ["weight_files"]
 
@@ -24,11 +23,7 @@ def weight_files(runs: Iterable[Outcome]) -> list[tuple[str, str, float]]:
     """
     from torchvision.models import get_model_weights
 
-    nets = set()
-    for one in runs:
-        base, own = load_recipe(one.recipe).base["model"], one.run.overrides.get("model", {})
-        model = {**base, **own}
-        nets.add((model["name"], model["weights"]))
+    nets = {(one.model["name"], one.model["weights"]) for one in runs}
     found = []
     for name, weights in sorted(nets):
         entries = get_model_weights(name)

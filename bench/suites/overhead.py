@@ -1,8 +1,9 @@
 """Measure the CPU time of a loader on the thread that iterates over it.
 
 In: a dataset folder. Out: a row for each executor and batch size: the CPU time of the consumer's
-thread, and the whole time of a batch. The consumer's thread makes the order, the requests and the
-Batch. It also renders batches that are too small for the threads; their time is included.
+thread, and the whole time of a batch. The consumer's thread asks for batches ahead, waits, and
+makes the Batch. Other threads make the order, the requests and the pixels; their time is not
+included.
 """
 
 from __future__ import annotations

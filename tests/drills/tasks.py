@@ -165,6 +165,11 @@ def validate(*arguments: str) -> None:
     command("validate", *arguments)
 
 
+def figures(*arguments: str) -> None:
+    """The command `slipform figures`."""
+    command("figures", *arguments)
+
+
 def echo(*arguments: str) -> None:
     """For the test of the warm process itself."""
     click.echo(json.dumps(arguments))

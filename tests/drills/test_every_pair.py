@@ -19,7 +19,7 @@ from tests.drills.tasks import small
 from tests.drills.test_pairs import TINY
 from tests.drills.warm import Ended, Warm
 
-COMMANDS = ("prep", "resume", "overwrite", "sweep", "validate", "export")
+COMMANDS = ("prep", "resume", "overwrite", "sweep", "validate", "export", "figures")
 PAIRS = list(combinations_with_replacement(COMMANDS, 2))
 SETTINGS = ("train.epochs=3", "train.keep_checkpoints=3")
 
@@ -46,6 +46,7 @@ class Place:
             "sweep": (*on_data, "--all", "--out", str(self.sweep)),
             "validate": ("validate", str(self.run), "--figures", str(self.run / "figures")),
             "export": ("export", str(self.run), "--format", "safetensors"),
+            "figures": ("figures", str(self.run)),
         }[name]
 
     def restore(self) -> None:

@@ -132,9 +132,9 @@ def test_profiles_twice(warm: Warm, tmp_path: Path, rounds: int, count: Count) -
     assert len(kept) == 2 * 20 * rounds
 
 
-@pytest.fixture
-def sweep(data: Path, tmp_path: Path) -> tuple[str, ...]:
-    """The command of a sweep of two runs in the folder `sweep`."""
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_sweep_twice(warm: Warm, data: Path, tmp_path: Path, count: Count) -> None:
     from tests.drills.runs import recipe
 
     path = tmp_path / "sweep.toml"
@@ -142,46 +142,8 @@ def sweep(data: Path, tmp_path: Path) -> tuple[str, ...]:
         recipe(tmp_path, small()).read_text()
         + '\n[[runs]]\nname = "a"\n[[runs]]\nname = "b"\n[runs.optimizer]\nlr = 0.1\n'
     )
-    out = str(tmp_path / "sweep")
-    return ("train", str(data), "--recipe", str(path), "--all", "--out", out)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_sweep_twice(
-    warm: Warm, sweep: tuple[str, ...], tmp_path: Path, count: Count
-) -> None:  # fmt: skip
     out = tmp_path / "sweep"
+    sweep = ("train", str(data), "--recipe", str(path), "--all", "--out", str(out))
     assert _check(_both(warm, sweep, sweep), out) == 1
     assert same_run(out / "a" / "seed-0", out / "a" / "seed-0") == ""
     count("pairs sweep and sweep: once")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_sweep_beside_others(
-    warm: Warm, data: Path, sweep: tuple[str, ...], tmp_path: Path, count: Count
-) -> None:
-    """A sweep that trains another seed, and commands that write into one of its runs."""
-    out, both = tmp_path / "sweep", 0
-    run = out / "a" / "seed-0"
-    others = [
-        ("validate", str(run), "--figures", str(run / "figures"), "--device", "cpu"),
-        ("export", str(run), "--format", "safetensors"),
-        ("train", str(data), "--recipe", f"{tmp_path / 'sweep.toml'}:a", "--out", str(run)),
-        ("train", str(data), "--recipe", f"{tmp_path / 'sweep.toml'}:b", "--out",
-         str(out / "b" / "seed-1"), "--set", "train.seed=1"),
-    ]  # fmt: skip
-    assert warm.run(*sweep).code == 0
-    kept = tmp_path / "kept"
-    shutil.copytree(out, kept)
-    for other in others:
-        shutil.rmtree(out)
-        shutil.copytree(kept, out)
-        both += _check(_both(warm, (*sweep, "--seeds", "2"), other), out) == 2
-        assert warm.run(*sweep, "--seeds", "2").code == 0  # what was refused is done now
-        assert same_run(kept / "a" / "seed-0", run) == ""
-        assert same_run(kept / "b" / "seed-0", out / "b" / "seed-0") == ""
-        table = (out / "table.csv").read_text().splitlines()
-        assert [line.split(",")[:2] for line in table[1:]] == [["a", "2"], ["b", "2"]]
-    count(f"pairs sweep and validate, export, train: {len(others)}, {both} times both")

@@ -31,8 +31,9 @@ from slipform.train.step.graph import GraphSteps
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import set_train_mode, train_step
-from tests.gpu.made_on_device import folders, open_loader
+from tests.gpu.made_on_device import open_loader
 from tests.gpu.recorded import RecordedGraphs
+from tests.pipelines import folders
 
 CPU = torch.device("cpu")
 KERNELS = (
@@ -135,8 +136,7 @@ def compare(folder: Path, sets: list[str], augment: dict[str, Any], launches: An
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    made = folders()
-    images = [made.noise(9 + k, 14 - k // 2, k) for k in range(14)]
-    folder = Path(made.write_folder(Path(sys.argv[1]) / "raw", images))
+    images = [folders.noise(9 + k, 14 - k // 2, k) for k in range(14)]
+    folder = Path(folders.write_folder(Path(sys.argv[1]) / "raw", images))
     for case in json.loads(sys.argv[2]).values():
         compare(folder, case["sets"], case.get("augment", {}), case.get("launches", LAUNCHES))

@@ -6,14 +6,13 @@ its own, as TRITON_INTERPRET is read at import.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
@@ -23,6 +22,7 @@ from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from tests.pipelines import folders
 
 SPECS: dict[str, dict[str, Any]] = {
     "box": {"crop": "random_resized", "flip": "both", "erase": 0.5},
@@ -32,17 +32,6 @@ SPECS: dict[str, dict[str, Any]] = {
     "either": {"crop": "center", "resize": 10, "cutmix": 1.0, "mixup": 1.0},
 }
 BATCHES = 7  # of two and a half epochs
-
-
-def folders() -> ModuleType:
-    """tests/pipelines/folders.py."""
-    path = Path(__file__).parents[1] / "pipelines/folders.py"
-    spec = importlib.util.spec_from_file_location("folders", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def open_loader(
@@ -91,9 +80,8 @@ def compare(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    made = folders()
-    images = [made.noise(9 + k, 14 - k // 2, k) for k in range(14)]
-    folder = Path(made.write_folder(Path(sys.argv[1]) / "raw", images))
+    images = [folders.noise(9 + k, 14 - k // 2, k) for k in range(14)]
+    folder = Path(folders.write_folder(Path(sys.argv[1]) / "raw", images))
     for options in SPECS.values():
         compare(folder, dict(options), (0, 0))
     compare(folder, dict(SPECS["mixup"]), (3, 5))

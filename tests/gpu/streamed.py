@@ -8,16 +8,15 @@ bad_samples_checked. A process of its own, as TRITON_INTERPRET is read at import
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import pytest
@@ -30,37 +29,26 @@ from slipform.pipelines.executors.stream import StreamExecutor
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from tests.pipelines import folders
 
 SIZES = [(1, 1), (1, 40), (37, 1), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120), (60, 60)]
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"
 
 
-def folders() -> ModuleType:
-    """tests/pipelines/folders.py."""
-    path = Path(__file__).parents[1] / "pipelines/folders.py"
-    spec = importlib.util.spec_from_file_location("folders", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def mixed(out: Path, broken: bool = False) -> Beton:
     """Every third image raw, the others JPEGs, some of them gray or progressive. broken: one JPEG
     cannot be decoded, and one has no header."""
-    make = folders()
     images: list[Any] = []
     for k, (height, width) in enumerate(SIZES * 2):
-        pixels = make.smooth(height, width, k)
+        pixels = folders.smooth(height, width, k)
         gray = pixels[..., 0] if k % 5 == 1 else pixels
-        coded = make.jpeg(gray, subsampling=0, progressive=k % 4 == 2)
+        coded = folders.jpeg(gray, subsampling=0, progressive=k % 4 == 2)
         images.append(pixels if k % 3 == 0 else coded)
     sizes = [*SIZES, *SIZES]
     if broken:
         images[16] = images[16][:200] + bytes(len(images[16]) - 200)
         images[17] = b"no JPEG" * 20
-    folder = make.write_folder(out, images, **({"sizes": sizes} if broken else {}))
+    folder = folders.write_folder(out, images, **({"sizes": sizes} if broken else {}))
     return Beton(Path(folder) / "train.beton")
 
 

@@ -39,6 +39,19 @@ def open_loader(
     )
 
 
+def small_loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
+    """An evaluation loader of 4 samples of 16 px a batch, one thread."""
+    return Loader(
+        folder,
+        augment=Augmentation(image_size=16, resize=18),
+        batch_size=4,
+        training=False,
+        executor=executor,
+        threads=1,
+        **options,
+    )
+
+
 def read_epoch(loader: Loader) -> Epoch:
     """index -> (label, pixels), of what is left of an epoch; no index twice."""
     found: Epoch = {}

@@ -7,34 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.loader import Loader
-from slipform.pipelines.plan.augmentation import Augmentation
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
-
-SPEC = Augmentation(image_size=16, resize=18)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
-    return Path(folders.write_folder(tmp_path / "set", images))
-
-
-def _loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
-    return Loader(
-        folder, augment=SPEC, batch_size=4, training=False, executor=executor, threads=1, **options
-    )
+from tests.pipelines.epochs import small_loader
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
 def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
-    with _loader(folder, executor, prefetch=1) as loader:
+    with small_loader(folder, executor, prefetch=1) as loader:
         loop = iter(loader)
         next(loop)
         os.truncate(folder / "train.beton", 3000)
@@ -46,7 +30,7 @@ def test_a_batch_of_a_beton_that_was_cut_short_meanwhile_is_not_handed_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of the last page reads as zeros, and checksums are compared only once."""
-    with _loader(folder, prefetch=1) as loader:
+    with small_loader(folder, prefetch=1) as loader:
         list(loader)
         executor = loader.sequence.ahead.executor
         collect = executor.collect

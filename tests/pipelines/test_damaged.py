@@ -16,26 +16,11 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError, DatasetError, SampleError, SlipformError
-from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
-from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
-
-SPEC = Augmentation(image_size=16, resize=18)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    images = [folders.jpeg(folders.smooth(30, 20 + k, seed=k)) for k in range(12)]
-    return Path(folders.write_folder(tmp_path / "set", images))
-
-
-def _loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
-    return Loader(
-        folder, augment=SPEC, batch_size=4, training=False, executor=executor, threads=1, **options
-    )
+from tests.pipelines.epochs import small_loader
 
 
 def _mutations(content: bytes, count: int, seed: int) -> list[bytes]:
@@ -163,14 +148,14 @@ def test_what_is_no_regular_file(folder: Path, name: str) -> None:
         path.unlink() if path.exists() or path.is_symlink() else None
         make()
         with pytest.raises(DatasetError, match="not a regular file"):
-            _loader(folder)
+            small_loader(folder)
         path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_labels_and_counts_must_fit_the_manifest(tmp_path: Path) -> None:
     images = [folders.noise(4, 4, seed=k) for k in range(3)]
     with pytest.raises(DatasetError, match=r"sample 1 .* label 3, but .* 3 classes"):
-        _loader(folders.write_folder(tmp_path / "labels", images, [0, 3, 1]))
+        small_loader(folders.write_folder(tmp_path / "labels", images, [0, 3, 1]))
     other = folders.write_folder(tmp_path / "other", images[:2], [0, 1])
     shutil.copy(other / "train.beton", tmp_path / "labels" / "train.beton")
     with pytest.raises(DatasetError, match=r"2 samples, dataset\.json says 3"):
@@ -179,7 +164,7 @@ def test_labels_and_counts_must_fit_the_manifest(tmp_path: Path) -> None:
     outside["splits"]["train"]["file"] = "../labels/train.beton"
     (other / FILE_NAME).write_text(json.dumps(outside))
     with pytest.raises(DatasetError, match="not a file in"):
-        _loader(other)
+        small_loader(other)
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
@@ -190,11 +175,11 @@ def test_a_dataset_replaced_while_open_is_not_called_damaged(
     so."""
     images = [folders.jpeg(folders.noise(30, 20 + k, seed=k)) for k in range(12)]
     other = Path(folders.write_folder(tmp_path / "other", images))
-    with _loader(folder, executor) as loader:
+    with small_loader(folder, executor) as loader:
         for file in other.iterdir():
             os.replace(shutil.copy(file, tmp_path), folder / file.name)
         assert sum(len(batch) for batch in loader) == 12
-    with _loader(folder, executor, prefetch=1) as loader:
+    with small_loader(folder, executor, prefetch=1) as loader:
         loop = iter(loader)
         next(loop)
         beton = Beton(folder / "train.beton")
@@ -222,7 +207,7 @@ def test_a_small_jpeg_that_declares_a_huge_image(
     found = {True: "more pixels than its bytes can hold", False: "declare 16000 x 16000 pixels"}
     with (
         pytest.raises((DatasetError, SampleError), match=found[says_so_too]),
-        _loader(folder, executor) as loader,
+        small_loader(folder, executor) as loader,
     ):
         next(iter(loader))
 
@@ -232,7 +217,7 @@ def test_resident_says_that_the_memory_is_too_small(
 ) -> None:
     monkeypatch.setattr("slipform.pipelines.decoding.preload.free_memory_bytes", lambda: 1000)
     with pytest.raises(ConfigError, match=r"take [\d,]+ bytes, and 1,000 are free.*host"):
-        _loader(folder, "resident")
+        small_loader(folder, "resident")
 
 
 def test_open_dataset(shapes: Path, shapes_raw: Path) -> None:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.machine import peak_resident_bytes, reset_peak
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
@@ -104,20 +105,20 @@ def _streaming(folder: Path) -> int:
     with Loader(folder, augment=spec, batch_size=8, executor="host", threads=2) as loader:
         next(iter(loader))  # the kernels are compiled or read, DALI is loaded
     before = _held()[0]
-    most = 0
+    reset_peak("cpu")
     with Loader(
         folder, augment=replace(spec, image_size=224), batch_size=128, executor="host", threads=2
     ) as loader:
         for _ in range(10):
             for _ in loader:
-                most = max(most, psutil.Process().memory_info().rss)
-    return most - before
+                pass
+    return peak_resident_bytes() - before
 
 
 def test_streaming_takes_two_batches_and_little_more(tmp_path: Path) -> None:
-    """128 images of 224 px in float32 are 77 MB. Beside two of them: decoded images, the rest of
-    the decoder, mapped pages. Measured: 134 MB where the second one was not full yet, 218 to 227,
-    251 when whole batches were decoded ahead, 454 with four buffers in place of two."""
+    """128 images of 224 px in float32 are 77 MB. The consumer still has a batch when it gets the
+    next one, and the one after that has begun: two to three batches, decoded images, mapped pages.
+    Measured: 192 to 231 MB in six processes, 454 with four buffers in place of two."""
     jpegs = [folders.jpeg(folders.smooth(300, 200 + k, seed=k)) for k in range(256)]
     taken = _in_a_fresh_process(_streaming, folders.write_folder(tmp_path / "set", jpegs))
-    assert 90e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"
+    assert 140e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slipform.pipelines.errors import unknown
 from slipform.train.figures.draw import new_figure, save
-from slipform.train.figures.events import last_histogram, spread
+from slipform.train.figures.events import last_histograms, spread
 from slipform.train.figures.result import first_convolution, tiled
 
 __all__ = ["compare_first_layers", "compare_histograms", "layer_names"]
@@ -89,11 +89,11 @@ def compare_histograms(
             values = getattr(module, kind, None)
             if isinstance(values, Tensor):
                 panels.setdefault(kind, {})[name] = _histogram(values)
-        for kind in ("weight", "bias"):
-            found = last_histogram(runs[name], f"gradients/{own}.{kind}") if name in runs else None
-            if found is not None:
-                edges, shares = spread([found])
-                panels.setdefault(f"gradient of {kind}", {})[name] = (edges, shares[0])
+        gradients = {f"gradients/{own}.{kind}": kind for kind in ("weight", "bias")}
+        recorded = last_histograms(runs[name], list(gradients)) if name in runs else {}
+        for tag in sorted(recorded, reverse=True):  # of the weight, then of the bias
+            edges, shares = spread([recorded[tag]])
+            panels.setdefault(f"gradient of {gradients[tag]}", {})[name] = (edges, shares[0])
     figure, axes = new_figure(len(panels), height=4.2)
     for panel, (kind, lines) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for name, (edges, shares) in lines.items():

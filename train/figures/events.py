@@ -5,6 +5,7 @@ In: a run folder. Out: first_batch.png, first_layer.png.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import FOLDER, new_figure, save
 
-__all__ = ["draw_events", "last_histogram", "spread"]
+__all__ = ["draw_events", "last_histograms", "spread"]
 
 _NUM_BINS = 80
 _Floats = npt.NDArray[np.float64]
@@ -35,21 +36,21 @@ def draw_events(run: Path, out: Path | None = None) -> list[Path]:
     return [*_first_batch(records, out), *_first_layer_spread(records, out)]
 
 
-def last_histogram(run: Path, name: str) -> tuple[Any, Any] | None:
-    """The last histogram of a name in a run's events.
+def last_histograms(run: Path, names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """The last histogram of each name in a run's events.
 
     Args:
         run: The run folder.
-        name: Such as "gradients/conv1.weight".
+        names: Such as "gradients/conv1.weight".
 
     Returns:
-        The upper limits of the buckets and the counts in them; None if there is none.
+        Name -> the upper limits of the buckets and the counts in them. Names without a histogram
+        are left out.
     """
     records = _read(run)
-    if name not in records.Tags()["histograms"]:
-        return None
-    value = records.Histograms(name)[-1].histogram_value
-    return value.bucket_limit, value.bucket
+    known = set(names) & set(records.Tags()["histograms"])
+    last = {name: records.Histograms(name)[-1].histogram_value for name in known}
+    return {name: (value.bucket_limit, value.bucket) for name, value in last.items()}
 
 
 def _read(run: Path) -> Any:

@@ -23,13 +23,12 @@ from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_path, read_profile, write_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
+from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS
 from slipform.train.run.trial import Trial, Variant, profile_key, usual, variants
 
 __all__ = ["Decision", "decide"]
 
-_BUDGET_SHARE = 0.02  # of the expected time of the run
 _SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
-_FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
 # On a GPU a run that would be shorter than this is not compiled: that takes up to a minute, and
 # saves about a third of the time of the steps.
 _COMPILED_SECONDS = 180.0
@@ -87,7 +86,7 @@ def decide(
     images = manifest.split("train").num_samples
     assert isinstance(train.batch_size, int)
     steps = train.epochs * (images // (train.batch_size * process.world_size))
-    if not thorough and steps < _FEW_STEPS:
+    if not thorough and steps < FEW_STEPS:
         return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
     if len(tried) == 1 and eager == first:
         return Decision(first.applied(config), f"{first}: this machine has no other variant")
@@ -104,7 +103,7 @@ def decide(
             if len(tried) == 1:
                 text = f"{first}: this machine has no other variant"
                 return Decision(first.applied(config), text)
-            budget = min(train.auto_seconds, _BUDGET_SHARE * expected)
+            budget = min(train.auto_seconds, BUDGET_SHARE * expected)
             size = _affordable(train.batch_size, step_seconds, len(tried), budget)
             if not size:  # leave out the memory format: precision matters more
                 tried = [one for one in tried if one.channels_last == first.channels_last]

@@ -22,12 +22,11 @@ from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
+from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS
 from slipform.train.step.data import open_loader
 
 __all__ = ["pick_executor"]
 
-_BUDGET_SHARE = 0.02  # of the time that all batches of the run take
-_FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
 _BATCHES = 3  # in a turn
 _UNTIMED = 4  # batches before them: until as many batches are under way as in training
 
@@ -56,7 +55,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     tuned = profile_key(stored, config.augment.image_size, device)
     if (
         config.data.executor != "auto"
-        or steps < _FEW_STEPS
+        or steps < FEW_STEPS
         or not train.auto_seconds
         or fits_in_memory(beton, device)
         or "executor" in read_profile(tuned)
@@ -95,7 +94,7 @@ def _race(loaders: dict[str, Loader], steps: int, seconds: float) -> dict[str, l
     first = {name: _turn(loader) for name, loader in loaders.items()}  # warms caches
     usual = next(iter(loaders))
     expected = steps * loaders[usual].batch_size / first[usual]
-    until = time.perf_counter() + min(seconds, _BUDGET_SHARE * expected)
+    until = time.perf_counter() + min(seconds, BUDGET_SHARE * expected)
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(rounds_needed(len(loaders))):
         if time.perf_counter() > until:

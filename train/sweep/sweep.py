@@ -30,7 +30,7 @@ from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes
 from slipform.train.run.resume import differences
 from slipform.train.sweep.jobs import Job, run_jobs
-from slipform.train.sweep.table import Row, stated_settings, write_tables
+from slipform.train.sweep.table import TABLES, Row, stated_settings, write_tables
 
 __all__ = ["data_differences", "make_jobs", "prep_command", "run_sweep"]
 
@@ -76,7 +76,7 @@ def run_sweep(
     manifest = read_manifest(data)
     jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
     out.mkdir(parents=True, exist_ok=True)
-    check_links(out, (LOCK, "table.*", "curves.png", *(escape(run.name) for run in recipe.runs)))
+    check_links(out, (LOCK, *TABLES, *(escape(run.name) for run in recipe.runs)))
     with locked(out / LOCK, "another sweep"):
         remove_orphans(out)
         return _run_locked(
@@ -115,11 +115,12 @@ def _run_locked(
         recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many]
     )
     notes = _without_weights(jobs)
+    stated = (*sets, data_differences(recipe, manifest))
     rows = []
     for number, run in enumerate(recipe.runs):
         own = jobs[number :: len(recipe.runs)]
         epochs = resolve(recipe, (), manifest, run).train.epochs
-        folders, settings = [job.folder for job in own], stated_settings(recipe, run, sets)
+        folders, settings = [job.folder for job in own], stated_settings(recipe, run, stated)
         rows.append(Row(run, own[0].config, epochs, folders, notes, settings))
 
     def command(job: Job) -> list[str]:
@@ -156,8 +157,7 @@ def _run_locked(
     ]
     if failed:
         raise SlipformError(
-            f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. {table} lists all"
-            " of them"
+            f"{len(failed)} of {len(jobs)} runs failed; the first: {failed[0]}. All: {table}"
         )
     return table
 

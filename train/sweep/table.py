@@ -24,9 +24,10 @@ from slipform.train.figures import curves
 from slipform.train.records import read_metrics, read_summary
 from slipform.train.sweep.classes import write_classes
 
-__all__ = ["Row", "stated_settings", "write_tables"]
+__all__ = ["TABLES", "Row", "stated_settings", "write_tables"]
 
-_TABLE = "table.md"
+TABLES = ("table.md", "table.csv", "classes.csv", "curves.png")  # the files of a sweep
+_TABLE = TABLES[0]
 # Reported values with columns of their own, unlike the other ones.
 _OWN_COLUMNS = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy")
 
@@ -60,9 +61,9 @@ def stated_settings(recipe: Recipe, run: SweepRun, sets: Sequence[str] = ()) -> 
     Args:
         recipe: The recipe.
         run: Its entry.
-        sets: Texts "SECTION.KEY=VALUE" of the command line.
+        sets: Texts "SECTION.KEY=VALUE" of the command line, and what is different in the data.
     """
-    stated = [recipe.base, recipe.prep, run.overrides, list(sets)]
+    stated = [recipe.base, recipe.prep, run.overrides, [text for text in sets if text]]
     text = json.dumps(stated, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

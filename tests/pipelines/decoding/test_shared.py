@@ -48,8 +48,6 @@ for key in ("a", "b"):
     for line in open("/proc/self/smaps"):
         if "memfd:slipform" in line:
             print("maps", key, line.split()[4], flush=True)
-        elif line.startswith("Pss:"):
-            pss = line
 print("ready", flush=True)
 sys.stdin.readline()
 assert (memory == np.arange(len(memory)) % 251).all()

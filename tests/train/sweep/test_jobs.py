@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli
 from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
 from slipform.train.config.resolve import resolve
-from slipform.train.sweep.sweep import data_differences, make_jobs
-from slipform.train.sweep.table import Row, write_tables
+from slipform.train.sweep.sweep import data_differences, make_jobs, run_sweep
+from slipform.train.sweep.table import Row, stated_settings, write_tables
 
 
 def _train(*arguments: object) -> Result:
@@ -78,3 +79,18 @@ def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
     assert [run.name for run in load_runs(f"{recipe}:imagenet,1")[1]] == ["imagenet", "lr-0.05"]
     with pytest.raises(ConfigError, match=r'"lr-huge"'):
         load_runs(f"{recipe}:1,lr-hug")
+
+
+@pytest.mark.parametrize("dataset", ["shapes", "mnist"])
+def test_a_sweep_on_other_data_does_not_have_the_recipes_settings(
+    dataset: str, recipe: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its table says is no evidence for the recipe."""
+    monkeypatch.setattr("slipform.train.sweep.sweep.run_jobs", lambda *_, **__: None)
+    made_for = replace(load_recipe(recipe), prep={"dataset": dataset})
+    run_sweep(made_for, shapes, tmp_path / "out", quiet=True)
+    with open(tmp_path / "out/table.csv", encoding="utf-8", newline="") as file:
+        written = {row["run"]: row["settings"] for row in csv.DictReader(file)}
+    stated = {run.name: stated_settings(made_for, run) for run in made_for.runs}
+    assert (written == stated) == (dataset == "shapes")
+    assert len(set(written.values())) == len(stated) == 3

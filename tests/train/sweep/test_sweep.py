@@ -18,7 +18,7 @@ from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train import cli
 from slipform.train.run.folder import LOCK
 from slipform.train.sweep.jobs import Job
-from slipform.train.sweep.table import write_tables
+from slipform.train.sweep.table import TABLES, write_tables
 
 
 def _train(*arguments: object) -> Result:
@@ -260,7 +260,7 @@ def test_a_sweep_refuses_finished_runs_of_other_data(
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.mark.parametrize("name", ["table.md", "lr-0.05", "lr-0.05/seed-0", "lr-0.05/seed-0.log"])
+@pytest.mark.parametrize("name", [*TABLES, "lr-0.05", "lr-0.05/seed-0", "lr-0.05/seed-0.log"])
 def test_a_sweep_writes_through_no_link_out_of_its_folder(
     name: str, recipe: Path, shapes: Path, tmp_path: Path
 ) -> None:
