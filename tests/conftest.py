@@ -7,6 +7,7 @@ import gc
 import hashlib
 import os
 import random
+import signal
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +29,13 @@ settings.register_profile(
 )
 settings.load_profile("slipform")
 torch.set_num_threads(1)  # tests compare numbers: a fixed thread count keeps sums in one order
+# nohup and some CI runners ignore SIGHUP, and a shell ignores SIGINT in the background. The
+# processes of the tests would inherit that, and wait forever for a signal that never comes.
+for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def seed_all(name: str) -> None:

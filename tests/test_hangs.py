@@ -1,0 +1,52 @@
+"""A test that hangs ends, with the stacks of its threads, and the other tests still run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.modules import ROOT
+
+# The exception of a time limit leads to `wait`, which waits for the child again.
+HANGS = """
+import subprocess, sys
+
+def test_first(): pass
+def test_hangs():
+    child = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        pass
+def test_last(): pass
+"""
+
+
+def _pytest(*arguments: object, ignored: tuple[signal.Signals, ...] = ()) -> tuple[int, str]:
+    """The exit code of pytest with this project's settings, and what it printed."""
+    ignore = "".join(f"signal.signal({int(number)}, signal.SIG_IGN);" for number in ignored)
+    code = f"import signal, sys; {ignore} import pytest; sys.exit(pytest.main())"
+    command = [sys.executable, "-c", code, "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml"]
+    done = subprocess.run(
+        [*map(str, command), *map(str, arguments)],
+        cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_hang_ends_and_the_other_tests_run(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(HANGS)
+    limits = ("-o", "timeout=4", "-o", "faulthandler_timeout=2")
+    code, printed = _pytest("-n", "1", *limits, "--rootdir", tmp_path, tmp_path)
+    assert code == 1, printed
+    assert "crashed while running" in printed
+    assert "test_it.py::test_hangs" in printed
+    assert "2 passed" in printed
+    assert "in test_hangs" in printed  # the stack
+
+
+def test_it_does_not_matter_which_signals_are_ignored() -> None:
+    """As by nohup, some CI runners, and a shell for a command in the background."""
+    ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    code, printed = _pytest("tests/train/machine/test_interrupt.py", ignored=ignored)
+    assert code == 0, printed
