@@ -110,7 +110,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (AttributeError, KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         raise SlipformError(f"{path} is damaged: its header is not whole ({error})") from None
     if num_read != len(data):
-        raise SlipformError(f"{path} is damaged: it was cut short while it was read")
+        raise SlipformError(f"{path} is damaged: it was truncated while it was read")
     if checksum is not None:
         crc = zlib.crc32(data.numpy().data, _header_crc32({**header, _METADATA: metadata}))
         if f"{crc:08x}" != checksum:

@@ -51,11 +51,11 @@ class Batch:
 
     Attributes:
         images: [N, 3, S, S], channels_last, normalized, in the training precision.
-        labels: int64 [N]. -100: padding, and samples that could not be read.
-        indices: int64 [N] on the CPU, positions of the samples in the beton. -1: padding.
+        labels: int64 [N]. -100 marks padding and samples that could not be read.
+        indices: int64 [N] on the CPU, positions of the samples in the beton. -1 marks padding.
         mix: The second labels. None: no MixUp or CutMix.
 
-    A loader with `reuse_buffers=True` overwrites `images` after the next batch was asked for.
+    A loader with `reuse_buffers=True` overwrites `images` after the next batch was requested.
     Otherwise each batch has memory of its own.
 
     Example:

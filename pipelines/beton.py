@@ -1,7 +1,7 @@
 """A validated, read-only, memory-mapped view of a .beton file (FFCV's format, version 2).
 
-In: a path. Out: `Beton`, whose arrays say for each sample where its bytes are, how they are coded
-and how large the image is. All of this is checked first: a truncated or foreign file raises
+In: a path. Out: `Beton`. Its arrays give for each sample the position of its bytes, their encoding
+and the size of the image. All of this is checked first: a truncated or foreign file raises
 DatasetError. ffcv is not needed.
 
 The layout, little-endian, from types.py of ffcv 1.0.2:
@@ -63,8 +63,8 @@ INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv's type ids of IntField and RGBImageField
 FIELD_TYPES = {INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 VERSION = 2
 JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
-# No JPEG codes more than 64 pixels in one bit (a progressive one of a single gray value), which is
-# 512 in a byte. This limit is twice as high.
+# A JPEG encodes at most 64 pixels in a bit, which is 512 in a byte. A progressive JPEG of a single
+# gray value reaches this. The limit here is twice as high.
 _PIXELS_PER_BYTE = 1024
 
 
@@ -135,8 +135,8 @@ class Beton:
     def release_pages(self) -> None:
         """Remove the mapped pages from this process. They stay in the page cache.
 
-        Without this, the resident memory of a process grows with every page that it reads. Views
-        stay valid.
+        The resident memory of a process otherwise grows with every page that it reads. Views stay
+        valid.
         """
         self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -156,14 +156,14 @@ class Beton:
         """Check that the file was not truncated while it is mapped. This takes a microsecond.
 
         A read beyond the end of the file ends the process with a message (`bus_error`). This check
-        is an exception instead, unless the file is truncated between the check and the read.
+        raises an exception instead, unless the file is truncated between the check and the read.
 
         Raises:
             DatasetError: The file is shorter than when it was opened.
         """
         if self._map.size() < len(self.data):
             raise DatasetError(
-                f"{self.path} was cut short while it was open: {self._map.size()} of"
+                f"{self.path} was truncated while it was open: {self._map.size()} of"
                 f" {len(self.data)} bytes are left. Run prep again."
             )
 
@@ -239,8 +239,8 @@ class Beton:
             or (len(self.data) - self._table_start) % TABLE_ROW.itemsize
         ):
             raise self._fail(
-                f"its table would begin at byte {self._table_start} of {len(self.data)}; the file"
-                " was cut short or never finished"
+                f"its table begins at byte {self._table_start} of {len(self.data)}; the file"
+                " was truncated or never finished"
             )
         descriptors = self.data[HEADER.itemsize : start].view(DESCRIPTOR)
         types = [int(t) for t in descriptors["type_id"]]
@@ -282,7 +282,7 @@ class Beton:
         too_large = (self.modes == JPG) & (num_pixels // _PIXELS_PER_BYTE > self.sizes)
         for what, bad in (
             ("lies outside the file", outside),
-            ("has an unknown coding", (self.modes != JPG) & (self.modes != RAW)),
+            ("has an unknown encoding", (self.modes != JPG) & (self.modes != RAW)),
             ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
             ("has a wrong size", (self.modes == RAW) & (self.sizes != 3 * num_pixels)),
             ("declares more pixels than its bytes can hold", too_large),

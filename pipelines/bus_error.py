@@ -1,8 +1,8 @@
-"""A message for a mapped file that was cut short while it was read.
+"""A message for a mapped file that was truncated while it was read.
 
-In: mapped files. Out: nothing, as long as they keep their length. The kernel answers a read beyond
-the end of a mapped file with SIGBUS, which ends the process without a word. With this module it
-ends with exit code 1 and a message that names the file.
+In: mapped files. Out: nothing, as long as they keep their length. A read beyond the end of a mapped
+file causes SIGBUS, which ends the process without a message. This module ends it with exit code 1
+and a message that names the file.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _first = Lock()  # several threads may read the file
 
 
 def watch(mapped: mmap.mmap, path: Path) -> None:
-    """Name a file in the message if it is cut short while it is read.
+    """Name a file in the message if it is truncated while it is read.
 
-    A handler of SIGBUS that the program has already, such as that of faulthandler, is kept: it then
-    decides what is printed.
+    An existing handler of SIGBUS, such as that of faulthandler, is kept. It then decides what is
+    printed.
 
     Args:
         mapped: The map of the whole file.
@@ -44,19 +44,19 @@ def _is_handled() -> bool:
     return bool(int(caught.split()[1], 16) >> (signal.SIGBUS - 1) & 1)
 
 
-# Python sets a flag for a signal and handles it later, but the read that failed never ends. A
-# callback of C runs at once. It may run Python code: the thread was reading mapped memory, so it
-# holds no lock of the interpreter or of malloc.
+# Python's own signal handlers run later, between bytecodes. The failed read never returns, so they
+# would never run. A C callback runs at once. It may run Python code: the thread was reading mapped
+# memory, so it holds no lock of the interpreter or of malloc.
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _end(number: int) -> None:
-    """Print which file was cut short, and end the process. Otherwise let the signal end it."""
+    """Print which file was truncated, and end the process. Otherwise let the signal end it."""
     if not _first.acquire(blocking=False):
-        return  # another thread ends the process; this one reads again, and comes back
+        return  # another thread ends the process; until then this one repeats its read
     for mapped, path in list(_files.items()):
         left, length = mapped.size(), len(mapped)
         if left < length:
             message = (
-                f"\nError: {path} was cut short while it was read: {left} of {length} bytes are"
+                f"\nError: {path} was truncated while it was read: {left} of {length} bytes are"
                 " left. Run prep again. A training continues with: train --resume RUN\n"
             )
             os.write(2, message.encode(errors="backslashreplace"))

@@ -30,7 +30,8 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
         The open beton.
 
     Raises:
-        DatasetError: There is no such split. Or its beton is damaged, or does not fit the manifest.
+        DatasetError: There is no such split, or its beton is damaged or does not match the
+            manifest.
     """
     info = manifest.split(split)
     beton = Beton(folder / info.file)

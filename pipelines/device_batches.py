@@ -3,7 +3,7 @@
 In: resident pixels on the device, the order of the epochs, a position. Out: consecutive batches in
 the same memory. Nothing comes from the host: kernels draw the Plan, render the pixels and move the
 position. Each replay of a CUDA graph of `make` makes a new batch. The batches are those of the
-Loader. `slipform.pipelines.plan.triton` says how equal their Plans are.
+Loader. `slipform.pipelines.plan.triton` says how far their Plans are equal.
 """
 
 from __future__ import annotations

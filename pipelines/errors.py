@@ -161,7 +161,7 @@ class _ReportsInterrupt:
             if not lacks_memory(error):
                 raise
             raise SlipformError(
-                "out of memory: take smaller images, batches or models, or fewer threads"
+                "out of memory: use smaller images, batches or models, or fewer threads"
                 f" ({str(error).splitlines()[0] if str(error) else 'MemoryError'})"
             ) from error
 

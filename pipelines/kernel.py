@@ -84,7 +84,7 @@ def _is_ours(path: Path) -> bool:
 def _is_private(folder: Path) -> bool:
     """Whether a cache folder and the folders around it in `cache_folder` are this user's alone.
 
-    Whoever owns a folder around it could exchange it after the look at it.
+    The owner of a parent folder could replace the folder after the check.
     """
     return all(map(is_own, _around(folder))) and _is_ours(folder)
 

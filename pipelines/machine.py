@@ -113,7 +113,7 @@ def _cgroup_bytes(name: str) -> int | None:
 
 
 def cache_folder() -> Path:
-    """The folder for files that can be made again. It may not exist yet.
+    """The folder for files that can be regenerated. It may not exist yet.
 
     Returns:
         $XDG_CACHE_HOME/slipform, else ~/.cache/slipform. If it cannot be written to, as in a
@@ -134,10 +134,10 @@ def cache_folder() -> Path:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether a folder is this user's, also the link to it if it is one, and not open to everybody.
+    """Whether this user owns a folder, and not everybody can write to it.
 
     Args:
-        folder: An existing path.
+        folder: An existing path. The user must also own it if it is a link.
 
     Raises:
         FileNotFoundError: There is no such path.

@@ -5,7 +5,7 @@ that were needed. The rules:
 
 - several frames: the first one is taken;
 - EXIF orientation: the image is turned upright;
-- transparency: the image is laid over white;
+- transparency: the image is composited over white;
 - palette, CMYK, one bit: Pillow converts to RGB or gray. Color profiles are ignored;
 - 16 bits per channel, and int32 within 0..65535: the upper 8 of the lowest `bits` bits are taken;
 - float within 0..1: multiplied by 255 and rounded. Other floats are refused.

@@ -1,7 +1,7 @@
 """Access to NVIDIA DALI and nvImageCodec, and what makes their objects safe to fork.
 
 In: nothing, or a built pipeline. Out: the modules, or the same pipeline. The threads of DALI do not
-exist in a forked child. A pipeline that is used or freed there would wait for them forever.
+exist in a forked child. A pipeline that is used or freed in the child would wait for them forever.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def nvimgcodec() -> Any:
 
 @contextmanager
 def _use() -> Iterator[None]:
-    """Import in the block what a fork of this process cannot use."""
+    """Within the block, import modules that a fork of this process cannot use."""
     global _process
     if _process not in (None, os.getpid()):
         raise SlipformError(

@@ -1,7 +1,7 @@
 """JPEGs -> pixels in the memory of a GPU: `DeviceDecoder`, DALI's `mixed` decoder.
 
-In: the bytes of JPEGs. Out: the addresses of whole images on the device. In tests, DALI's decoder
-for CPU cores stands for it.
+In: the bytes of JPEGs. Out: the addresses of whole images on the device. Tests use DALI's decoder
+for CPU cores instead.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MAX_PREALLOCATED_BYTES = 1 << 30  # of decoded pixels, for the hardware decoder
 def decoder_options(batch_size: int, height: int, width: int) -> dict[str, Any]:
     """The options of DALI's decoder on a GPU.
 
-    With hw_decoder_load = 1 only the format of a JPEG decides whether the hardware decodes it. With
-    any other value the hardware decodes the first images of a batch. With jpeg_fancy_upsampling
-    color is enlarged as on a CPU. Without the hints memory grows, and the GPU waits, whenever a
-    larger image comes. Without affine = False the threads are bound to cores that also launch
-    kernels.
+    hw_decoder_load = 1: only the format of a JPEG decides whether the hardware decodes it. Any
+    other value gives the first images of a batch to the hardware. jpeg_fancy_upsampling: color is
+    enlarged as on a CPU. The size hints: memory is allocated once. It would otherwise grow with
+    each larger image, and the GPU would wait. affine = False: the threads are not bound to the
+    cores that launch kernels.
 
     Args:
         batch_size: The largest number of images in a batch.
@@ -97,8 +97,8 @@ class DeviceDecoder:
             heights: int32 [N], their heights in pixels.
             widths: int32 [N], their widths in pixels.
             damaged: Positions of JPEGs that are not decoded.
-            stream: The CUDA stream that reads the pixels. They are freed when it has done its
-                present work at the time when the last reference to `owner` goes.
+            stream: The CUDA stream that reads the pixels. They are freed after the last reference
+                to `owner` is gone and the stream has finished the work that was enqueued by then.
 
         Returns:
             The pixels, with addresses on the device. A damaged or undecodable image has the
@@ -114,8 +114,8 @@ class DeviceDecoder:
             try:
                 owner = self._run([jpegs[i] for i in good], stream)
             except RuntimeError:
-                # One undecodable image ends the pipeline. Only that image may look different: the
-                # others are decoded on the device again.
+                # One undecodable image ends the pipeline. The others are decoded on the device
+                # again, so that their pixels do not change.
                 del self._own.pipeline
                 found = undecodable([jpegs[i] for i in good], heights[good], widths[good])
                 if not found:

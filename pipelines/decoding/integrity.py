@@ -59,7 +59,7 @@ class FirstRead:
     def _check_declared(self, index: int) -> None:
         """Check that a JPEG's header declares no more pixels than the beton.
 
-        A decoder allocates what the header declares. The beton has checked its own sizes.
+        A decoder allocates what the header declares. `Beton` has checked the sizes that it stores.
         """
         beton = self._beton
         if beton.modes[index] == RAW:

@@ -4,8 +4,8 @@ In: the code lengths and symbols of a DHT segment, and the bytes of a scan. Out:
 by numba. The layout is that of ITU-T T.81, annexes C and F.
 
 A window is the next WINDOW bits. `codes` maps a window to the first symbol in it. `skips` maps it
-to all coefficients that are complete in it: blocks and high frequencies that nobody needs pass
-with fewer look-ups than they have coefficients.
+to the number of coefficients that are complete in it. Several coefficients that are not needed can
+thus be skipped with one look-up.
 
 No function reads beyond `end` or the tables, whatever the bytes are.
 """
@@ -29,7 +29,7 @@ _ONES, _HIGH_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
 
 @intrinsic
 def _big_endian(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """The eight bytes of a uint8 array from a position on, as uint64. The first byte is highest."""
+    """Read eight bytes of a uint8 array from a position on, as a big-endian uint64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -56,7 +56,7 @@ def fill(data, end, at, bits, count, padded):  # type: ignore[no-untyped-def]
         padded: The number of zeros that were appended since the last marker.
 
     Returns:
-        (at, bits, count, padded). More bits were taken than there were if padded > count.
+        (at, bits, count, padded). padded > count: more bits were taken than the stream has.
     """
     if at + 8 <= end:
         word = _big_endian(data, at)

@@ -4,8 +4,8 @@ In: a stream. Out: `Layout`, or None if the stream is not of the kind that `jpeg
 scan of Huffman codes, 8 bits, gray or YCbCr. Compiled by numba, except for the allocations. The
 layout is that of ITU-T T.81, annex B.
 
-The rules are stricter than those of libjpeg: it takes each stream that is taken here, without a
-warning about its segments.
+The rules are stricter than those of libjpeg. libjpeg accepts every stream that is accepted here,
+without a warning about its segments.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Layout(NamedTuple):
     Attributes:
         frame: int64 [5]: height and width in pixels, the number of components (1 or 3), MCUs
             between restart markers (0: there are none), and where the scan begins.
-        parts: int64 [3, 5]: of each component, blocks of an MCU on each axis (x, y), and the
-            numbers of its quantization, DC and AC table.
+        parts: int64 [3, 5]: for each component, its blocks in an MCU on each axis (x, y), and the
+            numbers of its quantization, DC and AC tables.
         quantization: float32 [4, 64], in zigzag order.
         values: uint8 [8, 256]: the symbols of the codes, four DC tables and four AC tables.
         codes: uint16 [8, 2**WINDOW], see `build_codes`.

@@ -1,7 +1,7 @@
 """The pixels of JPEG blocks at a fraction of their size: reduced inverse DCT, and colors.
 
-In: the coefficients of a block. Out: its pixels: averages over squares of the image that has these
-frequencies alone. Compiled by numba.
+In: the coefficients of a block. Out: its pixels. Each is the mean of a square of full-size pixels,
+with all higher frequencies set to 0. Compiled by numba.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def clear(block):  # type: ignore[no-untyped-def]
 def add_frequency(block, k, value, outputs):  # type: ignore[no-untyped-def]
     """Add a coefficient to the row of its vertical frequency, as pixels along x.
 
-    This has no branches: a wrong guess of the processor takes longer than the addition. The shares
-    of frequencies that do not count are 0.
+    The function has no branches: a branch misprediction takes longer than the addition. The shares
+    of frequencies that are not used are 0.
 
     Args:
         block: float32 [64], the sums: eight pixels for each vertical frequency.
@@ -93,7 +93,7 @@ def add_frequency(block, k, value, outputs):  # type: ignore[no-untyped-def]
 def finish_block(block, outputs, planes, position, stride):  # type: ignore[no-untyped-def]
     """Make the pixels of a block from the sums of its vertical frequencies.
 
-    Rows of eight pixels are written, of which as many count as the block has.
+    Each row is written as eight pixels. Only the pixels that the block has are valid.
 
     Args:
         block: See `add_frequency`.

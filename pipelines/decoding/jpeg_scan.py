@@ -3,10 +3,10 @@
 In: the bytes of a JPEG. Out: RGB pixels of the MCUs of a region, or whether the scan is sound.
 Compiled by numba.
 
-The codes above the region and beside it are skipped, several coefficients with one look-up. Reading
-ends behind the last row of the region. Of a block in the region, the low frequencies alone are
-read. The inverse DCT gives the averages over 2 x 2, 4 x 4 or 8 x 8 pixels of the image that has
-these frequencies. Subsampled colors have frequencies enough, so they need not be enlarged.
+The codes above and beside the region are skipped, several coefficients with one look-up. Reading
+ends after the last row of the region. Only the low frequencies of a block in the region are used.
+The inverse DCT gives the means of squares of 2 x 2, 4 x 4 or 8 x 8 pixels, with the higher
+frequencies set to 0. Subsampled colors have enough frequencies for this, so they are not enlarged.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ def decode_region(
 
 
 def is_sound(jpeg: bytes | npt.NDArray[np.uint8]) -> bool:
-    """Whether a JPEG is of the kind that this module reads, and its codes are those of one image.
+    """Whether this module can decode a JPEG without an error.
 
-    No pixels are made.
+    All codes of the scan are read. No pixels are made.
 
     Args:
         jpeg: The stream, bytes or uint8 [bytes].
@@ -105,8 +105,8 @@ def _scan(  # type: ignore[no-untyped-def]
         data: The stream, uint8 [bytes].
         frame, parts, quantization, values, codes, limits, offsets, skips: See `Layout`.
         mcus: int64 [4] (x0, y0, x1, y1), the MCUs that are wanted. Rows from y1 on are not read.
-        kinds: int64 [3, 2]: pixels of a block of each component, on each axis (x, y): 0 to 3 for
-            1, 2, 4, 8.
+        kinds: int64 [3, 2]: the pixels of a block of each component, on each axis (x, y): 0 to 3
+            stand for 1, 2, 4, 8.
         last: int64 [3], the last coefficient of each component that has an effect.
         planes: float32 [3, H, W], a buffer for the components of a row of MCUs.
         pixels: uint8 [H, W, 3], the output.

@@ -1,8 +1,8 @@
 """Regions of JPEGs decoded at 1/2, 1/4 or 1/8 of their size.
 
 In: the bytes of a JPEG, a region, and a scale. Out: RGB pixels, or None if neither decoder here can
-decode it. `jpeg_scan` decodes baseline JPEGs, which cameras write: the region alone. OpenCV decodes
-the others, such as progressive ones: the whole image.
+decode it. `jpeg_scan` decodes baseline JPEGs, the kind that cameras write, and only the region.
+OpenCV decodes the others, such as progressive ones, and always the whole image.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def decode_scaled(
         region: (x0, y0, x1, y1) in pixels of the image, not empty.
 
     Returns:
-        The region, or a larger part. None if the stream is damaged or truncated, smaller than the
-        region, has four color components, or is turned by its EXIF data. The caller then uses the
+        The region, or a larger part. None if the stream is damaged or truncated, is smaller than
+        the region, has four color components, or has an EXIF rotation. The caller then uses the
         ordinary decoder.
     """
     # libjpeg completes a truncated stream and only warns. cv2 does not pass the warning on.

@@ -1,8 +1,8 @@
 """Which JPEGs go to the decoder of a GPU: `in_share`, by a hash of the number of the sample.
 
-In: samples, a share. Out: a flag for each sample. Decoders round and enlarge color each in its own
-way. The position in a batch must not decide: the pixels of a sample would then depend on the batch
-size and the number of processes.
+In: samples, a share. Out: a flag for each sample. Decoders differ in how they round and enlarge
+color. The position in a batch must not select the decoder: the pixels of a sample would then depend
+on the batch size and the number of processes.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _give(listener: socket.socket, descriptor: int, others: int) -> None:
 
 
 def _receive(address: bytes, num_bytes: int) -> _Bytes | None:
-    """Wait for the memory. None: the first process has none to give."""
+    """Wait for the memory. None: the first process does not offer it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         if not _connected(connection, address) or not _is_ours(connection):
             return None
@@ -146,7 +146,7 @@ def _connected(connection: socket.socket, address: bytes) -> bool:
         try:
             connection.connect(address)
             return True
-        except OSError:  # the first process is not there yet
+        except OSError:  # the first process has not opened its socket yet
             time.sleep(0.02)
     return False
 

@@ -2,8 +2,7 @@
 
 In: the name of an executor or "auto", a beton, settings. Out: an `Executor`. Each file of this
 folder without an underscore in its name is an executor of that name. `GPU_ONLY` has the names of
-those that need a GPU. `contract` says what such a
-file defines.
+those that need a GPU. `contract` says what such a file defines.
 """
 
 from __future__ import annotations

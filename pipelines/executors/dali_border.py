@@ -2,11 +2,11 @@
 
 numba computes the numbers, and torch changes the pixels on any device.
 
-In: images [N, S, S, 3] and their Plan. Out: the same images. DALI's resize knows no borders: it
+In: images [N, S, S, 3] and their Plan. Out: the same images. DALI's resize has no borders: it
 repeats the edge pixels of the image. `edge` and `reflect` repeat and mirror output pixels
-(`slipform.pipelines.plan.plan`), which is a gather, and `zero` is one color. If the image is
-reduced, the filter of DALI reads beyond its edge. It gets black pixels there (`paddings`), and the
-weight that they had is corrected here. If nothing is outside, this costs a comparison per image.
+(`slipform.pipelines.plan.plan`), which is a gather. `zero` is one color. DALI's filter reads beyond
+the edge of an image that it reduces. It finds black pixels there (`paddings`), and their weight is
+corrected here. The cost is a comparison per image if no pixel is outside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the `dali` executor gives to its graph and takes from it: `DaliFeed`.
 
-In: requests, in one thread. Out: the outputs of the graph with their Plans. Little is done for each
-image: where its bytes are, and a check in the first epoch. An undecodable image ends a graph. The
+In: requests, in one thread. Out: the outputs of the graph with their Plans. The work for each image
+is small: finding its bytes, and a check in the first epoch. An undecodable image ends a graph. The
 graph is then built again, and gets the requests under way without that image.
 """
 
@@ -123,7 +123,8 @@ class DaliFeed:
         try:
             outputs = self._outputs(stream)
         except RuntimeError as error:
-            # The name of the operator. Errors of others are not caused by the images.
+            # The message names the operator. Errors of other operators are not caused by the
+            # images.
             if "decoders" not in str(error):
                 raise
             self._recover(error)

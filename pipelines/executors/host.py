@@ -1,6 +1,6 @@
 """The `host` executor: streaming on CPU cores.
 
-JPEGs are decoded, only the regions that are needed. Raw pixels are read from the mapped beton.
+Only the regions of JPEGs that are needed are decoded. Raw pixels are read from the mapped beton.
 `render` does the rest.
 
 In: requests. Out: batches on the device. They go through pinned memory if the device is a GPU.

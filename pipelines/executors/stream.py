@@ -1,7 +1,7 @@
-"""The `stream` executor: a GPU renders images of any kind, which come in a stream, by one kernel.
+"""The `stream` executor streams images of any kind to a GPU, where one kernel renders them.
 
-In: requests. Out: batches on the device. A share of the JPEGs is decoded by the GPU's decoder, the
-other ones by CPU cores, only the regions that are needed. These and raw pixels are copied to the
+In: requests. Out: batches on the device. The GPU's decoder decodes a share of the JPEGs. CPU cores
+decode the others, only the regions that are needed. These and raw pixels are copied to the
 device as uint8, a part of a batch at a time. The sample alone decides who decodes it
 (`slipform.pipelines.decoding.share`).
 

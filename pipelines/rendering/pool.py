@@ -64,7 +64,8 @@ class RenderPool:
 
     The thread that reads a part of a batch also renders it. The pixels are then in its cache, no
     thread waits for another, and each thread holds one part at most. Reused buffers stay in the
-    cache, too. This helped CIFAR-10 at batch 512, where fresh pages took more time than the pixels.
+    cache, too. This matters for CIFAR-10 at batch 512, where new memory pages took more time than
+    the pixels.
 
     Args:
         settings: Size, dtype, device and threads.

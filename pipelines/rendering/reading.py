@@ -1,7 +1,7 @@
 """Reading of the pixels that samples need, on CPU cores: `CoreReader`, and `stage` for a GPU.
 
-In: samples and their Plan. Out: `Pixels` in host memory: raw ones where they are in the mapped
-file, JPEGs decoded, only the regions that are needed. `stage` copies them to one buffer for a
+In: samples and their Plan. Out: `Pixels` in host memory. Raw pixels stay in the mapped file. Only
+the regions of JPEGs that are needed are decoded. `stage` copies all of them to one buffer for a
 transfer to a GPU.
 """
 
@@ -128,7 +128,7 @@ def stage(
     widths: npt.NDArray[np.int32],
     pinned: bool,
 ) -> Staged:
-    """Copy images to one buffer, and of whole ones only the regions that are needed.
+    """Copy images to one buffer. Only the region of a whole image that is needed is copied.
 
     torch keeps pinned memory that was freed. It uses it again when the transfer from it is done.
 

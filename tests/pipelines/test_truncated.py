@@ -1,4 +1,4 @@
-"""A beton that is cut short while a loader has it open: no silent SIGBUS, no pixels of it."""
+"""A beton that is truncated while a loader has it open: no silent SIGBUS, no pixels of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
         loop = iter(loader)
         next(loop)
         os.truncate(folder / "train.beton", 3000)
-        with pytest.raises(DatasetError, match="cut short while it was open"):
+        with pytest.raises(DatasetError, match="truncated while it was open"):
             next(loop)
 
 
@@ -40,7 +40,7 @@ def test_a_batch_of_a_beton_that_was_cut_short_meanwhile_is_not_handed_out(
             return collect()
 
         monkeypatch.setattr(executor, "collect", cut_then_collect)
-        with pytest.raises(DatasetError, match="cut short while it was open"):
+        with pytest.raises(DatasetError, match="truncated while it was open"):
             next(iter(loader))
 
 
@@ -70,7 +70,7 @@ def test_a_beton_cut_short_during_a_batch(tmp_path: Path, executor: str, stored:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 1, ended
-    assert re.search(r"train\.beton was cut short while it was read: 0 of \d+", ended.stderr)
+    assert re.search(r"train\.beton was truncated while it was read: 0 of \d+", ended.stderr)
 
 
 def test_a_handler_that_is_there_stays(folder: Path) -> None:
