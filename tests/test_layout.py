@@ -54,6 +54,7 @@ ROOMS = {
     "train": (
         ("config",),
         ("machine",),
+        ("scores",),
         ("step",),
         ("records",),
         ("figures",),
