@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -10,7 +12,7 @@ from slipform.train.scores.counts import class_scores, macro, weighted
 from slipform.train.scores.ranking import auroc, average_precision, placements, top_k
 
 
-def scores_and_labels(num: int = 400, classes: int = 6, steps: int = 8) -> tuple:
+def scores_and_labels(num: int = 400, classes: int = 6, steps: int = 8) -> tuple[Any, Any]:
     """Scores with many ties, better than chance. The last class has no sample."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes - 1, num)

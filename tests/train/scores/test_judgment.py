@@ -1,0 +1,170 @@
+"""Calibration and intervals against scipy, torchmetrics' definition and the plain bootstrap."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize, special, stats
+from sklearn import metrics
+
+from slipform.train.scores.answers import Answers
+from slipform.train.scores.bootstrap import figures_of, interval
+from slipform.train.scores.calibration import bins, cross_entropy, fit_temperature
+from slipform.train.scores.judgment import Judgment, confused_pairs, judge
+
+
+def answers(num: int = 500, classes: int = 8, sharp: float = 3.0, seed: int = 0) -> Answers:
+    """A model that is right in most cases and too sure of it. The last class has no image."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes - 1, num)
+    logits = rng.normal(size=(num, classes)) + 1.5 * np.eye(classes)[labels]
+    return Answers((sharp * logits).astype(np.float32), labels, np.arange(num))
+
+
+def test_losses_and_confidences_are_those_of_scipy() -> None:
+    found = answers()
+    shares = special.softmax(found.logits.astype(np.float64), axis=1)
+    np.testing.assert_allclose(found.confidence(), shares.max(1))
+    own = shares[np.arange(500), found.labels]
+    np.testing.assert_allclose(found.losses, -np.log(own), rtol=1e-6, atol=1e-12)
+    expected = metrics.confusion_matrix(found.labels, found.predicted, labels=range(8))
+    assert (found.confusion == expected).all()
+
+
+def test_the_temperature_is_that_of_scipy() -> None:
+    found = answers()
+    best = optimize.minimize_scalar(
+        lambda log: cross_entropy(found.logits, found.labels, np.exp(log)).mean(),
+        bounds=(-3, 3),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    temperature = fit_temperature(found.logits, found.labels)
+    assert temperature == pytest.approx(float(np.exp(best.x)), rel=1e-5)
+    assert temperature > 1.5  # the model is too sure
+    again = fit_temperature(found.logits / temperature, found.labels)
+    assert again == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_temperature_of_a_model_without_errors_and_of_noise_is_bounded() -> None:
+    eye = np.eye(4, dtype=np.float32)
+    assert fit_temperature(eye, np.arange(4)) == 0.02
+    assert fit_temperature(-eye, np.arange(4)) == 50.0
+    assert np.isnan(fit_temperature(eye[:0], np.arange(0)))
+
+
+def test_the_calibration_error_is_the_mean_gap_over_fifteen_bins() -> None:
+    found = answers()
+    confidence, right = found.confidence(), found.predicted == found.labels
+    expected = 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        if inside.any():
+            gap = abs(right[inside].mean() - confidence[inside].mean())
+            expected += gap * inside.mean()
+    judged = judge("test", list("abcdefgh"), found)
+    assert judged.figures["ece"].value == pytest.approx(expected)
+    assert float(judged.calibration.before.error) == pytest.approx(expected)
+    assert bins(np.array([0.0, 1 / 15, 0.07, 1.0])).tolist() == [0, 0, 1, 14]
+
+
+def test_values_are_those_of_scikit_learn() -> None:
+    found = answers()
+    there, options = range(7), {"labels": range(7), "zero_division": 0.0}
+    got = {name: one.value for name, one in figures_of(found).items()}
+    labels, predicted = found.labels, found.predicted
+    expected = {
+        "top1": metrics.accuracy_score(labels, predicted),
+        "top5": metrics.top_k_accuracy_score(labels, found.logits, k=5, labels=range(8)),
+        "precision": metrics.precision_score(labels, predicted, average="macro", **options),
+        "recall": metrics.recall_score(labels, predicted, average="macro", **options),
+        "f1": metrics.f1_score(labels, predicted, average="macro", **options),
+        "f1_weighted": metrics.f1_score(labels, predicted, average="weighted", **options),
+        "auroc": np.mean([metrics.roc_auc_score(labels == c, found.logits[:, c]) for c in there]),
+        "loss": metrics.log_loss(
+            labels, special.softmax(found.logits.astype(np.float64), 1), labels=range(8)
+        ),
+    }
+    assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+
+
+def test_intervals_of_means_are_those_of_scipy() -> None:
+    found = answers()
+    got = figures_of(found)
+    for name, values in (
+        ("top1", (found.predicted == found.labels).astype(float)),
+        ("loss", found.losses),
+    ):
+        theirs = stats.bootstrap(
+            (values,), np.mean, n_resamples=5000, rng=np.random.default_rng(1)
+        ).confidence_interval
+        width = theirs.high - theirs.low
+        assert got[name].low == pytest.approx(theirs.low, abs=0.12 * width)
+        assert got[name].high == pytest.approx(theirs.high, abs=0.12 * width)
+
+
+def test_the_interval_of_auroc_is_that_of_the_plain_bootstrap() -> None:
+    """Ours is resampled by placements; here the area of every resample is computed."""
+    found, rng, areas = answers(200), np.random.default_rng(2), []
+    for _ in range(400):
+        drawn = rng.integers(0, 200, 200)
+        labels, logits = found.labels[drawn], found.logits[drawn]
+        areas.append(
+            np.mean([metrics.roc_auc_score(labels == c, logits[:, c]) for c in np.unique(labels)])
+        )
+    got = figures_of(found)["auroc"]
+    theirs = interval(got.value, np.array(areas))
+    width = theirs.high - theirs.low
+    assert got.low == pytest.approx(theirs.low, abs=0.15 * width)
+    assert got.high == pytest.approx(theirs.high, abs=0.15 * width)
+
+
+def test_intervals_have_a_seed_contain_the_value_and_narrow_with_images() -> None:
+    found = answers()
+    first, again, other = figures_of(found), figures_of(found), figures_of(found, seed=1)
+    assert first == again
+    assert first["top1"] != other["top1"]
+    assert all(one.low <= one.value <= one.high for one in first.values())
+    many = figures_of(answers(2000))
+    for name, one in first.items():
+        assert many[name].high - many[name].low < one.high - one.low
+
+
+def test_no_images_one_image_and_a_perfect_model() -> None:
+    nothing = figures_of(answers(0))
+    assert all(np.isnan([one.value, one.low, one.high]).all() for one in nothing.values())
+    one = figures_of(answers(1))
+    assert one["loss"].low == one["loss"].high
+    assert np.isnan(one["auroc"].value)
+    perfect = answers(60, sharp=1.0)
+    perfect = Answers(
+        20 * np.eye(8, dtype=np.float32)[perfect.labels], perfect.labels, perfect.indices
+    )
+    for name in ("top1", "f1", "auroc"):
+        got = figures_of(perfect)[name]
+        assert (got.value, got.low, got.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_judgment_names_the_worst() -> None:
+    found = answers()
+    val = answers(seed=1)
+    judged: Judgment = judge("test", list("abcdefgh"), found, val)
+    f1 = judged.scores.f1[judged.worst_classes]
+    assert len(f1) == 7
+    assert (np.diff(f1) >= 0).all()
+    losses = found.losses[judged.top_losses]
+    assert (np.diff(losses) <= 0).all()
+    assert judged.calibration.temperature == fit_temperature(val.logits, val.labels)
+    assert judged.calibration.after.error < judged.calibration.before.error
+    assert judged.calibration.loss_after < judged.figures["loss"].value
+    assert judge("val", list("abcdefgh"), val, val).calibration.after is None
+    assert np.isnan(judge("test", list("abcdefgh"), found).calibration.temperature)
+
+
+def test_pairs_with_most_images_come_first() -> None:
+    confusion = np.array([[5, 3, 0], [2, 96, 3], [0, 1, 0]])
+    found = [(p.actual, p.predicted, p.images) for p in confused_pairs(confusion)]
+    assert found == [(0, 1, 3), (1, 2, 3), (1, 0, 2), (2, 1, 1)]
+    assert confused_pairs(confusion)[0].share == 3 / 8
+    assert len(confused_pairs(confusion, most=1)) == 1
+    assert confused_pairs(np.eye(3, dtype=np.int64)) == []
