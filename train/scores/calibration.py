@@ -55,7 +55,9 @@ def bins(confidence: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.searchsorted(edges, confidence, "left")
 
 
-def reliability(images: _Floats, confidence: _Floats, right: _Floats) -> Reliability:
+def reliability(
+    images: npt.NDArray[Any], confidence: npt.NDArray[Any], right: npt.NDArray[Any]
+) -> Reliability:
     """The reliability from sums over the bins.
 
     Args:
