@@ -18,7 +18,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
 
-__all__ = ["crc32_path", "index_sha256", "read_crc32"]
+__all__ = ["crc32_path", "index_sha256", "read_array", "read_crc32"]
 
 
 def crc32_path(beton: Path) -> Path:
@@ -51,8 +51,18 @@ def index_sha256(labels: npt.NDArray[np.int64], crc32: npt.NDArray[np.uint32]) -
     return digest.hexdigest()
 
 
-def _array(content: bytes) -> npt.NDArray[Any]:
-    """The array in a .npy file, whose header may be damaged or hostile."""
+def read_array(content: bytes) -> npt.NDArray[Any]:
+    """The array in a .npy file. Nothing is unpickled.
+
+    Args:
+        content: The bytes of the file, whose header may be damaged or hostile.
+
+    Returns:
+        The array, which cannot be written to.
+
+    Raises:
+        Exception: Of any class: the file is damaged.
+    """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     read_header = {
@@ -90,7 +100,7 @@ def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
             raise DatasetError(f"{path} is too long for {num_samples} samples. Run prep again.")
         content = file.read()
     try:
-        values = _array(content)
+        values = read_array(content)
     except Exception as error:  # numpy parses the header as Python code, which may raise anything
         raise DatasetError(f"{path} is damaged: {error}. Run prep again.") from error
     if values.dtype != np.uint32 or values.shape != (num_samples,):

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import DatasetError, SlipformError
+from slipform.pipelines.label_table import LabelTable, read_label_table
 from slipform.pipelines.manifest import Manifest, read_manifest
 
-__all__ = ["Dataset", "open_dataset", "open_split"]
+__all__ = ["Dataset", "open_dataset", "open_split", "open_table"]
 
 
 def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
@@ -56,6 +57,30 @@ def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
     return beton
 
 
+def open_table(folder: Path, manifest: Manifest, split: str) -> LabelTable | None:
+    """Read the label table of a split.
+
+    Args:
+        folder: The dataset folder.
+        manifest: Its manifest.
+        split: Name of the split.
+
+    Returns:
+        Several labels for each sample, or shares of classes. None: each sample has one label.
+
+    Raises:
+        DatasetError: There is no such split, or its table is missing or damaged.
+    """
+    info = manifest.split(split)
+    return read_label_table(
+        folder / info.file,
+        manifest.labels,
+        info.labels_sha256,
+        info.num_samples,
+        manifest.num_classes,
+    )
+
+
 class Dataset:
     """A dataset folder, open for reading. `open_dataset` makes it.
 
@@ -82,6 +107,7 @@ class Dataset:
         self.manifest: Manifest = read_manifest(self.folder)
         self.classes, self.splits = list(self.manifest.classes), list(self.manifest.splits)
         self._betons: dict[str, Beton] = {}
+        self._tables: dict[str, LabelTable | None] = {}
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -125,20 +151,45 @@ class Dataset:
         return decode_one(self.beton(split), self._checked(split, index))
 
     def label(self, split: str, index: int) -> int:
-        """The label of a sample.
+        """The label of a sample, or one of its labels; see `targets`.
 
         Args:
             split: One of `splits`.
             index: Position in the split, from 0.
 
         Returns:
-            A position in `classes`.
+            A position in `classes`. With several labels: the first of them, or 0 if there is none.
+            With shares of classes: the class with the largest share.
 
         Raises:
             DatasetError: There is no such split.
             SlipformError: There is no such sample.
         """
         return int(self.beton(split).labels[self._checked(split, index)])
+
+    def targets(self, split: str, index: int) -> npt.NDArray[np.float32]:
+        """The labels of a sample as numbers in 0..1.
+
+        Args:
+            split: One of `splits`.
+            index: Position in the split, from 0.
+
+        Returns:
+            float32 [C]: 1 for each of its labels and 0 for other classes, or its shares.
+
+        Raises:
+            DatasetError: There is no such split, or its table of labels is damaged.
+            SlipformError: There is no such sample.
+        """
+        index = self._checked(split, index)
+        if split not in self._tables:
+            self._tables[split] = open_table(self.folder, self.manifest, split)
+        table = self._tables[split]
+        if table is not None:
+            return table.targets([index], len(self.classes))[0]
+        out = np.zeros(len(self.classes), np.float32)
+        out[self.label(split, index)] = 1
+        return out
 
     def _checked(self, split: str, index: int) -> int:
         count = len(self.beton(split))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
+from slipform.pipelines.label_table import LabelKind
 
 __all__ = ["FILE_NAME", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
 
@@ -32,13 +33,15 @@ class SplitInfo(_Strict):
     Attributes:
         file: Name of the beton.
         num_samples: Number of samples.
-        counts: Images per class, in the order of `Manifest.classes`.
+        counts: Images per class, in the order of `Manifest.classes`, by the label in the beton.
         bytes: Size of the beton in bytes.
         sha256: SHA-256 of the beton, in hex.
         modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
         min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
         names_sha256: SHA-256 of the file with the names of the samples, in hex. "": no such file.
         index_sha256: `checksums.index_sha256` of labels and checksums. "": unknown.
+        labels_sha256: SHA-256 of the label table, in hex. "": each image has one label.
+        label_counts: `LabelTable.class_counts`. Empty: each image has one label.
     """
 
     file: str
@@ -53,6 +56,8 @@ class SplitInfo(_Strict):
     max_width: int
     names_sha256: str = ""
     index_sha256: str = ""
+    labels_sha256: str = ""
+    label_counts: list[int] = []
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -66,6 +71,8 @@ class Manifest(_Strict):
         dataset: Name of the dataset: "caltech101".
         options: The options of prep, by name.
         classes: Names of the classes. A label is a position in this list.
+        labels: "single": an image has one label. "multi": it has any number of labels. "soft": it
+            has a share of each class. See `label_table`.
         splits: SplitInfo by name: "train", "val" and "test".
         mean, std: Mean and standard deviation per channel (R, G, B), in 0..1, over the pixels of
             the train split.
@@ -87,6 +94,7 @@ class Manifest(_Strict):
     dataset: str
     options: dict[str, Any] = {}
     classes: list[str]
+    labels: LabelKind = "single"
     splits: dict[str, SplitInfo]
     mean: list[_Share] = Field(min_length=3, max_length=3)
     std: list[_Share] = Field(min_length=3, max_length=3)
@@ -108,6 +116,8 @@ class Manifest(_Strict):
                 raise ValueError(f"the counts of {name} do not fit the classes")
             if sum(info.counts) != info.num_samples:
                 raise ValueError(f"the counts of {name} do not add up to its samples")
+            if len(info.label_counts) != (0 if self.labels == "single" else len(self.classes)):
+                raise ValueError(f"the label counts of {name} do not fit the classes")
         return self
 
     @property

@@ -23,6 +23,7 @@ __all__ = ["REPORT", "account", "closing_words", "named", "report"]
 
 _LARGE_PIXELS = 2_000_000
 _LOOKED_AT = 15  # number of images whose headers are read for their size
+_LABELS = {"multi": "any number for each image", "soft": "shares of classes for each image"}
 _SHOWN = 8  # number of names in one line
 _DAMAGED = "damaged, but stored"
 REPORT = "report.txt"
@@ -41,6 +42,8 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
     lines = [f"layout: {source.listing.layout}"] if source.listing.layout else []
     lines.append(f"classes: {len(source.classes):,} ({_some(source.classes)})")
     lines += _files(source.listing)
+    if source.label_kind != "single":
+        lines.append(f"labels: {_LABELS[source.label_kind]}")
     sizes = ", ".join(f"{name} {len(s.labels):,}" for name, s in source.splits.items())
     lines.append(f"splits: {sizes} images ({printable(source.split_rule)})")
     missing = [name for name in ("val", "test") if name not in source.splits]
@@ -48,7 +51,8 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
         lines.append(f"warning: there is no image in: {', '.join(missing)}")
     lines += [f"note: {printable(note)}" for note in source.listing.notes]
     if "train" in source.splits:
-        learned = set(source.splits["train"].labels.tolist())
+        train = source.splits["train"]
+        learned = set((train.labels if train.table is None else train.table.rows["class"]).tolist())
         never = [name for label, name in enumerate(source.classes) if label not in learned]
         if never:
             lines.append(f"warning: {len(never)} classes have no training image: {_some(never)}")

@@ -24,10 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from slipform.pipelines.decoding.any_image import quiet_decoders
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import write_whole
+from slipform.pipelines.label_table import write_label_table
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 from slipform.pipelines.sample_names import write_names
@@ -102,8 +104,12 @@ def build_dataset(
                             writer.append(chunk)
                             names += chunk.names
                         progress(chunk.num_read)
+                beton = folder / f"{split}.beton"
                 splits[split] = writer.finish(len(source.classes)).model_copy(
-                    update={"names_sha256": write_names(folder / f"{split}.beton", names)}
+                    update={
+                        "names_sha256": write_names(beton, names),
+                        **_write_labels(beton, source, split, written.rejected),
+                    }
                 )
             except BaseException:
                 writer.close()
@@ -137,6 +143,7 @@ def build_dataset(
                 ),
             },
             classes=list(source.classes),
+            labels=source.label_kind,
             splits={
                 split: info.model_copy(update={"sha256": hashes[split]})
                 for split, info in splits.items()
@@ -167,6 +174,22 @@ class _Written:
         self.damaged += [(split, sample) for sample in chunk.damaged]
         self.converted += chunk.converted
         self.sums.add(chunk.pixel_sums)
+
+
+def _write_labels(
+    beton: Path, source: SampleSource, split: str, rejected: list[tuple[str, Rejected]]
+) -> dict[str, Any]:
+    """Write the label table of the samples that were stored. Returns its entries of SplitInfo."""
+    table = source.splits[split].table
+    if table is None:
+        return {}
+    left_out = [sample.index for of_split, sample in rejected if of_split == split]
+    stored = np.delete(np.arange(table.num_samples), left_out)
+    table = table.subset(stored)
+    return {
+        "labels_sha256": write_label_table(beton, table),
+        "label_counts": table.class_counts(len(source.classes)),
+    }
 
 
 def _statistics_step(source: SampleSource, encoding: Encoding) -> int:

@@ -62,7 +62,7 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         classes.add_row(
             str(label),
             _shown(name),
-            *(str(info.counts[label]) for info in manifest.splits.values()),
+            *(str((info.label_counts or info.counts)[label]) for info in manifest.splits.values()),
         )
     console.print(splits, classes)
     console.print(f"split: {printable(manifest.split_rule)}", highlight=False, markup=False)
@@ -123,7 +123,11 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         counts.subplots(num_splits, 1, squeeze=False)[:, 0], manifest.splits.items(), strict=True
     ):
         axes.bar(
-            range(manifest.num_classes), info.counts, width=1.0, edgecolor="white", linewidth=0.3
+            range(manifest.num_classes),
+            info.label_counts or info.counts,
+            width=1.0,
+            edgecolor="white",
+            linewidth=0.3,
         )
         axes.set(xlabel="class", ylabel="images")
         title = printable(f"{name}: {info.num_samples:,} images")

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.decoding.image_file import read_bytes
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.label_table import LabelKind, LabelTable
 from slipform.preprocess.listing import Listing
 
 __all__ = ["Arrays", "Files", "Generated", "Labels", "SampleSource", "Samples"]
@@ -31,6 +33,13 @@ class Samples(Protocol):
     @property
     def labels(self) -> Labels:
         """int64 [N], in the order in which the samples are stored."""
+
+    @property
+    def table(self) -> LabelTable | None:
+        """Several labels for each sample, or shares of classes; `labels` is its `first`.
+
+        None: each sample has one label.
+        """
 
     def name(self, index: int) -> str:
         """The name of a sample for people: a path below the source, or a batch and a number.
@@ -62,11 +71,24 @@ class Files:
         root: A folder.
         paths: Their paths below `root`.
         labels: int64 [N].
+        table: See `Samples`.
+
+    Example:
+        ```python
+        from pathlib import Path
+
+        from slipform.pipelines.label_table import LabelTable
+        from slipform.preprocess.source import Files
+
+        table = LabelTable.of_sets([[0, 2], [1], []])
+        Files(Path("photos"), ["a.jpg", "b.jpg", "c.jpg"], table.first(), table)
+        ```
     """
 
     root: Path
     paths: Sequence[str]
     labels: Labels
+    table: LabelTable | None = None
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -82,7 +104,8 @@ class Files:
         Args:
             indices: int64 [n], their positions.
         """
-        return Files(self.root, [self.paths[i] for i in indices], self.labels[indices])
+        table = None if self.table is None else self.table.subset(indices)
+        return Files(self.root, [self.paths[i] for i in indices], self.labels[indices], table)
 
 
 @dataclass(frozen=True)
@@ -94,12 +117,14 @@ class Arrays:
         labels: int64 [N].
         origin: What the samples are named after: "train".
         indices: int64 [N], which of `images` the samples are. None: all of them.
+        table: See `Samples`.
     """
 
     images: _Pixels
     labels: Labels
     origin: str
     indices: npt.NDArray[np.int64] | None = None
+    table: LabelTable | None = None
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -144,7 +169,8 @@ class Arrays:
             indices: int64 [n], their positions.
         """
         chosen = indices if self.indices is None else self.indices[indices]
-        return Arrays(self.images, self.labels[indices], self.origin, chosen)
+        table = None if self.table is None else self.table.subset(indices)
+        return Arrays(self.images, self.labels[indices], self.origin, chosen, table)
 
 
 @dataclass(frozen=True)
@@ -155,11 +181,13 @@ class Generated:
         make: Makes the sample of an index. The same index gives the same sample.
         labels: int64 [N].
         origin: What the samples are named after: "train".
+        table: See `Samples`.
     """
 
     make: Callable[[int], bytes | _Pixels]
     labels: Labels
     origin: str
+    table: LabelTable | None = None
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -181,6 +209,9 @@ class SampleSource:
         split_rule: How the samples were divided into splits, in words.
         options: The options that were given, for the manifest.
         listing: What was found below the source folder.
+
+    Raises:
+        DatasetError: Some splits have one label for each sample, and others have several.
     """
 
     dataset: str
@@ -189,3 +220,17 @@ class SampleSource:
     split_rule: str
     options: Mapping[str, Any] = field(default_factory=dict)
     listing: Listing = field(default_factory=Listing)
+
+    def __post_init__(self) -> None:
+        if len({_kind(samples) for samples in self.splits.values()}) > 1:
+            kinds = ", ".join(f"{name}: {_kind(s)}" for name, s in self.splits.items())
+            raise DatasetError(f"all splits must have the same kind of labels ({kinds}).")
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """The kind of labels of all splits, for the manifest."""
+        return next((_kind(samples) for samples in self.splits.values()), "single")
+
+
+def _kind(samples: Samples) -> LabelKind:
+    return "single" if samples.table is None else samples.table.kind

@@ -19,6 +19,7 @@ from slipform.pipelines.decoding.any_image import decode
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.decoding.jpeg_scan import is_sound
 from slipform.pipelines.errors import DatasetError, SampleError, printable
+from slipform.pipelines.label_table import read_label_table
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.pipelines.sample_names import read_names
@@ -92,6 +93,12 @@ def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) 
             )
     try:
         read_names(path.parent, info)
+    except DatasetError as error:
+        yield error.message
+    try:
+        read_label_table(
+            path, manifest.labels, info.labels_sha256, info.num_samples, manifest.num_classes
+        )
     except DatasetError as error:
         yield error.message
     if not crc32_path(path).exists():

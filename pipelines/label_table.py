@@ -1,0 +1,245 @@
+"""Several labels for a sample, or shares of classes: `LabelTable`, in a file beside the beton.
+
+In: the classes of each sample. Out: targets, float32 [N, C]. The file is train.labels.npy: one row
+(sample, class, value) for each label. The beton keeps one whole number for each sample, so that
+stock ffcv opens it: see `LabelTable.first`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.checksums import read_array
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import open_regular, write_whole
+
+__all__ = ["LabelKind", "LabelTable", "label_table_path", "read_label_table", "write_label_table"]
+
+LabelKind = Literal["single", "multi", "soft"]
+_ROW = np.dtype([("sample", "<i4"), ("class", "<i4"), ("value", "<f4")])
+_SUM_TOLERANCE = 1e-3  # of the shares of a sample, which are rounded to float32
+_Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """The labels of the samples of a split.
+
+    Attributes:
+        kind: "multi": a sample has any number of classes, also none. "soft": a sample has a share
+            of each class; its shares sum to 1.
+        num_samples: N.
+        rows: [M], with fields sample, class, value; sorted by sample, then by class.
+
+    Raises:
+        DatasetError: The rows contradict the kind. The text names the first such sample.
+
+    Example:
+        >>> from slipform.pipelines.label_table import LabelTable
+        >>> table = LabelTable.of_sets([[0, 2], [1], []])
+        >>> table.targets([0, 2], num_classes=3).tolist()
+        [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+
+    kind: Literal["multi", "soft"]
+    num_samples: int
+    rows: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        sample, number, value = (self.rows[name] for name in ("sample", "class", "value"))
+        place = sample.astype(np.int64) << 32 | number
+        for what, bad in (
+            ("a sample outside the split", (sample < 0) | (sample >= self.num_samples)),
+            ("a negative class", number < 0),
+            ("a class twice, or out of order", np.diff(place, prepend=-1) <= 0),
+            ("a value that is not in 0..1", ~((value > 0) & (value <= 1))),
+            ("a value other than 1", (value != 1) & (self.kind == "multi")),
+        ):
+            if bad.any():
+                at = int(np.flatnonzero(bad)[0])
+                raise DatasetError(f"the labels of sample {int(sample[at])} have {what}.")
+        if self.kind == "soft":
+            sums = np.bincount(sample, value.astype(np.float64), self.num_samples)
+            wrong = np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE)
+            if len(wrong):
+                raise DatasetError(
+                    f"the shares of sample {wrong[0]} sum to {sums[wrong[0]]:g}: give shares that"
+                    " sum to 1."
+                )
+
+    @staticmethod
+    def of_sets(sets: Iterable[Iterable[int]]) -> LabelTable:
+        """The table of samples that have several labels.
+
+        Args:
+            sets: For each sample its classes, in any order.
+
+        Raises:
+            DatasetError: A class is negative.
+        """
+        return LabelTable.of_shares((dict.fromkeys(one, 1.0) for one in sets), "multi")
+
+    @staticmethod
+    def of_shares(
+        shares: Iterable[Mapping[int, float]], kind: Literal["multi", "soft"] = "soft"
+    ) -> LabelTable:
+        """The table of samples with shares of classes. Shares of 0 are left out.
+
+        Args:
+            shares: For each sample: class -> share, which sum to 1.
+            kind: "multi": all shares are 1, and need not sum to 1.
+
+        Raises:
+            DatasetError: A class is negative, or shares do not fit the kind.
+        """
+        rows, count = [], 0
+        for count, one in enumerate(shares, start=1):
+            rows += [(count - 1, number, one[number]) for number in sorted(one) if one[number] != 0]
+        return LabelTable(kind, count, np.array(rows, _ROW))
+
+    @cached_property
+    def _starts(self) -> _Int64:
+        return np.searchsorted(self.rows["sample"], np.arange(self.num_samples + 1))
+
+    def _rows_of(self, samples: Sequence[int] | _Int64) -> tuple[_Int64, npt.NDArray[Any]]:
+        """The rows of some samples, and for each row the position of its sample among them."""
+        at = np.asarray(samples, np.int64)
+        starts = self._starts[at]
+        counts = self._starts[at + 1] - starts
+        ends = np.cumsum(counts)
+        first = np.repeat(starts - ends + counts, counts)
+        return np.repeat(np.arange(len(at)), counts), self.rows[first + np.arange(len(first))]
+
+    def targets(self, samples: Sequence[int] | _Int64, num_classes: int) -> npt.NDArray[np.float32]:
+        """The targets of some samples.
+
+        Args:
+            samples: int64 [n], their positions in the split.
+            num_classes: C, the number of classes of the dataset.
+
+        Returns:
+            float32 [n, C]: 1 for each label of a sample and 0 for other classes, or its shares.
+        """
+        position, rows = self._rows_of(samples)
+        out = np.zeros((len(samples), num_classes), np.float32)
+        out[position, rows["class"]] = rows["value"]
+        return out
+
+    def subset(self, samples: Sequence[int] | _Int64) -> LabelTable:
+        """The table of some samples, in their order.
+
+        Args:
+            samples: int64 [n], their positions in the split.
+        """
+        position, rows = self._rows_of(samples)
+        rows["sample"] = position
+        return LabelTable(self.kind, len(samples), rows)
+
+    def followed_by(self, other: LabelTable) -> LabelTable:
+        """The table of these samples, then of those of another table of the same kind.
+
+        Args:
+            other: The other table.
+        """
+        moved = other.rows.copy()
+        moved["sample"] += self.num_samples
+        rows = np.concatenate([self.rows, moved])
+        return LabelTable(self.kind, self.num_samples + other.num_samples, rows)
+
+    def first(self) -> _Int64:
+        """One class for each sample: what the beton stores.
+
+        Returns:
+            int64 [N]: the class with the largest share, the first one of several such; with several
+            labels thus the first class in the order of the classes. 0 for a sample without labels.
+        """
+        order = np.lexsort((self.rows["class"], -self.rows["value"], self.rows["sample"]))
+        sorted_rows, found = self.rows[order], np.zeros(self.num_samples, np.int64)
+        samples, at = np.unique(sorted_rows["sample"], return_index=True)
+        found[samples] = sorted_rows["class"][at]
+        return found
+
+    def class_counts(self, num_classes: int) -> list[int]:
+        """The number of samples with each class; with shares: whose largest share it is.
+
+        Args:
+            num_classes: C, the number of classes of the dataset.
+        """
+        numbers = self.rows["class"] if self.kind == "multi" else self.first()
+        return [int(count) for count in np.bincount(numbers, minlength=num_classes)]
+
+
+def label_table_path(beton: Path) -> Path:
+    """The path of the table of a beton.
+
+    Args:
+        beton: Path of the beton: train.beton.
+
+    Returns:
+        The path beside it: train.labels.npy.
+    """
+    return beton.with_suffix(".labels.npy")
+
+
+def write_label_table(beton: Path, table: LabelTable) -> str:
+    """Write the table beside a beton.
+
+    Args:
+        beton: Path of the beton.
+        table: The labels of its samples.
+
+    Returns:
+        The SHA-256 of the file in hex, for the manifest.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    file = io.BytesIO()
+    np.save(file, table.rows, allow_pickle=False)
+    write_whole(label_table_path(beton), file.getvalue())
+    return hashlib.sha256(file.getvalue()).hexdigest()
+
+
+def read_label_table(
+    beton: Path, kind: LabelKind, sha256: str, num_samples: int, num_classes: int
+) -> LabelTable | None:
+    """Read the table of a beton.
+
+    Args:
+        beton: Path of the beton.
+        kind: The manifest's `labels`.
+        sha256: The SHA-256 of the file in hex, from the manifest.
+        num_samples: Samples of the beton.
+        num_classes: Classes of the dataset.
+
+    Returns:
+        The table. None: each sample has one label, which is in the beton.
+
+    Raises:
+        DatasetError: The file is missing, damaged, or not the one that prep wrote.
+    """
+    if kind == "single":
+        return None
+    path = label_table_path(beton)
+    with open_regular(path, DatasetError) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")
+    try:
+        rows = read_array(content)
+        if rows.dtype != _ROW or rows.ndim != 1:
+            raise ValueError(f"it has {rows.dtype} {rows.shape}")
+        if len(rows) and int(rows["class"].max()) >= num_classes:
+            raise ValueError(f"it has a class that is not one of the {num_classes}")
+        return LabelTable(kind, num_samples, rows)
+    except Exception as error:  # numpy parses the header as Python code, which may raise anything
+        raise DatasetError(f"{path} is damaged: {error}. Run prep again.") from error

@@ -1,0 +1,108 @@
+"""The label table: targets as a plain loop makes them, whole and damaged files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.label_table import (
+    LabelTable,
+    label_table_path,
+    read_label_table,
+    write_label_table,
+)
+
+NUM, CLASSES = 200, 7
+
+
+def sets() -> list[list[int]]:
+    """0 to 4 labels a sample, in any order."""
+    draws = np.random.default_rng(0)
+    return [draws.permutation(CLASSES)[: draws.integers(5)].tolist() for _ in range(NUM)]
+
+
+def shares() -> list[dict[int, float]]:
+    draws = np.random.default_rng(1)
+    rows = draws.dirichlet(np.ones(CLASSES), NUM) * (draws.random((NUM, CLASSES)) < 0.7)
+    rows[rows.sum(1) == 0, 0] = 1
+    return [dict(enumerate((row / row.sum()).tolist())) for row in rows]
+
+
+def test_targets_are_those_of_a_plain_loop() -> None:
+    want = np.zeros((NUM, CLASSES), np.float32)
+    for row, labels in zip(want, sets(), strict=True):
+        row[labels] = 1
+    table = LabelTable.of_sets(sets())
+    at = np.random.default_rng(2).integers(0, NUM, 50)  # in any order, some of them twice
+    assert np.array_equal(table.targets(at, CLASSES), want[at])
+    assert np.array_equal(table.subset(at).targets(range(50), CLASSES), want[at])
+    both = table.subset(at).followed_by(table)
+    assert np.array_equal(both.targets(range(250), CLASSES), np.concatenate([want[at], want]))
+    assert table.first().tolist() == [min(labels, default=0) for labels in sets()]
+    assert table.class_counts(CLASSES) == want.sum(0).astype(int).tolist()
+    assert table.targets([], CLASSES).shape == (0, CLASSES)
+
+
+def test_shares_are_kept_and_their_largest_is_the_label() -> None:
+    want = np.array([[one.get(k, 0.0) for k in range(CLASSES)] for one in shares()], np.float32)
+    table = LabelTable.of_shares(shares())
+    assert np.array_equal(table.targets(range(NUM), CLASSES), want)
+    assert np.array_equal(table.first(), want.argmax(1))
+    counts = np.bincount(want.argmax(1), minlength=CLASSES)
+    assert table.class_counts(CLASSES) == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "says"),
+    [
+        ([(0, 1, 0.5), (0, 2, 0.4)], "soft", "sum to 0.9"),
+        ([(0, 1, 0.5)], "multi", "sample 0 have a value other than 1"),
+        ([(0, 1, 1.0), (0, 1, 1.0)], "multi", "a class twice"),
+        ([(1, 0, 1.0), (0, 0, 1.0)], "multi", "out of order"),
+        ([(0, -1, 1.0)], "multi", "a negative class"),
+        ([(2, 0, 1.0)], "multi", "outside the split"),
+        ([(0, 0, np.nan)], "soft", "not in 0..1"),
+    ],
+)
+def test_rows_that_contradict_the_kind_are_refused(rows: list, kind: str, says: str) -> None:
+    dtype = LabelTable.of_sets([[]]).rows.dtype
+    with pytest.raises(DatasetError, match=says):
+        LabelTable(kind, 2, np.array(rows, dtype))  # type: ignore[arg-type]
+
+
+def test_a_file_comes_back_and_another_one_is_refused(tmp_path: Path) -> None:
+    beton, table = tmp_path / "train.beton", LabelTable.of_sets(sets())
+    sha256 = write_label_table(beton, table)
+    read = read_label_table(beton, "multi", sha256, NUM, CLASSES)
+    assert read is not None
+    assert np.array_equal(read.rows, table.rows)
+    assert read_label_table(beton, "single", "", NUM, CLASSES) is None
+    with pytest.raises(DatasetError, match="not one of the 5"):
+        read_label_table(beton, "multi", sha256, NUM, 5)
+    with pytest.raises(DatasetError, match="outside the split"):
+        read_label_table(beton, "multi", sha256, 3, CLASSES)
+    path = label_table_path(beton)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:-1] + b"x", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(DatasetError, match="not the file that prep wrote"):
+            read_label_table(beton, "multi", sha256, NUM, CLASSES)
+    path.unlink()
+    with pytest.raises(DatasetError, match=r"train\.labels\.npy"):
+        read_label_table(beton, "multi", sha256, NUM, CLASSES)
+
+
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    import hashlib
+
+    file = io.BytesIO()
+    np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    beton = tmp_path / "train.beton"
+    label_table_path(beton).write_bytes(file.getvalue())
+    sha256 = hashlib.sha256(file.getvalue()).hexdigest()
+    with pytest.raises(DatasetError, match="damaged"):
+        read_label_table(beton, "multi", sha256, 1, 1)
