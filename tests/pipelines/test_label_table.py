@@ -68,7 +68,9 @@ def test_shares_are_kept_and_their_largest_is_the_label() -> None:
         ([(0, 0, np.nan)], "soft", "not in 0..1"),
     ],
 )
-def test_rows_that_contradict_the_kind_are_refused(rows: list, kind: str, says: str) -> None:
+def test_rows_that_contradict_the_kind_are_refused(
+    rows: list[object], kind: str, says: str
+) -> None:
     dtype = LabelTable.of_sets([[]]).rows.dtype
     with pytest.raises(DatasetError, match=says):
         LabelTable(kind, 2, np.array(rows, dtype))  # type: ignore[arg-type]
