@@ -1,4 +1,4 @@
-"""The account: what `prep` understood, said before it writes anything.
+"""The account: what `prep` found, printed before it writes anything.
 
 In: a SampleSource and the Encoding. Out: lines for the terminal and for dataset.json. After
 writing: the text of report.txt, which also names every file that was left out, rejected or damaged.
@@ -57,7 +57,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
         if never:
             lines.append(f"warning: {len(never)} classes have no training image: {_some(never)}")
     if len(source.classes) == 1:
-        lines.append("warning: there is one class only, so a net has nothing to learn")
+        lines.append("warning: there is only one class, so a net has nothing to learn")
     if large := _large(source, encoding):
         lines.append(large)
     return lines
@@ -164,7 +164,7 @@ def _files(listing: Listing) -> list[str]:
 
 
 def _large(source: SampleSource, encoding: Encoding) -> str:
-    """A note if the images are so large that reducing them would make training much faster."""
+    """A note about large images: training would be much faster with reduced ones."""
     train = source.splits.get("train")
     if not isinstance(train, Files) or encoding.shorter_side or encoding.max_side:
         return ""

@@ -1,8 +1,8 @@
-"""Archives as they were downloaded: tar, tar.gz, zip.
+"""Downloaded archives: tar, tar.gz, zip.
 
-In: a folder or an archive. Out: a context with a folder. Archives may be hostile: nothing is
-written outside the folder, and no more than the disk has room for. Archives inside an archive (the
-zip of Caltech-101 holds a tar.gz) are unpacked, too, one level deep.
+In: a folder or an archive. Out: a context with a folder. Archives may be hostile: no file is
+written outside the folder, and no file that is larger than the free space. Archives inside an
+archive (the zip of Caltech-101 holds a tar.gz) are unpacked, too, one level deep.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["unpack", "unpacked"]
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 
-# The numbers of errors that a damaged archive causes. Errors without a number come from the
-# readers. Those with any other number come from the disk.
+# The error numbers (errno) that a damaged archive causes. Errors without a number come from the
+# readers. Errors with any other number come from the disk.
 _ARCHIVES_FAULT = {
     None,
     errno.EINVAL,
@@ -46,11 +46,11 @@ _PREFIX = "slipform-prep-"
 
 
 class _Hostile(DatasetError):
-    """An archive does what no dataset does. The message does not name the archive."""
+    """An archive has content that no dataset has. The message does not name the archive."""
 
 
 class _Member(tarfile.TarInfo):
-    """A member of a tar. Long headers and sparse maps are refused: they would need much memory."""
+    """A member of a tar. Long headers and sparse files are refused: they would need much memory."""
 
     def _proc_gnulong(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         self._check()
@@ -61,10 +61,10 @@ class _Member(tarfile.TarInfo):
         return super()._proc_pax(tar)  # type: ignore[misc]
 
     def _proc_sparse(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        raise _Hostile("it holds a sparse file, as no dataset does")
+        raise _Hostile("it holds a sparse file, which no dataset has")
 
     def _proc_gnusparse_10(self, *arguments: object) -> None:
-        raise _Hostile("it holds a sparse file, as no dataset does")
+        raise _Hostile("it holds a sparse file, which no dataset has")
 
     def _check(self) -> None:
         if self.size > _HEADER_BYTES:
@@ -147,7 +147,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar, tar.gz or zip.
 
     Only regular files are written. Without links, the name of a file shows whether it is outside
-    the folder. Python's own filter for tar files is not used: it came with 3.11.4, and Debian 12
+    the folder. Python's own filter for tar files is not used: it exists since 3.11.4, and Debian 12
     has 3.11.2.
 
     Args:
@@ -209,7 +209,7 @@ def _write(
     inside = PurePosixPath(name.replace("\\", "/"))
     if inside.is_absolute() or ".." in inside.parts or content is None:
         raise _Hostile(f"it would write outside its folder: {name}")
-    # Both readers stop at the declared size.
+    # Both readers read no more bytes than the declared size.
     if size_bytes > shutil.disk_usage(folder).free:
         raise DatasetError(
             f"{archive} unpacks to more than {folder} has room for. Unpack it elsewhere and give"

@@ -2,8 +2,8 @@
 
 In: the path of the folder. Out: a context with a hidden folder beside it to write to. When the
 block ends without an error, the two are exchanged. A process that is killed at any moment leaves
-the old dataset or the new one, whole. It may also leave the hidden folder, which the next run
-deletes.
+the complete old dataset or the complete new one. It may also leave the hidden folder, which the
+next run deletes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ __all__ = ["replacing"]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
-# The names that prep writes. Other names with the same endings, as my-report.txt, are not its own.
+# The names that prep writes. It does not write other names with the same endings, such as
+# my-report.txt.
 _OURS = re.compile(
     rf"(train|val|test)\.(beton|crc32\.npy|names\.txt)|{re.escape(FILE_NAME)}|rejected\.csv"
     r"|report\.txt"
@@ -78,7 +79,7 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Refuse to replace a folder that is not a dataset: an exchange would delete it."""
+    """Refuse to replace a folder that is not a dataset: the exchange would delete it."""
     if not out.exists():
         return
     if not out.is_dir():

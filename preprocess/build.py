@@ -44,9 +44,11 @@ __all__ = ["build_dataset"]
 
 # The size of a chunk. Two chunks per thread are in memory.
 _CHUNK_BYTES = 1 << 20
-_CHUNK_SAMPLES = 64  # the limit for files, so that the progress bar moves and Ctrl-C is quick
-# If JPEGs are kept, mean and std come from about this many images: with checks, and without. The
-# error is about 0.01 and 0.02. To decode and sum an image takes nine times as long as its check.
+# The limit for files: the progress bar moves often, and Ctrl-C takes effect soon.
+_CHUNK_SAMPLES = 64
+# If JPEGs are kept, mean and std are computed from about this many images, with and without checks.
+# Their error is about 0.01 and 0.02. Decoding and summing an image takes nine times as long as
+# checking it.
 _STATISTICS_SAMPLES = {True: 384, False: 128}
 
 
@@ -74,7 +76,7 @@ def build_dataset(
         The manifest that was written.
 
     Raises:
-        DatasetError: There is no training image, an unusable sample, or an empty split. Or `out`
+        DatasetError: There is no training image, a sample is unusable, a split is empty, or `out`
             exists and is not a dataset.
         OSError: The disk is full or fails, or a file vanished.
     """
@@ -162,7 +164,7 @@ def build_dataset(
 
 @dataclass
 class _Written:
-    """What the chunks hold besides the bytes, over all splits."""
+    """The counts and lists of all chunks of all splits, without the bytes."""
 
     rejected: list[tuple[str, Rejected]] = field(default_factory=list)
     damaged: list[tuple[str, Rejected]] = field(default_factory=list)
@@ -202,7 +204,7 @@ def _statistics_step(source: SampleSource, encoding: Encoding) -> int:
 def _chunks(
     samples: Samples, encoding: Encoding, sum_every: int, threads: int
 ) -> Generator[Chunk, None, None]:
-    """All samples as encoded chunks, in order.
+    """Yield all samples as encoded chunks, in order.
 
     The first error in any thread stops all threads, within the time of one sample.
     """

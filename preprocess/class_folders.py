@@ -35,7 +35,7 @@ _USUAL_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,4}")
 
 
 def image_folders(root: Path, listing: Listing | None = None) -> list[str]:
-    """The folders in a folder, without hidden ones and those of systems.
+    """The folders in a folder, without hidden ones and those that operating systems create.
 
     Args:
         root: The folder.
@@ -132,7 +132,7 @@ def readable(name: str) -> str:
 
 
 def locate(source: Path, name: str, depth: int = 3) -> Path | None:
-    """Find an entry by name. Archives and torchvision put files into additional folders.
+    """Find an entry by name. Archives and torchvision put files into folders of their own.
 
     Args:
         source: The folder where the search begins.
@@ -159,7 +159,7 @@ def locate(source: Path, name: str, depth: int = 3) -> Path | None:
 
 
 def _no_class(name: str) -> str:
-    """Why a folder of this name is left out. "": it is not."""
+    """The reason why a folder of this name is left out. "": it is used."""
     if name.lower() in _SYSTEM_FOLDERS:
         return "created by the operating system, not a class"
     return "hidden folder" if name.startswith(".") else ""
@@ -211,12 +211,12 @@ def _ending(name: str) -> str:
 
 
 def _no_image(entry: os.DirEntry[str]) -> str:
-    """Why a file is not an image. "": it is one. Files without a usual ending are read."""
+    """The reason why a file is not an image. "": it is one. Unusual endings are allowed."""
     if entry.name.startswith("."):
         return "hidden file"
     ending = _ending(entry.name)
     if ending in ENDINGS:
         return ""
     if _USUAL_ENDING.fullmatch(ending):
-        return f"not an image by its ending ({printable(ending)})"
-    return "" if looks_like_image(read_head(entry.path)) else "not an image by its content"
+        return f"its ending is not that of an image ({printable(ending)})"
+    return "" if looks_like_image(read_head(entry.path)) else "its content is not an image"

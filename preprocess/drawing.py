@@ -1,7 +1,7 @@
 """One colored shape on a textured ground, drawn as a JPEG.
 
 In: a random generator, the shape and its label, the size. Out: JPEG bytes. They are the same on
-every processor, because only integer drawing and bit-exact resizing are used.
+every processor: only integer drawing and bit-exact resizing are used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def draw(generator: np.random.Generator, shape: str, label: int, height: int, wi
 
 
 def _texture(generator: np.random.Generator, height: int, width: int) -> npt.NDArray[np.int32]:
-    """Soft spots of one hue with fine noise: int32 [H, W, 3], 0..255."""
+    """The background: soft spots of one hue with fine noise, int32 [H, W, 3], 0..255."""
     low, high = (10, 100) if generator.random() < 0.5 else (155, 245)
     base = generator.integers(low, high, 3)
     spots = np.clip(base + generator.integers(-40, 41, (5, 5, 3)), 0, 255).astype(np.uint8)

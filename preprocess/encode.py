@@ -46,7 +46,7 @@ class Encoding:
         shorter_side: Images are reduced until their shorter side has at most this many pixels.
             None: no limit.
         max_side: The same for the longer side.
-        check: Whether images that are stored unchanged are checked: all of their codes are read.
+        check: Whether images that are stored unchanged are checked by reading all of their codes.
         bits: How many of the 16 bits in PNG and TIFF files are used, 8 to 16.
         strict: Whether JPEGs are rejected whose decoder only warns about damage.
 
@@ -174,7 +174,7 @@ def encode_chunk(
         stop: Position after the last one.
         encoding: How they are stored.
         sum_every: The pixels of every n-th sample are added to the sums. 0: of none.
-        cancelled: Asked before each sample. True ends the work.
+        cancelled: Called before each sample. True ends the work.
 
     Returns:
         The encoded samples.
@@ -224,7 +224,7 @@ def encode_chunk(
 def encode(content: bytes | PixelArray, encoding: Encoding, decoded: bool) -> Stored:
     """Encode one sample.
 
-    A JPEG that is stored unchanged is checked by `is_sound`. If that says no, it is decoded.
+    `is_sound` checks a JPEG that is stored unchanged. A JPEG that does not pass is decoded.
 
     Args:
         content: The bytes of an image file, or pixels uint8 [H, W] gray or [H, W, 3] RGB.

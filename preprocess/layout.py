@@ -1,4 +1,4 @@
-"""The layout of a folder of images: a folder per class, or train/, val/ and test/ of such folders.
+"""The layout of an image folder: one folder per class, or train/, val/ and test/ with such folders.
 
 In: a folder. Out: `Layout`: the classes, and for each split the folders of each class. Nothing is
 guessed. A folder that has two possible meanings is an error, whose message names the option that

@@ -16,7 +16,7 @@ class Listing:
     """All entries below a source folder.
 
     Attributes:
-        layout: How the folder was understood, in words.
+        layout: The layout that was found, in words.
         used: Number of files that were taken as images, by ending.
         left_out: (path below the source, reason) of each file or folder that was left out.
         linked: Linked folders that were followed.

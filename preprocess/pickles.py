@@ -1,9 +1,9 @@
 """The pickle files of CIFAR, read without executing anything in them.
 
 In: a path. Out: the dictionary. Its arrays are `ArrayState`s: plain bytes with a shape. Only the
-names that those files use are accepted. Each of them is replaced by a harmless class of this
-module, also those of numpy. The unpickler is the one written in Python. The one in C would allocate
-memory for any memo index that a file names.
+global names that those files use are accepted. Each name, including those of numpy, stands for a
+harmless class of this module. The unpickler is the one written in Python: the one in C allocates
+memory for any memo index in a file.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
     def counted(self: Any) -> None:
         self.containers += 1
         if self.containers > _MAX_CONTAINERS:
-            raise pickle.UnpicklingError("it nests more than any such file does")
+            raise pickle.UnpicklingError("it is nested more deeply than any such file")
         load(self)
 
     return counted

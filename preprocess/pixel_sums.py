@@ -33,8 +33,8 @@ class PixelSums:
     def add_pixels(self, pixels: npt.NDArray[np.uint8]) -> None:
         """Add the pixels of an image.
 
-        OpenCV adds 8-bit values as integers and returns mean and deviation as doubles. Multiplied
-        by the count and rounded they are the integers again: the error is below 1e-2 up to 89
+        OpenCV adds 8-bit values as integers and returns mean and deviation as doubles. Multiplying
+        by the count and rounding recovers the integers: the error is below 1e-2 up to 89
         megapixels. This is five times as fast as integer sums in numpy.
 
         Args:

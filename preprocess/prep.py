@@ -117,7 +117,7 @@ def opened(
             dataset.download(download)
         except SlipformError:
             raise
-        # There is no network, the connection broke, or a checksum is wrong: many classes.
+        # No network, a broken connection, or a wrong checksum: exceptions of many classes.
         except Exception as error:
             raise DatasetError(
                 f"the download failed ({error}). Put into {download}: {dataset.files}. Then use"

@@ -76,7 +76,7 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
 
 
 def _shown(name: str) -> str:
-    """A name of a stranger as a cell of a table."""
+    """An untrusted name as a cell of a table."""
     return escape(printable(name))
 
 

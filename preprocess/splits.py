@@ -64,7 +64,7 @@ def with_val(
         seed: Seed of the random choice.
 
     Returns:
-        The splits that have samples, in the order train, val, others. And the rule in words.
+        The splits that have samples, in the order train, val, others; and the rule in words.
     """
     staying, taken = divide(train.labels, val_split, val_fraction, seed)
     splits: dict[str, Samples] = {

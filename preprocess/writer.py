@@ -3,7 +3,7 @@
 In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples
 alone, and not on how they were divided into chunks. pipelines/beton.py describes the layout.
 
-ffcv's own writer is not used: it stores samples in the order in which its processes finish, encodes
+ffcv's own writer is not used. It stores samples in the order in which its processes finish, encodes
 all images again, and waits forever if a process dies.
 
 Pages: ffcv's Loader (os_cache=False) reads whole pages and takes each sample from one page. A
