@@ -142,7 +142,7 @@ def apply(
 
     Args:
         model: The plain net; changed in place.
-        freeze: Layers to freeze. Not read where train_layers names any.
+        freeze: Layers to freeze. Ignored if train_layers names any.
         train_layers: The only layers that learn. Default: all but those in freeze.
 
     Raises:

@@ -97,7 +97,7 @@ def limit_head(model: nn.Module) -> None:
     torchvision initializes the heads of EfficientNet, MNASNet and Inception with 8 to 20 times
     torch's deviation where there are few classes. The first loss is then far above ln(classes), and
     fine-tuning needs its first epochs to reduce it. VGG has 1.6 times the usual deviation. Heads
-    with smaller weights, such as the deviation 0.01 of MobileNet, stay as they are.
+    with smaller weights, such as those of MobileNet (deviation 0.01), do not change.
 
     Args:
         model: The plain net, newly initialized.

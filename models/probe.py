@@ -93,7 +93,7 @@ def check_batch_of_one(model: nn.Module, image_size: int) -> None:
     except ValueError as error:
         raise ConfigError(
             "train.batch_size = 1 is too small for this net: its last feature map is 1 x 1 at"
-            f" {image_size} px, so BatchNorm sees one value for each channel. Take"
+            f" {image_size} px, so BatchNorm gets one value for each channel. Use"
             " train.batch_size = 2 or more, or a larger augment.image_size."
         ) from error
 

@@ -131,7 +131,7 @@ def net(builder: _Builder) -> _Builder:
     before = REGISTERED.get(name)
     if before is not None and before.build.__module__ != builder.__module__:
         raise ConfigError(
-            f'{before.build.__module__} has registered a net "{name}" already: take another name'
+            f'{before.build.__module__} has registered a net "{name}" already: use another name'
         )
     try:
         hints = typing.get_type_hints(builder)

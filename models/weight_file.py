@@ -108,7 +108,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except SlipformError as error:
         raise SlipformError(f"{path}: {error.message}") from None
     except (AttributeError, KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
-        raise SlipformError(f"{path} is damaged: its header is not whole ({error})") from None
+        raise SlipformError(f"{path} is damaged: its header is incomplete ({error})") from None
     if num_read != len(data):
         raise SlipformError(f"{path} is damaged: it was truncated while it was read")
     if checksum is not None:

@@ -62,13 +62,13 @@ class LoadReport:
         if self.prefix:
             parts[0] += f' (their names begin with "{self.prefix}")'
         parts += [
-            f"{name} is {given} there and {wanted} here, newly initialized"
+            f"{name} is {given} in the source and {wanted} in the net, newly initialized"
             for name, given, wanted in self.mismatched
         ]
         if self.missing:
-            parts.append(f"not there, newly initialized: {_some(self.missing)}")
+            parts.append(f"not in the source, newly initialized: {_some(self.missing)}")
         if self.unexpected:
-            parts.append(f"there, not used: {_some(self.unexpected)}")
+            parts.append(f"not in the net, not used: {_some(self.unexpected)}")
         if self.unused:
             parts.append(f"other parts of the file, not used: {_some(self.unused)}")
         return "; ".join(parts)

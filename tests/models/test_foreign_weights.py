@@ -78,12 +78,12 @@ def test_what_is_not_used_is_said(tmp_path: Path) -> None:
     assert '("model_ema"): 26 of 26 tensors loaded (their names begin with "module.")' in str(
         report
     )
-    assert "there, not used: n_averaged" in str(report)
+    assert "not in the net, not used: n_averaged" in str(report)
     assert "other parts of the file, not used: model" in str(report)
     both = prefixed(GOOD, "student.") | prefixed(OTHER, "teacher.")
     model, report = load(both, tmp_path)
     assert_same(model, GOOD)
-    assert "there, not used: teacher." in str(report)
+    assert "not in the net, not used: teacher." in str(report)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -87,8 +87,8 @@ def test_other_number_of_classes_gets_a_new_head_and_says_so(
     with caplog.at_level("INFO"):
         log_report(report)
     assert (
-        "24 of 26 tensors loaded; classifier.0.weight is [9, 128] there and [5, 128] here, newly"
-        " init" in caplog.text
+        "24 of 26 tensors loaded; classifier.0.weight is [9, 128] in the source and [5, 128] in the"
+        " net, newly initialized" in caplog.text
     )
 
 
@@ -99,7 +99,7 @@ def test_another_head_is_missing_here_and_unexpected_there(tmp_path: Path) -> No
         f"classifier.0.{layer}.{kind}" for layer in (0, 3) for kind in ("weight", "bias")
     }
     assert report.unexpected == ("classifier.0.bias", "classifier.0.weight")
-    assert "not there, newly initialized: classifier.0.0.weight" in str(report)
+    assert "not in the source, newly initialized: classifier.0.0.weight" in str(report)
 
 
 def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:

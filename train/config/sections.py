@@ -170,7 +170,7 @@ class MultiMargin(Section):
     Attributes:
         name: The loss.
         margin: The margin by which the logit of the true class must exceed every other logit.
-        power: The power of what is missing to the margin (torch's p).
+        power: The exponent of the violation of the margin (torch's p).
     """
 
     name: Literal["multi_margin"] = "multi_margin"
@@ -212,9 +212,9 @@ class TrainConfig(Section):
         flip_test: Evaluation averages the logits of each image and its mirror image.
         shift_test: Evaluation also averages the logits of each image and of two copies, which are
             shifted by so many pixels to the upper left and to the lower right; 0: no copies. The
-            image counts as much as both copies.
-        test_each_epoch: Also measure the test split after each epoch, for curves. This selects
-            nothing: which epoch is the best depends on val alone.
+            image has the same weight as both copies together.
+        test_each_epoch: Also measure the test split after each epoch, for curves. The choice of the
+            best epoch still depends on val alone.
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.

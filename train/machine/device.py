@@ -104,8 +104,8 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
     # Shapes never change, so the search for the fastest algorithm runs once.
     torch.backends.cudnn.benchmark = not config.deterministic
     if device.type == "cuda":
-        # Threads of the loader run Python code. The thread that launches kernels gives up Python's
-        # lock in most calls. Without this it waits up to 5 ms to get the lock back.
+        # Threads of the loader run Python code. The thread that launches kernels releases the GIL
+        # in most calls. It would otherwise wait up to 5 ms to acquire it again.
         sys.setswitchinterval(_SWITCH_SECONDS)
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32

@@ -61,7 +61,7 @@ def watched() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         requested.set()
-        # Where a sweep with several threads is killed, the kernel sends SIGTERM for each of them.
+        # The kernel sends one SIGTERM for each thread of a killed sweep.
         if number != signal.SIGTERM or SWEEP not in os.environ:
             signal.signal(number, before[signal.Signals(number)])
 

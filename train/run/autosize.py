@@ -95,7 +95,7 @@ def largest_power_of_two(fits: Callable[[int], bool], limit: int) -> int:
 def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int) -> bool:
     """Whether two steps fit into memory. The second one has the optimizer's state, too."""
     alone = Process(process.device)
-    # Each size would be compiled anew, for a minute. Eager steps need no less memory.
+    # Compiling takes a minute for each size. Eager steps need at least as much memory.
     config = config.replace("train.compile", "off")
     free, _ = torch.cuda.mem_get_info(process.device)
     torch.cuda.reset_peak_memory_stats(process.device)

@@ -1,4 +1,4 @@
-"""What a measurement before a run may cost, and how short a run gets none.
+"""Limits of the measurements before a run: their share of its time, and the shortest run with one.
 
 In: nothing. Out: numbers, for `decide` and `pick_executor`.
 """

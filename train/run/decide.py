@@ -33,7 +33,7 @@ _SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
 # saves about a third of the time of the steps.
 _COMPILED_SECONDS = 180.0
 _PROBE_IMAGES = 4
-# A variant whose first step takes so many times as long as the usual one gets no more steps.
+# A variant whose first step takes this many times as long as the usual one gets no more steps.
 _HOPELESS = 4.0
 # A variant that is below this share of the usual speed in the first three rounds gets no more.
 _ELIMINATED = 0.85

@@ -1,8 +1,8 @@
 """Losses from the device to the records: `send` enqueues the copy, `receive` reads it later.
 
 In: the pending numbers of a run. Out: lines in metrics.jsonl, sums of the epoch. On a GPU the
-numbers of one sending are read when the next one is sent, so that the host does not wait for the
-device between two epochs or checkpoints.
+numbers are read when the next ones are sent, so that the host does not wait for the device between
+two epochs or checkpoints.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["read", "receive", "send"]
 
 
 def send(run: Run) -> None:
-    """Receive what was sent before, then enqueue the copy of the pending numbers.
+    """Receive the numbers that were sent before, then enqueue the copy of the pending ones.
 
-    On a CPU they are there, and are received at once.
+    On a CPU the pending numbers are also received at once.
 
     Args:
         run: Its counters are changed.
@@ -46,7 +46,7 @@ def send(run: Run) -> None:
 
 
 def receive(run: Run) -> None:
-    """Read what was sent, and record it. Waits for the copy.
+    """Read the numbers that were sent, and record them. Waits for the copy.
 
     Args:
         run: Its counters are changed.

@@ -28,7 +28,7 @@ from slipform.train.step.data import open_loader
 __all__ = ["pick_executor"]
 
 _BATCHES = 3  # in a turn
-_UNTIMED = 4  # batches before them: until as many batches are under way as in training
+_UNTIMED = 4  # batches before them, until as many batches are under way as in training
 
 
 def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tuple[str, str]:

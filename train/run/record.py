@@ -27,7 +27,7 @@ from slipform.train.step.download import Download
 
 __all__ = ["Recorder"]
 
-_HISTOGRAM_VALUES = 50_000  # all 57 million weights of AlexNet would take seconds in every epoch
+_HISTOGRAM_VALUES = 50_000  # histograms of all weights of AlexNet take seconds in every epoch
 
 
 class Recorder:
@@ -50,7 +50,7 @@ class Recorder:
         self.progress = ProgressLine(self._console)
         if writes:
             forget_after(run, step, epoch)
-            # It is open as long as the run.
+            # The file is open during the whole run.
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
             self._board = Board(run, step, self.say)
             # TensorBoard's file is written on a thread: forty numbers take some milliseconds.

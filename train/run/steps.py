@@ -101,7 +101,7 @@ class LoaderSteps:
 
 
 class TimedGraphSteps:
-    """Steps in CUDA graphs. The host's time is counted: it waits when it reads losses.
+    """Steps in CUDA graphs. The time of the host is measured: it waits when it reads losses.
 
     Args:
         steps: The steps.

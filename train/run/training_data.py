@@ -87,8 +87,8 @@ def first_images(loader: Loader) -> Tensor:
 def warm_up(loader: Loader, process: Process, say: Callable[[str], None]) -> None:
     """Make the first batch once, which compiles all kernels that it needs.
 
-    Otherwise the first step of the first run on a machine would wait for the compilation, and the
-    whole minute would count as time that training waited for data. All processes return together.
+    The first step of the first run on a machine would otherwise wait for the compilation. That
+    minute would count as time that training waited for data. All processes return together.
 
     Args:
         loader: The loader of the training split. Its position does not change.

@@ -1,6 +1,6 @@
-"""Numbers on their way from the device to the host, for which nobody waits yet: `Download`.
+"""`Download`: a copy of numbers from the device to the host that runs in the background.
 
-In: a tensor. Out: the same values on the host, when they are asked for.
+In: a tensor. Out: the same values on the host.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class ConvMuon(torch.optim.Muon):
     ) -> None:
         self._weights: dict[nn.Parameter, nn.Parameter] = {}
         self._unit_filters = unit_filters
-        # A GradScaler gives `step` the scale and whether a gradient is infinite, as tensors.
-        # Without this the host would wait for the device in each step.
+        # This makes a GradScaler give `step` the scale and the flag of infinite gradients as
+        # tensors. The host would otherwise wait for the device in each step.
         self._step_supports_amp_scaling = True
         super().__init__(
             [
@@ -67,7 +67,7 @@ class ConvMuon(torch.optim.Muon):
         """See `torch.optim.Optimizer`."""
         for matrix, weight in self._weights.items():
             _share_gradient(weight, matrix)
-        # A GradScaler sets these for the time of the call. 0: the step changes nothing.
+        # A GradScaler sets these during the call. 0: the step changes nothing.
         scale: Tensor | None = getattr(self, "grad_scale", None)
         infinite: Tensor | int | None = getattr(self, "found_inf", None)  # int: no gradients
         keep = 1 - infinite if isinstance(infinite, Tensor) else None

@@ -1,7 +1,7 @@
 """One step of training, `train_step(state, batches, count)`, or of evaluation, `eval_step`.
 
 In: a TrainState and batches on its device. Out: tensors on the device. No function here waits for
-the device: the host runs ahead until the loop reads numbers.
+the device. The host waits only when the loop reads numbers.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def run_jobs(
 def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Popen[bytes]:
     """Start the process of a job, in its own process group.
 
-    Ctrl-C in a terminal then reaches the sweep only, which stops each run once.
+    Ctrl-C in a terminal then reaches only the sweep, which sends one signal to each run.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
@@ -173,7 +173,7 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
             stderr=log,
             process_group=0,
         )
-    # The libraries of the process count its cores only seconds later.
+    # The libraries of the process read the number of its cores seconds later.
     os.sched_setaffinity(process.pid, cores)
     return process
 

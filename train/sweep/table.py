@@ -153,7 +153,7 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
 def _measured(run: Path, key: str) -> float:
     """The measured value that a report calls `key`; nan if the records are damaged.
 
-    "loss" is understood as the training loss of the last epoch.
+    "loss" means the training loss of the last epoch.
     """
     summary, steps, epochs = read_summary(run) or {}, read_metrics(run, "step"), _epochs(run)
     match key:
