@@ -134,7 +134,6 @@ class Prefetcher:
     def _submit_ahead(self, epoch_wanted: int) -> None:
         """Submit batches until `executor.depth` of them are under way."""
         order = self._order
-        self._beton.check_length()
         while len(self._under_way) < self.executor.depth:
             epoch, seen = self._cursor
             if epoch > epoch_wanted and not order.shuffle:
@@ -148,6 +147,7 @@ class Prefetcher:
     def _submit(self, epoch: int, seen: int) -> tuple[_Int64, _Int64]:
         """Submit the request for a batch. Returns its indices and labels."""
         began = time.perf_counter()
+        self._beton.check_length()
         indices = self._order.batch(epoch, seen)
         padded = not self._order.drop_last
         valid = np.where(indices < 0, 0, indices) if padded else indices
