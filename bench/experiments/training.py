@@ -1,7 +1,7 @@
 """Training of the reports' runs: all sweeps one after the other, and their tables.
 
 In: the folder of the page, a folder with datasets. Out: run folders, and the tables of each sweep
-in the folder of the page. A second call continues where the first one was cut off.
+in the folder of the page. A second call continues where the first one stopped.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
 
 
 class WithStages:
-    """An iterator of batches, with the seconds that each stage of the loader has worked so far.
+    """An iterator of batches. It also gives the seconds that each stage of the loader has worked so
+    far.
 
     Args:
         batches: The batches.

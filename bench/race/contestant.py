@@ -3,7 +3,7 @@
 In: a `Work` and the name of a module in bench/peers. Out: one measurement for each `measure()`.
 
 The process opens the peer with its best settings and checks the first batch. After that it works
-only while it is measured: between its turns its queue is full, and its threads wait. The warm-up
+only while it is measured: its queue is full between its turns, and its threads wait. The warm-up
 discards the batches in the queue.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["Contestant", "Opening", "chosen_settings"]
 _START_SECONDS = 600.0  # ffcv compiles for 15 s for each setting that is tried
 _TURN_SECONDS = 300.0
 # The settings of a search are measured one after the other: all loaders at once need too much
-# memory. The drift of the machine is part of their differences. A smaller gain does not count.
+# memory. Their differences therefore include the drift of the machine. A smaller gain is ignored.
 _SEARCH_MARGIN = 0.03
 
 

@@ -181,7 +181,8 @@ def tests(seconds: float) -> list[Measured]:
         raise NotPossible("the tests are in a checkout only")
     if not is_installed("pytest"):
         raise NotPossible("pytest is not installed")
-    # Other files may import what is not installed here. A second -q would leave the counts out.
+    # Other files may import packages that are not installed here. A second -q would hide the
+    # counts.
     files = [
         str(path)
         for path in sorted((root / "tests").rglob("test_*.py"))

@@ -4,8 +4,9 @@ In: a dataset folder. Its images are the source: JPEGs as files, or raw pixels a
 memory. Out: one measurement for each `Writing.measure()`.
 
 ffcv encodes every JPEG again, at its default quality of 90; its field cannot keep the bytes.
-Slipform keeps the bytes, with and without reading all codes of every image as a check. Slipform
-also computes a SHA-256 and a CRC for each sample, and flushes to the disk; ffcv does not.
+Slipform keeps the bytes. It is measured with the check (reading all codes of every image) and
+without it. Slipform also computes a SHA-256 and a CRC for each sample, and flushes to the disk;
+ffcv does not.
 """
 
 from __future__ import annotations

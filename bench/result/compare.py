@@ -1,10 +1,10 @@
-"""`bench compare A B`: is B worse than A, beyond the intervals of both?
+"""`bench compare A B`: whether B is worse than A beyond the intervals of both.
 
 In: two results. Out: one line for each figure that both have, and a verdict.
 
 The change of a figure is B / A. Its interval is from low_B / high_A to high_B / low_A, the widest
 one that the intervals of both medians allow; its coverage is above 90 %. A figure is worse if this
-whole interval is on the bad side of 1. slipform.bench.result.quantities says which side is bad, and
+whole interval is on the bad side of 1. slipform.bench.result.quantities defines the bad side, and
 which figures have no verdict. Ratios within one run always have a verdict: both parts were measured
 on the same machine at the same time. Absolute figures have one if both results are of the same
 machine.

@@ -13,7 +13,7 @@ from html import escape
 __all__ = ["html_table"]
 
 _ESTIMATE = re.compile(r"([\d,.]+) \(([\d,.]+ to [\d,.]+)\)( \S+)?")
-_NAMING = ("loader", "model", "way")  # what a line is about
+_NAMING = ("loader", "model", "way")  # columns that identify a line
 
 
 def html_table(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:

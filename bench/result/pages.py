@@ -24,9 +24,9 @@ __all__ = ["BEGIN", "END", "results_page", "speed_section", "write_section"]
 BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 _TITLE = """# Results
 
-`bench report --readme README.md` writes this page from the JSON files beside it. [The page of
-bench](../README.md) says how it is measured, [experiments](experiments/README.md) repeats reported
-accuracies."""
+`bench report --readme README.md` writes this page from the JSON files in this folder.
+[bench](../README.md) describes the measurements. [experiments](experiments/README.md) compares
+reported accuracies with measured ones."""
 # The lines and columns of the speed table. A line shows the first of its loaders that was measured.
 _LOADERS = {
     "**Slipform**": ("slipform host", "slipform resident"),

@@ -23,8 +23,8 @@ __all__ = ["STAGES", "cells", "constants", "markdown", "stage_cells", "table"]
 _Cells = tuple[list[str], list[list[str]]]
 
 STAGES = (
-    "The stages of our loaders: seconds of work on an image, threads added up. wait: the time that"
-    " the consumer of the batches waited."
+    "The stages of Slipform's loaders: seconds of work on an image, summed over threads. wait: the"
+    " time that the consumer of the batches waited."
 )
 _CONTESTANTS = ("loader", "way")
 _ALWAYS = ("loader", "model", "way")  # what identifies a row is shown even if there is only one

@@ -1,6 +1,6 @@
 """Measure how time and memory grow with the number of samples: prep, order, loaders.
 
-In: numbers of samples. Out: a row for each of them and each part of the work. The datasets are
+In: numbers of samples. Out: a row for each number and each part of the work. The datasets are
 generated: raw images of 8 px, so that the time per sample is that of the bookkeeping, not of
 pixels. Every row is measured in its own process. Its memory is the peak above that of the imports.
 """
@@ -54,8 +54,8 @@ def _bars(rows: Sequence[Row]) -> list[Panel]:
 
 LAYOUT = Layout(
     title="Growth with the number of samples",
-    about="Constant time and memory per sample mean that a part grows as the data do. Generated raw"
-    f" images of {_SIDE} px; memory is the peak of a process above its imports.",
+    about="Constant time and memory per sample: the part grows in proportion to the data. The"
+    f" images are generated, raw, {_SIDE} px. Memory is the peak of a process above its imports.",
     rank=7,
     columns=("sample_seconds", "start_up_seconds", "above_imports_bytes", "sample_bytes"),
     figures=(Figure("growth", _bars, "Time and memory per sample, for each number of samples."),),

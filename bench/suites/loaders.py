@@ -70,7 +70,7 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
 
 
 LAYOUT = Layout(
-    title="Loaders: ours and the peers, same images, same work, same output",
+    title="Loaders: Slipform and its peers, with the same images, work and output",
     about=(
         "Every loader makes the same batches: crop, flip, normalize, as tensors. streaming: JPEG"
         " files are decoded in every epoch. resident: raw pixels with shorter sides of at most"

@@ -43,8 +43,8 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
 LAYOUT = Layout(
     title="Preparing a dataset",
     about=(
-        "The images of a dataset are written again, with our writer and with ffcv's. keep: JPEG"
-        " bytes stay as they are, and all of their codes are read. Longer bars are better."
+        "Slipform's writer and ffcv's write the images of a dataset again. keep: JPEG bytes are"
+        " kept, and all of their codes are read as a check. Longer bars are better."
     ),
     rank=3,
     columns=("images_per_second", "multiple_of_ffcv", "cpu_cores", "resident_bytes"),

@@ -9,7 +9,7 @@ memory, compile time and the time to the first batch.
 
 On a CPU, loader and step share the cores: c / a is below 1 because of the loader's work, not of
 waiting. On a GPU, the host runs ahead of the device. Time with a full queue of the device also
-counts as waiting: use c / a there, the share of waiting is an upper bound.
+counts as waiting, so the share of waiting is an upper bound. Use c / a there.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ LAYOUT = Layout(
     title="Training: the step alone, the loader alone, end to end",
     about=(
         "The same training step on a batch that is already there (the mark), fed by our loader, and"
-        " fed by a torch DataLoader. A bar that reaches its mark loses nothing to loading."
+        " fed by a torch DataLoader. Loading costs no time if a bar reaches its mark."
     ),
     rank=2,
     columns=(

@@ -3,10 +3,10 @@
 In: a dataset folder, a time budget. Out: a row for each setting that was tried, and the best
 settings in the profile file.
 
-One choice after another is varied: executor, threads, prefetch, and on a GPU the share of the JPEGs
-for its decoder. The best value so far is kept. All
-values of a choice are measured in turns, each in its own process. A value replaces the usual one
-only if it is faster beyond the noise (slipform.pipelines.fastest.fastest).
+The choices are varied one after another: executor, threads, prefetch, and on a GPU the share of the
+JPEGs for its decoder. The best value of each choice is kept for the next ones. All values of a
+choice are measured in turns, each in its own process. A value replaces the usual one only if it is
+faster beyond the noise (slipform.pipelines.fastest.fastest).
 """
 
 from __future__ import annotations
