@@ -43,7 +43,7 @@ from slipform.bench.result.result import Row, read_result
         (["bogus"], 2, "No such command"),
     ],
 )
-def test_a_mistake_is_told_in_words(
+def test_a_mistake_has_a_clear_message(
     shapes: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,14 +127,14 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         assert importlib.import_module(f"slipform.bench.suites.{name}").command.help
 
 
-def test_the_executor_has_its_old_name_too(shapes: Path) -> None:
+def test_the_old_name_of_the_executor_option_works(shapes: Path) -> None:
     for option in ("--executor", "--loader"):
         found = CliRunner().invoke(main, ["train", "--data", str(shapes), option, "dalli"])
         assert found.exit_code == 2
         assert "give some of auto, dali, host, resident" in found.output
 
 
-def test_a_result_says_where_and_how_it_was_measured(
+def test_a_result_has_the_machine_and_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/bench", "prep", "my data", "--quick"])

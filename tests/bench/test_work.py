@@ -1,4 +1,4 @@
-"""What every contestant has to do: images as files, what is raced, which output is refused."""
+"""The work of every contestant: images as files, the races, and outputs that are refused."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def test_the_file_peers_get_the_stored_bytes(shapes: Path) -> None:
+def test_peers_that_read_files_get_the_stored_bytes(shapes: Path) -> None:
     files = sorted(image_files(shapes, "train").glob("*/*.jpg"), key=lambda path: path.name)
     beton = Beton(shapes / "train.beton")
     assert len(files) == len(beton) == 240
@@ -27,7 +27,7 @@ def test_the_file_peers_get_the_stored_bytes(shapes: Path) -> None:
     assert files[0].stat().st_mtime_ns == before  # made once
 
 
-def test_what_is_raced_follows_from_what_is_stored(shapes: Path, shapes_raw: Path) -> None:
+def test_the_races_follow_from_how_the_images_are_stored(shapes: Path, shapes_raw: Path) -> None:
     assert (stored_as(shapes), is_small(shapes)) == ("jpeg", False)
     assert (stored_as(shapes_raw), is_small(shapes_raw)) == ("raw", True)
     small = usual_work(shapes_raw, batch_size=0, cores=1, device="cpu", dtype="float32")
@@ -39,7 +39,7 @@ def test_what_is_raced_follows_from_what_is_stored(shapes: Path, shapes_raw: Pat
     ) == (512, 32, "random", 4)
 
 
-def test_another_output_is_refused(shapes: Path) -> None:
+def test_wrong_output_is_refused(shapes: Path) -> None:
     work = usual_work(shapes, batch_size=2, cores=2, device="cpu", dtype="float32")
     labels = torch.zeros(2, dtype=torch.int64)
     work.check((torch.randn(2, 3, 224, 224), labels))

@@ -1,4 +1,4 @@
-"""Checks of conclusions: what holds, what does not, what was not measured, and what is no check."""
+"""Checks of conclusions: results True, False and "not measured", and texts that are not a check."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ RESULTS = {
         ('A3.val_accuracy["base"] > 2 * val_accuracy["lr-0.01"] + 0.1', True),
         ('abs(seconds["lr-0.1"] - seconds["lr-0.01"]) / 2 == 1', True),
         ('max(seconds["lr-0.1"], seconds["lr-0.01"]) <= 12', True),
-        ('val_accuracy["lr-0.001"] > 0', None),  # no such run was measured
+        ('val_accuracy["lr-0.001"] > 0', None),  # these runs were not measured
         ('val_accuracy["lr-1.0"] > 0', None),
         ('B1.val_accuracy["lr-0.1"] > 0', None),
-        ('val_accuracy["lr-0.1"] > 1 and val_accuracy["lr-0.001"] > 0', False),  # in any case
+        # The first part decides.
+        ('val_accuracy["lr-0.1"] > 1 and val_accuracy["lr-0.001"] > 0', False),
         ('val_accuracy["lr-0.1"] < 1 or val_accuracy["lr-0.001"] > 0', True),
     ],
 )
-def test_a_check(text: str, expected: bool | None) -> None:
+def test_the_value_of_a_check(text: str, expected: bool | None) -> None:
     assert evaluate(text, "A1", RESULTS) is expected
 
 
@@ -46,6 +47,6 @@ def test_a_check(text: str, expected: bool | None) -> None:
         'max(*[1, 2]) > 1', 'diverged[0]', 'A1["lr-0.1"]["x"]', 'max(key=1) > 0',
     ],
 )  # fmt: skip
-def test_anything_else_is_refused(text: str) -> None:
+def test_other_expressions_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         evaluate(text, "A1", RESULTS)

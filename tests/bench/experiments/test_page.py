@@ -1,4 +1,4 @@
-"""The page about the reports' experiments: counted from the tables, and as it is committed."""
+"""The page about the reports' experiments: its totals, and the committed page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NUM_RUNS, NUM_CONCLUSIONS = 142, 108  # of the corrected list
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The committed folder without tables."""
+    """A copy of the committed folder without tables."""
     for name in (page.CHECKS, "differences.md"):
         shutil.copy(FOLDER / name, tmp_path / name)
     return tmp_path
@@ -33,7 +33,7 @@ def _table(folder: Path, recipe: str, lines: list[str]) -> None:
     (own / "table.csv").write_text("\n".join([header, *lines]) + "\n")
 
 
-def test_the_committed_page_is_that_of_the_committed_tables(tmp_path: Path) -> None:
+def test_the_committed_page_matches_the_committed_tables(tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "experiments")
     for name in ("README.md", page.FIGURE):
         (tmp_path / "experiments" / name).unlink()
@@ -71,7 +71,7 @@ def test_the_totals_are_counted(folder: Path) -> None:
     assert "- 3 have a result of the recipe's settings at full length (3 trainings" in text
     assert "- 1 have only a result of fewer epochs" in text
     verdicts = re.findall(r"^\| A1 \| .* \| ([a-z ]+) \| `?", text, re.MULTILINE)
-    # lr-0.001 has no result of its settings, so what needs it was not tested.
+    # lr-0.001 has no result with its settings, so checks that need it were not tested.
     assert verdicts == ["holds", "not tested", "not tested", "no check", "no check", "holds"]
     assert f"Of {NUM_CONCLUSIONS} conclusions of the reports 2 hold, 0 do not hold" in text
     svg = (folder / page.FIGURE).read_text(encoding="utf-8")

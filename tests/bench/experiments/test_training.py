@@ -1,4 +1,4 @@
-"""`bench experiments --train`: every sweep with its data, what has no result, tables copied."""
+"""`bench experiments --train` trains the runs without a result and copies the tables."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def swept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, list[str]]]:
-    """Sweeps write tables in which every asked run has a result; that of E1 has a failed run."""
+    """Stands in for sweeps: every requested run gets a result, and one run of E1 fails."""
     calls: list[tuple[str, str, list[str]]] = []
 
     def run_sweep(recipe: Recipe, data: Path, out: Path, *, only: Any, **_: Any) -> None:
@@ -68,7 +68,7 @@ def _states(folder: Path, study: str) -> set[str]:
     return {one.state for one in runs.outcomes(folder) if one.study == study}
 
 
-def test_what_waits_for_weights_is_trained_with_its_data(
+def test_runs_that_wait_for_weights_are_trained_on_their_data(
     folder: Path, data: Path, swept: list[Any], tmp_path: Path
 ) -> None:
     arguments = [str(folder), "--train", "waiting", "--data", str(data), "--runs", str(tmp_path)]
@@ -79,7 +79,7 @@ def test_what_waits_for_weights_is_trained_with_its_data(
     assert {name for study, name, _ in swept if study[0] in "AB"} == {"halves"}
     assert ("E3", "cifar10", ["resnet18-imagenet-fine-tuned"]) in swept
     assert result.exit_code == 1
-    for study in ("C2", "D4"):  # there are no data for these
+    for study in ("C2", "D4"):  # these studies have no data
         assert f"{study}: no dataset in {data}; run: prep" in result.output
     assert _states(folder, "A3") == {"measured"}
     assert _states(folder, "C2") == {"waits for weights"}
@@ -89,7 +89,7 @@ def test_what_waits_for_weights_is_trained_with_its_data(
     assert len(swept) == before, "nothing is trained twice"
 
 
-def test_what_is_missing_is_trained_and_a_failure_ends_nothing(
+def test_missing_runs_are_trained_after_a_failure_too(
     folder: Path, data: Path, swept: list[Any], tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -97,7 +97,7 @@ def test_what_is_missing_is_trained_and_a_failure_ends_nothing(
     assert len(said) == len(swept) == 29 - 5 - 4  # C1 to C5 and D1 to D4 have no data
     assert ("E2", "mnist") in {(study, name) for study, name, _ in swept}
     assert "E1: 1 of 5 runs failed" in problems
-    assert _states(folder, "E1") == {"measured"}, "its table is copied in spite of the failure"
+    assert _states(folder, "E1") == {"measured"}, "its table is copied although a run failed"
 
 
 def test_a_folder_of_data_must_exist(folder: Path, tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
-"""Images whose pixels say where they are, and what a peer did to them.
+"""Images whose pixels encode their position, to recover what a peer did to them.
 
-In: the output of a peer. Out: for each image the box that was cropped, whether it was flipped, and
-by which factors its colors were changed; and the bound within which their distributions must be.
+In: the output of a peer. Out: for each image the crop box, whether it was flipped, and its color
+factors; and the bound for their distributions.
 
-Red is linear in x, green in y, blue tells the number of the image. Cropping, resizing and flipping
-keep red and green linear, so a least-squares line gives the box back, to a small part of a pixel.
-Brightness, contrast and saturation are linear in the colors, up to a constant: saturation s turns
-a color c into s c + (1 - s) gray(c), brightness b and contrast k multiply by b and k. So the
-gradient of green along y, (0, a, 0), becomes b k a ((1 - s) w, s + (1 - s) w, (1 - s) w), where w
-is the weight of green in gray: this gives b k and s.
+Red is linear in x, green is linear in y, and blue encodes the number of the image. Cropping,
+resizing and flipping keep red and green linear, so a least-squares fit recovers the box with an
+error far below a pixel. Brightness, contrast and saturation are linear in the colors, up to a
+constant: saturation s turns a color c into s c + (1 - s) gray(c), brightness b and contrast k
+multiply by b and k. The gradient of green along y, (0, a, 0), becomes b k a ((1 - s) w, s + (1 - s)
+w, (1 - s) w), where w is the weight of green in gray. This gives b k and s.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ Numbers = npt.NDArray[np.float64]
 
 NUM_IMAGES = 60
 GREEN_IN_GRAY = 0.587  # ITU-R BT.601, which torchvision, ffcv and DALI use
-FALSE_ALARM = 5e-9  # of one comparison. There are fewer than 200 of them: below 1e-6 for all.
+# The probability for one comparison. It is below 1e-6 for all of them: there are fewer than 200.
+FALSE_ALARM = 5e-9
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """The images: width and height in pixels, and the color range of red and green."""
+    """The size of the images in pixels, and the range of red and green."""
 
     width: int
     height: int
@@ -49,7 +50,7 @@ class Gradient:
         return image.round().astype(np.uint8)
 
     def write(self, folder: Path, kind: str) -> Path:
-        """A folder of class folders, as `prep images` reads it. kind: "jpg" or "png"."""
+        """Write a folder of class folders, as `prep images` reads it. kind: "jpg" or "png"."""
         for number in range(NUM_IMAGES):
             path = folder / "train" / f"class{number % 2}" / f"{number:03d}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was done to n images.
+    """The crop and flip of n images.
 
     Each is float64 [n]: left, top, width, height of the box in stored pixels, whether it is
     flipped (0 or 1), and the number of the image.
@@ -81,8 +82,8 @@ def colors(images: npt.NDArray[np.float32], work: Work) -> npt.NDArray[np.float3
 
 
 def slopes(found: Numbers, margin: int) -> tuple[Numbers, Numbers, Numbers]:
-    """The plane through each channel, fitted inside a margin: change a pixel along x, along y, and
-    the value in the center; each [n, 3]."""
+    """Fit a plane to each channel inside a margin. Returns the slope per pixel along x and along y,
+    and the value at the center; each [n, 3]."""
     inner = found[:, :, margin:-margin, margin:-margin]
     at = np.arange(inner.shape[-1]) - (inner.shape[-1] - 1) / 2
     weight = at / (at**2).sum()
@@ -115,7 +116,7 @@ def boxes(found: Numbers, gradient: Gradient, margin: int) -> Seen:
 
 
 def factors(found: Numbers, gradient: Gradient, margin: int) -> tuple[Numbers, Numbers]:
-    """brightness * contrast, and saturation, of images whose box is the whole image."""
+    """brightness * contrast, and saturation, of images that were not cropped."""
     _, along_y, _ = slopes(found, margin)
     given = (gradient.high - gradient.low) / (gradient.height - 1)
     given *= gradient.height / found.shape[-1]
@@ -128,8 +129,8 @@ def factors(found: Numbers, gradient: Gradient, margin: int) -> tuple[Numbers, N
 def random_resized(
     work: Work, gradient: Gradient, count: int = 100_000
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """left, top, width, height as torchvision's RandomResizedCrop draws them (its documented rule:
-    ten tries of area and log-uniform ratio, then the largest box in the center)."""
+    """left, top, width, height by the documented rule of torchvision's RandomResizedCrop: ten
+    attempts to draw area and log-uniform ratio, then the largest box in the center."""
     generator = np.random.default_rng(0)
     width, height = np.zeros(count), np.zeros(count)
     area = gradient.width * gradient.height
@@ -152,16 +153,16 @@ def random_resized(
 
 
 def bound(count: int) -> float:
-    """How far an empirical distribution function of `count` independent values may lie from the
-    true one: the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's constant,
-    P(sup |F_n - F| > e) <= 2 exp(-2 n e^2), solved for the false alarm FALSE_ALARM. For a share of
-    flips it is Hoeffding's inequality, the same number."""
+    """The bound on the distance between the empirical distribution function of `count` independent
+    values and the true one, with the false-alarm rate FALSE_ALARM. It is the
+    Dvoretzky-Kiefer-Wolfowitz inequality with Massart's constant, P(sup |F_n - F| > e) <= 2 exp(-2
+    n e^2). Hoeffding's inequality gives the same number for a share of flips."""
     return math.sqrt(math.log(2 / FALSE_ALARM) / (2 * count))
 
 
 def distance(values: Numbers, reference: Numbers, tolerance: float) -> float:
-    """The largest difference between two distribution functions, beyond what an error of
-    `tolerance` in every value explains.
+    """The largest difference between two distribution functions that an error of `tolerance` in
+    every value does not explain.
 
     `reference` is a sample of the true distribution that is far larger than `values`; its own
     distance (0.010 for 100,000 values, by the same inequality) is taken off.
@@ -176,15 +177,15 @@ def distance(values: Numbers, reference: Numbers, tolerance: float) -> float:
 
 
 def differences(seen: Seen, work: Work, gradient: Gradient) -> list[str]:
-    """What is not distributed as torchvision's RandomResizedCrop and a flip with the work's
-    probability; empty where all is."""
+    """The quantities that are not distributed as those of torchvision's RandomResizedCrop and a
+    flip with the work's probability; empty if all of them are."""
     left, top, width, height = random_resized(work, gradient)
 
     def quantities(
         left: Numbers, top: Numbers, width: Numbers, height: Numbers
     ) -> dict[str, tuple[Numbers, float]]:
         x, y = (left + width / 2) / gradient.width, (top + height / 2) / gradient.height
-        # The tolerances: half a pixel where a peer rounds otherwise, and what JPEG adds.
+        # The tolerances: half a pixel for different rounding, and the error of JPEG.
         return {
             "area": (width * height / (gradient.width * gradient.height), 0.02),
             "ratio": (np.log(width / height), 0.03),
@@ -214,8 +215,8 @@ def flips(seen: Seen, work: Work) -> list[str]:
 
 
 def repetition(seen: Seen) -> list[str]:
-    """Whether an image always gets the same box. Each comes 15 times or more; that 15 boxes of
-    one of 60 images agree has a probability below 60 * 81 ** -14 even where there are 81 boxes."""
+    """The images that always get the same box. Each image occurs 15 times or more. With 81 possible
+    boxes, all 15 boxes of one of 60 images agree with a probability below 60 * 81 ** -14."""
     result = []
     for number in np.unique(seen.number):
         own = seen.number == number

@@ -1,4 +1,4 @@
-"""The peers: what every module has, and how they are named and chosen."""
+"""The peers: the protocol of every module, and the selection by name."""
 
 import importlib
 import pkgutil
@@ -10,7 +10,7 @@ from slipform.bench.peers import chosen_peers, endless, grid, peer_names
 from slipform.pipelines.errors import ConfigError
 
 
-def test_every_peer_module_keeps_the_protocol() -> None:
+def test_every_peer_module_implements_the_protocol() -> None:
     for module in pkgutil.iter_modules(peers.__path__):
         peer = importlib.import_module(f"slipform.bench.peers.{module.name}")
         assert all(

@@ -1,5 +1,5 @@
-"""Every peer does the same work: boxes, flips and color factors are recovered from its output, and
-their distributions compared with torchvision's rules, by bounds that hold for any seed."""
+"""Every peer does the same work. Boxes, flips and color factors are recovered from its output.
+Their distributions are compared with torchvision's rules, by bounds that hold for any seed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from tests.bench.peers import encoded
 from tests.bench.peers.encoded import Gradient, Numbers
 
-WIDE = Gradient(width=128, height=96)  # boxes are larger and smaller than what comes out, 48 px
-SQUARE = Gradient(width=128, height=128)  # what .tbl files hold
+WIDE = Gradient(width=128, height=96)  # boxes are larger and smaller than the output, 48 px
+SQUARE = Gradient(width=128, height=128)  # the size in .tbl files
 SMALL = Gradient(width=32, height=32)
 PALE = Gradient(width=48, height=48, low=100, high=140)  # no color factor clips these
 BATCHES = 24  # of 60 images: 1,440 images, bound 0.083
 SLOW = ("ffcv_loader", "timm_loader")  # their imports alone take 14 and 4 s
-# What a peer refuses: "raw" pixels, "shifts" of padded images, "colors". The others do all of it.
+# The work that a peer refuses: "raw" pixels, "shifts" of padded images, "colors".
 REFUSES = {
     "spdl_loader": ("raw", "shifts"),
     "timm_loader": ("raw", "shifts"),
@@ -42,7 +42,8 @@ Prepared = Callable[[Gradient, str], Path]
 
 
 def peers(*works: str) -> list[Any]:
-    """For parametrize: each peer that does a work, with the work where there are several."""
+    """For parametrize: each peer that does a work; with the name of the work if there are
+    several."""
     return [
         pytest.param(
             *((name, work) if len(works) > 1 else (name,)),
@@ -57,7 +58,7 @@ def peers(*works: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Dataset folders of gradients, made once: as JPEGs or raw."""
+    """Dataset folders of gradient images, made once, as JPEGs or raw."""
     from slipform.preprocess.cli import main
 
     made: dict[tuple[Gradient, str], Path] = {}
@@ -90,7 +91,7 @@ def work_on(folder: Path, augment: Augmentation) -> Work:
 
 
 def reason_not(name: str, work: Work) -> str:
-    """Why a peer cannot do a work; skips where the peer is not here."""
+    """Why a peer cannot do a work. Skips the test if the peer is not installed."""
     try:
         return load_peer(name).reason_not(work)
     except ImportError as error:
@@ -98,7 +99,7 @@ def reason_not(name: str, work: Work) -> str:
 
 
 def output(name: str, work: Work) -> Numbers:
-    """What a peer gives in BATCHES epochs, in 0..255."""
+    """The output of a peer in BATCHES epochs, in 0..255."""
     assert not reason_not(name, work)
     peer = load_peer(name)
     settings = peer.candidates(work)[0]
@@ -132,7 +133,7 @@ def test_the_same_crops_and_flips(prepared: Prepared, name: str, stored: str) ->
 
 
 def padded_differences(seen: encoded.Seen, work: Work) -> list[str]:
-    """The 32 px are there in full size; the box begins at each of -4 ... 4 with probability 1/9."""
+    """The images keep their 32 px. The box begins at each of -4 ... 4 with probability 1/9."""
     result = []
     if max(np.abs(seen.width - 32).max(), np.abs(seen.height - 32).max()) > 0.5:
         result.append("size")
@@ -152,8 +153,8 @@ def test_the_same_shifts_of_small_images(prepared: Prepared, name: str) -> None:
 
 
 def color_differences(found: Numbers) -> list[str]:
-    """Brightness and contrast are multiplied, and saturation is a factor of its own, each uniform
-    in 0.6 ... 1.4."""
+    """brightness * contrast and saturation are recovered. Each of the three factors is uniform in
+    0.6 ... 1.4."""
     product, saturation = encoded.factors(found, PALE, margin=2)
     generator = np.random.default_rng(0)
     first, second, third = generator.uniform(0.6, 1.4, size=(3, 100_000))
@@ -177,7 +178,7 @@ def test_the_same_color_factors(prepared: Prepared, name: str) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in REFUSES]
 )
-def test_a_peer_says_what_it_refuses(prepared: Prepared, name: str) -> None:
+def test_a_peer_gives_a_reason_for_work_that_it_refuses(prepared: Prepared, name: str) -> None:
     works = {
         "raw": work_on(prepared(WIDE, "raw"), RESIZED),
         "shifts": work_on(prepared(SMALL, "raw"), PADDED),
@@ -200,7 +201,7 @@ def test_a_peer_says_what_it_refuses(prepared: Prepared, name: str) -> None:
     ],
 )
 def test_wrong_work_is_noticed(prepared: Prepared, wrong: Augmentation, named: str) -> None:
-    """Our loader, whose seed is fixed, with one setting that is not the one that was asked for."""
+    """Slipform's loader, with a fixed seed and one wrong setting."""
     folder = prepared(WIDE, "raw")
     seen = encoded.boxes(output("slipform_loader", work_on(folder, wrong)), WIDE, margin=4)
     found = encoded.differences(seen, work_on(folder, RESIZED), WIDE)

@@ -1,4 +1,4 @@
-"""A contestant is a process that can be measured, and that may die; its settings are searched."""
+"""A contestant: a measured process that may die, and the search for its settings."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ def work_on(folder: Path) -> Work:
     return usual_work(folder, batch_size=60, cores=2, device="cpu", dtype="float32")
 
 
-def test_the_search_keeps_the_usual_setting_where_another_is_no_faster() -> None:
-    """The rule is fastest's; here the 3 % that drift may be, and what is said."""
+def test_the_search_keeps_the_usual_setting_unless_another_is_faster() -> None:
+    """`fastest` has the rule. This tests the margin of 3 % for drift, and the text."""
     two, four, eight = ({"prefetch": n} for n in (2, 4, 8))
     usual = [5800.0 + n for n in range(9)]
     rates = [usual, [1.02 * rate for rate in usual], [0.9 * rate for rate in usual]]
@@ -31,7 +31,7 @@ def test_the_search_keeps_the_usual_setting_where_another_is_no_faster() -> None
     assert chosen_settings([two], [usual])[0] == two
 
 
-def test_a_contestant_is_measured_and_its_death_is_told(shapes_raw: Path) -> None:
+def test_a_contestant_is_measured_and_its_death_is_reported(shapes_raw: Path) -> None:
     effort = replace(QUICK, search=True, search_seconds=0.05)
     with Contestant(
         "slipform_loader", work_on(shapes_raw), effort, {"executor": "resident"}
@@ -50,7 +50,7 @@ def test_a_contestant_is_measured_and_its_death_is_told(shapes_raw: Path) -> Non
             one.measure()
 
 
-def test_what_is_not_installed_is_told(shapes_raw: Path) -> None:
+def test_a_missing_package_is_reported(shapes_raw: Path) -> None:
     with Contestant("no_such_peer", work_on(shapes_raw), QUICK) as one:
         assert one.opening == Opening(
             status="not installed", note="No module named 'slipform.bench.peers.no_such_peer'"

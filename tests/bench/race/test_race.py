@@ -1,5 +1,5 @@
-"""The race: order of the turns, warm-up, ratios within each round, contestants that fail, spans of
-time on a clock of the test."""
+"""The race: order of the turns, warm-up, ratios within each round, failing contestants, and spans
+of time on a simulated clock."""
 
 from collections.abc import Iterator
 
@@ -29,8 +29,8 @@ def test_warm_up_rounds_do_not_count() -> None:
     assert found.values == {"A": {"x": [3, 4]}}
 
 
-def test_ratios_are_formed_within_each_round() -> None:
-    """A machine that slows by half each round: ratios of medians would be far from 3."""
+def test_ratios_are_computed_within_each_round() -> None:
+    """A machine whose speed is halved each round: the ratio of the medians would be far from 3."""
     speed = {"ours": 3000.0, "theirs": 1000.0}
     turns = {"ours": 0, "theirs": 0}
 
@@ -43,7 +43,7 @@ def test_ratios_are_formed_within_each_round() -> None:
     assert (estimate.low, estimate.median, estimate.high, estimate.repeats) == (3.0, 3.0, 3.0, 7)
 
 
-def test_one_that_fails_is_out_and_the_others_go_on() -> None:
+def test_a_failing_contestant_is_removed_and_the_others_continue() -> None:
     calls = []
 
     def fails() -> dict[str, float]:
@@ -59,7 +59,7 @@ def test_one_that_fails_is_out_and_the_others_go_on() -> None:
 
 
 class Clock:
-    """A clock that moves only when the test says so, in place of the module's `time`."""
+    """A simulated clock instead of the module's `time`. The test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -91,7 +91,7 @@ def test_a_span_counts_images_for_seconds(clock: Clock) -> None:
     assert clock.now == 9.0  # 2 batches of warm-up, 16 of the span
 
 
-def test_a_slow_loader_still_gives_the_least_number_of_batches(clock: Clock) -> None:
+def test_a_slow_loader_still_gives_the_minimum_number_of_batches(clock: Clock) -> None:
     effort = Effort(seconds=1.0, warmup_seconds=0.0, min_batches=3)
     assert timed(batches_of(4, clock, 16.0), "cpu", effort)["images_per_second"] == 0.25
     assert clock.now == 6 * 16.0
@@ -131,7 +131,7 @@ def test_stages_are_those_of_the_span(clock: Clock) -> None:
 
 
 def test_processor_time_of_ended_children_counts() -> None:
-    """The children's own account of their time, so that a busy machine changes nothing."""
+    """The children report their own processor time, so the load of the machine has no effect."""
     import subprocess
     import sys
 

@@ -1,5 +1,5 @@
-"""A public speed run as a contestant: its images, its table, its end. A stand-in prints as
-airbench94_muon.py does."""
+"""A public speed run as a contestant: its images, its table, its end. A script with the output of
+airbench94_muon.py replaces it."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ assert data["test"]["labels"].dtype == torch.int64 and isinstance(data["test"]["
 if "weak" in sys.argv[0]:
     raise RuntimeError("no CUDA GPUs are available")
 print({TABLE!r}, end="")
-time.sleep(600)  # its 200 runs: it is ended before
+time.sleep(600)  # it is stopped before its 200 runs
 """
 
 
-def test_runs_out_of_its_table() -> None:
+def test_runs_are_read_from_the_table() -> None:
     assert list(speed_run.finished_runs(TABLE.splitlines())) == [
         ("warmup", 0.1003, 9.2),
         ("0", 0.9404, 2.6),
@@ -50,15 +50,15 @@ def test_runs_out_of_its_table() -> None:
     ]
 
 
-def test_runs_that_begin_behind_other_words() -> None:
-    """hiverge's record prints the mean so far, and a carriage return, before each run's row."""
+def test_rows_that_follow_other_text_in_a_line() -> None:
+    """hiverge's script prints the mean so far and a carriage return before the row of each run."""
     first, *rows = (line for line in TABLE.splitlines() if "eval" in line)
     lines = [first, *(f"Mean accuracy: 0.9402 (2 runs)\r{row}" for row in rows)]
     found = [accuracy for _, accuracy, _ in speed_run.finished_runs(lines)]
     assert found == [0.1003, 0.9404, 0.9395]
 
 
-# As cifar10_speedrun.py prints: a carriage return ends the line of the mean, not a line feed.
+# Output of cifar10_speedrun.py: a carriage return ends the line of the mean, not a line feed.
 HIVERGE = """\
 ---------------------------------------------------------------------------------
 |  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |
@@ -95,12 +95,12 @@ def test_a_log_instead_of_the_script(
     assert row.status == "ok"
     assert (row.case["device"], row.settings["seeds"]) == ("of the log", 2)
     assert row.figures["accuracy"].median == pytest.approx(sum(accuracies) / 2)
-    # A log that was cut inside a line has the runs before it.
+    # A log that ends inside a line has the runs before that line.
     log.write_text(text[: text.rindex(str(accuracies[1])) + 4], newline="")
     assert [run["accuracy"] for run in speed_run.read_log(log)] == accuracies[:1]
 
 
-def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
+def test_the_script_gets_the_images_of_the_dataset(shapes_raw: Path, tmp_path: Path) -> None:
     import torch
 
     speed_run.write_images(shapes_raw, tmp_path / "cifar10")
@@ -116,7 +116,7 @@ def test_it_finds_our_images(shapes_raw: Path, tmp_path: Path) -> None:
         )
 
 
-def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
+def test_the_runs_are_a_row_of_the_result(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "stand_in.py"
     script.write_text(SCRIPT)
     row = run_against(script, shapes_raw, 2, 0.94, "cuda")
@@ -134,7 +134,7 @@ def test_a_row_of_its_runs(shapes_raw: Path, tmp_path: Path) -> None:
     assert row.figures["start_up_seconds"].repeats == 1
 
 
-def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
+def test_a_failure_has_the_error_of_the_script(shapes_raw: Path, tmp_path: Path) -> None:
     script = tmp_path / "weak.py"
     script.write_text(SCRIPT)
     row = run_against(script, shapes_raw, 2, 0.94, "cuda")
@@ -145,7 +145,7 @@ def test_its_own_words_when_it_fails(shapes_raw: Path, tmp_path: Path) -> None:
     assert run_against(script, shapes_raw, 2, 0.94, "cpu").status == "not possible"
 
 
-def test_mistakes_are_told_before_anything_trains(shapes: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_any_training(shapes: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.log"
     empty.write_text("nothing")
     for script, says in (

@@ -1,4 +1,5 @@
-"""What `bench train` measures at a point. Waiting on a clock of the test is in test_race.py."""
+"""The measurements of `bench train` at a point. test_race.py tests the waiting time on a simulated
+clock."""
 
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from slipform.bench.work import usual_work
 EFFORT = Effort(rounds=2, seconds=0.0, warmup_seconds=0.0, min_batches=2)
 
 
-def test_ratios_are_formed_within_each_round() -> None:
+def test_ratios_are_computed_within_each_round() -> None:
     drift = [1.0, 2.0, 4.0]  # a machine that doubles its speed every round
     values = {
         name: {"images_per_second": [rate * factor for factor in drift], "wait_share": [0.1] * 3}
@@ -46,7 +47,7 @@ def test_a_point_is_measured_in_a_process_of_its_own(shapes_raw: Path) -> None:
     assert "torch_images_per_second" not in row.figures
 
 
-def test_what_goes_wrong_at_a_point_is_in_its_row(
+def test_the_error_of_a_point_is_in_its_row(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Calls in other processes: values, kept objects, and every way to fail."""
+"""Calls in other processes: values, kept objects, and every kind of failure."""
 
 import math
 import multiprocessing
@@ -95,7 +95,7 @@ def test_a_killed_process_is_out_of_memory() -> None:
     assert found.value.status == "failed"
 
 
-def test_a_late_answer_is_never_taken_for_the_next_one() -> None:
+def test_a_late_answer_is_not_used_for_the_next_call() -> None:
     with Worker() as worker:
         with pytest.raises(CallFailed, match="no answer"):
             worker.call(time.sleep, 600, seconds=0.5)

@@ -1,7 +1,7 @@
-"""A headless Chromium, driven over its debugging pipe: what a page looks like, fetches and says.
+"""A headless Chromium, controlled over its debugging pipe, to inspect a page.
 
-In: the path of an HTML file, a width, a color scheme. Out: what was measured in the page, requests,
-console messages; screenshots and PDFs on demand.
+In: the path of an HTML file, a width, a color scheme. Out: values of JavaScript expressions,
+requests, console messages, screenshots and PDFs.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Page:
     """The one page of a browser.
 
     Attributes:
-        requests: The addresses of everything that was asked for since the page was opened.
-        messages: What the console and the browser's log said.
+        requests: The addresses that were requested since the page was opened.
+        messages: The messages of the console and of the browser's log.
     """
 
     def __init__(self, commands: int, answers: int) -> None:
@@ -47,7 +47,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def open(self, file: Path, width: int, scheme: str) -> None:
-        """Show a file as a window of that width, on a system that prefers "light" or "dark"."""
+        """Open a file in a window of that width, with the color scheme "light" or "dark"."""
         self.requests.clear()
         self.messages.clear()
         self.call(
@@ -74,7 +74,7 @@ class Page:
         out.write_bytes(base64.b64decode(found["data"]))
 
     def pdf(self, out: Path) -> None:
-        """The page as it is printed."""
+        """The printed page as a PDF."""
         found = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         out.write_bytes(base64.b64decode(found["data"]))
 
@@ -83,7 +83,7 @@ class Page:
         os.close(self._commands)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol; what it answers."""
+        """Send a command of the DevTools protocol, and return the answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:

@@ -1,4 +1,4 @@
-"""`bench compare`: a deliberately slowed result fails, noise passes."""
+"""`bench compare`: a slowed result fails, and noise passes."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from slipform.bench.result.result import Result, Row, write_result
 
 
 def result(seed: int, *, slower: float = 1.0, machine: str = "one", ratios: bool = True) -> Result:
-    """Ours at 4,000 images/s and ffcv at 2,000, each with 2 % of noise; ours slowed by a factor."""
+    """Slipform at 4,000 images/s and ffcv at 2,000, each with 2 % of noise. The factor slows
+    Slipform."""
     noise = np.random.default_rng(seed).normal(1, 0.02, size=(2, 11))
     ours, theirs = 4000 / slower * noise[0], 2000 * noise[1]
     figures = {"images_per_second": estimate(ours.tolist())}
@@ -58,14 +59,14 @@ def test_a_slowed_result_fails(tmp_path: Path, machine: str) -> None:
     assert "multiple of ffcv" in found.output
     assert ("images/s" in found.output) == (
         machine == "one"
-    )  # absolute figures say nothing about another machine
+    )  # absolute figures of different machines are not compared
 
 
 def test_a_slowed_result_passes_within_the_tolerance(tmp_path: Path) -> None:
     assert compare(tmp_path, result(0), result(1, slower=1.2), "--tolerance", "0.25").exit_code == 0
 
 
-def test_a_quicker_result_passes_and_is_shown(tmp_path: Path) -> None:
+def test_a_faster_result_passes_and_is_shown(tmp_path: Path) -> None:
     found = compare(tmp_path, result(0), result(1, slower=0.8))
     assert found.exit_code == 0
     assert "better" in found.output
@@ -91,7 +92,7 @@ def test_more_seconds_and_more_device_memory_are_worse(tmp_path: Path) -> None:
         )
 
 
-def test_a_row_that_fails_now_is_lost(tmp_path: Path) -> None:
+def test_a_row_that_fails_in_b_is_reported_as_lost(tmp_path: Path) -> None:
     after = result(1)
     failed = after.rows[1].model_copy(update={"status": "failed", "figures": {}, "note": "it died"})
     found = compare(tmp_path, result(0), after.model_copy(update={"rows": [after.rows[0], failed]}))
@@ -100,7 +101,7 @@ def test_a_row_that_fails_now_is_lost(tmp_path: Path) -> None:
     assert "it died" in found.output
 
 
-def test_a_row_that_was_not_measured_is_named(tmp_path: Path) -> None:
+def test_a_row_that_b_did_not_measure_is_named(tmp_path: Path) -> None:
     after = result(1)
     found = compare(tmp_path, result(0), after.model_copy(update={"rows": after.rows[:1]}))
     assert found.exit_code == 0

@@ -1,5 +1,5 @@
-"""The HTML page of `bench report`, in a headless Chromium: at the width of a desk and of a phone,
-light, dark and printed."""
+"""The HTML page of `bench report` in a headless Chromium: on a desktop and on a phone, light, dark
+and printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.bench.result.rows import write_results
 
 LAYOUTS = layouts()
 RESULTS = Path(__file__).resolve().parents[3] / "bench/results"
-# What is wrong with what a reader sees, found in the page itself.
+# JavaScript that finds faults in the rendered page.
 FAULTS = """(() => {
   const faults = [];
   const say = (what, element) => faults.push(what + ": " + element.outerHTML.slice(0, 90));
@@ -62,7 +62,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of results that are small, with rows that have no figures."""
+    """A page of few results, some rows without figures."""
     folder = tmp_path_factory.mktemp("page")
     file = folder / "made-up.html"
     file.write_text(page(read_results(write_results(folder / "results"), LAYOUTS), LAYOUTS))
@@ -71,14 +71,16 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the results that this repository holds."""
+    """The page of the committed results."""
     file = tmp_path_factory.mktemp("page") / "committed.html"
     file.write_text(page(read_results(sorted(RESULTS.glob("*.json")), LAYOUTS), LAYOUTS))
     return file
 
 
 @pytest.mark.parametrize("which", ["made_up", "committed"])
-def test_nothing_is_fetched_or_run(which: str, request: pytest.FixtureRequest) -> None:
+def test_the_page_fetches_nothing_and_runs_no_script(
+    which: str, request: pytest.FixtureRequest
+) -> None:
     text = request.getfixturevalue(which).read_text()
     assert not re.search(r'(src|href)="(?!data:|#)|url\(|@import|<script|<iframe', text)
 
@@ -86,7 +88,7 @@ def test_nothing_is_fetched_or_run(which: str, request: pytest.FixtureRequest) -
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("which", ["made_up", "committed"])
-def test_it_can_be_read(
+def test_the_page_is_readable(
     which: str, width: int, scheme: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     browser: Page = request.getfixturevalue("browser")
@@ -97,17 +99,17 @@ def test_it_can_be_read(
     assert browser.requests == [file.as_uri()]
     assert browser.messages == []
     headline = browser.value("document.querySelector('h1').getBoundingClientRect().bottom")
-    assert 0 < headline < 450  # seen without scrolling
+    assert 0 < headline < 450  # visible without scrolling
     browser.screenshot(tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as image:
         pixels = np.asarray(image.convert("L"))
         background = image.convert("RGB").getpixel((2, 2))
     assert background == _rgb(PALETTES[scheme]["ground"])
-    assert pixels.std() > 8  # a blank page has none
+    assert pixels.std() > 8  # a blank page has no text
 
 
 def test_it_prints_on_white_pages(browser: Page, committed: Path, tmp_path: Path) -> None:
-    """Also on a system that is dark. Nothing is wider than the paper: A4 without its margins."""
+    """The paper is white with dark mode, too. No element is wider than A4 without its margins."""
     browser.open(committed, 1280, "dark")
     browser.pdf(tmp_path / "page.pdf")
     pages = len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes()))

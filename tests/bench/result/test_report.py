@@ -1,4 +1,4 @@
-"""The Markdown pages, and that only committed results reach them."""
+"""The Markdown pages, which show committed results only."""
 
 import re
 import subprocess
@@ -73,10 +73,10 @@ def test_the_speed_table_has_the_medians_without_jitter(tmp_path: Path) -> None:
         speed_section([(tmp_path / "train.json", train)], page, readme)
 
 
-def test_the_section_stands_between_the_markers_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_only_the_text_between_the_markers_changes(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# Title\n{BEGIN}\nold\n{END}\n## After\n")
-    for _ in range(2):  # a second time changes nothing
+    for _ in range(2):  # a second call changes nothing
         write_section(readme, "new")
         assert readme.read_text() == f"# Title\n{BEGIN}\nnew\n{END}\n## After\n"
 
@@ -92,7 +92,7 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(files: list[Path], tmp_
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
-def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path, text: str) -> None:
+def test_a_readme_without_the_markers_is_not_changed(tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
     with pytest.raises(ConfigError, match="speed:begin"):
@@ -100,9 +100,8 @@ def test_a_readme_without_the_markers_is_left_alone(tmp_path: Path, text: str) -
     assert readme.read_text() == text
 
 
-def test_the_pages_are_as_the_results_beside_them(tmp_path: Path) -> None:
-    """`bench report --readme README.md` has been run since the results, or the code that writes
-    the pages, changed."""
+def test_the_committed_pages_match_the_committed_results(tmp_path: Path) -> None:
+    """The committed pages are those that `bench report --readme README.md` writes now."""
     found = read_results(sorted(RESULTS.glob("*.json")), LAYOUTS)
     page, readme = tmp_path / "bench/results/README.md", tmp_path / "README.md"
     text = results_page(found, page, LAYOUTS)
@@ -143,4 +142,4 @@ def test_only_committed_results_reach_the_readme(
     assert "| **Slipform**" in readme.read_text()
     assert "Loaders:" in whole.read_text()
     assert "Training:" not in whole.read_text()
-    assert "Training:" in out.read_text()  # the page shows what was given
+    assert "Training:" in out.read_text()  # the HTML page shows all given results

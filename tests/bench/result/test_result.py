@@ -1,4 +1,4 @@
-"""Files of results: what is written is read again, and what is wrong is refused with its place."""
+"""Result files: written files are read back, and wrong files are refused with the wrong key."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_a_file_is_read_as_it_was_written(result: Result, tmp_path: Path) -> Non
     path = tmp_path / "new" / "a.json"
     write_result(path, result)
     assert read_result(path) == result
-    assert [file.name for file in path.parent.iterdir()] == ["a.json"]  # no temporary file stays
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]  # no temporary file is left
     content = json.loads(path.read_text())
     assert set(content) == {"environment", "command", "rows"}
     assert content["rows"][0]["figures"]["images_per_second"] == {
@@ -71,7 +71,7 @@ def test_a_wrong_file_is_refused(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
-def test_what_is_no_result_at_all_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(DatasetError, match="no result of bench"):
@@ -88,7 +88,7 @@ def test_figures_cannot_be_changed_or_infinite() -> None:
         Estimate(median=1.0, low=1.0, high=float("inf"), repeats=1)
 
 
-def test_the_stamp_says_what_this_machine_is() -> None:
+def test_the_stamp_describes_this_machine() -> None:
     import os
     from importlib.metadata import version
 

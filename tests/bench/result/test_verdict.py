@@ -1,4 +1,4 @@
-"""What the report claims: a lead only where the interval has one."""
+"""The verdicts of the report. A lead is claimed only if the interval excludes 1."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _multiple(low: float, median: float, high: float) -> Estimate:
 
 
 def _race(data: str, multiple: Estimate) -> list[Row]:
-    """Ours beside ffcv and a slower torch DataLoader, on one dataset."""
+    """Slipform, ffcv and a slower torch DataLoader on one dataset."""
     rows = [loader_row(n, r, jitter=False) for n, r in (
         ("slipform host", 1000.0 * multiple.median), ("slipform dali", 10.0),
         ("ffcv_loader", 1000.0), ("torch_dataloader", 300.0),
@@ -50,7 +50,7 @@ def _race(data: str, multiple: Estimate) -> list[Row]:
         ),
     ],
 )
-def test_what_is_said_of_loaders(multiples: list[Estimate], sentence: str) -> None:
+def test_the_verdict_about_loaders(multiples: list[Estimate], sentence: str) -> None:
     results = [_race(f"data{n}", multiple) for n, multiple in enumerate(multiples)]
     for parts in (results, [[row for rows in results for row in rows]]):  # in one file or several
         found = LAYOUTS["loaders"].verdict(parts)
@@ -68,7 +68,7 @@ def test_the_number_is_that_of_the_closest_race() -> None:
     assert "95 % interval 2.10 to 2.90" in found.meaning
 
 
-def test_without_a_multiple_the_widest_ratio_counts() -> None:
+def test_without_a_multiple_the_widest_interval_is_used() -> None:
     ours, peer = (loader_row(n, r, jitter=False) for n, r in (("slipform host", 1e3), ("new", 99)))
     ours.figures["images_per_second"] = estimate([90.0, 100.0, 110.0])
     peer.figures["images_per_second"] = estimate([80.0, 90.0, 95.0])
@@ -88,7 +88,7 @@ def test_nothing_is_claimed_without_a_peer() -> None:
     assert LAYOUTS["accuracy"].verdict([]) is None
 
 
-def test_what_is_said_of_training() -> None:
+def test_the_verdict_about_training() -> None:
     rows = [train_row(model, 16, 10.0) for model in ("alexnet", "resnet18", "tiny")]
     for row, ratio, wait in zip(rows, (0.97, 1.0, 0.8), (0.01, 0.002, 0.11), strict=True):
         row.figures["end_to_end_ratio"] = estimate([ratio])

@@ -1,5 +1,5 @@
-"""`bench gpu` without a GPU: it leaves out what it lacks and says so, keeps to its time, writes
-after each part; and its measurements run, as far as a CPU can."""
+"""`bench gpu` without a GPU: it names missing parts, keeps its time limit, and writes after each
+part. The measurements that a CPU can do run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slipform.bench.result import result
 from slipform.bench.result.quantities import quantity
 from slipform.bench.suites import gpu as suite
 
-# What a bare machine may lack beside torch, Triton, numba and pydantic.
+# Modules that may be missing on a new machine with torch, Triton, numba and pydantic.
 LACKS = ("nvidia", "pynvml", "simplejpeg", "ffcv", "timm", "spdl", "pytest_timeout", "onnx")
 BLOCK = """
 import sys
@@ -31,9 +31,9 @@ sys.meta_path.insert(0, Missing())
 """
 
 
-def test_on_a_bare_cpu_every_part_says_what_it_lacks(tmp_path: Path, shapes: Path) -> None:
-    """Also without the modules that a GPU machine may lack: `sitecustomize` hides them from every
-    process that is started."""
+def test_every_part_names_what_is_missing_without_a_gpu(tmp_path: Path, shapes: Path) -> None:
+    """The modules that a GPU machine may lack are missing, too: `sitecustomize` hides them from
+    every child process."""
     hide = tmp_path / "hide"
     hide.mkdir()
     (hide / "sitecustomize.py").write_text(BLOCK.format(lacks=LACKS))
@@ -58,7 +58,7 @@ def test_on_a_bare_cpu_every_part_says_what_it_lacks(tmp_path: Path, shapes: Pat
     assert {(row.status, row.note) for row in others} == {("not possible", "needs an NVIDIA GPU")}
 
 
-def test_without_dali_coded_photographs_are_left_out(
+def test_jpeg_datasets_are_left_out_without_dali(
     shapes: Path, shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu, "is_installed", lambda name: name != "nvidia.dali")
@@ -127,14 +127,14 @@ def test_rates_of_a_gpu_are_written_with_their_units() -> None:
 
 
 def test_the_tests_of_a_gpu_are_found_and_counted() -> None:
-    """Without a GPU all of them are skipped."""
+    """All of them are skipped without a GPU."""
     (row,) = gpu.tests(600.0)
     assert set(row.figures) == {"skipped_tests"}
     assert row.figures["skipped_tests"].median >= 20
     assert not row.note
 
 
-def test_what_pytest_printed() -> None:
+def test_the_output_of_pytest_becomes_a_row() -> None:
     text = (
         "..F\nFAILED tests/train/test_gpu.py::test_a[x] - assert 1\n"
         "ERROR tests/b.py::c\n1 failed, 12 passed, 3 skipped, 1 error in 3.21s\n"

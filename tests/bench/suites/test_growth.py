@@ -24,7 +24,7 @@ def test_the_generated_dataset_has_as_many_samples_as_asked_for(tmp_path: Path) 
 
 
 def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this process: the rows, the table and the figures; a failure is a row as well."""
+    """The rows, the table and the figures, measured in this process. A failure is also a row."""
 
     def here(function: object, *arguments: object) -> object:
         assert callable(function)

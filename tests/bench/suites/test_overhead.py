@@ -1,4 +1,4 @@
-"""The consumer's time: that of its own thread's clock, for each batch."""
+"""The time of the consumer is that of its thread's clock."""
 
 import time
 from itertools import count
@@ -12,7 +12,7 @@ from slipform.bench.suites.overhead import measure
 def test_the_consumers_time_is_its_threads_own(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock of the thread that goes on by a second with each look, so by one a round."""
+    """A thread clock that advances by a second at each reading, which is one second per round."""
     ticks = count()
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     found = measure(str(shapes_raw), "resident", 16, "cpu")

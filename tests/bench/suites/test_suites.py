@@ -1,5 +1,4 @@
-"""The smaller parts of the suites: what is required, seconds out of epoch lines, the tune profile,
-tables."""
+"""Parts of the suites: required multiples, seconds from epoch records, the tune profile, tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
             suite="loaders",
             case=case | {"loader": "timm_loader"},
             figures={"multiple_of_ffcv": estimate([99.0])},
-        ),  # not ours
+        ),  # not Slipform's
     ]
 
 
@@ -51,8 +50,8 @@ def test_required_multiples() -> None:
     assert len(prep.shortfalls([fast.model_copy(update={"figures": {}})])) == 1
 
 
-def test_seconds_out_of_epoch_lines() -> None:
-    # ten seconds of the first are compilation
+def test_seconds_are_computed_from_epoch_records() -> None:
+    # ten seconds of the first epoch are compilation
     lines = [
         {"train_seconds": seconds, "val_accuracy": a}
         for seconds, a in ((12.0, 0.5), (2.0, 0.95), (2.0, 0.96))
@@ -64,7 +63,7 @@ def test_seconds_out_of_epoch_lines() -> None:
     assert "seconds_to_target" not in from_epochs(lines, target=0.97, accuracy=0.98)
 
 
-def test_without_a_val_split_the_last_accuracy_counts() -> None:
+def test_the_last_accuracy_is_used_without_a_val_split() -> None:
     lines = [{"train_seconds": seconds, "val_accuracy": None} for seconds in (12.0, 2.0, 2.0)]
     assert from_epochs(lines, target=0.94, accuracy=0.941)["seconds_to_target"] == pytest.approx(
         16.0
@@ -73,7 +72,7 @@ def test_without_a_val_split_the_last_accuracy_counts() -> None:
 
 
 @pytest.mark.parametrize("executor", ["host", "stream"])
-def test_the_share_of_the_decoder_is_tuned_where_it_is_read(
+def test_the_share_of_the_decoder_is_tuned_if_it_has_an_effect(
     executor: str, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = usual_work(shapes, batch_size=60, cores=4, device="cpu", dtype="float32")
@@ -92,7 +91,7 @@ def test_the_share_of_the_decoder_is_tuned_where_it_is_read(
     assert best["decoder_share"] == ("auto" if executor == "host" else 0.25)
 
 
-def test_resident_is_tried_only_where_it_fits(
+def test_resident_is_tried_only_if_it_fits(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = usual_work(shapes_raw, batch_size=60, cores=4, device="cpu", dtype="float32")
