@@ -1,6 +1,6 @@
-"""Our command lines in pages and messages, checked without running them.
+"""Checks of Slipform's command lines in pages and messages, without running them.
 
-In: the words of a line. Out: nothing, or a failed test.
+In: the words of a command line. Out: nothing, or a failed test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMMANDS: dict[str, click.Command] = {
 
 
 def parse(words: list[str]) -> None:
-    """Have click read a command line, without running it; the test fails where it cannot."""
+    """Parse a command line with click, without running it. The test fails if click refuses it."""
     name, *rest = words
     if name == "torchrun":
         start = next(word for word in ("slipform", "slipform.train.cli") if word in words)
@@ -47,7 +47,7 @@ def parse(words: list[str]) -> None:
 
 
 def next_commands(output: str) -> list[str]:
-    """The lines below "next:" in what a command printed, each one that click understands."""
+    """The lines below "next:" in the output of a command. The test fails if click refuses one."""
     _, found, rest = output.partition("\nnext:\n")
     assert found, output
     lines = [line.strip() for line in rest.splitlines() if line.startswith("  ")]

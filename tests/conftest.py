@@ -1,5 +1,5 @@
-"""Fixtures that all folders share: small generated datasets, and the real ones where this machine
-has them."""
+"""Fixtures for all folders: small generated datasets, and the real ones if this machine has
+them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from tests.warm import Warm
 
 REAL_DATA = "SLIPFORM_TEST_DATA"
-# Always the same examples: everybody can repeat a failure. No deadline: compiling kernels is slow.
+# The examples are always the same, so a failure can be repeated. No deadline: compiling is slow.
 settings.register_profile(
     "slipform",
     deadline=None,
@@ -28,7 +28,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("slipform")
-torch.set_num_threads(1)  # tests compare numbers: a fixed thread count keeps sums in one order
+torch.set_num_threads(1)  # tests compare numbers: with one thread the order of sums is fixed
 # nohup and some CI runners ignore SIGHUP, and a shell ignores SIGINT in the background. The
 # processes of the tests would inherit that, and wait forever for a signal that never comes.
 for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
@@ -39,7 +39,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def seed_all(name: str) -> None:
-    """Seed the generators that everybody shares, by a name."""
+    """Seed the shared random generators from a name."""
     seed = zlib.crc32(name.encode())
     random.seed(seed)
     torch.manual_seed(seed)
@@ -47,21 +47,21 @@ def seed_all(name: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
-    """A fixture that several tests share draws the same numbers, whichever test asks first."""
+    """A shared fixture draws the same numbers, whichever test uses it first."""
     seed_all(f"{fixturedef.baseid}::{fixturedef.argname}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """A test draws the same numbers, whatever ran before it."""
+    """A test draws the same random numbers in any order of the tests."""
     seed_all(item.nodeid)
 
 
 @pytest.fixture
 def no_collections() -> Iterator[None]:
-    """No garbage is collected meanwhile: that calls finalizers, and a callback of hypothesis. They
-    would be counted among a test's calls; and Python drops an exception that lands in them, of
-    which pytest makes a failure."""
+    """Turn off garbage collection during a test. It calls finalizers and a callback of hypothesis,
+    which would be counted among the calls of the test. Python also drops an exception that is
+    raised in a finalizer, and pytest reports it as a failure."""
     gc.collect()
     gc.disable()
     yield
@@ -70,15 +70,15 @@ def no_collections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm_process() -> Iterator[Warm]:
-    """A process that has imported torch and our loader, and has opened nothing."""
+    """A warm process that has imported torch and the loader, and has opened no file."""
     with Warm("torch", "numba", "cv2", "slipform.pipelines.loader") as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder with the real Caltech-101, CIFAR-10 and MNIST: the one that is named, or
-    shared/data beside this repository; skips where neither is."""
+    """The folder with the real Caltech-101, CIFAR-10 and MNIST: that of the environment variable,
+    or shared/data beside this repository. Skips the test if there is none."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get(REAL_DATA) or beside)
     if folder == beside and not beside.is_dir():
@@ -88,7 +88,7 @@ def shared_data() -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per reason: how many tests were skipped, so that none vanishes unseen."""
+    """Print the number of skipped tests for each reason."""
     reasons: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
         where = report.longrepr
@@ -116,7 +116,8 @@ def _prep_shapes(out: Path, *options: str) -> None:
 
 
 def _shared(folder: Path, *options: str) -> Iterator[Path]:
-    """A dataset that all tests read; at the end it must be what it was, or their order matters."""
+    """A dataset that all tests read. It must not change: the order of the tests would have an
+    effect."""
 
     def content() -> dict[str, str]:
         return {
@@ -133,12 +134,12 @@ def _shared(folder: Path, *options: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Colored shapes as JPEGs of mixed sizes, 40 to 96 px, grayscale ones among them."""
+    """Colored shapes as JPEGs of different sizes, 40 to 96 px, some of them grayscale."""
     yield from _shared(tmp_path_factory.mktemp("data") / "shapes")
 
 
 @pytest.fixture(scope="session")
 def shapes_raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The same kind of images as raw pixels, all 32 x 32, as CIFAR's are."""
+    """The same kind of images as raw pixels, all 32 x 32, like those of CIFAR."""
     square = ["--min-size", "32", "--max-size", "32", "--square"]
     yield from _shared(tmp_path_factory.mktemp("data") / "shapes_raw", "--encoding", "raw", *square)

@@ -1,4 +1,4 @@
-"""Fixtures of the drills: the warm process, how much to do, and where the counts go."""
+"""Fixtures of the drills: the warm process, the number of repeats, and the log of the counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOURCE = Path(__file__).with_name("fail_call.c")
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The preload library that fails calls, built; skips where there is no compiler."""
+    """Build the preload library that makes calls fail. Skips the test if there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("g++")
     if compiler is None:
         pytest.skip("needs a C compiler, to build the library that fails file calls")
@@ -40,7 +40,7 @@ def warm(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
 
 @pytest.fixture(scope="session")
 def data(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 24 images for training, which a tiny net sees in three steps."""
+    """A dataset of 24 images: three steps for a tiny net."""
     out = tmp_path_factory.mktemp("data") / "shapes"
     sizes = ("--num-train", "24", "--num-val", "8", "--num-test", "8", "--classes", "2")
     ended = warm.run(
@@ -52,13 +52,13 @@ def data(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def amount() -> Callable[[str, int], int]:
-    """amount("kills", 20): how often a drill does its thing: $SLIPFORM_DRILL_KILLS, or 20."""
+    """amount("kills", 20): the number of repeats of a drill: $SLIPFORM_DRILL_KILLS, or 20."""
     return lambda name, usual: int(os.environ.get(f"SLIPFORM_DRILL_{name.upper()}", usual))
 
 
 @pytest.fixture(scope="session")
 def count() -> Callable[[str], None]:
-    """Notes a line of figures in the file $SLIPFORM_DRILL_LOG, where one is named."""
+    """Appends a line of counts to the file $SLIPFORM_DRILL_LOG, if that is set."""
 
     def note(line: str) -> None:
         if name := os.environ.get("SLIPFORM_DRILL_LOG"):

@@ -1,7 +1,7 @@
-"""Mutated files given to a reader, in a forked worker with limits of memory and processor time.
+"""Readers get mutated files in a forked worker with limits of memory and processor time.
 
-In: a `Reader`, a seed, a number. Out: how many results were right, how many refused, and every
-outcome that is neither: another exception, too much memory or time, a process that died.
+In: a `Reader`, a seed, a number. Out: the numbers of right results and of refused files, and every
+other outcome: another exception, too much memory or time, a process that died.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 10  # of processor time, for one file of a few kilobytes
 
 @dataclass
 class Outcome:
-    """wrong: what happened, to the first seed it happened with and how often."""
+    """wrong: outcome -> the first number with that outcome, and how often it occurred."""
 
     right: int = 0
     refused: int = 0
@@ -55,7 +55,8 @@ class _TooLong(BaseException):
 
 
 def mutated(whole: bytes, head: int, seed: str) -> bytes:
-    """The bytes with some changed, cut out, doubled, cut off, made huge, or others put in."""
+    """Mutate bytes: change, delete, repeat, insert or truncate some, or set a number to a huge
+    value."""
     chance = random.Random(seed)
     data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
@@ -88,10 +89,11 @@ _TEXTS = (
 
 
 def drill(reader: Reader, seed: int, total: int) -> Outcome:
-    """The whole file given to one reader, which must be right, then `total` mutated ones."""
+    """Give a reader the intact file, whose result must be right, then `total` mutated files."""
     outcome = Outcome()
     whole = reader.file.read_bytes()
-    memory = mmap.mmap(-1, 16)  # the number that a worker is at: a dead one does not tell
+    # The number that the worker has reached. A dead worker cannot report it.
+    memory = mmap.mmap(-1, 16)
     done = 0
     while done < total:
         ours, theirs = os.pipe()
@@ -122,7 +124,7 @@ def _work(
         os.dup2(null, 2)
         warnings.simplefilter("ignore")
         with open(pipe, "w", encoding="utf-8", errors="replace", buffering=1) as out:
-            # The whole file before the limits: a decoder that is loaded once takes more memory.
+            # Read the intact file before the limits are set: loading a decoder takes more memory.
             memory[:8] = struct.pack("q", numbers.start)
             reader.file.unlink(missing_ok=True)
             reader.file.write_bytes(whole)

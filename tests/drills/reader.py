@@ -1,4 +1,4 @@
-"""What a reader of files is to the drills.
+"""`Reader`: a reader of files, as the drills use it.
 
 In: nothing. Out: `Reader`.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reader:
-    """read: reads the file, asserts what a right result is. head: bytes at the front that matter
-    most, which half of the mutations hit."""
+    """read: reads the file and asserts that the result is right. head: the number of bytes at the
+    front that half of the mutations change."""
 
     name: str
     file: Path

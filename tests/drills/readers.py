@@ -1,7 +1,7 @@
-"""Every reader of files that others may have written or damaged, with a whole file of its kind.
+"""Every reader of files that may be damaged or hostile, with an intact file of its kind.
 
-In: a folder to make the files in. Out: `Reader`s: which file to mutate, what reads it, and what a
-right result is. A reader either gives a right result or raises a SlipformError.
+In: a folder for the files. Out: `Reader`s: the file to mutate, the function that reads it, and the
+check of its result. A reader either gives a right result or raises a SlipformError.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _of_datasets(folder: Path) -> list[Reader]:
             except SlipformError:
                 continue
             same = np.array_equal(image, whole[index]) and beton.labels[index] == labels[index]
-            # Metadata has no checksum of its own; the SHA-256 of the file tells, in verify.
+            # Metadata has no checksum of its own. `verify` compares the SHA-256 of the file.
             assert same or image.ndim == 3
 
     def read_table() -> None:
@@ -119,7 +119,8 @@ def _of_datasets(folder: Path) -> list[Reader]:
 
 
 def _in_a_child(folder: Path, make: Callable[[], list[Any]]) -> list[Any]:
-    """Arrays that a forked child makes: this process must not load DALI, which survives no fork."""
+    """Arrays that a forked child makes: this process must not load DALI, which does not work after
+    a fork."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -129,7 +130,7 @@ def _in_a_child(folder: Path, make: Callable[[], list[Any]]) -> list[Any]:
         finally:
             os._exit(
                 code
-            )  # also after an exception: the child may not go on with the caller's work
+            )  # also after an exception: the child must not continue the work of its caller
     assert os.waitpid(child, 0)[1] == 0
     with np.load(folder / "child.npz") as arrays:
         found = list(arrays.values())

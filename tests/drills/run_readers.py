@@ -1,6 +1,6 @@
-"""The readers of what a run folder is used for: a net with its weights, a Classifier, its figures.
+"""The readers of files in a run folder: weights for a net, a Classifier, figures.
 
-In: a finished run, a folder to make the files in. Out: `Reader`s, for `tests.drills.readers`.
+In: a finished run, a folder for the files. Out: `Reader`s, for `tests.drills.readers`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.drills.reader import Reader
 
 
 def of_uses(folder: Path, run: Path) -> list[Reader]:
-    """folder: does not exist yet. run: a run of version 0.1, which stays as it is."""
+    """folder: does not exist yet. run: a run of version 0.1, which is not changed."""
     folder.mkdir()
     image = torch.arange(40 * 40 * 3).reshape(40, 40, 3).to(torch.uint8).numpy()
     found = []
@@ -35,7 +35,7 @@ def of_uses(folder: Path, run: Path) -> list[Reader]:
             try:
                 classifier = Classifier.load(copy, "cpu")
                 [prediction] = classifier.predict(image, top=1)
-            except (MemoryError, RuntimeError) as error:  # a command says so, too
+            except (MemoryError, RuntimeError) as error:  # a command reports this, too
                 if not lacks_memory(error):
                     raise
                 raise SlipformError(str(error)) from error
@@ -51,7 +51,7 @@ def of_uses(folder: Path, run: Path) -> list[Reader]:
 
 
 def loading(path: Path, run: Path) -> Callable[[], None]:
-    """Copies the weights in a file into the net of a run."""
+    """Copy the weights in a file into the net of a run."""
     config, best = run_config(run), load_best(run)
     num_classes = len(best["classifier.0.bias"])
     net = registry.build(config.model, num_classes=num_classes, image_size=32)

@@ -1,6 +1,6 @@
-"""Runs of a drill: started or gone on with, and compared.
+"""Runs of a drill: start, resume, compare.
 
-In: run folders. Out: "" where a disturbed run ended as the undisturbed one, else what differs.
+In: run folders. Out: "" if a disturbed run ended like the undisturbed one, else the difference.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _TIMES = ("train_seconds", "images_per_second", "data_wait_share")
 
 
 def recipe(folder: Path, config: RunConfig) -> Path:
-    """The settings as a recipe's file."""
+    """Write the settings as a recipe file."""
     path = folder / "small.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     return path
 
 
 def train_on(warm: Warm, data: Path, run: Path, config: RunConfig | None = None) -> Ended:
-    """Go on with a run, or begin it where nothing of it is there yet."""
+    """Resume a run, or start it if there is none yet."""
     path = recipe(_parent(run), config or small())
     if (run / "config.toml").exists():
         return warm.run("train", "--resume", str(run))
@@ -41,9 +41,9 @@ def _parent(run: Path) -> Path:
 
 
 def same_run(whole: Path, run: Path, *, checkpoints_too: bool = True) -> str:
-    """How a finished run differs from the undisturbed one in what does not depend on the time.
+    """The difference between a finished run and the undisturbed one, without times.
 
-    checkpoints_too: False where a sweep may have removed those of the finished run."""
+    checkpoints_too: False if a sweep may have removed those of the finished run."""
     for kind in ("step", "epoch"):
         want, got = (
             [{k: v for k, v in line.items() if k not in _TIMES} for line in read_metrics(x, kind)]

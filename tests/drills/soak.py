@@ -1,8 +1,8 @@
-"""A consumer of a loader into which exceptions are thrown at random moments, for a given time.
+"""A consumer of a loader that gets exceptions at random moments, for a given time.
 
-In: a dataset folder, an executor, seconds, a seed, as arguments. Out: one line of JSON: how many
-exceptions were thrown, how many batches compared, and what was wrong. Run as a process of its own:
-an exception can land anywhere, also in the interpreter's own finalizers.
+In: a dataset folder, an executor, seconds, a seed, as arguments. Out: one line of JSON: the number
+of exceptions, the number of compared batches, and the faults. It runs in its own process: an
+exception can occur anywhere, also in the finalizers of the interpreter.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _undisturbed(folder: str, executor: str) -> dict[tuple[int, int], list[torch
 
 
 class Consumer(threading.Thread):
-    """Takes batches; while `open_to_throw` is set, an exception may come from the other thread."""
+    """Takes batches. The other thread may raise an exception here while `open_to_throw` is set."""
 
     def __init__(self, folder: str, executor: str, seconds: float, seed: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Consumer(threading.Thread):
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        """Loop, get interrupted, compare; until the time is over or something is wrong."""
+        """Loop, get interrupted and compare, until the time is over or a fault is found."""
         end = time.monotonic() + self._seconds
         loader = _loader(self._folder, self._executor)
         while time.monotonic() < end and not self.wrong:
@@ -79,7 +79,7 @@ class Consumer(threading.Thread):
             try:
                 self._compare(loader)
             except Exception as error:
-                # An exception inside leaves the loader exact or closed.
+                # An exception leaves the loader exact or closed.
                 if "closed" not in str(error):
                     self.wrong.append(f"{type(error).__name__}: {error}")
                 self.reopened += 1
@@ -88,7 +88,7 @@ class Consumer(threading.Thread):
         self.finished = True
 
     def _close_to_throw(self) -> None:
-        """No exception comes after this. One that is under way arrives in here."""
+        """No exception is raised after this call. One that was already sent is raised in it."""
         while True:
             with contextlib.suppress(Thrown):
                 with self.throwing:
@@ -97,7 +97,7 @@ class Consumer(threading.Thread):
                 return
 
     def _be_interrupted(self, loader: Loader) -> None:
-        """Python drops an exception that lands in a finalizer; then another one is due."""
+        """Python drops an exception that is raised in a finalizer. Another one is then sent."""
         while True:
             self.open_to_throw = True
             due = time.monotonic() + 1

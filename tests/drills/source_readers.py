@@ -1,6 +1,6 @@
 """The readers of raw sources: archives, CIFAR pickles, idx files, images.
 
-In: a folder to write examples to. Out: `Reader`s, for `tests.drills.readers`.
+In: a folder for the files. Out: `Reader`s, for `tests.drills.readers`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def of_images(folder: Path) -> list[Reader]:
 
 
 def _scanning(path: Path) -> Callable[[], None]:
-    """Our own reading of a JPEG's scan, in memory beside a page that may not be touched."""
+    """Slipform's decoder of JPEG scans, with the bytes at the end of accessible memory."""
 
     def read() -> None:
         content = np.frombuffer(path.read_bytes(), np.uint8)
@@ -131,9 +131,7 @@ def _scanning(path: Path) -> Callable[[], None]:
                         )
         if not sound:
             raise SlipformError("it is not of this kind, or damaged")
-        simplejpeg.decode_jpeg(
-            content.tobytes(), strict=True
-        )  # raises for what libjpeg warns about
+        simplejpeg.decode_jpeg(content.tobytes(), strict=True)  # raises where libjpeg warns
 
     return read
 
@@ -142,7 +140,7 @@ def _decoding(path: Path) -> Callable[[], None]:
     def read() -> None:
         try:
             pixels = decode(path.read_bytes()).rgb
-        except ValueError as error:  # it knows no path; its callers add that
+        except ValueError as error:  # it does not know the path; its callers add it
             raise SlipformError(str(error)) from error
         assert pixels.ndim == 3
         assert pixels.dtype == np.uint8

@@ -1,6 +1,6 @@
-"""What the children of a warm process do: each command, and each file of a run alone.
+"""The tasks for children of a warm process: each command, and each file of a run alone.
 
-In: arguments, as text. Out: files; an exit code and messages as the command itself gives them.
+In: arguments, as text. Out: files; the exit code and messages of the command.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ SUMMARY = {
 
 
 def small(*sets: str) -> RunConfig:
-    """A run of two epochs of a tiny net, which takes a moment."""
+    """A short run of two epochs of a tiny net."""
     return resolve(Recipe("small", SMALL), sets)
 
 
 def warm_up(folder: Path) -> None:
-    """Train and draw once, for all children: what is loaded late takes 6 s of processor time. Raw
-    pixels need no DALI, which a fork could not use."""
+    """Train and draw once, for all children: modules that are loaded late take 6 s of processor
+    time. Raw pixels do not need DALI, which does not work after a fork."""
     sizes = ("--num-train", "16", "--num-val", "8", "--num-test", "8", "--square")
     sides = ("--min-size", "16", "--max-size", "16", "--encoding", "raw")
     prep_main(["shapes", "--out", str(folder), *sizes, *sides], standalone_mode=False)
@@ -80,7 +80,7 @@ def command(name: str, *arguments: str) -> None:
 
 
 def train(*arguments: str) -> None:
-    """The command `train`, without its figures, which cost more than the rest."""
+    """The command `train` without its figures, which take longer than the rest."""
     _without_figures()
     command("train", *arguments, "--quiet", "--device", "cpu")
 
@@ -94,22 +94,22 @@ def _without_figures() -> None:
 
 
 def _as_command(work: Callable[[], object]) -> None:
-    """What is no command of its own, with a command's exit codes and messages."""
+    """A function that is not a command, with the exit codes and messages of a command."""
     Command("task", callback=work).main([], prog_name="task")
 
 
 def content(step: int) -> dict[str, Any]:
-    """Stands for a checkpoint of that step."""
+    """The content of a checkpoint of a step."""
     return {"step": step, "state": {"w": torch.full((3000,), float(step))}}
 
 
 def weights(step: int) -> dict[str, torch.Tensor]:
-    """Stands for the best weights of that step."""
+    """The best weights of a step."""
     return {"w": torch.full((1000,), float(step)), "n": torch.tensor(step)}
 
 
 def save_checkpoint(run: str, step: str) -> None:
-    """A checkpoint, which takes the place of the one before."""
+    """Write a checkpoint, which replaces the previous one."""
     _as_command(lambda: checkpoint.save(Path(run), int(step), content(int(step)), keep=1))
 
 
@@ -119,7 +119,7 @@ def save_weights(run: str, step: str) -> None:
 
 
 def settings(run: str, data: str, seed: str) -> None:
-    """config.toml and dataset.json of a run that goes on."""
+    """Write config.toml and dataset.json of a resumed run."""
     from contextlib import ExitStack
 
     def work() -> None:
@@ -140,7 +140,7 @@ def summary(run: str, seconds: str) -> None:
 
 
 def tables(out: str, title: str) -> None:
-    """The tables of a sweep."""
+    """Write the tables of a sweep."""
     runs = [Path(out) / "a" / "seed-0", Path(out) / "b" / "seed-0"]
     rows = [
         Row(SweepRun(run.parent.name, {"optimizer": {"lr": 0.1}}, {}), small(), 2, [run], {})
@@ -150,7 +150,7 @@ def tables(out: str, title: str) -> None:
 
 
 def profiles(path: str, name: str, count: str) -> None:
-    """What `bench tune` writes at its end, `count` times under keys of its own."""
+    """Write the profile, as `bench tune` does at its end, `count` times with different keys."""
     for number in range(int(count)):
         write_profile(Path(path), f"{name} {number}", {"executor": "host", "threads": number})
 
@@ -171,5 +171,5 @@ def figures(*arguments: str) -> None:
 
 
 def echo(*arguments: str) -> None:
-    """For the test of the warm process itself."""
+    """A task for the test of the warm process."""
     click.echo(json.dumps(arguments))

@@ -1,5 +1,5 @@
-"""Every two commands that write, side by side on one dataset and one run: each is right or refused
-clearly, and the run goes on to the end of an undisturbed one."""
+"""Every pair of commands that write, at the same time on one dataset and one run. Each command
+gives a right result or is refused with a clear error, and the run ends like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SETTINGS = ("train.epochs=3", "train.keep_checkpoints=3")
 
 @dataclass(frozen=True)
 class Place:
-    """data: the dataset. run: a run of a sweep with one epoch left. whole: it without a break.
-    kept: copies of data and sweep."""
+    """data: the dataset. run: a run of a sweep with one epoch left. whole: the same run without
+    interruption. kept: copies of data and sweep."""
 
     data: Path
     run: Path
@@ -37,7 +37,7 @@ class Place:
     recipe: Path
 
     def command(self, name: str, seed: str) -> tuple[str, ...]:
-        """The task of a command of COMMANDS. seed: of prep."""
+        """The task of a command of COMMANDS. seed: the seed of prep."""
         on_data = ("train", str(self.data), "--recipe", str(self.recipe))
         return {
             "prep": ("prep", "shapes", "--out", str(self.data), *TINY, "--seed", seed),
@@ -50,7 +50,7 @@ class Place:
         }[name]
 
     def restore(self) -> None:
-        """Everything as before the pair."""
+        """Restore the state before the pair."""
         for name in ("data", "sweep"):
             shutil.rmtree(self.data.parent / name)
             shutil.copytree(self.kept / name, self.data.parent / name)
@@ -78,7 +78,7 @@ def place(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def _wrong(ended: Ended, folder: Path) -> str:
-    """ "" where a command was right or was refused with the folder's name."""
+    """ "" if a command succeeded, or was refused with the name of the folder."""
     refused = ended.code == 1 and "Error: " in ended.output and str(folder) in ended.output
     if "Traceback" not in ended.output and (ended.code == 0 or refused):
         return ""
@@ -91,7 +91,7 @@ def _wrong(ended: Ended, folder: Path) -> str:
 def test_every_pair(
     warm: Warm, place: Place, first: str, second: str, count: Callable[[str], None]
 ) -> None:
-    """Prep writes the same images again, or others under the same counts."""
+    """Prep writes the same images again, or other images with the same counts."""
     folder, refused = place.data.parent, 0
     for number, seed in enumerate("0101" if "prep" in (first, second) else "00"):
         place.restore()

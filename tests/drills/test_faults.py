@@ -1,7 +1,8 @@
 """The k-th file call of a command fails, for every k, in eight ways.
 
-After each: the files are the old ones or the new ones, whole; the exit code is 0 only with the new
-ones; the message is one of ours and names a path; the next run works and leaves nothing behind.
+After each fault: the files are the complete old ones or the complete new ones. The exit code is 0
+only with the new ones. The message is one of Slipform's and names a path. The next run works and
+leaves no temporary files.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.drills.runs import same_run, train_on
 from tests.drills.warm import MODES, Ended, Warm
 
 Count = Callable[[str], None]
-# (every n-th pair of call and way to fail): all of them, or a sample in the default suite
+# Every n-th pair of a call and a way to fail: all of them, or a sample in the default suite.
 STEPS = [pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(3600)], id="all")]
 SHAPES = ("--num-train", "6", "--num-val", "2", "--num-test", "2", "--classes", "2")
 TINY = (*SHAPES, "--min-size", "16", "--max-size", "18", "--threads", "1")
@@ -37,7 +38,7 @@ def _faults(num_calls: int, step: int) -> Iterator[tuple[int, str]]:
 
 
 def _said_well(ended: Ended, folder: Path) -> str:
-    """What is wrong with how a command ended; "" where nothing is."""
+    """The fault in the exit code or message of a command; "" if there is none."""
     if ended.code == -9:
         return ""
     if ended.code < 0:
@@ -52,15 +53,15 @@ def _said_well(ended: Ended, folder: Path) -> str:
 
 
 class Drill:
-    """One kind of file: what writes it, what it holds before and after, and what follows.
+    """One kind of file: the task that writes it, its states before and after, and the next run.
 
     Args:
         warm: The warm process.
-        folder: Everything that is written lies below it.
-        old: Makes `folder` as it was before.
+        folder: All written files are below it.
+        old: Restores the old state of `folder`.
         task: The task and its arguments.
-        state: "old", "new", or what is wrong.
-        after: Does the next run; "" or what is wrong.
+        state: Returns "old", "new", or the fault.
+        after: Does the next run. Returns "" or the fault.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Drill:
         self._state, self._after = state, after
 
     def run(self, step: int, count: Count) -> None:
-        """Every `step`-th fault; fails with all that did not hold."""
+        """Try every `step`-th fault. The test fails with a list of all wrong outcomes."""
         self._old()
         undisturbed = self._warm.drill(self._folder, 0, "count", *self._task)
         assert undisturbed.code == 0, undisturbed
@@ -179,7 +180,8 @@ def _some_files(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 def test_small_files(
     warm: Warm, data: Path, tmp_path: Path, kind: str, step: int, count: Count
 ) -> None:
-    """config.toml and dataset.json, summary.json, a sweep's tables: each old or new, whole."""
+    """config.toml and dataset.json, summary.json, the tables of a sweep: each complete, old or
+    new."""
     folder = tmp_path / "out"
     names, task = {
         "settings": (("config.toml", "dataset.json"), ("settings", str(folder), str(data), "5")),
@@ -222,7 +224,7 @@ def test_small_files(
 
     def after() -> str:
         again = warm.run(*task)
-        if kind == "settings":  # this one holds the folder, as a run does
+        if kind == "settings":  # this process holds the lock of the folder, as a run does
             left = [name for name in os.listdir(folder) if name.endswith("slipform-tmp")]
             return f"left behind: {left}" if left else "" if again.code == 0 else str(again)
         return "" if again.code == 0 and state() == "new" else str(again)
@@ -233,11 +235,11 @@ def test_small_files(
 @pytest.mark.parametrize(
     "step", [pytest.param(3, marks=[pytest.mark.slow, pytest.mark.timeout(7200)]), 401]
 )
-def test_a_run_goes_on_after_any_fault(
+def test_a_run_resumes_after_any_fault(
     warm: Warm, data: Path, tmp_path: Path, step: int, count: Count,
     amount: Callable[[str, int], int],
 ) -> None:  # fmt: skip
-    """The whole of `train`: it goes on, and ends as if nothing had happened, bit for bit."""
+    """A whole `train`: it resumes, and ends like an undisturbed run, bit for bit."""
     whole = tmp_path / "whole"
     assert train_on(warm, data, whole).code == 0
     runs = tmp_path / "runs"

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of training, in six configurations: it goes on bit for bit."""
+"""kill -9 at random moments of training, in six configurations: it resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _kills(
         runs += 1
         run = folder / f"run-{runs}"
         messages = []
-        for _ in range(3):  # killed up to three times on its way
+        for _ in range(3):  # killed up to three times
             resume = (run / "config.toml").exists()
             where = ("--resume", str(run)) if resume else ("--recipe", str(path), "--out", str(run))
             started = warm.start("train", str(data), *where)
@@ -85,7 +85,7 @@ def test_many_kills(
 def test_a_killed_sweep(
     warm: Warm, data: Path, tmp_path: Path, count: Count, amount: Callable[[str, int], int]
 ) -> None:
-    """Its runs are processes of their own, and end with it; the same command goes on."""
+    """The runs are separate processes that end with the sweep. The same command continues."""
     text = recipe(tmp_path, small()).read_text()
     path = tmp_path / "sweep.toml"
     path.write_text(
@@ -126,8 +126,8 @@ def test_a_killed_sweep(
 
 
 def _when_its_runs_have_ended(warm: Warm, arguments: tuple[str, ...]) -> str:
-    """The runs of a killed sweep get SIGTERM and write a checkpoint; meanwhile they hold their
-    folders, or begin in them, which is said."""
+    """Wait for the runs of a killed sweep. They get SIGTERM and write a checkpoint. Until then they
+    hold their folders, and a new sweep is refused with a message."""
     for _ in range(60):
         ended = warm.run(*arguments)
         if ended.code == 0:

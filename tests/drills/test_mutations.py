@@ -1,4 +1,5 @@
-"""Mutated files of every kind that is read: a right result or a SlipformError, nothing else."""
+"""Mutated files of every kind that is read: a right result or a SlipformError, and no other
+outcome."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _drill_all(folder: Path, total: int, seed: int, count: Callable[[str], None]) -> None:
-    """In a process of its own: the drill forks, and another test may have loaded DALI in this one,
-    which works in no fork."""
+    """The drill runs in its own process: it forks, and another test may have loaded DALI in this
+    process. DALI does not work after a fork."""
     arguments = [str(folder), str(total), str(seed)]
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "tests.drills.test_mutations", *arguments],

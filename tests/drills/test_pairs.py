@@ -1,5 +1,5 @@
-"""Every two commands that write, side by side in one folder: one is refused clearly, or both are
-right."""
+"""Every pair of commands that write, at the same time in one folder: one is refused with a clear
+error, or both give right results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def _refused(ended: Ended, folder: Path) -> bool:
 
 
 def _check(pair: list[Ended], folder: Path) -> int:
-    """At least one was right, and what was not was refused; how many were right."""
+    """Check that at least one succeeded and the others were refused. Returns the number that
+    succeeded."""
     right = [ended.code == 0 for ended in pair]
     assert any(right), "\n".join(map(str, pair))
     for ended in pair:
@@ -47,7 +48,7 @@ def _check(pair: list[Ended], folder: Path) -> int:
 
 @pytest.fixture(params=[2, pytest.param(15, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def rounds(request: pytest.FixtureRequest) -> int:
-    """How often each pair is tried."""
+    """The number of repeats of each pair."""
     return int(request.param)
 
 
@@ -68,7 +69,7 @@ def test_prep_twice(warm: Warm, tmp_path: Path, rounds: int, count: Count) -> No
 def test_train_twice(
     warm: Warm, data: Path, tmp_path: Path, rounds: int, count: Count
 ) -> None:  # fmt: skip
-    """Begun twice, and gone on with twice, in one folder."""
+    """Two new runs, and two resumed runs, in one folder."""
     whole, run, both = tmp_path / "whole", tmp_path / "run", 0
     assert train_on(warm, data, whole).code == 0
     begin = ("train", str(data), "--recipe", str(tmp_path / "small.toml"), "--out", str(run))
@@ -86,7 +87,7 @@ def test_train_twice(
 def test_train_beside_readers(
     warm: Warm, data: Path, tmp_path: Path, rounds: int, count: Count
 ) -> None:
-    """A run that goes on, and validate's figures of it into its own folder, and its export."""
+    """A resumed run, and `validate --figures` and `export` into its folder."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     config = small("train.epochs=3")
     assert train_on(warm, data, whole, config).code == 0
@@ -119,7 +120,7 @@ def test_export_twice(warm: Warm, data: Path, tmp_path: Path, rounds: int, count
 
 
 def test_profiles_twice(warm: Warm, tmp_path: Path, rounds: int, count: Count) -> None:
-    """What `bench tune` writes: no finding of either is lost."""
+    """Two writers of the profile, as `bench tune` writes it: no finding is lost."""
     path = tmp_path / "tune.json"
     pair = _both(
         warm,

@@ -1,6 +1,6 @@
-"""Exceptions thrown into the consumer of a loader at random moments.
+"""Exceptions in the consumer of a loader at random moments.
 
-The batches that follow are those of an undisturbed loader, or the loader is closed.
+The next batches are those of an undisturbed loader, or the loader is closed.
 tests/pipelines/test_interrupts.py raises at chosen lines.
 """
 

@@ -1,8 +1,8 @@
-"""A process that has imported everything, and forks a child for each task of a drill.
+"""A process that has imported all modules and forks a child for each task of a drill.
 
-In: tasks, by name, with arguments, from the test that started it. Out: for each the exit code, what
-it printed, and which file call failed in it. Forks are quick, so a drill can try thousands of
-moments. `Warm` is what tests use; run as a program, this file is the process.
+In: tasks, by name, with arguments, from the test that started it. Out: for each task the exit code,
+the output, and the file call that failed in it. Forks are fast, so a drill can try thousands of
+moments. Tests use `Warm`. The process runs this file as a program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NUMBERS = {
 
 
 class _Control(ctypes.Structure):
-    """As in fail_call.c."""
+    """The modes of fail_call.c."""
 
     _fields_ = (
         ("process", ctypes.c_int),
@@ -43,7 +43,7 @@ class _Control(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a task ended. code: as the shell has it, negative where a signal ended it."""
+    """The end of a task. code: its exit code, negative if a signal ended it."""
 
     code: int
     output: str
@@ -57,7 +57,7 @@ class Ended:
 
 
 class Warm:
-    """The warm process. A context: leaving it ends the process.
+    """The warm process. Use it in a `with` statement, which ends the process.
 
     Args:
         folder: Where it keeps its files.
@@ -102,14 +102,14 @@ class Warm:
         self._process.stdout.close()
 
     def start(self, task: str, *arguments: str, **drill: Any) -> tuple[int, Path]:
-        """Fork a child that does `task`; its process number and the file that it prints to."""
+        """Fork a child that does `task`. Returns its process id and the file of its output."""
         self._number += 1
         output = self._folder / f"output-{self._number}"
         pid = self._ask(task=task, arguments=arguments, output=str(output), drill=drill)
         return int(pid), output
 
     def wait(self, started: tuple[int, Path]) -> Ended:
-        """The end of a started child."""
+        """Wait for the end of a child."""
         code = int(self._ask(wait=started[0]))
         text = started[1].read_text(errors="replace")
         started[1].unlink()
@@ -120,7 +120,8 @@ class Warm:
         return self.wait(self.start(task, *arguments))
 
     def drill(self, folder: Path, target: int, mode: str, task: str, *arguments: str) -> Ended:
-        """Do a task whose `target`-th file call below `folder` fails; "count" only counts them."""
+        """Do a task whose `target`-th file call below `folder` fails. The mode "count" only counts
+        them."""
         control = self._control
         control.process, control.count, control.fired = 0, 0, 0
         control.call = control.path = b""
@@ -147,7 +148,7 @@ class Warm:
 def _serve(folder: Path) -> None:
     import torch
 
-    from tests.drills import tasks  # everything that a task needs is imported by this
+    from tests.drills import tasks  # this imports all modules that a task needs
 
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(sys.stderr):
@@ -169,7 +170,7 @@ def _serve(folder: Path) -> None:
 
 
 def _child(tasks: Any, question: dict[str, Any], control: _Control) -> None:
-    """Do a task, end as a process of its own would."""
+    """Do a task, and end like a separate process."""
     handle = os.open(question["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     empty = os.open(os.devnull, os.O_RDONLY)
     for number, source in enumerate((empty, handle, handle)):
@@ -197,7 +198,7 @@ def _child(tasks: Any, question: dict[str, Any], control: _Control) -> None:
 
 
 def now() -> float:
-    """Seconds, for how long a drill lasts; it decides nothing about whether it holds."""
+    """Seconds, for the length of a drill. No assertion depends on them."""
     return time.monotonic()
 
 

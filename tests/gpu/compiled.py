@@ -1,9 +1,9 @@
-"""Compiles the Triton kernels for GPUs that this machine need not have, and reports what came out.
+"""Compiles the Triton kernels for GPUs that this machine does not need to have.
 
 In: specializations as JSON on the command line; those of the drawing kernel have CROP and no size.
-Out: a JSON list on standard output: registers, spills, shared memory, instructions, and the loops
-among them. It needs only Triton (whose wheel holds ptxas, cuobjdump and nvdisasm), so another
-Triton than the locked one can run it, too.
+Out: a JSON list on standard output: registers, spills, shared memory, instructions and loops. It
+needs only Triton, whose wheel contains ptxas, cuobjdump and nvdisasm. Other versions of Triton than
+the locked one can run it, too.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?\s*([A-Z0-9_
 def compiled(
     arch: int, dtype: str, border: int, aligned: bool, erase: bool, size: int
 ) -> dict[str, Any]:
-    """Registers, spilled bytes, shared bytes, instructions by name, and loops (each the names of
-    its instructions)."""
+    """Registers, spilled bytes, shared bytes, instructions by name, and loops (the names of the
+    instructions of each)."""
     rows, columns = kernel.tile(size)
     constants = {
         "SIZE": size,
@@ -82,7 +82,7 @@ def _report(
     constants: dict[str, Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    # The launcher tells the compiler that pointers are multiples of 16, as torch's are.
+    # The launcher tells the compiler that pointers are multiples of 16, like those of torch.
     pointers = [i for i, kind in enumerate(types.values()) if kind.startswith("*")]
     multiples = {(i,): [["tt.divisibility", 16]] for i in pointers}
     source = ASTSource(function, types, constexprs=constants, attrs=multiples)
@@ -109,7 +109,8 @@ def _run(tool: str, *arguments: str) -> str:
 
 
 def _read(code: str) -> tuple[list[str], list[list[str]]]:
-    """The names of all instructions, and those of each loop (a label to a branch back to it)."""
+    """The names of all instructions, and those of each loop (from a label to a branch back to
+    it)."""
     names: list[str] = []
     labels: dict[str, int] = {}
     loops = []

@@ -1,8 +1,8 @@
-"""Draws Plans as on a GPU, by Triton's interpreter, beside the Plans drawn on CPU cores.
+"""Draws Plans with the GPU kernel in Triton's interpreter, and with the kernel for CPU cores.
 
 In: a folder for results, the number of samples, and the cases as JSON {name: Augmentation's
-arguments}. Out: per case an .npz with the arrays of both, `host_...` and `device_...`, of one batch
-in each of two epochs. A process of its own, as TRITON_INTERPRET is read at import.
+arguments}. Out: for each case an .npz with the arrays of both, `host_...` and `device_...`, of one
+batch in each of two epochs. It runs in its own process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slipform.pipelines.plan.device import DevicePlan
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.taps import reduced_sizes
 
-SEED = 2**63 + 12345678901  # all 64 bits of the key matter
+SEED = 2**63 + 12345678901  # uses all 64 bits of the key
 LAST_EPOCH = 7
 
 

@@ -1,8 +1,8 @@
-"""Trains in a model of CUDA graphs, with batches made by Triton's interpreter, beside eager steps.
+"""Compares steps in a model of CUDA graphs, on batches from Triton's interpreter, with eager steps.
 
-In: a folder for the dataset, and the cases as JSON {name: settings of the run}. Out: nothing; an
-assertion fails where weights, momenta, averages, losses or positions differ. A process of its own,
-as TRITON_INTERPRET is read at import.
+In: a folder for the dataset, and the cases as JSON {name: settings of the run}. Out: nothing. An
+assertion fails if weights, momenta, averages, losses or positions differ. It runs in its own
+process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MOST = 3
 
 
 def build(sets: list[str]) -> TrainState:
-    """The state of a run, always the same."""
+    """The state of a run, the same at each call."""
     config = resolve(None, ["augment.image_size=8", "train.channels_last=true", *sets])
     state = build_state(config, num_classes=4, process=Process(CPU))
     set_train_mode(state)
@@ -56,7 +56,7 @@ def build(sets: list[str]) -> TrainState:
 
 
 def rate(step: int) -> float:
-    """A learning rate that is another one in each step."""
+    """A learning rate that differs in each step."""
     return 1.0 / (step + 1)
 
 
@@ -75,7 +75,7 @@ def tensors(state: TrainState) -> dict[str, Tensor]:
 def in_graphs(
     folder: Path, sets: list[str], augment: dict[str, Any], launches: Any, most: int
 ) -> tuple[TrainState, Tensor, tuple[int, int], RecordedGraphs]:
-    """Train in recorded graphs; with most = 0 all steps are eager, on the same numbers."""
+    """Train in recorded graphs. most = 0: all steps are eager, on the same numbers."""
     for (module, name), kernel in zip(KERNELS, PLAIN, strict=True):
         setattr(module, name, kernel)
     graphs = RecordedGraphs(*KERNELS)
@@ -85,7 +85,7 @@ def in_graphs(
         assert batches
         steps = GraphSteps(state, batches, graphs, MOST)
         if not most:
-            steps._warm = -1000  # never warm enough for a capture
+            steps._warm = -1000  # more warm-up steps than there are steps: no capture
         losses = []
         for counts in launches:
             if loader.seen == 0:
@@ -100,7 +100,7 @@ def in_graphs(
 def on_the_host(
     folder: Path, sets: list[str], augment: dict[str, Any], steps: list[int]
 ) -> tuple[TrainState, Tensor]:
-    """What `train` does: a Loader on CPU cores, a step at a time, rates in Python."""
+    """Train as `train` does: a Loader on CPU cores, one step at a time, rates in Python."""
     state, losses = build(sets), []
     with open_loader(folder, ResidentExecutor, **augment) as loader:
 
@@ -116,7 +116,7 @@ def on_the_host(
 
 
 def compare(folder: Path, sets: list[str], augment: dict[str, Any], launches: Any) -> None:
-    """Graphs against eager steps, bit for bit, and against `train`, but for roundings."""
+    """Compare graphs with eager steps, bit for bit, and with `train`, up to rounding."""
     flat = [count for launch in launches for count in launch]
     state, losses, position, graphs = in_graphs(folder, sets, augment, launches, MOST)
     eager, eager_losses, eager_position, _ = in_graphs(folder, sets, augment, launches, 0)

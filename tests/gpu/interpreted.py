@@ -1,8 +1,9 @@
-"""Runs `resident` as on a GPU, by Triton's interpreter, beside `resident` for CPU cores.
+"""Runs `resident` for GPUs in Triton's interpreter, and `resident` for CPU cores.
 
-In: a folder for results, and the cases as JSON {name: [Augmentation's arguments, dtype]}. Out: per
-case an .npz: `host`, `gpu` float32 [2 N, 3, S, S] in levels of 255, and in `after_close` the
-bytes that the closed executor keeps. A process of its own, as TRITON_INTERPRET is read at import.
+In: a folder for results, and the cases as JSON {name: [Augmentation's arguments, dtype]}. Out: for
+each case an .npz: `host`, `gpu` float32 [2 N, 3, S, S] in levels of 255, and in `after_close` the
+bytes that the closed executor still holds. It runs in its own process, because TRITON_INTERPRET is
+read at import.
 """
 
 from __future__ import annotations

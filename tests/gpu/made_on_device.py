@@ -1,7 +1,7 @@
-"""Makes batches as on a GPU, by Triton's interpreter, beside those of a Loader on CPU cores.
+"""Compares batches that GPU kernels make, in Triton's interpreter, with those of a Loader.
 
-In: a folder for the dataset. Out: nothing; an assertion fails where a batch differs. A process of
-its own, as TRITON_INTERPRET is read at import.
+In: a folder for the dataset. Out: nothing. An assertion fails if a batch differs. It runs in its
+own process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def compare(
     start: tuple[int, int],
     ranks: tuple[int, int] = (0, 1),
 ) -> None:
-    """All batches from a position on, over the ends of epochs. ranks: rank and world_size."""
+    """All batches from a position on, across the ends of epochs. ranks: rank and world_size."""
     host = open_loader(folder, ResidentExecutor, ranks, **options)
     with host, open_loader(folder, ResidentGpuExecutor, ranks, **options) as gpu:
         assert device_batches(host.sequence) is None

@@ -1,9 +1,7 @@
-"""A model of CUDA graphs on a CPU: work is recorded operation by operation and replayed on the same
-memory.
+"""A model of CUDA graphs on a CPU: it records operations and replays them on the same memory.
 
-What a real graph would freeze is frozen: numbers of the host, shapes, which tensors are read and
-written. What it would refuse is refused: reading a tensor on the host. Recording does nothing to
-the memory that was there before, as on a GPU.
+Like a real graph, it freezes numbers of the host, shapes, and which tensors are read and written.
+It refuses to read a tensor on the host. Recording does not change memory that was allocated before.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ READS = ("_local_scalar_dense", "is_nonzero", "nonzero", "equal")
 
 
 class Recording(TorchDispatchMode):
-    """The operations of a piece of work, in order, with their tensors."""
+    """Recorded operations, in order, with their tensors."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tape: list[Callable[[], None]] = []
         self.new: dict[int, Tensor] = {}  # memory that was allocated while recording
-        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # memory that was there, and its copy
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # older memory, and its copy
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -34,7 +32,7 @@ class Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         name = func._schema.name.removeprefix("aten::")
-        # Its schema does not say that it writes the running statistics.
+        # The schema of this operator does not say that it writes the running statistics.
         mutates = func._schema.is_mutable or name == "native_batch_norm"
         if mutates:
             for tensor in tensors:
@@ -49,7 +47,7 @@ class Recording(TorchDispatchMode):
         ]
         for _, tensor in fresh:
             self.new[_memory(tensor)] = tensor
-        if fresh or mutates:  # else a view, which is there already
+        if fresh or mutates:  # otherwise it is a view of existing memory
 
             def replay() -> None:
                 again = tree_leaves(func(*args, **kwargs))
@@ -71,8 +69,8 @@ def _memory(tensor: Tensor) -> int:
 
 
 class RecordedGraphs:
-    """Stands in for `CudaGraphs`. `kernels`: modules and names of Triton kernels that are recorded
-    as well; the interpreter runs them beside torch's operations."""
+    """Replaces `CudaGraphs`. `kernels`: modules and names of Triton kernels that are also recorded.
+    The interpreter runs them."""
 
     def __init__(self, *kernels: tuple[Any, str]) -> None:
         self.captures = self.replays = 0

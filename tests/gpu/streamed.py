@@ -1,9 +1,9 @@
-"""Runs `stream` as on a GPU, by Triton's interpreter and DALI's decoder for CPU cores, and `host`.
+"""Runs `stream`, with Triton's interpreter and DALI's decoder for CPU cores, and `host`.
 
 In: a folder for results, and JSON {"cases": {name: Augmentation's arguments}, "shares": shares of
-the decoder}. Out: per case an .npz: `host` and `stream_SHARE`, float32 [N, 3, S, S] in levels of
-255; `again`: as with the share 0.5, in batches of another size and order. Also a file
-bad_samples_checked. A process of its own, as TRITON_INTERPRET is read at import.
+the decoder}. Out: for each case an .npz: `host` and `stream_SHARE`, float32 [N, 3, S, S] in levels
+of 255; `again`: share 0.5 with another batch size and order. Also a file bad_samples_checked. It
+runs in its own process, because TRITON_INTERPRET is read at import.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ LEVELS = 127.5  # of 255 in one unit of the normalization "half"
 
 
 def mixed(out: Path, broken: bool = False) -> Beton:
-    """Every third image raw, the others JPEGs, some of them gray or progressive. broken: one JPEG
-    cannot be decoded, and one has no header."""
+    """Every third image is raw. The others are JPEGs, some of them gray or progressive. broken: one
+    JPEG cannot be decoded, and one has no header."""
     images: list[Any] = []
     for k, (height, width) in enumerate(SIZES * 2):
         pixels = folders.smooth(height, width, k)
@@ -67,7 +67,7 @@ def request_of(beton: Beton, settings: Settings, indices: Any, epoch: int) -> Ba
 
 
 def epoch(executor: Any, beton: Beton, settings: Settings, size: int, order: Any) -> np.ndarray:
-    """The images of an epoch by sample, in levels."""
+    """The images of an epoch in the order of the samples, in levels."""
     found = np.zeros((len(beton), 3, *[settings.spec.image_size] * 2), np.float32)
     for start in range(0, len(order), size):
         at = order[start : start + size]
@@ -90,7 +90,8 @@ def compare(beton: Beton, options: dict[str, Any], shares: list[float]) -> dict[
 
 
 def check_bad_samples(out: Path) -> None:
-    """They are black and named; the others are as without them; "error" says which one."""
+    """Bad samples are black and reported. The other samples do not change. on_bad = "error" names
+    the sample."""
     whole, broken = mixed(out / "whole"), mixed(out / "broken", broken=True)
     some = np.arange(12, 18)
     for share in (0.0, 1.0):
@@ -98,7 +99,7 @@ def check_bad_samples(out: Path) -> None:
         images = []
         for beton in (whole, broken):
             executor = StreamExecutor(beton, settings)
-            # The second time the decoder was built again.
+            # The decoder was built again for the second batch.
             for _ in range(1 if beton is whole else 2):
                 executor.submit(request_of(beton, settings, some, 0))
                 found = executor.collect()
@@ -111,7 +112,7 @@ def check_bad_samples(out: Path) -> None:
         executor.submit(request_of(broken, settings, some, 0))
         with pytest.raises(SampleError, match=r"sample 1[67] "):
             executor.collect()
-        executor.reset()  # and goes on
+        executor.reset()  # and it continues
         executor.submit(request_of(broken, settings, some[:1], 0))
         assert executor.collect().bad == []
         executor.close()

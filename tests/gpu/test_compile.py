@@ -1,5 +1,5 @@
-"""The kernels compiled for an A100 and an H100 without either: they compile without a warning, fit
-into the registers, spill nothing, and need no more instructions than counted here."""
+"""The kernels compile for an A100 and an H100 on a machine without a GPU. They compile without a
+warning, fit into the registers, do not spill, and have no more instructions than stated here."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ ALL = [
         for aligned in (True, False)
     ),
     (90, "bf16", 1, True, False, 32),
-    (90, "bf16", 0, True, False, 33),  # an odd size: pixels leave one by one
+    (90, "bf16", 0, True, False, 33),  # an odd size: pixels are stored one by one
     (80, "fp16", 2, False, False, 1),
 ]
-PIXELS = {True: 4, False: 2}  # that a thread makes, by `aligned`
+PIXELS = {True: 4, False: 2}  # pixels of a thread, by `aligned`
 # By `aligned`: registers, and instructions of the innermost loop for each tap and pixel.
 LIMITS = {True: (80, 20), False: (96, 32)}
 OLDER_LIMITS = {True: (80, 30), False: (120, 42)}
@@ -37,8 +37,7 @@ def _compile(cases: list[tuple[Any, ...]], python: str = sys.executable) -> list
 
 
 def _reports(cases: list[dict[str, Any]], python: str = sys.executable) -> list[dict[str, Any]]:
-    """`compiled.py` in a process of its own, every warning an error: the launcher's options matter
-    there."""
+    """Run `compiled.py` in its own process. Every warning is an error."""
     script = Path(__file__).with_name("compiled.py")
     arguments = json.dumps(cases)
     command = [python, "-W", "error", str(script), arguments]
@@ -60,8 +59,9 @@ def _check(
     if size < 32:
         return
     pixels = PIXELS[aligned]
-    # Three bytes a tap and pixel. Aligned: one tap (whole pixels), a row of two (not reduced), one
-    # in a loop (reduced); a third tap in a row would show here. Warped: one, and one in a loop.
+    # Three bytes for each tap and pixel. Aligned: one tap (whole pixels), two in a row (not
+    # reduced), one in a loop (reduced). This finds a third tap in a row. Warped: one, and one in a
+    # loop.
     taps = 4 if aligned else 2
     assert names["LDG.E.U8"] == 3 * taps * pixels
     inner = min(len(loop) for loop in found["loops"])
@@ -100,7 +100,7 @@ DRAWS = [
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
     assert found["shared"] == 0
-    # CUDA's sin and cos keep words of 2 / pi there, for angles that do not occur.
+    # CUDA's sin and cos keep digits of 2 / pi there, for large angles, which do not occur.
     turns = case["WARP"] or case["JITTER"]
     assert found["stack"] <= (48 if turns else 0)
     local = [name for name in found["names"] if name.startswith(("LDL", "STL"))]
@@ -108,7 +108,8 @@ def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def test_a_drawing_kernel_fits_and_fuses_nothing() -> None:
-    """A fused product and sum is rounded once and not twice: another Plan than on CPU cores."""
+    """A fused product and sum is rounded once, not twice. The Plan would differ from that on CPU
+    cores."""
     (found,) = _reports([EXACT_DRAW])
     _check_draw(EXACT_DRAW, found)
     assert found["fused"] == 0
@@ -128,7 +129,7 @@ def test_every_kernel_fits() -> None:
 
 @pytest.mark.slow
 def test_an_older_triton_compiles_them(tmp_path: Path) -> None:
-    """Triton 3.6, which comes with torch 2.11, in a venv of its own: somewhat slower code."""
+    """Triton 3.6, the version of torch 2.11, in its own venv. Its code is somewhat slower."""
     python = tmp_path / "venv/bin/python"
     subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
     install = [python, "-m", "pip", "install", "-q", "triton==3.6.0", "setuptools"]

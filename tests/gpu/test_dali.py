@@ -1,6 +1,6 @@
-"""The `dali` executor without a GPU: its GPU graphs can be made, the calling thread does little,
-the work of its own thread does not grow with the batch but for the list of images, and only broken
-images are decoded again."""
+"""The `dali` executor without a GPU. Its GPU graphs can be defined. The calling thread does little.
+The work of the executor's thread does not grow with the batch, except for the list of images. Only
+broken images are decoded again."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _request(settings: Settings, beton: Beton, count: int) -> BatchRequest:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", ["box", "warp", "warp_edge"])
-def test_the_graphs_for_a_gpu_can_be_made(
+def test_the_graphs_for_a_gpu_can_be_defined(
     beton: Beton, name: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DALI checks the names, kinds and places of all arguments when operators are made."""
+    """DALI checks the names, types and devices of all arguments when operators are defined."""
     from nvidia.dali.pipeline import Pipeline
 
-    # All that `build` does before it looks for a GPU.
+    # The part of `build` before the search for a GPU.
     monkeypatch.setattr(Pipeline, "build", Pipeline.start_py_workers)
     jpeg = bool((beton.modes == 0).all())
     graph = build_graph(_settings(name, 4, "cuda:0"), beton, jpeg, share if jpeg else None)
@@ -72,7 +72,7 @@ def test_the_graphs_for_a_gpu_can_be_made(
     assert len(decoders) == (0 if not jpeg else 2 if share == 0.5 else 1)
 
 
-def test_the_decoder_of_stream_can_be_made_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decoder_of_stream_can_be_defined_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from nvidia.dali.pipeline import Pipeline
 
     monkeypatch.setattr(Pipeline, "build", Pipeline.start_py_workers)
@@ -91,9 +91,9 @@ def test_the_options_of_the_decoder() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_number_of_a_sample_says_who_decodes(share: float) -> None:
-    """Each of the two decoders gets its samples, and the images come back in order: here one of
-    them decodes gray. Also where one gets none."""
+def test_the_number_of_a_sample_selects_the_decoder(share: float) -> None:
+    """Each of the two decoders gets its samples, and the images are returned in order. Here one of
+    them decodes gray. One decoder may get no sample."""
     fn, pipeline_def, types = import_dali()
     jpegs = [
         np.frombuffer(folders.jpeg(np.full((8, 8 + k, 3), (200, 100, k), np.uint8)), np.uint8)
@@ -122,7 +122,7 @@ def test_the_number_of_a_sample_says_who_decodes(share: float) -> None:
 
 
 class Watched:
-    """A pipeline that notes what it is fed."""
+    """A pipeline that records its inputs."""
 
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
@@ -173,13 +173,13 @@ def test_few_calls_and_whole_arrays(beton: Beton, name: str, no_collections: Non
         used.append((fed, corrected))
         feed.close()
     (few, few_back), (many, many_back) = used
-    assert (many - few) / 56 <= 25  # DALI's own, for each image of the list
+    assert (many - few) / 56 <= 25  # calls of DALI for each image of the list
     assert abs(many_back - few_back) <= 20
     assert many_back <= 400
 
 
 def test_the_calling_thread_does_little(beton: Beton) -> None:
-    """It neither touches the images nor draws the Plan, and the graph always has work."""
+    """It neither reads the images nor draws the Plan, and the graph always has work."""
     used = []
     for count in (8, 64):
         settings = _settings("box", count)
@@ -196,7 +196,7 @@ def test_the_calling_thread_does_little(beton: Beton) -> None:
     assert max(used) <= 60
 
 
-def test_nothing_is_computed_where_nothing_lies_outside(
+def test_nothing_is_corrected_if_no_pixel_is_outside(
     beton: Beton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings("box", 8)
@@ -217,7 +217,7 @@ def test_nothing_is_computed_where_nothing_lies_outside(
 def test_a_black_border_sends_two_rows_of_flags(
     beton: Beton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a color for each image, not a flag for each pixel."""
+    """It also sends a color for each image, not a flag for each pixel."""
     sent: list[int] = []
 
     def watched(arrays: Any, device: Any) -> Any:
@@ -232,7 +232,7 @@ def test_a_black_border_sends_two_rows_of_flags(
     assert sent == [8 * (16 + 16 + 3 * 4)]
 
 
-def test_only_decoding_errors_are_looked_into(beton: Beton) -> None:
+def test_only_decoding_errors_lead_to_a_search_for_bad_samples(beton: Beton) -> None:
     executor = dali.DaliExecutor(beton, _settings("box", 4))
     executor.submit(_request(executor._settings, beton, 4))
     executor._thread.settle()

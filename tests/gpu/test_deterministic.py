@@ -1,4 +1,4 @@
-"""Nets and deterministic algorithms on a GPU, shown on the meta device."""
+"""Nets and deterministic algorithms on a GPU, tested on the meta device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ SIZES = {"fast": 32, "tiny": 32, "inception_v3": 299}
 QUICK = ("alexnet", "fast", "resnet18", "tiny", "vgg11_bn")
 
 
-# RegNets compute their widths with tensors, which the meta device cannot; they differ in widths.
+# RegNets compute their widths with tensors, which the meta device does not support. They differ in
+# widths only.
 REGNETS = ("regnet_x_400mf", "regnet_y_400mf")
 NAMES = [n for n in registry.names() if not n.startswith("regnet") or n in REGNETS]
 
@@ -30,7 +31,7 @@ def test_every_net_can_be_trained_deterministically(name: str) -> None:
     assert refused_operators(model, size) == []
 
 
-def test_it_finds_what_torch_refuses() -> None:
+def test_the_check_finds_operators_that_torch_refuses() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten())
     assert refused_operators(model, 16) == ["adaptive_max_pool2d_backward"]
     assert all(value.device.type == "cpu" for value in model.parameters())

@@ -1,5 +1,6 @@
-"""The Plan drawn on a GPU, run on the CPU by Triton's interpreter, against the Plan drawn on CPU
-cores: the same bits wherever no function of a library is between, else within the last place."""
+"""The kernel that draws Plans on a GPU, in Triton's interpreter, compared with the kernel for CPU
+cores. The bits are equal if no library function is used, and otherwise equal up to the last
+place."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 COUNT = 512  # samples of a batch; each case has two
-# Of sums, products, quotients and square roots alone: the same bits on every machine.
+# These use only sums, products, quotients and square roots: the same bits on every machine.
 EXACT: dict[str, dict[str, object]] = {
     "cifar": {"image_size": 32, "resize": 32, "crop": "random", "padding": 2,
               "border": "reflect", "flip": "alternating"},
@@ -24,7 +25,7 @@ EXACT: dict[str, dict[str, object]] = {
     "moved": {"image_size": 65, "translate": [0.3, 0.2], "zoom": [0.5, 1.7], "flip": "both"},
     "bent": {"image_size": 51, "perspective": 0.7, "corners": "black", "crop": "random"},
 }  # fmt: skip
-# Also of exp, sin, cos and tan, whose last bit may depend on the library.
+# These also use exp, sin, cos and tan, whose last bit may depend on the library.
 ROUNDED: dict[str, dict[str, object]] = {
     "boxes": {"image_size": 224, "crop": "random_resized", "flip": "horizontal"},
     "narrow": {"image_size": 40, "crop": "random_resized", "scale": [0.9, 1.0],
@@ -50,7 +51,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_drawn_on_the_device_as_on_the_host(results: Path, case: str) -> None:
+def test_plans_drawn_on_the_device_equal_those_of_the_host(results: Path, case: str) -> None:
     found = np.load(results / f"{case}.npz")
     for name in ("indices", "labels", "ints"):
         np.testing.assert_array_equal(found[f"device_{name}"], found[f"host_{name}"], name)
@@ -59,14 +60,15 @@ def test_drawn_on_the_device_as_on_the_host(results: Path, case: str) -> None:
     different = got != want
     if case in EXACT:
         assert not different.any()
-    # One in 2**28 numbers may differ, and then in its last place; a sum that cancels, by 2**-40.
+    # One in 2**28 numbers may differ in its last place, and a sum with cancellation by 2**-40.
     assert different.sum() <= 4
     last_place = np.maximum(np.spacing(np.abs(want)), 2.0**-40)
     assert (np.abs(got - want) <= last_place).all()
 
 
 def test_the_cases_are_not_trivial(results: Path) -> None:
-    """Each reaches what it is for: boxes that no try found, erased ones, bent ones, and so on."""
+    """Each case reaches its branch: boxes after ten failed attempts, erased boxes, warps, and so
+    on."""
     ints = {case: np.load(results / f"{case}.npz")["host_ints"] for case in CASES}
     floats = {case: np.load(results / f"{case}.npz")["host_floats"] for case in CASES}
     assert 0.3 < (ints["erased"][:, 6] > 0).mean() < 0.9
@@ -75,12 +77,12 @@ def test_the_cases_are_not_trivial(results: Path) -> None:
     aspect = (ints["narrow"][:, 2] - ints["narrow"][:, 0]) / (
         ints["narrow"][:, 3] - ints["narrow"][:, 1]
     )
-    assert ((aspect < 1.15) | (aspect > 1.35)).any()  # the last resort, of few pixels
+    assert ((aspect < 1.15) | (aspect > 1.35)).any()  # a small box after ten failed attempts
     assert len(np.unique(floats["hue"][:, 9])) > COUNT
 
 
-def test_batches_made_on_the_device_are_those_of_the_loader(tmp_path: Path) -> None:
-    """Over the ends of epochs, with MixUp and CutMix, from the middle of an epoch."""
+def test_batches_made_on_the_device_equal_those_of_the_loader(tmp_path: Path) -> None:
+    """Across the ends of epochs, with MixUp and CutMix, from the middle of an epoch."""
     script = str(Path(__file__).with_name("made_on_device.py"))
     command = [sys.executable, script, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

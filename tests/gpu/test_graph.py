@@ -1,5 +1,5 @@
-"""Whole steps in CUDA graphs, in a model of them: the same bits as eager steps, whatever changes
-from step to step; several steps a launch; what needs the host is refused."""
+"""Whole steps in a model of CUDA graphs: the same bits as eager steps, with all values that change
+between steps; several steps in a launch; operations that need the host are refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
             "optimizer.rest_lr=0.01",
         ],
     },
-    # The last step of an epoch has one batch: another graph.
+    # The last step of an epoch has one batch, so it has another graph.
     "accumulated": {
         "sets": [*TINY, "optimizer.name=sgd", "train.accumulate=2"],
         "launches": [[2, 1], [2, 1], [2, 1], [2, 1]],
@@ -53,7 +53,7 @@ QUICK = ("sgd", "muon")
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
-def test_steps_in_graphs_are_the_steps(case: str, tmp_path: Path) -> None:
+def test_steps_in_graphs_equal_eager_steps(case: str, tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("graph_steps.py"))
     command = [sys.executable, script, str(tmp_path), json.dumps({case: CASES[case]})]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -61,7 +61,8 @@ def test_steps_in_graphs_are_the_steps(case: str, tmp_path: Path) -> None:
 
 
 def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
-    """It finds what it is for: a number of the host stays, a tensor's value is read anew."""
+    """The model finds errors: a number of the host does not change in a replay, the value of a
+    tensor does."""
     from tests.gpu.recorded import RecordedGraphs
 
     graphs, total = RecordedGraphs(), torch.zeros(1)
@@ -71,7 +72,7 @@ def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
         total.add_(device_rate * 2).add_(host_rate[0])
 
     replay = graphs.capture(work)
-    assert total.item() == 0  # recording does nothing
+    assert total.item() == 0  # recording changes no memory
     replay()
     device_rate.fill_(10)
     host_rate[0] = 1000.0
@@ -81,8 +82,9 @@ def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
         graphs.capture(lambda: print(total.item()))  # noqa: T201
 
 
-def test_newton_schulz_together_is_one_after_the_other() -> None:
-    """In float32, against torch's own of one matrix in the same type: tall, wide, padded."""
+def test_newton_schulz_of_several_matrices_equals_one_at_a_time() -> None:
+    """In float32, compared with torch's function for one matrix in the same type: tall, wide,
+    padded."""
     torch.manual_seed(0)
     shapes = [(64, 216), (64, 576), (256, 576), (256, 2304), (256, 2304), (300, 20), (7, 7)]
     matrices = [torch.randn(shape) for shape in shapes]
@@ -98,7 +100,7 @@ def test_newton_schulz_together_is_one_after_the_other() -> None:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_costs_at_most_as_much_work_again() -> None:
+def test_padding_at_most_doubles_the_work() -> None:
     fast = [(64, 216), (64, 576), (256, 576), *[(256, 2304)] * 3]
     assert [sorted(bucket) for bucket in buckets(fast)] == [[0, 1, 2, 3, 4, 5]]
     apart = buckets([(64, 147), (512, 4608), (64, 147), (64, 147), (64, 147)])
@@ -106,8 +108,8 @@ def test_padding_costs_at_most_as_much_work_again() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"unit_filters": True, "adjust_lr_fn": "original"}])
-def test_muon_with_its_rate_on_the_device_is_muon(options: dict[str, Any]) -> None:
-    """bfloat16 rounds the products; all else is the same."""
+def test_muon_with_its_rate_on_the_device_equals_muon(options: dict[str, Any]) -> None:
+    """The products are rounded to bfloat16. The rest is equal."""
     moved = []
     for rate in (0.1, torch.tensor(0.1)):
         torch.manual_seed(0)

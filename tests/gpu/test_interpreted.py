@@ -1,5 +1,5 @@
-"""The GPU's kernel, run on the CPU by Triton's interpreter, against the kernel for CPU cores: same
-Plan, same pixels, for every family of specs, borders, odd sizes and dtypes."""
+"""The GPU kernel in Triton's interpreter, compared with the kernel for CPU cores: the same pixels
+for the same Plan, for all kinds of augmentations, borders, odd sizes and dtypes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPECS: dict[str, dict[str, object]] = {
         f"{name}_{border}": {**options, "border": border}
         for border in BORDERS
         for name, options in {
-            # of stored sizes, so moved by whole pixels
+            # crops of the stored size, moved by whole pixels
             "moved": {
                 "image_size": 32,
                 "resize": 0,
@@ -79,13 +79,13 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
-def test_the_pixels_of_the_cpu(results: Path, case: str) -> None:
+def test_the_gpu_kernel_gives_the_pixels_of_the_cpu_kernel(results: Path, case: str) -> None:
     options, dtype = CASES[case]
     found = np.load(results / f"{case}.npz")
     host, gpu = found["host"], found["gpu"]
     assert host.shape == (18, 3, options["image_size"], options["image_size"])
     assert np.ptp(host) > 50
-    # Both round once; where they differ before by 0.005 levels, that may be to neighbors.
+    # Both round once. Values that differ by 0.005 levels before may be rounded to neighbors.
     assert (np.abs(gpu - host) <= 0.005 + LAST_PLACE[dtype] * np.abs(host)).all()
 
 

@@ -1,4 +1,4 @@
-"""What `resident` on a GPU does around its kernel: the launch, and the calls in Python."""
+"""`resident` on a GPU without its kernel: the launch, and the calls in Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.pipelines import folders
 
 
 class Launches:
-    """Stands in for the kernel: `kernel[grid](...)` is written down."""
+    """Replaces the kernel: it records `kernel[grid](...)`."""
 
     def __init__(self) -> None:
         self.grids: list[tuple[int, ...]] = []
@@ -50,7 +50,7 @@ def _executor(beton: Beton, batch: int, **options: Any) -> resident_gpu.Resident
 
 
 def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int) -> int:
-    """Python and C calls of one batch."""
+    """The Python and C calls for one batch."""
     indices = np.arange(count) % len(beton)
     spec = executor._settings.spec
     plan = draw(spec, indices, beton.heights[indices], beton.widths[indices], 0, 1)
@@ -72,7 +72,7 @@ def _calls(executor: resident_gpu.ResidentGpuExecutor, beton: Beton, count: int)
 
 
 @pytest.mark.parametrize("options", [{"crop": "random_resized"}, {"rotation": 30.0}])
-def test_a_large_batch_takes_no_more_calls(
+def test_a_large_batch_needs_no_more_calls(
     tmp_path: Path, kernel: Launches, options: dict[str, Any], no_collections: None
 ) -> None:
     images = [folders.noise(20 + k, 30, k) for k in range(4)]
@@ -85,7 +85,7 @@ def test_a_large_batch_takes_no_more_calls(
 
 
 def test_one_dimension_of_the_grid_takes_every_size(tmp_path: Path, kernel: Launches) -> None:
-    """CUDA has at most 65,535 programs in the second and third."""
+    """CUDA allows at most 65,535 programs in the second and third dimension."""
     beton = Beton(
         Path(folders.write_folder(tmp_path / "raw", [folders.noise(8, 8, 0)])) / "train.beton"
     )
@@ -113,11 +113,11 @@ def test_more_pixels_than_memory_are_refused(
 
 @pytest.mark.parametrize("jpegs", [0, 2])
 @pytest.mark.parametrize("part", [100, 16 << 20])
-def test_pixels_go_up_part_by_part(
+def test_pixels_are_copied_in_parts(
     jpegs: int, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In threads, checked, one after another, and never all of them on the host; a damaged one is
-    black."""
+    """Threads read and check the pixels in parts. The host never holds all of them. A damaged image
+    is black."""
     images = [folders.noise(9 + k, 14 - k, k) for k in range(8)]
     stored = [*images[jpegs:], *(folders.jpeg(image) for image in images[:jpegs])]
     path = Path(folders.write_folder(tmp_path / "raw", stored)) / "train.beton"
@@ -150,7 +150,7 @@ def test_pixels_go_up_part_by_part(
         resident_pixels.ResidentPixels(beton, replace(settings, on_bad="error"))
 
 
-def test_arrays_that_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_in_one_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
 
     def upload(values: np.ndarray, _: torch.device) -> torch.Tensor:

@@ -1,5 +1,5 @@
-"""Training steps on a GPU, as far as they can be shown on the meta device: what is refused, how
-many operations are launched, and that the host waits for none of them."""
+"""Training steps on a GPU, as far as the meta device can show them: refused settings, the number of
+launched operations, and that the host does not wait for any."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from slipform.train.step import build
 from slipform.train.step.optim import make_optimizers
 from slipform.train.step.step import train_step
 
-# Of which each launches a kernel; views, which launch none, are left out.
+# Operations that launch a kernel. Views launch none and are left out.
 VIEWS = ("view", "t.", "detach", "transpose", "permute", "slice", "select", "expand", "alias")
 
 
@@ -39,8 +39,8 @@ def test_graphs_do_not_add_up_gradients() -> None:
         pick_compile("graphs", gpu, accumulate=4)
 
 
-def test_threads_give_the_lock_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the thread that launches kernels waits 5 ms for a thread that decodes."""
+def test_threads_release_the_gil_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that launches kernels would otherwise wait 5 ms for a thread that decodes."""
     found: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", found.append)
     set_up(TrainConfig(), torch.device("cpu"))
@@ -75,7 +75,7 @@ class Launches(TorchDispatchMode):
 
 
 def _on_meta(*arguments: Any, **options: Any) -> nn.Module:
-    """registry.build, with tensors that have shapes only and stay where they are."""
+    """registry.build, with tensors on the meta device."""
     with torch.device("meta"):
         model = registry.build(*arguments, **options)
     model.to = lambda *_, **__: model  # type: ignore[method-assign]
@@ -92,7 +92,7 @@ def _on_meta(*arguments: Any, **options: Any) -> nn.Module:
 def test_a_step_launches_few_kernels_and_waits_for_none(sets: list[str], budget: int) -> None:
     config = resolve(None, [*sets, "train.compile=off", "train.precision=fp32"])
     with pytest.MonkeyPatch.context() as patch:
-        # The meta device has no fused form; one call for all tensors stands for it.
+        # The meta device has no fused optimizer. One call for all tensors replaces it.
         made = torch.optim.SGD.__init__
 
         def foreach(self: Any, groups: Any, **options: Any) -> None:
@@ -114,8 +114,9 @@ def test_a_step_launches_few_kernels_and_waits_for_none(sets: list[str], budget:
 
 
 def test_muon_launches_few_kernels_for_all_matrices() -> None:
-    """With its learning rate on the device, as in a CUDA graph: torch's own needs 126 for `fast`,
-    and reads the rate. On a GPU the last product of the filters' scale is one for each matrix."""
+    """The learning rate is on the device, as in a CUDA graph. torch.optim.Muon launches 126
+    operations for `fast` and reads the rate on the host. On a GPU the last product with the scale
+    of the filters is one operation for each matrix."""
     model = _on_meta(ModelConfig(name="fast"), num_classes=10, image_size=32)
     config = Muon(unit_filters=True, newton_schulz_steps=3, weight_decay=0.01)
     muon, _ = make_optimizers(config, model)

@@ -1,5 +1,5 @@
-"""`stream` without a GPU: raw and coded images in one file, all borders and warps, give the pixels
-of `host`, whoever decodes; the number of a sample alone says who does."""
+"""`stream` without a GPU. Raw images and JPEGs in one file, with all borders and warps, have the
+pixels of `host`, with either decoder. Only the number of a sample selects the decoder."""
 
 from __future__ import annotations
 
@@ -58,39 +58,39 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize(
     "spec", [pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in SPECS]
 )
-def test_the_pixels_of_host(results: Path, spec: str) -> None:
+def test_stream_gives_the_pixels_of_host(results: Path, spec: str) -> None:
     found = np.load(results / f"{spec}.npz")
     host = found["host"]
     assert np.ptp(host) > 50
     for share in [share for share in SHARES if f"stream_{share}" in found]:
-        # The same decoder; of a region and of the whole image it may round once more.
+        # The same decoder. Decoding a region or the whole image may differ by one rounding.
         off = np.abs(found[f"stream_{share}"] - host)
         assert off.max() <= (0.005 if share == 0 else 4)
         assert off.mean() <= 0.05
-    # Another batch size, another order: the same pixels, bit for bit.
+    # The pixels are the same, bit for bit, with another batch size and order.
     np.testing.assert_array_equal(found["again"], found["stream_0.5"])
 
 
-def test_bad_samples_are_black_and_alone(results: Path) -> None:
+def test_only_bad_samples_are_black(results: Path) -> None:
     assert (results / "bad_samples_checked").exists()
 
 
-def test_the_number_of_a_sample_says_who_decodes() -> None:
+def test_the_number_of_a_sample_selects_the_decoder() -> None:
     samples = np.arange(100_000)
     before = np.zeros(len(samples), bool)
     for share in (0.0, 0.1, 0.5, 0.9, 1.0):
         chosen = in_share(samples, share)
-        # A false alarm below 1e-6: five deviations of a binomial distribution.
+        # The false-alarm rate is below 1e-6: five standard deviations of a binomial distribution.
         assert abs(chosen.mean() - share) <= 5 * np.sqrt(share * (1 - share) / len(samples))
         assert not (before & ~chosen).any()
         before = chosen
         np.testing.assert_array_equal(chosen[777:], in_share(samples[777:], share))
-    # Fixed for all time: runs that are resumed have the pixels that they had.
+    # These values must never change: resumed runs must get the same pixels.
     assert np.flatnonzero(in_share(np.arange(32), 0.25)).tolist() == [3, 10, 18, 20, 21]
 
 
-def test_an_image_beside_a_reduced_one_is_as_alone() -> None:
-    """Also where no stored pixel is inside `clip`."""
+def test_an_image_beside_a_reduced_one_does_not_change() -> None:
+    """This includes samples without a stored pixel inside `clip`."""
     spec = Augmentation(image_size=4, normalize="half").resolved([], [])
     sides = np.array([8, 8], np.int32)
     plan = replace(
@@ -122,10 +122,10 @@ def test_it_needs_a_gpu(beton: Beton) -> None:
     assert set(GPU_ONLY) < set(NAMES)
 
 
-def test_auto_takes_what_was_measured(
+def test_auto_uses_the_measured_executor(
     beton: Beton, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And replaces `dali` where that cannot: files with both kinds, warps with reflection."""
+    """For files of both kinds and warps with reflection, which `dali` does not support, too."""
     built: list[tuple[str, float | None]] = []
     for name in NAMES:
         module = __import__(f"slipform.pipelines.executors.{name}", fromlist=["build"])

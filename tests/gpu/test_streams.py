@@ -1,9 +1,10 @@
-"""Streams and buffers against a model of CUDA's streams: every stream is a list of operations with
-the operations they wait for, and any order that respects these is possible.
+"""Streams and buffers, tested in a model of CUDA's streams. A stream is a list of operations, each
+with the operations that it waits for. Every order that respects them is possible.
 
-Shown for SideStream alone, and for the executors as they use it, on memory of the CPU: no fill
-before the consumer's last read of its slot, no read before the fill has ended, no fill before what
-was enqueued when its block was allocated, nothing after `close` before all fills.
+These rules hold for SideStream alone and for the executors that use it, on CPU memory. A fill
+starts after the last read of its slot by the consumer. A read starts after the fill has ended. A
+fill starts after the work that was enqueued when its memory was allocated. Work after `close`
+starts after all fills.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Event:
 
 
 class Gpu:
-    """The current streams, and what was filled and read in which slot."""
+    """The current streams, and the fills and reads of each slot."""
 
     def __init__(self) -> None:
         self._first, self._own = Stream(), local()
@@ -94,7 +95,7 @@ class Gpu:
 
     @property
     def current(self) -> Stream:
-        """Of the present thread."""
+        """The current stream of this thread."""
         return getattr(self._own, "stream", self._first)
 
     @contextmanager
@@ -129,7 +130,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
     for module in (pool, ring, stream):
         monkeypatch.setattr(module, "SideStream", Recorded)
-    # Memory of the CPU stands for the device's and for pinned memory.
+    # CPU memory replaces device memory and pinned memory.
     to = torch.Tensor.to
 
     def on_cpu(make: Any) -> Any:
@@ -151,8 +152,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 def misordered(gpu: Gpu) -> int:
-    """Pairs of a fill and a read of the same slot that may run in another order than they were
-    enqueued."""
+    """Pairs of a fill and a read of the same slot that may run in another order than that of their
+    calls."""
     bad = 0
     for slot in {slot for slot, _, _ in gpu.uses}:
         uses = [(kind, work) for at, kind, work in gpu.uses if at == slot]
@@ -200,7 +201,7 @@ def test_the_model_finds_a_ring_that_is_too_small(gpu: Gpu) -> None:
 
 
 class Feed:
-    """Stands in for the graph of `dali`: it gives black images."""
+    """Replaces the graph of `dali`: it gives black images."""
 
     decoder_share = None
 
@@ -230,7 +231,7 @@ PARTS = {StreamExecutor: 2}
 @pytest.mark.parametrize(
     "kind", [resident_gpu.ResidentGpuExecutor, HostExecutor, StreamExecutor, dali.DaliExecutor]
 )
-def test_executors_order_their_work(
+def test_executors_order_their_work_correctly(
     gpu: Gpu, kind: Any, reuse: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dali, "DaliFeed", Feed)
@@ -263,7 +264,8 @@ def test_executors_order_their_work(
 def test_work_before_a_capture_is_ordered_with_the_current_stream(
     gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eager steps run on the stream of the captures; what follows on the current stream waits."""
+    """Eager steps run on the stream of the captures. Later work on the current stream waits for
+    them."""
     captured: list[dict[str, Any]] = []
 
     class Graph:
@@ -290,6 +292,6 @@ def test_work_before_a_capture_is_ordered_with_the_current_stream(
     for _ in range(2):
         replay = graphs.capture(lambda: works.append(gpu.work()))
         replay()
-    # The thread of the recorder waits for events while a graph is captured.
+    # The thread of the recorder waits for events during a capture.
     assert [options["capture_error_mode"] for options in captured] == ["thread_local"] * 2
     assert [options["pool"] for options in captured] == [None, (0, 1)]

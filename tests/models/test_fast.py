@@ -1,5 +1,5 @@
-"""The speed net: its whitening layer whitens, its convolutions start as the identity, what must not
-learn does not."""
+"""The net for speed runs: its whitening layer whitens, its convolutions start as the identity, and
+fixed weights do not learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from slipform.models.spec import ModelConfig
 
 
 def images(count: int = 150) -> torch.Tensor:
-    """Correlated between places and colors, with a mean that is not 0, as photographs are."""
+    """Images with correlations between positions and colors and a mean other than 0, like
+    photographs."""
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(count, 3, 34, 34, generator=generator)
     smooth = nn.functional.avg_pool2d(noise, 3, stride=1) * 2 + noise[:, :, 1:-1, 1:-1] * 0.3
@@ -31,7 +32,7 @@ def fast(**options: object) -> nn.Module:
 
 
 def numpy_covariance(x: torch.Tensor) -> np.ndarray:
-    """numpy's own, in float64, over every patch cut out one offset at a time."""
+    """numpy's covariance, in float64, over all patches."""
     a = x.double().numpy()
     offsets = [
         a[:, channel, dy : dy + 31, dx : dx + 31].ravel()
@@ -42,7 +43,7 @@ def numpy_covariance(x: torch.Tensor) -> np.ndarray:
     return np.cov(np.stack(offsets), bias=True)
 
 
-def test_patch_covariance_equals_numpys() -> None:
+def test_the_patch_covariance_equals_numpys() -> None:
     x = images()
     np.testing.assert_allclose(
         patch_covariance(x).numpy(), numpy_covariance(x), rtol=1e-9, atol=1e-9
@@ -50,7 +51,7 @@ def test_patch_covariance_equals_numpys() -> None:
 
 
 def test_whitened_images_have_the_identity_as_covariance() -> None:
-    """Up to EPSILON, which shrinks a direction to variance / (variance + 5e-4)."""
+    """The covariance is the identity up to EPSILON: a direction has the variance v / (v + 5e-4)."""
     model, x = fast(), images()
     init_whitening(model, x)
     with torch.no_grad():
@@ -63,7 +64,7 @@ def test_whitened_images_have_the_identity_as_covariance() -> None:
     )
     np.testing.assert_allclose(covariance[:12, :12], np.eye(12), atol=0.05)
     np.testing.assert_allclose(outputs[12:], -outputs[:12], atol=1e-6)
-    assert np.abs(before - np.eye(12)).max() > 0.3  # they were not white before
+    assert np.abs(before - np.eye(12)).max() > 0.3  # the images are not white before
 
 
 def test_whitening_is_no_parameter_and_survives_saving() -> None:
@@ -101,8 +102,8 @@ def test_convolutions_start_as_the_identity() -> None:
 
 
 def test_third_convolution_adds_a_residual() -> None:
-    """With its last BatchNorm switched off, a block of depth 3 gives gelu(what the first
-    convolution made)."""
+    """A block of depth 3 gives gelu(output of the first convolution) if its last BatchNorm outputs
+    0."""
     block = fast(depth=3).features[0].eval()
     block.norms[2].weight.zero_()
     x = torch.randn(2, 24, 8, 8)
@@ -112,9 +113,9 @@ def test_third_convolution_adds_a_residual() -> None:
     torch.testing.assert_close(block(x), nn.functional.gelu(first))
 
 
-def test_size_is_the_published_one() -> None:
-    """1.97 million for widths 64, 256, 256: 3x3 convolutions, 24 whitening biases, shifts, a linear
-    layer without bias."""
+def test_the_number_of_parameters_is_the_published_one() -> None:
+    """1.97 million parameters for widths 64, 256, 256: 3x3 convolutions, 24 whitening biases,
+    shifts, and a linear layer without bias."""
     convolutions = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 256 * 256 + 256 * 256 + 256 * 256)
     assert freeze.count(fast()).total == convolutions + 24 + 2 * (64 + 256 + 256) + 2560
 

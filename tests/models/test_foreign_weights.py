@@ -1,4 +1,4 @@
-"""Weights written by other programs: loaded, or refused with the reason; nothing in silence."""
+"""Weights of other programs are loaded, or refused with the reason. Nothing is ignored silently."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_checkpoints_of_other_programs_are_loaded(name: str, tmp_path: Path) -> 
     assert report.prefix == prefix
 
 
-def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+def test_unused_parts_are_reported(tmp_path: Path) -> None:
     _, report = load(FILES["torchvision's references"][0], tmp_path)
     assert '("model_ema"): 26 of 26 tensors loaded (their names begin with "module.")' in str(
         report
@@ -100,7 +100,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_net_stays(
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
-def test_a_file_of_which_little_fits_is_refused(share: float, tmp_path: Path) -> None:
+def test_a_file_with_few_fitting_tensors_is_refused(share: float, tmp_path: Path) -> None:
     names = list(GOOD)
     kept = {name: GOOD[name] for name in names[: int(share * len(names))]}
     foreign = {f"stem.{i}.weight": torch.ones(2) for i in range(30)}
@@ -167,7 +167,7 @@ def test_data_types_that_weights_do_not_have(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), cut=st.booleans())
 @pytest.mark.parametrize("how", ["zip", "legacy", "safetensors"])
-def test_a_damaged_file_gives_tensors_or_an_error_of_ours(
+def test_a_damaged_file_gives_tensors_or_a_slipform_error(
     how: str, position: float, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     from safetensors.torch import save_file

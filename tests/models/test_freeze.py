@@ -1,4 +1,4 @@
-"""Freezing by name: what learns, what is counted, what BatchNorm does, how an optimizer sees it."""
+"""Freezing by name: trainable layers, counts, BatchNorm, and parameter groups."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def step(model: nn.Module, groups: list[dict[str, object]] | None = None) -> Non
     ],
 )
 def test_alexnet_with_101_classes_has_the_counts_of_the_report(names: str, trainable: int) -> None:
-    """The first three are printed by a course report; the head is 4096 x 101 + 101."""
+    """A course report gives the first three numbers. The head has 4096 x 101 + 101 parameters."""
     counts = freeze.count(
         build(ModelConfig("alexnet", freeze=names), num_classes=101, image_size=224)
     )
@@ -71,13 +71,13 @@ def test_names_come_as_lists_or_with_commas_and_go_down_to_single_parameters() -
     assert learning(resnet18(freeze="layer1.0.bn1.weight")) == every - {"layer1.0.bn1.weight"}
 
 
-def test_unknown_layer_names_those_there_are() -> None:
+def test_an_unknown_layer_gives_an_error_with_the_existing_ones() -> None:
     with pytest.raises(
         ConfigError, match=r'no layer "layer5". Did you mean "layer4"\? Allowed: .*fc.*layer1'
     ):
         resnet18(freeze="layer5")
     with pytest.raises(ConfigError, match='no layer "lay"'):
-        resnet18(train_layers="lay")  # a part of a name is no name
+        resnet18(train_layers="lay")  # a part of a name is not a name
 
 
 def test_frozen_layers_do_not_change_in_a_step_and_the_others_do() -> None:
@@ -89,7 +89,7 @@ def test_frozen_layers_do_not_change_in_a_step_and_the_others_do() -> None:
     }
     assert not any(
         name.startswith(("features.0.", "features.1.")) for name in changed
-    )  # nor running_mean, running_var
+    )  # running_mean and running_var do not change either
     assert {"features.3.weight", "features.4.running_mean", "classifier.0.bias"} <= changed
 
 
@@ -100,8 +100,8 @@ def test_frozen_batch_norm_computes_what_it_did_in_evaluation() -> None:
     torch.testing.assert_close(training, model.eval()(images))
 
 
-def test_frozen_batch_norm_may_go_on_normalizing_by_the_batch() -> None:
-    """As plain code does it: no gradient, the net in training mode."""
+def test_frozen_batch_norm_may_normalize_by_the_batch() -> None:
+    """The usual way: no gradients, the net in training mode."""
     model = tiny(freeze="features", frozen_norm="batch")
     plain = copy.deepcopy(model).train()
     images = torch.randn(4, 3, 32, 32) + 3
@@ -122,11 +122,11 @@ def test_batch_norm_with_one_learning_parameter_stays_in_training_mode() -> None
     assert model.get_submodule("features.1").training
 
 
-def test_unfreezing_lets_everything_learn_and_statistics_move() -> None:
+def test_all_layers_learn_and_statistics_change_after_unfreezing() -> None:
     model = tiny(freeze="all_but_head")
     groups = freeze.parameter_groups(
         model, lr=0.1
-    )  # made while frozen: an optimizer lives on through unfreezing
+    )  # made while layers are frozen: the optimizer is kept when they are unfrozen
     freeze.unfreeze(model)
     freeze.set_train_mode(model)
     before = copy.deepcopy(model.state_dict())
@@ -137,7 +137,7 @@ def test_unfreezing_lets_everything_learn_and_statistics_move() -> None:
     assert learning(model) == {"features.0.weight", "classifier.0.weight", "classifier.0.bias"}
 
 
-def test_groups_have_their_rates_and_hold_every_parameter_once() -> None:
+def test_groups_have_their_rates_and_contain_each_parameter_once() -> None:
     model = resnet18(head="mlp")
     groups = freeze.parameter_groups(model, lr=1.0, weight_decay=0.5, head_lr=0.01, body_lr=0.0001)
     assert [(g["name"], g["lr"], g["weight_decay"]) for g in groups] == [
@@ -170,4 +170,4 @@ def test_groups_without_decay_for_biases_and_norms_and_with_a_rate_for_norm_bias
         for g in freeze.parameter_groups(model, lr=2.0, weight_decay=0.5, norm_bias_lr=64.0)
     }
     decays = {g["lr"] * g["weight_decay"] for g in groups.values()}
-    assert decays == {1.0}, "a step decays all of them alike"
+    assert decays == {1.0}, "a step decays all parameters by the same factor"

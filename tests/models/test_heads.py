@@ -1,4 +1,4 @@
-"""The head is found in, and replaced on, nets of every build."""
+"""The head is found and replaced in nets of every structure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Each net loads its own tensors as a file keeps them: without the version numbers of modules.
+"""Each net loads its own tensors from a file, which does not have the version numbers of modules.
 
-The nets have no memory ("meta"): only names, shapes and versions are compared. RegNets compute
-their sizes with tensors, so one of them is built with memory, for all of them.
+The nets are on the meta device: only names, shapes and versions are compared. RegNets compute their
+sizes with tensors, so only one of them is tested, on the CPU.
 """
 
 from __future__ import annotations

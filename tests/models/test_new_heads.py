@@ -1,8 +1,8 @@
-"""A new head starts near chance: the first loss of every net is about ln(classes), and a pretrained
-body can be fine-tuned from it.
+"""The first loss of every net with a new head is about ln(classes), and a pretrained body can be
+fine-tuned with it.
 
-The first loss is taken without chance: the labels are all classes in equal shares, and the loss is
-averaged over heads whose weights have the sizes of the built one and random signs.
+The first loss is computed without random labels: all classes have equal shares, and the loss is
+averaged over heads whose weights have the magnitudes of the new head and random signs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QUICK = {
     *("swin_t", "vit_b_32", *OWN),
 }
 SIZES = {"inception_v3": 96, "maxvit_t": 224}
-# More than 500 million parameters, 2.5 GB: the smaller nets of their families stand for them.
+# More than 500 million parameters, 2.5 GB. The smaller nets of the same families are tested.
 HUGE = {"regnet_y_128gf", "vit_h_14"}
 NUM_HEADS = 64
 NETS = [
@@ -65,7 +65,7 @@ def assert_near_chance(share: float) -> None:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_the_first_loss_is_that_of_chance(name: str) -> None:
+def test_the_first_loss_is_that_of_random_guesses(name: str) -> None:
     size = SIZES.get(name, 64)
     options = {"hidden": 256} if name in ("conv", "mlp_sigmoid") else {}  # quicker
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_the_first_loss_is_that_of_chance(name: str) -> None:
     assert_near_chance(first_loss(model, _images(size)))
 
 
-def test_a_head_with_large_weights_is_found_out() -> None:
+def test_a_head_with_large_weights_fails_the_test_above() -> None:
     torch.manual_seed(0)
     model = build(ModelConfig("resnet18"), num_classes=CLASSES, image_size=64)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_a_head_with_large_weights_is_found_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "mnasnet0_5", "resnet18", "squeezenet1_1"])
-def test_the_first_loss_of_an_mlp_head_is_that_of_chance(name: str) -> None:
+def test_the_first_loss_of_an_mlp_head_is_that_of_random_guesses(name: str) -> None:
     torch.manual_seed(0)
     model = build(ModelConfig(name, head="mlp"), num_classes=CLASSES, image_size=64)
     assert_near_chance(first_loss(model, _images(64)))
@@ -91,7 +91,9 @@ def test_the_first_loss_of_an_mlp_head_is_that_of_chance(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["efficientnet_b0", "inception_v3", "mnasnet0_5", "resnet18", "squeezenet1_1"]
 )
-def test_a_new_head_on_loaded_weights_starts_at_chance_too(name: str, tmp_path: Path) -> None:
+def test_a_new_head_on_loaded_weights_also_starts_with_small_weights(
+    name: str, tmp_path: Path
+) -> None:
     size = SIZES.get(name, 64)
     body = build(ModelConfig(name), num_classes=1000, image_size=size)
     save_file(body.state_dict(), tmp_path / "body.safetensors")
@@ -116,7 +118,8 @@ def _fine_tuned(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
 
 
 def test_fine_tuning_succeeds_from_a_new_head_and_fails_from_a_large_one() -> None:
-    """Four colors under noise, MNASNet with the statistics of these images and random filters."""
+    """Images of four colors with noise, and MNASNet with random filters and the statistics of the
+    images."""
     labels = torch.arange(64) % 4
     colors = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])[labels]
     images = _images(64, 64) + colors[:, :, None, None]

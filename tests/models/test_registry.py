@@ -1,5 +1,4 @@
-"""Every net by its name: parameter counts against published ones, shapes of logits, sizes and
-options that do not fit."""
+"""Every net by its name: published parameter counts, shapes of logits, wrong sizes and options."""
 
 from __future__ import annotations
 
@@ -36,13 +35,13 @@ OWN = ("cnn", "conv", "conv_blocks", "fast", "fc", "fc10", "mlp_sigmoid", "tiny"
 @pytest.mark.parametrize(
     "name", ["alexnet", "resnet18", "mobilenet_v3_small", "densenet121", "squeezenet1_1"]
 )
-def test_parameters_are_torchvisions_published_number(name: str) -> None:
+def test_parameter_counts_are_those_that_torchvision_publishes(name: str) -> None:
     published = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
     assert count(build(ModelConfig(name), num_classes=1000, image_size=224)).total == published
 
 
 @pytest.mark.parametrize("name", DOZEN)
-def test_a_dozen_of_torchvision_give_logits(name: str) -> None:
+def test_a_dozen_torchvision_nets_give_logits(name: str) -> None:
     model = build(ModelConfig(name), num_classes=10, image_size=64).eval()
     with torch.no_grad():
         logits = model(torch.randn(2, 3, 64, 64))
@@ -53,8 +52,8 @@ def test_a_dozen_of_torchvision_give_logits(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", backbones.names())
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_all_of_torchvision_build_and_their_head_is_found(name: str, head: str) -> None:
-    """build itself checks the logits' shape, on the meta device."""
+def test_all_torchvision_nets_build_and_have_a_head(name: str, head: str) -> None:
+    """`build` itself checks the shape of the logits, on the meta device."""
     size = 299 if name == "inception_v3" else 224
     model = build(ModelConfig(name, head=head), num_classes=17, image_size=size)
     found = model.get_submodule(head_name(model))
@@ -76,13 +75,13 @@ def test_own_nets_learn_at_every_usual_size(name: str, image_size: int) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_all_own_and_all_of_torchvision_are_named() -> None:
+def test_names_lists_all_nets() -> None:
     torchvisions = torchvision.models.list_models(module=torchvision.models)
     assert names() == sorted([*OWN, *torchvisions])
 
 
 def test_conv_is_the_net_of_the_report() -> None:
-    """No padding: 32 px end as 4x4, so the first linear layer has final_width x 16 inputs."""
+    """Without padding, 32 px become 4x4, so the first linear layer has final_width x 16 inputs."""
     config = ModelConfig(
         "conv", options={"width": 128, "final_width": 256, "batch_norm": True, "dropout": 0.5}
     )
@@ -163,12 +162,12 @@ def test_small_input_keeps_the_resolution() -> None:
     assert seen == [(2, 64, 32, 32)]
     alexnet = build(ModelConfig("alexnet", small_input=True), num_classes=10, image_size=32)
     assert alexnet.features(torch.randn(2, 3, 32, 32)).shape == (2, 256, 3, 3)
-    assert alexnet.features[0].weight.shape == (64, 3, 11, 11)  # ImageNet's weights fit
+    assert alexnet.features[0].weight.shape == (64, 3, 11, 11)  # the ImageNet weights fit
 
 
 def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
-    """At 32 px the 7x7 pool repeats one vector 49 times: summing the first layer's weights over the
-    places changes nothing."""
+    """At 32 px the 7x7 pool repeats one vector 49 times. The sum of the first layer's weights over
+    the positions gives the same outputs."""
     large = build(ModelConfig("vgg11"), num_classes=10, image_size=32).eval()
     small = build(ModelConfig("vgg11", small_input=True), num_classes=10, image_size=32).eval()
     state = large.state_dict()
@@ -209,7 +208,7 @@ def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
         (ModelConfig("tiny", weights="imagenet"), 32, "no ImageNet weights"),
     ],
 )
-def test_mistakes_get_an_error_that_says_what_is_allowed(
+def test_mistakes_get_an_error_with_the_allowed_values(
     config: ModelConfig, image_size: int, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -243,7 +242,7 @@ def test_old_names_of_nets_are_accepted() -> None:
     assert ModelConfig("custom") == ModelConfig("conv_blocks")
 
 
-def test_a_net_of_the_user_is_built_by_its_name_with_checked_options() -> None:
+def test_a_registered_net_is_built_by_name_with_checked_options() -> None:
     def mine(*, num_classes: int, image_size: int, width: int = 4, note="") -> torch.nn.Module:  # type: ignore[no-untyped-def]
         return torch.nn.Sequential(
             torch.nn.Flatten(),
@@ -253,7 +252,7 @@ def test_a_net_of_the_user_is_built_by_its_name_with_checked_options() -> None:
 
     try:
         assert register_model(mine) is mine
-        register_model(mine)  # a notebook's cell runs twice
+        register_model(mine)  # a notebook cell may run twice
         config = ModelConfig("mine", options={"width": "7", "note": 3})
         assert count(build(config, num_classes=2, image_size=8)).total == 192 * 7 + 7 + 7 * 2 + 2
         with pytest.raises(ConfigError, match=r"model\.options\.width = 'x'"):

@@ -1,5 +1,5 @@
-"""The options by which the small nets become those of the reports; without them, nets as older run
-folders have them."""
+"""The options of the small nets that give those of the reports. The defaults give the nets of older
+run folders."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_conv_blocks_have_one_or_two_batch_norms() -> None:
     assert _kinds(_net("conv_blocks", 32)).count("BatchNorm2d") == 4
 
 
-def test_dropout_stays_active_in_evaluation_where_asked() -> None:
+def test_dropout_option_stays_active_in_evaluation() -> None:
     options = {"width": 8, "final_width": 8, "hidden": 64, "dropout": 0.5}
     images = torch.randn(2, 3, 32, 32)
     usual = _net("conv", 32, **options).eval()
@@ -81,10 +81,10 @@ def test_dropout_stays_active_in_evaluation_where_asked() -> None:
     hidden = torch.ones(2000)
     dropped = TestDropout(0.5).eval()(hidden)
     assert set(dropped.tolist()) == {0.0, 2.0}
-    assert 800 < int((dropped == 0).sum()) < 1200  # 9 standard deviations either way
+    assert 800 < int((dropped == 0).sum()) < 1200  # 9 standard deviations in both directions
 
 
-def test_alexnet_s_first_pool_may_change_in_place_of_its_first_convolution() -> None:
+def test_alexnet_s_small_stem_may_change_the_first_pool() -> None:
     config = ModelConfig("alexnet", small_input=True, options={"small_stem": "pool"})
     model = build(config, num_classes=10, image_size=32)
     usual = build(ModelConfig("alexnet"), num_classes=10, image_size=224)

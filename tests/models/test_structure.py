@@ -1,4 +1,5 @@
-"""Layers of a net: shapes and parameters as the net has them, operations as torchvision counts."""
+"""The layers of a net: their shapes and parameters, and the operations as torchvision counts
+them."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from slipform.train.commands.models import models
 
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "vgg16", "mobilenet_v3_small", "vit_b_32"])
 def test_operations_are_those_of_torchvision(name: str) -> None:
-    """torchvision states multiply-adds with three digits after the point of 10**9."""
+    """torchvision states multiply-adds in units of 10**9, with three decimals."""
     stated = torchvision.models.get_model_weights(name).DEFAULT.meta
     with torch.device("meta"):
         model = build(ModelConfig(name), num_classes=1000, image_size=224)
@@ -44,7 +45,7 @@ def test_each_layer_is_listed_once_with_its_own_numbers() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_the_command() -> None:
+def test_the_command_shows_the_layers() -> None:
     arguments = [
         "show",
         "tiny",
@@ -72,7 +73,7 @@ def test_the_command() -> None:
         (["show", "vit_b_32", "--image-size", "50"], "cannot take images of 50 px"),
     ],
 )
-def test_errors_say_what_would_be_right(arguments: list[str], text: str) -> None:
+def test_errors_name_allowed_values(arguments: list[str], text: str) -> None:
     result = CliRunner().invoke(models, arguments)
     assert result.exit_code == 1
     assert text in result.output

@@ -1,5 +1,4 @@
-"""Weights from files, run folders and torchvision: what is loaded, what is not and why, what is
-refused."""
+"""Weights from files, run folders and torchvision: loaded, reported and refused."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ def write(state: dict[str, torch.Tensor], folder: Path, how: str) -> Path:
 )
 def test_round_trip(tmp_path: Path, how: str, prefix: str) -> None:
     trained = tiny()
-    trained(torch.randn(4, 3, 32, 32))  # moves BatchNorm's statistics
+    trained(torch.randn(4, 3, 32, 32))  # changes the statistics of BatchNorm
     path = write(
         {prefix + key: value for key, value in trained.state_dict().items()}, tmp_path, how
     )
@@ -67,7 +66,7 @@ def test_round_trip(tmp_path: Path, how: str, prefix: str) -> None:
     assert str(reports[0]) == f"{file}{nested}: 26 of 26 tensors loaded{shown}"
 
 
-def test_other_number_of_classes_gets_a_new_head_and_says_so(
+def test_another_number_of_classes_gets_a_new_head_and_a_report(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trained = tiny(num_classes=9)
@@ -92,7 +91,7 @@ def test_other_number_of_classes_gets_a_new_head_and_says_so(
     )
 
 
-def test_another_head_is_missing_here_and_unexpected_there(tmp_path: Path) -> None:
+def test_another_kind_of_head_is_reported_as_missing_and_unexpected(tmp_path: Path) -> None:
     path = write(tiny().state_dict(), tmp_path, "pth")
     report = load_weights(tiny(head="mlp"), str(path), "tiny")
     assert set(report.missing) == {
@@ -148,7 +147,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "run")
 
 
-def test_unknown_source_names_what_there_is() -> None:
+def test_an_unknown_source_gives_an_error_with_the_allowed_names() -> None:
     with pytest.raises(
         ConfigError,
         match=(
@@ -166,7 +165,7 @@ def test_every_torchvision_model_has_weights_with_a_checksum_in_the_name() -> No
             int(checksum, 16)
 
 
-def test_without_network_the_message_says_which_file_to_put_where(
+def test_the_message_without_a_network_names_the_file_and_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*_args: object, **_settings: object) -> None:
@@ -198,11 +197,11 @@ def test_imagenet_file_with_a_wrong_checksum_is_refused(
 
 
 @pytest.mark.parametrize("num_classes", [1000, 5])
-def test_imagenet_file_is_fetched_checked_and_loaded(
+def test_an_imagenet_file_is_downloaded_checked_and_loaded(
     num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for the server: a file:// address whose name carries its own checksum, as
-    torchvision's do."""
+    """Replaces the server: a file:// address. The file name contains the checksum, like those of
+    torchvision."""
     published = torchvision.models.squeezenet1_1()
     torch.save(published.state_dict(), tmp_path / "new.pth")
     checksum = hashlib.sha256((tmp_path / "new.pth").read_bytes()).hexdigest()[:8]
@@ -223,7 +222,7 @@ def test_imagenet_file_is_fetched_checked_and_loaded(
     assert len(reports[0].mismatched) == (0 if num_classes == 1000 else 2)
 
 
-def test_densenets_old_names_are_understood(
+def test_old_names_in_densenet_files_are_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published = torchvision.models.densenet121()
@@ -253,8 +252,8 @@ def test_densenets_old_names_are_understood(
 
 
 def test_positions_of_a_vision_transformer_follow_the_image_size(tmp_path: Path) -> None:
-    """A smooth map of positions stays that map on a finer grid; equal corners, as align_corners
-    means."""
+    """A smooth map of positions is the same map on a finer grid, with equal corners
+    (align_corners)."""
     ramp = torch.arange(4.0).repeat(4, 1).reshape(1, 16, 1).expand(1, 16, 768)
     state = build(ModelConfig("vit_b_32"), num_classes=5, image_size=128).state_dict()
     state["encoder.pos_embedding"] = torch.cat((torch.full((1, 1, 768), 9.0), ramp), 1)
@@ -269,8 +268,8 @@ def test_positions_of_a_vision_transformer_follow_the_image_size(tmp_path: Path)
 
 
 def test_mnasnet_loads_from_safetensors(tmp_path: Path) -> None:
-    """Its own load_state_dict refuses a state dict without a version number, which safetensors do
-    not keep."""
+    """MNASNet's load_state_dict refuses a state dict without a version number, which safetensors
+    files do not have."""
     trained = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     model = build(ModelConfig("mnasnet0_5"), num_classes=5, image_size=64)
     save_file(trained.state_dict(), tmp_path / "best.safetensors")
