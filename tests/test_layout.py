@@ -68,6 +68,7 @@ ROOMS = {
         ("step",),
         ("records",),
         ("figures",),
+        ("page",),
         ("run", "inference"),
         ("sweep",),
         ("commands", "cli"),

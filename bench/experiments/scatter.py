@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from slipform.bench.result.style import FIGURE, colors
+from slipform.train.page.style import FIGURE, colors
 
 __all__ = ["Dot", "scatter"]
 

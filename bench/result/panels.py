@@ -14,7 +14,7 @@ from html import escape
 
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate
-from slipform.bench.result.style import FIGURE, colors
+from slipform.train.page.style import FIGURE, colors
 
 __all__ = ["Bar", "Panel", "whole_file"]
 

@@ -19,9 +19,10 @@ from slipform.bench.result.measured import METHOD, facts, machine_text
 from slipform.bench.result.panels import Panel
 from slipform.bench.result.quantities import contestant, is_ours
 from slipform.bench.result.result import Result, Row, read_result
-from slipform.bench.result.style import FIGURE, PAGE, colors
 from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
 from slipform.bench.result.verdict import Verdict
+from slipform.train.page.document import Section, document
+from slipform.train.page.style import FIGURE
 
 __all__ = ["Layouts", "Results", "by_suite", "page", "read_results"]
 
@@ -29,38 +30,8 @@ Layouts = Mapping[str, Layout]
 Results = Sequence[tuple[Path, Result]]
 _Part = tuple[int, Layout, list[Row]]  # the number of a result, and its rows of one suite
 _NUMBERS = 3
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{headline} Slipform: benchmark results</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<p class="name">Slipform: benchmark results</p>
-<h1>{headline}</h1>
-{verdict}
-<nav aria-label="Parts of this page"><a href="#figures">Figures</a> <a href="#tables">Tables</a>
-<a href="#measured">How it was measured</a></nav>
-</header>
-<main>
-<section id="figures"><h2>Figures</h2>
-{figures}</section>
-<section id="tables"><h2>Tables</h2>
-{tables}</section>
-<section id="measured"><h2>How it was measured</h2>
-{measured}</section>
-</main>
-<footer><p>Made by <code>bench report</code>. The page is one file: it fetches nothing and runs no
-script.</p></footer>
-</body>
-</html>
-"""
+_FOOTER = """Made by <code>bench report</code>. The page is one file: it fetches nothing and runs no
+script."""
 
 
 def read_results(paths: Sequence[Path], layouts: Layouts) -> list[tuple[Path, Result]]:
@@ -115,13 +86,19 @@ def page(results: Results, layouts: Layouts) -> str:
             suites.setdefault(layout.title, []).append((number, layout, rows))
     verdicts = [found for parts in suites.values() if (found := _verdict_of(parts))]
     headline = verdicts[0].sentence if verdicts else "What was measured."
-    return _PAGE.format(
-        style=colors() + FIGURE + PAGE,
+    figures = "".join(_figures(title, parts, results) for title, parts in suites.items())
+    tables = "".join(_tables(title, parts, results) for title, parts in suites.items())
+    return document(
+        name="Slipform: benchmark results",
         headline=_text(headline),
-        verdict=_verdict(verdicts, results),
-        figures="".join(_figures(title, parts, results) for title, parts in suites.items()),
-        tables="".join(_tables(title, parts, results) for title, parts in suites.items()),
-        measured=_measured(results, layouts),
+        header=_verdict(verdicts, results),
+        sections=(
+            Section("figures", "Figures", figures),
+            Section("tables", "Tables", tables),
+            Section("measured", "How it was measured", _measured(results, layouts)),
+        ),
+        footer=_FOOTER,
+        style=FIGURE,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,17 @@ SMALL = {
 def small() -> Callable[..., RunConfig]:
     """small("train.epochs=1"): six steps an epoch of a tiny net at 32 px, as --set changes it."""
     return lambda *sets: resolve(Recipe("small", SMALL), sets)
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[..., None]:
+    """needs("lightning"): skip where that package of an extra is not installed."""
+
+    def check(package: str, extra: str = "frameworks") -> None:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f'needs {package}: pip install -e ".[{extra}]"')
+
+    return check
 
 
 @pytest.fixture

@@ -1,18 +1,22 @@
-"""The command `validate`: the accuracy of a run on a split.
+"""The command `validate`: how good the model of a run is on a split.
 
-In: a command line. Out: a table or a JSON object, and figures with --figures.
+In: a command line. Out: a table or a JSON object; figures with --figures, a page with --report.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
+
+if TYPE_CHECKING:
+    from slipform.train.scores.judgment import Judgment
 
 __all__ = ["validate"]
 
@@ -25,55 +29,133 @@ __all__ = ["validate"]
     "--figures",
     type=FOLDER,
     metavar="DIR",
-    help="Draw curves, accuracy per class, confusion matrix and first layer into this folder.",
+    help="Draw curves, classes, confusion, reliability, highest losses and more into this folder.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write one HTML page with all figures and pictures.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @device_option
 def validate(
-    run: Path, data: Path | None, split: str, figures: Path | None, as_json: bool, device: str
+    run: Path,
+    data: Path | None,
+    split: str,
+    figures: Path | None,
+    report: Path | None,
+    seed: int,
+    as_json: bool,
+    device: str,
 ) -> None:
-    """Measure the accuracy of the best epoch of RUN on a split of DATA.
+    """Judge the best epoch of RUN on a split of DATA: accuracy, F1, AUROC, calibration.
 
-    DATA is a dataset folder. It may have some of the run's classes, in any order. Default: the
-    dataset of the run.
+    Every figure has a 95 % interval. DATA is a dataset folder. It may have some of the run's
+    classes, in any order. Default: the dataset of the run.
+
+    \b
+    Example: validate runs/first --split val --report first.html
     """
     from slipform.train.inference.classifier import Classifier
+    from slipform.train.inference.judge import judge
 
     classifier = Classifier.load(run, device)
-    result = classifier.evaluate(data, split)
-    for note in classifier.data_notes(data, split):
+    judged = judge(classifier, data, split, seed)
+    notes = classifier.data_notes(data, split)
+    for note in notes:
         click.echo(printable(note), err=True)
-    if figures is not None:
-        from slipform.train.figures import curves
-        from slipform.train.figures.result import draw_result
-        from slipform.train.run.folder import locked_if_run
+    if figures is not None or report is not None:
+        from slipform.train.inference.showing import draw_figures, write_report
 
-        with classifier.open_split(data, split) as loader:
-            image = next(iter(loader)).images[:1].clone()
-        with locked_if_run(figures, "*.png"):
-            curves.draw_run(run, figures)
-            draw_result(figures, classifier.model, image, result, classifier.classes)
-        click.echo(f"figures: {printable(str(figures))}", err=True)
-    values: dict[str, Any] = {
-        "split": split,
-        "images": result.num_images,
-        "top1": result.top1,
-        "top5": result.top5,
-        "loss": result.loss,
-    }
-    per_class = dict(zip(classifier.classes, result.per_class, strict=True))
+        if figures is not None:
+            for text in draw_figures(classifier, judged, data, figures):
+                click.echo(printable(text), err=True)
+            click.echo(f"figures: {printable(str(figures))}", err=True)
+        if report is not None:
+            for text in write_report(classifier, judged, data, report, notes):
+                click.echo(printable(text), err=True)
+            click.echo(f"report: {printable(str(report))}", err=True)
     if as_json:
-        # JSON has no nan; nan is not equal to itself.
-        clean = {name: None if share != share else share for name, share in per_class.items()}
-        click.echo(json.dumps({**values, "per_class": clean}))
+        click.echo(json.dumps(_values(judged)))
         return
-    shown = {printable(name): share for name, share in per_class.items()}
-    width = max(map(len, shown))
-    for name, share in shown.items():
+    _print(judged)
+
+
+def _values(judged: Judgment) -> dict[str, Any]:
+    """The figures for JSON, which has no nan."""
+    figures, scores, found = judged.figures, judged.scores, judged.calibration
+    top5 = figures.get("top5")
+    values: dict[str, Any] = {
+        "split": judged.split,
+        "images": len(judged.answers),
+        "top1": _plain(figures["top1"].value),
+        "top5": _plain(top5.value) if top5 else 1.0,
+    }
+    values |= {name: _plain(one.value) for name, one in figures.items() if name not in values}
+    values["intervals"] = {
+        name: [_plain(one.low), _plain(one.high)] for name, one in figures.items()
+    }
+    values["temperature"] = _plain(found.temperature)
+    values["ece_with_temperature"] = _plain(float(found.after.error)) if found.after else None
+    columns = {
+        "precision": scores.precision, "recall": scores.recall, "f1": scores.f1,
+        "auroc": judged.auroc,
+    }  # fmt: skip
+    values["per_class"] = {
+        name: _plain(float(scores.recall[c])) for c, name in enumerate(judged.classes)
+    }
+    values["classes"] = {
+        name: {"images": int(scores.images[c])}
+        | {key: _plain(float(column[c])) for key, column in columns.items()}
+        for c, name in enumerate(judged.classes)
+    }
+    values["confused"] = [
+        {
+            "true": judged.classes[pair.actual],
+            "predicted": judged.classes[pair.predicted],
+            "images": pair.images,
+        }
+        for pair in judged.pairs[:20]
+    ]
+    return values
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _print(judged: Judgment) -> None:
+    from slipform.train.scores.judgment import HEADLINES
+
+    scores, names = judged.scores, [printable(name) for name in judged.classes]
+    width = max(map(len, names))
+    click.echo(f"{'class':<{width}}  images  recall  precision      F1   AUROC")
+    for c, name in enumerate(names):
+        if scores.images[c] == 0:
+            click.echo(f"{name:<{width}}  no images")
+            continue
+        area = "      –" if math.isnan(judged.auroc[c]) else f"{judged.auroc[c]:7.4f}"
         click.echo(
-            f"{name:<{width}}  {share:6.4f}" if share == share else f"{name:<{width}}  no images"
+            f"{name:<{width}}  {int(scores.images[c]):6}  {scores.recall[c]:6.4f}"
+            f"  {scores.precision[c]:9.4f}  {scores.f1[c]:6.4f} {area}"
         )
+    for pair in judged.pairs[:3]:
+        click.echo(
+            f"confused: {names[pair.actual]} as {names[pair.predicted]}, {pair.images} images"
+        )
+    figures, found = judged.figures, judged.calibration
+    for key, one in figures.items():
+        if not math.isnan(one.value):
+            click.echo(f"{HEADLINES[key]}: {one}")
+    if not math.isnan(found.temperature):
+        after = f", with it ECE {float(found.after.error):.4f}" if found.after else ""
+        click.echo(f"temperature fitted on val: {found.temperature:.3f}{after}")
+    top5 = figures["top5"].value if "top5" in figures else 1.0
     click.echo(
-        f"{split}: top-1 {result.top1:.4f}, top-5 {result.top5:.4f}, loss {result.loss:.4f},"
-        f" {result.num_images} images"
+        f"{judged.split}: top-1 {figures['top1'].value:.4f}, top-5 {top5:.4f}, loss"
+        f" {figures['loss'].value:.4f}, {len(judged.answers)} images"
     )

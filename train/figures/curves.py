@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slipform.train.figures.draw import FOLDER, new_figure, save
+from slipform.train.figures.draw import FOLDER, GRID, SERIES, new_figure, save
 from slipform.train.records import read_metrics
 
-__all__ = ["draw_run", "draw_sweep"]
+__all__ = ["draw_run", "draw_sweep", "run_figure"]
 
 _KEYS = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 _REPORTED: dict[str, Any] = {"linestyle": "--", "linewidth": 1.0, "alpha": 0.8}
@@ -28,26 +28,58 @@ def draw_run(run: Path, out: Path | None = None) -> Path:
     Returns:
         The path of the figure.
     """
+    return save(run_figure(run), out or run / FOLDER, "curves.png")
+
+
+def run_figure(run: Path) -> Any:
+    """Loss per step and per epoch, accuracy per epoch; of one epoch, bars instead of single points.
+
+    Args:
+        run: The run folder.
+    """
     steps, epochs = read_metrics(run, "step"), read_metrics(run, "epoch")
     figure, (left, right) = new_figure(2)
-    left.plot(
-        [x["step"] for x in steps],
-        [x["loss"] for x in steps],
-        color="0.8",
-        linewidth=0.8,
-        label="each step",
-    )
+    losses = [x["loss"] for x in steps]
+    numbers = [x["step"] for x in steps]
+    left.plot(numbers, losses, color=GRID, linewidth=0.8, label="each step")
+    if len(epochs) <= 1 and losses:
+        left.plot(numbers, _smoothed(losses), color=SERIES["train"], label="train, smoothed")
+    few = len(epochs) == 1
     for axes, what in ((left, "loss"), (right, "accuracy")):
-        for split, color in (("train", "tab:blue"), ("val", "tab:orange"), ("test", "tab:green")):
+        bars = {}
+        for split, color in SERIES.items():
             key = f"{split}_{what}"
             points = [(x["step"], x[key]) for x in epochs if x.get(key) is not None]
-            if points:
-                label = "test (selects nothing)" if split == "test" else split
+            label = "test (selects nothing)" if split == "test" else split
+            if few and points:
+                bars[f"{label} {points[0][1]:.4g}"] = (points[0][1], color)
+            elif points:
                 axes.plot(*zip(*points, strict=True), marker=".", color=color, label=label)
+        if few and axes is left:
+            for name, (value, color) in bars.items():
+                axes.axhline(value, color=color, linewidth=1.0, linestyle="--", label=name)
+        elif few and bars:
+            values, colors = zip(*bars.values(), strict=True)
+            axes.bar(range(len(bars)), values, color=colors, width=0.5)
+            axes.set_xticks(range(len(bars)), list(bars))
+            axes.set_xlim(-0.7, len(bars) - 0.3)
         axes.set(xlabel="step", title=what)
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    if few:
+        right.set(xlabel="after the only epoch")
     right.set(ylim=(0, 1))
-    return save(figure, out or run / FOLDER, "curves.png")
+    return figure
+
+
+def _smoothed(losses: Sequence[float]) -> list[float]:
+    """The exponential moving average over a tenth of the steps, corrected for its beginning."""
+    decay = 1 - 1 / max(1.0, len(losses) / 10)
+    found, average = [], 0.0
+    for number, loss in enumerate(losses, start=1):
+        average = decay * average + (1 - decay) * loss
+        found.append(average / (1 - decay**number))
+    return found
 
 
 def draw_sweep(

@@ -1,22 +1,43 @@
-"""Figures as PNG files, without a display.
+"""Figures as PNG files and as SVG elements of a page, without a display.
 
-In: sizes in inches. Out: a figure of matplotlib and its axes; a complete file.
+In: sizes in inches. Out: a figure of matplotlib and its axes; a complete file, or SVG whose colors
+are variables of the page, so that it follows light and dark mode.
 """
 
 from __future__ import annotations
 
+import io
+import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from slipform.pipelines.errors import printable
 from slipform.pipelines.files import replacing
 
-__all__ = ["FOLDER", "new_figure", "save"]
+__all__ = [
+    "ACCENT", "FOLDER", "GRID", "MUTED", "SERIES", "name_ticks", "new_figure", "save", "short",
+    "svg",
+]  # fmt: skip
 
 FOLDER = "figures"  # in a run folder
 
+# Colors of a figure. In SVG each is the variable of the page after it.
+ACCENT, MUTED, GRID = "#1f7593", "#56626a", "#dedad1"
+SERIES = {"train": "#1f7593", "val": "#c04f2f", "test": "#4f7a28"}
+_VARIABLES = {
+    "#000000": "ink",
+    "#ffffff": "panel",
+    ACCENT: "ours",
+    MUTED: "muted",
+    GRID: "line",
+    SERIES["val"]: "mark",
+    SERIES["test"]: "third",
+}
+
 
 def new_figure(
-    num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0
+    num_columns: int, num_rows: int = 1, *, width: float = 5.0, height: float = 4.0, **options: Any
 ) -> Any:
     """Make a figure without pyplot, which would keep every figure and may need a display.
 
@@ -25,6 +46,7 @@ def new_figure(
         num_rows: Rows of axes.
         width: The width of one column, in inches.
         height: The height of one row, in inches.
+        **options: As for matplotlib's `Figure.subplots`.
 
     Returns:
         A matplotlib figure, and its axes: one Axes, or an array of them.
@@ -34,7 +56,7 @@ def new_figure(
 
     figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(num_rows, num_columns)
+    return figure, figure.subplots(num_rows, num_columns, **options)
 
 
 def save(figure: Any, out: Path, name: str) -> Path:
@@ -52,3 +74,59 @@ def save(figure: Any, out: Path, name: str) -> Path:
     with replacing(out / name) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
     return out / name
+
+
+def svg(figure: Any, words: str) -> str:
+    """A figure as an SVG element for a page that defines the colors.
+
+    Args:
+        figure: The matplotlib figure.
+        words: What the figure shows, for screen readers; its names start with it.
+    """
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": words}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    _, start, rest = text.getvalue().partition("<svg ")
+    found = re.sub(r"<metadata>.*?</metadata>", "", start + rest, flags=re.DOTALL)
+    for color, name in _VARIABLES.items():
+        found = found.replace(color, f"var(--{name})")
+    found = re.sub(r"font: ([\w ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", found)
+    prefix = re.sub(r"\W+", "-", words)[:24]
+    found = re.sub(r'\bid="', f'id="{prefix}-', found)
+    found = re.sub(r'(href="|url\()#', rf"\g<1>#{prefix}-", found)
+    found = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", found, count=1)
+    return found.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
+
+
+def short(name: str, most: int = 24) -> str:
+    """A name on one line, without control characters; the middle of a long one is left out.
+
+    Args:
+        name: The name of a class or of a file.
+        most: The maximum number of characters.
+    """
+    name = printable(name)
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def name_ticks(axis: Any, names: list[str], *, rotation: float = 0.0, size: float = 8.0) -> None:
+    """Write names at an axis, one at each whole number from 0.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`.
+        names: The names, shortened already; see `short`.
+        rotation: Degrees.
+        size: The size of the font in points.
+    """
+    axis.set_ticks(
+        range(len(names)),
+        names,
+        rotation=rotation,
+        fontsize=size,
+        parse_math=False,  # "$5 to $10" is no formula
+    )

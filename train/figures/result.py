@@ -1,4 +1,4 @@
-"""Figures of a result: accuracy per class, confusion matrix, the first layer's kernels and outputs.
+"""Figures of a result: accuracy per class, confusion, the first layer's kernels and outputs.
 
 In: an evaluation, a model, an image. Out: PNG files.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slipform.pipelines.errors import printable
+from slipform.train.figures.classes import confusion_figure, pairs_figure, per_class_figure
 from slipform.train.figures.draw import new_figure, save
 from slipform.train.step.metrics import Evaluation
 
@@ -23,7 +23,7 @@ __all__ = [
 def draw_result(
     out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]
 ) -> None:
-    """Draw all figures of a result: per class, confusion matrix, and the first layer.
+    """Draw all figures of a result: per class, confusion, and the first layer.
 
     Args:
         out: The folder of the figures.
@@ -38,7 +38,7 @@ def draw_result(
 
 
 def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
-    """Draw per_class.png: a bar for the accuracy on each class.
+    """Draw per_class.png: the accuracy on each class, or on the worst of many classes.
 
     Args:
         out: The folder of the figure.
@@ -48,42 +48,25 @@ def per_class(out: Path, result: Evaluation, classes: list[str]) -> Path:
     Returns:
         The path of the figure.
     """
-    figure, axes = new_figure(1, width=max(5.0, 0.18 * len(classes)))
-    axes.bar(range(len(classes)), result.per_class, color="tab:blue")
-    axes.axhline(
-        result.top1,
-        color="0.3",
-        linewidth=0.8,
-        linestyle="--",
-        label=f"all images: {result.top1:.3f}",
-    )
-    axes.set(ylim=(0, 1), title="accuracy per class")
-    _name_ticks(axes.xaxis, classes, rotation=90)
-    figure.legend(loc="outside lower right")  # not over the bars
-    return save(figure, out, "per_class.png")
+    return save(per_class_figure(result.confusion.numpy(), classes), out, "per_class.png")
 
 
-def confusion(out: Path, result: Evaluation, classes: list[str]) -> Path:
-    """Draw confusion.png: for each true class (row), the share of each predicted class (column).
+def confusion(out: Path, result: Evaluation, classes: list[str]) -> list[Path]:
+    """Draw confusion.png, the confusion matrix, and confused_pairs.png.
 
     Args:
-        out: The folder of the figure.
+        out: The folder of the figures.
         result: The result of an evaluation.
         classes: The names of the classes.
 
     Returns:
-        The path of the figure.
+        The paths of the figures; without an error of the model there are no pairs.
     """
-    side = max(4.5, 0.13 * len(classes))
-    figure, axes = new_figure(1, width=side + 1, height=side)
-    shares = result.confusion / result.confusion.sum(1, keepdim=True).clamp(min=1)
-    figure.colorbar(
-        axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis"), ax=axes, shrink=0.8
-    )
-    _name_ticks(axes.xaxis, classes, rotation=90)
-    _name_ticks(axes.yaxis, classes, rotation=0)
-    axes.set(xlabel="predicted", ylabel="true", title="share of each true class")
-    return save(figure, out, "confusion.png")
+    counts = result.confusion.numpy()
+    drawn = [save(confusion_figure(counts, classes), out, "confusion.png")]
+    if (pairs := pairs_figure(counts, classes)) is not None:
+        drawn.append(save(pairs, out, "confused_pairs.png"))
+    return drawn
 
 
 def first_layer(out: Path, model: nn.Module, image: Tensor) -> list[Path]:
@@ -171,18 +154,3 @@ def _tiles(out: Path, images: Tensor, name: str, title: str) -> Path:
     axes.set_axis_off()
     axes.set_title(title)
     return save(figure, out, name)
-
-
-def _name_ticks(axis: Any, classes: list[str], rotation: float) -> None:
-    """Write the names of the classes at an axis, in a small font if there are many.
-
-    More than 200 names would be unreadable and are left out.
-    """
-    shown = range(len(classes)) if len(classes) <= 200 else []
-    axis.set_ticks(
-        shown,
-        [printable(classes[i]) for i in shown],
-        rotation=rotation,
-        fontsize=8 if len(classes) <= 30 else 5,
-        parse_math=False,  # "$5 to $10" is no formula
-    )

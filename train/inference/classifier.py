@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from slipform.models import registry
-from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import class_places, data_notes, relabeled
+from slipform.train.inference.data import class_places, data_notes, labeled
 from slipform.train.inference.export import export_model, export_path
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -63,6 +62,7 @@ class Classifier:
         classes: The names of the C classes, in the order of the logits.
         spec: Size, crop and normalization of the images; `normalize` has numbers.
         device: The torch.device of the model.
+        functions: The functions of evaluation; see `predict_logits`.
 
     Example:
         ```python
@@ -84,7 +84,7 @@ class Classifier:
         self.model = model
         self.config, self.manifest, self.folder = config, manifest, folder
         self.spec: Augmentation = config.augment.evaluation().resolved(manifest.mean, manifest.std)
-        self._functions = StepFunctions(
+        self.functions = StepFunctions(
             forward=model,
             evaluate=model,
             loss=make_loss(config.loss),
@@ -171,7 +171,7 @@ class Classifier:
                 yield Prediction(index, path, () if error else next(read), error)
 
     def _batches(self, images: Sequence[Image]) -> Iterator[ImageBatch]:
-        precision, options = self._functions.precision, self.manifest.options
+        precision, options = self.functions.precision, self.manifest.options
         return read_batches(images, self.spec, precision, self.device, options)
 
     def logits(self, images: Image | Sequence[Image]) -> Tensor:
@@ -213,12 +213,8 @@ class Classifier:
             DatasetError: There is no such dataset or split.
         """
         with self.open_split(data, split) as loader:
-            own, given = self.classes, loader.manifest.classes
-            places = class_places(own, given, self._folder(data), self.folder)
-            batches: Iterator[Batch] | Loader = loader
-            if given != own:
-                batches = relabeled(loader, torch.tensor(places, device=self.device))
-            return count(self._functions, batches, Process(self.device), len(self.classes))
+            batches = labeled(loader, self.classes, self.folder)
+            return count(self.functions, batches, Process(self.device), len(self.classes))
 
     def data_notes(self, data: Path | str | None = None, split: str = "test") -> list[str]:
         """Differences between a dataset and the run's dataset.
@@ -297,4 +293,4 @@ class Classifier:
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:
-        return predict_logits(self._functions, images)
+        return predict_logits(self.functions, images)

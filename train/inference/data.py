@@ -15,10 +15,11 @@ from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.run.identity import split_difference
 
-__all__ = ["class_places", "data_notes", "relabeled"]
+__all__ = ["class_places", "data_notes", "labeled"]
 
 
 def class_places(own: list[str], given: Sequence[str], data: Path, run: Path) -> list[int]:
@@ -74,16 +75,25 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
     return notes
 
 
-def relabeled(batches: Iterable[Batch], places: Tensor) -> Iterator[Batch]:
-    """Replace the dataset's labels in batches by the model's.
+def labeled(loader: Loader, own: list[str], run: Path) -> Iterable[Batch]:
+    """The batches of a loader with the model's labels, or -100.
 
     Args:
-        batches: Batches whose labels are classes of the dataset, or -100.
-        places: The result of `class_places`, int64 [C], on the device of the batches.
+        loader: The loader of a split; its dataset may have some of the model's classes.
+        own: The model's classes.
+        run: The run folder, for the text of the error.
 
-    Yields:
-        The same batches with the model's labels, or -100.
+    Raises:
+        ConfigError: The dataset has a class that the model does not have.
     """
+    given = loader.manifest.classes
+    if given == own:
+        return loader
+    places = class_places(own, given, Path(loader.dataset), run)
+    return _relabeled(loader, torch.tensor(places, device=loader.device))
+
+
+def _relabeled(batches: Iterable[Batch], places: Tensor) -> Iterator[Batch]:
     for batch in batches:
         labels = torch.where(
             batch.labels == IGNORED_LABEL, batch.labels, places[batch.labels.clamp(min=0)]

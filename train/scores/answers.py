@@ -5,6 +5,7 @@ In: logits and labels. Out: predicted classes, confidences, losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,6 +52,23 @@ class Answers:
             temperature: The logits are divided by it.
         """
         return np.exp(-cross_entropy(self.logits, self.predicted, temperature))
+
+    def log_probability(self, classes: Sequence[int] | slice | int) -> _Floats:
+        """The logarithms of the probabilities of some classes, float64 [N, classes] or [N].
+
+        They rank the images as the probabilities do, also where those would all be 1.
+
+        Args:
+            classes: Positions of classes.
+        """
+        own = self.logits[:, classes].astype(np.float64)
+        return own - (self._total if own.ndim == 1 else self._total[:, None])
+
+    @cached_property
+    def _total(self) -> _Floats:
+        """The logarithm of the sum of exp(logits), float64 [N]."""
+        top = self.logits[np.arange(len(self)), self.predicted].astype(np.float64)
+        return top + cross_entropy(self.logits, self.predicted)
 
     @cached_property
     def confusion(self) -> npt.NDArray[Any]:

@@ -69,8 +69,8 @@ def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
     """The headline figures of a model, each with its interval.
 
     Precision, recall, F1 and AUROC are means over the classes that have images ("macro"); AUROC is
-    of each class against all others. AUROC is resampled by its placements: exact for the value,
-    and to the first order for the interval.
+    of the probability of each class against all others. AUROC is resampled by its placements: exact
+    for the value, and to the first order for the interval.
 
     Args:
         answers: What the model says about each image.
@@ -126,7 +126,7 @@ def _own_placements(answers: Answers) -> _Floats:
     found = np.full(len(answers), np.nan)
     for c in np.unique(answers.labels):
         own = answers.labels == c
-        found[own] = placements(answers.logits[:, c], own)[own]
+        found[own] = placements(answers.log_probability(int(c)), own)[own]
     return found
 
 
@@ -146,7 +146,7 @@ def _auroc(
         for column, c in enumerate(here):
             positive = answers.labels == c
             if 0 < positive.sum() < len(positive):
-                placed = placements(answers.logits[:, c], positive)
+                placed = placements(answers.log_probability(c), positive)
                 others[:, column] = np.where(positive, 0.0, placed)
         negative = _products(weights, others) / np.maximum(total[:, None] - actual[:, here], 1.0)
         positive_mean = own[:, here] / np.maximum(actual[:, here], 1.0)

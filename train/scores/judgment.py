@@ -130,12 +130,10 @@ def judge(
         seed: The seed of the intervals.
     """
     confusion = answers.confusion
-    columns = np.arange(len(classes))
     areas = np.full(len(classes), np.nan)
-    for start in range(0, len(classes), 64):
-        part = columns[start : start + 64]
-        positive = answers.labels[:, None] == part
-        areas[part] = auroc(answers.logits[:, part], positive)
+    for c in range(len(classes)):
+        positive = answers.labels == c
+        areas[c] = auroc(answers.log_probability(c)[:, None], positive[:, None])[0]
     return Judgment(
         split=split,
         classes=classes,

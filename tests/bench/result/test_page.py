@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from slipform.bench.result.report import page, read_results
-from slipform.bench.result.style import PALETTES
 from slipform.bench.suites import layouts
+from slipform.train.page.style import PALETTES
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
 from tests.bench.result.rows import write_results
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,17 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def needs() -> Callable[[str], None]:
-    """needs("lightning"): skip where that package is not installed."""
-
-    def check(package: str) -> None:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f'needs {package}: pip install -e ".[frameworks]"')
-
-    return check
 
 
 @pytest.fixture

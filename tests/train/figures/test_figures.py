@@ -80,7 +80,7 @@ def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
     result = Evaluation(0.0, 1.0, 1.0, confusion)
     for path in (
         plots.per_class(tmp_path, result, classes),
-        plots.confusion(tmp_path, result, classes),
+        *plots.confusion(tmp_path, result, classes),
     ):
         assert np.asarray(Image.open(path).convert("L")).std() > 1
     assert len(list(tmp_path.iterdir())) == 2

@@ -73,6 +73,7 @@ def test_values_are_those_of_scikit_learn() -> None:
     there, options = range(7), {"labels": range(7), "zero_division": 0.0}
     got = {name: one.value for name, one in figures_of(found).items()}
     labels, predicted = found.labels, found.predicted
+    shares = special.softmax(found.logits.astype(np.float64), axis=1)
     expected = {
         "top1": metrics.accuracy_score(labels, predicted),
         "top5": metrics.top_k_accuracy_score(labels, found.logits, k=5, labels=range(8)),
@@ -80,10 +81,8 @@ def test_values_are_those_of_scikit_learn() -> None:
         "recall": metrics.recall_score(labels, predicted, average="macro", **options),
         "f1": metrics.f1_score(labels, predicted, average="macro", **options),
         "f1_weighted": metrics.f1_score(labels, predicted, average="weighted", **options),
-        "auroc": np.mean([metrics.roc_auc_score(labels == c, found.logits[:, c]) for c in there]),
-        "loss": metrics.log_loss(
-            labels, special.softmax(found.logits.astype(np.float64), 1), labels=range(8)
-        ),
+        "auroc": np.mean([metrics.roc_auc_score(labels == c, shares[:, c]) for c in there]),
+        "loss": metrics.log_loss(labels, shares, labels=range(8)),
     }
     assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
@@ -106,11 +105,12 @@ def test_intervals_of_means_are_those_of_scipy() -> None:
 def test_the_interval_of_auroc_is_that_of_the_plain_bootstrap() -> None:
     """Ours is resampled by placements; here the area of every resample is computed."""
     found, rng, areas = answers(200), np.random.default_rng(2), []
+    all_shares = special.softmax(found.logits.astype(np.float64), axis=1)
     for _ in range(400):
         drawn = rng.integers(0, 200, 200)
-        labels, logits = found.labels[drawn], found.logits[drawn]
+        labels, shares = found.labels[drawn], all_shares[drawn]
         areas.append(
-            np.mean([metrics.roc_auc_score(labels == c, logits[:, c]) for c in np.unique(labels)])
+            np.mean([metrics.roc_auc_score(labels == c, shares[:, c]) for c in np.unique(labels)])
         )
     got = figures_of(found)["auroc"]
     theirs = interval(got.value, np.array(areas))

@@ -1,4 +1,4 @@
-"""The styles of the report: colors for light mode, dark mode and paper; page and figures.
+"""The styles of a page: colors for light mode, dark mode and paper; page and figures.
 
 In: nothing. Out: CSS. A separate figure contains the colors and FIGURE. The page contains both
 once.
@@ -20,6 +20,7 @@ PALETTES: dict[str, dict[str, str]] = {
         "ours": "#1f7593",
         "peer": "#98917f",
         "mark": "#c04f2f",
+        "third": "#4f7a28",
     },
     "dark": {
         "ground": "#11171a",
@@ -31,6 +32,7 @@ PALETTES: dict[str, dict[str, str]] = {
         "ours": "#4aa8c7",
         "peer": "#878375",
         "mark": "#e8835f",
+        "third": "#93c46b",
     },
 }
 

@@ -1,0 +1,196 @@
+"""`validate` of a run: answers, pictures, maps, figures and the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from slipform.models import registry
+from slipform.models.spec import ModelConfig
+from slipform.pipelines.errors import SlipformError
+from slipform.train.cli import validate
+from slipform.train.config.run_config import RunConfig
+from slipform.train.inference import judge as judging
+from slipform.train.inference import maps
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.judge import answers_of, judge, pictures_of
+from slipform.train.run.loop import fit
+from tests.bench.result.browser import BROWSER, MISSING, Page, opened
+from tests.bench.result.test_page import FAULTS
+
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def run(
+    shapes: Path, tmp_path_factory: pytest.TempPathFactory, small: Callable[..., RunConfig]
+) -> Path:
+    out = tmp_path_factory.mktemp("judge") / "run"
+    fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> Classifier:
+    return Classifier.load(run, "cpu")
+
+
+def test_answers_are_in_the_order_of_the_dataset(classifier: Classifier) -> None:
+    answers, result = answers_of(classifier), classifier.evaluate()
+    assert answers.indices.tolist() == list(range(60))
+    assert (torch.from_numpy(answers.confusion) == result.confusion).all()
+    found = judge(classifier)
+    assert found.figures["top1"].value == result.top1
+    assert found.figures["top5"].value == pytest.approx(result.top5)
+    assert found.figures["loss"].value == pytest.approx(result.loss, rel=1e-5)
+    assert found.calibration.temperature == judge(classifier, split="val").calibration.temperature
+
+
+def test_answers_refuse_what_does_not_fit_into_memory(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "free_memory_bytes", lambda: 1000)
+    with pytest.raises(SlipformError, match="smaller --split"):
+        answers_of(classifier)
+
+
+def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
+    classifier: Classifier,
+) -> None:
+    judged = judge(classifier)
+    positions = judged.top_losses[:5]
+    found = pictures_of(classifier, judged, positions)
+    logits = classifier.logits([one.image for one in found])
+    for one, position, row in zip(found, positions, logits, strict=True):
+        assert one.name == f"test:{judged.answers.indices[position]}"
+        assert one.image.shape == (32, 32, 3)
+        assert one.loss == judged.answers.losses[position]
+        assert one.actual == judged.classes[judged.answers.labels[position]]
+        assert -np.log(one.actual_probability) == pytest.approx(one.loss, rel=1e-4)
+        # Rendered again from 32 px: the crop is resized a second time.
+        assert row.shape == (6,)
+    assert pictures_of(classifier, judged, []) == []
+
+
+@pytest.mark.parametrize("name", ["tiny", "resnet18", "mobilenet_v3_small", "vit_b_16", "swin_t"])
+def test_maps_of_every_kind_of_net(name: str, needs: Callable[..., None]) -> None:
+    needs("torchcam", "judge")
+    try:
+        model = registry.build(ModelConfig(name=name), num_classes=5, image_size=64).eval()
+    except SlipformError as error:
+        pytest.skip(str(error))
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))  # the ViT's is 0
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.requires_grad_(False)
+    found = torch.stack([maps.class_maps(model, IMAGES, [c, c]) for c in range(5)])
+    assert found.shape == (5, 2, 64, 64)
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    assert float(found.std((2, 3)).max()) > 0.01  # nothing may speak for some class
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_map_is_where_the_class_is(needs: Callable[..., None]) -> None:
+    """A net whose class 1 is the brightness: the map is the bright corner."""
+    needs("torchcam", "judge")
+
+    class Bright(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Conv2d(3, 1, 4, 4, bias=False)
+            nn.init.constant_(self.places.weight, 1.0)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            mean = self.places(images).mean((1, 2, 3))
+            return torch.stack([-mean, mean], 1)
+
+    images = torch.zeros(1, 3, 32, 32)
+    images[:, :, :8, 24:] = 1
+    found = maps.class_maps(Bright().eval(), images, [1])[0]
+    assert found[2, 29] == pytest.approx(1.0, abs=0.01)
+    assert float(found[:, :16].max()) < 0.01
+
+
+def test_no_maps_without_places(needs: Callable[..., None]) -> None:
+    needs("torchcam", "judge")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
+    with pytest.raises(SlipformError, match="no layer whose outputs have places"):
+        maps.class_maps(flat, IMAGES, [0, 1])
+
+
+@pytest.fixture(scope="module")
+def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    out = folder / "new" / "page.html"
+    arguments = [run, "--report", out, "--figures", folder, "--device", "cpu", "--json"]
+    result = CliRunner().invoke(validate, [str(one) for one in arguments])
+    assert result.exit_code == 0, result.output
+    values = json.loads(result.stdout)
+    assert values["intervals"]["top1"][0] <= values["top1"] <= values["intervals"]["top1"][1]
+    assert len(values["classes"]) == 6
+    drawn = {path.name for path in folder.glob("*.png")} - {"class_maps.png"}
+    assert drawn == {
+        "curves.png", "per_class.png", "confusion.png", "confused_pairs.png", "kernels.png",
+        "first_outputs.png", "reliability.png", "top_losses.png",
+    }  # fmt: skip
+    return out
+
+
+def test_the_page_is_one_file(report: Path) -> None:
+    text = report.read_text()
+    assert not re.search(r'(src|href)="(?!data:|#)|url\((?!#)|@import|<script|<iframe', text)
+    assert text.count('<ul class="pictures') >= 1
+    assert "test:" in text
+    assert "[train]" in text
+    assert len(text) < 3_000_000
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if BROWSER is None:
+        pytest.skip(MISSING)
+    with opened(tmp_path_factory.mktemp("browser") / "profile") as page:
+        yield page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_can_be_read(report: Path, browser: Page, width: int, scheme: str) -> None:
+    browser.open(report, width, scheme)
+    found = browser.value(FAULTS)
+    # Figures of matplotlib shrink with a phone; they can be enlarged there.
+    assert [fault for fault in found if not fault.startswith(("too small", "overlaps"))] == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [report.as_uri()]
+    assert browser.messages == []
+    assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    ink = browser.value("getComputedStyle(document.querySelector('figure svg text')).fill")
+    assert ink == browser.value("getComputedStyle(document.body).color")
+
+
+def test_mistakes_get_one_clear_line(run: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ([run, "--split", "tset"], '"test"'),
+        ([tmp_path], "not a run folder"),
+        ([run, tmp_path], "dataset"),
+    ):
+        result = CliRunner().invoke(validate, [str(one) for one in arguments])
+        assert result.exit_code == 1
+        assert words in result.output, result.output
+        assert isinstance(result.exception, SystemExit)
+
+
+def test_without_torchcam_the_page_says_what_to_install(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "have_maps", lambda: False)
+    with pytest.raises(SlipformError, match=r'pip install "slipform\[judge\]"'):
+        maps.class_maps(classifier.model, IMAGES, [0, 1])

@@ -1,0 +1,141 @@
+"""Pictures of a judgment: the images with the highest losses, and class activation maps.
+
+In: images as the net sees them, with what it says. Out: figures of matplotlib; the same pictures as
+small PNGs for a page.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from slipform.train.figures.draw import MUTED, new_figure, short
+
+__all__ = ["Picture", "as_png", "losses_figure", "maps_figure", "with_map"]
+
+_UInt8 = npt.NDArray[np.uint8]
+_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and what the model says about it.
+
+    Attributes:
+        image: uint8 [S, S, 3], as the net sees it.
+        name: The name of the file from which prep took it.
+        actual: The name of the true class.
+        predicted: The name of the predicted class.
+        probability: The probability of the predicted class.
+        actual_probability: The probability of the true class.
+        loss: The cross entropy.
+        maps: float32 [S, S] in 0..1 for the predicted and for the true class; None: there are none.
+    """
+
+    image: _UInt8
+    name: str
+    actual: str
+    predicted: str
+    probability: float
+    actual_probability: float
+    loss: float
+    maps: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
+
+
+def losses_figure(pictures: Sequence[Picture]) -> Any:
+    """The images with the highest losses, with true class, predicted class and file.
+
+    Args:
+        pictures: At least one, the highest loss first.
+    """
+    rows = -(-len(pictures) // _COLUMNS)
+    figure, axes = new_figure(
+        min(_COLUMNS, len(pictures)), rows, width=2.3, height=2.75, squeeze=False
+    )
+    for panel, one in zip(axes.flat, pictures, strict=False):
+        _show(panel, one.image)
+        panel.set_title(_title(one), fontsize=8, parse_math=False)
+        panel.text(
+            0.5, -0.03, short(one.name, 34), transform=panel.transAxes, ha="center", va="top",
+            fontsize=6.5, color=MUTED, parse_math=False,
+        )  # fmt: skip
+    for panel in axes.flat[len(pictures) :]:
+        panel.set_axis_off()
+    return figure
+
+
+def maps_figure(pictures: Sequence[Picture]) -> Any:
+    """Images and what in them speaks for the predicted and for the true class, three columns.
+
+    An image that is classified rightly has one map.
+
+    Args:
+        pictures: At least one; each has maps.
+    """
+    figure, axes = new_figure(3, len(pictures), width=2.6, height=2.75, squeeze=False)
+    for row, one in zip(axes, pictures, strict=True):
+        assert one.maps is not None
+        shown = (one.image, with_map(one.image, one.maps[0]), with_map(one.image, one.maps[1]))
+        titles = (
+            short(one.name, 34),
+            f"for {short(one.predicted)} {one.probability:.2f}",
+            f"for the true {short(one.actual)} {one.actual_probability:.2f}",
+        )
+        for panel, image, title in zip(row, shown, titles, strict=True):
+            _show(panel, image)
+            panel.set_title(title, fontsize=8, parse_math=False)
+        if one.predicted == one.actual:
+            row[2].clear()
+            row[2].set_axis_off()
+    return figure
+
+
+def with_map(image: _UInt8, where: npt.NDArray[np.float32]) -> _UInt8:
+    """An image with a map laid over it: red where the map is 1, blue where it is 0.
+
+    Args:
+        image: uint8 [S, S, 3].
+        where: float32 [S, S], 0..1.
+    """
+    from matplotlib import colormaps
+
+    colors = colormaps["turbo"](where)[..., :3] * 255
+    return np.asarray(np.round(0.55 * image + 0.45 * colors), np.uint8)
+
+
+def as_png(image: _UInt8, side: int = 160) -> bytes:
+    """An image as a small PNG file for a page.
+
+    Args:
+        image: uint8 [S, S, 3].
+        side: The largest side in pixels. Small images are enlarged without smoothing.
+    """
+    picture = PIL.Image.fromarray(image)
+    if picture.width > side:
+        picture = picture.resize((side, side), PIL.Image.Resampling.LANCZOS)
+    elif 2 * picture.width <= side:
+        factor = side // picture.width
+        picture = picture.resize(
+            (factor * picture.width, factor * picture.height), PIL.Image.Resampling.NEAREST
+        )
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _title(one: Picture) -> str:
+    true = f"true {short(one.actual, 22)} {one.actual_probability:.2f}"
+    if one.predicted == one.actual:
+        return f"{true}\nloss {one.loss:.2f}"
+    return f"{true}\n{short(one.predicted, 22)} {one.probability:.2f}"
+
+
+def _show(panel: Any, image: _UInt8) -> None:
+    panel.imshow(image, interpolation="nearest")
+    panel.set_axis_off()

@@ -1,0 +1,163 @@
+"""Judging a trained model: its answers on a split, figures about them, and pictures.
+
+In: a Classifier, a dataset. Out: a Judgment; pictures of the images with the highest losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from slipform.pipelines.batch import IGNORED_LABEL
+from slipform.pipelines.dataset import open_dataset
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.machine import free_memory_bytes
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.sample_names import read_names
+from slipform.train.figures.pictures import Picture
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.data import labeled
+from slipform.train.inference.maps import class_maps
+from slipform.train.inference.predict import read_batches
+from slipform.train.scores.answers import Answers
+from slipform.train.scores.judgment import Judgment
+from slipform.train.scores.judgment import judge as judge_answers
+from slipform.train.step.step import predict_logits
+
+__all__ = ["answers_of", "judge", "pictures_of"]
+
+_COPIES = 5  # of the logits that judging makes, in bytes of float32
+
+
+def judge(
+    classifier: Classifier, data: Path | str | None = None, split: str = "test", seed: int = 0
+) -> Judgment:
+    """Judge a model on a split: figures with intervals, classes, pairs, calibration.
+
+    Args:
+        classifier: The model.
+        data: A folder that prep wrote. Default: the dataset of the run.
+        split: "train", "val" or "test". The temperature is fitted on val of the same dataset.
+        seed: The seed of the intervals.
+
+    Raises:
+        SlipformError: See `Classifier.evaluate`; or the logits do not fit into memory.
+    """
+    answers = answers_of(classifier, data, split)
+    known = read_manifest(_folder(classifier, data)).splits.get("val")
+    val = answers if split == "val" else None
+    if split != "val" and known is not None and known.num_samples:
+        val = answers_of(classifier, data, "val")
+    return judge_answers(split, classifier.classes, answers, val, seed)
+
+
+@torch.inference_mode()
+def answers_of(
+    classifier: Classifier, data: Path | str | None = None, split: str = "test"
+) -> Answers:
+    """The logits of all images of a split. Images that cannot be read are left out.
+
+    Args:
+        classifier: The model.
+        data: A folder that prep wrote. Default: the dataset of the run.
+        split: "train", "val" or "test".
+
+    Raises:
+        SlipformError: See `Classifier.evaluate`; or the logits do not fit into memory.
+    """
+    with classifier.open_split(data, split) as loader:
+        needed = _COPIES * 4 * loader.num_samples * len(classifier.classes)
+        if needed > (free := free_memory_bytes()):
+            raise SlipformError(
+                f"judging {loader.num_samples:,} images of {len(classifier.classes):,} classes"
+                f" needs {needed / 2**30:.1f} GB of memory, {free / 2**30:.1f} GB are free: give a"
+                " smaller --split"
+            )
+        logits: list[Tensor] = []
+        labels: list[Tensor] = []
+        indices: list[Tensor] = []
+        for batch in labeled(loader, classifier.classes, classifier.folder):
+            there = batch.labels != IGNORED_LABEL
+            found = predict_logits(classifier.functions, batch.images)
+            logits.append(found[there].float().cpu())
+            labels.append(batch.labels[there].cpu())
+            indices.append(batch.indices[there.cpu()].clone())
+    if not logits:
+        shape = (0, len(classifier.classes))
+        return Answers(np.zeros(shape, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    parts = [torch.cat(parts).numpy() for parts in (logits, labels, indices)]
+    order = np.argsort(parts[2], kind="stable")
+    return Answers(parts[0][order], parts[1][order], parts[2][order])
+
+
+def pictures_of(
+    classifier: Classifier,
+    judged: Judgment,
+    positions: Sequence[int],
+    data: Path | str | None = None,
+    *,
+    maps: bool = False,
+) -> list[Picture]:
+    """Pictures of images, as the net sees them.
+
+    Args:
+        classifier: The model.
+        judged: What it says.
+        positions: Positions of the images in `judged.answers`.
+        data: The dataset of the judgment.
+        maps: Whether the pictures have class activation maps.
+
+    Raises:
+        SlipformError: There is no such dataset; or there can be no maps, see `class_maps`.
+    """
+    if not positions:
+        return []
+    answers, folder = judged.answers, _folder(classifier, data)
+    dataset = open_dataset(folder)
+    indices = [int(answers.indices[position]) for position in positions]
+    images = [dataset.image(judged.split, index) for index in indices]
+    names = read_names(folder, dataset.manifest.split(judged.split))
+    device, options = classifier.device, dataset.manifest.options
+    parts = [
+        part.tensor.clone()
+        for part in read_batches(images, classifier.spec, torch.float32, device, options)
+        if part.tensor is not None
+    ]
+    tensor, own = torch.cat(parts), list(positions)
+    both = None
+    if maps:
+        predicted, actual = (list(map(int, x[own])) for x in (answers.predicted, answers.labels))
+        both = [class_maps(classifier.model, tensor, c).numpy() for c in (predicted, actual)]
+    shares = torch.from_numpy(answers.logits[own]).softmax(1).numpy()
+    found = []
+    for row, position in enumerate(own):
+        label, guess = int(answers.labels[position]), int(answers.predicted[position])
+        found.append(
+            Picture(
+                image=_shown(tensor[row], classifier),
+                name=names[indices[row]] if names else f"{judged.split} {indices[row]}",
+                actual=judged.classes[label],
+                predicted=judged.classes[guess],
+                probability=float(shares[row, guess]),
+                actual_probability=float(shares[row, label]),
+                loss=float(answers.losses[position]),
+                maps=None if both is None else (both[0][row], both[1][row]),
+            )
+        )
+    return found
+
+
+def _shown(image: Tensor, classifier: Classifier) -> npt.NDArray[np.uint8]:
+    """A normalized image [3, S, S] as uint8 [S, S, 3]."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in classifier.spec.normalize)
+    pixels = (image.float().cpu() * std + mean) * 255
+    return pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def _folder(classifier: Classifier, data: Path | str | None) -> Path:
+    return Path(data if data is not None else classifier.config.data.folder)

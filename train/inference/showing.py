@@ -1,0 +1,145 @@
+"""What `validate` shows of a judgment: figures in a folder, and the page of a run.
+
+In: a Classifier, a judgment, a path. Out: PNG files; one HTML file; sentences about what could not
+be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.files import write_whole
+from slipform.train.config.toml import to_toml
+from slipform.train.figures import curves
+from slipform.train.figures.calibration import reliability_figure
+from slipform.train.figures.draw import save
+from slipform.train.figures.pictures import Picture, losses_figure, maps_figure
+from slipform.train.figures.result import draw_result
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.judge import pictures_of
+from slipform.train.page.run_page import run_page
+from slipform.train.records import read_summary
+from slipform.train.run.folder import locked_if_run
+from slipform.train.scores.judgment import Judgment
+from slipform.train.step.metrics import Evaluation
+
+__all__ = ["draw_figures", "write_report"]
+
+_LOSSES, _MAPS = 24, 8  # pictures
+
+
+def draw_figures(
+    classifier: Classifier, judged: Judgment, data: Path | None, out: Path
+) -> list[str]:
+    """Draw all figures of a judgment as PNG files.
+
+    Args:
+        classifier: The model.
+        judged: What it says.
+        data: The dataset of the judgment; None: that of the run.
+        out: The folder.
+
+    Returns:
+        Sentences about what could not be drawn.
+
+    Raises:
+        SlipformError: Another process uses the run folder of the figures.
+        OSError: A file cannot be written.
+    """
+    losses, maps, missing = _pictures(classifier, judged, data)
+    with classifier.open_split(data, judged.split) as loader:
+        first = next((batch.images[:1].clone() for batch in loader), None)
+    with locked_if_run(out, "*.png"):
+        curves.draw_run(classifier.folder, out)
+        if first is not None:
+            classes = list(judged.classes)
+            draw_result(out, classifier.model, first, _evaluation(judged), classes)
+        if len(judged.answers):
+            save(reliability_figure(judged.calibration), out, "reliability.png")
+        if losses:
+            save(losses_figure(losses), out, "top_losses.png")
+        if maps:
+            save(maps_figure(maps), out, "class_maps.png")
+    return missing
+
+
+def write_report(
+    classifier: Classifier,
+    judged: Judgment,
+    data: Path | None,
+    out: Path,
+    notes: Sequence[str] = (),
+) -> list[str]:
+    """Write the page of a run.
+
+    Args:
+        classifier: The model.
+        judged: What it says.
+        data: The dataset of the judgment; None: that of the run.
+        out: The HTML file.
+        notes: Sentences about the data.
+
+    Returns:
+        Sentences about what the page lacks.
+
+    Raises:
+        SlipformError: Another process uses the run folder of the file.
+        OSError: The file cannot be written.
+    """
+    losses, maps, missing = _pictures(classifier, judged, data)
+    text = run_page(
+        classifier.folder, judged, facts=_facts(classifier, judged, data),
+        settings=to_toml(classifier.config), losses=losses, maps=maps, notes=[*notes, *missing],
+    )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked_if_run(out.parent, out.name):
+        write_whole(out, text)
+    return missing
+
+
+def _pictures(
+    classifier: Classifier, judged: Judgment, data: Path | None
+) -> tuple[list[Picture], list[Picture], list[str]]:
+    """Pictures of the highest losses, some of them with maps, and what is missing."""
+    positions, missing = judged.top_losses, list[str]()
+    losses = _or_none(lambda: pictures_of(classifier, judged, positions[:_LOSSES], data), missing)
+    maps = _or_none(
+        lambda: pictures_of(classifier, judged, positions[:_MAPS], data, maps=True), missing
+    )
+    return losses, maps, missing
+
+
+def _or_none(make: Callable[[], list[Picture]], missing: list[str]) -> list[Picture]:
+    try:
+        return make()
+    except SlipformError as error:
+        missing.append(error.message)
+        return []
+
+
+def _evaluation(judged: Judgment) -> Evaluation:
+    figures = judged.figures
+    top5 = figures["top5"].value if "top5" in figures else 1.0
+    confusion = torch.from_numpy(judged.answers.confusion)
+    return Evaluation(figures["loss"].value, figures["top1"].value, top5, confusion)
+
+
+def _facts(classifier: Classifier, judged: Judgment, data: Path | None) -> list[tuple[str, str]]:
+    manifest, config = classifier.manifest, classifier.config
+    summary = read_summary(classifier.folder) or {}
+    pairs = [
+        ("run", str(classifier.folder)),
+        ("judged on", f"{judged.split} of {data or config.data.folder}"),
+        ("trained on", f"{manifest.dataset}: {manifest.split('train').num_samples:,} images of"
+         f" {manifest.num_classes} classes"),
+        ("net", f"{config.model.name}, {config.augment.image_size} px"),
+        ("best epoch", f"{summary.get('best_epoch')} of {summary.get('epochs')}"),
+        ("time", f"{summary.get('seconds', 0.0):.0f} s"),
+        ("machine", f"{summary.get('machine')}; torch {summary.get('torch')},"
+         f" {summary.get('precision')}"),
+    ]  # fmt: skip
+    return pairs if summary else pairs[:4]
