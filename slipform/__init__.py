@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from slipform.train.config.run_config import RunConfig
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.evaluate import evaluate
+    from slipform.train.inference.judge import judge
     from slipform.train.inference.predict import Prediction
     from slipform.train.run.loop import fit
     from slipform.train.step.metrics import Evaluation
@@ -67,6 +68,7 @@ __all__ = [
     "SlipformError",
     "evaluate",
     "fit",
+    "judge",
     "load_recipe",
     "open_dataset",
     "prepare",
@@ -98,6 +100,7 @@ _HOMES = {
     "train.config.run_config": ("RunConfig",),
     "train.inference.classifier": ("Classifier",),
     "train.inference.evaluate": ("evaluate",),
+    "train.inference.judge": ("judge",),
     "train.inference.predict": ("Prediction",),
     "train.run.loop": ("fit",),
     "train.step.metrics": ("Evaluation",),

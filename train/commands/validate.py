@@ -61,10 +61,10 @@ def validate(
     Example: validate runs/first --split val --report first.html
     """
     from slipform.train.inference.classifier import Classifier
-    from slipform.train.inference.judge import judge
+    from slipform.train.inference.judge import judge_model
 
     classifier = Classifier.load(run, device)
-    judged = judge(classifier, data, split, seed)
+    judged = judge_model(classifier, data, split, seed)
     notes = classifier.data_notes(data, split)
     for note in notes:
         click.echo(printable(note), err=True)

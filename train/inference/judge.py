@@ -29,12 +29,49 @@ from slipform.train.scores.judgment import Judgment
 from slipform.train.scores.judgment import judge as judge_answers
 from slipform.train.step.step import predict_logits
 
-__all__ = ["answers_of", "judge", "pictures_of"]
+__all__ = ["answers_of", "judge", "judge_model", "pictures_of"]
 
 _COPIES = 5  # of the logits that judging makes, in bytes of float32
 
 
 def judge(
+    run: Path | str,
+    data: Path | str | None = None,
+    split: str = "test",
+    device: str = "auto",
+    seed: int = 0,
+) -> Judgment:
+    """Judge the best epoch of a run on a split: figures with intervals, classes, calibration.
+
+    Args:
+        run: The run folder.
+        data: A folder that prep wrote. Default: the dataset of the run.
+        split: "train", "val" or "test". The temperature is fitted on val of the same dataset.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        seed: The seed of the intervals.
+
+    Returns:
+        The Judgment: `figures` by name, `scores` and `auroc` of each class, `pairs` that are
+        confused, `calibration`, the `answers` for each image.
+
+    Raises:
+        SlipformError: See `Classifier.load` and `Classifier.evaluate`; or the logits do not fit
+            into memory.
+
+    Example:
+        ```python
+        import slipform as sf
+
+        judged = sf.judge("runs/first")
+        print(judged.figures["auroc"])
+        for pair in judged.pairs[:3]:
+            print(judged.classes[pair.actual], judged.classes[pair.predicted], pair.images)
+        ```
+    """
+    return judge_model(Classifier.load(run, device), data, split, seed)
+
+
+def judge_model(
     classifier: Classifier, data: Path | str | None = None, split: str = "test", seed: int = 0
 ) -> Judgment:
     """Judge a model on a split: figures with intervals, classes, pairs, calibration.

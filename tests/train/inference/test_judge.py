@@ -21,7 +21,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import judge as judging
 from slipform.train.inference import maps
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.judge import answers_of, judge, pictures_of
+from slipform.train.inference.judge import answers_of, judge_model, pictures_of
 from slipform.train.run.loop import fit
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
 from tests.bench.result.test_page import FAULTS
@@ -47,11 +47,14 @@ def test_answers_are_in_the_order_of_the_dataset(classifier: Classifier) -> None
     answers, result = answers_of(classifier), classifier.evaluate()
     assert answers.indices.tolist() == list(range(60))
     assert (torch.from_numpy(answers.confusion) == result.confusion).all()
-    found = judge(classifier)
+    found = judge_model(classifier)
     assert found.figures["top1"].value == result.top1
     assert found.figures["top5"].value == pytest.approx(result.top5)
     assert found.figures["loss"].value == pytest.approx(result.loss, rel=1e-5)
-    assert found.calibration.temperature == judge(classifier, split="val").calibration.temperature
+    assert (
+        found.calibration.temperature
+        == judge_model(classifier, split="val").calibration.temperature
+    )
 
 
 def test_answers_refuse_what_does_not_fit_into_memory(
@@ -65,7 +68,7 @@ def test_answers_refuse_what_does_not_fit_into_memory(
 def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
     classifier: Classifier,
 ) -> None:
-    judged = judge(classifier)
+    judged = judge_model(classifier)
     positions = judged.top_losses[:5]
     found = pictures_of(classifier, judged, positions)
     logits = classifier.logits([one.image for one in found])
