@@ -83,8 +83,7 @@ def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
 
 
 def test_newton_schulz_of_several_matrices_equals_one_at_a_time() -> None:
-    """In float32, compared with torch's function for one matrix in the same type: tall, wide,
-    padded."""
+    """In float32, compared with torch's formula for one matrix: tall, wide, padded."""
     torch.manual_seed(0)
     shapes = [(64, 216), (64, 576), (256, 576), (256, 2304), (256, 2304), (300, 20), (7, 7)]
     matrices = [torch.randn(shape) for shape in shapes]

@@ -1,6 +1,6 @@
 """Epochs as dictionaries, to compare loaders with each other.
 
-In: a dataset folder. Out: a loader, and what an epoch of it holds: index -> (label, pixels).
+In: a dataset folder. Out: a loader, and the content of an epoch: index -> (label, pixels).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEVEL = 255 / 2
 def open_loader(
     folder: Path, executor: str = "resident", batch_size: int = 20, **options: Any
 ) -> Loader:
-    """A loader of 20 samples a batch, two threads and seed 5; options are those of Loader."""
+    """A loader with batches of 20 samples, two threads and seed 5. options: those of Loader."""
     return Loader(
         folder,
         options.pop("split", "train"),
@@ -40,7 +40,7 @@ def open_loader(
 
 
 def small_loader(folder: Path, executor: str = "host", **options: Any) -> Loader:
-    """An evaluation loader of 4 samples of 16 px a batch, one thread."""
+    """An evaluation loader with batches of 4 samples of 16 px and one thread."""
     return Loader(
         folder,
         augment=Augmentation(image_size=16, resize=18),
@@ -53,7 +53,7 @@ def small_loader(folder: Path, executor: str = "host", **options: Any) -> Loader
 
 
 def read_epoch(loader: Loader) -> Epoch:
-    """index -> (label, pixels), of what is left of an epoch; no index twice."""
+    """index -> (label, pixels) for the rest of an epoch. No index occurs twice."""
     found: Epoch = {}
     for batch in loader:
         for index, label, image in zip(
@@ -66,7 +66,8 @@ def read_epoch(loader: Loader) -> Epoch:
 
 
 def assert_same(got: Epoch, want: Epoch) -> None:
-    """The same samples in the same order; pixels as alike as two executors make them."""
+    """The same samples in the same order. The pixels are equal within the tolerance of
+    executors."""
     assert list(got) == list(want)
     for index, (label, image) in want.items():
         assert got[index][0] == label

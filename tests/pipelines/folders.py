@@ -1,8 +1,7 @@
-"""Dataset folders made in a moment from arrays: the smallest writer of the format that
-pipelines/beton.py states.
+"""Small dataset folders from arrays, by a minimal writer of the format in pipelines/beton.py.
 
 In: images (uint8 [H, W, 3] or JPEG bytes) and labels. Out: a folder with train.beton, its CRCs and
-dataset.json. Independent of preprocess/, whose writer has tests of its own.
+dataset.json. The writer of preprocess/ is not used and has its own tests.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint8 [height, width, 3] of the hardest kind: every pixel of its own."""
+    """uint8 [height, width, 3] of noise."""
     return np.random.default_rng([seed, height, width]).integers(
         0, 256, (height, width, 3), np.uint8
     )
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint8 [height, width, 3] that survives JPEG: a few waves."""
+    """uint8 [height, width, 3] of a few waves, which JPEG changes little."""
     y, x = np.mgrid[:height, :width] / 17.0
     phases = np.random.default_rng(seed).uniform(0, 6, 3)
     return np.stack(
@@ -44,8 +43,8 @@ def jpeg(image: np.ndarray, quality: int = 92, **options: Any) -> bytes:
 def write_beton(
     path: Path, images: list[Any], labels: list[int], sizes: list[tuple[int, int]] | None = None
 ) -> None:
-    """images: arrays (stored raw) or bytes (stored as JPEG). sizes: (height, width) where the bytes
-    do not say it."""
+    """images: arrays (stored raw) or bytes (stored as JPEG). sizes: (height, width) if the bytes
+    are not a JPEG."""
     metadata = np.zeros(len(images), np.dtype([("image", IMAGE), ("label", "<i8")], align=True))
     table = np.zeros(len(images), TABLE_ROW)
     position = HEADER.itemsize + 2 * DESCRIPTOR.itemsize + metadata.nbytes

@@ -1,8 +1,8 @@
-"""The Plan's semantics in plain float64, one loop after another, to compare the executors with.
+"""The semantics of the Plan in plain float64 loops, as a reference for the executors.
 
-In: one stored image and one sample's numbers. Out: float64 [S, S, 3]. Written from the words in
-pipelines/plan.py, not from the kernels: filter weights as dense matrices, borders by counting
-output pixels, derivatives by differences.
+In: one stored image and the numbers of one sample. Out: float64 [S, S, 3]. It follows the
+description in pipelines/plan/plan.py, not the kernels: filter weights are dense matrices, borders
+come from counting output pixels, derivatives from differences.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 def triangle(
     start: float, step: float, count: int, low: int, high: int, border: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(float64 [count, high] weights of the stored pixels for each output pixel, bool [count]: its
-    center is inside)."""
+    """float64 [count, high]: the weights of the stored pixels for each output pixel. bool [count]:
+    whether its center is inside."""
     ends = sorted(((low - start) / step, (high - start) / step))
     grid = np.arange(
         int(ends[0]) - 2, int(ends[1]) + 3
-    )  # the output's pixels continued all over the image
+    )  # output pixels continued over the whole image
     centers = start + (grid + 0.5) * step
     inside_grid = grid[(centers >= low) & (centers < high)]
     pixels, weights, inside = np.arange(high) + 0.5, np.zeros((count, high)), np.zeros(count, bool)
@@ -44,7 +44,7 @@ def triangle(
 def resample(
     image: np.ndarray, geometry: np.ndarray, clip: Any, size: int, border: str
 ) -> np.ndarray:
-    """Axis-aligned: float64 [size, size, 3] in 0..255; black where the border is."""
+    """An axis-aligned sample: float64 [size, size, 3] in 0..255. The border is black."""
     g = np.asarray(geometry, np.float64)
     x0, y0, x1, y1 = (int(v) for v in clip)
     across, _ = triangle(g[0, 2], g[0, 0], size, x0, x1, border)
@@ -60,7 +60,7 @@ def _project(g: np.ndarray, x: float, y: float) -> np.ndarray:
 
 
 def reduced_shape(geometry: np.ndarray, size: int, height: int, width: int) -> tuple[float, float]:
-    """(height, width), not yet rounded, to which the image is reduced before it is warped."""
+    """(height, width) of the reduced image before warping, not rounded."""
     g, c, e = np.asarray(geometry, np.float64), size / 2, 1e-4 * size
     along_x = (_project(g, c + e, c) - _project(g, c - e, c)) / (2 * e)
     along_y = (_project(g, c, c + e) - _project(g, c, c - e)) / (2 * e)
@@ -69,7 +69,7 @@ def reduced_shape(geometry: np.ndarray, size: int, height: int, width: int) -> t
 
 
 def _stored(i: int, length: int, border: str) -> int | None:
-    """Which pixel stands for position i of an axis; None is black."""
+    """The pixel that is used for position i of an axis. None: black."""
     if 0 <= i < length:
         return i
     if border == "zero":
@@ -82,8 +82,8 @@ def _stored(i: int, length: int, border: str) -> int | None:
 
 
 def _to_clip(image: np.ndarray, clip: Any, x: float, y: float) -> float:
-    """How far a stored point lies inside `clip`, negative outside. A side at the image's own edge
-    does not count."""
+    """The distance of a stored point from the sides of `clip`, negative outside. Sides at the edge
+    of the image do not count."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (int(v) for v in clip)
     sides = ((x0 > 0, x - x0), (y0 > 0, y - y0), (x1 < width, x1 - x), (y1 < height, y1 - y))
@@ -93,8 +93,8 @@ def _to_clip(image: np.ndarray, clip: Any, x: float, y: float) -> float:
 def warp(
     image: np.ndarray, geometry: np.ndarray, clip: Any, size: int, border: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Not axis-aligned: (float64 [size, size, 3], bool [size, size]: where a point is in sight, not
-    far out and not on a side of `clip`)."""
+    """A warped sample: float64 [size, size, 3]. bool [size, size]: whether the point is in front of
+    the camera, not far outside and not on a side of `clip`."""
     stored = np.asarray(geometry, np.float64)
     g = np.asarray(geometry, np.float64)
     height, width = image.shape[:2]
@@ -134,8 +134,8 @@ def warp(
 
 
 def picture(image: np.ndarray, plan: Any, i: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sample i of a Plan: (float64 [S, S, 3] normalized, bool [S, S]: pixels that the semantics
-    define)."""
+    """Sample i of a Plan: float64 [S, S, 3], normalized. bool [S, S]: the pixels that the semantics
+    define."""
     known = np.ones((plan.image_size, plan.image_size), bool)
     if plan.axis_aligned:
         pixels = resample(image, plan.geometry[i], plan.clip[i], plan.image_size, plan.border)

@@ -1,4 +1,5 @@
-"""Damaged samples in a loader: named at once, or skipped and counted; no other sample is lost."""
+"""Damaged samples in a loader are named in an error, or skipped and counted. No other sample is
+lost."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def _copy(folder: Path, to: Path) -> Path:
 
 
 def _damage(folder: Path, index: int, *, matching_crc: bool) -> int:
-    """Turn a sample's middle bytes over; with a matching CRC only the decoder can notice. Returns
-    its class."""
+    """Invert the middle bytes of a sample. With a matching CRC only the decoder can find this.
+    Returns its class."""
     beton = Beton(folder / "train.beton")
     start, size, label = (
         int(beton.offsets[index]),
@@ -80,7 +81,7 @@ def _note(loader: Loader, seen: list[int]) -> None:
 def test_after_a_damaged_sample_the_position_is_before_its_batch(
     shapes: Path, tmp_path: Path, executor: str
 ) -> None:
-    """Asked again it raises again; a loader that skips goes on from there, and no other sample is
+    """The next call raises again. A loader that skips continues there, and no other sample is
     lost."""
     folder = _copy(shapes, tmp_path / "damaged")
     _damage(folder, 77, matching_crc=True)
@@ -100,14 +101,12 @@ def test_after_a_damaged_sample_the_position_is_before_its_batch(
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("kind", ["a turned byte", "no JPEG"])
-@pytest.mark.parametrize(
-    "batch_size", [20, 120]
-)  # a part of a batch that one thread takes, and several
+@pytest.mark.parametrize("batch_size", [20, 120])  # a batch of one part and of several parts
 def test_a_damaged_sample_is_skipped_and_counted(
     shapes: Path, tmp_path: Path, whole: Any, executor: str, kind: str, batch_size: int
 ) -> None:
-    """Two of them: their labels are masked, every other sample is as it was, and each epoch's
-    misses are counted."""
+    """Two damaged samples: their labels are masked, the other samples do not change, and each epoch
+    counts them."""
     folder = _copy(shapes, tmp_path / "damaged")
     for index in (0, 77):
         _damage(folder, index, matching_crc=kind == "no JPEG")
@@ -127,7 +126,7 @@ def test_a_damaged_sample_is_skipped_and_counted(
 
 @pytest.mark.parametrize("executor", NAMES)
 def test_padding_is_no_bad_sample(shapes: Path, tmp_path: Path, executor: str) -> None:
-    """Sample 0 stands in for padding: where it is damaged it counts once."""
+    """Padding is rendered from sample 0. A damaged sample 0 counts once."""
     folder = _copy(shapes, tmp_path / "damaged")
     _damage(folder, 0, matching_crc=False)
     with open_loader(folder, executor, 100, training=False, on_bad="skip") as loader:

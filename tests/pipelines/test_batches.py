@@ -1,4 +1,4 @@
-"""What a consumer gets: batches with memory of their own, unpacked, moved, counted."""
+"""Batches: their own memory, unpacking, moving to a device, counts."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _loader(folder: Path, **options: Any) -> Loader:
 def test_a_batch_has_memory_of_its_own(
     shapes: Path, executor: str, dtype: torch.dtype, augment: Augmentation
 ) -> None:
-    """A list of an epoch holds what each batch held; writing to one changes no other, nor the next
-    epoch's order."""
+    """A list of all batches of an epoch keeps their content. Writing to one batch changes neither
+    another one nor the order of the next epoch."""
     options: dict[str, Any] = {"executor": executor, "dtype": dtype, "augment": augment}
     with _loader(shapes, **options, reuse_buffers=True) as loader:
         once = [
@@ -57,12 +57,12 @@ def test_a_batch_has_memory_of_its_own(
 
 
 @pytest.mark.parametrize("executor", ["host", "resident"])
-def test_buffers_are_reused_where_asked_for(shapes: Path, executor: str) -> None:
+def test_buffers_are_reused_with_the_option(shapes: Path, executor: str) -> None:
     with _loader(shapes, executor=executor, reuse_buffers=True, prefetch=2) as loader:
         assert len({batch.images.data_ptr() for batch in loader}) <= 3 < len(loader)
 
 
-def test_images_labels_in_loader(shapes: Path) -> None:
+def test_a_batch_unpacks_as_images_and_labels(shapes: Path) -> None:
     with _loader(shapes) as loader:
         seen = 0
         for images, labels in loader:
@@ -73,8 +73,8 @@ def test_images_labels_in_loader(shapes: Path) -> None:
 
 
 def _move(value: Any, to: torch.device) -> Any:
-    """How frameworks move what they do not know: `.to` where there is one, else field by field,
-    set on a copy (lightning_utilities 0.11's apply_to_collection)."""
+    """Frameworks move unknown objects by `.to` if there is one, else field by field on a copy
+    (apply_to_collection of lightning_utilities 0.11)."""
     if isinstance(value, Tensor):
         return value.to(to)
     if not dataclasses.is_dataclass(value):
@@ -104,8 +104,8 @@ def test_frameworks_can_move_a_batch() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 7])
-def test_a_loader_says_how_much_there_is(shapes: Path, world_size: int) -> None:
-    """240 samples train, 60 val; counted by iterating."""
+def test_a_loader_has_the_counts_of_its_batches(shapes: Path, world_size: int) -> None:
+    """240 samples in train, 60 in val; counted by iterating."""
     for split, training in (("train", True), ("val", False)):
         with _loader(
             shapes, split=split, training=training, batch_size=11, rank=0, world_size=world_size
@@ -126,7 +126,7 @@ def test_a_loader_says_how_much_there_is(shapes: Path, world_size: int) -> None:
             assert loader.epoch_images == images
 
 
-def test_repr_says_what_and_where(shapes: Path) -> None:
+def test_the_repr_names_the_dataset_and_the_device(shapes: Path) -> None:
     with _loader(shapes) as loader:
         next(iter(loader))
         text = repr(loader)

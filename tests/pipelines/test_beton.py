@@ -1,4 +1,4 @@
-"""The reader: every truncated, foreign or altered file is a DatasetError or is read right; none
+"""The reader: every truncated, foreign or altered file gives a DatasetError or a right result. None
 ends the process."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return Path(folders.write_folder(tmp_path / "set", images, [2, 0, 1])) / "train.beton"
 
 
-def test_what_is_read(path: Path) -> None:
+def test_the_arrays_of_a_beton(path: Path) -> None:
     beton = Beton(path)
     assert len(beton) == 3
     assert beton.labels.tolist() == [2, 0, 1]
@@ -42,7 +42,7 @@ def test_what_is_read(path: Path) -> None:
         beton.check_crc32(index)
 
 
-def test_mapped_pages_are_let_go_and_views_stay_valid(tmp_path: Path) -> None:
+def test_released_pages_leave_memory_and_views_stay_valid(tmp_path: Path) -> None:
     images = [folders.noise(200, 300, seed=i) for i in range(8)]
     path = Path(folders.write_folder(tmp_path / "set", images, list(range(8)))) / "train.beton"
 
@@ -107,8 +107,8 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 def test_altered_headers_and_tables_are_refused_or_harmless(
     path: Path, data: st.DataObject
 ) -> None:
-    """Up to four bytes turned anywhere but in the images: an error, or samples that lie within the
-    file."""
+    """Up to four bytes are changed outside of the images. The result is an error, or samples within
+    the file."""
     folders.write_folder(
         path.parent,
         [folders.noise(3, 5), folders.jpeg(folders.smooth(20, 30)), folders.noise(1, 1)],
@@ -151,8 +151,8 @@ def test_a_sample_whose_bytes_changed_is_named(path: Path) -> None:
 
 
 def test_checksum_files(path: Path) -> None:
-    """None: nothing to compare with, as beside a beton of stock ffcv. A damaged or foreign one is
-    an error."""
+    """No table: nothing is compared, as for betons of stock ffcv. A damaged or foreign table is an
+    error."""
     np.save(crc32_path(path), np.zeros(2, np.uint32))
     with pytest.raises(DatasetError, match=r"expected uint32 \(3,\)"):
         Beton(path).check_crc32(0)
@@ -178,5 +178,5 @@ def test_jpeg_headers(options: dict[str, int]) -> None:
 
 
 @given(data=st.binary(max_size=60))
-def test_anything_is_a_header_or_none(data: bytes) -> None:
+def test_any_bytes_give_a_size_or_none(data: bytes) -> None:
     header_size(np.frombuffer(b"\xff\xd8" + data, np.uint8))

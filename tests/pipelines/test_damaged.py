@@ -1,5 +1,5 @@
-"""Everything read from a dataset folder or the cache, damaged in many ways: a right result or a
-SlipformError, in little memory; nothing else."""
+"""All files in a dataset folder and the cache, damaged in many ways: a right result or a
+SlipformError, in little memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.pipelines.epochs import small_loader
 
 
 def _mutations(content: bytes, count: int, seed: int) -> list[bytes]:
-    """Bits turned, bytes replaced, cut, doubled, numbers made huge."""
+    """Flip bits; replace, remove or repeat bytes; set numbers to huge values."""
     random = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -137,8 +137,9 @@ def test_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.beton", "train.crc32.npy", FILE_NAME])
-def test_what_is_no_regular_file(folder: Path, name: str) -> None:
-    """A FIFO blocks and a device never ends; both, a folder and a link to nothing are named."""
+def test_files_that_are_not_regular(folder: Path, name: str) -> None:
+    """A FIFO would block, and a device has no end. The errors name these, a folder, and a broken
+    link."""
     path = folder / name
     for make in (
         lambda: os.mkfifo(path),
@@ -171,8 +172,8 @@ def test_labels_and_counts_must_fit_the_manifest(tmp_path: Path) -> None:
 def test_a_dataset_replaced_while_open_is_not_called_damaged(
     folder: Path, tmp_path: Path, executor: str
 ) -> None:
-    """By a rename, as prep does, the old one is read to its end; overwritten in place, it is said
-    so."""
+    """After a rename, as by prep, the old dataset is read to its end. An error reports a file that
+    was overwritten in place."""
     images = [folders.jpeg(folders.noise(30, 20 + k, seed=k)) for k in range(12)]
     other = Path(folders.write_folder(tmp_path / "other", images))
     with small_loader(folder, executor) as loader:
@@ -196,8 +197,8 @@ def test_a_dataset_replaced_while_open_is_not_called_damaged(
 def test_a_small_jpeg_that_declares_a_huge_image(
     tmp_path: Path, executor: str, says_so_too: bool
 ) -> None:
-    """16,000 x 16,000 would be 734 MiB of pixels. Refused before a decoder sees it and before
-    memory is taken for it, whether the beton says the same or not."""
+    """16,000 x 16,000 pixels would take 734 MiB. The JPEG is refused before it is decoded and
+    before memory is allocated, with the right or a wrong size in the beton."""
     small = bytearray(folders.jpeg(folders.smooth(30, 20)))
     at = small.index(b"\xff\xc0") + 5
     small[at : at + 4] = (16_000).to_bytes(2, "big") * 2
@@ -221,7 +222,7 @@ def test_resident_says_that_the_memory_is_too_small(
 
 
 def test_open_dataset(shapes: Path, shapes_raw: Path) -> None:
-    """Images are the stored ones, of JPEGs and of raw pixels."""
+    """The images are the stored ones, for JPEGs and raw pixels."""
     for folder in (shapes, shapes_raw):
         data = open_dataset(folder)
         assert data.splits == ["train", "val", "test"]

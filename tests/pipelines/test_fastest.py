@@ -1,4 +1,4 @@
-"""The interval of a median against scipy, and the rule by which a search chooses."""
+"""The interval of a median compared with scipy, and the rule of a search."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ values_of_a_run = st.lists(st.floats(1e-3, 1e6), min_size=6, max_size=60, unique
 
 
 @given(values_of_a_run)
-def test_the_interval_is_scipys(values: list[float]) -> None:
+def test_the_interval_equals_scipys(values: list[float]) -> None:
     reference = quantile_test(values, q=0.0, p=0.5).confidence_interval(confidence_level=0.95)
     assert interval(values) == pytest.approx((reference.low, reference.high))
 
@@ -22,12 +22,12 @@ def test_the_ranks_are_the_narrowest_that_cover_95_percent(n: int) -> None:
     low, high = interval(list(range(1, n + 1)))
     assert low + high == n + 1
     assert 1 - 2 * binom.cdf(low - 1, n, 0.5) >= 0.95
-    assert 1 - 2 * binom.cdf(low, n, 0.5) < 0.95  # one rank further in would miss it
+    assert 1 - 2 * binom.cdf(low, n, 0.5) < 0.95  # the next narrower interval covers too little
 
 
 def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
-    samples = generator.lognormal(size=(4000, 11))  # skewed, as timings are; its median is 1
+    samples = generator.lognormal(size=(4000, 11))  # skewed, like timings; the median is 1
     hits = sum(low <= 1 <= high for low, high in map(interval, samples))
     exact = 1 - 2 * binom.cdf(1, 11, 0.5)  # 11 values: second smallest to second largest
     assert hits / 4000 == pytest.approx(exact, abs=0.015)
@@ -40,10 +40,10 @@ def test_few_values_give_their_whole_range(n: int) -> None:
 
 @pytest.mark.parametrize("settings", [2, 3, 5, 9])
 def test_a_search_does_not_choose_within_its_own_noise(settings: int) -> None:
-    """Settings that are equal: the usual one stays in at least 19 of 20 searches.
+    """All settings are equally fast: the usual one is kept in at least 19 of 20 searches.
 
-    2,000 searches of a seeded generator. Were the true share of wrong choices 1/20, more than 150
-    would be wrong with a probability below 1e-6 (binomial)."""
+    2,000 searches with a seeded generator. If the true share of wrong choices was 1/20, more than
+    150 would be wrong with a probability below 1e-6 (binomial)."""
     assert binom.sf(150, 2000, 1 / 20) < 1e-6
     generator = np.random.default_rng(settings)
     rounds = rounds_needed(settings)
@@ -51,7 +51,7 @@ def test_a_search_does_not_choose_within_its_own_noise(settings: int) -> None:
     assert sum(fastest(rates) != 0 for rates in noise.tolist()) <= 150
 
 
-def test_a_search_finds_what_is_faster_beyond_the_noise() -> None:
+def test_a_search_finds_a_setting_that_is_faster_beyond_the_noise() -> None:
     generator = np.random.default_rng(0)
     rounds = rounds_needed(3)
     noise = generator.uniform(0.99, 1.01, size=(3, rounds))
@@ -61,17 +61,17 @@ def test_a_search_finds_what_is_faster_beyond_the_noise() -> None:
 
 
 def test_a_search_with_too_few_rounds_keeps_the_usual() -> None:
-    """Three rounds are won by chance once in eight."""
+    """A setting wins three rounds by chance in one of eight cases."""
     assert rounds_needed(2) == 6
     assert fastest([[1.0] * 5, [9.0] * 5]) == 0
     assert fastest([[1.0] * 6, [9.0] * 6]) == 1
-    assert fastest([[1.0] * 6, [9.0] * 6, [0.5] * 6]) == 0  # two challengers need seven
+    assert fastest([[1.0] * 6, [9.0] * 6, [0.5] * 6]) == 0  # two other settings need seven rounds
 
 
-def test_a_gain_within_the_margin_is_none() -> None:
+def test_a_gain_within_the_margin_is_ignored() -> None:
     assert fastest([[1.0] * 6, [1.02] * 6], margin=0.03) == 0
     assert fastest([[1.0] * 6, [1.04] * 6], margin=0.03) == 1
 
 
-def test_a_single_setting_is_taken() -> None:
+def test_a_single_setting_is_chosen() -> None:
     assert fastest([[1.0]]) == 0

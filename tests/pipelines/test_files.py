@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, opened only where they are regular, and locked."""
+"""Files are written completely or not at all, opened only if they are regular, and locked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(
+def test_the_file_is_flushed_before_the_rename_and_the_folder_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -68,7 +68,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(
     assert calls == ["file", "rename", "folder"]
 
 
-def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
+def test_the_target_of_a_link_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "file")
     write_whole(tmp_path / "link", b"x")
@@ -77,7 +77,7 @@ def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_file_replaces_no_device_and_no_fifo(tmp_path: Path) -> None:
-    """As root, --out /dev/null would make a file of it."""
+    """For root, --out /dev/null would otherwise replace the device by a file."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("/dev/null")
@@ -88,7 +88,7 @@ def test_a_file_replaces_no_device_and_no_fifo(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 3
 
 
-def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
+def test_errors_name_the_given_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="none") as caught:
         write_whole(tmp_path / "none" / "a", b"x")
     assert caught.value.filename == str(tmp_path / "none" / "a")

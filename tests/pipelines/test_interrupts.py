@@ -1,5 +1,5 @@
-"""An exception at any point of `next(loader)` leaves a loader whose following batches are those of
-an undisturbed one."""
+"""After an exception at any point of `next(loader)`, the next batches are those of an undisturbed
+loader."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _loader(folder: Path, executor: str, **options: Any) -> Loader:
 
 
 def _undisturbed(folder: Path, **options: Any) -> dict[Position, Content]:
-    """What each position of three epochs holds."""
+    """The batch at each position of three epochs."""
     found = {}
     with _loader(folder, "resident", **options) as loader:
         for _ in range(3):
@@ -44,7 +44,7 @@ def _undisturbed(folder: Path, **options: Any) -> dict[Position, Content]:
 
 
 def _compare(loader: Loader, want: dict[Position, Content], count: int = 4) -> None:
-    """The next batches are those of the loader's position, one after another."""
+    """Check that the next batches are those at the loader's position."""
     expected = [key for key in want if key >= (loader.epoch, loader.seen)][:count]
     taken = 0
     while taken < count:
@@ -61,12 +61,12 @@ def _compare(loader: Loader, want: dict[Position, Content], count: int = 4) -> N
 
 
 class _Injected(BaseException):
-    """As KeyboardInterrupt, which would end pytest."""
+    """Like KeyboardInterrupt, which would end pytest."""
 
 
 @contextmanager
 def _raising_at(number: int, reached: list[str]) -> Iterator[None]:
-    """Raise at the `number`-th line that the package runs on this thread; `reached` says which."""
+    """Raise at the `number`-th line of the package on this thread. `reached` is that line."""
     left = number
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -90,7 +90,7 @@ def _raising_at(number: int, reached: list[str]) -> Iterator[None]:
 
 
 def _count_lines(loader: Loader) -> int:
-    """Lines that the injected part below runs."""
+    """The number of lines in the part with the exception."""
     lines: list[str] = []
     _injected_part(loader, -1, lines)
     return len(lines)
@@ -108,7 +108,8 @@ def _injected_part(loader: Loader, number: int, reached: list[str]) -> None:
 def test_an_exception_at_any_line(
     shapes: Path, executor: str, reuse_buffers: bool, no_collections: None
 ) -> None:
-    """Of the lines that three steps run, evenly: fewer where a recovery builds DALI's graphs."""
+    """Evenly spaced lines of three steps. There are fewer for `dali`, whose recovery builds
+    graphs."""
     points = {"dali": 12, "host": 60, "resident": 150}
     want = _undisturbed(shapes)
     reached: list[str] = []
@@ -120,7 +121,7 @@ def test_an_exception_at_any_line(
         for number in range(1, total + 1, max(1, total // points[executor])):
             loader.set_epoch(number % 2)
             next(iter(loader))
-            with suppress(_Injected):  # a part begun elsewhere may run fewer lines
+            with suppress(_Injected):  # a part that begins elsewhere may have fewer lines
                 _injected_part(loader, number, reached)
             _compare(loader, want)
     assert len(set(reached)) >= points[executor] // 3
@@ -131,7 +132,7 @@ def test_an_exception_at_any_line(
 def test_an_exception_in_a_part(
     shapes: Path, executor: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the loader, the executor or one of its threads, once; also twice in a row."""
+    """In the loader, the executor or one of its threads, once or twice in a row."""
     from slipform.pipelines import prefetch, sequence
     from slipform.pipelines.decoding.integrity import FirstRead
     from slipform.pipelines.rendering.pool import RenderPool
@@ -177,7 +178,7 @@ def test_an_exception_in_a_part(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("executor", NAMES)
 def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None) -> None:
-    """Real signals at random moments, while the loop over the loader goes on."""
+    """Real signals at random moments during a loop over the loader."""
     import signal
 
     want = _undisturbed(shapes)
@@ -188,7 +189,7 @@ def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None)
             loader.set_epoch(generator.randrange(2))
             try:
                 while True:
-                    # Again where Python dropped the exception, as it does in a finalizer.
+                    # Repeat if Python dropped the exception, as it does in a finalizer.
                     signal.setitimer(signal.ITIMER_REAL, generator.uniform(1e-4, 0.02))
                     due = time.monotonic() + 0.5
                     while time.monotonic() < due:
@@ -206,7 +207,8 @@ def test_ctrl_c_at_any_moment(shapes: Path, executor: str, no_collections: None)
 def test_ctrl_c_inside_a_compiled_function_is_no_system_error(
     shapes: Path, monkeypatch: pytest.MonkeyPatch, depth: int
 ) -> None:
-    """Numba's dispatcher returns a result with the exception set, of which Python makes another."""
+    """numba's dispatcher returns a result with an exception set. Python turns this into another
+    exception."""
     from slipform.pipelines import prefetch
 
     def fails(*_: Any) -> None:

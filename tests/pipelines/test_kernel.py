@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: kept once, noticing every change, private, never the end of a
+"""The cache of compiled kernels: it detects every change, is private, and its errors do not end a
 run."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from slipform.pipelines.called import called
 def calling(x):
     return 10 * called(x)
 """
-# What the warm process may have read from its own environment.
+# Settings that the warm process may have read from its environment.
 FRESH = """
 import sys, tempfile
 sys.dont_write_bytecode, tempfile.tempdir = True, None
@@ -43,7 +43,7 @@ print(value, sum(calling.stats.cache_hits.values()), calling._cache.cache_path)
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of what `kernel` needs, with a kernel that calls another file's."""
+    """A copy of the modules that `kernel` needs, with a kernel that calls one in another file."""
     folder = tmp_path / "slipform" / "pipelines"
     folder.mkdir(parents=True)
     for name in ("kernel.py", "machine.py"):
@@ -58,7 +58,7 @@ def package(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Warm]:
-    """A process that has imported numba, and nothing of ours."""
+    """A process that has imported numba, but no module of Slipform."""
     with Warm("numba") as process:
         yield process
 
@@ -68,8 +68,8 @@ Ask = Callable[..., tuple[int, int, Path, str]]
 
 @pytest.fixture
 def ask(warm: Warm, package: Path) -> Ask:
-    """(what the kernel says, whether it came from the cache, where that is, what was said), in a
-    process of its own. home=False: without HOME and XDG_CACHE_HOME."""
+    """Run the kernel in a new process. Returns its result, whether it came from the cache, the
+    cache folder, and the messages. home=False: without HOME and XDG_CACHE_HOME."""
     root = package.parents[1]
 
     def run(prefix: str = "", home: bool = True) -> tuple[int, int, Path, str]:
@@ -87,7 +87,7 @@ def ask(warm: Warm, package: Path) -> Ask:
     return run
 
 
-def test_a_change_in_a_called_function_of_another_file_is_noticed(package: Path, ask: Ask) -> None:
+def test_a_change_in_a_called_function_of_another_file_is_detected(package: Path, ask: Ask) -> None:
     assert ask()[:2] == (20, 0)
     assert ask()[:2] == (20, 1)
     (package / "called.py").write_text(CALLED.format(2))
@@ -95,8 +95,8 @@ def test_a_change_in_a_called_function_of_another_file_is_noticed(package: Path,
 
 
 def test_a_folder_open_to_others_is_not_read(package: Path, ask: Ask) -> None:
-    """Beside the source it is passed over for a private one below the cache folder; that one is
-    refused with a word."""
+    """Such a folder beside the source is replaced by a private one in the cache folder. Such a
+    folder there is refused with a warning."""
     package.chmod(0o775)
     _, _, path, said = ask()
     assert path.parent == package.parents[1] / "cache" / "slipform" / "kernels"
@@ -110,8 +110,10 @@ def test_a_folder_open_to_others_is_not_read(package: Path, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("name", ["slipform", "slipform/kernels"])
-def test_a_private_folder_in_one_of_others_is_not_read(package: Path, ask: Ask, name: str) -> None:
-    """Whoever may write to that one could exchange the private one."""
+def test_a_private_folder_inside_one_of_others_is_not_read(
+    package: Path, ask: Ask, name: str
+) -> None:
+    """A user who can write to the parent folder could replace the private one."""
     package.chmod(0o775)
     ask()
     around = package.parents[1] / "cache" / name
@@ -130,7 +132,7 @@ def test_a_private_folder_in_one_of_others_is_not_read(package: Path, ask: Ask, 
 
 
 def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path, ask: Ask) -> None:
-    """As in a container whose user has no home and may not write beside the source."""
+    """As in a container whose user has no home folder and cannot write beside the source."""
     package.chmod(0o775)
     temporary = package.parents[1] / "temporary"
     temporary.mkdir()
@@ -141,7 +143,7 @@ def test_without_a_home_kernels_lie_in_a_private_temporary_folder(package: Path,
     assert ask(home=False)[1] == 1
 
 
-def test_a_full_disk_and_a_damaged_file_end_no_run(ask: Ask) -> None:
+def test_a_full_disk_or_a_damaged_file_does_not_end_a_run(ask: Ask) -> None:
     full = "import os, errno\ndef replace(*_): raise OSError(errno.ENOSPC, 'No space left')\n"
     value, hits, path, said = ask(full + "os.replace = replace\n")
     assert (value, hits) == (20, 0)

@@ -46,8 +46,8 @@ def test_modules_with_compiled_functions_are_covered() -> None:
 
 
 @pytest.mark.parametrize("module", COMPILED)
-def test_what_compiled_functions_use_is_covered(module: str) -> None:
-    """Functions that they call and constants that they read, also by way of a module's constant."""
+def test_functions_and_constants_of_compiled_functions_are_covered(module: str) -> None:
+    """Functions that they call, and constants that they read, also as attributes of a module."""
     sources = _imported_from(module)
     used: set[str] = set()
     for node in tree(module).body:

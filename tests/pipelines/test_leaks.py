@@ -1,5 +1,4 @@
-"""Nothing piles up: memory, threads and open files after many epochs, or many that were broken
-off."""
+"""Memory, threads and open files do not grow with complete or interrupted epochs."""
 
 from __future__ import annotations
 
@@ -31,9 +30,9 @@ T = TypeVar("T")
 
 
 def _held() -> Held:
-    """(resident bytes, open files, threads). Without what the allocator keeps for later: 600 host
-    loaders, each left after a batch, hold 767 to 769 MiB trimmed, while untrimmed wanders between
-    780 and 980."""
+    """(resident bytes, open files, threads), after the allocator has returned free memory. 600 host
+    loaders, each left after one batch, hold 767 to 769 MiB then, and between 780 and 980 MiB
+    otherwise."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     process = psutil.Process()
@@ -41,7 +40,7 @@ def _held() -> Held:
 
 
 def _measure(folder: Path, executor: str, rounds: dict[str, int]) -> dict[str, tuple[Held, Held]]:
-    """Of each kind of use: what is held after ten rounds and after all of them."""
+    """For each kind of use: the resources after ten rounds and after all rounds."""
 
     def load() -> Loader:
         return Loader(folder, augment=SPEC, batch_size=48, executor=executor, threads=2)
@@ -71,8 +70,8 @@ def _measure(folder: Path, executor: str, rounds: dict[str, int]) -> dict[str, t
 
 
 def _in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
-    """In pytest's own process, what 1,700 tests before this one left in the allocator comes and
-    goes (24.4 MiB once, of 1,600), while a fresh one stays within 5 MiB for 400 epochs."""
+    """The loaders run in a fresh process, which stays within 5 MiB for 400 epochs. The allocator of
+    pytest's process holds memory of earlier tests, which varies (by 24.4 MiB once)."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, *arguments).result()
 
@@ -86,9 +85,11 @@ LONG = dict.fromkeys(SHORT, 200)
     "rounds",
     [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.slow)],
 )
-def test_nothing_piles_up(shapes: Path, executor: str, rounds: dict[str, int]) -> None:
-    """Epoch after epoch; the same loader, left after one batch, again and again; new loaders, each
-    used for one batch and closed."""
+def test_memory_threads_and_files_do_not_grow(
+    shapes: Path, executor: str, rounds: dict[str, int]
+) -> None:
+    """Complete epochs; one loader that is left after one batch, many times; many loaders, each
+    closed after one batch."""
     for kind, (after_ten, end) in _in_a_fresh_process(_measure, shapes, executor, rounds).items():
         grown = end[0] - after_ten[0]
         assert grown <= min(after_ten[0] * 0.05, 24 << 20), (
@@ -99,8 +100,7 @@ def test_nothing_piles_up(shapes: Path, executor: str, rounds: dict[str, int]) -
 
 
 def _streaming(folder: Path) -> int:
-    """Bytes that streaming at 224 px takes at most, beyond what the same loader at 32 px has left
-    behind."""
+    """The peak memory of streaming at 224 px, minus the memory after the same loader at 32 px."""
     spec = Augmentation(image_size=32, crop="random_resized", flip="horizontal")
     with Loader(folder, augment=spec, batch_size=8, executor="host", threads=2) as loader:
         next(iter(loader))  # the kernels are compiled or read, DALI is loaded
@@ -116,9 +116,9 @@ def _streaming(folder: Path) -> int:
 
 
 def test_streaming_takes_two_batches_and_little_more(tmp_path: Path) -> None:
-    """128 images of 224 px in float32 are 77 MB. The consumer still has a batch when it gets the
-    next one, and the one after that has begun: two to three batches, decoded images, mapped pages.
-    Measured: 192 to 231 MB in six processes, 454 with four buffers in place of two."""
+    """128 images of 224 px in float32 take 77 MB. The consumer has one batch while the next one is
+    made and another one begins: two to three batches, decoded images and mapped pages. Six
+    processes took 192 to 231 MB; four buffers instead of two took 454 MB."""
     jpegs = [folders.jpeg(folders.smooth(300, 200 + k, seed=k)) for k in range(256)]
     taken = _in_a_fresh_process(_streaming, folders.write_folder(tmp_path / "set", jpegs))
     assert 140e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""The Loader: a position means the same everywhere, an epoch has every sample once, errors help."""
+"""The Loader: positions, epochs with every sample once, and errors."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def test_an_epoch_is_every_sample_once_and_the_next_another_order(shapes: Path, 
     assert not np.array_equal(first[0][1], second[0][1])
 
 
-def test_a_position_after_every_batch_goes_on_with_the_same_samples(
+def test_a_position_after_every_batch_continues_with_the_same_samples(
     shapes: Path, whole: Any
 ) -> None:
-    """Saved with one executor, loaded into another, at each of the epoch's twelve batches."""
+    """The position is saved with one executor and loaded with another, at each of the twelve
+    batches."""
     with open_loader(shapes) as saver:
         done: list[int] = []
         others = {name: open_loader(shapes, name) for name in NAMES}
@@ -64,7 +65,7 @@ def test_a_position_after_every_batch_goes_on_with_the_same_samples(
 def test_a_position_loads_into_any_number_of_processes(
     shapes: Path, whole: Any, world_size: int
 ) -> None:
-    """And batch size: together they see what one process would have seen."""
+    """Also with another batch size: the processes together get the samples of one process."""
     with open_loader(shapes) as saver:
         steps = iter(saver)
         seen = [index for _ in range(3) for index in next(steps).indices.tolist()]
@@ -85,8 +86,8 @@ def test_a_position_loads_into_any_number_of_processes(
     assert_same({index: together[index] for index in want}, want)
 
 
-def test_breaking_off_and_going_on(shapes: Path, whole: Any) -> None:
-    """The next loop over the same loader takes the rest of the epoch."""
+def test_a_loop_continues_after_break(shapes: Path, whole: Any) -> None:
+    """The next loop over the same loader gives the rest of the epoch."""
     with open_loader(shapes, "host") as loader:
         found: dict[int, int] = {}
         for k, batch in enumerate(loader):
@@ -117,7 +118,7 @@ def test_seeds_differ(shapes: Path) -> None:
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world_size: int) -> None:
-    """60 images in batches of 16: padded with labels -100 and indices -1, over any number of
+    """60 images in batches of 16: padded with labels -100 and indices -1, with any number of
     processes."""
     counted, batches = [], []
     for rank in range(world_size):
@@ -127,7 +128,7 @@ def test_evaluation_counts_each_image_once(shapes: Path, executor: str, world_si
             batches += [
                 len(list(loader)),
                 len(list(loader)),
-            ]  # an epoch of evaluation is like the one before
+            ]  # every epoch of evaluation is the same
             for batch in loader:
                 assert len(batch) == len(batch.images) == 16
                 assert ((batch.labels == -100) == (batch.indices == -1)).all()
@@ -169,7 +170,7 @@ def test_closing_ends_the_threads(shapes: Path, executor: str) -> None:
     assert set(threading.enumerate()) <= before
 
 
-def test_errors_say_what_to_do(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
+def test_errors_have_advice(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='Did you mean "resident"'):
         open_loader(shapes, "residant")
     with pytest.raises(DatasetError, match="prep"):
@@ -187,7 +188,7 @@ def test_errors_say_what_to_do(shapes: Path, shapes_raw: Path, tmp_path: Path) -
             loader.load_state_dict(loader.state_dict() | {"seed": 6})
 
 
-def test_auto_takes_what_fits(shapes: Path) -> None:
+def test_auto_selects_an_executor_that_fits(shapes: Path) -> None:
     with open_loader(shapes, "auto") as loader:
         assert loader.executor_name == "resident"
         assert loader.num_samples == read_manifest(shapes).split("train").num_samples

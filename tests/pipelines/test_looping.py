@@ -31,7 +31,7 @@ def _indices(loader: Loader) -> list[int]:
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("looks", [0, 1, 2, 4])
 def test_evaluation_begins_at_the_beginning(shapes: Path, executor: str, looks: int) -> None:
-    """However many batches of the loop before were taken."""
+    """For any number of batches in the previous loop."""
     with _loader(shapes, executor, split="val", training=False) as loader:
         want = [batch.images for batch in loader]
         for _ in range(2):
@@ -45,7 +45,7 @@ def test_evaluation_begins_at_the_beginning(shapes: Path, executor: str, looks: 
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_training_goes_on_and_set_epoch_goes_back(shapes: Path, executor: str) -> None:
+def test_training_continues_and_set_epoch_goes_back(shapes: Path, executor: str) -> None:
     with _loader(shapes, executor) as loader:
         epochs = [_indices(loader) for _ in range(3)]
         loader.set_epoch(1)
@@ -65,7 +65,7 @@ def test_training_goes_on_and_set_epoch_goes_back(shapes: Path, executor: str) -
 
 
 def test_only_one_loop_at_a_time(shapes: Path) -> None:
-    """Two would share one position in silence."""
+    """Two loops would share one position."""
     with _loader(shapes) as loader:
         state = loader.state_dict()
         for end in (
@@ -92,7 +92,7 @@ def test_evaluation_has_no_position_to_load(shapes: Path) -> None:
         loader.load_state_dict(loader.state_dict())
 
 
-def test_a_closed_loader_says_so(shapes: Path) -> None:
+def test_a_closed_loader_raises_an_error(shapes: Path) -> None:
     loader = _loader(shapes)
     loop = iter(loader)
     next(loop)
@@ -158,14 +158,14 @@ loader.close()
 def test_a_forked_child_gets_an_error_instead_of_a_hang(
     shapes: Path, executor: str, warm_process: Warm
 ) -> None:
-    """Its parent's loader is refused; a loader of its own works, or says that it cannot."""
+    """The loader of the parent is refused. A new loader in the child works, or raises an error."""
     ended = warm_process.run(FORK, shapes, executor)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_loader_that_nobody_closes(shapes: Path, executor: str, warm_process: Warm) -> None:
-    """Its threads end with its last reference, which may be the loop's, and the process exits."""
+def test_a_loader_that_is_never_closed(shapes: Path, executor: str, warm_process: Warm) -> None:
+    """Its threads end with its last reference, which the loop may hold, and the process exits."""
     script = f"""
 import gc, sys, threading
 from pathlib import Path

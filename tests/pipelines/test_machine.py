@@ -1,4 +1,4 @@
-"""What the machine says of itself, where that can be known beforehand."""
+"""Facts about the machine that can be simulated."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from slipform.pipelines import machine
         (None, None, 1000),
     ],
 )
-def test_free_memory_knows_a_containers_limit(
+def test_free_memory_respects_the_limit_of_a_container(
     limit: str | None, used: str | None, want: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))

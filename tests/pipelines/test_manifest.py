@@ -1,4 +1,4 @@
-"""The manifest against itself and against the files beside it: what contradicts is refused."""
+"""A manifest that contradicts itself or the files beside it is refused."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def test_a_manifest_that_contradicts_itself(folder: Path, name: str, value: Any)
 @pytest.mark.parametrize(
     "swapped", ["train.beton", "train.crc32.npy", "both", "labels", "no table"]
 )
-def test_files_of_another_prep_are_noticed(shapes: Path, tmp_path: Path, swapped: str) -> None:
-    """Although no sample is damaged: classes, counts and sizes are the same."""
+def test_files_of_another_prep_are_refused(shapes: Path, tmp_path: Path, swapped: str) -> None:
+    """No sample is damaged, and classes, counts and sizes are the same."""
     folder = tmp_path / "set"
     shutil.copytree(shapes, folder)
     beton = Beton(folder / "train.beton")
@@ -96,7 +96,7 @@ def _first_batch(folder: Path, executor: str) -> None:
 
 
 def _other_shapes(folder: Path) -> Path:
-    """The same counts, other images."""
+    """The counts are the same, and the images differ."""
     sizes = ["--num-train", "240", "--num-val", "60", "--num-test", "60", "--seed", "5"]
     if not (folder / "other").exists():
         done = CliRunner().invoke(prep, ["shapes", "--out", str(folder / "other"), *sizes])
@@ -107,7 +107,7 @@ def _other_shapes(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "most"), [("seed", MAX_SEED), ("threads", MAX_THREADS), ("prefetch", MAX_PREFETCH)]
 )
-def test_numbers_that_the_system_could_not_take(folder: Path, name: str, most: int) -> None:
+def test_numbers_that_are_too_large(folder: Path, name: str, most: int) -> None:
     with pytest.raises(ConfigError, match=rf"{name} = {most + 1}.*at most"):
         Loader(folder, augment=SPEC, batch_size=4, **{name: most + 1})  # type: ignore[arg-type]
     if name == "seed":

@@ -1,4 +1,4 @@
-"""Large photos: decoded pixels are bounded by bytes, and small images keep their parts."""
+"""The bytes of decoded pixels are limited for large photos."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_how_many_images_a_thread_decodes_at_once() -> None:
 def _peak(
     folder: Path, small: Path, augment: Augmentation, batch_size: int, executor: str
 ) -> tuple[int, list[float]]:
-    """Bytes that an epoch of the photos takes at their peak beyond what the same loader has left
-    behind on small images; means of the images."""
+    """The peak memory of an epoch of the photos, minus the memory after an epoch of small images;
+    and the means of the images."""
     means = []
     for data in (small, folder):
         before = resident_now()
@@ -53,7 +53,8 @@ def _taken(folder: Path, *args: object) -> tuple[int, list[float]]:
 
 @pytest.mark.slow
 def test_twelve_megapixels_do_not_take_gigabytes(tmp_path: Path) -> None:
-    """40 photos of 36 MB decoded, three threads: at most two each, where 32 each took 2.1 GiB."""
+    """40 photos of 36 MB decoded, three threads: at most two photos in each. 32 in each took 2.1
+    GiB."""
     photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
     photos = folders.write_folder(tmp_path / "photos", [photo] * 40)
     taken, means = _taken(photos, SPEC, 40, "host")
@@ -63,7 +64,8 @@ def test_twelve_megapixels_do_not_take_gigabytes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_batch_of_twelve_megapixels_is_several_runs_of_dali(tmp_path: Path) -> None:
-    """40 photos of 36 MB decoded: in one run, with one more ahead, they took gigabytes."""
+    """40 photos of 36 MB decoded. A single run for all of them, and one more ahead, took
+    gigabytes."""
     photo = folders.jpeg(folders.smooth(3000, 4000), quality=60)
     photos = folders.write_folder(tmp_path / "photos", [photo] * 80)
     taken, means = _taken(photos, SPEC, 40, "dali")
@@ -72,7 +74,7 @@ def test_a_batch_of_twelve_megapixels_is_several_runs_of_dali(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_fifty_megapixels_take_no_more_than_a_crop_of_them(tmp_path: Path) -> None:
+def test_fifty_megapixels_take_no_more_memory_than_their_crop(tmp_path: Path) -> None:
     """Each photo would take 150 MB in full. A box has at most 3 decoded pixels per output pixel on
     each axis, or an eighth of the photo."""
     photo = folders.jpeg(folders.smooth(6250, 8000), quality=60)

@@ -1,5 +1,5 @@
-"""EpochOrder: a permutation per epoch, the same whatever the number of processes and wherever one
-resumes."""
+"""EpochOrder: a permutation for each epoch that does not depend on the number of processes or on
+resuming."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]
     return batches
 
 
-def test_each_epoch_is_another_permutation_and_each_seed_too() -> None:
+def test_each_epoch_and_each_seed_has_another_permutation() -> None:
     order = EpochOrder(1000, 10)
     epochs = [order.samples(epoch) for epoch in range(5)] + [
         EpochOrder(1000, 10, seed=1).samples(0)
@@ -107,8 +107,8 @@ def test_evaluation_gives_every_sample_once_and_pads(num: int, world_size: int) 
 
 
 def test_blocks_keep_reads_near() -> None:
-    """Each run of block * window samples comes from `window` blocks: on disk that is a few places,
-    not all over the file."""
+    """Every block * window consecutive samples come from `window` blocks: reads are in a few places
+    of the file."""
     order = EpochOrder(10_000, 10, block=100, window=4)
     samples = order.samples(0)
     np.testing.assert_array_equal(np.sort(samples), np.arange(10_000))
@@ -124,7 +124,7 @@ def test_blocks_keep_reads_near() -> None:
     assert not np.array_equal(samples, order.samples(1))
 
 
-def test_windows_are_not_shuffled_alike() -> None:
+def test_windows_are_shuffled_differently() -> None:
     samples = EpochOrder(1600, 10, block=16, window=1).samples(0).reshape(100, 16) % 16
     assert len(np.unique(samples, axis=0)) == 100
 
@@ -145,14 +145,14 @@ def test_no_samples_give_no_batches() -> None:
         ({"batch_size": 60, "world_size": 2}, "train.batch_size to 50 or less"),
     ],
 )
-def test_errors_say_what_to_do(options: dict[str, int], says: str) -> None:
+def test_errors_have_advice(options: dict[str, int], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         EpochOrder(100, **options)
 
 
 def test_neighbors_stay_near_each_other(shapes: Path) -> None:
-    """block: blocks of the stored order lie within one window, every sample comes once, a position
-    fits no other order."""
+    """block: stored blocks are within one window, every sample occurs once, and a position is
+    refused with another block size."""
     with Loader(shapes, batch_size=16, block=5, executor="resident") as loader:
         order = [i for batch in loader for i in batch.indices.tolist()]
         assert sorted(order) == list(range(240))

@@ -1,4 +1,4 @@
-"""The tune profile: written, read, and followed by executor = "auto" alone."""
+"""The tune profile: written, read, and used by executor = "auto" only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def test_a_profile_keeps_what_other_machines_found() -> None:
+def test_a_profile_keeps_the_findings_of_other_machines() -> None:
     write_profile(profile_path(), "one", {"executor": "host", "threads": 0})
     write_profile(profile_path(), "two", {"executor": "dali", "threads": 4})
     write_profile(profile_path(), "one", {"executor": "resident", "threads": 1})
@@ -38,7 +38,7 @@ def test_a_profile_keeps_what_other_machines_found() -> None:
 @pytest.mark.parametrize(
     "text", ["{broken", "[]", '{"version": 99, "profiles": {"one": {}}}', '{"version": 1}']
 )
-def test_a_damaged_profile_is_none_and_is_replaced(text: str) -> None:
+def test_a_damaged_profile_is_ignored_and_replaced(text: str) -> None:
     profile_path().parent.mkdir(parents=True)
     profile_path().write_text(text)
     assert read_profile("one") == {}
@@ -46,7 +46,7 @@ def test_a_damaged_profile_is_none_and_is_replaced(text: str) -> None:
     assert list(json.loads(profile_path().read_text())["profiles"]) == ["one"]
 
 
-def test_auto_follows_it_where_resident_does_not_fit(
+def test_auto_uses_the_profile_if_resident_does_not_fit(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = Augmentation(image_size=32, resize=36)
@@ -71,7 +71,7 @@ def test_auto_follows_it_where_resident_does_not_fit(
 def test_a_home_that_this_user_cannot_enter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a container that runs with another user's number and HOME=/root."""
+    """As in a container that runs with another user id and HOME=/root."""
     home, real = tmp_path / "root", os.stat
     home.mkdir()
 
@@ -87,10 +87,10 @@ def test_a_home_that_this_user_cannot_enter(
     assert cache_folder() == Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
 
 
-def test_without_a_home_the_cache_is_no_folder_of_others(
+def test_the_cache_without_a_home_is_no_folder_of_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everybody may create the first name below /tmp, also as a link to a file of this user."""
+    """Any user may create the first name below /tmp, also as a link to a folder of this user."""
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

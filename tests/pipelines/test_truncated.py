@@ -1,4 +1,5 @@
-"""A beton that is truncated while a loader has it open: no silent SIGBUS, no pixels of it."""
+"""A beton that is truncated while a loader has it open: no silent SIGBUS, and no pixels of the
+missing part."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tests.pipelines.epochs import small_loader
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
-def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
+def test_a_beton_truncated_while_open(folder: Path, executor: str) -> None:
     with small_loader(folder, executor, prefetch=1) as loader:
         loop = iter(loader)
         next(loop)
@@ -26,10 +27,10 @@ def test_a_beton_cut_short_while_open(folder: Path, executor: str) -> None:
             next(loop)
 
 
-def test_a_batch_of_a_beton_that_was_cut_short_meanwhile_is_not_handed_out(
+def test_a_batch_of_a_beton_that_is_truncated_meanwhile_is_not_handed_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of the last page reads as zeros, and checksums are compared only once."""
+    """The rest of the last page is read as zeros, and checksums are compared only once."""
     with small_loader(folder, prefetch=1) as loader:
         list(loader)
         executor = loader.sequence.ahead.executor
@@ -58,10 +59,10 @@ list(loader)
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("stored", ["jpeg", "raw"])
-def test_a_beton_cut_short_during_a_batch(tmp_path: Path, executor: str, stored: str) -> None:
-    """After the check of its length, before it is read. It would be a silent SIGBUS."""
+def test_a_beton_truncated_during_a_batch(tmp_path: Path, executor: str, stored: str) -> None:
+    """The file is truncated after the check of its length and before the read: SIGBUS."""
     if stored == "jpeg" and executor == "resident":
-        return  # it has decoded the images before
+        return  # it decoded the images before
     images = [folders.smooth(30, 20 + k, seed=k) for k in range(12)]
     stored_images = [folders.jpeg(x) for x in images] if stored == "jpeg" else images
     folder = folders.write_folder(tmp_path / "set", stored_images)
@@ -73,8 +74,8 @@ def test_a_beton_cut_short_during_a_batch(tmp_path: Path, executor: str, stored:
     assert re.search(r"train\.beton was truncated while it was read: 0 of \d+", ended.stderr)
 
 
-def test_a_handler_that_is_there_stays(folder: Path) -> None:
-    """That of faulthandler prints where every thread is."""
+def test_an_existing_signal_handler_is_kept(folder: Path) -> None:
+    """The handler of faulthandler prints the stacks of all threads."""
     options = ("-P", "-X", "faulthandler", "-c", _CUT_SHORT_MEANWHILE)
     ended = subprocess.run(
         [sys.executable, *options, str(folder), "host"],

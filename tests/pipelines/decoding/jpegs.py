@@ -1,4 +1,4 @@
-"""JPEGs of many kinds, whole and mutated."""
+"""JPEGs of many kinds, intact and mutated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def mutated(whole: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Some bytes changed, removed or added; half of the changes are in the segments."""
+    """Change, remove or add some bytes. Half of the changes are in the segments."""
     changed = bytearray(whole.tobytes())
     for _ in range(generator.integers(1, 4)):
         end = min(700, len(changed)) if generator.random() < 0.5 else len(changed)

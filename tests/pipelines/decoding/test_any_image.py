@@ -1,4 +1,4 @@
-"""The rules of any_image, one by one, against values known beforehand."""
+"""The rules of any_image, one by one, compared with known values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def colors(height: int = 37, width: int = 53) -> npt.NDArray[np.uint8]:
 
 
 def wide(most: int) -> npt.NDArray[np.uint16]:
-    """16-bit values up to `most`, which is among them."""
+    """16-bit values up to and including `most`."""
     values = np.random.default_rng(1).integers(0, most + 1, (37, 53)).astype(np.uint16)
     values[0, 0] = most
     return values
@@ -54,7 +54,7 @@ def damaged_jpegs() -> dict[str, bytes]:
     }
 
 
-def test_alpha_is_laid_over_white() -> None:
+def test_alpha_is_composited_over_white() -> None:
     rgba = np.dstack([colors(), np.full((37, 53), 128, np.uint8)])
     rgba[:5, :, 3] = 0
     image = decode(saved(Image.fromarray(rgba), "PNG"))
@@ -99,7 +99,7 @@ def test_unused_bits_of_color_images(ending: str, channels: int) -> None:
     np.testing.assert_array_equal(decode(data, bits=12).pixels, values >> 4)
 
 
-def test_zero_is_white_where_a_tiff_says_so() -> None:
+def test_tiffs_in_which_zero_is_white() -> None:
     data = saved(Image.fromarray(wide(60_000)), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(decode(data).pixels, (65_535 - wide(60_000)) >> 8)
 
@@ -136,7 +136,7 @@ def test_first_of_several_frames(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", damaged_jpegs())
-def test_damage_that_libjpeg_only_warns_about_is_told(name: str) -> None:
+def test_warnings_of_libjpeg_are_reported(name: str) -> None:
     assert decode(noise_jpeg()).damage == ""
     image = decode(damaged_jpegs()[name])
     assert "Corrupt JPEG data" in image.damage
@@ -145,7 +145,7 @@ def test_damage_that_libjpeg_only_warns_about_is_told(name: str) -> None:
 
 @pytest.mark.parametrize("factors", [0x13, 0x14, 0x31, 0x41, 0x00])
 def test_sampling_of_chroma(factors: int) -> None:
-    """libjpeg decodes every kind. Only those that all decoders know are stored as they are."""
+    """libjpeg decodes every kind. Only the kinds that all decoders support are stored unchanged."""
     content = bytearray(folders.jpeg(folders.smooth(48, 48), subsampling=0))
     content[content.index(b"\xff\xc0") + 11] = factors  # of Y; those of Cb and Cr are 1 x 1
     if not factors:
@@ -157,7 +157,7 @@ def test_sampling_of_chroma(factors: int) -> None:
     assert image.converted == (() if factors == 0x41 else ("unusual jpeg coding",))
 
 
-def test_a_header_of_which_simplejpeg_knows_no_color_space() -> None:
+def test_a_header_with_an_unknown_color_space() -> None:
     content = bytearray(folders.jpeg(folders.smooth(48, 48)))
     content[content.index(b"\xff\xc4") + 2] = 0xFF  # the length of a Huffman table
     with pytest.raises(ValueError, match="JPEG"):
@@ -170,7 +170,7 @@ def test_a_small_jpeg_cannot_claim_a_large_image() -> None:
     for side in (9_000, 16_000):
         with pytest.raises(ValueError, match=f"{side} x {side}"):
             decode(data[:at] + struct.pack(">HH", side, side) + data[at + 4 :])
-    # The smallest JPEGs that there are: one color, and nothing but the scan.
+    # The smallest possible JPEGs: one color, and only a scan.
     for options in ({"progressive": True}, {"optimize": True}):
         for mode in ("L", "RGB"):
             flat = saved(Image.new(mode, (3000, 2000)), "JPEG", quality=1, **options)

@@ -1,4 +1,4 @@
-"""Our own reading of baseline scans: the pixels of regions, and which files it calls sound."""
+"""Slipform's decoder of baseline scans: the pixels of regions, and the check of files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stream = npt.NDArray[np.uint8]
 def _decoded(
     stream: Stream, region: tuple[int, int, int, int], scale: int
 ) -> tuple[Stream, int, int]:
-    """Pixels and where they begin, in reduced pixels."""
+    """The pixels and their origin, in reduced pixels."""
     layout = read_layout(stream)
     assert layout is not None
     found = decode_region(stream, layout, region, scale)
@@ -32,7 +32,7 @@ def _decoded(
 
 
 def _averaged(stream: Stream, scale: int) -> npt.NDArray[np.float64]:
-    """Averages over squares of a full decode. Those at the edges repeat the last pixel."""
+    """Means over squares of a full decode. Squares at the edges repeat the last pixel."""
     with Image.open(io.BytesIO(stream.tobytes())) as picture:
         pixels = np.asarray(picture.convert("RGB"), np.float64)
     more = [(0, -side % scale) for side in pixels.shape[:2]]
@@ -44,7 +44,7 @@ def _averaged(stream: Stream, scale: int) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_pixels_are_averages_of_the_full_decode(kind: str, scale: int) -> None:
-    """A frequency at the wrong place, or color that is shifted, would show on waves."""
+    """Images of waves show misplaced frequencies and shifted color."""
     stream = jpeg(waves(), **KINDS[kind])
     pixels, left, top = _decoded(stream, (0, 0, WIDTH, HEIGHT), scale)
     want = _averaged(stream, scale)
@@ -73,7 +73,7 @@ def test_a_region_is_a_part_of_the_whole(kind: str, scale: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whole_files_are_sound(kind: str) -> None:
+def test_intact_files_are_sound(kind: str) -> None:
     for image in (waves(), noise()):
         stream = jpeg(image, **KINDS[kind])
         assert is_sound(stream)
@@ -96,7 +96,7 @@ def test_other_kinds_are_left_to_libjpeg() -> None:
 
 
 def _is_sound(stream: Stream) -> bool:
-    """`is_sound`, after reading regions. The bytes lie before a page that may not be touched."""
+    """`is_sound`, after decoding regions. The bytes end at an inaccessible page."""
     memory = Guarded(max(1, len(stream)), np.uint8, at_end=True).array[: len(stream)]
     memory[:] = stream
     layout = read_layout(memory)
@@ -119,7 +119,7 @@ def _libjpeg_takes(data: bytes) -> bool:
     return True
 
 
-def test_libjpeg_takes_what_is_called_sound() -> None:
+def test_libjpeg_decodes_files_that_are_sound() -> None:
     generator = np.random.default_rng(2)
     streams = [jpeg(noise()[:70, :90], **options) for options in KINDS.values()]
     num_sound = 0

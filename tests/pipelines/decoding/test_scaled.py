@@ -1,4 +1,4 @@
-"""Reduced decoding: when it is chosen, how near its pixels are, what it leaves to the decoder."""
+"""Reduced decoding: when it is chosen, its error, and what it leaves to the decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ RGB = npt.NDArray[np.uint8]
 
 
 def _photo(kind: str) -> RGB:
-    """ "smooth": waves. "sharp": flat patches with hard edges and texture, as objects have them."""
+    """ "smooth": waves. "sharp": flat patches with hard edges and texture, like those of
+    objects."""
     generator = np.random.default_rng(3)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     waves = [np.sin(x / 61 + k) + np.cos(y / 47 - k) for k in range(3)]
@@ -48,7 +49,7 @@ def _jpeg(image: RGB | Image.Image, **options: object) -> npt.NDArray[np.uint8]:
 
 
 def _plan(count: int, size: int, **options: object) -> Plan:
-    """Random boxes, with colors of 0..255 in the output."""
+    """Random boxes, with output colors in 0..255."""
     settings = {"crop": "random_resized", "flip": "horizontal", "normalize": "half"} | options
     spec = Augmentation(image_size=size, **settings)  # type: ignore[arg-type]
     spec = replace(spec, normalize=((0.0,) * 3, (1 / 255,) * 3))
@@ -57,7 +58,7 @@ def _plan(count: int, size: int, **options: object) -> Plan:
 
 
 def _decoded(jpeg: npt.NDArray[np.uint8], plan: Plan, scaled: bool) -> tuple[list, list[int]]:  # type: ignore[type-arg]
-    """What a float64 renderer makes of the decoder's pixels, and the scales that were used."""
+    """The output of a float64 renderer for the decoder's pixels, and the scales."""
     count = len(plan)
     sides = np.full(count, HEIGHT, np.int32), np.full(count, WIDTH, np.int32)
     regions = regions_needed(plan, *sides)
@@ -80,10 +81,10 @@ def _at(address: int, shape: tuple[int, int, int]) -> RGB:
 
 @pytest.mark.parametrize(("size", "want"), [(200, 2), (100, 4), (40, 8)])
 @pytest.mark.parametrize(("kind", "mean", "most"), [("smooth", 0.35, 3.0), ("sharp", 2.0, 13.0)])
-def test_the_distance_to_a_full_decode(
+def test_the_difference_from_a_full_decode(
     size: int, want: int, kind: str, mean: float, most: float
 ) -> None:
-    """Of 255, on average and for 99 of 100 values. A shift by half a pixel would show on waves."""
+    """The error of 255, on average and for 99 of 100 values. Waves show a shift by half a pixel."""
     jpeg, plan = _jpeg(_photo(kind)), _plan(24, size)
     ours, used = _decoded(jpeg, plan, scaled=True)
     full, ones = _decoded(jpeg, plan, scaled=False)
@@ -104,7 +105,7 @@ def test_the_scale_leaves_one_and_a_half_pixels_to_the_filter() -> None:
     scales = decode_scales(plan, *sides)
     step = np.minimum(np.abs(plan.geometry[:, 0, 0]), np.abs(plan.geometry[:, 1, 1]))
     assert (step[scales > 1] >= 1.5 * scales[scales > 1]).all()
-    whole = step > 12  # nearly the whole image: a reduced decode always costs less
+    whole = step > 12  # nearly the whole image: a reduced decode is always faster
     assert (scales[whole] == 8).all()
     assert len(set(scales.tolist())) > 1
 
@@ -121,7 +122,7 @@ def test_small_images_and_warps_are_decoded_in_full() -> None:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
 @pytest.mark.parametrize("scale", SCALES)
 def test_no_more_than_the_region_is_decoded(options: dict[str, object], scale: int) -> None:
-    """But for the MCUs that it touches, of 16 px here. OpenCV decodes a whole image."""
+    """Except for the MCUs that it touches, 16 px here. OpenCV decodes a whole image."""
     found = decode_scaled(_jpeg(_photo("sharp"), **options), scale, (333, 217, 590, 401))
     assert found is not None
     if options:
@@ -135,8 +136,9 @@ def test_no_more_than_the_region_is_decoded(options: dict[str, object], scale: i
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
 @pytest.mark.parametrize("scale", SCALES)
-def test_what_is_decoded(mode: str, options: dict[str, object], scale: int) -> None:
-    """Against Pillow's own reduced decode of the same libjpeg method, but for its chroma."""
+def test_kinds_of_jpegs_that_are_decoded(mode: str, options: dict[str, object], scale: int) -> None:
+    """Compared with Pillow's reduced decode, which uses the same method of libjpeg, without
+    chroma."""
     jpeg = _jpeg(Image.fromarray(_photo("smooth")).convert(mode), **options)
     found = decode_scaled(jpeg, scale, (0, 0, WIDTH, HEIGHT))
     assert found is not None
@@ -159,8 +161,8 @@ def test_a_damaged_scan_is_left_to_the_decoder() -> None:
     assert above is not None
 
 
-def test_what_is_left_to_the_decoder() -> None:
-    """Damage, four components, and images that EXIF data turn."""
+def test_images_that_are_left_to_the_decoder() -> None:
+    """Damage, four components, and images with an EXIF rotation."""
     photo = Image.fromarray(_photo("smooth"))
     whole = _jpeg(photo)
     exif = Image.Exif()
@@ -170,7 +172,7 @@ def test_what_is_left_to_the_decoder() -> None:
         _jpeg(photo.convert("CMYK")), _jpeg(photo, exif=exif.tobytes()),
     ):  # fmt: skip
         assert decode_scaled(jpeg, 4, (0, 0, 8, 8)) is None
-    assert decode_scaled(whole, 4, (0, 0, WIDTH, HEIGHT + 1)) is None  # smaller than said
+    assert decode_scaled(whole, 4, (0, 0, WIDTH, HEIGHT + 1)) is None  # smaller than stated
     plan = _plan(3, 40)
     sides = np.full(3, HEIGHT, np.int32), np.full(3, WIDTH, np.int32)
     jpegs = [whole, whole[: len(whole) // 2], whole]
@@ -183,8 +185,9 @@ def test_what_is_left_to_the_decoder() -> None:
     ).any()
 
 
-def test_the_setting(tmp_path: Path) -> None:
-    """On large photos "auto" changes the pixels a little and "off" does not; the labels stay."""
+def test_the_setting_decode_scale(tmp_path: Path) -> None:
+    """ "auto" changes the pixels of large photos slightly, and "off" does not. The labels do not
+    change."""
     from slipform.preprocess.prep import prepare
 
     for name in ("a", "b"):

@@ -1,5 +1,5 @@
-"""The processes of a run on one machine have one copy of the decoded pixels, which nothing
-outlives."""
+"""The processes of a run on one machine share one copy of the decoded pixels, which is freed with
+the last process."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def test_all_processes_map_the_same_memory_which_a_kill_frees(count: int) -> Non
             process.stdin.write("\n")
             process.stdin.flush()
             assert process.stdout.readline().strip() == "done"
-    assert not _holders(inodes)  # and no name leads to it
+    assert not _holders(inodes)  # and it has no name in the file system
     after = sorted(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else []
     assert not [name for name in set(after) - set(before) if "slipform" in name]
 
 
-def test_a_first_process_that_fails_leaves_the_others_to_themselves() -> None:
+def test_the_others_decode_if_the_first_process_fails() -> None:
     with _started(2, "fail") as processes:
         assert processes[0].wait() == 3
         assert [line for line in _until_ready(processes[1]) if "fills" in line] == ["fills 1"] * 2
@@ -137,7 +137,7 @@ def _filled(memory: npt.NDArray[np.uint8]) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_without_the_others_memory_is_ones_own(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_alone_uses_its_own_memory(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "_FIND_SECONDS", 0.1)
     monkeypatch.setattr(shared, "local_processes", lambda: (rank, 2))
     assert (shared.shared_memory("alone", 100, _filled) == 7).all()
@@ -165,7 +165,7 @@ def _two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _both(call: Callable[[], T]) -> list[T]:
-    """What the call returns in each of the two threads."""
+    """The result of the call in each of the two threads."""
     found: dict[str, T] = {}
     threads = [
         threading.Thread(target=lambda n=name: found.update({n: call()}), name=name)

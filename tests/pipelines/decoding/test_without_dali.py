@@ -1,4 +1,4 @@
-"""Without DALI: raw pixels need none, and a JPEG says what to install."""
+"""Without DALI, raw pixels load, and JPEGs give an error that names the package."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Full chroma, so that decoders may not differ in how they enlarge it; grayscale and
-    progressive ones; every size."""
+    """JPEGs with full chroma, because decoders enlarge chroma differently. Some are grayscale or
+    progressive. The sizes differ."""
     images: list[bytes] = []
     for k, size in enumerate(SIZES):
         pixels = folders.smooth(*size, k)

@@ -1,5 +1,5 @@
-"""corners = "black": what a rotation brings in from outside the crop is black, as torchvision's is
-after a center crop."""
+"""corners = "black": the parts that a rotation moves in from outside the crop are black, as in
+torchvision after a center crop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _spec(**options: object) -> Augmentation:
 def _turned(
     path: Path, images: list[np.ndarray], spec: Augmentation
 ) -> tuple[torch.Tensor, list[float]]:
-    """float [N, 3, CROP, CROP] in 0..255 by index, and the angles as torchvision counts them."""
+    """float [N, 3, CROP, CROP] in 0..255 by index, and the angles with torchvision's sign."""
     folder = folders.write_folder(path, images)
     with Loader(folder, "train", spec, batch_size=COUNT, executor="host", threads=1) as loader:
         batch = next(iter(loader))
@@ -38,8 +38,8 @@ def _turned(
 
 
 def test_black_corners_are_those_of_torchvision(tmp_path: Path) -> None:
-    """Of white images exactly the pixels are black that torchvision's default, NEAREST, leaves
-    black; of noise the rest is its BILINEAR, but for the crop's outermost pixel."""
+    """In white images, the black pixels are those of torchvision's default NEAREST. In noise, the
+    other pixels are those of its BILINEAR, except for the outermost pixels of the crop."""
     white = [np.full((SIZE, SIZE, 3), 255, np.uint8)] * COUNT
     noise = [folders.noise(SIZE, SIZE) for _ in range(COUNT)]
     spec = _spec(corners="black")
@@ -50,7 +50,7 @@ def test_black_corners_are_those_of_torchvision(tmp_path: Path) -> None:
     for mask, ours, image, angle in zip(masks, turned, noise, angles, strict=True):
         crop = F.center_crop(torch.from_numpy(image).permute(2, 0, 1).float(), [CROP, CROP])
         nearest = F.rotate(torch.ones_like(crop), angle)
-        assert ((mask > 127) != (nearest > 0)).float().mean() < 0.002  # on the very edge
+        assert ((mask > 127) != (nearest > 0)).float().mean() < 0.002  # exactly on the edge
         bilinear = F.rotate(crop, angle, interpolation=v2.InterpolationMode.BILINEAR)
         inner = F.rotate(F.pad(torch.ones(3, CROP - 4, CROP - 4), [2, 2, 2, 2]), angle) > 0
         assert inner.float().mean() > 0.5

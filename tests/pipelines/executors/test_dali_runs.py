@@ -1,4 +1,4 @@
-"""The `dali` executor makes a batch of large images in several runs: the pixels stay the same."""
+"""The `dali` executor makes a batch of large images in several runs, with the same pixels."""
 
 from __future__ import annotations
 

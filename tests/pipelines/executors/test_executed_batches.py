@@ -1,4 +1,4 @@
-"""Batches of every executor: exact crops, torchvision's pixels, rounding, lifetime of buffers."""
+"""Batches of every executor: exact crops, pixels of torchvision, rounding, lifetime of buffers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("border", ["zero", "reflect", "edge"])
 def test_raw_crops_and_flips_are_exact(shapes_raw: Path, executor: str, border: str) -> None:
-    """CIFAR's augmentation, integers compared with integers."""
+    """CIFAR's augmentation, compared exactly as integers."""
     spec = Augmentation(
         image_size=32, resize=0, crop="random", padding=4, flip="horizontal", border=border
     )  # type: ignore[arg-type]
@@ -82,9 +82,7 @@ def test_torchvisions_resized_crop(raw: Path, executor: str) -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_short_floats_are_the_rounded_long_ones(
-    shapes: Path, executor: str, dtype: torch.dtype
-) -> None:
+def test_short_floats_are_rounded_float32(shapes: Path, executor: str, dtype: torch.dtype) -> None:
     spec = Augmentation(image_size=31, crop="random_resized", color_jitter=JITTER, erase=0.5)
     with (
         open_loader(shapes, executor, 24, augment=spec, seed=1) as long,
@@ -96,7 +94,7 @@ def test_short_floats_are_the_rounded_long_ones(
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_what_a_batch_is(shapes: Path, executor: str) -> None:
+def test_a_batch_has_the_stated_shape_and_dtype(shapes: Path, executor: str) -> None:
     with open_loader(shapes, executor, 16, augment=Augmentation(image_size=24), seed=1) as loader:
         assert loader.executor_name == executor
         batch = next(iter(loader))
@@ -110,11 +108,9 @@ def test_what_a_batch_is(shapes: Path, executor: str) -> None:
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_batch_stays_as_it_is_until_the_next_is_asked_for(
-    shapes_raw: Path, executor: str
-) -> None:
-    """However long the consumer takes: what is made ahead goes into other buffers. DALI's are
-    handed over for good."""
+def test_a_batch_is_valid_until_the_next_is_requested(shapes_raw: Path, executor: str) -> None:
+    """Even if the consumer is slow: batches made ahead use other buffers. The buffers of DALI
+    belong to the consumer."""
     first: tuple[torch.Tensor, torch.Tensor] | None = None
     with open_loader(
         shapes_raw,

@@ -1,4 +1,5 @@
-"""Every executor against the float64 reference and against the others, through the Loader."""
+"""Every executor compared with the float64 reference and the other executors, through the
+Loader."""
 
 from __future__ import annotations
 
@@ -123,8 +124,8 @@ def _check(
     worst: float,
     mean: float,
 ) -> None:
-    """Two epochs of batches against the reference; worst and mean difference allowed, in levels of
-    255."""
+    """Compare two epochs of batches with the reference. The limits of the largest and the mean
+    difference are in levels of 255."""
     with open_loader(folder, executor, 5, augment=spec, seed=1) as loader:
         images = _stored(folder, loader)
         heights, widths = (
@@ -150,8 +151,8 @@ def _check(
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_raw_pixels_are_the_references(raw: Path, executor: str, name: str) -> None:
-    """On noise, where a quarter of a pixel's shift would be 50 levels."""
+def test_raw_pixels_equal_the_reference(raw: Path, executor: str, name: str) -> None:
+    """On noise, where a shift by a quarter of a pixel is 50 levels."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
         _check(raw, executor, spec, worst=0.25 if spec.axis_aligned else 1.0, mean=0.05)
@@ -159,9 +160,9 @@ def test_raw_pixels_are_the_references(raw: Path, executor: str, name: str) -> N
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("name", SPECS)
-def test_jpegs_are_the_references(jpegs: Path, executor: str, name: str) -> None:
-    """Decoded by Pillow there and by DALI here: up to two levels from rounding in the transform of
-    8 x 8 blocks."""
+def test_jpegs_equal_the_reference(jpegs: Path, executor: str, name: str) -> None:
+    """Pillow decodes for the reference, and DALI for the executors. Rounding in the inverse DCT
+    causes up to two levels."""
     spec = Augmentation(**SPECS[name])
     if not _cannot(executor, spec):
         _check(jpegs, executor, spec, worst=4.0, mean=1.0)
@@ -169,8 +170,8 @@ def test_jpegs_are_the_references(jpegs: Path, executor: str, name: str) -> None
 
 @pytest.mark.parametrize("name", SPECS)
 def test_the_executors_agree(shapes: Path, name: str) -> None:
-    """On the fixture (mixed sizes, grayscale, chroma of half size): mean at most 1 level, 99.9 %
-    within 4."""
+    """On the fixture (different sizes, grayscale, subsampled chroma): at most 1 level on average,
+    and 99.9 % within 4."""
     spec = Augmentation(**SPECS[name])
     batches = {}
     for executor in NAMES:

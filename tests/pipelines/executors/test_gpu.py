@@ -1,5 +1,5 @@
-"""On an NVIDIA GPU (pytest -m gpu): every executor gives the pixels of its form for CPU cores,
-whole, in stream order, without making the host wait.
+"""On an NVIDIA GPU (pytest -m gpu): every executor gives the pixels of its version for CPU cores,
+complete, in stream order, and the host does not wait.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ BATCH = 4
 
 
 def _jpeg(image: np.ndarray, number: int) -> bytes:
-    """Baseline, progressive, with full and with halved color, and grayscale in turn."""
+    """JPEGs that are baseline, progressive, with full chroma, with subsampled chroma, and
+    grayscale, in turn."""
     picture = Image.fromarray(image)
     buffer = io.BytesIO()
     options: dict[str, Any] = {
@@ -133,7 +134,7 @@ def _kept(loader: Loader) -> list[torch.Tensor]:
 @pytest.mark.parametrize("stored", ["jpegs", "raws"])
 @pytest.mark.parametrize("name", list(SPECS))
 @pytest.mark.parametrize("executor", NAMES)
-def test_the_pixels_of_the_cpu(
+def test_executors_give_the_pixels_of_their_cpu_versions(
     executor: str, name: str, stored: str, dtype: torch.dtype, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(stored)
@@ -144,7 +145,7 @@ def test_the_pixels_of_the_cpu(
     ] * np.abs(want)
     if (
         executor in ("dali", "stream") and stored == "jpegs"
-    ):  # the GPU's decoder rounds and enlarges color its own way
+    ):  # the GPU's decoder rounds and enlarges color differently
         assert off.mean() <= 1
         assert (off <= 4).mean() >= 0.999
     else:
@@ -176,7 +177,7 @@ def test_a_jpeg_is_decoded_alike_at_every_position(
 
 @pytest.mark.parametrize("executor", NAMES)
 def test_a_consumer_that_lags_behind_sees_whole_batches(executor: str, jpegs: Path) -> None:
-    """Its stream reads each batch long after the host has asked for the next ones."""
+    """Its stream reads each batch long after the host has requested the next ones."""
     spec = SPECS["random-resized"]
     want = _epochs(jpegs, executor, "cuda", torch.float32, spec)
     stream, found = torch.cuda.Stream(), []
@@ -196,7 +197,7 @@ def test_a_consumer_that_lags_behind_sees_whole_batches(executor: str, jpegs: Pa
 def test_the_host_never_waits_for_the_device(
     executor: str, name: str, mix: str, raws: Path
 ) -> None:
-    """torch itself tells of its own waits, a copy from memory that is not pinned among them."""
+    """torch reports its own waits, including copies from memory that is not pinned."""
     with _loader(raws, executor, "cuda", torch.bfloat16, SPECS[name] | {mix: 0.5}) as loader:
         list(loader)  # compiled
         torch.cuda.set_sync_debug_mode("error")
@@ -209,7 +210,7 @@ def test_the_host_never_waits_for_the_device(
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_memory_stays_where_it_is(executor: str, jpegs: Path) -> None:
+def test_memory_does_not_grow(executor: str, jpegs: Path) -> None:
     def used() -> int:
         free, total = torch.cuda.mem_get_info()
         return total - free

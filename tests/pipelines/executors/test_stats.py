@@ -1,4 +1,4 @@
-"""What a loader tells of its stages."""
+"""The times that a loader reports for its stages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ THREADS = 2
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_stats_tell_what_took_the_time(shapes: Path, executor: str) -> None:
-    """Each stage takes some time, and its threads together no more than there was. A second epoch
-    adds to what every epoch does."""
+def test_stats_have_the_seconds_of_each_stage(shapes: Path, executor: str) -> None:
+    """Each stage takes some time, and its threads together take no more than the available time. A
+    second epoch adds to the stages of every epoch."""
     began = time.perf_counter()
     with Loader(shapes, batch_size=20, executor=executor, threads=THREADS) as loader:
         told = []
@@ -34,7 +34,7 @@ def test_stats_tell_what_took_the_time(shapes: Path, executor: str) -> None:
     assert before["num_bad"] == after["num_bad"] == 0
     seconds = {name: value for name, value in after.items() if name.endswith("_seconds")}
     assert set(seconds) == {"plan_seconds", "wait_seconds", *STAGES[executor]}
-    # DALI reads ahead in a thread of its own beside the consumer's.
+    # DALI reads ahead in its own thread.
     for name, value in seconds.items():
         assert 0 < value <= THREADS * passed, name
         assert value >= before[name], name

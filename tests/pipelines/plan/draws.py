@@ -1,4 +1,4 @@
-"""What our Plan and torchvision's transforms draw, side by side.
+"""Random numbers that the Plan and torchvision's transforms draw.
 
 In: options of an augmentation, or a transform. Out: arrays of drawn numbers.
 """
@@ -33,7 +33,7 @@ def draw_plan(
 
 
 def alike(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Two samples of one distribution, by Kolmogorov and Smirnov's test."""
+    """Whether two samples have the same distribution, by the Kolmogorov-Smirnov test."""
     assert len(ours) > 500
     assert stats.ks_2samp(ours, theirs).pvalue > 1e-4
 

@@ -1,5 +1,5 @@
-"""The color map: what torchvision's functions do to a color, and factors distributed as
-ColorJitter draws them."""
+"""The color map gives the colors of torchvision's functions, and its factors have the distribution
+of ColorJitter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _apply(color: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     return rgb * 255 @ color[:, :3].T + color[:, 3]
 
 
-# Colors that no adjustment below drives out of 0..1, where torchvision would clamp.
+# Colors that stay within 0..1 in all adjustments below: torchvision would clamp others.
 RGB = np.random.default_rng(0).uniform(0.35, 0.6, (7, 3))
 
 
@@ -75,7 +75,7 @@ def test_contrast_turns_about_mid_grey(strength: float) -> None:
 
 @pytest.mark.parametrize("strength", [0.3, 1.5])
 def test_saturation(strength: float) -> None:
-    """Red's own share is luma + factor * (1 - luma)."""
+    """The factor of red on red is luma + factor * (1 - luma)."""
     colors = _colors(jitter=ColorJitter(saturation=strength))
     factors = (colors[:, 0, 0] - colors[:, 1, 0]) * 255
     assert stats.ks_2samp(factors, _params("saturation", strength)).pvalue > 1e-4
@@ -91,13 +91,13 @@ def test_hue_turns_about_the_grey_axis() -> None:
     np.testing.assert_allclose(
         linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (NUM, 1, 1)), atol=1e-5
     )
-    np.testing.assert_allclose(linear.sum(2), 1, atol=1e-5)  # gray stays
+    np.testing.assert_allclose(linear.sum(2), 1, atol=1e-5)  # gray does not change
     turns = np.arctan2(
         (linear[:, 1, 0] - linear[:, 0, 1]) * np.sqrt(3) / 2,
         (np.trace(linear, axis1=1, axis2=2) - 1) / 2,
     )
     assert stats.ks_2samp(turns / (2 * np.pi), _params("hue", 0.4)).pvalue > 1e-4
-    # The direction is torchvision's: towards +1/3, red becomes green.
+    # The direction is that of torchvision: red becomes green at +1/3.
     third = linear[np.argmin(np.abs(turns / (2 * np.pi) - 1 / 3))]
     assert third[1, 0] > 0.99
     np.testing.assert_allclose(
@@ -118,7 +118,7 @@ def test_grayscale() -> None:
 
 
 def test_the_four_are_independent_and_come_in_their_order() -> None:
-    """The whole map is hue · saturation · contrast · brightness of the four alone."""
+    """The whole map is the product hue · saturation · contrast · brightness of the single maps."""
     alone = [
         _colors(jitter=ColorJitter(**{name: 0.4}))
         for name in ("brightness", "contrast", "saturation")

@@ -1,4 +1,4 @@
-"""MixUp and CutMix on a batch, against the plain formulas and torchvision's own."""
+"""MixUp and CutMix of a batch, compared with the formulas and with torchvision."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _targets(batch: Batch, num_classes: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_torchvisions_transform(kind: str) -> None:
-    """Given torchvision's own draw, images and targets are torchvision's."""
+def test_the_batch_of_torchvisions_transform(kind: str) -> None:
+    """Images and targets equal those of torchvision for the same random numbers."""
     batch = _batch()
     transform = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[kind](num_classes=6)
     partner = np.roll(np.arange(6), 1)
@@ -63,7 +63,7 @@ def test_masked_samples_stay_masked() -> None:
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("spec", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.5, "cutmix": 1.0}])
-def test_the_loader_mixes_what_it_would_have_given(
+def test_the_loader_mixes_its_ordinary_batches(
     shapes: Path, executor: str, spec: dict[str, float]
 ) -> None:
     plain, mixed = (

@@ -1,5 +1,5 @@
-"""Philox against Random123's published answers and numpy's own Philox; the numbers drawn from it
-are uniform and independent."""
+"""Philox compared with the published vectors of Random123 and with numpy's Philox. Its numbers are
+uniform and independent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_known_answers(counter: str, key: str, answer: str) -> None:
 
 
 def _draws(count: int, **fixed: int) -> np.ndarray:
-    """float64 [count, 4]: one of seed, epoch, sample and draw runs, the others are fixed."""
+    """float64 [count, 4]: one of seed, epoch, sample and draw varies, the others are fixed."""
     arguments = {"seed": 7, "epoch": 3, "sample": 11, "draw": 0} | fixed
     running = next(name for name in arguments if name not in fixed)
     rows = [
@@ -63,8 +63,8 @@ def test_uniform_and_independent_along_every_counter(running: str) -> None:
     assert np.abs(np.corrcoef(u.T) - np.eye(4)).max() < 0.03  # 4.2 standard errors
 
 
-def test_the_whole_of_each_argument_counts() -> None:
-    """High words too: samples beyond 2**32, seeds beyond 2**32."""
+def test_all_bits_of_each_argument_count() -> None:
+    """The high words count, too: samples and seeds beyond 2**32."""
     base = uniforms(np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4))
     others = [
         (1 + 2**40, 2, 3, 4),
@@ -77,8 +77,9 @@ def test_the_whole_of_each_argument_counts() -> None:
     assert len(rows) == 1 + len(others)
 
 
-def test_streams_do_not_meet() -> None:
-    """What a batch draws, and the order, is not what a sample draws with the same numbers."""
+def test_streams_are_different() -> None:
+    """The numbers of a batch and of the order differ from those of a sample with the same
+    counter."""
     batch = batch_uniforms(0, 0, 0, 4)
     sample = uniforms(np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
     assert not set(batch.tolist()) & set(sample)

@@ -1,5 +1,5 @@
-"""The Plan's numbers: distributed as torchvision.transforms.v2 draws them, each sample's its own,
-never its neighbors'."""
+"""The numbers of the Plan have the distributions of torchvision.transforms.v2, and those of a
+sample do not depend on other samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pipelines.plan.draws import NUM, PLAIN, alike, blank, draw_plan, thei
     [
         (120, 200, (0.08, 1.0), (3 / 4, 4 / 3)),
         (200, 120, (0.5, 1.0), (1.0, 1.0)),
-        (30, 300, (0.3, 1.0), (3 / 4, 4 / 3)),  # nearly every try fails: the fallback
+        (30, 300, (0.3, 1.0), (3 / 4, 4 / 3)),  # nearly every attempt fails: the fallback
     ],
 )
 def test_random_resized_boxes(
@@ -52,7 +52,7 @@ def test_random_crops_with_padding(size: int, padding: int) -> None:
     plan = draw_plan(image_size=size, resize=0, crop="random", padding=padding)
     theirs = theirs_of(v2.RandomCrop(size, padding or None), ["left", "top"])
     for axis, name in ((0, "left"), (1, "top")):
-        start = plan.geometry[:, axis, 2] + padding  # torchvision counts in the padded image
+        start = plan.geometry[:, axis, 2] + padding  # torchvision: in the padded image
         assert (start == np.rint(start)).all()
         alike(start, theirs[name])
         assert set(start) == set(theirs[name])
@@ -65,8 +65,8 @@ def test_random_crops_with_padding(size: int, padding: int) -> None:
 def test_center_crop_is_resize_then_center_crop(
     height: int, width: int, resize: int, size: int
 ) -> None:
-    """On an image whose pixels name their place: where torchvision's chain puts the crop is where
-    the Plan's box lies."""
+    """An image whose pixels encode their position shows that torchvision's crop is the box of the
+    Plan."""
     plan = draw_plan(1, height, width, image_size=size, resize=resize)
     y, x = torch.meshgrid(torch.arange(height) + 1.0, torch.arange(width) + 1.0, indexing="ij")
     places = v2.CenterCrop(size)(
@@ -75,12 +75,11 @@ def test_center_crop_is_resize_then_center_crop(
     centers = np.arange(size) + 0.5
     for axis, length in ((0, width), (1, height)):
         ours = plan.geometry[0, axis, axis] * centers + plan.geometry[0, axis, 2]
-        line = places[axis].amax(dim=axis).numpy()  # black padding is 0, every pixel more
+        line = places[axis].amax(dim=axis).numpy()  # black padding is 0, and every pixel is larger
         inside = (ours > 0) & (ours < length)
         np.testing.assert_array_equal(inside, line > 0)
-        away = (
-            inside & (ours > 0.5) & (ours < length - 0.5)
-        )  # in the outermost half pixels bilinear is flat
+        # Bilinear interpolation is constant in the outermost half pixels.
+        away = inside & (ours > 0.5) & (ours < length - 0.5)
         np.testing.assert_allclose(line[away], ours[away] + 0.5, atol=2e-3 * max(1, length / 100))
 
 
@@ -115,7 +114,7 @@ def test_flips_have_their_probability_and_mirror_the_same_box(flip: str) -> None
 
 
 def test_alternating_flip_takes_turns() -> None:
-    """airbench: an image's first flip is by chance, from then on it is flipped in every other
+    """airbench: the first flip of an image is random, and then it is flipped in every other
     epoch."""
     epochs = np.stack(
         [draw_plan(epoch=epoch, flip="alternating").geometry[:, 0, 0] < 0 for epoch in range(4)]
@@ -176,7 +175,7 @@ def test_a_sample_does_not_depend_on_its_neighbors(
     assert not np.array_equal(later.color, alone.color)
 
 
-def test_adding_one_augmentation_moves_no_other() -> None:
+def test_adding_an_augmentation_does_not_change_the_others() -> None:
     base = draw_plan(crop="random_resized", flip="horizontal")
     more = draw_plan(
         crop="random_resized",
@@ -189,8 +188,8 @@ def test_adding_one_augmentation_moves_no_other() -> None:
 
 
 def test_mixing_weights_and_boxes() -> None:
-    """Beta(alpha, alpha); CutMix boxes have the area that the weight says, as torchvision's do;
-    both: one or the other."""
+    """Weights have the distribution Beta(alpha, alpha). The area of CutMix boxes follows from the
+    weight, as in torchvision. With both settings, each batch takes one of them."""
     mixup = Augmentation(image_size=64, mixup=0.4)
     weights = np.array(
         [draw_mix(mixup, 8, 0, epoch, batch).weight for epoch in range(20) for batch in range(50)]
@@ -214,8 +213,8 @@ def test_mixing_weights_and_boxes() -> None:
     assert draw_mix(Augmentation(), 8, 0, 0, 0) is None
 
 
-def test_lists_and_arrays_are_as_good_as_tuples() -> None:
-    """As they come from JSON, or from numpy."""
+def test_lists_and_arrays_are_accepted_as_tuples() -> None:
+    """Settings from JSON or numpy."""
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     tuples = Augmentation(crop="random_resized", scale=(0.2, 0.9), normalize=(mean, std))
     lists = Augmentation(crop="random_resized", scale=[0.2, 0.9], normalize=[list(mean), list(std)])

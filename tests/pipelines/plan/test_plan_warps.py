@@ -1,4 +1,4 @@
-"""Rotation, zoom, shear, translation and perspective of the Plan, against torchvision's."""
+"""Rotation, zoom, shear, translation and perspective of the Plan, compared with torchvision."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.pipelines.plan.draws import NUM, alike, blank, draw_plan, theirs_of
 
 
 def _turned(plan: Plan, box: tuple[float, float]) -> np.ndarray:
-    """The linear part of output -> crop, in output pixels: the box's scale taken off."""
+    """The linear part of output -> crop, in output pixels, without the scale of the box."""
     return plan.geometry[:, :2, :2] / np.array(box)[:, None]
 
 
 def test_rotation_zoom_shear_and_translation() -> None:
-    """RandomAffine's angle, scale, shear and translations, read back from the matrices."""
+    """The angle, scale, shear and translations of RandomAffine, computed from the matrices."""
     options = {
         "crop": "none",
         "rotation": 30.0,
@@ -40,7 +40,7 @@ def test_rotation_zoom_shear_and_translation() -> None:
     np.testing.assert_allclose(unrotated[:, 1, 0], 0, atol=1e-4)
     middle = np.einsum(
         "nij,nj->ni", forward, 32 - plan.geometry[:, :2, 2].astype(np.float64)
-    )  # where the center goes
+    )  # the image of the center
     alike(angle, theirs["angle"])
     alike(zoom, theirs["scale"])
     alike(np.rad2deg(np.arctan(unrotated[:, 0, 1])), theirs["shear"][:, 0])
@@ -56,7 +56,8 @@ def _rotation(degrees: np.ndarray) -> np.ndarray:
 
 
 def test_affine_turns_about_the_crop_center_in_output_pixels() -> None:
-    """Not about the stored image's, and a rotation stays one where the box is squeezed."""
+    """The center is not that of the stored image, and a rotation stays a rotation if the box is
+    squeezed."""
     plan = draw_plan(height=50, width=190, crop="none", rotation=45.0)
     np.testing.assert_allclose(
         plan.geometry @ np.array([32, 32, 1], np.float32), np.tile([95, 25, 1], (NUM, 1)), rtol=1e-4
@@ -68,7 +69,7 @@ def test_affine_turns_about_the_crop_center_in_output_pixels() -> None:
 
 
 def test_the_affine_matrix_is_torchvisions() -> None:
-    """The same angle, zoom and translation given to torchvision's affine move an image alike."""
+    """torchvision's affine with the same angle, zoom and translation gives the same image."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[8:30, 10:50] = 255
     options = {"crop": "none", "rotation": 40.0, "zoom": (0.7, 1.4), "translate": (0.2, 0.2)}
@@ -98,8 +99,8 @@ def test_the_affine_matrix_is_torchvisions() -> None:
 
 @pytest.mark.parametrize("distortion", [0.2, 0.5, 0.9])
 def test_perspective_moves_corners_as_torchvision(distortion: float) -> None:
-    """The crop's corners go where RandomPerspective's end points lie (counted there in pixels, here
-    in their edges)."""
+    """The corners of the crop move to the end points of RandomPerspective, which are pixel centers
+    there and pixel edges here."""
     plan = draw_plan(
         height=64, width=64, crop="none", perspective=distortion, perspective_probability=1.0
     )
@@ -120,13 +121,13 @@ def test_perspective_moves_corners_as_torchvision(distortion: float) -> None:
 
 @pytest.mark.parametrize("distortion", [0.5, 0.8, 1.0])
 @pytest.mark.parametrize("size", [1, 2, 5, 64])
-def test_perspective_stays_finite_and_in_sight(distortion: float, size: int) -> None:
-    """Strong distortion makes quadrilaterals that no homography undoes (corners on a line): those
-    samples keep their shape."""
+def test_perspective_is_finite_and_in_front_of_the_camera(distortion: float, size: int) -> None:
+    """Strong distortion gives quadrilaterals without an inverse homography (corners on a line).
+    Those samples are not distorted."""
     plan = draw_plan(20_000, image_size=size, perspective=distortion, perspective_probability=1.0)
     assert np.isfinite(plan.geometry).all()
-    if distortion < 1:  # beyond, a quadrilateral may fold over itself
-        # The crop's own center is seen: where it goes in the output, the depth is positive.
+    if distortion < 1:  # a quadrilateral may fold over itself beyond this
+        # The center of the crop is visible: the depth at its output position is positive.
         g = plan.geometry.astype(np.float64)
         box = draw_plan(1, image_size=size).geometry[0].astype(np.float64)
         middle = np.linalg.solve(g, np.tile(box @ (size / 2, size / 2, 1), (len(g), 1))[..., None])[

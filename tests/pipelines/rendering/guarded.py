@@ -1,6 +1,6 @@
-"""Memory between pages that may not be touched: one byte beyond it ends the process.
+"""Memory between inaccessible pages: an access to one byte beyond it ends the process.
 
-In: a number of items and their dtype. Out: `Guarded`, whose `array` lies beside such a page.
+In: a number of items and their dtype. Out: `Guarded`, whose `array` is next to such a page.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Guarded:
-    """`count` items of memory between two pages that may not be touched, close to the one behind or
-    to the one before."""
+    """`count` items of memory between two inaccessible pages, next to the page after it or before
+    it."""
 
     def __init__(self, count: int, dtype: Any, at_end: bool) -> None:
         page, size = mmap.PAGESIZE, count * np.dtype(dtype).itemsize

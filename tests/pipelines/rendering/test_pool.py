@@ -1,5 +1,4 @@
-"""The threads that render, and their buffers: order, parts, who may write where and when, errors
-and closing."""
+"""The render threads and their buffers: order, parts, access to buffers, errors and closing."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def _pool(num_buffers: int = 2, num_threads: int = 0) -> Iterator[RenderPool]:
 
 
 def _batch(seed: int) -> Source:
-    """Eleven images of 9 x 8 px, the fourth of them unreadable, and their Plan."""
+    """Eleven images of 9 x 8 px and their Plan. The fourth image cannot be read."""
     images = np.stack([folders.noise(9, 8, 100 * seed + k) for k in range(COUNT)])
     heights, widths = np.full(COUNT, 9, np.int32), np.full(COUNT, 8, np.int32)
 
@@ -81,7 +80,8 @@ def test_a_batch_is_the_same_in_parts_of_any_size(part: int) -> None:
 
 
 def test_batches_in_memory_wait_for_buffers_that_are_free() -> None:
-    """Six batches begun at once in two buffers, each of which is replaced when it is handed out."""
+    """Six batches are begun at once with two buffers. Each buffer is replaced when it is handed
+    out."""
     with _pool(num_threads=2) as pool:
         for seed in range(6):
             pool.begin(*_batch(seed)(slice(0, COUNT)))
@@ -91,7 +91,8 @@ def test_batches_in_memory_wait_for_buffers_that_are_free() -> None:
 
 
 def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
-    """Five batches begun at once in two buffers; threads work ahead until they need one."""
+    """Five batches are begun at once with two buffers. Threads work ahead until they need a
+    buffer."""
     sources = []
     with _pool(num_threads=3) as pool:
         for seed in range(5):
@@ -104,19 +105,19 @@ def test_batches_come_in_order_and_only_into_buffers_that_are_free() -> None:
             pool.begin_reading(COUNT, read, COUNT)
         for seed in range(5):
             images = pool.collect().images
-            time.sleep(0.05)  # time enough to write where nobody may
+            time.sleep(0.05)  # enough time for a forbidden write
             assert torch.equal(images, _alone(seed))
-            assert max(sources) <= seed + 4, "at most three threads wait with what they have read"
+            assert max(sources) <= seed + 4, "at most three threads wait with their pixels"
     assert sorted(sources) == list(range(5))
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize(("count", "here"), [(1, True), (2, True), (3, False), (11, False)])
-def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
+def test_only_small_batches_are_rendered_by_the_caller(
     monkeypatch: pytest.MonkeyPatch, num_threads: int, count: int, here: bool
 ) -> None:
-    """At 224 px that is two images. The consumer of anything more trains meanwhile, however few
-    threads there are."""
+    """At 224 px this is two images. Threads render larger batches while the consumer trains, even
+    if there are few threads."""
     threads = set()
     monkeypatch.setattr(module, "render", lambda *_: threads.add(threading.current_thread()))
     sides, pixels = np.full(count, 8, np.int32), np.zeros((8, 8, 3), np.uint8)
@@ -131,7 +132,7 @@ def test_only_what_is_not_worth_waking_a_thread_is_made_by_the_caller(
     assert here or threading.current_thread() not in threads
 
 
-def test_an_error_reaches_who_collects_that_batch() -> None:
+def test_an_error_is_raised_when_its_batch_is_collected() -> None:
     source = _batch(0)
 
     def broken(at: slice) -> tuple[Plan, Pixels]:
@@ -147,7 +148,7 @@ def test_an_error_reaches_who_collects_that_batch() -> None:
             pool.collect()
 
 
-def test_closing_ends_what_waits_for_a_buffer() -> None:
+def test_closing_ends_tasks_that_wait_for_a_buffer() -> None:
     before = set(threading.enumerate())
     with _pool(num_threads=2) as pool:
         for seed in range(6):

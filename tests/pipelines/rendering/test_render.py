@@ -1,4 +1,4 @@
-"""The render kernel against plain float64, at every size from 1 x 1 on, in guarded memory."""
+"""The render kernel compared with plain float64, at every size from 1 x 1 on, in guarded memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEVEL = 255 / 2  # normalized with "half", this many make one unit
 def _render(
     images: list[np.ndarray], plan: Plan, dtype: torch.dtype = torch.float32, at_end: bool = True
 ) -> np.ndarray:
-    """float32 [N, S, S, 3]: what the kernel writes."""
+    """The output of the kernel: float32 [N, S, S, 3]."""
     stored = [Guarded(image.size, np.uint8, at_end) for image in images]
     for memory, image in zip(stored, images, strict=True):
         memory.array[:] = image.ravel()
@@ -73,7 +73,7 @@ def _compare(
     assert np.isfinite(got).all()
     gain = (
         np.abs(plan.color[:, :, :3]).sum(2).max() * LEVEL
-    )  # a color map may enlarge what rounding left
+    )  # a color map may enlarge rounding errors
     for i, image in enumerate(images):
         want, known = reference.picture(image, plan, i)
         # float32 coordinates: half an ulp of a position, on a step of 255 levels
@@ -137,7 +137,7 @@ def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
     plan = _plan(images, seed, **_consistent(options))
     if (
         options["border"] != "zero"
-    ):  # the words define a border by the outermost pixels inside: there must be one
+    ):  # the outermost pixels inside define a border: there must be one
         for axis, length in ((0, width), (1, height)):
             assume(np.abs(plan.geometry[:, axis, axis]).max() <= length)
     _compare(images, plan, _render(images, plan, at_end=at_end))
@@ -154,11 +154,11 @@ def test_boxes_of_every_size(  # type: ignore[no-untyped-def]
     at_end=st.booleans(),
 )
 @settings(max_examples=200)
-def test_whole_pixels_are_moved_exactly(  # type: ignore[no-untyped-def]
+def test_shifts_by_whole_pixels_are_exact(  # type: ignore[no-untyped-def]
     side, size, padding, border, flip, dtype, seed, at_end
 ) -> None:
-    """Crops of images in their own size, against numpy's padding, slices and flips: no pixel is
-    blended with another."""
+    """Crops of images in their stored size, compared with numpy's padding, slices and flips: no
+    pixels are blended."""
     image = folders.noise(side, side + 3)
     plan = _plan(
         [image],
@@ -202,7 +202,7 @@ def test_warps_of_every_size(  # type: ignore[no-untyped-def]
     small = np.array(reference.reduced_shape(plan.geometry[0], plan.image_size, height, width))
     assume(
         (np.abs(small % 1 - 0.5) > 1e-3).all()
-    )  # else float32 may round the reduced size the other way
+    )  # float32 may otherwise round the reduced size differently
     _compare(images, plan, got, levels=0.3)
 
 
@@ -237,8 +237,8 @@ def test_sixteen_bits_are_the_rounded_float32(size: int) -> None:
             )
 
 
-def test_a_part_of_a_batch_leaves_the_rest_alone() -> None:
-    """Threads render parts of one buffer side by side."""
+def test_a_part_of_a_batch_does_not_change_the_rest() -> None:
+    """Threads render parts of one buffer at the same time."""
     images = [folders.noise(20, 20, k) for k in range(4)]
     plan = _plan(images, image_size=5, crop="random_resized")
     out, whole = np.full(4 * 75, 7.0, np.float32), _render(images, plan)
@@ -266,8 +266,8 @@ def test_a_part_of_a_batch_leaves_the_rest_alone() -> None:
 
 
 def test_crops_and_flips_of_whole_pixels_are_exact() -> None:
-    """CIFAR's case: every output is a stored pixel through the color map, to the last bit but one
-    of float32."""
+    """The case of CIFAR: every output is the color map of a stored pixel, up to the last bit of
+    float32."""
     images = [folders.noise(32, 32, k) for k in range(50)]
     plan = _plan(images, image_size=32, resize=0, crop="random", padding=4, flip="both")
     got = np.rint((_render(images, plan) + 1) * LEVEL)
@@ -286,7 +286,7 @@ def test_crops_and_flips_of_whole_pixels_are_exact() -> None:
 )
 @settings(max_examples=150)
 def test_no_matrix_reads_beyond_the_image(values: list[float], border: str) -> None:
-    """Whatever the numbers: perspective matrices near the horizon have huge ones."""
+    """For all numbers: perspective matrices near the horizon have huge ones."""
     images = [folders.noise(7, 5)]
     plan = _plan(images, rotation=1.0, image_size=4, border=border)
     wild = Plan(

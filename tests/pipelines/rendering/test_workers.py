@@ -1,4 +1,4 @@
-"""Threads and gates: results, errors, dropping, settling, and exceptions in the caller."""
+"""Threads and gates: results, errors, dropped tasks, `settle`, and exceptions in the caller."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_results_and_errors_belong_to_their_tasks() -> None:
                 assert task.result() == k * k
 
 
-def test_everybody_passes_an_open_gate() -> None:
+def test_all_threads_pass_an_open_gate() -> None:
     gate = Gate()
     with _workers(3) as workers:
         tasks = [workers.submit(gate.wait) for _ in range(9)]
@@ -91,12 +91,13 @@ def test_close_ends_the_threads_and_may_be_called_twice() -> None:
 
 
 class _Injected(BaseException):
-    """As KeyboardInterrupt, which would end pytest."""
+    """Like KeyboardInterrupt, which would end pytest."""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_at_any_moment_leave_the_threads_working(no_collections: None) -> None:
-    """The caller opens gates, waits for results and settles; none of it may hang afterwards."""
+    """The caller opens gates, waits for results and calls `settle`. None of these may hang
+    afterwards."""
 
     def interrupt(*_: Any) -> None:
         raise _Injected
@@ -109,7 +110,7 @@ def test_signals_at_any_moment_leave_the_threads_working(no_collections: None) -
                 gates: list[Gate] = []
                 try:
                     while True:
-                        # Again where Python dropped the exception, as it does in a finalizer.
+                        # Repeat if Python dropped the exception, as it does in a finalizer.
                         signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + k % 16))
                         due = time.monotonic() + 0.2
                         while time.monotonic() < due:
