@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import os
 import shutil
 import stat
@@ -18,11 +19,11 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, BinaryIO
 
 from slipform.pipelines.errors import DatasetError, printable
 
-__all__ = ["unpack", "unpacked"]
+__all__ = ["decompressed", "tar_members", "unpack", "unpacked"]
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -158,16 +159,11 @@ def unpack(archive: Path, folder: Path) -> None:
         DatasetError: The file is not an archive, is damaged, or would write outside the folder.
         OSError: The disk is full or fails.
     """
-    try:
+    with _errors_of(archive):
         if tar := _opened_tar(archive):
             with tar:
-                for number, member in enumerate(tar, 1):
-                    _check_count(number)
-                    tar.members.clear()  # type: ignore[attr-defined]  # else all stay in memory
-                    if member.isreg():
-                        _write(tar.extractfile(member), member.size, member.name, folder, archive)
-                    elif not member.isdir():
-                        raise _Hostile(f"it holds a link or device, {member.name}")
+                for member in _members(tar):
+                    _write(tar.extractfile(member), member.size, member.name, folder, archive)
         elif zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
                 _check_count(len(zipped.infolist()))
@@ -178,6 +174,13 @@ def unpack(archive: Path, folder: Path) -> None:
             raise DatasetError(
                 f"{archive} is not an archive that can be read ({', '.join(_SUFFIXES)})."
             )
+
+
+@contextmanager
+def _errors_of(archive: Path) -> Iterator[None]:
+    """What an archive causes within the block becomes a DatasetError. Errors of the disk stay."""
+    try:
+        yield
     except _Hostile as error:
         raise DatasetError(f"{archive}: {printable(error.message)}. Do not trust it.") from None
     except (DatasetError, MemoryError):
@@ -188,6 +191,65 @@ def unpack(archive: Path, folder: Path) -> None:
         raise DatasetError(
             f"{archive} is damaged: {printable(str(error))}. Download it again."
         ) from None
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The regular files of a tar, one after the other. Links and devices are refused."""
+    for number, member in enumerate(tar, 1):
+        _check_count(number)
+        tar.members.clear()  # type: ignore[attr-defined]  # else all stay in memory
+        if member.isreg():
+            yield member
+        elif not member.isdir():
+            raise _Hostile(f"it holds a link or device, {member.name}")
+
+
+def tar_members(file: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:
+    """The regular files of an uncompressed tar, without unpacking it.
+
+    Args:
+        file: The tar. It may be moved while the members are read.
+        archive: Its path, for messages.
+
+    Yields:
+        A member with its name, the position of its content (`offset_data`) and its size.
+
+    Raises:
+        DatasetError: The file is not a tar, is damaged, or holds links or devices.
+        OSError: The disk fails.
+    """
+    with _errors_of(archive), tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+        yield from _members(tar)
+
+
+def decompressed(archive: Path) -> BinaryIO:
+    """Decompress a tar.gz into a file without a name, which vanishes when it is closed.
+
+    Args:
+        archive: The file.
+
+    Returns:
+        The open file, below TMPDIR.
+
+    Raises:
+        DatasetError: The file is damaged, or there is no room for it.
+        OSError: The disk fails.
+    """
+    out = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
+    try:
+        with _errors_of(archive), gzip.open(archive) as content:
+            while block := content.read(1 << 20):
+                if len(block) > shutil.disk_usage(tempfile.gettempdir()).free:
+                    raise DatasetError(
+                        f"{archive} unpacks to more than {tempfile.gettempdir()} has room for."
+                        " Unpack it elsewhere, or set TMPDIR."
+                    )
+                out.write(block)
+        out.seek(0)
+    except BaseException:
+        out.close()
+        raise
+    return out
 
 
 def _check_count(number: int) -> None:

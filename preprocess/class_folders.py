@@ -18,7 +18,15 @@ from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.source import Files
 
-__all__ = ["holds_image", "image_folders", "leave_out_folder", "list_images", "locate", "readable"]
+__all__ = [
+    "all_images",
+    "holds_image",
+    "image_folders",
+    "leave_out_folder",
+    "list_images",
+    "locate",
+    "readable",
+]
 
 # Systems, network drives and archivers make these folders. They are never classes.
 _SYSTEM_FOLDERS = {
@@ -103,6 +111,19 @@ def holds_image(root: Path, folder: str) -> bool:
     return next(_images(root, folder, True, Listing()), None) is not None
 
 
+def all_images(root: Path, listing: Listing) -> list[str]:
+    """List all images of a folder.
+
+    Args:
+        root: The folder.
+        listing: Files that are left out and links that are followed are noted in it.
+
+    Returns:
+        Their paths below the folder, at any depth, sorted.
+    """
+    return sorted(_images(root, ".", True, listing))
+
+
 def leave_out_folder(root: Path, folder: str, reason: str, listing: Listing) -> None:
     """Note that a folder and each image in it are left out.
 
@@ -184,7 +205,7 @@ def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[s
         seen.add(place)
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                path = f"{folder}/{entry.name}"
+                path = entry.name if folder == "." else f"{folder}/{entry.name}"
                 if not entry.is_dir():
                     if reason := _no_image(entry):
                         listing.leave_out(path, reason)

@@ -21,7 +21,7 @@ from slipform.preprocess.class_folders import (
 )
 from slipform.preprocess.listing import Listing
 
-__all__ = ["Layout", "single_folder", "understand"]
+__all__ = ["Layout", "class_folders", "single_folder", "understand"]
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -119,6 +119,27 @@ def single_folder(source: Path, listing: Listing) -> Path:
             if not entry.is_dir():
                 listing.leave_out(entry.name, "file beside the folder of all images")
         source = source / folders[0]
+
+
+def class_folders(root: Path) -> list[str]:
+    """The folders that could be classes, or a split with classes.
+
+    Args:
+        root: A folder.
+
+    Returns:
+        At least two folders of images, or a folder of train with folders of images. Empty: there
+        are none.
+    """
+    try:
+        folders = image_folders(root)
+    except DatasetError:
+        return []
+    for name in folders:
+        if _SPLIT_NAMES.get(name.lower()) == "train" and _class_folders(root, name, Listing()):
+            return [name]
+    found = [n for n in folders if n.lower() not in _SPLIT_NAMES and holds_image(root, n)]
+    return found if len(found) > 1 else []
 
 
 def _has_folders(folder: Path) -> bool:

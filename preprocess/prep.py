@@ -130,6 +130,8 @@ def opened(
         raise DatasetError(
             f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
         )
+    elif source.is_file() and dataset.reads(source):
+        yield dataset.read(source, **options)
     else:
         with unpacked(source) as folder:
             yield dataset.read(folder, **options)

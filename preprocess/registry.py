@@ -35,11 +35,12 @@ class DatasetSpec:
         help: Its help. The first line says what the dataset is.
         example: A command line to copy.
         read: read(source, **options) makes the SampleSource from a folder. Archives are unpacked
-            before.
+            before, unless `reads` takes them.
         options: Its own options.
         takes_source: Whether it has --source. Otherwise it is generated.
         torchvision: Name of the class in torchvision.datasets that downloads the official files and
             compares their checksums. "": no --download.
+        reads: reads(file) says whether `read` takes a file as it is. Otherwise it is an archive.
         files: The files that --source must hold, and where they come from, for the messages.
     """
 
@@ -51,6 +52,7 @@ class DatasetSpec:
     takes_source: bool = True
     torchvision: str = ""
     files: str = ""
+    reads: Callable[[Path], bool] = lambda file: False
 
     def download(self, folder: Path) -> None:
         """Download the official files.

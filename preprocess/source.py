@@ -21,7 +21,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import LabelKind, LabelTable
 from slipform.preprocess.listing import Listing
 
-__all__ = ["Arrays", "Files", "Generated", "Labels", "SampleSource", "Samples"]
+__all__ = ["Arrays", "Divisible", "Files", "Generated", "Labels", "SampleSource", "Samples"]
 
 Labels = npt.NDArray[np.int64]
 _Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
@@ -60,6 +60,17 @@ class Samples(Protocol):
         Raises:
             ValueError: The sample cannot be used.
             OSError: The file does not exist, or the disk fails.
+        """
+
+
+class Divisible(Samples, Protocol):
+    """Samples from which some can be selected."""
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> Divisible:
+        """Select samples.
+
+        Args:
+            indices: int64 [n], their positions.
         """
 
 

@@ -6,16 +6,52 @@ every machine (PCG64 of numpy).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.preprocess.source import Arrays, Files, Labels, Samples
+from slipform.preprocess.source import Divisible, Labels, Samples
 
-__all__ = ["describe", "divide", "per_class", "with_val"]
+__all__ = ["canonical", "describe", "divide", "per_class", "split_of_path", "with_val"]
+
+# The words for a split, in the columns of lists and in the names of files.
+_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "develop"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation"), "test"),
+}
 
 _Indices = npt.NDArray[np.int64]
+
+
+def canonical(word: str) -> str:
+    """The split that a word means.
+
+    Args:
+        word: As it was written: "Validation".
+
+    Returns:
+        "train", "val" or "test". "": the word means none of them.
+    """
+    return _WORDS.get(word.strip().lower(), "")
+
+
+def split_of_path(path: str) -> str:
+    """The split that the name of a file means, or else those of its folders.
+
+    Args:
+        path: A path: "data/train-00000-of-00002.parquet".
+
+    Returns:
+        "train", "val" or "test". "": no word in it means a split.
+    """
+    for part in reversed(path.split("/")):
+        for word in re.split(r"[\W_\d]+", part):
+            if split := canonical(word):
+                return split
+    return ""
 
 
 def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[_Indices, _Indices]:
@@ -47,7 +83,7 @@ def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[_Indi
 
 
 def with_val(
-    train: Files | Arrays,
+    train: Divisible,
     others: Mapping[str, Samples],
     *,
     val_split: str,

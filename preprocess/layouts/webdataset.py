@@ -1,0 +1,96 @@
+"""WebDataset: tars in which the files of one sample follow one another, under one name.
+
+In: a folder with tars (train-000000.tar), also in folders of splits, or one tar. A sample is an
+image and a label: NAME.jpg with NAME.cls, NAME.json or NAME.txt. Out: the rows. Nothing is
+unpacked: images are read from where they lie in the tar. Source: github.com/webdataset/webdataset.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import open_regular
+from slipform.preprocess.find_layout import Hints, Layout
+
+if TYPE_CHECKING:
+    from slipform.preprocess.listing import Listing
+    from slipform.preprocess.rows import Rows
+
+__all__ = ["LAYOUT"]
+
+_ENDINGS = (".tar", ".tar.gz", ".tgz")
+_LOOKED_AT = 20  # members of the first tar
+
+
+def _find(place: Path, hints: Hints) -> str:
+    """The tars, if the first one begins with an image and a label of one name."""
+    from slipform.preprocess.archive import tar_members
+    from slipform.preprocess.tar_samples import holds_sample
+
+    found = _files(place)
+    if not found:
+        return ""
+    try:
+        with open_regular(found[0], DatasetError) as raw:
+            tar: IO[bytes] = (
+                raw
+                if found[0].name.lower().endswith(".tar")
+                else cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+            )
+            members = itertools.islice(tar_members(tar, found[0]), _LOOKED_AT)
+            names = [member.name for member in members]
+    except (DatasetError, OSError):
+        return ""
+    shown = ", ".join(printable(path.name) for path in found[:3])
+    return f"{len(found)} WebDataset tars, {shown}" if holds_sample(names) else ""
+
+
+def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
+    from slipform.preprocess.class_names import find_class_names
+    from slipform.preprocess.tar_samples import read_tars
+
+    files = _files(place)
+    folder = place.parent if place.is_file() else place
+    rows = read_tars(folder, [str(path.relative_to(folder)) for path in files], hints, listing)
+    if not rows.labels:
+        raise DatasetError(f"{place}: the tars hold no image with a label.")
+    listing.layout = f"{len(files)} WebDataset tars"
+    if place.is_dir():
+        used = {*files}
+        for path in sorted(path for path in place.rglob("*") if path.is_file()):
+            if path not in used:
+                listing.leave_out(str(path.relative_to(place)), "file beside the tars")
+    rows.classes = find_class_names(folder, hints.class_names, rows.labels, listing)
+    if place.is_file():
+        rows.splits = [""] * len(rows.labels)
+    rows.rule = "splits by the names of tars" if any(rows.splits) else ""
+    return rows
+
+
+def _files(place: Path) -> list[Path]:
+    """The tars in a folder and in its folders of splits, sorted."""
+    from slipform.preprocess.splits import canonical
+
+    if place.is_file():
+        return [place] if place.name.lower().endswith(_ENDINGS) else []
+    folders = [place, *(place / name for name in sorted(os.listdir(place)) if canonical(name))]
+    return [
+        folder / name
+        for folder in folders
+        if folder.is_dir()
+        for name in sorted(os.listdir(folder))
+        if name.lower().endswith(_ENDINGS) and not name.startswith(".")
+    ]
+
+
+LAYOUT = Layout(
+    name="webdataset",
+    help="WebDataset tars (images with .cls, .json or .txt)",
+    find=_find,
+    read=_read,
+)

@@ -1,0 +1,118 @@
+"""The files that a list of images names.
+
+In: what the list says, and the images that exist. Out: the file of each row, and `Listed`, which
+reads them. Only files that were found below the folder are opened, whatever a list says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.preprocess.splits import canonical
+
+__all__ = ["Listed", "find_files"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Images that a list names.
+
+    Attributes:
+        root: A folder.
+        names: What the list says.
+        paths: The file below `root`. "": there is none.
+    """
+
+    root: Path
+    names: Sequence[str]
+    paths: Sequence[str]
+
+    def name(self, index: int) -> str:
+        """See `Store`."""
+        return self.paths[index] or self.names[index] or f"row {index + 1}"
+
+    def read(self, index: int) -> bytes:
+        """See `Store`."""
+        if not self.paths[index]:
+            raise ValueError("the list names it, but there is no such image")
+        return read_bytes(f"{self.root}/{self.paths[index]}")
+
+
+def find_files(
+    entries: Sequence[tuple[str, str]], images: Sequence[str], splits: Sequence[str], place: Path
+) -> list[str]:
+    """Find the file of each row of a list.
+
+    A row may name the path below the folder of the list, a part of it, or a longer path of another
+    machine. The ending may be missing.
+
+    Args:
+        entries: For each row the folder of its list below the root, and what it says.
+        images: The images that exist, as paths below the root.
+        splits: The split of each row. Among files of one name, the one in the folder of the split
+            is taken.
+        place: The source, for messages.
+
+    Returns:
+        The path of each row below the root. "": there is no such file.
+
+    Raises:
+        DatasetError: No row has a file, or a row fits several files.
+    """
+    exact, by_name = {*images}, dict[str, list[str]]()
+    for path in images:
+        base = path.rsplit("/", 1)[-1]
+        by_name.setdefault(base, []).append(path)
+        stem, ending = os.path.splitext(base)
+        if ending.lower() in ENDINGS:
+            by_name.setdefault(stem, []).append(path)
+    found = []
+    for (below, entry), split in zip(entries, splits, strict=True):
+        parts = [part for part in re.split(r"[/\\]+", entry) if part not in ("", ".")]
+        own = "/".join([*([] if below == "." else [below]), *parts])
+        if own in exact:
+            found.append(own)
+            continue
+        fitting = (
+            [path for path in by_name.get(parts[-1], []) if _fits(path, parts)]
+            if parts and ".." not in parts
+            else []
+        )
+        if len(fitting) > 1:
+            inside = (
+                [
+                    p
+                    for p in fitting
+                    if any(canonical(x) == canonical(split) for x in p.split("/")[:-1])
+                ]
+                if canonical(split)
+                else []
+            )
+            fitting = inside if len(inside) == 1 else fitting
+        if len(fitting) > 1:
+            raise DatasetError(
+                f"{place}: {printable(entry)} of the list could be {printable(fitting[0])} or"
+                f" {printable(fitting[1])}. Write the path below the folder of the list."
+            )
+        found.append(fitting[0] if fitting else "")
+    if not any(found):
+        example = printable(next((entry for _, entry in entries if entry), ""))
+        raise DatasetError(
+            f"{place}: the list has {len(entries):,} rows, and no image below the folder has such a"
+            f" name{f', for example {example}' if example else ''}. If another column holds the"
+            " path: --image-column"
+        )
+    return found
+
+
+def _fits(path: str, parts: list[str]) -> bool:
+    """Whether a path ends with these parts, or they with the path. The ending may be missing."""
+    own = path.split("/")
+    shared = min(len(own), len(parts))
+    return own[-shared:-1] == parts[-shared:-1]

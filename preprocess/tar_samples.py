@@ -1,0 +1,201 @@
+"""The samples of WebDataset tars.
+
+In: tars. Out: `Rows`: labels, and where each image lies in its tar. Tars are read member by member,
+as `archive` does, and may be hostile: nothing is unpacked, no name in them is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from slipform.pipelines.decoding.image_file import ENDINGS
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import open_regular
+from slipform.preprocess.archive import decompressed, tar_members
+from slipform.preprocess.find_layout import Hints
+from slipform.preprocess.list_columns import as_label, label_column
+from slipform.preprocess.listing import Listing
+from slipform.preprocess.rows import Label, Rows
+from slipform.preprocess.splits import split_of_path
+
+__all__ = ["holds_sample", "read_tars"]
+
+_LABELS = ("cls", "json", "txt")  # the first one that a sample has is read
+_MAX_LABEL_BYTES = 1 << 20
+_MAX_IMAGE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a file lies in a tar."""
+
+    tar: int
+    start: int
+    size: int
+    name: str
+
+
+@dataclass
+class _Tars:
+    """Images in tars.
+
+    Attributes:
+        root: A folder.
+        names: The tars, as paths below it.
+        places: Where each image lies.
+        open: Tars that were compressed: decompressed files without a name.
+    """
+
+    root: Path
+    names: Sequence[str]
+    places: list[_Place] = field(default_factory=list)
+    open: dict[int, BinaryIO] = field(default_factory=dict)
+
+    def name(self, index: int) -> str:
+        """See `Store`."""
+        place = self.places[index]
+        return f"{self.names[place.tar]}:{place.name}"
+
+    def read(self, index: int) -> bytes:
+        """See `Store`."""
+        place = self.places[index]
+        if place.size > _MAX_IMAGE_BYTES:
+            raise ValueError(f"{place.size:,} bytes are more than an image may have")
+        if place.tar in self.open:
+            return _read_at(self.open[place.tar].fileno(), place)
+        with open_regular(self.root / self.names[place.tar], DatasetError) as file:
+            return _read_at(file.fileno(), place)
+
+
+def _read_at(file: int, place: _Place) -> bytes:
+    """The bytes of a file in a tar. Several threads may call it."""
+    data = b""
+    while len(data) < place.size:
+        more = os.pread(file, place.size - len(data), place.start + len(data))
+        if not more:
+            raise ValueError("the tar ends within the image")
+        data += more
+    return data
+
+
+@dataclass
+class _Sample:
+    """The files of one sample that were found so far."""
+
+    image: _Place | None = None
+    label: Label = None
+    ending: str = ""  # of the file that gave the label
+
+
+def _divided(name: str) -> tuple[str, str]:
+    """The name of the sample, and the rest after the file's first dot in lower case."""
+    folder, slash, base = name.rpartition("/")
+    key, _, ending = base.partition(".")
+    return f"{folder}{slash}{key}", ending.lower()
+
+
+def holds_sample(names: Iterable[str]) -> bool:
+    """Whether an image and a label of one sample are among the files.
+
+    Args:
+        names: Names of files in a tar.
+    """
+    endings: dict[str, set[str]] = {}
+    for name in names:
+        key, ending = _divided(name)
+        endings.setdefault(key, set()).add(ending)
+    return any(
+        not found.isdisjoint(_LABELS) and any(f".{ending}" in ENDINGS for ending in found)
+        for found in endings.values()
+    )
+
+
+def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) -> Rows:
+    """Read the labels of all samples, and find their images.
+
+    Args:
+        root: A folder.
+        names: The tars, as paths below it.
+        hints: The key of labels in JSON files.
+        listing: Files that are left out are noted in it, with the reason.
+
+    Returns:
+        The rows, in the order of the tars. A split is given where the name of a tar means one.
+
+    Raises:
+        DatasetError: A tar is damaged or hostile, or a label cannot be read.
+        OSError: The disk fails.
+    """
+    store = _Tars(root, names)
+    rows = Rows(store, [], [])
+    for number, name in enumerate(names):
+        path = root / name
+        if not name.lower().endswith(".tar"):
+            store.open[number] = decompressed(path)
+        samples = dict[str, _Sample]()
+        with open_regular(path, DatasetError) as raw:
+            file = store.open.get(number, raw)
+            for member in tar_members(file, path):
+                place = _Place(number, member.offset_data, member.size, member.name)
+                if reason := _take(samples, file, place, hints, path):
+                    listing.leave_out(f"{name}:{member.name}", reason)
+        split = split_of_path(name)
+        for sample in samples.values():
+            if sample.image is not None:
+                store.places.append(sample.image)
+                rows.labels.append(sample.label)
+                rows.splits.append(split)
+                listing.used[os.path.splitext(sample.image.name)[1].lower()] += 1
+    return rows
+
+
+def _take(
+    samples: dict[str, _Sample], file: BinaryIO, place: _Place, hints: Hints, path: Path
+) -> str:
+    """Take a file of a tar into its sample. Returns why it is left out, or ""."""
+    key, ending = _divided(place.name)
+    base = place.name.rpartition("/")[2]
+    if base.startswith("."):
+        return "hidden file"
+    if base.startswith("__"):
+        return "metadata of the tar"
+    sample = samples.setdefault(key, _Sample())
+    if f".{ending}" in ENDINGS:
+        if sample.image is not None:
+            return "second image of a sample"
+        sample.image = place
+        return ""
+    if ending not in _LABELS:
+        return f"neither image nor label (.{printable(ending)})"
+    if sample.ending == ending:
+        return "second label of a sample"
+    order = (*_LABELS, "")
+    if order.index(ending) > order.index(sample.ending):
+        return f"the label comes from .{sample.ending}"
+    if place.size > _MAX_LABEL_BYTES:
+        raise DatasetError(f"{path}: the label {printable(place.name)} has {place.size:,} bytes.")
+    try:
+        sample.label = _label(_read_at(file.fileno(), place), ending, hints)
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"{path}: the label {printable(place.name)} cannot be read: {printable(str(error))}"
+        ) from None
+    sample.ending = ending
+    return ""
+
+
+def _label(content: bytes, ending: str, hints: Hints) -> Label:
+    """The label that a file holds."""
+    text = content.decode("utf-8-sig").strip()
+    if ending != "json":
+        return text
+    value = json.loads(text)
+    if isinstance(value, dict):
+        column = label_column([*value], hints)
+        return as_label(value[column], column) if column else None
+    return as_label(value, "")
