@@ -12,19 +12,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from slipform.pipelines.decoding.any_image import read_size
 from slipform.pipelines.errors import printable
 from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.balance import balance
 from slipform.preprocess.encode import Encoding, Rejected
-from slipform.preprocess.listing import Listing
+from slipform.preprocess.listing import Listing, some
+from slipform.preprocess.rows import Parts
 from slipform.preprocess.source import Files, SampleSource
+from slipform.preprocess.survey import size_of
 
 __all__ = ["REPORT", "account", "closing_words", "named", "report"]
 
 _LARGE_PIXELS = 2_000_000
 _LOOKED_AT = 15  # number of images whose headers are read for their size
 _LABELS = {"multi": "any number for each image", "soft": "shares of classes for each image"}
-_SHOWN = 8  # number of names in one line
+_SHOWN = 8  # number of damaged samples that are named
 _DAMAGED = "damaged, but stored"
 REPORT = "report.txt"
 
@@ -40,7 +42,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
         Lines without control characters. Important ones begin with "warning".
     """
     lines = [f"layout: {source.listing.layout}"] if source.listing.layout else []
-    lines.append(f"classes: {len(source.classes):,} ({_some(source.classes)})")
+    lines.append(f"classes: {len(source.classes):,} ({some(source.classes)})")
     lines += _files(source.listing)
     if source.label_kind != "single":
         lines.append(f"labels: {_LABELS[source.label_kind]}")
@@ -50,14 +52,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
     if missing:
         lines.append(f"warning: there is no image in: {', '.join(missing)}")
     lines += [f"note: {printable(note)}" for note in source.listing.notes]
-    if "train" in source.splits:
-        train = source.splits["train"]
-        learned = set((train.labels if train.table is None else train.table.rows["class"]).tolist())
-        never = [name for label, name in enumerate(source.classes) if label not in learned]
-        if never:
-            lines.append(f"warning: {len(never)} classes have no training image: {_some(never)}")
-    if len(source.classes) == 1:
-        lines.append("warning: there is only one class, so a net has nothing to learn")
+    lines += balance(source)
     if large := _large(source, encoding):
         lines.append(large)
     return lines
@@ -154,31 +149,26 @@ def _files(listing: Listing) -> list[str]:
     lines = [f"files: {listing.used.total():,} images ({printable(kinds)})"]
     if listing.linked:
         lines.append(
-            f"links: {len(listing.linked):,} linked folders followed: {_some(listing.linked)}"
+            f"links: {len(listing.linked):,} linked folders followed: {some(listing.linked)}"
         )
     reasons = Counter(reason for _, reason in listing.left_out)
     for reason, number in reasons.most_common():
         paths = [path for path, why in listing.left_out if why == reason]
-        lines.append(f"left out: {number:,} x {reason}: {_some(paths)}")
+        lines.append(f"left out: {number:,} x {reason}: {some(paths)}")
     return lines
 
 
 def _large(source: SampleSource, encoding: Encoding) -> str:
     """A note about large images: training would be much faster with reduced ones."""
     train = source.splits.get("train")
-    if not isinstance(train, Files) or encoding.shorter_side or encoding.max_side:
+    if not isinstance(train, Files | Parts) or encoding.shorter_side or encoding.max_side:
         return ""
-    step = -(-len(train.paths) // _LOOKED_AT)
-    paths = [f"{train.root}/{path}" for path in train.paths[::step]]
-    pixels = [size[0] * size[1] for path in paths if (size := read_size(path))]
+    step = -(-len(train.labels) // _LOOKED_AT)
+    sizes = (size_of(train, index) for index in range(0, len(train.labels), step))
+    pixels = [size[0] * size[1] for size in sizes if size]
     if not pixels or (typical := median(pixels)) < _LARGE_PIXELS:
         return ""
     return (
         f"note: the images are large, about {typical / 1e6:.0f} megapixels. train reads them many"
         " times faster after prep --shorter-side 512"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(printable(name) for name in names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")

@@ -202,6 +202,11 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield member
         elif not member.isdir():
             raise _Hostile(f"it holds a link or device, {member.name}")
+    # tarfile ends silently at a damaged header, and where a file was cut short.
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends within a header, or without the mark of its end")
 
 
 def tar_members(file: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:

@@ -175,6 +175,7 @@ def _run(
     from slipform.preprocess.encode import Encoding
     from slipform.preprocess.prep import opened
     from slipform.preprocess.progress import progress_bar
+    from slipform.preprocess.survey import survey
 
     if dataset.takes_source and (source is None) == (download is None):
         raise click.UsageError(
@@ -185,7 +186,7 @@ def _run(
     with opened(dataset, source, download, options) as samples:
         click.echo("\n".join(account(samples, how)))
         if dry_run:
-            click.echo("dry run: nothing was written")
+            click.echo("\n".join([*survey(samples), "dry run: nothing was written"]))
             return
         with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
             manifest = build_dataset(

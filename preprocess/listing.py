@@ -6,9 +6,27 @@ In: what the readers of folders find. Out: `Listing`. The account and report.txt
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Listing"]
+from slipform.pipelines.errors import printable
+
+__all__ = ["Listing", "some"]
+
+_SHOWN = 8  # number of names in one line
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, and how many more there are.
+
+    Args:
+        names: Any names.
+
+    Returns:
+        One line without control characters: "a, b and 9 more".
+    """
+    shown = ", ".join(printable(name) for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,13 +49,13 @@ class _Tars:
         root: A folder.
         names: The tars, as paths below it.
         places: Where each image lies.
-        open: Tars that were compressed: decompressed files without a name.
+        open: Handles of decompressed tars, which have no name. They are closed with this object.
     """
 
     root: Path
     names: Sequence[str]
     places: list[_Place] = field(default_factory=list)
-    open: dict[int, BinaryIO] = field(default_factory=dict)
+    open: dict[int, int] = field(default_factory=dict)
 
     def name(self, index: int) -> str:
         """See `Store`."""
@@ -67,7 +68,7 @@ class _Tars:
         if place.size > _MAX_IMAGE_BYTES:
             raise ValueError(f"{place.size:,} bytes are more than an image may have")
         if place.tar in self.open:
-            return _read_at(self.open[place.tar].fileno(), place)
+            return _read_at(self.open[place.tar], place)
         with open_regular(self.root / self.names[place.tar], DatasetError) as file:
             return _read_at(file.fileno(), place)
 
@@ -78,7 +79,7 @@ def _read_at(file: int, place: _Place) -> bytes:
     while len(data) < place.size:
         more = os.pread(file, place.size - len(data), place.start + len(data))
         if not more:
-            raise ValueError("the tar ends within the image")
+            raise ValueError("the tar is damaged: it ends early")
         data += more
     return data
 
@@ -135,22 +136,26 @@ def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) 
     rows = Rows(store, [], [])
     for number, name in enumerate(names):
         path = root / name
-        if not name.lower().endswith(".tar"):
-            store.open[number] = decompressed(path)
+        compressed = not name.lower().endswith(".tar")
         samples = dict[str, _Sample]()
-        with open_regular(path, DatasetError) as raw:
-            file = store.open.get(number, raw)
+        with decompressed(path) if compressed else open_regular(path, DatasetError) as file:
             for member in tar_members(file, path):
                 place = _Place(number, member.offset_data, member.size, member.name)
                 if reason := _take(samples, file, place, hints, path):
                     listing.leave_out(f"{name}:{member.name}", reason)
+            if compressed:
+                store.open[number] = os.dup(file.fileno())
+                weakref.finalize(store, os.close, store.open[number])
         split = split_of_path(name)
-        for sample in samples.values():
-            if sample.image is not None:
-                store.places.append(sample.image)
-                rows.labels.append(sample.label)
-                rows.splits.append(split)
-                listing.used[os.path.splitext(sample.image.name)[1].lower()] += 1
+        for key, sample in samples.items():
+            if sample.image is None:
+                if sample.ending:
+                    listing.leave_out(f"{name}:{key}.{sample.ending}", "label without an image")
+                continue
+            store.places.append(sample.image)
+            rows.labels.append(sample.label)
+            rows.splits.append(split)
+            listing.used[os.path.splitext(sample.image.name)[1].lower()] += 1
     return rows
 
 

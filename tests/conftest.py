@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib.util
 import os
 import random
 import signal
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> None:
 def pytest_runtest_call(item: pytest.Item) -> None:
     """A test draws the same random numbers in any order of the tests."""
     seed_all(item.nodeid)
+
+
+@pytest.fixture
+def needs() -> Callable[[str], None]:
+    """needs("lightning"): skip where that package is not installed."""
+
+    def check(package: str) -> None:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f'needs {package}: pip install -e ".[frameworks,writers]"')
+
+    return check
 
 
 @pytest.fixture

@@ -123,6 +123,8 @@ def _lists(place: Path, hints: Hints) -> dict[Path, Columns]:
         if not certain and not wanted <= {*names}:
             continue
         chosen = choose_columns(names, hints, path)
+        if certain and not names:
+            raise DatasetError(f"{path} holds no row.")
         if certain and chosen is None:
             raise DatasetError(
                 f"{path} has the columns {', '.join(map(printable, names))}. Name those of the"

@@ -103,3 +103,16 @@ def test_whatever_a_reader_raises_is_damage(
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError, match="is damaged"):
         unpack(tmp_path / "x.zip", tmp_path / "in")
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+@pytest.mark.parametrize("cut", [1, 511, 512, 1000])
+def test_a_tar_that_ends_early_is_damaged(tmp_path: Path, ending: str, cut: int) -> None:
+    """Python's reader ends silently where a header is damaged or missing."""
+    data = tar_with(("a", {}), ("b", {}))
+    damaged = data[: 1024 + cut] if cut != 511 else data[:1024] + b"\1" * 512 + data[1536:]
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes(gzip.compress(damaged) if ending == "tar.gz" else damaged)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DatasetError, match="is damaged"):
+        unpack(path, tmp_path / "in")

@@ -1,4 +1,4 @@
-"""What the examples need: packages of the extra `frameworks`, and a folder with data/shapes."""
+"""What the examples need: a folder with data/shapes."""
 
 from __future__ import annotations
 

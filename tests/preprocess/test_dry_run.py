@@ -1,0 +1,81 @@
+"""What `prep --dry-run` says: balance, formats, odd files, suspicious names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.preprocess.sources import jpeg, prep, write
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, number in (("cat", 1), ("dog", 30), ("Golden Retriever", 3), ("golden_retriever", 4)):
+        for k in range(number):
+            write(tmp_path / f"raw/{name}/{k}.jpg", jpeg(k))
+    return tmp_path / "raw"
+
+
+def test_the_classes(root: Path) -> None:
+    text = prep(root, "--dry-run")
+    assert "images per class in train: 1 (cat) to 30 (dog), median 3.5" in text
+    assert "30 times as many images" in text
+    assert "almost the same: Golden Retriever and golden_retriever" in text
+    assert not (root.parent / "raw-out").exists()
+    assert "almost the same" in prep(root)  # the account says it, too
+    assert "almost the same" in (root.parent / "raw-out/report.txt").read_text()
+
+
+def test_the_files(root: Path) -> None:
+    Image.new("RGB", (40, 30)).save(root / "dog/a.png")
+    write(root / "dog/b.png", jpeg(5))
+    write(root / "dog/c.jpg", b"no image")
+    write(root / "dog/d.jpg", jpeg(5)[:60])
+    (root / "dog/e.jpg").symlink_to("nowhere")
+    text = prep(root, "--dry-run")
+    size = sum(path.stat().st_size for path in root.rglob("*.*g") if path.exists()) / 1e6
+    assert f"looked at: 43 of 43 images; all take about {size:,.1f} MB" in text
+    assert "formats: 39 JPEG, 1 PNG" in text
+    assert "sizes: 8 to 40 px wide, 9 to 30 px high, median 8 x 9" in text
+    assert "dog/b.png is JPEG" in text
+    assert "warning: 3 cannot be used: dog/c.jpg (not an image by its content)" in text
+    assert "dog/e.jpg (a link that cannot be followed" in text
+    assert "Traceback" not in text
+
+
+def test_a_part_of_many_images_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipform.preprocess.survey._LOOKED_AT", 10)
+    assert "looked at: 10 of 38 images" in prep(root, "--dry-run")
+
+
+def test_labels_of_one_split_only(tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "val/a", "val/c"):
+        write(tmp_path / f"raw/{place}/0.jpg", jpeg(0))
+    text = prep(tmp_path / "raw", "--dry-run")
+    assert "warning: 1 classes have no training image: c" in text
+    assert "note: 1 classes have no image in val: b" in text
+
+
+def test_labels_that_are_texts(tmp_path: Path) -> None:
+    rows = []
+    for k in range(6):
+        write(tmp_path / f"raw/images/{k}.jpg", jpeg(k))
+        rows.append(f"{k}.jpg,a photo of number {k},train")
+    rows.append("0.jpg,a photo of number 0,test")
+    write(tmp_path / "raw/l.csv", "\n".join(["file,label,split", *rows]))
+    text = prep(tmp_path / "raw", "--dry-run")
+    assert "6 of 6 classes have one training image. Are the labels texts" in text
+    assert "1 images are in two splits of the list" in text
+
+
+def test_generated_images_have_no_formats() -> None:
+    from click.testing import CliRunner
+
+    from slipform.preprocess.cli import main
+
+    result = CliRunner().invoke(main, ["shapes", "--out", "nowhere", "--dry-run"])
+    assert result.exit_code == 0
+    assert result.output.endswith("\ndry run: nothing was written\n")
+    assert "looked at" not in result.output
