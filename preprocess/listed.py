@@ -34,11 +34,26 @@ class Listed:
     paths: Sequence[str]
 
     def name(self, index: int) -> str:
-        """See `Store`."""
+        """The name of an image for people.
+
+        Args:
+            index: Number of its row.
+        """
         return self.paths[index] or self.names[index] or f"row {index + 1}"
 
     def read(self, index: int) -> bytes:
-        """See `Store`."""
+        """Read an image. Several threads may call it at the same time.
+
+        Args:
+            index: Number of its row.
+
+        Returns:
+            The bytes of an image file.
+
+        Raises:
+            ValueError: The image cannot be used.
+            OSError: The disk fails.
+        """
         if not self.paths[index]:
             raise ValueError("the list names it, but there is no such image")
         return read_bytes(f"{self.root}/{self.paths[index]}")

@@ -62,7 +62,7 @@ class Parts:
         store: The images.
         labels: int64 [N].
         indices: int64 [N], the row of each sample.
-        table: See `Samples`.
+        table: Several labels for each sample, whose `first` is `labels`. None: one label each.
     """
 
     store: Store
@@ -71,11 +71,26 @@ class Parts:
     table: LabelTable | None = None
 
     def name(self, index: int) -> str:
-        """See `Samples`."""
+        """The name of a sample for people.
+
+        Args:
+            index: Position of the sample.
+        """
         return self.store.name(int(self.indices[index]))
 
     def read(self, index: int) -> bytes:
-        """See `Samples`."""
+        """Read a sample. Several threads may call it at the same time.
+
+        Args:
+            index: Position of the sample.
+
+        Returns:
+            The bytes of an image file.
+
+        Raises:
+            ValueError: The sample cannot be used.
+            OSError: The disk fails.
+        """
         return self.store.read(int(self.indices[index]))
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Parts:

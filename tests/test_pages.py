@@ -27,6 +27,7 @@ ROOMS = ("bench", "pipelines", "preprocess", "train")
 PAGES = [
     README,
     *(ROOT / room / "README.md" for room in ROOMS),
+    ROOT / "preprocess/layouts/README.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [*ROOT.glob("*.md"), *PAGES[1:], ROOT / "bench/results/README.md"]

@@ -13,6 +13,7 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,10 @@ from slipform.pipelines.decoding.jpeg_scan import decode_region, is_sound
 from slipform.pipelines.errors import SlipformError
 from slipform.preprocess.archive import unpack
 from slipform.preprocess.datasets.cifar import read_cifar10
+from slipform.preprocess.find_layout import Hints, discover
 from slipform.preprocess.idx import read_idx
+from slipform.preprocess.listing import Listing
+from slipform.preprocess.rows import divide_rows
 from tests.drills.reader import Reader
 from tests.pipelines.rendering.guarded import Guarded
 
@@ -72,6 +76,30 @@ def of_sources(folder: Path) -> list[Reader]:
 
         return read
 
+    def laying_out(layout: str) -> Callable[[], None]:
+        def read() -> None:
+            kind, place, listing = discover()[layout], folder / layout, Listing()
+            if not kind.find(place, Hints()):
+                raise SlipformError("it is not of this kind")
+            _, splits = divide_rows(kind.read(place, Hints(), listing), place, listing)
+            for part in splits.values():
+                for index in range(len(part.labels)):
+                    with suppress(ValueError):
+                        assert isinstance(part.read(index), bytes)
+
+        return read
+
+    for k in range(4):
+        (folder / "list").mkdir(exist_ok=True)
+        (folder / f"list/{k}.jpg").write_bytes(b"image")
+    listed = "".join(f"{k}.jpg,{'ab'[k % 2]},train\n" for k in range(4))
+    (folder / "list/x.csv").write_text("file_name,label,split\n" + listed)
+    (folder / "webdataset").mkdir()
+    with tarfile.open(folder / "webdataset/x.tar", "w") as tar:
+        for name, content in (("1.json", b'{"label": "a"}'), ("1.jpg", b"image")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     archives = ("x.zip", "x.tar", "x.tar.gz", "x.tar.xz")
     return [
         Reader("CIFAR pickle", folder / "data_batch_1", read_pickles, 120),
@@ -79,6 +107,8 @@ def of_sources(folder: Path) -> list[Reader]:
         Reader("idx", folder / "x-idx3-ubyte", reading("x-idx3-ubyte"), 16),
         Reader("idx.gz", folder / "y-idx3-ubyte.gz", reading("y-idx3-ubyte.gz"), 20),
         *(Reader(name, folder / name, unpacking(name), 600) for name in archives),
+        Reader("list of images", folder / "list/x.csv", laying_out("list"), 60),
+        Reader("WebDataset", folder / "webdataset/x.tar", laying_out("webdataset"), 2000),
     ]
 
 
