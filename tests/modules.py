@@ -1,4 +1,4 @@
-"""Our modules as text: what they import, without importing them.
+"""The source of Slipform's modules: their imports, without importing them.
 
 In: the folders of the project. Out: modules by name, and every import statement in them.
 """
@@ -26,7 +26,7 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-# What stands in slipform/ itself: the public API, the command, doctor.
+# The modules in slipform/ itself: the public API, the command, doctor.
 _OUTSIDE = [*(ROOT / "slipform").glob("*.py"), *(ROOT / "slipform/doctor").glob("*.py")]
 MODULES = {_module(path): path for path in [*files(*FOLDERS), *sorted(_OUTSIDE)]}
 
@@ -37,9 +37,9 @@ class Import:
 
     Attributes:
         name: The module, "numpy" or "slipform.pipelines.beton".
-        at_import: Importing the module that has the statement imports this one, too; not so inside
-            a function or below TYPE_CHECKING.
-        for_types: It stands below TYPE_CHECKING.
+        at_import: Whether importing the module also imports this one. False inside a function or
+            below TYPE_CHECKING.
+        for_types: Whether it is below TYPE_CHECKING.
     """
 
     name: str
@@ -82,5 +82,6 @@ def all_imports(module: str) -> tuple[Import, ...]:
 
 
 def imports(module: str) -> list[Import]:
-    """The imports of our own modules, those inside functions and below TYPE_CHECKING among them."""
+    """The imports of Slipform's modules, including those inside functions and below
+    TYPE_CHECKING."""
     return [found for found in all_imports(module) if found.name.split(".")[0] == "slipform"]

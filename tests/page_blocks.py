@@ -5,9 +5,9 @@ with data/shapes and runs/demo, writes errors.json: page -> the error of its fir
 failed, or "".
 
 All Python blocks of a page share one namespace. A block whose first line is a comment with a path
-is a file: below a room (`# models/mini.py`) it is found as a file of that room, else it is written
-where the program runs. `<!-- needs: NAME -->` above a block: it runs where that package is
-installed, and is only parsed elsewhere.
+is a file. A path in a room (`# models/mini.py`) becomes a module of that room. Other files are
+written into the working folder. A block below `<!-- needs: NAME -->` runs only if that package is
+installed. It is always parsed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run_page(page: Path) -> str:
-    """Run the Python blocks of a page. Returns the traceback of the first that failed, or ""."""
+    """Run the Python blocks of a page. Returns the traceback of the first failure, or ""."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         try:
@@ -65,7 +65,7 @@ def run_page(page: Path) -> str:
 
 
 def _write(block: Block) -> None:
-    """The file of a block; a file of a room is found by the room from now on."""
+    """Write the file of a block. The room finds its new module from now on."""
     package, _, _ = block.file.rpartition("/")
     path = Path("rooms" if package else ".", block.file).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

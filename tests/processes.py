@@ -1,7 +1,7 @@
-"""Waiting for a process that a test has started.
+"""Waiting for a process of a test.
 
-In: the process, and what one waits for. Out: nothing, or a failed test. Nothing here has a time
-limit of its own, so that a busy machine fails no test: pytest's timeout ends what hangs.
+In: the process, and a condition. Out: nothing, or a failed test. There is no time limit here, so
+that no test fails on a busy machine. pytest's timeout ends a test that hangs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 
 def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
-    """Wait until ready() for as long as the process runs; fail where it ends before."""
+    """Wait until ready(). The test fails if the process ends before."""
     while not ready():
         if process.poll() is not None:
             output, errors = process.communicate()

@@ -1,5 +1,5 @@
-"""The public API: `import slipform` is light, every name is there, typed, documented, and its
-example runs."""
+"""The public API: `import slipform` imports little, every name exists, has types and documentation,
+and its example runs."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_every_name_is_there() -> None:
         getattr(slipform, "Laoder")  # noqa: B009
 
 
-def test_types_and_interpreter_are_told_the_same() -> None:
-    """mypy reads the imports below TYPE_CHECKING, the interpreter the table."""
+def test_mypy_and_the_interpreter_get_the_same_names() -> None:
+    """mypy reads the imports below TYPE_CHECKING, and the interpreter reads the table."""
     for_types = {
         (alias.asname or alias.name): (node.module, alias.name)
         for node in ast.walk(SOURCE)
@@ -113,7 +113,7 @@ def a_run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def example_folder(
     shapes: Path, a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A folder as the examples assume it: a dataset, a run on it, two photos."""
+    """A folder for the examples: a dataset, a run, two photos."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data/shapes").symlink_to(shapes)
     (tmp_path / "runs").mkdir()
@@ -126,7 +126,7 @@ def example_folder(
 
 @pytest.fixture
 def own_nets() -> Iterator[None]:
-    """An example registers a net, which other tests must not find."""
+    """Remove the net that an example registers."""
     before = dict(REGISTERED)
     yield
     REGISTERED.clear()
@@ -136,7 +136,7 @@ def own_nets() -> Iterator[None]:
 @pytest.mark.usefixtures("example_folder", "own_nets")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_runs(name: str) -> None:
-    """What an example prints is compared where it says so (`>>>`)."""
+    """The output of an example is compared if it has `>>>`."""
     text = inspect.getdoc(getattr(slipform, name)) or ""
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(textwrap.dedent(block), f"example of {name}", "exec"), {})

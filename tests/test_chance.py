@@ -1,6 +1,6 @@
-"""No test fails by chance, by the speed of a machine or because it is busy: what would make one do
-so is found in the tests' text. The shared generators are seeded by tests/conftest.py; ruff
-refuses numpy's."""
+"""No test may fail by chance, or because a machine is slow or busy. This searches the source of the
+tests for possible causes. tests/conftest.py seeds the shared generators. ruff refuses that of
+numpy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import settings
 from tests.conftest import seed_all
 from tests.modules import ROOT, files
 
-LEAST_SECONDS = 200  # that a process may take; pytest ends a test after 300
+LEAST_SECONDS = 200  # the minimum timeout of a process; pytest ends a test after 300 s
 CLOCKS = {"perf_counter", "monotonic", "time", "process_time", "thread_time"}
 
 
 def _calls(node: ast.AST) -> Iterator[tuple[ast.Call, str, str]]:
-    """Every call of a.b(...) or b(...): the call, "a" or "", "b"."""
+    """Every call of a.b(...) or b(...): the call, "a" or "", and "b"."""
     for call in ast.walk(node):
         if isinstance(call, ast.Call):
             *before, name = ast.unparse(call.func).split(".")
@@ -28,7 +28,8 @@ def _calls(node: ast.AST) -> Iterator[tuple[ast.Call, str, str]]:
 
 
 def chances(text: str) -> list[str]:
-    """What may differ from run to run."""
+    """The faults in a test file: random numbers without a seed, short time limits, asserted
+    times."""
     tree, found = ast.parse(text), []
     for call, owner, name in _calls(tree):
         given = {keyword.arg for keyword in call.keywords}
@@ -58,7 +59,7 @@ FILES = [path for path in files("tests") if path != Path(__file__)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_is_left_to_chance(path: Path) -> None:
+def test_no_test_depends_on_chance_or_time(path: Path) -> None:
     found = chances(path.read_text(encoding="utf-8"))
     assert not found, "\n".join(found)
 
@@ -73,7 +74,7 @@ def test_nothing_is_left_to_chance(path: Path) -> None:
         "assert time.perf_counter() - began < 3",
     ],
 )
-def test_what_is_left_to_chance_is_noticed(line: str) -> None:
+def test_code_that_depends_on_chance_or_time_is_found(line: str) -> None:
     assert len(chances(line)) == 1
 
 
@@ -87,12 +88,12 @@ def test_what_is_left_to_chance_is_noticed(line: str) -> None:
         "began = time.perf_counter()",
     ],
 )
-def test_what_is_seeded_is_not(line: str) -> None:
+def test_seeded_code_is_accepted(line: str) -> None:
     assert chances(line) == []
 
 
 def test_the_shared_generators_are_seeded(request: pytest.FixtureRequest) -> None:
-    """Before each test, whatever ran before it. (pytest-randomly seeds Python's own again.)"""
+    """They are seeded before each test. (pytest-randomly seeds Python's generator again.)"""
     found = torch.rand(3)
     seed_all(request.node.nodeid)
     assert torch.equal(found, torch.rand(3))

@@ -1,5 +1,4 @@
-"""The commands as a shell finds them: they start, answer --help quickly, and agree with each
-other."""
+"""The commands, started by a shell: they start, show --help quickly, and are consistent."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ HEAVY = {"torch", "torchvision", "numba", "cv2", "nvidia", "matplotlib", "scipy"
 
 
 def bash(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a line as a user's shell does, with this environment's commands first on the path."""
+    """Run a command line in bash, with the commands of this environment first on the path."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", line],
@@ -38,7 +37,7 @@ def bash(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_help_answers(line: str, tmp_path: Path) -> None:
+def test_help_is_printed(line: str, tmp_path: Path) -> None:
     done = bash(f"{line} --help", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: ")
@@ -46,7 +45,7 @@ def test_help_answers(line: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=str)
 def test_help_imports_little(arguments: list[str]) -> None:
-    """Imports take the time, and their number is the same on a slow and on a busy machine. A help
+    """Imports take most of the time of --help. Their number does not depend on the machine. --help
     imports fewer than 200 modules; torch alone imports 1,200."""
     code = (
         "import sys; from slipform.cli import main\n"
@@ -60,7 +59,7 @@ def test_help_imports_little(arguments: list[str]) -> None:
 
 
 def test_short_forms_are_the_subcommands() -> None:
-    """`export` has none: a shell's builtin of that name would win over it."""
+    """`export` has no short form: a shell would run its builtin of that name."""
     short = {name: target for name, target in SCRIPTS.items() if name != "slipform"}
     assert SCRIPTS["slipform"] == "slipform.cli:main"
     assert {name: COMMANDS[name][0] for name in short} == short

@@ -1,5 +1,4 @@
-"""The Dockerfile, as far as it can be checked without Docker: its commands, versions, packages and
-the files that it takes."""
+"""Checks of the Dockerfile without Docker: its commands, versions, packages and files."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def instructions() -> list[tuple[str, str]]:
-    """(FROM, RUN and so on, what follows), with continued lines joined."""
+    """(instruction, arguments), such as ("RUN", "..."), with continued lines joined."""
     text = "\n".join(
         line for line in FILE.read_text(encoding="utf-8").splitlines() if line[:1] != "#"
     )
@@ -65,11 +64,11 @@ def test_there_is_a_target_for_cpus_and_one_for_gpus() -> None:
         assert "--constraints /source/requirements.lock /source" in " ".join(install.split())
         assert ("torch-backend cpu" in install) == (name == "cpu")
         user = stages[name][-1]
-        assert user[0] == "USER", "nothing is installed after the user was changed"
+        assert user[0] == "USER", "no package is installed after the change of the user"
         assert int(user[1]) > 0, "the program does not run as root"
 
 
-def test_the_commands_are_ones_that_bash_understands() -> None:
+def test_the_commands_are_valid_bash() -> None:
     assert len(shell_lines()) >= 5
     for line in shell_lines():
         done = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True)
@@ -99,8 +98,8 @@ def test_the_commands_in_its_comments_are_ours() -> None:
         parse(["slipform", *words[image + 1 :]])
 
 
-def test_nothing_that_is_installed_is_kept_out() -> None:
-    """.dockerignore leaves every file of the package in the build."""
+def test_no_file_of_the_package_is_excluded() -> None:
+    """.dockerignore excludes no file of the package."""
     patterns = (ROOT / ".dockerignore").read_text().split()
     tracked = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -133,7 +132,7 @@ def test_hadolint_finds_nothing() -> None:
 @pytest.mark.timeout(600)
 def test_the_lock_fits_the_image(tmp_path: Path) -> None:
     """Every package has a wheel for the Python and the C library of the image, in the version of
-    requirements.lock. Asks pip's usual index."""
+    requirements.lock. This uses pip's usual index."""
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         pytest.skip("needs uv: pip install uv")

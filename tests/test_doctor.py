@@ -1,4 +1,4 @@
-"""`slipform doctor`: right where all is there, a line that mends it where something is missing."""
+"""`slipform doctor`: right results on this machine, and a command for each missing part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_this_machine_trains() -> None:
+def test_training_works_on_this_machine() -> None:
     found = CliRunner().invoke(cli.doctor, ["--json"], catch_exceptions=False)
     report = json.loads(found.output)
     assert found.exit_code == 0
@@ -40,7 +40,7 @@ def test_this_machine_trains() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_is_missing_is_named_with_the_line_that_mends_it(
+def test_a_missing_part_is_named_with_the_command_that_fixes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def load(name: str) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_profile_is_named(
     ],
 )
 def test_without_a_home_folder(home: str | None, tmp_path: Path) -> None:
-    """A container's user: no home folder, or one that cannot be written. All is real here."""
+    """A user in a container: no home folder, or one that is not writable. The checks are real."""
     environment = {key: value for key, value in os.environ.items() if "HOME" not in key}
     if home:
         environment["HOME"] = home

@@ -1,7 +1,6 @@
 """Every public name has documentation, and `__all__` lists the public names of its module.
 
-Private are names that begin with an underscore, and what stands inside functions and private
-classes.
+Names that begin with an underscore, and names inside functions and private classes, are private.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import pytest
 
 from tests.modules import MODULES, tree
 
-# Rooms, and modules inside rooms, that follow these rules.
+# The rooms and modules that follow these rules.
 ROOMS = ("pipelines", "preprocess", "models", "train", "bench", "doctor", "cli")
 DOCUMENTED = [
     module
@@ -29,7 +28,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def _exported(module: ast.Module) -> list[str] | None:
-    """What `__all__` lists. None: the module has no `__all__`."""
+    """The names in `__all__`. None: the module has no `__all__`."""
     for node in module.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             names: list[str] = ast.literal_eval(node.value)
@@ -55,7 +54,7 @@ def _assigned(module: ast.Module) -> set[str]:
 
 
 def _imported(module: ast.Module) -> set[str]:
-    """The names that import statements give a module."""
+    """The names that a module imports."""
     nodes = [node for node in ast.walk(module) if isinstance(node, ast.Import | ast.ImportFrom)]
     return {(alias.asname or alias.name).split(".")[0] for node in nodes for alias in node.names}
 
@@ -66,11 +65,11 @@ def _decorators(node: Function | ast.ClassDef) -> list[str]:
 
 
 def _parameters(node: Function, *, is_method: bool) -> list[str]:
-    """The parameters that a caller gives."""
+    """The parameters of a call."""
     decorators, arguments = _decorators(node), node.args
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
     if (is_method and "staticmethod" not in decorators) or "intrinsic" in decorators:
-        names = names[1:]  # self, cls, or the context that numba gives
+        names = names[1:]  # self, cls, or the context of numba
     names += [argument.arg for argument in arguments.kwonlyargs]
     names += [more.arg for more in (arguments.vararg, arguments.kwarg) if more]
     return [name for name in names if not name.startswith("_")]
@@ -125,13 +124,13 @@ def _class_faults(node: ast.ClassDef) -> Iterator[str]:
 
 
 def _of_package(name: str) -> set[str]:
-    """What the package of a module exports, such as the protocol that its modules implement."""
+    """The exports of the package of a module, such as the protocol that its modules implement."""
     package = name.rpartition(".")[0]
     return set(_exported(tree(package)) or ())
 
 
 def _faults(module: ast.Module, known: Collection[str] = ()) -> Iterator[str]:
-    """What public names lack, one sentence each."""
+    """The faults of public names, one sentence each."""
     definitions = _definitions(module)
     known = {node.name for node in definitions} | _imported(module) | set(known)
     for node in definitions:
@@ -148,12 +147,13 @@ def _faults(module: ast.Module, known: Collection[str] = ()) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_all_lists_the_public_names(name: str) -> None:
-    """All public functions and classes of the module, perhaps constants of it, and nothing else."""
+    """`__all__` has all public functions and classes of the module, optionally its constants, and
+    no other names."""
     module = tree(name)
     public = {node.name for node in _definitions(module)}
     exported = set(_exported(module) or ())
     assert not public - exported, "add them to __all__, or begin their names with an underscore"
-    if name.endswith(".cli"):  # it puts commands of other modules together
+    if name.endswith(".cli"):  # this module combines commands of other modules
         exported -= _imported(module)
     assert not exported - public - _assigned(module), "they are defined in another module"
 
@@ -164,8 +164,8 @@ def test_public_names_are_documented(name: str) -> None:
     assert not faults, "\n".join(faults)
 
 
-def test_what_others_import_is_public() -> None:
-    """Our modules import from these only what `__all__` lists."""
+def test_names_that_other_modules_import_are_public() -> None:
+    """Modules import from these modules only names in `__all__`."""
     wrong = []
     for name in MODULES:
         for node in ast.walk(tree(name)):
@@ -226,7 +226,7 @@ class D:
 '''
 
 
-def test_the_rules_find_what_is_missing() -> None:
+def test_the_rules_find_missing_documentation() -> None:
     assert list(_faults(ast.parse(EXAMPLE))) == [
         "f does not explain c in Args",
         "g has no docstring",

@@ -1,5 +1,5 @@
-"""The environment that `make setup` made is that of requirements.lock. In an older one tests would
-be skipped for packages that ought to be there."""
+"""The environment of `make setup` has the versions of requirements.lock. Tests would be skipped for
+missing packages in an older one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOCK = Path(__file__).resolve().parents[1] / "requirements.lock"
 
 
 def _installed(name: str) -> str:
-    """The version, without a build's own ending ("+cu130")."""
+    """The version without the suffix of a build ("+cu130")."""
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Exceptions in commands: messages for what a user can act on, tracebacks for the rest."""
+"""Exceptions in commands: messages for errors that a user can fix, tracebacks for the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slipform.pipelines.errors import Command
         (KeyboardInterrupt(), 130),
     ],
 )
-def test_a_lack_of_resources_is_a_message(error: BaseException, code: int) -> None:
+def test_a_lack_of_resources_gives_a_message(error: BaseException, code: int) -> None:
     @click.command(cls=Command)
     def fails() -> None:
         raise error
@@ -27,7 +27,7 @@ def test_a_lack_of_resources_is_a_message(error: BaseException, code: int) -> No
     result = CliRunner().invoke(fails)
     assert result.exit_code == code
     assert result.output.strip()
-    assert isinstance(result.exception, SystemExit)  # else a traceback
+    assert isinstance(result.exception, SystemExit)  # otherwise a traceback
 
 
 def test_a_defect_keeps_its_traceback() -> None:

@@ -1,4 +1,4 @@
-"""A test that hangs ends, with the stacks of its threads, and the other tests still run."""
+"""A test that hangs is ended with the stacks of its threads, and the other tests run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.modules import ROOT
 
-# The exception of a time limit leads to `wait`, which waits for the child again.
+# An exception at the time limit would lead to `wait`, which waits for the child again.
 HANGS = """
 import subprocess, sys
 
@@ -23,7 +23,7 @@ def test_last(): pass
 
 
 def _pytest(*arguments: object, ignored: tuple[signal.Signals, ...] = ()) -> tuple[int, str]:
-    """The exit code of pytest with this project's settings, and what it printed."""
+    """The exit code and the output of pytest with the settings of this project."""
     ignore = "".join(f"signal.signal({int(number)}, signal.SIG_IGN);" for number in ignored)
     code = f"import signal, sys; {ignore} import pytest; sys.exit(pytest.main())"
     command = [sys.executable, "-c", code, "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml"]
@@ -45,8 +45,8 @@ def test_a_hang_ends_and_the_other_tests_run(tmp_path: Path) -> None:
     assert "in test_hangs" in printed  # the stack
 
 
-def test_it_does_not_matter_which_signals_are_ignored() -> None:
-    """As by nohup, some CI runners, and a shell for a command in the background."""
+def test_ignored_signals_have_no_effect() -> None:
+    """nohup, some CI runners, and shells for background commands ignore signals."""
     ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     code, printed = _pytest("tests/train/machine/test_interrupt.py", ignored=ignored)
     assert code == 0, printed

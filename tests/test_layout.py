@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, how long a file may be, which words are not used."""
+"""The rules of the layout: imports between folders, length of files, forbidden words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.modules import FOLDERS, MODULES, ROOT, files, imports, tree
 
-# folder -> prefixes of our modules that it may import beside its own
+# folder -> prefixes of modules that it may import, besides its own
 MAY_IMPORT = {
     "pipelines": (),
     "models": ("slipform.pipelines.errors", "slipform.pipelines.files"),
@@ -35,8 +35,8 @@ MAY_IMPORT = {
     "bench": tuple(f"slipform.{folder}" for folder in FOLDERS),
     "doctor": ("slipform.pipelines",),
 }
-# The rooms inside a folder, from the first to the last. A room imports its own line and lines above
-# it. A name is a module or a folder.
+# The rooms inside a folder, in order. A room may import rooms of its own line and of the lines
+# above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
@@ -76,8 +76,8 @@ ROOMS = {
 }
 MAX_LINES = 300
 NAMES = ("util", "common", "helper", "manager", "factory")
-# British spellings, and words of this project's past that the field does not use; not in quotes,
-# where they may be a misspelling that a test gives, or a key of an old file.
+# British spellings, and old words of this project that are not standard terms. Quoted words are
+# allowed: they may be a misspelling in a test, or a key of an old file.
 WORDS = re.compile(
     r"(?<![\"'=])\b(?:\w*colour\w*|centre[ds]?|normalis\w+|initialis\w+|optimis\w+|behaviour\w*|grey\w*"
     r"|recognis\w+|neighbour\w*|honour\w*|artefact\w*|labelled|labelling|modelling"
@@ -89,7 +89,7 @@ OLD_COMMAND = re.compile(rf"-m (?:{'|'.join(FOLDERS)})\b")
 
 
 def _imported(module: str, *, at_import: bool = False) -> set[str]:
-    """Our modules that a module imports; at_import: only those loaded with it."""
+    """The modules of Slipform that a module imports. at_import: only those loaded with it."""
     return {
         found.name
         for found in imports(module)
@@ -103,8 +103,8 @@ def _folder(module: str) -> str:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_one_way(module: str) -> None:
-    """Between the folders; imports inside functions and for types count. What stands in slipform/
-    itself imports all folders, and is imported by none."""
+    """Between folders. Imports inside functions and for types count. Modules in slipform/ itself
+    may import all folders, and no folder imports them."""
     own = _folder(module)
     if own not in MAY_IMPORT:
         return
@@ -120,7 +120,7 @@ def _room(module: str, folder: str) -> str:
 
 @pytest.mark.parametrize("folder", ROOMS)
 def test_imports_between_rooms_go_one_way(folder: str) -> None:
-    """Inside a folder; imports inside functions and for types count."""
+    """Inside a folder. Imports inside functions and for types count."""
     lines = {room: number for number, line in enumerate(ROOMS[folder]) for room in line}
     ours = [name for name in MODULES if _folder(name) == folder and _room(name, folder)]
     assert {_room(module, folder) for module in ours} <= set(lines), "a room is not in the table"
@@ -152,14 +152,14 @@ def _check_no_cycle(graph: dict[str, set[str]]) -> None:
 
 
 def test_there_are_no_import_cycles_of_modules() -> None:
-    """As they are imported; an import inside a function runs later and closes no cycle."""
+    """Only imports at import time count: one inside a function runs later and does not close a
+    cycle."""
     _check_no_cycle({module: _imported(module, at_import=True) for module in MODULES})
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_there_are_no_import_cycles_of_rooms(folder: str) -> None:
-    """Imports inside functions and for types count. Modules beside the rooms are rooms of their
-    own."""
+    """Imports inside functions and for types count. A module beside the rooms is its own room."""
     graph: dict[str, set[str]] = {}
     for module in MODULES:
         if _folder(module) != folder or not (own := _room(module, folder)):
@@ -169,8 +169,8 @@ def test_there_are_no_import_cycles_of_rooms(folder: str) -> None:
     _check_no_cycle(graph)
 
 
-def test_every_folder_is_there_and_seen() -> None:
-    """A rule that looks at no file holds always."""
+def test_every_folder_exists_and_is_checked() -> None:
+    """A rule that checks no file would always hold."""
     for folder in FOLDERS:
         assert f"slipform.{folder}" in MODULES
         assert sum(module.startswith(f"slipform.{folder}.") for module in MODULES) >= 5
@@ -186,7 +186,7 @@ def test_every_folder_is_there_and_seen() -> None:
 @pytest.mark.parametrize(
     "path", [*MODULES.values(), *files("tests")], ids=lambda path: str(path.relative_to(ROOT))
 )
-def test_a_file_is_short_well_named_and_says_what_it_is(path: Path) -> None:
+def test_a_file_is_short_well_named_and_has_a_docstring(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES, "divide it by meaning"
     assert not [word for word in NAMES if word in path.stem.lower()]
@@ -199,7 +199,7 @@ def test_a_file_is_short_well_named_and_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*MODULES.values(), *files("tests")], ids=str)
 def test_no_old_import_names(path: Path) -> None:
-    """`import train` would find a user's train.py."""
+    """`import train` would import a user's train.py."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -223,8 +223,8 @@ def test_names_of_classes_and_functions() -> None:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("slipform")])
-def test_processes_do_not_find_the_files_of_a_user(module: str) -> None:
-    """An interpreter that we start gets -P first, or the path of a script."""
+def test_processes_do_not_import_files_of_a_user(module: str) -> None:
+    """A Python process that Slipform starts gets -P first, or the path of a script."""
     lists = (node.elts for node in ast.walk(tree(module)) if isinstance(node, ast.List))
     for elements in lists:
         if len(elements) > 1 and ast.unparse(elements[0]) == "sys.executable":

@@ -1,5 +1,4 @@
-"""The pages are true: their code runs, their commands exist, their links lead somewhere, the tree
-is that of the folders."""
+"""The code in the pages runs, their commands and links exist, and the tree matches the folders."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ def name_of(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the shell blocks of the README have been run: data/shapes, runs/demo."""
+    """A folder in which the shell blocks of the README were run: data/shapes, runs/demo."""
     folder = tmp_path_factory.mktemp("reader")
     Image.new("RGB", (60, 40), (200, 120, 10)).save(folder / "photo.jpg")
     for block in blocks(README):
@@ -51,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(command: list[str], folder: Path) -> None:
-    """Run a command that has to succeed."""
+    """Run a command that must succeed."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -62,8 +61,8 @@ def _run(command: list[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def errors(folder: Path) -> dict[str, str]:
-    """Page -> what went wrong in its Python blocks. One process runs them all: imports take most of
-    the time."""
+    """Page -> the error in its Python blocks. One process runs all of them, because imports take
+    most of the time."""
     program = [sys.executable, "-P", "-W", "ignore", "-m", "tests.page_blocks"]
     _run([*program, *map(str, PAGES)], folder)
     return dict(json.loads((folder / "errors.json").read_text(encoding="utf-8")))
@@ -77,12 +76,12 @@ def test_the_python_blocks_run(page: Path, errors: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=name_of)
 def test_pages_of_rooms_have_no_shell_blocks(page: Path) -> None:
-    """A bash block is one that a test runs: those of the README."""
+    """Tests run bash blocks, and only the README has them."""
     assert not [block for block in blocks(page) if block.language == "bash"]
 
 
 def _lines(page: Path) -> Iterator[list[str]]:
-    """The words of every command of ours in a page's shell and console blocks."""
+    """The words of every Slipform command in the shell and console blocks of a page."""
     for block in blocks(page):
         if block.language in ("bash", "console"):
             for line in block.text.replace("\\\n", " ").splitlines():
@@ -94,10 +93,8 @@ def _lines(page: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=name_of)
-def test_commands_are_understood(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("photo.jpg", "README.md"):  # click asks for files that exist
+def test_commands_are_valid(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("photo.jpg", "README.md"):  # click requires existing files
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     for words in _lines(page):
@@ -105,7 +102,7 @@ def test_commands_are_understood(
             parse(words)
 
 
-def test_wrong_commands_are_noticed() -> None:
+def test_wrong_commands_are_found() -> None:
     """The test above can fail."""
     for line in ("train data --optoin", "slipform trian", "prep show x --grid", "bench no-suite"):
         with pytest.raises((pytest.fail.Exception, AssertionError)):
@@ -113,7 +110,7 @@ def test_wrong_commands_are_noticed() -> None:
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     text = re.sub(
         r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
     )
@@ -133,7 +130,7 @@ def test_pages_are_short() -> None:
 
 
 def _tree() -> dict[str, str]:
-    """Path of each folder in the README's tree -> what is said of it."""
+    """Path of each folder in the tree of the README -> its description."""
     (block,) = [block for block in blocks(README) if not block.language]
     found, parent = {}, ""
     for line in block.text.splitlines():
@@ -145,8 +142,8 @@ def _tree() -> dict[str, str]:
     return found
 
 
-def test_the_tree_is_that_of_the_folders() -> None:
-    """All folders at the top, and those directly below them but for the tests'."""
+def test_the_tree_matches_the_folders() -> None:
+    """All top-level folders, and the folders directly below them except for those of tests."""
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -158,7 +155,7 @@ def test_the_tree_is_that_of_the_folders() -> None:
 
 
 def test_the_version_is_the_same_everywhere() -> None:
-    """pyproject.toml has it; the other places are compared."""
+    """pyproject.toml has the version. The other places are compared with it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = project["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Importing one of our modules does nothing else: no thread, no file, no setting changed."""
+"""Importing a module has no side effect: no thread, no file, no changed setting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _run(code: str) -> str:
 
 
 def _third_party() -> list[str]:
-    """What our modules import of others while they are imported; what that does is not ours to
-    judge."""
+    """The third-party modules that are imported at import time. Their side effects are not
+    tested."""
     found = {
         found.name
         for module in MODULES
@@ -74,9 +74,9 @@ print("quiet")
 """
 
 
-def test_importing_a_module_does_nothing() -> None:
-    """All modules in one process: no thread, no socket, no child, no file written, nothing printed,
-    every setting as it was."""
+def test_importing_a_module_has_no_side_effects() -> None:
+    """All modules in one process: no thread, socket, child process, written file or output, and no
+    changed setting."""
     modules = [module for module in MODULES if not module.startswith("slipform.bench.peers")]
     assert (
         _run(

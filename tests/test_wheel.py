@@ -1,7 +1,7 @@
-"""The package as users get it: built from a clone, installed into an empty environment, used in a
-folder whose own files have the names of our packages.
+"""The package as users get it: built from a clone, installed into an empty environment, and used in
+a folder whose own files have the names of Slipform's folders.
 
-The installation takes packages of the versions in requirements.lock from pip's usual index.
+The installation uses the versions in requirements.lock and pip's usual index.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOMS = ("pipelines", "preprocess", "models", "train", "bench")
 BUILD = """
 import sys
 from setuptools import build_meta
-folder = sys.argv[1]  # setuptools puts words of its own there
+folder = sys.argv[1]  # setuptools appends its own arguments
 build_meta.build_sdist(folder)
 build_meta.build_wheel(folder)
 """
@@ -43,7 +43,7 @@ name = "a"
 name = "b"
 optimizer.lr = 0.01
 """
-# Names that a program of one's own may have; the last two are asked for by Python's own modules.
+# Names that a user's program may have. Python's own modules import the last two.
 OWN_FILES = ("train", "prep", "bench", "slipform", "queue", "random")
 
 
@@ -76,7 +76,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that holds the wheel and what it asks for."""
+    """The bin folder of an environment with the wheel and its requirements."""
     folder = tmp_path_factory.mktemp("installed")
     wheel = str(next(built.glob("*.whl")))
     limits = ["--constraint", str(ROOT / "requirements.lock")]
@@ -95,7 +95,7 @@ def programs(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: importing any of its files ends the program."""
+    """A user's folder. Importing any file in it ends the program."""
     folder = tmp_path_factory.mktemp("user")
     for name in (*ROOMS, "tests"):
         if name != "train":
@@ -113,7 +113,7 @@ def _trap(path: Path) -> None:
 
 
 def _members(built: Path) -> dict[str, list[str]]:
-    """Paths in the sdist, without its outermost folder, and in the wheel."""
+    """The paths in the sdist, without its outermost folder, and in the wheel."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         files = [member for member in sdist.getmembers() if not member.isdir()]
         assert all(member.isfile() for member in files), "links do not work everywhere"
@@ -122,7 +122,7 @@ def _members(built: Path) -> dict[str, list[str]]:
         return {"sdist": inside, "wheel": wheel.namelist()}
 
 
-def test_what_is_inside(built: Path) -> None:
+def test_the_contents_of_wheel_and_sdist(built: Path) -> None:
     members = _members(built)
     assert {name.partition("/")[0] for name in members["wheel"]} == {
         "slipform",
@@ -148,7 +148,7 @@ def test_what_is_inside(built: Path) -> None:
         assert ours == wanted | results
 
 
-def test_the_sdist_installs_what_the_wheel_holds(built: Path, tmp_path: Path) -> None:
+def test_the_sdist_installs_the_files_of_the_wheel(built: Path, tmp_path: Path) -> None:
     sdist = str(next(built.glob("*.tar.gz")))
     target = ["--no-deps", "--target", str(tmp_path / "installed"), sdist]
     run([sys.executable, "-m", "pip", "install", "--quiet", *target], tmp_path)
@@ -161,7 +161,7 @@ def test_the_sdist_installs_what_the_wheel_holds(built: Path, tmp_path: Path) ->
 
 
 def test_it_works_in_a_folder_with_the_same_names(programs: Path, folder: Path) -> None:
-    """Everything that a user does, one after the other."""
+    """All commands of a user, one after another."""
     environment = {"PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
     def bash(line: str) -> subprocess.CompletedProcess[str]:
@@ -200,8 +200,8 @@ def _photo(folder: Path) -> None:
 
 
 def test_it_is_imported_in_such_a_folder(programs: Path, folder: Path, tmp_path: Path) -> None:
-    """A script beside files with our packages' names: Python itself looks into its folder first, so
-    that a user's slipform.py, queue.py and random.py stay out of it here."""
+    """A script beside files with the names of Slipform's folders. Python searches the folder of the
+    script first, so slipform.py, queue.py and random.py are not in it."""
     for name in (*ROOMS, "tests"):
         if name != "train":
             shutil.copytree(folder / name, tmp_path / name)

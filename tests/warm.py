@@ -1,11 +1,11 @@
-"""A process that has imported much, and forks a child for each program that a test runs.
+"""A process that has imported large modules and forks a child for each program of a test.
 
-In: programs as text, with arguments. Out: their exit codes and what they printed, as from
-subprocess.run. A child ends as a process of its own does, with all that Python does at its end;
-only the imports before are shared. They take most of the time of a new process.
+In: programs as text, with arguments. Out: their exit codes and output, as from subprocess.run. A
+child ends like a separate process, with everything that Python does at exit. Only the imports are
+shared, which take most of the time of a new process.
 
-Run as a program, this file is the process: the modules to import are its arguments, and it reads
-one JSON object per line.
+The process runs this file as a program. Its arguments are the modules to import, and it reads one
+JSON object per line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Started:
 
     Attributes:
         pid: Its process id.
-        stdout: The file that it prints to.
+        stdout: The file of its output.
         stderr: The file of its errors.
     """
 
@@ -40,10 +40,10 @@ class Started:
 
 
 class Warm:
-    """The warm process. Use it in a `with` statement, whose end is the end of the process.
+    """The warm process. Use it in a `with` statement, which ends the process.
 
     Args:
-        modules: What it imports.
+        modules: The modules that it imports.
         environment: Variables to add.
     """
 
@@ -77,8 +77,8 @@ class Warm:
         Args:
             program: Python.
             arguments: sys.argv[1:].
-            environment: All of its variables; None: those of this process now.
-            folder: Its working folder; None: that of this process now.
+            environment: All of its variables. None: the present ones of this process.
+            folder: Its working folder. None: the present one of this process.
         """
         self._number += 1
         out, errors = (Path(self._folder.name) / f"{kind}-{self._number}" for kind in "oe")
@@ -92,7 +92,7 @@ class Warm:
         return Started(pid, out, errors)
 
     def wait(self, started: Started) -> subprocess.CompletedProcess[str]:
-        """The end of a child."""
+        """Wait for the end of a child."""
         code = self._ask(wait=started.pid)
         return subprocess.CompletedProcess(
             [], code, started.stdout.read_text(), started.stderr.read_text()
@@ -111,7 +111,7 @@ class Warm:
 
 
 def _serve(modules: Sequence[str]) -> dict[str, Any] | None:
-    """Answer questions; returns None at their end, and in a child what it has to do."""
+    """Handle requests. Returns None at their end, and the task in a child."""
     for name in modules:
         importlib.import_module(name)
     if "torch" in sys.modules:
@@ -130,7 +130,7 @@ def _serve(modules: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _become(task: dict[str, Any]) -> None:
-    """Give the child the files, the variables, the folder and the arguments of its own."""
+    """Set the files, variables, folder and arguments of the child."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     handles = [os.open(os.devnull, os.O_RDONLY)]
     handles += [os.open(path, flags, 0o600) for path in task["files"]]
@@ -150,5 +150,5 @@ if __name__ == "__main__":
     found = _serve(sys.argv[1:])
     if found is not None:
         _become(found)
-        # In the module's own frame: an exception and sys.exit end the process as anywhere else.
+        # In the frame of the module: an exception and sys.exit end the process as usual.
         exec(compile(found["program"], "<program>", "exec"), {"__name__": "__main__"})

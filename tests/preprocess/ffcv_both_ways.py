@@ -1,8 +1,8 @@
-"""Run by test_ffcv.py in a process of its own: importing ffcv takes seconds and its loader may
+"""test_ffcv.py runs this in a separate process: importing ffcv takes seconds, and its loader may
 hang.
 
-In: a folder with ours/train.beton and ours/raw.beton. Out: what stock ffcv makes of them, as .npy,
-and stock-jpg.beton and stock-raw.beton, written by its DatasetWriter.
+In: a folder with ours/train.beton and ours/raw.beton. Out: the samples that stock ffcv reads from
+them, as .npy; and stock-jpg.beton and stock-raw.beton, written by its DatasetWriter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Run by test_safety.py in a process of its own, which forks a prep for each round and kills it
-at a random moment.
+"""test_safety.py runs this in a separate process, which forks a prep in each round and kills it at
+a random moment.
 
-In: a folder and a number of rounds. Out: one line per round: which dataset, old or new, the folder
-held afterwards. A fork, not a new interpreter, so that the random moment falls into the writing and
-not into the imports.
+In: a folder and a number of rounds. Out: one line per round: the dataset in the folder afterwards,
+old or new. It forks, because a new interpreter would spend most of the time on imports.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from slipform.preprocess.verify import find_faults
 
 
 def dataset(version: int) -> SampleSource:
-    """Same sizes, other pixels."""
+    """Images of the same sizes with other pixels."""
     images = np.random.default_rng(version).integers(0, 256, (1500, 24, 24, 3), np.uint8)
     arrays = Arrays(images, np.arange(1500, dtype=np.int64) % 3, "made")
     return SampleSource(
@@ -48,7 +47,7 @@ def main() -> None:
         if child == 0:
             build_dataset(dataset(number), out, Encoding("raw"), threads=2)
             os._exit(0)
-        if number != rounds:  # the last one ends by itself, the first hardly begins
+        if number != rounds:  # the first one is killed at its start; the last one ends by itself
             time.sleep(chance.uniform(0, 1.5 * seconds) if number > 1 else 0)
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

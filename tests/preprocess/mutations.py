@@ -1,4 +1,4 @@
-"""Mutated files for the tests of readers: a right result or a DatasetError, nothing else."""
+"""Mutated files for the tests of readers: only a right result or a DatasetError is allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BOUNDED = settings(
 
 
 def mutations(data: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes with some changed, inserted, cut out, or the end cut off."""
+    """Change, insert or remove bytes, or truncate them."""
 
     def change(edits: list[tuple[int, int, bytes]], end: int) -> bytes:
         result = bytearray(data)

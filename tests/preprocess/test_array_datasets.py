@@ -1,4 +1,4 @@
-"""MNIST and CIFAR from small files made here, against torchvision's readers where it reads them."""
+"""MNIST and CIFAR from small generated files, compared with torchvision's readers if it has one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_mnist(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> Non
 
 
 def cifar10(folder: Path, binary: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The six files of either version, 20 images each; returns pixels [120, 32, 32, 3] and
+    """Write the six files of a version, 20 images each. Returns pixels [120, 32, 32, 3] and
     labels."""
     generator = np.random.default_rng(0)
     rows, labels = generator.integers(0, 256, (120, 3072), np.uint8), generator.integers(0, 10, 120)

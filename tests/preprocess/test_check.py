@@ -1,4 +1,4 @@
-"""The check of kept JPEGs finds what a decode finds, although it makes no pixels."""
+"""The check of kept JPEGs finds the same damage as a decode, without making pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_progressive_files_are_decoded() -> None:
     assert encode(data, Encoding(), decoded=False).pixels is not None
 
 
-def test_damage_is_told_as_by_a_decode() -> None:
-    """Of mutated files. Most are damaged, in each way that libjpeg knows."""
+def test_damage_is_reported_as_by_a_decode() -> None:
+    """The mutated files have every kind of damage that libjpeg reports."""
     generator = np.random.default_rng(3)
     files = [jpeg(noise()[:70, :90], **options) for options in KINDS.values()]
     outcomes = []

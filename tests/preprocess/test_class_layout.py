@@ -1,4 +1,4 @@
-"""What a folder of images means: the ways in which people lay them out, and what prep says."""
+"""The layouts of image folders, and the messages of prep about them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
     "folder",
     [".cache", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"],
 )
-def test_folders_of_systems_are_no_classes(root: Path, folder: str) -> None:
+def test_folders_of_operating_systems_are_not_classes(root: Path, folder: str) -> None:
     for place in (root / folder, root / "a" / folder, root / "photos" / folder):
         images(place, 3)
     images(root / "a")
@@ -74,7 +74,7 @@ def test_one_folder_around_the_classes(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["train", "Test", "validation"])
-def test_a_class_with_the_name_of_a_split_is_asked_about(root: Path, name: str) -> None:
+def test_a_class_with_the_name_of_a_split_needs_an_option(root: Path, name: str) -> None:
     for folder in ("car", name, "plane"):
         images(root / folder)
     assert "--layout classes" in prep(root, code=1)
@@ -82,7 +82,7 @@ def test_a_class_with_the_name_of_a_split_is_asked_about(root: Path, name: str) 
     assert totals(root) == {"car": 10, name: 10, "plane": 10}
 
 
-def test_classes_beside_train_are_asked_about(root: Path) -> None:
+def test_classes_beside_train_need_an_option(root: Path) -> None:
     for folder in ("train/a", "train/b", "c"):
         images(root / folder)
     text = prep(root, code=1)
@@ -108,7 +108,7 @@ def test_splits_within_classes_are_an_error(root: Path) -> None:
     assert totals(root) == {"a": 20, "b": 20}
 
 
-def test_one_class_is_asked_about(root: Path) -> None:
+def test_a_single_class_needs_an_option(root: Path) -> None:
     images(root / "a")
     assert "one class only" in prep(root, code=1)
     prep(root, "--layout", "classes")
@@ -137,7 +137,7 @@ def test_names_that_differ_in_case(root: Path) -> None:
     for folder in ("train/Cat", "train/dog", "val/cat", "val/dog"):
         images(root / folder)
     assert "upper and lower case" in prep(root, code=1)
-    images(root / "train/cat")  # now both can be learned
+    images(root / "train/cat")  # now both have training images
     prep(root)
     assert set(totals(root)) == {"Cat", "cat", "dog"}
 
@@ -148,7 +148,7 @@ def test_one_name_in_two_unicode_forms_is_one_class(root: Path) -> None:
         images(root / split / "dog")
     assert "two Unicode forms" in prep(root)
     assert totals(root) == {unicodedata.normalize("NFC", "Äpfel"): 20, "dog": 20}
-    # A single form stays as it is: labels of before do not move.
+    # A name with a single form does not change, so labels of older datasets do not change.
     for path in (root / "val").iterdir():
         path.rename(path.parent.with_name("train") / ("x" + path.name))
     prep(root)
@@ -168,11 +168,11 @@ def test_linked_folders_are_followed_once(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["root", "above", "class"])
 def test_links_to_a_folder_around_them_are_not_followed(root: Path, place: str) -> None:
-    """They hold the images of the other classes."""
+    """Parent folders contain the images of the other classes."""
     images(root / "a")
     images(root / "b", 3)
     images(root.parent / "elsewhere/c", 4)
-    if place == "class":  # the class is a link itself
+    if place == "class":  # the class folder is itself a link
         (root / "c").symlink_to(root.parent / "elsewhere/c")
     target = {"root": root, "above": root.parent, "class": root}[place]
     (root / ("c" if place == "class" else "b") / "loop").symlink_to(target)
@@ -281,7 +281,7 @@ def test_names_of_samples_are_kept(root: Path) -> None:
             assert int(beton.raw(index)[0, 0, 0]) == int(name[2:4])
 
 
-def test_large_photos_are_told_of_the_shorter_side(root: Path) -> None:
+def test_large_photos_get_a_note_about_shorter_side(root: Path) -> None:
     for name in ("a", "b"):
         (root / name).mkdir(parents=True)
         Image.new("L", (2000, 1500)).save(root / name / "0.jpg")

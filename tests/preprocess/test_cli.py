@@ -1,5 +1,4 @@
-"""The commands as a person meets them: help, wrong usage, verify, show, and the generated
-shapes."""
+"""The commands: help, wrong usage, verify, show, and the generated shapes."""
 
 from __future__ import annotations
 
@@ -108,7 +107,8 @@ def test_verify_reports_a_truncated_file(shapes: Path, tmp_path: Path, cut: int)
 
 
 def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path) -> None:
-    """A sample that cannot be decoded, although all checksums fit: only --no-check lets it in."""
+    """A sample that cannot be decoded although all checksums are right: only --no-check stores
+    it."""
     raw = tmp_path / "raw" / "a"
     raw.mkdir(parents=True)
     beton = Beton(shapes / "train.beton")
@@ -135,7 +135,9 @@ def test_verify_finds_what_was_wrong_from_the_start(shapes: Path, tmp_path: Path
     assert "1 fault. Run" in result.output
 
 
-def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
+def test_show_prints_the_tables_and_writes_a_figure(
+    shapes: Path, shapes_raw: Path, tmp_path: Path
+) -> None:
     for folder, mode in ((shapes, "jpg"), (shapes_raw, "raw")):
         result = run("show", str(folder), "--figure", str(tmp_path / f"{mode}.png"))
         assert result.exit_code == 0, result.output
@@ -149,8 +151,8 @@ def test_show(shapes: Path, shapes_raw: Path, tmp_path: Path) -> None:
     assert "prep images --source" in run("show", str(tmp_path)).output
 
 
-def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: Path) -> None:
-    """As in `prep show DATA --figure F | head -1`."""
+def test_show_writes_its_figure_if_the_reader_stops_early(shapes: Path, tmp_path: Path) -> None:
+    """`prep show DATA --figure F | head -1`."""
     figure = tmp_path / "f.png"
     command = [sys.executable, "-m", "slipform.preprocess.cli", "show", str(shapes)]
     reading, writing = os.pipe()
@@ -168,8 +170,8 @@ def test_show_writes_its_figure_though_nobody_reads_on(shapes: Path, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_prep_says_where_things_are_and_what_is_next(tmp_path: Path) -> None:
-    """Also of a folder whose name a shell would divide."""
+def test_prep_prints_paths_and_next_commands(tmp_path: Path) -> None:
+    """The commands also work for a folder with a space in its name."""
     result = run("shapes", "--out", str(tmp_path / "my data"), *SMALL)
     assert result.exit_code == 0, result.output
     assert f"report: {tmp_path / 'my data' / 'report.txt'}" in result.output
@@ -181,7 +183,7 @@ def test_prep_says_where_things_are_and_what_is_next(tmp_path: Path) -> None:
     assert (tmp_path / "my data.png").is_file()
 
 
-def test_old_words_of_options_are_understood(shapes: Path, tmp_path: Path) -> None:
+def test_old_values_of_options_are_accepted(shapes: Path, tmp_path: Path) -> None:
     old = ["--on-bad", "fail", "--workers", "1"]
     assert run("shapes", "--out", str(tmp_path / "a"), *SMALL, *old).exit_code == 0
     assert run("verify", str(tmp_path / "a"), "--workers", "1").exit_code == 0
@@ -218,7 +220,7 @@ def test_shapes_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert set(read_manifest(tmp_path / "a").splits) == {"train", "test"}
 
 
-def test_shapes_are_what_tests_rely_on(shapes: Path, shapes_raw: Path) -> None:
+def test_shapes_have_the_properties_that_tests_need(shapes: Path, shapes_raw: Path) -> None:
     beton = Beton(shapes / "train.beton")
     images = [Image.open(io.BytesIO(beton.bytes_of(i).tobytes())) for i in range(len(beton))]
     assert all(image.format == "JPEG" for image in images)
@@ -231,8 +233,8 @@ def test_shapes_are_what_tests_rely_on(shapes: Path, shapes_raw: Path) -> None:
     assert set(zip(raw.widths.tolist(), raw.heights.tolist(), strict=True)) == {(32, 32)}
 
 
-def test_color_alone_does_not_give_the_class_away(shapes: Path) -> None:
-    """Nearest class mean over a color histogram, fitted on train: far below what the shapes
+def test_color_alone_does_not_reveal_the_class(shapes: Path) -> None:
+    """The nearest class mean of color histograms, fitted on train, is far less accurate than shapes
     allow."""
 
     def histograms(split: str) -> tuple[np.ndarray, np.ndarray]:

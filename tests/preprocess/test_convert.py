@@ -1,4 +1,4 @@
-"""Header reading, conversion and resizing against Pillow."""
+"""Header reading, conversion and resizing, compared with Pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slipform.preprocess.pixel_sums import PixelSums
 
 
 def picture(height: int = 37, width: int = 53, channels: int = 3) -> npt.NDArray[np.uint8]:
-    """Smooth enough for JPEG, different in every channel and corner."""
+    """An image that is smooth enough for JPEG, and different in every channel and corner."""
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(channels), indexing="ij")
     return ((x * 4 + y * (c + 1) * 2 + c * 60) % 256).astype(np.uint8)
 
@@ -73,7 +73,7 @@ def test_exif_rotation_is_applied(orientation: int) -> None:
     assert stored.converted == ("exif rotation",)
     assert (stored.height, stored.width) == reference(data).shape[:2]
     np.testing.assert_array_equal(stored.pixels, reference(data))
-    assert read_header(bytes(stored.data)).convert == ()  # a second run would keep it
+    assert read_header(bytes(stored.data)).convert == ()  # a second run keeps it
     raw = encode(data, Encoding("raw"), decoded=True)
     np.testing.assert_array_equal(
         np.frombuffer(raw.data, np.uint8).reshape(reference(data).shape), reference(data)
@@ -112,10 +112,10 @@ def test_unusual_files_look_as_in_pillow(name: str) -> None:
     decoded = reference(bytes(kept.data)).astype(int)
     assert (
         np.abs(decoded - reference(data)).mean() < 12
-    )  # these pictures have hard edges in color; 4:2:0 softens them
+    )  # these images have hard edges in color, which 4:2:0 softens
 
 
-def test_bombs_are_refused_before_memory_is_asked_for() -> None:
+def test_bombs_are_refused_before_memory_is_allocated() -> None:
     small = saved(Image.fromarray(picture()), "JPEG")
     at = small.index(b"\xff\xc0") + 5
     bomb = small[:at] + struct.pack(">HH", 65000, 65000) + small[at + 4 :]

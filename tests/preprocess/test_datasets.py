@@ -1,5 +1,5 @@
-"""Every dataset from small files made here; the readers against torchvision's where it reads the
-same files."""
+"""Every dataset from small generated files. The readers are compared with torchvision's if it reads
+the same files."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_caltech101_at_random(caltech: Path, tmp_path: Path, rule: str) -> None:
         ]
         for seed in "01"
     }
-    assert sorted(content["0"]) == sorted(content["1"])  # every image once, whatever the seed
+    assert sorted(content["0"]) == sorted(content["1"])  # every image once, with any seed
     assert content["0"] != content["1"]
 
 
@@ -142,7 +142,7 @@ def test_caltech256_leaves_clutter_out(tmp_path: Path) -> None:
         images_in(tmp_path / "raw/256_ObjectCategories" / name, [f"{i}.jpg" for i in range(12)])
     images_in(
         tmp_path / "raw/256_ObjectCategories/001.ak47/greg", ["a.jpg"]
-    )  # the official tar has such a stray folder
+    )  # the official tar has such an extra folder
     prep(
         tmp_path / "out",
         "caltech256",
@@ -230,8 +230,8 @@ def test_divide_and_per_class() -> None:
 @pytest.mark.parametrize(
     "name", [name for name, dataset in discover().items() if dataset.takes_source]
 )
-def test_every_dataset_explains_what_it_needs(tmp_path: Path, name: str) -> None:
-    """Holds for whatever file is added to preprocess/datasets."""
+def test_every_dataset_names_its_files(tmp_path: Path, name: str) -> None:
+    """This applies to every file in preprocess/datasets."""
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "does not exist" in prep(
@@ -248,7 +248,7 @@ def test_every_dataset_explains_what_it_needs(tmp_path: Path, name: str) -> None
         )
 
 
-def test_a_download_without_network_says_what_to_put_where(
+def test_the_message_of_a_failed_download_names_the_files_and_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from urllib.error import URLError

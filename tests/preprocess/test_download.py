@@ -1,5 +1,5 @@
 """prep --download, from a server on this machine: torchvision's real download code, with small
-files of the official form."""
+files in the official format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder behind http://127.0.0.1, where torchvision now looks for MNIST."""
+    """The folder of a server on 127.0.0.1 that torchvision uses for MNIST."""
     folder = tmp_path / "mirror"
     folder.mkdir()
     resources = []
@@ -55,7 +55,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(MNIST, "resources", resources)
         yield folder
         server.shutdown()
-    gc.collect()  # torchvision leaves the answers of failed requests open
+    gc.collect()  # torchvision does not close the responses of failed requests
 
 
 def prep_mnist(folder: Path) -> Result:
@@ -71,7 +71,7 @@ def prep_mnist(folder: Path) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def test_what_is_fetched_is_prepared(mirror: Path, tmp_path: Path) -> None:
+def test_downloaded_files_are_prepared(mirror: Path, tmp_path: Path) -> None:
     result = prep_mnist(tmp_path)
     assert result.exit_code == 0, result.output
     beton = Beton(tmp_path / "out/test.beton")
@@ -79,7 +79,7 @@ def test_what_is_fetched_is_prepared(mirror: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(beton.labels, LABELS)
 
 
-def test_again_without_the_server_what_lies_there_is_taken(mirror: Path, tmp_path: Path) -> None:
+def test_existing_files_are_used_without_the_server(mirror: Path, tmp_path: Path) -> None:
     assert prep_mnist(tmp_path).exit_code == 0
     first = read_manifest(tmp_path / "out").splits["train"].sha256
     for path in mirror.iterdir():

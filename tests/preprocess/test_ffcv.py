@@ -1,4 +1,4 @@
-"""Stock ffcv reads what we write, and we read what stock ffcv writes."""
+"""Stock ffcv reads Slipform's betons, and Slipform reads those of stock ffcv."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_stock_loader_decodes_our_jpegs(folder: Path, os_cache: bool) -> None:
         expected = cv2.resize(
             pixels[top : top + side, left : left + side], (32, 32), interpolation=cv2.INTER_AREA
         )
-        # ffcv asks libjpeg for its quick, coarse chroma; another image would be 30 levels away.
+        # ffcv uses libjpeg's fast, coarse chroma. Another image would differ by 30 levels.
         assert np.abs(images[index].astype(int) - expected).mean() < 6, index
 
 
@@ -102,4 +102,4 @@ def test_our_reader_reads_stock_files(folder: Path, mode: str) -> None:
                 1
             ].tobytes()
             assert beton.bytes_of(index).tobytes() == data
-        beton.check_crc32(index)  # there is no CRC file: no complaint
+        beton.check_crc32(index)  # there is no CRC file, and no error

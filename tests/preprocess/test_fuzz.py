@@ -1,5 +1,5 @@
-"""Damaged and hostile input, made by hypothesis: a clear error or a right result, no other
-exception, no code that runs."""
+"""Damaged and hostile input from hypothesis: a clear error or a right result, no other exception,
+and no executed code."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def test_images(kind: str) -> None:
         assert encode(data, Encoding(), decoded=False)[:4] == stored[:4]
         pixels = np.asarray(
             Image.open(io.BytesIO(bytes(stored.data))).convert("RGB")
-        )  # what is accepted, others can read
+        )  # other programs can read the accepted files
         assert pixels.shape == (stored.height, stored.width, 3)
-        if stored.data == data:  # kept: the pixels that were summed are those that Pillow sees
+        if stored.data == data:  # kept files: the summed pixels are those of Pillow
             assert stored.pixels is not None
             np.testing.assert_array_equal(
                 stored.pixels if stored.pixels.ndim == 3 else np.dstack([stored.pixels] * 3), pixels
@@ -233,7 +233,7 @@ def test_printable_text_is_one_quiet_line(text: str) -> None:
 
 @given(st.lists(mutations(FILES["jpeg"]), min_size=1, max_size=30))
 @settings(BOUNDED, max_examples=15)
-def test_what_is_accepted_is_whole(contents: list[bytes]) -> None:
+def test_accepted_images_are_complete(contents: list[bytes]) -> None:
     contents.append(FILES["jpeg"])
     samples = Generated(contents.__getitem__, np.zeros(len(contents), np.int64), "made")
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Damaged and hostile archives: nothing is written elsewhere, and the only error is a clear one."""
+"""Damaged and hostile archives: no file is written outside the folder, and all errors are clear."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def test_damaged_archives(kind: str) -> None:
 
 
 @pytest.mark.parametrize("error", [IndexError("x"), KeyError("x"), AssertionError(), EOFError()])
-def test_whatever_a_reader_raises_is_damage(
+def test_any_exception_of_a_reader_means_damage(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """zipfile raises an IndexError for a cut extra field, among others."""
+    """zipfile raises an IndexError for a truncated extra field, for example."""
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
         zipped.writestr("a", b"hello")
 

@@ -1,4 +1,4 @@
-"""Small files made to cost much: they are refused, with little memory, by an error that says so."""
+"""Small hostile files that would need much memory: they are refused with a clear error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def in_a_process(code: str, *arguments: object, limit_bytes: int = 2 << 30) -> str:
-    """What a process prints that may take so much address space beside its imports."""
+    """Run a program with a limit of address space above that of its imports. Returns its output."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
@@ -104,7 +104,7 @@ def test_tars_with_huge_headers(tmp_path: Path, kind: bytes, first: bool) -> Non
             info = tarfile.TarInfo("a.txt")
             file.write(info.tobuf(tarfile.GNU_FORMAT))
         file.write(tar_with_a_header_of(1 << 30, kind))
-        for _ in range(16):  # of the 1,024 that it declares
+        for _ in range(16):  # of the 1,024 declared bytes
             file.write(bytes(1 << 20))
     (tmp_path / "in").mkdir()
     with pytest.raises(DatasetError, match="header of 1,073,741,824 bytes"):
@@ -174,7 +174,7 @@ def test_a_fifo_is_no_archive(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_process_unpacked_is_removed(
+def test_unpacked_files_of_a_killed_process_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -194,7 +194,7 @@ def test_what_a_killed_process_unpacked_is_removed(
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        with unpacked(tmp_path / "x.tar") as folder:  # the other one is alive: both stay
+        with unpacked(tmp_path / "x.tar") as folder:  # the other process is alive: both stay
             assert len(os.listdir(tmp_path / "temporary")) == 2
             assert os.listdir(folder) == ["a.txt"]
         process.send_signal(signal.SIGKILL)

@@ -1,5 +1,4 @@
-"""The real Caltech-101, CIFAR-10 and MNIST, where they are: against torchvision's dataset
-classes."""
+"""The real Caltech-101, CIFAR-10 and MNIST, if present, compared with torchvision's datasets."""
 
 from __future__ import annotations
 
@@ -85,7 +84,7 @@ def test_cifar10(shared_data: Path, tmp_path: Path) -> None:
         assert manifest.classes == reference.classes
         assert beton.labels.tolist() == reference.targets
         assert all(np.array_equal(beton.raw(i), reference.data[i]) for i in range(len(beton)))
-    # The numbers that CIFAR-10 recipes everywhere use.
+    # The usual numbers for CIFAR-10.
     np.testing.assert_allclose(manifest.mean, [0.4914, 0.4822, 0.4465], atol=5e-5)
     np.testing.assert_allclose(manifest.std, [0.2470, 0.2435, 0.2616], atol=5e-5)
 

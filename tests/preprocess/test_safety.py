@@ -1,5 +1,5 @@
-"""Whatever happens during a run: the old dataset or the new one, whole; an error soon, never a
-hang."""
+"""After any fault during prep, the old or the new dataset is complete. Errors come soon, and no run
+hangs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def generated(make: Callable[[int], bytes | np.ndarray], num: int = 2000) -> Sam
 
 @pytest.fixture
 def old(tmp_path: Path) -> Iterator[Path]:
-    """A folder with a dataset; afterwards that dataset must still be there, whole and alone."""
+    """A folder with a dataset. The dataset must be there, complete and without other files, after
+    the test."""
     out = tmp_path / "data"
     build_dataset(dataset("old", 300), out)
     yield out
@@ -66,7 +67,7 @@ def test_killed_at_sixty_random_moments(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     outcomes = done.stdout.split()
     assert len(outcomes) == 60
-    assert {"old", "new"} == set(outcomes)  # the moments fell before and after the exchange
+    assert {"old", "new"} == set(outcomes)  # moments before and after the exchange
 
 
 def test_a_vanished_file_is_an_error(
@@ -156,7 +157,7 @@ def test_two_runs_to_one_folder(old: Path) -> None:
     with replacing(old) as folder:
         with pytest.raises(DatasetError, match="another prep"):
             build_dataset(dataset(), old)
-        for path in old.iterdir():  # leave the same dataset behind
+        for path in old.iterdir():  # restores the same dataset
             (folder / path.name).write_bytes(path.read_bytes())
 
 
@@ -175,7 +176,7 @@ def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
     "name", ["my-report.txt", "old-dataset.json", "mine.beton", "train.beton", "rejected.csv"]
 )
 def test_files_with_names_like_ours_are_not_deleted(tmp_path: Path, name: str) -> None:
-    """Alone, as betons of stock ffcv are; those with other names also in a dataset of ours."""
+    """Files beside betons of stock ffcv, and files with other names in a dataset of Slipform."""
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / name).write_text("years of work")
     with pytest.raises(DatasetError, match=name):
@@ -198,7 +199,7 @@ def test_a_dataset_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_link_as_out_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    (tmp_path / "data").symlink_to("disk/data")  # what it points to is not there yet
+    (tmp_path / "data").symlink_to("disk/data")  # the target of the link does not exist yet
     for name, num in (("first", 300), ("second", 100), ("third", 200)):
         build_dataset(dataset(name, num), tmp_path / "data")
         assert (tmp_path / "data").is_symlink()
@@ -223,10 +224,10 @@ def test_a_folder_that_cannot_be_made_leaves_no_lock(
     assert os.listdir(tmp_path) == []
 
 
-def test_an_error_of_closing_the_lock_file_is_none(
+def test_an_error_in_closing_the_lock_file_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The dataset is in place by then."""
+    """The dataset is already complete at that time."""
     real, failed = os.close, []
 
     def close(handle: int) -> None:
@@ -274,7 +275,7 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
         "source = SampleSource('made', list('0123456789'), {'train': Generated(jpeg, labels,"
         " 'made')}, '')\n"
         "build_dataset(source, Path(sys.argv[1]), threads=2)\n"
-        # VmHWM; ru_maxrss would count what the parent had when it forked
+        # VmHWM: ru_maxrss would include the memory of the parent at the time of the fork
         "print(int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) // 1000)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "data")]

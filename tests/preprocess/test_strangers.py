@@ -1,4 +1,4 @@
-"""`prep show` and `prep verify` of a dataset folder that another person has made."""
+"""`prep show` and `prep verify` of an untrusted dataset folder."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_no_text_is_markup_or_a_command_of_the_terminal(folder: Path) -> None:
     assert result.output.count("[/red]") >= 4
 
 
-def test_a_figure_is_whole_or_not_there(folder: Path, tmp_path: Path) -> None:
+def test_a_figure_is_complete_or_not_written(folder: Path, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:

@@ -1,5 +1,5 @@
-"""The beton file: the same bytes for any number of workers, no sample across a page, tables as our
-reader expects them."""
+"""The beton file: the same bytes for any number of workers, no sample across a page boundary, and
+tables in the format of the reader."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_same_bytes_for_any_number_of_workers(tmp_path: Path, mode: str) -> None
         assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
 
 
-def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
+def test_the_manifest_matches_the_betons(tmp_path: Path) -> None:
     manifest = build_dataset(source(), tmp_path / "out")
     assert read_manifest(tmp_path / "out") == manifest
     beton = Beton(tmp_path / "out" / "train.beton")
@@ -134,7 +134,7 @@ def test_manifest_says_what_the_betons_hold(tmp_path: Path) -> None:
     assert (info.min_height, info.max_height, info.min_width, info.max_width) == (20, 50, 25, 41)
     assert info.counts == [75] * 4
     assert manifest.converted == {"not a jpeg": 4}  # 70, 140, 210, 280; 0 is an array; none in test
-    # An independent two-pass mean and std over what the samples really are.
+    # An independent two-pass mean and std over the pixels of the samples.
     made = source().splits["train"]
     pixels = [
         s if isinstance(s := made.read(i), np.ndarray) else np.asarray(Image.open(io.BytesIO(s)))
