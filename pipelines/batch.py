@@ -12,10 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IGNORED_LABEL", "Batch", "Mix", "SyntheticLoader"]
+__all__ = ["IGNORED_LABEL", "Batch", "Mix", "SyntheticLoader", "counted"]
 
 # The label of padding and of masked samples: ignore_index of torch.nn.functional.cross_entropy.
 IGNORED_LABEL = -100
+
+
+def counted(labels: Tensor) -> Tensor:
+    """Which samples of a batch count in losses and measures.
+
+    Args:
+        labels: The labels of a batch, int64 [N] or float32 [N, C].
+
+    Returns:
+        bool [N]; False for padding, and for samples that could not be read.
+    """
+    return (labels if labels.ndim == 1 else labels[:, 0]) != IGNORED_LABEL
 
 
 @dataclass(eq=False)
@@ -23,9 +35,10 @@ class Mix:
     """The second labels of a batch with MixUp or CutMix.
 
     The target of a sample is weight * one_hot(label) + (1 - weight) * one_hot(partner's label).
+    With several labels or shares of classes, it is the same without one_hot.
 
     Attributes:
-        labels: int64 [N], the labels of the partners.
+        labels: int64 [N] or float32 [N, C], the labels of the partners.
         weight: float32 [N], in 0..1.
     """
 
@@ -51,8 +64,10 @@ class Batch:
 
     Attributes:
         images: [N, 3, S, S], channels_last, normalized, in the training precision.
-        labels: int64 [N]. -100 marks padding and samples that could not be read.
-        indices: int64 [N] on the CPU, positions of the samples in the beton. -1 marks padding.
+        labels: int64 [N]. -100 marks padding and samples that could not be read. Of a dataset with
+            several labels an image: float32 [N, C], 1 for each label and 0 for other classes; of
+            one with soft labels: the shares of the classes. Rows of -100 do not count.
+        indices: int64 [N] on the CPU, positions of the samples in the split. -1 marks padding.
         mix: The second labels. None: no MixUp or CutMix.
 
     A loader with `reuse_buffers=True` overwrites `images` after the next batch was requested.

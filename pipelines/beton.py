@@ -19,6 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
@@ -42,6 +43,7 @@ __all__ = [
     "TABLE_ROW",
     "VERSION",
     "Beton",
+    "FilePart",
 ]
 
 HEADER = np.dtype(
@@ -66,6 +68,7 @@ JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
 # A JPEG encodes at most 64 pixels in a bit, which is 512 in a byte. A progressive JPEG of a single
 # gray value reaches this. The limit here is twice as high.
 _PIXELS_PER_BYTE = 1024
+FilePart = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 class Beton:
@@ -81,6 +84,7 @@ class Beton:
         heights, widths: int32 [N], sizes of the stored images in pixels.
         modes: uint8 [N], how each image is stored: JPG (0) or RAW (1).
         offsets, sizes: int64 [N], where the bytes of each image are in the file, in bytes.
+        addresses: int64 [N], where the bytes of each image are in memory.
         identity: Device, inode, size and time of the last change of the file that was opened.
 
     Raises:
@@ -112,6 +116,7 @@ class Beton:
         self.heights = image["height"].astype(np.int32)
         self.widths = image["width"].astype(np.int32)
         self.offsets = image["data_ptr"].astype(np.int64)
+        self.addresses = self.data.ctypes.data + self.offsets
         self.sizes = self._sizes()
         self._check_samples()
         self._crc32: npt.NDArray[np.uint32] | None = None
@@ -131,6 +136,18 @@ class Beton:
         """
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
+
+    def files_of(self, indices: npt.NDArray[np.int64]) -> Iterator[FilePart]:
+        """The files that have the bytes of samples.
+
+        Args:
+            indices: int64 [N], the samples.
+
+        Yields:
+            Positions in `indices`, a mapped file (uint8 [bytes]), and where in it the bytes of the
+            samples at these positions begin.
+        """
+        yield np.arange(len(indices)), self.data, self.offsets[indices]
 
     def release_pages(self) -> None:
         """Remove the mapped pages from this process. They stay in the page cache.

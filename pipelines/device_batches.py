@@ -31,9 +31,12 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
 
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
-        not resident on a GPU, or some of them cannot be read.
+        not resident on a GPU, some of them cannot be read, samples are drawn by weights, or
+        images have several labels.
     """
     pixels = getattr(sequence.ahead.executor, "pixels", None)
+    if sequence.order.draws is not None or sequence.samples.table is not None:
+        return None
     if not sequence.order.shuffle or pixels is None or pixels.bad.any():
         return None
     return DeviceBatches(pixels, sequence)
@@ -52,7 +55,7 @@ class DeviceBatches:
     """
 
     def __init__(self, pixels: ResidentPixels, sequence: BatchSequence) -> None:
-        order, device, beton = sequence.order, pixels.device, sequence.beton
+        order, device, beton = sequence.order, pixels.device, sequence.samples.beton
         augment = sequence.augment
         self._pixels, self._augment, self._device = pixels, augment, device
         self._sequence, self._order = sequence, order

@@ -168,6 +168,22 @@ class LabelTable:
         found[samples] = sorted_rows["class"][at]
         return found
 
+    def strata(self) -> _Int64:
+        """One class for each sample, by which a division into folds is stratified.
+
+        Returns:
+            int64 [N]: the class that the fewest samples of the table have, among those of the
+            sample; -1 for a sample without labels. With shares: `first`.
+        """
+        if self.kind == "soft" or not len(self.rows):
+            return self.first() if self.kind == "soft" else np.full(self.num_samples, -1)
+        frequency = np.bincount(self.rows["class"])[self.rows["class"]]
+        order = np.lexsort((self.rows["class"], frequency, self.rows["sample"]))
+        found = np.full(self.num_samples, -1)
+        samples, at = np.unique(self.rows["sample"][order], return_index=True)
+        found[samples] = self.rows["class"][order][at]
+        return found
+
     def class_counts(self, num_classes: int) -> list[int]:
         """The number of samples with each class; with shares: whose largest share it is.
 

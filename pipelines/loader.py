@@ -15,24 +15,27 @@ import torch
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.beton import JPG
-from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import choose
-from slipform.pipelines.limits import check_choices, check_numbers, whole
+from slipform.pipelines.folds import Fold
+from slipform.pipelines.limits import check_choices, check_numbers
 from slipform.pipelines.machine import num_threads
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.position import HasPosition
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.samples import open_samples
+from slipform.pipelines.sampling import Sampling
 from slipform.pipelines.sequence import BatchSequence
 from slipform.pipelines.upload import checked_device
 
 __all__ = ["Loader"]
 
 
-class Loader:
+class Loader(HasPosition):
     """Batches of one split of a dataset.
 
     A training loader keeps its position. A loop over it gives the rest of the present epoch. The
@@ -74,6 +77,10 @@ class Loader:
             pixels differ from those of a full decode by about 1 of 255. "off": never.
         decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder. CUDA ("dali") or
             CPU cores ("stream") decode the others. "auto": what `bench tune` found, else 1 or 0.5.
+        sampling: "all": an epoch has each image once. Otherwise it has as many, drawn at random:
+            "balanced", a table of class -> weight, or an array of weights; see `make_draws`.
+        fold: "2/5": "val" is the second of five parts of train and val together, and "train" the
+            rest. A `Fold` has the seed of the division, too. "": the splits of prep.
 
     Attributes:
         dataset: Name of the dataset.
@@ -120,13 +127,17 @@ class Loader:
         reuse_buffers: bool = False,
         decode_scale: str = "auto",
         decoder_share: float | str = "auto",
+        sampling: Sampling = "all",
+        fold: Fold | str = "",
     ) -> None:
         check_choices(augment, decode_scale, on_bad, decoder_share)
         check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
-        self._beton = open_split(Path(folder), self.manifest, split)
+        self._fold = Fold.parse(fold) if isinstance(fold, str) else fold
+        self._samples = open_samples(Path(folder), self.manifest, split, self._fold)
+        self._beton = self._samples.beton
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
             self.manifest.mean, self.manifest.std
@@ -140,6 +151,7 @@ class Loader:
             rank=rank,
             world_size=world_size,
             block=block if training else 0,
+            draws=self._samples.draws(sampling),
         )
         self.batch_size, self.global_batch_size = batch_size, self._order.global_batch_size
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
@@ -153,23 +165,8 @@ class Loader:
             on_bad, reuse_buffers, decode_scale, world_size, share,
         )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, tuned)
-        ahead = Prefetcher(self._executor, self._beton, self.augment, self._order, self.device)
-        self.sequence = BatchSequence(ahead, self._beton, self.augment, self._order, self.device)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch of the next batch, from 0."""
-        return self.sequence.done.epoch
-
-    @property
-    def seen(self) -> int:
-        """Samples of this epoch that were handed out, over all processes."""
-        return self.sequence.done.seen
-
-    @property
-    def num_bad(self) -> int:
-        """Samples that could not be read. A sample counts in each epoch."""
-        return self.sequence.done.num_bad
+        ahead = Prefetcher(self._executor, self._samples, self.augment, self._order, self.device)
+        self.sequence = BatchSequence(ahead, self._samples, self.augment, self._order, self.device)
 
     @property
     def num_samples(self) -> int:
@@ -180,6 +177,11 @@ class Loader:
     def num_classes(self) -> int:
         """The number of classes of the dataset."""
         return self.manifest.num_classes
+
+    @property
+    def class_counts(self) -> list[int]:
+        """The number of images of each class; an image with several labels counts for each."""
+        return self._samples.class_counts
 
     @property
     def executor_name(self) -> str:
@@ -202,11 +204,6 @@ class Loader:
         whole = len(self) * self.global_batch_size
         return whole if self.training else self.num_samples
 
-    @property
-    def remaining_batches(self) -> int:
-        """Batches of this epoch on this process that were not handed out yet."""
-        return self.sequence.remaining_batches
-
     def __len__(self) -> int:
         """Batches of an epoch on this process."""
         return self._order.num_batches
@@ -223,25 +220,12 @@ class Loader:
         """Begin a loop: over the rest of the epoch for training, else over the whole split."""
         return self.sequence.loop(restart=not self.training)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch. This ends the running loop.
-
-        It is not needed between epochs: the loader counts them. The same epoch number gives the
-        same batches.
-
-        Args:
-            epoch: The epoch, from 0.
-
-        Raises:
-            ConfigError: The epoch is negative or too large.
-        """
-        self.sequence.go_to(whole("epoch", epoch), 0)
-
     def state_dict(self) -> dict[str, Any]:
         """The position, and the settings for which it is valid.
 
         Returns:
-            epoch, seen, seed, num_samples, split and block, as plain ints and strings.
+            epoch, seen, seed, num_samples, split, block, sampling and fold, as plain ints and
+            strings.
         """
         return {
             "epoch": self.epoch,
@@ -250,6 +234,8 @@ class Loader:
             "num_samples": self.num_samples,
             "split": self.split,
             "block": self._order.block,
+            "sampling": self._order.draws.name if self._order.draws else "all",
+            "fold": repr(self._fold) if self._fold else "",
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.philox import permutation
+from slipform.pipelines.sampling import Draws
 
 __all__ = ["EpochOrder"]
 
@@ -40,6 +41,8 @@ class EpochOrder:
             samples are shuffled, then the samples within `window` blocks. Reads stay near each
             other, which helps where the data is larger than memory.
         window: Number of blocks whose samples are shuffled together.
+        draws: Draws the samples of each epoch, as many as the split has. None: an epoch has each
+            sample once.
 
     Raises:
         ConfigError: A value is not allowed, or the global batch is larger than the split.
@@ -54,6 +57,7 @@ class EpochOrder:
     world_size: int = 1
     block: int = 0
     window: int = 16
+    draws: Draws | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -62,6 +66,11 @@ class EpochOrder:
             raise ConfigError(
                 f"rank {self.rank} of {self.world_size} processes: ranks go from 0 to"
                 f" {self.world_size - 1}"
+            )
+        if self.draws is not None and (self.block or not self.shuffle):
+            raise ConfigError(
+                "sampling draws single samples in a random order: use it for training, and with"
+                " block = 0"
             )
         if self.drop_last and 0 < self.num_samples < self.global_batch_size:
             raise ConfigError(
@@ -117,8 +126,11 @@ class EpochOrder:
             epoch: The epoch, from 0.
 
         Returns:
-            int64 [num_samples], a permutation of the indices. Do not write to it: it is cached.
+            int64 [num_samples], a permutation of the indices, or what was drawn from them. Do not
+            write to it: it is cached.
         """
+        if self.draws is not None:
+            return _drawn(self.draws, self.seed, epoch)
         if not self.shuffle:
             return np.arange(self.num_samples)
         return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
@@ -139,8 +151,32 @@ class EpochOrder:
             return part.copy()
         return np.concatenate([part, np.full(self.batch_size - len(part), -1)])
 
+    def draw_positions(self, seen: int, count: int) -> Indices | None:
+        """The positions in the epoch of the samples of a batch, if they were drawn.
+
+        A sample may be drawn several times in an epoch. Each draw has random numbers of its own for
+        the augmentation, which follow from its position.
+
+        Args:
+            seen: Samples of the epoch before the global batch.
+            count: Samples of the batch on this process.
+
+        Returns:
+            int64 [count]. None: there are no draws, and the numbers follow from the samples.
+        """
+        if self.draws is None:
+            return None
+        start = seen + self.rank * self.batch_size
+        return np.arange(start, start + count)
+
 
 # For two loaders: the present epoch and the next one, which is prefetched.
+@lru_cache(maxsize=4)
+def _drawn(draws: Draws, seed: int, epoch: int) -> Indices:
+    """The samples of an epoch that were drawn, int64 [num_samples]."""
+    return draws.samples(seed, epoch)
+
+
 @lru_cache(maxsize=4)
 def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
     """The shuffled order of an epoch, int64 [num_samples]."""

@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 
 from slipform.pipelines.batch import IGNORED_LABEL
-from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
@@ -29,6 +28,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
 from slipform.pipelines.rendering.workers import Task, Workers
+from slipform.pipelines.samples import LabelArray, Samples
 
 __all__ = ["Prefetcher"]
 
@@ -38,7 +38,7 @@ Position = tuple[int, int]  # epoch, samples of it that were seen in the global 
 
 class _UnderWay(NamedTuple):
     position: Position
-    samples: Task[tuple[_Int64, _Int64]]  # indices and labels; done when they are submitted
+    samples: Task[tuple[_Int64, LabelArray]]  # indices and labels; done when they are submitted
 
 
 class Prefetcher:
@@ -49,7 +49,7 @@ class Prefetcher:
 
     Args:
         executor: The executor. `close` closes it.
-        beton: The stored split.
+        samples: The samples and their labels.
         augment: The resolved augmentation.
         order: The order of the samples.
         device: Device of the batches.
@@ -62,12 +62,13 @@ class Prefetcher:
     def __init__(
         self,
         executor: Executor,
-        beton: Beton,
+        samples: Samples,
         augment: Augmentation,
         order: EpochOrder,
         device: torch.device,
     ) -> None:
-        self.executor, self._beton, self._augment, self._order = executor, beton, augment, order
+        self.executor, self._augment, self._order = executor, augment, order
+        self._beton, self._samples = samples.beton, samples
         self._under_way: deque[_UnderWay] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
@@ -81,14 +82,14 @@ class Prefetcher:
         self.wait_seconds = 0.0
         self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
-    def take(self, position: Position) -> tuple[_Int64, _Int64, Rendered]:
+    def take(self, position: Position) -> tuple[_Int64, LabelArray, Rendered]:
         """Wait for a batch.
 
         Args:
             position: Its epoch, and the samples of the epoch before it.
 
         Returns:
-            Its indices (int64 [N], -1 for padding), its labels (int64 [N], -100 for padding), its
+            Its indices (int64 [N], -1 for padding), its labels (-100 for padding; see `Batch`), its
             pixels.
 
         Raises:
@@ -144,23 +145,28 @@ class Prefetcher:
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
 
-    def _submit(self, epoch: int, seen: int) -> tuple[_Int64, _Int64]:
+    def _submit(self, epoch: int, seen: int) -> tuple[_Int64, LabelArray]:
         """Submit the request for a batch. Returns its indices and labels."""
         began = time.perf_counter()
         self._beton.check_length()
         indices = self._order.batch(epoch, seen)
         padded = not self._order.drop_last
         valid = np.where(indices < 0, 0, indices) if padded else indices
-        request = BatchRequest(valid, partial(self._draw, epoch))
+        positions = self._order.draw_positions(seen, len(valid))
+        request = BatchRequest(valid, partial(self._draw, epoch), positions)
         self._count_planning(began)
         self.executor.submit(request)
-        labels: _Int64 = self._beton.labels[valid]
-        return indices, np.where(indices < 0, IGNORED_LABEL, labels) if padded else labels
+        labels = self._samples.labels(valid)
+        if padded:
+            labels[indices < 0] = IGNORED_LABEL
+        return indices, labels
 
-    def _draw(self, epoch: int, indices: npt.NDArray[np.int64]) -> Plan:
-        began = time.perf_counter()
+    def _draw(self, epoch: int, keys: _Int64) -> Plan:
+        """The Plan of samples, or of what was drawn at positions of the epoch."""
+        began, drawn = time.perf_counter(), self._order.draws is not None
+        indices = self._order.samples(epoch)[keys] if drawn else keys
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
-        plan = draw(self._augment, indices, heights, widths, self._order.seed, epoch)
+        plan = draw(self._augment, keys, heights, widths, self._order.seed, epoch)
         self._count_planning(began)
         return plan
 

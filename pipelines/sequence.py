@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch
-from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.limits import MAX_EPOCH
 from slipform.pipelines.order import EpochOrder
@@ -21,6 +20,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
+from slipform.pipelines.samples import Samples
 from slipform.pipelines.upload import upload
 
 __all__ = ["BatchSequence", "Loop", "Progress"]
@@ -47,13 +47,13 @@ class BatchSequence:
 
     Args:
         ahead: Source of the pixels. `close` closes it.
-        beton: The stored split.
+        samples: The samples and their labels.
         augment: The resolved augmentation. MixUp and CutMix are applied here.
         order: The order of the samples.
         device: Device of the batches.
 
     Attributes:
-        order, ahead, beton, augment: As given.
+        order, ahead, samples, augment: As given.
         done: What was handed out.
         number: Number of the running loop. A loop with another number has ended.
     """
@@ -61,13 +61,13 @@ class BatchSequence:
     def __init__(
         self,
         ahead: Prefetcher,
-        beton: Beton,
+        samples: Samples,
         augment: Augmentation,
         order: EpochOrder,
         device: torch.device,
     ) -> None:
         self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
-        self.beton, self.augment, self._device = beton, augment, device
+        self.samples, self.augment, self._device = samples, augment, device
         self._process: int | None = os.getpid()  # None: closed
         # If `close` is not called: when the last loop and the Loader are freed, or at exit.
         weakref.finalize(self, _close, ahead, self._process)
@@ -153,8 +153,9 @@ class BatchSequence:
             ConfigError: The state belongs to another dataset or another order of its samples, or
                 this is an evaluation loader.
         """
-        for key in ("num_samples", "seed", "split", "block"):
-            saved = state.get(key, 0)  # states of older versions have no `block`
+        older = {"block": 0, "sampling": "all", "fold": ""}  # what states of older versions lack
+        for key in ("num_samples", "seed", "split", "block", "sampling", "fold"):
+            saved = state.get(key, older.get(key))
             if saved != own[key]:
                 raise ConfigError(
                     f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"

@@ -39,7 +39,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "fastest"),
+        ("errors", "limits", "fastest", "folds"),
         ("files", "machine", "bus_error"),
         (
             "manifest",
@@ -52,13 +52,13 @@ ROOMS = {
             "upload",
         ),
         ("kernel", "simd"),
-        ("plan", "order"),
+        ("plan", "sampling", "order"),
         ("decoding",),
-        ("dataset",),
+        ("dataset", "beton_view", "samples"),
         ("rendering",),
         ("executors",),
         ("prefetch",),
-        ("sequence",),
+        ("sequence", "position"),
         ("device_batches", "loader"),
     ),
     "train": (

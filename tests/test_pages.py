@@ -27,6 +27,7 @@ PAGES = [
     README,
     *(ROOT / room / "README.md" for room in ROOMS),
     ROOT / "preprocess/layouts/README.md",
+    ROOT / "train/labels.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [*ROOT.glob("*.md"), *PAGES[1:], ROOT / "bench/results/README.md"]

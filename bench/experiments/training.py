@@ -15,6 +15,7 @@ from slipform.pipelines.errors import DatasetError, Interrupted, SlipformError
 from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe
+from slipform.train.sweep.jobs import Repeats
 from slipform.train.sweep.sweep import data_differences, prep_command, run_sweep
 from slipform.train.sweep.table import TABLES
 
@@ -65,7 +66,9 @@ def train_studies(
         name = recipe.name.replace("/", "-")
         say(f"{recipe.study}, {recipe.name}: {len(wanted)} of {len(recipe.runs)} runs")
         try:
-            run_sweep(recipe, own, out / name, only=wanted, num_seeds=seeds, num_at_once=jobs)
+            run_sweep(
+                recipe, own, out / name, only=wanted, repeats=Repeats(seeds), num_at_once=jobs
+            )
         except Interrupted:
             _copy_tables(out / name, folder / name)
             raise

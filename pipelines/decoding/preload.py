@@ -99,7 +99,7 @@ def decode_all(
 
     key = f"{beton.identity} {one_buffer} {first_read.skips}" if shared else None
     memory = shared_memory(key, num_pixel_bytes + len(beton), fill)
-    addresses = beton.data.ctypes.data + beton.offsets
+    addresses = beton.addresses.copy()
     addresses[moved] = memory.ctypes.data + starts[:-1]
     bad = memory[num_pixel_bytes:].view(bool)
     return Decoded(addresses, bad, memory[:num_pixel_bytes], beton)

@@ -159,10 +159,13 @@ class DaliFeed:
         self, graph: Any, indices: npt.NDArray[np.int64], plan: Plan, bad: list[int]
     ) -> list[Any]:
         """Give a batch to DALI. Returns its images, which must be kept until they are decoded."""
-        data = self._beton.data
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
-        starts, sizes = self._beton.offsets[indices].tolist(), self._beton.sizes[indices].tolist()
-        images = [data[start : start + n] for start, n in zip(starts, sizes, strict=True)]
+        sizes = self._beton.sizes[indices]
+        images: list[Any] = [None] * len(indices)
+        for at, data, starts in self._beton.files_of(indices):
+            places = zip(at.tolist(), starts.tolist(), sizes[at].tolist(), strict=True)
+            for i, start, size in places:
+                images[i] = data[start : start + size]
         if not self._jpg:
             shapes = zip(images, heights.tolist(), widths.tolist(), strict=True)
             images = [pixels.reshape(height, width, 3) for pixels, height, width in shapes]
@@ -178,11 +181,13 @@ class DaliFeed:
 
     def _declared(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether the header of each JPEG declares the size that the beton says, or more."""
-        beton = self._beton
-        return declare_at_least(
-            beton.data, beton.offsets[indices], beton.sizes[indices],
-            beton.widths[indices], beton.heights[indices],
-        )  # fmt: skip
+        found, beton = np.empty(len(indices), np.bool_), self._beton
+        for at, data, starts in beton.files_of(indices):
+            own = indices[at]
+            found[at] = declare_at_least(
+                data, starts, beton.sizes[own], beton.widths[own], beton.heights[own]
+            )
+        return found
 
     def _recover(self, error: Exception) -> None:
         """Find the undecodable image that ended the graph.

@@ -147,7 +147,7 @@ def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -
         lost = set(first_read.bad(at))
         boxes = np.zeros((len(at), 4), np.int32)
         boxes[:, 2], boxes[:, 3] = beton.widths[at], beton.heights[at]
-        addresses, owner = beton.data.ctypes.data + beton.offsets[at], None
+        addresses, owner = beton.addresses[at], None
         if coded := [k for k, index in enumerate(at) if jpeg[index] and k not in lost]:
             owner = decoder.decode([beton.bytes_of(at[k]) for k in coded], boxes[coded])
             addresses[coded] = owner.addresses

@@ -131,8 +131,8 @@ class StreamExecutor(Executor):
         Returns:
             The positions of the samples that cannot be read.
         """
-        indices, spec = request.indices[at], self._settings.spec
-        plan = request.draw(indices)
+        request, spec = request.part(at), self._settings.spec
+        indices, plan = request.indices, request.plan()
         base, starts, pixels = read(indices, plan)
         origin = np.zeros((len(at), 2), np.int32) if pixels.origin is None else pixels.origin
         geometry, clip = relative(plan, origin, pixels.heights, pixels.widths, pixels.scales)

@@ -35,6 +35,7 @@ def mix(batch: Batch, plan: MixPlan) -> Batch:
         mixed = images.clone(memory_format=torch.channels_last)
         mixed[:, :, y0:y1, x0:x1] = images[partner, :, y0:y1, x0:x1]
         images = mixed
-    labels = torch.where(batch.labels[partner] < 0, batch.labels[partner], batch.labels)
+    partners = batch.labels[partner]
+    labels = torch.where(partners < 0, partners, batch.labels)
     weight = torch.full((len(batch),), plan.weight, device=images.device)
-    return Batch(images, labels, batch.indices, Mix(batch.labels[partner], weight))
+    return Batch(images, labels, batch.indices, Mix(partners, weight))

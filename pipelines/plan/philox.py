@@ -15,7 +15,7 @@ import numpy as np
 
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["batch_uniforms", "permutation", "philox", "uniforms"]
+__all__ = ["batch_uniforms", "order_uniforms", "permutation", "philox", "uniforms"]
 
 # The multipliers and Weyl constants of the paper.
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -25,6 +25,7 @@ _TO_UNIT = 1.0 / 4294967296.0
 
 # The fourth word of the counter separates the streams.
 _SAMPLES, _ORDER, _BATCHES = np.uint64(0), np.uint64(1 << 16), np.uint64(2 << 16)
+_DRAWS = np.uint64(3 << 16)
 
 
 @kernel
@@ -77,6 +78,27 @@ def batch_uniforms(key, epoch, batch, count):
     for i in range(count):
         words = philox(np.uint64(key), np.uint64(i), np.uint64(batch), np.uint64(epoch), _BATCHES)
         out[i] = (words[0] + 0.5) * _TO_UNIT
+    return out
+
+
+@kernel
+def order_uniforms(key, epoch, count):
+    """The random numbers of an epoch whose samples are drawn with replacement.
+
+    Args:
+        key: The seed.
+        epoch: The epoch.
+        count: How many numbers.
+
+    Returns:
+        float64 [count] in [0, 1), of 53 random bits each.
+    """
+    out = np.empty(count)
+    for i in range(count):
+        a, b, _, _ = philox(
+            np.uint64(key), np.uint64(i) & _MASK, np.uint64(i) >> _32, np.uint64(epoch), _DRAWS
+        )
+        out[i] = (((a << _32) | b) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
     return out
 
 

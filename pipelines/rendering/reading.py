@@ -77,7 +77,7 @@ class CoreReader:
         """The pixels of samples: raw ones from the mapped file, JPEGs decoded."""
         beton = self._beton
         stored = Pixels(
-            beton.data.ctypes.data + beton.offsets[indices],
+            beton.addresses[indices],
             beton.heights[indices],
             beton.widths[indices],
             owner=beton,

@@ -61,22 +61,26 @@ class BatchRequest:
     Attributes:
         indices: int64 [N], positions in the beton, all valid.
         draw: Draws the Plan of samples, which depends on each sample alone. Any thread may call it.
+        positions: int64 [N], `EpochOrder.draw_positions` of the samples, for which `draw` draws
+            the Plan. None: it draws the Plan for `indices`.
     """
 
     indices: npt.NDArray[np.int64]
     draw: Callable[[npt.NDArray[np.int64]], Plan]
+    positions: npt.NDArray[np.int64] | None = None
 
     def plan(self) -> Plan:
         """Draw the Plan of the samples. Each call draws it again."""
-        return self.draw(self.indices)
+        return self.draw(self.indices if self.positions is None else self.positions)
 
-    def part(self, at: slice) -> BatchRequest:
+    def part(self, at: slice | npt.NDArray[np.int64]) -> BatchRequest:
         """The request for some of the samples.
 
         Args:
             at: Their positions in the request.
         """
-        return BatchRequest(self.indices[at], self.draw)
+        positions = None if self.positions is None else self.positions[at]
+        return BatchRequest(self.indices[at], self.draw, positions)
 
     def __len__(self) -> int:
         """The number of samples."""

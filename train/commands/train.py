@@ -10,11 +10,15 @@ import os
 import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipform.pipelines.errors import Command
 from slipform.train.commands.options import FOLDER, device_option
+
+if TYPE_CHECKING:
+    from slipform.train.sweep.jobs import Repeats
 
 __all__ = ["train"]
 
@@ -66,6 +70,15 @@ __all__ = ["train"]
     metavar="K",
     help="With --all: number of seeds of every run. Default: 1.",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    metavar="K",
+    help=(
+        "With --all: run each run on K folds of train and val, and write mean and deviation; see"
+        " data.fold."
+    ),
+)
 @device_option
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def train(
@@ -79,6 +92,7 @@ def train(
     every: bool,
     jobs: int | None,
     seeds: int | None,
+    folds: int | None,
     device: str,
     quiet: bool,
 ) -> None:
@@ -88,6 +102,7 @@ def train(
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
     train --resume runs/first
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
+    train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     """
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_runs
@@ -100,12 +115,15 @@ def train(
                 "--all needs DATA and --recipe, and cannot be used with --resume: the same command"
                 " again continues the sweep."
             )
-        _sweep(data, recipe, sets, out, overwrite, jobs or 1, seeds or 1, device, quiet)
+        from slipform.train.sweep.jobs import Repeats
+
+        repeats = Repeats(seeds or 1, folds or 0)
+        _sweep(data, recipe, sets, out, overwrite, jobs or 1, repeats, device, quiet)
         return
     if other_data and resume is None:
         raise click.UsageError("--other-data needs --resume.")
-    if jobs or seeds:
-        raise click.UsageError("--jobs and --seeds need --all.")
+    if jobs or seeds or folds:
+        raise click.UsageError("--jobs, --seeds and --folds need --all.")
     if resume is not None:
         if recipe or out or overwrite:
             raise click.UsageError(
@@ -189,7 +207,7 @@ def _sweep(
     out: Path | None,
     overwrite: bool,
     num_at_once: int,
-    num_seeds: int,
+    repeats: Repeats,
     device: str,
     quiet: bool,
 ) -> None:
@@ -208,7 +226,7 @@ def _sweep(
         sets,
         only=only,
         num_at_once=num_at_once,
-        num_seeds=num_seeds,
+        repeats=repeats,
         device=device,
         overwrite=overwrite,
         quiet=quiet,

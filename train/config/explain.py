@@ -36,12 +36,15 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         One line: the setting, what was given, what is allowed.
     """
     complaints = error.errors()
+    in_table = complaints[0]["type"] == "literal_error" and isinstance(complaints[0]["input"], dict)
+    if in_table:  # a setting that is a word or a table: the value in the table is wrong
+        complaints = complaints[1:]
     first = complaints[0]
     own = first.get("ctx", {}).get("error")
     if isinstance(own, ConfigError):
         return own.message
     path, owner = _place(first["loc"], root)
-    where = ".".join(path)
+    where = ".".join([*path, str(first["loc"][-1])] if in_table else path)
     given = first["input"]
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
@@ -56,6 +59,8 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         case "literal_error":
             expected = first["ctx"]["expected"]
             hint = nearest(str(given), re.findall(r"'([^']*)'", expected))
+            if any(one["type"] == "dict_type" for one in complaints):
+                expected += " or a table, such as { NAME = 2.0 }"
             return f"{where} = {given!r}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings contain text that is no Unicode: {first['msg']}"

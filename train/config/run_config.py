@@ -17,13 +17,12 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.explain import explain
 from slipform.train.config.layers import Settings, current, laid_over, nested, with_names
+from slipform.train.config.losses import CrossEntropy, LossConfig
 from slipform.train.config.optimizers import OptimizerConfig, Sgd
 from slipform.train.config.section import Section
 from slipform.train.config.sections import (
     Constant,
-    CrossEntropy,
     DataConfig,
-    LossConfig,
     ScheduleConfig,
     TrainConfig,
 )

@@ -13,7 +13,9 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
+from slipform.train.config.losses import LossConfig
 from slipform.train.config.optimizers import OptimizerConfig
 from slipform.train.config.section import Section
 
@@ -22,11 +24,8 @@ __all__ = [
     "Compile",
     "Constant",
     "Cosine",
-    "CrossEntropy",
     "DataConfig",
     "Linear",
-    "LossConfig",
-    "MultiMargin",
     "MultiStep",
     "OneCycle",
     "Precision",
@@ -37,6 +36,7 @@ __all__ = [
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off", "graphs"]
+Sampling = Literal["all", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
 
 class DataConfig(Section):
@@ -55,6 +55,12 @@ class DataConfig(Section):
             "auto": the share that `bench tune` found. The run records it.
         block: Samples of a block, which are read together, for data larger than memory; 0: no
             blocks.
+        sampling: "all": each training image once an epoch. "balanced": an epoch draws as many
+            images at random, each class as often as the others. Or a table of weights, such as
+            { cat = 3.0 }: images of cat are drawn 3 times as often; other classes have 1.
+        fold: "2/5": val is the second of five parts of train and val together, and train is the
+            rest. "": the splits of prep.
+        fold_seed: Seed of the division into folds.
     """
 
     folder: str = ""
@@ -65,6 +71,19 @@ class DataConfig(Section):
     decode_scale: Literal["auto", "off"] = "auto"
     decoder_share: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
     block: int = Field(default=0, ge=0)
+    sampling: Sampling = "all"
+    fold: str = ""
+    fold_seed: int = Field(default=0, ge=0, le=MAX_SEED)
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Self:
+        Fold.parse(self.fold, self.fold_seed)
+        if self.block and self.sampling != "all":
+            raise ConfigError(
+                "data.block reads neighboring images together, and data.sampling draws single ones:"
+                ' set data.block = 0, or data.sampling = "all"'
+            )
+        return self
 
 
 class _Schedule(Section):
@@ -150,32 +169,6 @@ class OneCycle(_Schedule):
     rise: float = Field(default=0.3, gt=0, lt=1)
     start_divisor: float = Field(default=25.0, ge=1)
     end_divisor: float = Field(default=1e4, ge=1)
-
-
-class CrossEntropy(Section):
-    """Cross entropy.
-
-    Attributes:
-        name: The loss.
-        label_smoothing: Share of each label that all classes get (Szegedy et al., 2016).
-    """
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-
-
-class MultiMargin(Section):
-    """torch.nn.MultiMarginLoss.
-
-    Attributes:
-        name: The loss.
-        margin: The margin by which the logit of the true class must exceed every other logit.
-        power: The exponent of the violation of the margin (torch's p).
-    """
-
-    name: Literal["multi_margin"] = "multi_margin"
-    margin: float = Field(default=1.0, gt=0)
-    power: Literal[1, 2] = 1
 
 
 class TrainConfig(Section):
@@ -278,7 +271,6 @@ class TrainConfig(Section):
 ScheduleConfig = Annotated[
     Constant | Step | MultiStep | Cosine | Linear | OneCycle, Field(discriminator="name")
 ]
-LossConfig = Annotated[CrossEntropy | MultiMargin, Field(discriminator="name")]
 
 
 def _variants(union: object) -> dict[str, type[Section]]:

@@ -241,10 +241,10 @@ class Classifier:
         """
         folder = self._folder(data)
         manifest = read_manifest(folder)
-        manifest.split(split)
         class_places(self.classes, manifest.classes, folder, self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
+        config = config if data is None else config.replace("data.fold", "")
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
 
     def _folder(self, data: Path | str | None) -> Path:

@@ -35,6 +35,7 @@ from slipform.train.run.training_data import (
     warm_up,
 )
 from slipform.train.step.build import build_state
+from slipform.train.step.class_weights import Labels
 from slipform.train.step.state import TrainState
 
 __all__ = ["Run", "open_run"]
@@ -199,13 +200,14 @@ def _open(
     if loader.decoder_share is not None:
         config = config.replace("data.decoder_share", loader.decoder_share)
     # A checkpoint has all weights. The file that model.weights names may not exist any more.
-    begun = config if saved is None else _without_weights(config)
+    begun = config if saved is None else config.replace("model.weights", "none")
     state = build_state(
         begun,
         num_classes=manifest.num_classes,
         process=process,
         first_images=(lambda: first_images(loader)) if saved is None else None,
         on_load=lambda report: messages.append(str(report)),
+        labels=Labels.of(loader),
     )
     counters = Counters()
     if saved is not None:
@@ -268,10 +270,6 @@ def _continuing(step: int, epoch: int, epochs: int) -> str:
     if epoch >= epochs:
         return f"nothing is left to train (train.epochs = {epochs}): testing the best epoch again"
     return f"continuing after step {step}, epoch {epoch + 1} of {epochs}"
-
-
-def _without_weights(config: RunConfig) -> RunConfig:
-    return config.replace("model.weights", "none")
 
 
 def _recover_best(run: Run) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 from statistics import median
 
 from slipform.pipelines.beton import JPG
-from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import fits_in_memory, streaming
 from slipform.pipelines.fastest import fastest, rounds_needed
+from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
+from slipform.pipelines.samples import open_samples
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS
@@ -48,7 +49,8 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
         the images fit into memory, `bench tune` has chosen, or the run is too short.
     """
     train, device = config.train, str(process.device)
-    beton = open_split(Path(config.data.folder), manifest, "train")
+    fold = Fold.parse(config.data.fold, config.data.fold_seed)
+    beton = open_samples(Path(config.data.folder), manifest, "train", fold).beton
     assert isinstance(train.batch_size, int)
     steps = train.epochs * (len(beton) // (train.batch_size * process.world_size))
     stored = "jpeg" if (beton.modes == JPG).any() else "raw"

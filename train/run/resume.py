@@ -33,6 +33,9 @@ _FIXED = (
     "optimizer.norm_bias_lr",
     "train.seed",
     "data.block",
+    "data.sampling",
+    "data.fold",
+    "data.fold_seed",
 )
 
 

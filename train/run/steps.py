@@ -163,8 +163,9 @@ def open_steps(
     batches = device_batches(loader.sequence)
     if batches is None:
         raise ConfigError(
-            f"{asked} needs all pixels in the memory of the GPU, and all of them readable. Use"
-            ' data.executor = "resident", or train.steps_per_launch = 1.'
+            f"{asked} needs all pixels in the memory of the GPU, and all of them readable; one"
+            ' label for each image; and data.sampling = "all". Use data.executor = "resident", or'
+            " train.steps_per_launch = 1."
         )
     graphs = CudaGraphs(process.device)
     return TimedGraphSteps(GraphSteps(state, batches, graphs, most), counters, batches.batch_size)

@@ -66,7 +66,9 @@ def open_evaluation(
         The loader; None if the dataset has no such images.
     """
     known = manifest.splits.get(split)
-    return open_loader(config, split, process) if known and known.num_samples else None
+    is_fold = split == "val" and config.data.fold
+    has_images = is_fold or (known is not None and known.num_samples)
+    return open_loader(config, split, process) if has_images else None
 
 
 def first_images(loader: Loader) -> Tensor:

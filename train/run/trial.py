@@ -182,7 +182,7 @@ class Trial:
         if variant not in self._functions:
             config = variant.applied(self._config)
             self._functions[variant] = make_functions(
-                config, state.model, state.evaluated, self._process
+                config, state.model, state.evaluated, self._process, state.functions.loss
             )
         state.functions = self._functions[variant]
         if variant.channels_last != self._channels_last:

@@ -25,7 +25,8 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.deterministic import check_deterministic
 from slipform.train.machine.device import pick_compile, pick_precision
 from slipform.train.machine.distributed import Process
-from slipform.train.step.loss import make_loss
+from slipform.train.step.class_weights import Labels
+from slipform.train.step.loss import LossFunction, make_loss
 from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
 from slipform.train.step.step import zero_gradients
@@ -48,6 +49,7 @@ def build_state(
     process: Process,
     first_images: Callable[[], Tensor] | None = None,
     on_load: Callable[[LoadReport], object] | None = None,
+    labels: Labels | None = None,
 ) -> TrainState:
     """Build the state before the first step.
 
@@ -58,11 +60,13 @@ def build_state(
         first_images: Returns normalized training images, float [N, 3, S, S], for nets that
             initialize weights from images (FastNet's whitening). Default: those weights are random.
         on_load: Called with the report of the loaded weights. Default: the report is logged.
+        labels: The labels of the training images, for weights of classes. None: no weights.
 
     Raises:
-        ConfigError: The net cannot be built, none of its parameters would learn, or BatchNorm
-            would get one value for each channel.
+        ConfigError: The loss does not fit the labels, the net cannot be built, none of its
+            parameters would learn, or BatchNorm would get one value for each channel.
     """
+    loss = make_loss(config.loss, labels)
     torch.manual_seed(config.train.seed)  # the same first weights on every process
     model = registry.build(
         config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load
@@ -90,7 +94,7 @@ def build_state(
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
-    functions = make_functions(config, model, ema or model, process)
+    functions = make_functions(config, model, ema or model, process, loss)
     return TrainState(model, make_optimizers(config.optimizer, model), scaler, functions, ema)
 
 
@@ -106,7 +110,11 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
 
 
 def make_functions(
-    config: RunConfig, model: nn.Module, evaluated: nn.Module, process: Process
+    config: RunConfig,
+    model: nn.Module,
+    evaluated: nn.Module,
+    process: Process,
+    loss: LossFunction,
 ) -> StepFunctions:
     """Make the functions of a run's steps: wrap the model by DDP, and compile it.
 
@@ -117,6 +125,7 @@ def make_functions(
         model: The plain net that learns.
         evaluated: The plain net that is validated: the one with averaged weights, or `model`.
         process: This process.
+        loss: The loss; see `make_loss`.
     """
     wrapped: nn.Module = model
     if process.world_size > 1:
@@ -147,7 +156,7 @@ def make_functions(
     return StepFunctions(
         forward=forward,
         evaluate=evaluate,
-        loss=make_loss(config.loss),
+        loss=loss,
         precision=pick_precision(config.train.precision, process.device),
         device=process.device,
         clip_norm=config.train.clip_norm,
@@ -217,4 +226,5 @@ def _make_again(config: RunConfig, state: TrainState, process: Process) -> None:
     freeze.set_train_mode(state.model, config.model.frozen_norm)
     state.functions = replace(state.functions, forward=state.model, no_sync=nullcontext)
     gc.collect()  # frees the old DDP, which has hooks on the gradients
-    state.functions = make_functions(config, state.model, state.evaluated, process)
+    functions = make_functions(config, state.model, state.evaluated, process, state.functions.loss)
+    state.functions = functions

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_precision
@@ -34,8 +35,8 @@ def open_loader(
         config: The configuration of the run; data.folder is the dataset.
         split: "train", "val" or "test".
         process: This process: it selects the part of each batch, and the device.
-        training: True: shuffled and augmented by train.seed. False: in stored order, without
-            augmentation, and the last batch is padded.
+        training: True: shuffled, or drawn by data.sampling, and augmented by train.seed. False: in
+            stored order, without augmentation, and the last batch is padded.
         batch_size: Images in a batch of one process. Default: train.batch_size.
         dtype: The dtype of the images. Default: the dtype of train.precision on the device.
         executor: The executor. Default: data.executor.
@@ -67,5 +68,7 @@ def open_loader(
         decode_scale=config.data.decode_scale,
         decoder_share=config.data.decoder_share,
         block=config.data.block if training else 0,
+        sampling=config.data.sampling if training else "all",
+        fold=Fold.parse(config.data.fold, config.data.fold_seed) or "",
         reuse_buffers=True,
     )

@@ -1,6 +1,7 @@
-"""The runs of a sweep as processes: `run_jobs` starts several at once and can stop all of them.
+"""The runs of a sweep: `make_jobs` lists them, `run_jobs` runs them as processes.
 
-In: Jobs and the command line of each. Out: run folders, and a call for each job that ends.
+In: a recipe and the command line of each job. Out: run folders, and a call for each job that ends.
+Several jobs run at once, and all of them can be stopped.
 """
 
 from __future__ import annotations
@@ -10,27 +11,69 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from slipform.pipelines.errors import Interrupted
-from slipform.train.config.recipe import SweepRun
+from slipform.pipelines.errors import ConfigError, Interrupted
+from slipform.pipelines.manifest import Manifest
+from slipform.train.config.recipe import Recipe, SweepRun
+from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.interrupt import SWEEP, watched
 from slipform.train.records import METRICS, read_metrics, read_summary
 
-__all__ = ["Job", "run_jobs"]
+__all__ = ["ONCE", "WHOLE", "Job", "Repeats", "make_jobs", "run_jobs"]
 
 _POLL_SECONDS = 0.2
 
 
+# The run of a recipe without [[runs]], which is repeated.
+WHOLE = SweepRun("all", {}, {})
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How often each run of a sweep is repeated: with each seed, on each fold.
+
+    Attributes:
+        seeds: The number of seeds, from train.seed on.
+        folds: The number of folds of train and val together; 0: the splits of prep.
+    """
+
+    seeds: int = 1
+    folds: int = 0
+
+    def __bool__(self) -> bool:
+        return self.seeds > 1 or self.folds > 0
+
+    def of(self, config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+        """All repeats of a run.
+
+        Args:
+            config: Its settings.
+
+        Yields:
+            The name of the run folder, and the settings of the repeat.
+        """
+        for seed in range(config.train.seed, config.train.seed + self.seeds):
+            seeded = config.replace("train.seed", seed)
+            if not self.folds:
+                yield f"seed-{seed}", seeded
+            for fold in range(1, self.folds + 1):
+                name = f"seed-{seed}-fold-{fold}-of-{self.folds}"
+                yield name, seeded.replace("data.fold", f"{fold}/{self.folds}")
+
+
+ONCE = Repeats()
+
+
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep with one seed.
+    """One run of a sweep with one seed, on one fold.
 
     Attributes:
         run: The entry of the recipe.
@@ -84,6 +127,41 @@ class Job:
             else []
         )
         return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+
+
+def make_jobs(
+    recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, repeats: Repeats
+) -> list[Job]:
+    """Make the jobs of a sweep: the first repeat of all runs, then the next one of all.
+
+    Args:
+        recipe: The recipe.
+        out: The folder for the runs.
+        sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
+        manifest: The manifest of the dataset.
+        repeats: The seeds and folds of each run.
+
+    Raises:
+        ConfigError: The recipe has no [[runs]], a name cannot be a folder, or a setting is wrong.
+    """
+    if not recipe.runs:
+        raise ConfigError(
+            f"{recipe.name} is no sweep: it has no [[runs]]. Remove --all, or repeat it with"
+            " --seeds or --folds."
+        )
+    for run in recipe.runs:
+        if not run.name.strip("."):  # the name of a folder
+            raise ConfigError(
+                f'{recipe.name}: the name of a run is "{run.name}": give it another name'
+            )
+    by_run = [
+        [
+            Job(run, config, out / run.name / name)
+            for name, config in repeats.of(resolve(recipe, sets, manifest, run))
+        ]
+        for run in recipe.runs
+    ]
+    return [job for repeat in zip(*by_run, strict=True) for job in repeat]
 
 
 def run_jobs(

@@ -1,6 +1,7 @@
-"""A sweep: all [[runs]] of a recipe with one or more seeds, and one table of their results.
+"""A sweep: all [[runs]] of a recipe with several seeds or folds, and one table of their results.
 
-In: a recipe, a dataset folder, a folder for the runs. Out: the run folders out/RUN/seed-N, and
+In: a recipe, a dataset folder, a folder for the runs. Out: the run folders out/RUN/seed-N (or
+seed-N-fold-K-of-M), and
 table.md, table.csv and curves.png of all runs, written again whenever a run ends.
 
 Every run is its own process: a run that fails or has too little memory does not end the sweep. The
@@ -13,6 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
@@ -29,12 +31,13 @@ from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes
 from slipform.train.run.resume import differences
-from slipform.train.sweep.jobs import Job, run_jobs
+from slipform.train.sweep.jobs import ONCE, WHOLE, Job, Repeats, make_jobs, run_jobs
 from slipform.train.sweep.table import TABLES, Row, stated_settings, write_tables
 
-__all__ = ["data_differences", "make_jobs", "prep_command", "run_sweep"]
+__all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
+_SELECTS = ("data.sampling", "data.fold", "data.fold_seed")
 
 
 def run_sweep(
@@ -45,7 +48,7 @@ def run_sweep(
     *,
     only: Sequence[SweepRun] = (),
     num_at_once: int = 1,
-    num_seeds: int = 1,
+    repeats: Repeats = ONCE,
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
@@ -53,13 +56,13 @@ def run_sweep(
     """Run all runs of a sweep that are not done yet, and write the tables.
 
     Args:
-        recipe: The recipe; it must have [[runs]].
+        recipe: The recipe. One without [[runs]] is one run, which must be repeated.
         data: The dataset folder.
         out: The folder for the runs and the tables.
         sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
         only: The runs to run. Default: all. The tables list all runs.
         num_at_once: The number of processes at a time.
-        num_seeds: The number of seeds of each run.
+        repeats: The seeds and folds of each run.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         overwrite: Repeat finished runs.
         quiet: Print nothing.
@@ -68,20 +71,23 @@ def run_sweep(
         The path of table.md.
 
     Raises:
-        ConfigError: The recipe has no [[runs]], or `out` has runs with other settings or data.
+        ConfigError: The recipe has no [[runs]] and no repeats, or `out` has runs with other
+            settings or data.
         Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
         SlipformError: At the end, if runs failed. A run that diverged, or whose ImageNet weights
             cannot be downloaded, has not failed.
     """
     manifest = read_manifest(data)
-    jobs = make_jobs(recipe, out, sets, manifest, num_seeds)
+    if not recipe.runs and repeats:
+        recipe = replace(recipe, runs=(WHOLE,))
+    jobs = make_jobs(recipe, out, sets, manifest, repeats)
     out.mkdir(parents=True, exist_ok=True)
     check_links(out, (LOCK, *TABLES, *(escape(run.name) for run in recipe.runs)))
     with locked(out / LOCK, "another sweep"):
         remove_orphans(out)
         return _run_locked(
             recipe, data, out, sets, manifest, jobs, only=only, num_at_once=num_at_once,
-            num_seeds=num_seeds, device=device, overwrite=overwrite, quiet=quiet,
+            repeats=repeats, device=device, overwrite=overwrite, quiet=quiet,
         )  # fmt: skip
 
 
@@ -95,7 +101,7 @@ def _run_locked(
     *,
     only: Sequence[SweepRun],
     num_at_once: int,
-    num_seeds: int,
+    repeats: Repeats,
     device: str,
     overwrite: bool,
     quiet: bool,
@@ -108,7 +114,11 @@ def _run_locked(
             _check_unchanged(job, manifest)
     many = [
         f"--{name} {number}"
-        for name, number in (("seeds", num_seeds), ("jobs", num_at_once))
+        for name, number in (
+            ("seeds", repeats.seeds),
+            ("folds", repeats.folds),
+            ("jobs", num_at_once),
+        )
         if number > 1
     ]
     heading = _heading(
@@ -167,42 +177,12 @@ def _arguments(
 ) -> list[str]:
     """The arguments of `train` that start or resume a job."""
     begins = overwrite or not (job.folder / CONFIG).is_file()
-    what = ["--recipe", f"{recipe.name}:{job.run.name}", "--out"] if begins else ["--resume"]
-    changed = [f"--set={text}" for text in (*sets, f"train.seed={job.config.train.seed}")]
+    name = recipe.name if job.run is WHOLE else f"{recipe.name}:{job.run.name}"
+    what = ["--recipe", name, "--out"] if begins else ["--resume"]
+    own = [f"train.seed={job.config.train.seed}", f'data.fold="{job.config.data.fold}"']
+    changed = [f"--set={text}" for text in (*sets, *own)]
     replace = ["--overwrite"] if overwrite else []
     return [str(data), *what, str(job.folder), *changed, "--device", device, *replace]
-
-
-def make_jobs(
-    recipe: Recipe, out: Path, sets: Sequence[str], manifest: Manifest, num_seeds: int
-) -> list[Job]:
-    """Make the jobs of a sweep: all runs with the first seed, then all with the next one.
-
-    Args:
-        recipe: The recipe.
-        out: The folder for the runs.
-        sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
-        manifest: The manifest of the dataset.
-        num_seeds: The number of seeds of each run, from train.seed on.
-
-    Raises:
-        ConfigError: The recipe has no [[runs]], a name cannot be a folder, or a setting is wrong.
-    """
-    if not recipe.runs:
-        raise ConfigError(f"{recipe.name} is no sweep: it has no [[runs]]. Remove --all.")
-    for run in recipe.runs:
-        if not run.name.strip("."):  # the name of a folder
-            raise ConfigError(
-                f'{recipe.name}: the name of a run is "{run.name}": give it another name'
-            )
-    jobs = []
-    for offset in range(num_seeds):
-        for run in recipe.runs:
-            config = resolve(recipe, sets, manifest, run)
-            seed = config.train.seed + offset
-            config = config.replace("train.seed", seed)
-            jobs.append(Job(run, config, out / run.name / f"seed-{seed}"))
-    return jobs
 
 
 def data_differences(recipe: Recipe, manifest: Manifest) -> str:
@@ -241,7 +221,7 @@ def prep_command(recipe: Recipe) -> str:
 def _check_unchanged(job: Job, manifest: Manifest) -> None:
     """Raise ConfigError if the run in the folder has other settings or another dataset.
 
-    Settings of [data] are not compared.
+    Settings of [data] are not compared, except those that select images.
     """
     if not (job.folder / CONFIG).is_file():
         return
@@ -253,7 +233,8 @@ def _check_unchanged(job: Job, manifest: Manifest) -> None:
     changes = {
         name: (before, now)
         for name, (before, now) in differences(run_config(job.folder), job.config).items()
-        if not name.startswith("data.") and now != "auto"  # the run replaced "auto" by its choice
+        if (not name.startswith("data.") or name in _SELECTS)
+        and now != "auto"  # the run replaced "auto" by its choice
     }
     if changes:
         listed = ", ".join(

@@ -1,8 +1,8 @@
 """The table of a sweep: reported and measured results, as Markdown and as CSV.
 
-In: the recipe entry of each run, and its run folders, one for each seed. Out: table.md, table.csv,
-classes.csv and curves.png in one folder. A measured number is the mean over the seeds. With several
-seeds the sample standard deviation is given, too.
+In: the recipe entry of each run, and its run folders, one for each seed and fold. Out: table.md,
+table.csv, classes.csv and curves.png in one folder. A measured number is the mean over them. With
+several seeds or folds the sample standard deviation is given, too.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _OWN_COLUMNS = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy"
 
 @dataclass(frozen=True)
 class Row:
-    """One run of a sweep with all its seeds.
+    """One run of a sweep with all its seeds and folds.
 
     Attributes:
         run: The entry of the recipe.
         config: The settings of the run.
         epochs: The number of epochs in the recipe; `config` may have another one.
-        folders: The run folders, one for each seed.
+        folders: The run folders, one for each seed and fold.
         notes: Run folder -> why it was not run or failed; entries are added during a sweep.
         settings: What identifies the stated settings; see `stated_settings`.
     """
@@ -126,7 +126,7 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         reported["seconds"] = 60 * reported.pop("minutes")
     cells: dict[str, Any] = {
         "run": row.run.name,
-        "seeds": len(finished),
+        "folds" if row.config.data.fold else "seeds": len(finished),
         "settings": row.settings,
     }
     cells |= {key: _setting(row.config, key) for key in varying}

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import Mix
-from slipform.train.config.sections import VARIANTS, CrossEntropy, MultiMargin
+from slipform.train.config.losses import CrossEntropy, MultiMargin
+from slipform.train.config.sections import VARIANTS
 from slipform.train.step.loss import make_loss
 
 N, C = 16, 7

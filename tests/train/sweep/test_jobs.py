@@ -14,7 +14,8 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli
 from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
 from slipform.train.config.resolve import resolve
-from slipform.train.sweep.sweep import data_differences, make_jobs, run_sweep
+from slipform.train.sweep.jobs import Repeats, make_jobs
+from slipform.train.sweep.sweep import data_differences, run_sweep
 from slipform.train.sweep.table import Row, stated_settings, write_tables
 
 
@@ -39,7 +40,9 @@ def test_mistakes(arguments: list[str], words: str, shapes: Path) -> None:
 
 
 def test_the_order_of_the_jobs(recipe: Path, shapes: Path) -> None:
-    jobs = make_jobs(load_recipe(recipe), Path("out"), ["train.seed=5"], read_manifest(shapes), 2)
+    jobs = make_jobs(
+        load_recipe(recipe), Path("out"), ["train.seed=5"], read_manifest(shapes), Repeats(2)
+    )
     assert [str(job) for job in jobs] == [
         f"{name} seed-{seed}" for seed in (5, 6) for name in ("lr-0.05", "lr-huge", "imagenet")
     ]

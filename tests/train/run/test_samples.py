@@ -1,0 +1,88 @@
+"""Runs with class weights, drawn samples and folds: what they see, and exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slipform.models.weight_file import read_weights
+from slipform.pipelines.errors import ConfigError, Interrupted
+from slipform.pipelines.loader import Loader
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
+from slipform.train.run.loop import fit
+
+BALANCED = ('data.sampling="balanced"', "loss.class_weights={disc=2.0}", 'data.fold="2/3"')
+
+
+def _weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_weights(run / "best.safetensors")[0]
+
+
+def test_a_run_that_was_stopped_continues_exactly(
+    shapes: Path,
+    tmp_path: Path,
+    small: Callable[..., RunConfig],
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = small(*BALANCED, "train.epochs=2", 'train.select="last"')
+    fit(config, shapes, tmp_path / "whole", quiet=True)
+    from slipform.train.run import loop
+
+    after = loop._after_steps
+
+    def stop(run: Any, images: Any, last: bool) -> None:
+        if run.state.step == 3:
+            run.stop_requested.set()
+        after(run, images, last)
+
+    monkeypatch.setattr(loop, "_after_steps", stop)
+    with pytest.raises(Interrupted):
+        fit(config, shapes, tmp_path / "stopped", quiet=True)
+    monkeypatch.setattr(loop, "_after_steps", after)
+    fit(config, shapes, tmp_path / "stopped", resume=True, quiet=True)
+    whole, stopped = _weights(tmp_path / "whole"), _weights(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    lines = [read_metrics(tmp_path / name, "epoch") for name in ("whole", "stopped")]
+    keys = ("train_loss", "val_loss", "val_accuracy")
+    assert [[line[key] for key in keys] for line in lines[0]] == [
+        [line[key] for key in keys] for line in lines[1]
+    ]
+    for change in ('data.sampling="all"', 'data.fold="1/3"', "data.fold_seed=1"):
+        other = small(*BALANCED, "train.epochs=3", 'train.select="last"', change)
+        with pytest.raises(ConfigError, match="cannot continue with that change"):
+            fit(other, shapes, tmp_path / "stopped", resume=True, quiet=True)
+
+
+def test_validation_is_of_the_fold_and_of_each_image_once(
+    shapes: Path, tmp_path: Path, small: Callable[..., RunConfig], no_figures: None
+) -> None:
+    from slipform.train.inference.evaluate import evaluate
+
+    fit(small(*BALANCED, "train.epochs=1"), shapes, tmp_path / "run", quiet=True)
+    (line,) = read_metrics(tmp_path / "run", "epoch")
+    result = evaluate(tmp_path / "run", split="val", device="cpu")
+    assert result.top1 == pytest.approx(line["val_accuracy"])
+    with Loader(shapes, "val", batch_size=8, training=False, fold="2/3") as loader:
+        assert result.num_images == loader.num_samples
+    # Another dataset has its own val split, not a fold.
+    again = evaluate(tmp_path / "run", data=shapes, split="val", device="cpu")
+    with Loader(shapes, "val", batch_size=8, training=False) as loader:
+        assert again.num_images == loader.num_samples
+
+
+def test_a_class_that_does_not_exist_is_named(
+    shapes: Path, tmp_path: Path, small: Callable[..., RunConfig]
+) -> None:
+    for setting in ("data.sampling={disk=2.0}", "loss.class_weights={disk=2.0}"):
+        with pytest.raises(ConfigError, match='Did you mean "disc"'):
+            fit(small(setting), shapes, tmp_path / "run", quiet=True)
+    with pytest.raises(ConfigError, match=r"data\.block = 0"):
+        small('data.sampling="balanced"', "data.block=4")
+    with pytest.raises(ConfigError, match="NUMBER/COUNT"):
+        small('data.fold="5/2"')

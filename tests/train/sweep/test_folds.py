@@ -1,0 +1,102 @@
+"""`train --all --folds K`: a run on each fold, mean and deviation in the table."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from slipform.pipelines.loader import Loader
+from slipform.train import cli
+from slipform.train.records import read_summary
+from slipform.train.sweep.jobs import Job
+
+RECIPE = """
+augment = { image_size = 32, resize = 40, crop = "random" }
+model = { name = "tiny", options = { width = 8 } }
+optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
+train = { epochs = 1, batch_size = 40, precision = "fp32" }
+data = { threads = 1, executor = "host", fold_seed = 3 }
+"""
+FOLDS = 3
+
+
+def _train(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+
+
+class _InThisProcess:
+    """What subprocess.Popen is to a sweep, without a new process."""
+
+    def __init__(self, job: Job, arguments: list[str], cores: set[int]) -> None:
+        result = _train(*arguments)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.write_text(result.output)
+        self.returncode = result.exit_code
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    with open(out / "table.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures: None) -> None:
+    recipe, out = tmp_path / "one.toml", tmp_path / "out"
+    recipe.write_text(RECIPE)
+    command = (shapes, "--recipe", recipe, "--all", "--folds", FOLDS, "--out", out, "--quiet")
+    result = _train(*command)
+    assert result.exit_code == 0, result.output
+    runs = [out / "all" / f"seed-0-fold-{number}-of-{FOLDS}" for number in (1, 2, 3)]
+    summaries = [read_summary(run) or {} for run in runs]
+    (row,) = _rows(out)
+    assert row["folds"] == str(FOLDS)
+    for key in ("val_accuracy", "test_accuracy"):
+        values = [one[key] for one in summaries]
+        assert float(row[key]) == pytest.approx(mean(values), abs=1e-5)
+        assert float(row[f"{key}_std"]) == pytest.approx(stdev(values), abs=1e-5)
+    assert " ± " in (out / "table.md").read_text()
+    assert f"--folds {FOLDS}" in (out / "table.md").read_text()
+    # Each run validated its own fold: all folds together are train and val.
+    num_val = 0
+    for number, run in enumerate(runs, start=1):
+        text = (run / "config.toml").read_text()
+        assert f'fold = "{number}/{FOLDS}"' in text
+        assert "fold_seed = 3" in text
+        with Loader(shapes, "val", batch_size=8, training=False, fold=f"{number}/3") as loader:
+            num_val += loader.num_samples
+    with Loader(shapes, batch_size=8) as train, Loader(shapes, "val", batch_size=8) as val:
+        assert num_val == train.num_samples + val.num_samples
+    # The same command does what is left, and nothing else.
+    before = {run: (run / "summary.json").stat().st_mtime_ns for run in (runs[0], runs[2])}
+    shutil.rmtree(runs[1])
+    assert _train(*command).exit_code == 0
+    assert read_summary(runs[1]) is not None
+    assert {run: (run / "summary.json").stat().st_mtime_ns for run in before} == before
+    assert _rows(out)[0]["val_accuracy"] == row["val_accuracy"]
+    # Another division of the folder is refused.
+    result = _train(*command, "--set", "data.fold_seed=4")
+    assert result.exit_code == 1
+    assert "data.fold_seed = 3, not 4" in result.stderr
+
+
+def test_folds_need_all_and_a_recipe_without_runs_needs_repeats(
+    shapes: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "one.toml"
+    recipe.write_text(RECIPE)
+    assert "need --all" in _train(shapes, "--recipe", recipe, "--folds", 3).output
+    result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
+    assert "repeat it with --seeds or --folds" in result.output
