@@ -3,15 +3,6 @@
 In: a path. Out: `Beton`. Its arrays give for each sample the position of its bytes, their encoding
 and the size of the image. All of this is checked first: a truncated or foreign file raises
 DatasetError. ffcv is not needed.
-
-The layout, little-endian, from types.py of ffcv 1.0.2:
-
-    header        version u2, num_fields u2, page_size u4, num_samples u8, alloc_table_ptr u8
-    descriptors   per field: type_id u1, name 16 bytes, arguments 1024 bytes
-    metadata      per sample, aligned as a C struct:
-                  RGBImage (mode u1, width u2, height u2, data_ptr u8), Int (i8)
-    data          from the next page boundary
-    table         from alloc_table_ptr to the end, per sample: (sample_id u8, ptr u8, size u8)
 """
 
 from __future__ import annotations
@@ -26,45 +17,24 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.beton_format import (
+    DESCRIPTOR,
+    FIELD_TYPES,
+    HEADER,
+    IMAGE_FIELD,
+    INT_FIELD,
+    JPG,
+    RAW,
+    TABLE_ROW,
+    VERSION,
+)
 from slipform.pipelines.bus_error import watch
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.files import open_regular
 
-__all__ = [
-    "DESCRIPTOR",
-    "FIELD_TYPES",
-    "HEADER",
-    "IMAGE",
-    "IMAGE_FIELD",
-    "INT_FIELD",
-    "JPG",
-    "RAW",
-    "TABLE_ROW",
-    "VERSION",
-    "Beton",
-    "FilePart",
-]
+__all__ = ["JPG", "RAW", "Beton", "FilePart"]
 
-HEADER = np.dtype(
-    [
-        ("version", "<u2"),
-        ("num_fields", "<u2"),
-        ("page_size", "<u4"),
-        ("num_samples", "<u8"),
-        ("alloc_table_ptr", "<u8"),
-    ],
-    align=True,
-)
-DESCRIPTOR = np.dtype(
-    [("type_id", "u1"), ("name", "u1", 16), ("arguments", "u1", 1024)], align=True
-)
-TABLE_ROW = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
-IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv's type ids of IntField and RGBImageField
-FIELD_TYPES = {INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
-VERSION = 2
-JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
 # A JPEG encodes at most 64 pixels in a bit, which is 512 in a byte. A progressive JPEG of a single
 # gray value reaches this. The limit here is twice as high.
 _PIXELS_PER_BYTE = 1024

@@ -88,7 +88,7 @@ class Loader(HasPosition):
         split, training, seed, device, batch_size: As given.
         augment: The augmentation with mean and standard deviation.
         global_batch_size: Images per batch over all processes.
-        sequence: The position and the order of the samples, for other modules of Slipform.
+        samples, sequence: The samples, and the position and their order, for other modules.
 
     Raises:
         DatasetError: The folder is not a dataset, is damaged, or has no such split.
@@ -136,8 +136,8 @@ class Loader(HasPosition):
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
         self._fold = Fold.parse(fold) if isinstance(fold, str) else fold
-        self._samples = open_samples(Path(folder), self.manifest, split, self._fold)
-        self._beton = self._samples.beton
+        self.samples = open_samples(Path(folder), self.manifest, split, self._fold)
+        self._beton = self.samples.beton
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
             self.manifest.mean, self.manifest.std
@@ -151,7 +151,7 @@ class Loader(HasPosition):
             rank=rank,
             world_size=world_size,
             block=block if training else 0,
-            draws=self._samples.draws(sampling),
+            draws=self.samples.draws(sampling),
         )
         self.batch_size, self.global_batch_size = batch_size, self._order.global_batch_size
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
@@ -165,8 +165,8 @@ class Loader(HasPosition):
             on_bad, reuse_buffers, decode_scale, world_size, share,
         )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, tuned)
-        ahead = Prefetcher(self._executor, self._samples, self.augment, self._order, self.device)
-        self.sequence = BatchSequence(ahead, self._samples, self.augment, self._order, self.device)
+        ahead = Prefetcher(self._executor, self.samples, self.augment, self._order, self.device)
+        self.sequence = BatchSequence(ahead, self.samples, self.augment, self._order, self.device)
 
     @property
     def num_samples(self) -> int:
@@ -181,7 +181,7 @@ class Loader(HasPosition):
     @property
     def class_counts(self) -> list[int]:
         """The number of images of each class; an image with several labels counts for each."""
-        return self._samples.class_counts
+        return self.samples.class_counts
 
     @property
     def executor_name(self) -> str:

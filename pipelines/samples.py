@@ -15,9 +15,11 @@ import numpy.typing as npt
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_view import BetonView
 from slipform.pipelines.dataset import open_split, open_table
+from slipform.pipelines.decoding.preload import decode_one
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.sample_names import read_names
 from slipform.pipelines.sampling import Draws, Sampling, make_draws
 
 __all__ = ["LabelArray", "Samples", "open_samples"]
@@ -32,12 +34,18 @@ class Samples:
     Attributes:
         beton: Their images, and one label each.
         table: Several labels for each sample, or shares of classes. None: `beton` has all labels.
+        folder: The dataset folder.
         manifest: The manifest of the dataset.
+        splits: The splits that they come from.
+        chosen: int64 [N], which samples of the splits they are. None: all.
     """
 
     beton: Beton
     table: LabelTable | None
+    folder: Path
     manifest: Manifest
+    splits: tuple[str, ...]
+    chosen: npt.NDArray[np.int64] | None = None
 
     def labels(self, indices: npt.NDArray[np.int64]) -> LabelArray:
         """The labels of samples, in memory of their own.
@@ -59,6 +67,37 @@ class Samples:
             return self.table.class_counts(self.manifest.num_classes)
         counts = np.bincount(self.beton.labels, minlength=self.manifest.num_classes)
         return [int(count) for count in counts]
+
+    def image(self, index: int) -> npt.NDArray[np.uint8]:
+        """Decode the image of a sample.
+
+        Args:
+            index: The sample.
+
+        Returns:
+            uint8 [H, W, 3] RGB, a copy.
+
+        Raises:
+            SampleError: Its bytes are damaged.
+        """
+        return decode_one(self.beton, index)
+
+    def names(self) -> list[str] | None:
+        """The names of the samples, from the files that prep wrote.
+
+        Returns:
+            None: the dataset has no names.
+
+        Raises:
+            DatasetError: A file is missing, or is not the one that prep wrote.
+        """
+        found: list[str] = []
+        for split in self.splits:
+            names = read_names(self.folder, self.manifest.split(split))
+            if names is None:
+                return None
+            found += names
+        return found if self.chosen is None else [found[index] for index in self.chosen]
 
     def draws(self, sampling: Sampling) -> Draws | None:
         """What draws the samples of an epoch.
@@ -94,12 +133,13 @@ def open_samples(folder: Path, manifest: Manifest, split: str, fold: Fold | None
     """
     if fold is None or split not in ("train", "val"):
         beton, table = open_split(folder, manifest, split), open_table(folder, manifest, split)
-        return Samples(beton, table, manifest)
-    names = [name for name in ("train", "val") if name in manifest.splits]
+        return Samples(beton, table, folder, manifest, (split,))
+    names = tuple(name for name in ("train", "val") if name in manifest.splits)
     betons = [open_split(folder, manifest, name) for name in names]
     tables = [one for name in names if (one := open_table(folder, manifest, name)) is not None]
     table = reduce(LabelTable.followed_by, tables) if tables else None
     labels = np.concatenate([beton.labels for beton in betons])
     strata = labels if table is None else table.strata()
     chosen = fold.samples(strata, training=split == "train")
-    return Samples(BetonView(betons, chosen), table and table.subset(chosen), manifest)
+    table = None if table is None else table.subset(chosen)
+    return Samples(BetonView(betons, chosen), table, folder, manifest, names, chosen)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import JPG, RAW
+from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.decoding.any_image import (
     DecodedImage,
     PixelArray,

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slipform.pipelines.beton import (
+from slipform.pipelines.beton_format import (
     DESCRIPTOR,
     FIELD_TYPES,
     HEADER,

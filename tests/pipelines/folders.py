@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from slipform.pipelines.beton import DESCRIPTOR, HEADER, IMAGE, JPG, RAW, TABLE_ROW
+from slipform.pipelines.beton_format import DESCRIPTOR, HEADER, IMAGE, JPG, RAW, TABLE_ROW
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 
 

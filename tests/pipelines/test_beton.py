@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipform.pipelines.beton import DESCRIPTOR, HEADER, JPG, RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import DESCRIPTOR, HEADER, JPG, RAW
 from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import DatasetError, SampleError

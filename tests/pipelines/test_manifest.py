@@ -12,7 +12,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from slipform.pipelines.beton import DESCRIPTOR, HEADER, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import DESCRIPTOR, HEADER
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError, DatasetError, SampleError
 from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS

@@ -18,7 +18,7 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 from ffcv.writer import DatasetWriter
 
-from slipform.pipelines import beton
+from slipform.pipelines import beton_format
 
 FOLDER = Path(sys.argv[1])
 
@@ -59,10 +59,12 @@ class Pictures:
 
 
 def main() -> None:
-    assert types.HeaderType == beton.HEADER
-    assert types.FieldDescType == beton.DESCRIPTOR
-    assert types.ALLOC_TABLE_TYPE == beton.TABLE_ROW
-    ours = np.dtype([("image", beton.IMAGE), ("label", beton.FIELD_TYPES[1])], align=True)
+    assert types.HeaderType == beton_format.HEADER
+    assert types.FieldDescType == beton_format.DESCRIPTOR
+    assert types.ALLOC_TABLE_TYPE == beton_format.TABLE_ROW
+    ours = np.dtype(
+        [("image", beton_format.IMAGE), ("label", beton_format.FIELD_TYPES[1])], align=True
+    )
     theirs = types.get_metadata_type([RGBImageField(), IntField()])
     assert [theirs.fields[n][1] for n in theirs.names] == [ours.fields[n][1] for n in ours.names]
     assert theirs.itemsize == ours.itemsize

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from slipform.pipelines.beton import JPG, RAW
+from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.decoding.any_image import decode, resize
 from slipform.pipelines.decoding.jpeg_file import read_header
 from slipform.preprocess.encode import Encoding, encode

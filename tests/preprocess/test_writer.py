@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slipform.pipelines.beton import HEADER, JPG, RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import HEADER, JPG, RAW
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.build import build_dataset

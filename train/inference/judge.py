@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL
-from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.folds import Fold
 from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.manifest import read_manifest
-from slipform.pipelines.sample_names import read_names
+from slipform.pipelines.samples import open_samples
 from slipform.train.figures.pictures import Picture
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.data import labeled
@@ -87,8 +87,9 @@ def judge_model(
     """
     answers = answers_of(classifier, data, split)
     known = read_manifest(_folder(classifier, data)).splits.get("val")
+    is_fold = data is None and classifier.config.data.fold
     val = answers if split == "val" else None
-    if split != "val" and known is not None and known.num_samples:
+    if split != "val" and (is_fold or (known is not None and known.num_samples)):
         val = answers_of(classifier, data, "val")
     return judge_answers(split, classifier.classes, answers, val, seed)
 
@@ -155,11 +156,12 @@ def pictures_of(
     if not positions:
         return []
     answers, folder = judged.answers, _folder(classifier, data)
-    dataset = open_dataset(folder)
+    settings = classifier.config.data
+    fold = Fold.parse(settings.fold, settings.fold_seed) if data is None else None
+    samples = open_samples(folder, read_manifest(folder), judged.split, fold)
     indices = [int(answers.indices[position]) for position in positions]
-    images = [dataset.image(judged.split, index) for index in indices]
-    names = read_names(folder, dataset.manifest.split(judged.split))
-    device, options = classifier.device, dataset.manifest.options
+    images, names = [samples.image(index) for index in indices], samples.names()
+    device, options = classifier.device, samples.manifest.options
     parts = [
         part.tensor.clone()
         for part in read_batches(images, classifier.spec, torch.float32, device, options)

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from slipform.models.weight_file import read_weights
 from slipform.pipelines.errors import ConfigError, Interrupted
+from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.samples import open_samples
 from slipform.train.config.run_config import RunConfig
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.evaluate import evaluate
+from slipform.train.inference.judge import judge, pictures_of
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
 
@@ -62,14 +69,21 @@ def test_a_run_that_was_stopped_continues_exactly(
 def test_validation_is_of_the_fold_and_of_each_image_once(
     shapes: Path, tmp_path: Path, small: Callable[..., RunConfig], no_figures: None
 ) -> None:
-    from slipform.train.inference.evaluate import evaluate
-
     fit(small(*BALANCED, "train.epochs=1"), shapes, tmp_path / "run", quiet=True)
     (line,) = read_metrics(tmp_path / "run", "epoch")
     result = evaluate(tmp_path / "run", split="val", device="cpu")
     assert result.top1 == pytest.approx(line["val_accuracy"])
     with Loader(shapes, "val", batch_size=8, training=False, fold="2/3") as loader:
         assert result.num_images == loader.num_samples
+    # The pictures of the report are those of the fold.
+    judged = judge(tmp_path / "run", split="val", device="cpu")
+    classifier = Classifier.load(tmp_path / "run", device="cpu")
+    (picture,) = pictures_of(classifier, judged, judged.top_losses[:1])
+    samples = open_samples(shapes, read_manifest(shapes), "val", Fold(2, 3))
+    index = int(judged.answers.indices[judged.top_losses[0]])
+    assert picture.name == (samples.names() or [])[index]
+    assert picture.actual == judged.classes[samples.beton.labels[index]]
+    assert not np.isnan(judge(tmp_path / "run", device="cpu").calibration.temperature)
     # Another dataset has its own val split, not a fold.
     again = evaluate(tmp_path / "run", data=shapes, split="val", device="cpu")
     with Loader(shapes, "val", batch_size=8, training=False) as loader:
