@@ -10,7 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.manifest import read_manifest
 

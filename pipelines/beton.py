@@ -33,7 +33,7 @@ from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.files import open_regular
 
-__all__ = ["JPG", "RAW", "Beton", "FilePart"]
+__all__ = ["Beton", "FilePart"]
 
 # A JPEG encodes at most 64 pixels in a bit, which is 512 in a byte. A progressive JPEG of a single
 # gray value reaches this. The limit here is twice as high.

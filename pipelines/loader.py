@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 
 from slipform.pipelines.batch import Batch
-from slipform.pipelines.beton import JPG
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import choose
 from slipform.pipelines.folds import Fold

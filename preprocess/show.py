@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.decoding.any_image import PixelArray, decode
 from slipform.pipelines.errors import ConfigError, SampleError, printable

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.decoding.any_image import decode
 from slipform.pipelines.decoding.jpeg_header import header_size

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import SampleError
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.decoding.decoder import (
     Decoder,
     images_at_once,

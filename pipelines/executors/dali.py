@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.executors.dali_border import erase_boxes, fill_outside, restore_edges

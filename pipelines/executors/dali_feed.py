@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.decoding.device_decoder import undecodable
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.jpeg_header import declare_at_least

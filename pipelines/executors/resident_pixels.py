@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.decoding.decoder import (
     Decoder,
     images_at_once,

@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.beton import RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
 from slipform.pipelines.decoding.decoder import MOST_AT_ONCE, images_at_once, threads_to_decode
 from slipform.pipelines.decoding.device_decoder import DeviceDecoder
 from slipform.pipelines.decoding.integrity import FirstRead

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.beton import JPG, RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slipform.pipelines.beton import JPG, RAW, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG, RAW
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed"

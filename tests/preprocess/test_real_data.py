@@ -11,7 +11,8 @@ import numpy as np
 import torchvision
 from click.testing import CliRunner
 
-from slipform.pipelines.beton import JPG, Beton
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
 from slipform.preprocess.verify import find_faults

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-from slipform.pipelines.beton import JPG
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import fits_in_memory, streaming
 from slipform.pipelines.fastest import fastest, rounds_needed
