@@ -1,4 +1,4 @@
-"""Small, quick runs for the tests of `train`."""
+"""Small, fast runs for the tests of `train`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def small() -> Callable[..., RunConfig]:
-    """small("train.epochs=1"): six steps an epoch of a tiny net at 32 px, as --set changes it."""
+    """small("train.epochs=1"): a tiny net at 32 px, six steps in an epoch, changed as by --set."""
     return lambda *sets: resolve(Recipe("small", SMALL), sets)
 
 
@@ -42,7 +42,7 @@ def needs() -> Callable[..., None]:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing costs more than the training of these runs."""
+    """Draw no figures, which takes longer than the training of these runs."""
     monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
     monkeypatch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
     monkeypatch.setattr("slipform.train.figures.events.draw_events", lambda *_: [])
@@ -50,8 +50,8 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
-    """`with full_disk(1000)`: no file of this process can grow beyond 1000 bytes. write() fails as
-    on a full disk, with EFBIG; on a disk that stays full each further write fails, too."""
+    """`with full_disk(1000)`: no file of this process can grow beyond 1000 bytes. write() fails
+    with EFBIG, like on a full disk; all further writes fail, too."""
 
     @contextmanager
     def full(free_bytes: int) -> Iterator[None]:

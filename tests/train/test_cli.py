@@ -1,4 +1,4 @@
-"""The commands as a person meets them."""
+"""The commands: options, messages, output, signals."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_commands_have_few_options(command: str) -> None:
         (["{shapes}", "--set", "train.batch_size=999", "--out", "{tmp}/x"], 1, "train.batch_size"),
     ],
 )
-def test_mistakes_get_one_clear_line(
+def test_mistakes_give_one_clear_line(
     arguments: list[str], code: int, words: str, shapes: Path, tmp_path: Path
 ) -> None:
     result = _run("train", *[a.format(shapes=shapes, tmp=tmp_path) for a in arguments])
@@ -87,7 +87,7 @@ def test_mistakes_get_one_clear_line(
     assert not (tmp_path / "x").exists()
 
 
-def test_validate_gives_the_summary_s_numbers(run: Path, shapes: Path, tmp_path: Path) -> None:
+def test_validate_gives_the_numbers_of_the_summary(run: Path, shapes: Path, tmp_path: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     result = _run("validate", run, "--json", "--figures", tmp_path)
     values = json.loads(result.stdout)
@@ -100,9 +100,9 @@ def test_validate_gives_the_summary_s_numbers(run: Path, shapes: Path, tmp_path:
     assert _run("validate", tmp_path).exit_code == 1
 
 
-def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path) -> None:
-    """The stored test images as PNG files (no JPEG decoder in between but the loader's own libjpeg)
-    get the same classes."""
+def test_predict_gives_the_classes_of_validate(run: Path, shapes: Path, tmp_path: Path) -> None:
+    """The stored test images, decoded by the loader's libjpeg and written as PNG files, get the
+    same classes."""
     from slipform.pipelines.beton import Beton
     from slipform.train.inference.classifier import Classifier
 
@@ -123,7 +123,7 @@ def test_predict_sees_what_validate_saw(run: Path, shapes: Path, tmp_path: Path)
         assert sum(given.values()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_predict_takes_any_format_and_names_what_it_cannot_read(run: Path, tmp_path: Path) -> None:
+def test_predict_reads_all_formats_and_names_unreadable_files(run: Path, tmp_path: Path) -> None:
     image = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (50, 40, 3), np.uint8).astype(np.uint8)
     )
@@ -188,10 +188,11 @@ def _process(*arguments: object) -> subprocess.Popen[str]:
     "arguments",
     [("list_names", "settings"), pytest.param(("validate", "{run}"), marks=pytest.mark.slow)],
 )
-def test_nobody_reads_the_output(
+def test_the_reader_of_the_output_stops_early(
     arguments: tuple[str, str], request: pytest.FixtureRequest
 ) -> None:
-    """`slipform validate RUN | head -1`: the command ends without a word about its broken pipe."""
+    """`slipform validate RUN | head -1`: the command ends without a message about the broken
+    pipe."""
     command, argument = arguments
     if argument == "{run}":
         argument = str(request.getfixturevalue("run"))
@@ -249,8 +250,8 @@ def test_a_signal_writes_a_checkpoint_and_exits_with_130(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kill_9_at_random_moments_and_the_same_losses(shapes: Path, tmp_path: Path) -> None:
-    """Killed wherever it is, resumed, five times; then to the end: the records of the undisturbed
-    run."""
+    """Killed at a random moment and resumed, five times. The records at the end are those of an
+    undisturbed run."""
     settings = [
         *SETS,
         "--set",
@@ -276,6 +277,6 @@ def test_kill_9_at_random_moments_and_the_same_losses(shapes: Path, tmp_path: Pa
         return [(x["step"], x.get("loss", x.get("val_loss"))) for x in lines]
 
     assert losses(run) == losses(whole)
-    # Not the files' bytes: safetensors writes its metadata in an order of its own.
+    # The bytes of the files are not compared: the order of metadata in safetensors files varies.
     best, expected = load_file(run / "best.safetensors"), load_file(whole / "best.safetensors")
     assert all(torch.equal(best[name], tensor) for name, tensor in expected.items())

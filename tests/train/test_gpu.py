@@ -1,5 +1,5 @@
-"""On an NVIDIA GPU (pytest -m gpu): training compiled and in CUDA graphs learns what it learns
-eagerly; exact resume."""
+"""On an NVIDIA GPU (pytest -m gpu): compiled training and CUDA graphs give the results of eager
+training; exact resume."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
     pytest.mark.usefixtures("no_figures"),
-    # torch 2.11 warns where float32 is asked for without TF32, as these tests do.
+    # torch 2.11 warns about float32 without TF32, which these tests use.
     pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),
 ]
 Small = Callable[..., RunConfig]
@@ -33,7 +33,7 @@ def _losses(run: Path) -> list[float]:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("mode", ["on", "graphs"])
-def test_compiled_steps_are_the_eager_ones(
+def test_compiled_steps_equal_eager_steps(
     mode: str, precision: str, shapes: Path, small: Small, tmp_path: Path
 ) -> None:
     sets = [
@@ -58,7 +58,7 @@ def test_compiled_steps_are_the_eager_ones(
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_steps_in_one_graph_are_the_steps(
+def test_steps_in_one_graph_equal_eager_steps(
     optimizer: str, shapes: Path, small: Small, tmp_path: Path
 ) -> None:
     sets = [
@@ -120,7 +120,7 @@ def test_stopped_and_resumed_bit_for_bit(
 def test_the_step_does_not_wait_for_the_device(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two lines of the log nothing asks the device for an answer."""
+    """The host does not wait for the device between two log lines."""
     original = steps.train_step  # type: ignore[attr-defined]
 
     def step(*arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`slipform list`: every name that the commands take, with what it is."""
+"""`slipform list`: every name that the commands accept, with a description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _names(result: Result) -> list[str]:
     return [line.split()[0] for line in result.stdout.splitlines()]
 
 
-def test_all_settings_are_there_each_with_a_text() -> None:
+def test_all_settings_are_listed_with_a_description() -> None:
     found = settings()
     wanted = {"description"}
     for section, values in RunConfig().model_dump().items():
@@ -39,8 +39,9 @@ def test_all_settings_are_there_each_with_a_text() -> None:
     assert not [one.name for one in found if not one.text]
 
 
-def test_each_default_is_toml_that_the_setting_takes() -> None:
-    """--set NAME=DEFAULT, with a name that reads it, is the default."""
+def test_each_default_is_toml_that_the_setting_accepts() -> None:
+    """--set NAME=DEFAULT gives the default, with an optimizer, schedule or loss that has the
+    setting."""
     for one in settings():
         if not one.default:
             continue
@@ -66,7 +67,7 @@ def test_each_default_is_toml_that_the_setting_takes() -> None:
         (("nets", "tiny"), ["Four 3x3 convolutions"]),
     ],
 )
-def test_lines(arguments: tuple[str, str], words: list[str]) -> None:
+def test_lines_of_each_kind(arguments: tuple[str, str], words: list[str]) -> None:
     result = _list(*arguments)
     assert all(word in result.stdout for word in words), result.output
     assert all(arguments[1].lower() in line.lower() for line in result.stdout.splitlines())
@@ -78,14 +79,14 @@ def test_all_names_one_a_line() -> None:
     assert _names(_list("settings")) == [one.name for one in settings()]
 
 
-def test_no_line_has_the_word() -> None:
+def test_a_word_without_a_line_is_an_error() -> None:
     result = _list("nets", "restnet")
     assert result.exit_code == 1
     assert 'no line of nets has "restnet". All: slipform list nets' in result.output
 
 
 @pytest.mark.parametrize("kind", ["recipes", "settings"])
-def test_without_torch(kind: str) -> None:
+def test_listing_does_not_import_torch(kind: str) -> None:
     code = (
         "import sys; from slipform.train.cli import list_names\n"
         f"list_names([{kind!r}], standalone_mode=False)\n"

@@ -1,7 +1,7 @@
-"""The corrected list of reported experiments, as the tests compare recipes with it.
+"""The corrected list of reported experiments, for comparison with the recipes.
 
-In: reported_experiments.toml, whose header defines every word. Out: `STUDIES` as listed, `RUNS`
-with settings under the recipes' dotted names. A word that is not known here raises KeyError.
+In: reported_experiments.toml, whose header defines every word. Out: `STUDIES` as listed, and `RUNS`
+with settings under the dotted names of recipes. An unknown word raises KeyError.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NAMES |= {"rotation_degrees": "augment.rotation"}
 
 @dataclass(frozen=True)
 class Reported:
-    """A run of the list. stated: its settings, dotted names to values."""
+    """A run of the list. stated: its settings, dotted name -> value."""
 
     study: str
     number: int
@@ -65,7 +65,7 @@ class Reported:
 
 
 def _base(id: str) -> dict[str, Any]:
-    """A study's settings on top of those of the study that it builds on."""
+    """The settings of a study, merged over those of its base study."""
     study = STUDIES[id]
     below = _base(study["same_as"]) if "same_as" in study else {"dataset": study["dataset"]}
     return below | study["base"]
@@ -75,7 +75,7 @@ def _reported(id: str, number: int, run: dict[str, Any]) -> Reported:
     settings = _base(id) | run
     printed, curve = settings.pop("reported"), settings.pop("reported_curve", {})
     own = _OPTIONS_OF.get(settings["model"], ())
-    # A study's base may hold options of its other nets, and of its other optimizers.
+    # The base of a study may have options of its other nets and optimizers.
     left_out = {key for keys in _OPTIONS_OF.values() for key in keys} - set(own)
     if settings["optimizer"] != "sgd":
         left_out.add("momentum")

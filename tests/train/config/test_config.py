@@ -1,4 +1,4 @@
-"""Configuration: recipes, --set, defaults, errors, and the way back to TOML."""
+"""The configuration: recipes, --set, defaults, errors, and conversion to TOML."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_any_settings_survive_toml(
     assert config.augment.normalize == (mean, (1.0, 2.0, 3.0))
 
 
-def test_settings_win_over_the_sweep_s_run_and_that_over_the_recipe(tmp_path: Path) -> None:
+def test_settings_override_the_run_of_a_sweep_and_that_overrides_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(
         '[optimizer]\nlr = 1\nmomentum = 0.5\n[train]\nseed = 1\n[[runs]]\nname = "a"\noptimizer.lr'
@@ -197,7 +197,7 @@ def test_defaults_fit_the_dataset(
     assert sizes == SIZES
 
 
-def test_a_run_without_a_recipe_says_what_was_chosen_for_it(
+def test_a_run_without_a_recipe_reports_its_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -246,7 +246,7 @@ def test_importing_the_configuration_does_not_import_torch() -> None:
         ({"train": 3}, "Give train.KEY = VALUE; it has: epochs, batch_size"),
     ],
 )
-def test_a_section_without_a_key_is_answered_with_its_settings(
+def test_a_section_without_a_key_gives_an_error_with_its_settings(
     settings: dict[str, object], text: str
 ) -> None:
     with pytest.raises(ConfigError, match="is a section") as caught:

@@ -1,4 +1,4 @@
-"""Each of the 142 runs of the reports builds its net and trains two steps."""
+"""Each of the 142 runs of the reports builds its net and trains for two steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from slipform.train.step.build import build_state
 from slipform.train.step.step import set_train_mode, train_step
 from tests.train.config.reported import NUM_CLASSES, RUNS, Reported
 
-# These train in the default tests: most kinds of nets and of settings. All of them do with -m slow.
+# The runs that train in the default tests: most kinds of nets and settings. -m slow trains all
+#     runs.
 FEW = ("A6.5", "B4.3", "C4.4", "D1.1", "D2.3", "D3.2", "E1.5", "E2.4", "E3.5", "E4.3", "E5.4")
 
 
@@ -45,7 +46,8 @@ def test_a_run_builds_its_net(run: Reported) -> None:
     assert (counts.trainable < counts.total) == bool(set(_frozen(config.model)) - {"none"})
     assert run.printed.get("trainable_parameters", counts.trainable) == counts.trainable
     if counts.trainable < counts.total and _frozen_norms(net):
-        assert config.model.frozen_norm == "batch"  # no report puts frozen layers into evaluation
+        # No report sets frozen layers to evaluation mode.
+        assert config.model.frozen_norm == "batch"
 
 
 def _frozen_norms(net: nn.Module) -> list[nn.Module]:
@@ -63,7 +65,7 @@ def _frozen(model: ModelConfig) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module")
 def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """A file of the same form as torchvision's for a net's name, with random weights."""
+    """A file with random weights in the format of torchvision's file for a net."""
     folder = tmp_path_factory.mktemp("imagenet")
 
     def make(name: str) -> str:
@@ -98,8 +100,8 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_trains_two_steps(
     run: Reported, imagenet: Callable[[str], str], few_images: Path
 ) -> None:
-    """As its recipe says, but for the batch of two images. What learns changes, what is frozen does
-    not."""
+    """The settings are those of the recipe, except for a batch of two images. Trainable weights
+    change, and frozen ones do not."""
     recipe, ours = run.recipe()
     config = resolve(recipe, ["train.batch_size=2", "train.precision=fp32"], run=ours)
     if config.model.weights != "none":
@@ -110,7 +112,7 @@ def test_a_run_trains_two_steps(
     )
     if (
         config.model.weights != "none"
-    ):  # all fits but the last layer, and what a stem for small images replaces
+    ):  # all tensors fit, except for the last layer and a stem for small images
         assert all(name.startswith(("fc.", "classifier.")) for name, *_ in reports[0].mismatched)
     before = {
         name: parameter.detach().clone() for name, parameter in state.model.named_parameters()

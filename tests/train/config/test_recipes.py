@@ -1,4 +1,4 @@
-"""The recipes against the list of reported experiments, key by key, in both directions."""
+"""The recipes compared with the list of reported experiments, key by key, in both directions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.sweep.sweep import prep_command
 from tests.train.config.reported import RECIPES, REPORTED_KEYS, RUNS, STUDIES, STUDY_KEYS, Reported
 
-# What a recipe may set beyond the list's own keys, and the studies or runs that may: the list says
-# it in other words (checked below), or leaves it open (said in the recipe's readings).
+# Settings that a recipe may have in addition to the keys of the list, and the studies or runs that
+# may have them. The list states them in other words (checked below) or leaves them open (see the
+# recipe's readings).
 OPEN = {
     "augment.flip": "ABCDE",
     "augment.color_jitter": "ABE",
@@ -64,7 +65,7 @@ def _listed(value: Any) -> Any:
 
 
 def _changed(config: RunConfig) -> set[str]:
-    """The settings that are not those of a bare RunConfig of the same optimizer and so on."""
+    """The settings that differ from the defaults of the same optimizer, schedule and loss."""
     names = set()
     for section in set(type(config).model_fields) - {"description"}:
         table = getattr(config, section)
@@ -77,7 +78,7 @@ def _changed(config: RunConfig) -> set[str]:
     return names
 
 
-def test_the_list_is_whole_and_its_words_are_known() -> None:
+def test_the_list_is_complete_and_its_words_are_known() -> None:
     assert (len(STUDIES), len(RUNS)) == (29, 142)
     for study in STUDIES.values():
         assert set(study) <= STUDY_KEYS, study["id"]
@@ -91,7 +92,7 @@ def test_every_study_has_one_recipe_and_every_run_one_of_its_runs() -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_a_recipe_holds_what_the_study_says_and_each_open_point_with_its_reading(
+def test_a_recipe_has_the_conclusions_and_readings_of_its_study(
     study: str,
 ) -> None:
     listed, report = STUDIES[study], RECIPES[study].report
@@ -134,13 +135,13 @@ def test_a_run_has_the_report_s_settings_and_no_others(run: Reported) -> None:
         assert recipe.prep["val_fraction"] == 0
     else:
         assert recipe.prep["val_split"] == (prep["val_split"] or "stratified")
-        assert "val_fraction" not in recipe.prep  # prep's own: half
+        assert "val_fraction" not in recipe.prep  # the default of prep: half
     _check_augmentation(config, run, augment)
     _check_nothing_else(config, run)
 
 
 def _check_augmentation(config: RunConfig, run: Reported, wanted: frozenset[str]) -> None:
-    """What is listed is switched on, and nothing else is."""
+    """Listed augmentations are on, and all others are off."""
     augment = config.augment
     flip = {name: f"{name}_flip" in wanted for name in ("horizontal", "vertical")}
     assert augment.flip == (
@@ -161,7 +162,7 @@ def _check_augmentation(config: RunConfig, run: Reported, wanted: frozenset[str]
 
 
 def _check_nothing_else(config: RunConfig, run: Reported) -> None:
-    """No setting that the list neither states nor leaves open."""
+    """A recipe has no setting that the list neither states nor leaves open."""
     stated = set(run.stated)
     allowed = {name for name, runs in OPEN.items() if any(_is_of(run, word) for word in runs)}
     assert _changed(config) - stated <= allowed
@@ -197,7 +198,7 @@ def test_the_epoch_that_is_tested_is_the_report_s(run: Reported) -> None:
 
 
 @pytest.mark.parametrize("study", RECIPES)
-def test_a_recipe_says_where_it_is_from_and_what_data_it_wants(study: str) -> None:
+def test_a_recipe_names_its_study_and_its_data(study: str) -> None:
     recipe = RECIPES[study]
     assert f"Report {study[0]}" in " ".join(recipe.base["description"].split())
     assert recipe.name.split("/")[0] == recipe.prep["dataset"]

@@ -1,4 +1,4 @@
-"""Settings: variants of optimizer, schedule and loss; `replace`; a clear error for each mistake."""
+"""Settings: classes of optimizer, schedule and loss; `replace`; a clear error for each mistake."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_settings_of_another_name_are_refused(sets: list[str], words: list[str])
     assert all(word in caught.value.message for word in words)
 
 
-def test_another_name_drops_what_it_does_not_read() -> None:
+def test_another_name_drops_settings_that_it_lacks() -> None:
     recipe = Recipe("any", {"optimizer": {"lr": 0.5, "momentum": 0.9}})  # sgd, by default
     assert resolve(recipe, ["optimizer.name=adamw"]).optimizer == AdamW(lr=0.5)
     rms = resolve(recipe, ["optimizer.name=rmsprop"]).optimizer
@@ -93,7 +93,7 @@ def test_config_files_of_old_runs_list_every_setting_and_recipes_may_not(
         lr=0.05, weight_decay=0.0005, momentum=0.9, nesterov=True
     )
     assert isinstance(read_config(before / "muon" / "config.toml").optimizer, Muon)
-    for name in ("sgd", "muon"):  # as --resume has it, and as --recipe has it
+    for name in ("sgd", "muon"):  # with --resume and with --recipe
         file = before / name / "config.toml"
         assert resolve(load_recipe(file)) == read_config(file)
     (tmp_path / "mine.toml").write_text((before / "sgd" / "config.toml").read_text())
@@ -135,7 +135,7 @@ def test_any_text_is_a_configuration_or_a_clear_error(
             read(path)
 
 
-def test_recipe_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_recipe_paths_that_are_not_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "folder.toml").mkdir()
     for name in ("pipe", "folder"):

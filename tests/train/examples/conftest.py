@@ -1,4 +1,4 @@
-"""What the examples need: a folder with data/shapes."""
+"""Fixtures of the examples: a folder with data/shapes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def reader(shapes: Path, tmp_path: Path) -> Path:
-    """A folder where the examples run: it has data/shapes, of 240, 60 and 60 images."""
+    """The working folder of the examples. It has data/shapes with 240, 60 and 60 images."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data/shapes").symlink_to(shapes)
     return tmp_path
@@ -25,7 +25,8 @@ def reader(shapes: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_python(reader: Path) -> Callable[..., str]:
-    """run_python(words, ...): run Python in `reader` with our modules; what it printed."""
+    """run_python(words, ...): run Python in `reader` with Slipform's modules. Returns its
+    output."""
 
     def run(*words: str) -> str:
         environment = {
@@ -50,5 +51,5 @@ def run_python(reader: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def last_line(run_python: Callable[..., str]) -> Callable[..., Any]:
-    """As run_python, with the last line as JSON."""
+    """Like run_python. Returns the last line, parsed as JSON."""
     return lambda *words: json.loads(run_python(*words).strip().splitlines()[-1])

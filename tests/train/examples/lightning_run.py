@@ -1,7 +1,8 @@
-"""Lightning on our loaders, for test_frameworks.py: python -m tests.train.examples.lightning_run
+"""Lightning with Slipform's loaders, for test_frameworks.py: python -m
+tests.train.examples.lightning_run
 
-In: data/shapes in the working folder. Out: a line of JSON on standard output: the samples that each
-epoch saw, and those of each validation, as Lightning and as a plain loop gave them.
+In: data/shapes in the working folder. Out: a line of JSON on standard output: the samples of each
+epoch and each validation, in Lightning and in a plain loop.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AUGMENT = sf.Augmentation(image_size=16, resize=20, crop="random_resized", flip=
 
 
 class Noting(lightning.LightningModule):  # type: ignore[misc]
-    """Learns nothing worth knowing; notes what it is given."""
+    """A small model that records its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Noting(lightning.LightningModule):  # type: ignore[misc]
 
 
 def loaders() -> tuple[sf.Loader, sf.Loader]:
-    """Of training and validation, at their beginning."""
+    """Record the start of training and of validation."""
     train = sf.Loader("data/shapes", "train", AUGMENT, batch_size=32, seed=3)
     return train, sf.Loader("data/shapes", "val", AUGMENT, batch_size=32, training=False)
 

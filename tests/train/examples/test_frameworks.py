@@ -1,4 +1,4 @@
-"""The page of examples with the real Lightning and timm, and with timm's own train.py."""
+"""The page of examples with the real Lightning and timm, and with timm's train.py."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_the_blocks_run_with_the_real_package(
 def test_lightning_trains_on_the_batches_of_a_plain_loop(
     needs: Callable[[str], None], last_line: Callable[..., Any]
 ) -> None:
-    """Every epoch has its own order and no sample twice; the sanity check of one batch takes
-    nothing from the validations after it."""
+    """Every epoch has its own order and no sample twice. The sanity check of one batch does not
+    change the later validations."""
     needs("lightning")
     found = last_line("-m", "tests.train.examples.lightning_run")
     assert found["trained"] == found["epochs"]
@@ -52,7 +52,7 @@ def test_lightning_trains_on_the_batches_of_a_plain_loop(
 def test_timm_s_script_trains_with_our_loader(
     needs: Callable[[str], None], reader: Path, run_python: Callable[..., str]
 ) -> None:
-    """Its train.py with the one line of the page added."""
+    """timm's train.py with the additional line of the page."""
     needs("timm")
     script = os.environ.get(TRAIN_PY)
     if not script:

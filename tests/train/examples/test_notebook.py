@@ -1,4 +1,4 @@
-"""The notebook: stored without outputs, and run cell by cell in a real kernel."""
+"""The notebook: it is stored without outputs, and runs cell by cell in a real kernel."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def test_it_is_stored_without_outputs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1600)
-@pytest.mark.filterwarnings("ignore")  # of Jupyter's packages
+@pytest.mark.filterwarnings("ignore")  # warnings of Jupyter's packages
 def test_it_runs(
     needs: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The figures are there, and training has one moving line, which is replaced."""
+    """The figures are shown, and training shows one progress line, which is replaced."""
     needs("nbclient")
     needs("ipykernel")
     import nbformat
@@ -43,7 +43,7 @@ def test_it_runs(
     lines: list[str] = []
 
     class Watching(NotebookClient):  # type: ignore[misc]
-        """Notes what each update of an output shows."""
+        """Records every update of an output."""
 
         def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
             if msg["msg_type"] in ("display_data", "update_display_data"):
@@ -66,7 +66,7 @@ def test_it_runs(
     assert any("images/s" in line and "left" in line and "loss" in line for line in moving)
     assert lines[-1] == ""
     kept = [o for o in outputs if o["output_type"] == "display_data" and o not in pictures]
-    assert len(kept) == 1  # all of those were one output
+    assert len(kept) == 1  # all of them update one output
     accuracy = re.search(r"test accuracy (\d\.\d+)", text)
     assert accuracy is not None
     assert float(accuracy[1]) > 0.5

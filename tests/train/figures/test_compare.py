@@ -1,4 +1,4 @@
-"""Nets beside each other: the same kernels, outputs and histograms as torch and numpy give."""
+"""Comparison of nets: kernels, outputs and histograms equal those of torch and numpy."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_command_compares_runs_and_an_untrained_net(
     titles = {axes.get_title(): axes for axes in histograms.axes}
     assert {"weight", "gradient of weight"} <= titles.keys()
     assert len(titles["weight"].patches) == 3
-    assert len(titles["gradient of weight"].patches) == 2  # an untrained net has none
+    assert len(titles["gradient of weight"].patches) == 2  # an untrained net has no gradients
     red = first.axes[0].images[0].get_array()
     assert (red[16, 16, 0] > red[16, 16, 1:]).all()
 

@@ -13,8 +13,8 @@ from slipform.train.figures import curves, events
 
 
 def test_histograms_on_common_bins() -> None:
-    """Of a thousand values in uneven buckets, numpy's own histogram of them within what a bucket
-    hides."""
+    """The bins of a thousand values in uneven buckets equal numpy's histogram, up to the width of a
+    bucket."""
     values = np.random.default_rng(0).normal(size=1000)
     limits = np.concatenate([[-5.0], np.sort(np.random.default_rng(1).uniform(-4, 4, 300)), [5.0]])
     counts = np.concatenate([[0], np.histogram(values, limits)[0]])
@@ -25,7 +25,7 @@ def test_histograms_on_common_bins() -> None:
     assert np.abs(np.cumsum(shares[0]) - np.cumsum(wanted)).max() < 0.01
 
 
-def test_of_nothing_no_curves_are_drawn(tmp_path: Path) -> None:
+def test_without_records_no_curves_are_drawn(tmp_path: Path) -> None:
     assert curves.draw_sweep(tmp_path, {"a": [tmp_path / "none"]}) is None
     assert not list(tmp_path.iterdir())
 
@@ -88,7 +88,7 @@ def test_reported_values_are_dashed_in_the_color_of_their_run(
     assert legend.get_title().get_text() == "dashed: the report's values"
 
 
-def test_an_empty_panel_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_panel_has_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
     curves.draw_sweep(tmp_path, {"a": [_run(tmp_path / "a", [None, None])]})

@@ -1,4 +1,4 @@
-"""Figures of nets: every kind has its first layer drawn, whatever class that layer is of."""
+"""Figures of nets: the first layer of every kind of net is drawn, with any class of layer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     ],
 )
 def test_first_layer_of_every_kind_of_net(name: str, tmp_path: Path) -> None:
-    """`fast` begins with a layer that is no nn.Conv2d."""
+    """The first layer of `fast` is not an nn.Conv2d."""
     small = {"small_input": True} if name == "alexnet" else {}
     model = registry.build(ModelConfig(name=name, **small), num_classes=5, image_size=32).eval()
     drawn = plots.first_layer(tmp_path, model, IMAGE)
@@ -53,7 +53,7 @@ def test_nets_without_a_convolution_have_none(name: str, tmp_path: Path) -> None
 def test_the_layer_that_the_image_passes_first_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the one that was declared first."""
+    """Not the layer that was declared first."""
 
     class Backwards(nn.Module):
         def __init__(self) -> None:
@@ -73,8 +73,9 @@ def test_the_layer_that_the_image_passes_first_is_drawn(
     torch.testing.assert_close(shown["first_outputs.png"][:, 0], model.first(IMAGE)[0])
 
 
-def test_names_of_classes_are_drawn_as_they_are(tmp_path: Path) -> None:
-    """Two dollar signs are mathematics to matplotlib, and "_to_" in them an error."""
+def test_names_of_classes_are_drawn_literally(tmp_path: Path) -> None:
+    """matplotlib parses text between two dollar signs as mathematics, and "_to_" in it is an
+    error."""
     classes = ["$5_to_$10", r"$\frac{", "\x1b[31mred\n", "\udce9", "$$"]
     confusion = torch.eye(len(classes), dtype=torch.int64)
     result = Evaluation(0.0, 1.0, 1.0, confusion)

@@ -1,4 +1,4 @@
-"""A trained model in the hands of a library user."""
+"""A trained model, used as a library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLORS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (210, 30, 20)}
 
 
 def prep_colors(root: Path, **names: str) -> Path:
-    """A dataset of ten plain noisy images a class; green="leaf" renames a class."""
+    """A dataset with ten noisy images of one color per class. green="leaf" renames a class."""
     from slipform.preprocess.cli import main
 
     for color, name in names.items():
@@ -74,7 +74,7 @@ def test_has_no_optimizer_and_no_gradients(run: Path) -> None:
     assert not classifier.model.training
 
 
-def test_paths_pictures_and_arrays_give_the_same(
+def test_paths_images_and_arrays_give_the_same_result(
     classifier: Classifier, colors: Path, tmp_path: Path
 ) -> None:
     files = sorted((colors.parent / "source").rglob("*.png"))
@@ -136,7 +136,8 @@ def test_an_array_that_is_no_image(classifier: Classifier, image: np.ndarray) ->
 def test_evaluates_some_of_its_classes_by_name(
     classifier: Classifier, colors: Path, tmp_path: Path
 ) -> None:
-    """green and red alone: their rows of the confusion matrix are those of the whole dataset."""
+    """With green and red only: their rows of the confusion matrix equal those of the whole
+    dataset."""
     some = prep_colors(tmp_path, green="green", red="red")
     files = {name: sorted((some.parent / "source" / name).iterdir()) for name in ("green", "red")}
     expected = torch.zeros(3, 3, dtype=torch.int64)
@@ -148,7 +149,7 @@ def test_evaluates_some_of_its_classes_by_name(
     assert found[0].num_images == 12
 
 
-def test_says_how_data_differ_from_the_run_s_own(
+def test_reports_differences_from_the_dataset_of_the_run(
     classifier: Classifier, colors: Path, tmp_path: Path
 ) -> None:
     assert classifier.data_notes() == classifier.data_notes(colors, "val") == []
@@ -167,7 +168,7 @@ def test_says_how_data_differ_from_the_run_s_own(
     assert note.endswith("test has other images (another SHA-256)")
 
 
-def test_validate_says_it_beside_the_result(run: Path, tmp_path: Path) -> None:
+def test_validate_prints_the_differences(run: Path, tmp_path: Path) -> None:
     some = prep_colors(tmp_path, green="green", red="red")
     result = CliRunner().invoke(cli.validate, [str(run), str(some), "--json", "--device", "cpu"])
     assert result.exit_code == 0, result.output
@@ -178,18 +179,18 @@ def test_validate_says_it_beside_the_result(run: Path, tmp_path: Path) -> None:
     assert (own.exit_code, own.stderr) == (0, "")
 
 
-def test_refuses_classes_that_it_does_not_know(classifier: Classifier, tmp_path: Path) -> None:
+def test_refuses_unknown_classes(classifier: Classifier, tmp_path: Path) -> None:
     other = prep_colors(tmp_path, green="leaf", red="red")
     with pytest.raises(ConfigError, match=r"1 of 2 classes that the run .* does not have: 'leaf'"):
         classifier.evaluate(other)
 
 
-def test_evaluate_is_the_classifier_s(run: Path, classifier: Classifier) -> None:
+def test_evaluate_equals_that_of_the_classifier(run: Path, classifier: Classifier) -> None:
     one, other = evaluate(run, split="val", device="cpu"), classifier.evaluate(split="val")
     assert (one.top1, one.loss) == (other.top1, other.loss)
 
 
-def test_export_leaves_the_model_as_it_is(classifier: Classifier, tmp_path: Path) -> None:
+def test_export_does_not_change_the_model(classifier: Classifier, tmp_path: Path) -> None:
     before = {name: tensor.stride() for name, tensor in classifier.model.state_dict().items()}
     path = classifier.export("safetensors", tmp_path)
     assert path == tmp_path / "model.safetensors"

@@ -1,5 +1,5 @@
-"""Exported files: read back, whole or not there, never written into a folder that another process
-works in."""
+"""Exported files: read back, complete or not written, and never written into a folder that another
+process uses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model() -> nn.Module:
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("existed", [False, True])
-def test_a_full_disk_leaves_what_was_there_and_names_the_file(
+def test_a_full_disk_keeps_the_old_file_and_names_the_new_one(
     format: str, existed: bool, model: nn.Module, full_disk: FullDisk, tmp_path: Path
 ) -> None:
     path = tmp_path / "m"
@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_what_was_there_and_names_the_file(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_full_disk_is_the_disk_s_own_error(
+def test_a_full_disk_gives_the_error_of_the_system(
     format: str, model: nn.Module, full_disk: FullDisk, tmp_path: Path
 ) -> None:
     with pytest.raises(OSError, match="m") as caught, full_disk(1000):
@@ -75,7 +75,7 @@ def test_a_full_disk_is_the_disk_s_own_error(
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "m"))
 
 
-def test_safetensors_hold_the_weights(model: nn.Module, tmp_path: Path) -> None:
+def test_safetensors_contain_the_weights(model: nn.Module, tmp_path: Path) -> None:
     path, difference = export_model(model, 32, METADATA, "safetensors", tmp_path)
     weights, metadata = read_weights(path)
     assert difference == 0

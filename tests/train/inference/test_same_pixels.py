@@ -1,4 +1,4 @@
-"""predict reads an image file as prep stores it: every kind of file, pixel by pixel."""
+"""predict reads the same pixels from an image file as prep stores, for every kind of file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch's switches for a run: setting them costs nothing where they do not change."""
+"""torch's global settings for a run. Setting them to their present values is fast."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ print(torch.are_deterministic_algorithms_enabled(), "torch._inductor" in sys.mod
 """
 
 
-def test_switches_that_do_not_change_do_not_import_torch_s_compiler() -> None:
-    """In a fresh process. torch.use_deterministic_algorithms imports it, which takes a second."""
+def test_unchanged_settings_do_not_import_torch_s_compiler() -> None:
+    """In a new process. torch.use_deterministic_algorithms would import torch's compiler for a
+    second."""
     command = [sys.executable, "-P", "-c", CODE]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"

@@ -1,4 +1,4 @@
-"""Several processes by torchrun, with gloo: the same run as one process with the whole batch."""
+"""Several processes of torchrun, with gloo: the same run as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
 from tests.processes import wait_for
 
-# Every process imports torch: 5 s each on a processor of its own.
+# Every process imports torch: 5 s of processor time each.
 pytestmark = pytest.mark.timeout(900)
 
-# A net with BatchNorm, whose statistics are those of all processes' parts of the batch.
+# A net with BatchNorm, whose statistics are those of the batches of all processes.
 SETS = [
     "model.name=tiny",
     "augment.image_size=32",
@@ -63,7 +63,7 @@ def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def _compare(a: Path, b: Path) -> None:
-    """Same losses up to rounding, and exactly the same number of validation images."""
+    """The losses are equal up to rounding, and the number of validation images is exact."""
     one = [x["loss"] for x in read_metrics(a, "step")]
     many = [x["loss"] for x in read_metrics(b, "step")]
     assert many == pytest.approx(one, abs=2e-4)
@@ -79,7 +79,7 @@ def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
     return fit(resolve(None, [*SETS, *sets]), shapes, out, quiet=True)
 
 
-def test_two_processes_are_one_with_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
     process = _torchrun(
         2,
         shapes,
@@ -97,7 +97,7 @@ def test_two_processes_are_one_with_the_whole_batch(shapes: Path, tmp_path: Path
     resident = "data.executor=resident"
     alone = _alone(shapes, tmp_path / "one", "train.epochs=1", "train.batch_size=40", resident)
     out, _ = _finish(process)
-    assert out.count("test accuracy") == 1  # one process prints
+    assert out.count("test accuracy") == 1  # only one process prints
     _compare(tmp_path / "one", tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert summary["processes"] == 2
@@ -105,7 +105,7 @@ def test_two_processes_are_one_with_the_whole_batch(shapes: Path, tmp_path: Path
 
 
 def _recipe(folder: Path) -> Path:
-    """Nothing but the classes' defaults, as `_alone` has them."""
+    """A recipe without settings: the defaults, as in `_alone`."""
     (folder / "plain.toml").write_text('description = "plain"\n')
     return folder / "plain.toml"
 
@@ -160,7 +160,7 @@ def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path:
 
 @pytest.fixture(scope="module")
 def halfway(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two processes, of which the checkpoint after 3 of 6 steps of 40 images is left."""
+    """A run of two processes, with the checkpoint after 3 of 6 steps of 40 images."""
     folder = tmp_path_factory.mktemp("halfway")
     sets = ("train.epochs=1", "train.batch_size=20", "train.checkpoint_every_steps=3")
     options = [word for text in sets for word in ("--set", text)]
@@ -178,7 +178,7 @@ def halfway(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_epoch_of_two_numbers_of_processes_is_weighted_by_images(
     num: int, halfway: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    """3 steps of 40 images by two processes, then 2 of 60 by one or three."""
+    """3 steps of 40 images in two processes, then 2 steps of 60 images in one or three."""
     run = tmp_path / "run"
     shutil.copytree(halfway, run)
     size = ("--set", f"train.batch_size={60 // num}")
@@ -191,7 +191,7 @@ def test_an_epoch_of_two_numbers_of_processes_is_weighted_by_images(
     assert epoch["train_loss"] == pytest.approx(weighted, rel=1e-6)
     right = epoch["train_accuracy"] * 240
     assert right == pytest.approx(round(right), abs=1e-6)
-    # As one process does it alone.
+    # Like a single process.
     alone = tmp_path / "alone"
     shutil.copytree(halfway, alone)
     config = resolve(None, [*SETS, "train.epochs=1", "train.batch_size=60"])
@@ -205,7 +205,7 @@ def _children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["killed", "terminated"])
-def test_a_process_that_ends_ends_the_run_with_a_message(
+def test_a_process_that_dies_ends_the_run_with_a_message(
     what: str, shapes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Signals become a request to stop: the first one only, but for the runs of a sweep."""
+"""The first signal is a request to stop. Later ones end the process, except in runs of a sweep."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ with watched() as stop_requested:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("sweep", [False, True])
 def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, sweep: bool) -> None:
-    """A sweep that is killed sends SIGTERM once for each of its threads: its runs still write their
+    """A killed sweep sends one SIGTERM for each of its threads. Its runs must still write their
     checkpoints."""
     environment = {key: value for key, value in os.environ.items() if key != SWEEP}
     environment |= {SWEEP: str(os.getpid())} if sweep else {}

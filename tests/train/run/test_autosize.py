@@ -1,4 +1,4 @@
-"""`batch_size = "auto"`: what fits, and what is said about it."""
+"""`batch_size = "auto"`: the size and the message about it."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def test_the_largest_batch_that_fits() -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_batch_size_auto_is_written_down_and_said(
+def test_batch_size_auto_is_recorded_and_printed(
     shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from slipform.train.run.folder import run_config
 
     fit(small("train.batch_size=auto", "train.epochs=1"), shapes, tmp_path)
-    assert run_config(tmp_path).train.batch_size == 24  # ten steps an epoch
+    assert run_config(tmp_path).train.batch_size == 24  # ten steps in an epoch
     said = capsys.readouterr().err
     assert "train.batch_size = auto: 24 images (there are 240 training images" in said
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_share_of_the_decoder_is_written_down_and_used_again(
+def test_the_share_of_the_decoder_is_recorded_and_used_again(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pixels of a resumed run depend on it, whatever was measured in the meantime."""
+    """A resumed run keeps its share, because its pixels depend on it."""
     from slipform.pipelines.loader import Loader
     from slipform.train.run.folder import run_config
 
@@ -73,7 +73,7 @@ def test_the_share_of_the_decoder_is_written_down_and_used_again(
 
 
 @pytest.mark.parametrize(("images", "expected"), [(3, 3), (20, 8), (100, 10), (10**6, 64)])
-def test_on_a_cpu_small_datasets_have_small_batches_but_not_of_one(
+def test_small_datasets_have_small_batches_on_a_cpu_but_not_of_one(
     images: int, expected: int, shapes: Path, small: Small
 ) -> None:
     manifest = read_manifest(shapes)
@@ -86,7 +86,7 @@ def test_on_a_cpu_small_datasets_have_small_batches_but_not_of_one(
 def test_sizes_are_tried_without_compiling(
     shapes: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A net would be compiled for each of them, a minute each."""
+    """Compiling the net would take a minute for each size."""
     compiled: list[str] = []
 
     def build_state(config: RunConfig, **_: object) -> None:

@@ -1,7 +1,7 @@
-"""Runs written by version 0.1, before the packages got their present names, still resume and load.
+"""Runs of version 0.1 still resume and load.
 
-tests/train/before holds a dataset and two finished runs of that version with one checkpoint from
-the middle of an epoch each.
+tests/train/before has a dataset and two finished runs of that version, each with a checkpoint from
+the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def _lines(run: Path) -> list[dict[str, object]]:
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("name", ["sgd", "muon"])
 def test_a_run_of_version_0_1_resumes_in_the_middle_of_an_epoch(name: str, tmp_path: Path) -> None:
-    """The losses after the checkpoint are those that version 0.1 wrote; another processor adds in
-    another order, hence the tolerance."""
+    """The losses after the checkpoint are those that version 0.1 wrote, up to the order of sums on
+    another processor."""
     run = tmp_path / name
     shutil.copytree(BEFORE / name, run)
     (run / "summary.json").unlink()
@@ -66,8 +66,8 @@ def test_a_summary_of_version_0_1_has_its_present_names() -> None:
     assert "loader" not in summary
 
 
-def test_settings_that_version_0_1_had_not_are_what_it_did() -> None:
-    """It always decoded in full."""
+def test_new_settings_reproduce_version_0_1() -> None:
+    """Version 0.1 always decoded images in full."""
     text = (BEFORE / "sgd" / "config.toml").read_text()
     assert "decode_scale" not in text
     assert read_config(BEFORE / "sgd" / "config.toml").data.decode_scale == "off"

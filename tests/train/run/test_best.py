@@ -1,4 +1,4 @@
-"""best.safetensors: its checksum, what damage does to those who read it, and how it comes back."""
+"""best.safetensors: its checksum, errors for damaged files, and how it is restored."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_any_program_for_safetensors_reads_the_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     write_weights(path, {"a": torch.arange(6.0), "b": torch.ones(3)}, {"classes": '["x", "y"]'})
     data = path.read_bytes()
@@ -60,8 +60,8 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
                 tensors, _ = read_weights(path)
             except SlipformError:
                 continue
-            # A space of the header became another space, or "crc32" another name: the weights are
-            # whole all the same.
+            # A changed space in the header, or another name than "crc32": the weights are still
+            # correct.
             assert position < header_end
             assert torch.equal(tensors["a"], torch.arange(6.0))
             silent += 1
@@ -89,7 +89,7 @@ def _damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "missing"])
-def test_damage_is_refused_everywhere_and_resume_mends_it(
+def test_damage_is_refused_everywhere_and_resume_repairs_it(
     how: str, finished: Path, shapes: Path, small: Small, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -113,7 +113,7 @@ def test_damage_is_refused_everywhere_and_resume_mends_it(
     assert read_metrics(run, "epoch") == epochs
 
 
-def test_without_a_checkpoint_of_the_best_epoch_the_newest_takes_its_place(
+def test_the_newest_checkpoint_is_used_without_one_of_the_best_epoch(
     finished: Path, shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -122,7 +122,7 @@ def test_without_a_checkpoint_of_the_best_epoch_the_newest_takes_its_place(
     saved = torch.load(newest, weights_only=True)
     for path in older:
         path.unlink()
-    saved["state"]["best"] = {"accuracy": 0.99, "epoch": 1}  # as if the first had been better
+    saved["state"]["best"] = {"accuracy": 0.99, "epoch": 1}  # as if the first epoch was better
     from slipform.train.run import checkpoint
 
     newest.unlink()
@@ -136,10 +136,10 @@ def test_without_a_checkpoint_of_the_best_epoch_the_newest_takes_its_place(
     assert all(torch.equal(found[n], tensor) for n, tensor in saved["state"]["model"].items())
 
 
-def test_a_whole_file_of_another_epoch_is_written_again(
+def test_an_intact_file_of_another_epoch_is_written_again(
     finished: Path, shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a kill between the best weights and the checkpoint leaves it."""
+    """The state after a kill between the writes of the best weights and of the checkpoint."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     summary = json.loads((run / "summary.json").read_text())
@@ -155,7 +155,7 @@ def test_a_whole_file_of_another_epoch_is_written_again(
 
 
 def test_files_without_a_checksum_still_load(finished: Path, tmp_path: Path) -> None:
-    """As version 0.1 wrote them."""
+    """Files of version 0.1."""
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     weights = load_best(run)

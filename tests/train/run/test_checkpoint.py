@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, newest K kept, damage found, disk full, nothing executed."""
+"""Checkpoints: complete or absent, the newest K kept, damage found, full disk, no code executed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_newest_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_damaged_newest_one_falls_back_and_says_so(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_newest_one_falls_back_with_a_message(tmp_path: Path, damage: str) -> None:
     for step in (1, 2):
         path = checkpoint.save(tmp_path, step, _content(step), keep=2)
     data = bytearray(path.read_bytes())
@@ -69,7 +69,7 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("free_bytes", [0, 500, 2000])
-def test_a_full_disk_leaves_the_old_ones(
+def test_a_full_disk_keeps_the_old_ones(
     free_bytes: int, full_disk: Callable[[int], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
     old = checkpoint.save(tmp_path, 1, _content(1), keep=1)

@@ -1,5 +1,5 @@
-"""Counters: sums over an epoch weighted by images, whatever batch sizes and processes; time; old
-checkpoints."""
+"""Counters: sums over an epoch, weighted by images, with any batch size and number of processes;
+time; old checkpoints."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_an_epoch_of_two_batch_sizes_is_weighted_by_images(
     assert line["train_accuracy"] == pytest.approx(sum(correct) / sum(images), rel=1e-9)
 
 
-def test_totals_of_several_processes_go_on_on_another_number() -> None:
-    """A step of 2 processes with 20 images each, then 5 steps of one process with 40."""
+def test_totals_of_several_processes_continue_with_another_number() -> None:
+    """A step of 2 processes with 20 images each, then 5 steps of one process with 40 images."""
     counters = Counters()
     counters.epoch.add(loss=2.0, correct=30, images=40)
     counters = Counters.from_checkpoint({"counters": counters.state_dict()})
@@ -65,8 +65,8 @@ def test_totals_of_several_processes_go_on_on_another_number() -> None:
     assert counters.epoch.accuracy == pytest.approx(80 / 240)
 
 
-def test_counters_of_version_0_1_is_read() -> None:
-    """It kept the loss as a sum over batches, and the clock under another name."""
+def test_counters_of_version_0_1_are_read() -> None:
+    """Version 0.1 stored the loss as a sum over batches, and the time under another name."""
     running = {"train_seconds": 2.0, "wait_seconds": 1.0, "images": 120, "loss": 6.0}
     clock = {"seconds_before": 9.0, "train_seconds": 8.0, "wait_seconds": 2.0, "images": 480}
     state = {"running": {**running, "correct": 60.0, "batches": 3}, "clock": clock}
@@ -77,7 +77,7 @@ def test_counters_of_version_0_1_is_read() -> None:
     assert (counters.timing.images, counters.timing.wait_share) == (480, 0.25)
 
 
-def test_nothing_is_divided_by_no_time() -> None:
+def test_rates_are_zero_without_time() -> None:
     assert (Counters().epoch.images_per_second, Counters().timing.wait_share) == (0.0, 0.0)
     assert (Counters().epoch.mean_loss, Counters().epoch.accuracy) == (0.0, 0.0)
 
@@ -86,7 +86,7 @@ def _advice(images: int, per_second: float, pretrained: bool = False, shown: boo
     return advice(images, per_second, pretrained=pretrained, time_shown=shown)
 
 
-def test_a_long_run_says_how_long_and_what_is_quicker() -> None:
+def test_a_long_run_gets_an_estimate_and_advice() -> None:
     assert _advice(5000, 10.0) == ""
     assert _advice(5000, 0.0) == ""
     text = _advice(60_000, 10.0)

@@ -1,4 +1,4 @@
-"""Settings of a run that were emptied come back from its checkpoint; a dataset is no run folder."""
+"""Lost settings of a run are restored from its checkpoint. A dataset is not a run folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _resume(*arguments: object) -> Result:
 
 @pytest.mark.parametrize("content", [b"", b"[train]\nepochs = 1\n", b"\xff\xfe", b"[train"])
 @pytest.mark.parametrize("names_data", [False, True])
-def test_damaged_settings_come_back_from_the_checkpoint(
+def test_damaged_settings_are_restored_from_the_checkpoint(
     content: bytes, names_data: bool, run: Path, shapes: Path
 ) -> None:
     before = run_config(run)

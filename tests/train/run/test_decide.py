@@ -1,4 +1,4 @@
-"""What "auto" becomes: by scripted speeds, and by real steps of a small net."""
+"""The choices of "auto", with simulated speeds and with real steps of a small net."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried must not depend on the processor that runs the tests."""
+    """The variants must not depend on the processor that runs the tests."""
     monkeypatch.setattr(trial, "has_bfloat16", lambda device: True)
 
 
@@ -51,7 +51,7 @@ def _config(epochs: int = 20, **train: Any) -> RunConfig:
 
 
 class _Scripted:
-    """A Trial whose steps take the seconds that `speed` says, and a clock that follows."""
+    """A Trial whose steps take the seconds of `speed`, with a simulated clock."""
 
     now = 0.0
     steps: ClassVar[list[tuple[Variant, int]]] = []
@@ -81,7 +81,7 @@ class _Scripted:
 def scripted(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Decision, list[tuple[Variant, int]]]]:
-    """decide() where a step of `variant` takes `seconds(variant, images)`."""
+    """decide() with steps of `variant` that take `seconds(variant, images)`."""
     monkeypatch.setattr(deciding, "Trial", _Scripted)
     monkeypatch.setattr(time, "perf_counter", lambda: _Scripted.now)
 
@@ -95,7 +95,7 @@ def scripted(
     return run
 
 
-def test_the_fastest_is_taken_and_remembered(scripted: Any) -> None:
+def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
     wobble = itertools.cycle([1.0, 1.02, 0.99, 1.01])
 
     def seconds(variant: Variant, size: int) -> float:
@@ -119,7 +119,7 @@ def test_the_fastest_is_taken_and_remembered(scripted: Any) -> None:
     assert other.config.train.precision == "bf16"
 
 
-def test_a_profile_that_cannot_be_written_ends_no_run(scripted: Any, tmp_path: Path) -> None:
+def test_a_profile_that_cannot_be_written_does_not_end_a_run(scripted: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, where the folder should be")
     decision, steps = scripted(lambda variant, size: 0.02 * size, _config())
     assert steps
@@ -127,14 +127,14 @@ def test_a_profile_that_cannot_be_written_ends_no_run(scripted: Any, tmp_path: P
     assert f"not kept for the next run ({tmp_path / 'cache'}" in decision.reason
 
 
-def test_noise_does_not_replace_the_usual(scripted: Any) -> None:
+def test_noise_does_not_replace_the_usual_variant(scripted: Any) -> None:
     wobble = itertools.cycle([1.0, 1.3, 0.8, 1.1, 0.9])
     decision, _ = scripted(lambda variant, size: 0.02 * size * next(wobble), _config())
     assert decision.config.train.precision == "fp32"
     assert decision.config.train.channels_last is True
 
 
-def test_what_is_given_is_not_varied(scripted: Any) -> None:
+def test_given_settings_are_not_varied(scripted: Any) -> None:
     def seconds(variant: Variant, size: int) -> float:
         return 0.02 * size * (0.5 if variant.precision == "bf16" else 1)
 
@@ -150,7 +150,8 @@ def test_what_is_given_is_not_varied(scripted: Any) -> None:
 @pytest.mark.parametrize("step_seconds", [0.0005, 0.3, 1.2, 6.0, 4000.0])
 @pytest.mark.parametrize("limit", [30.0, 5.0])
 def test_the_budget_is_kept(scripted: Any, step_seconds: float, limit: float) -> None:
-    """2 % of the run and `auto_seconds`, but for the probe's two small steps and one round."""
+    """At most 2 % of the run and `auto_seconds`, without the two small steps of the probe and one
+    round."""
     config = _config(epochs=200, auto_seconds=limit)
     decision, steps = scripted(lambda variant, size: step_seconds * size / 8, config)
     run_seconds = 200 * 30 * step_seconds
@@ -190,7 +191,7 @@ def test_a_short_run_on_a_gpu_is_not_compiled(
     assert scripted(lambda variant, size: seconds, given)[0].config.train.compile == "on"
 
 
-def test_a_hopeless_way_gets_one_step_and_a_slow_one_three(scripted: Any) -> None:
+def test_a_very_slow_variant_gets_one_step_and_a_slow_one_three(scripted: Any) -> None:
     def seconds(variant: Variant, size: int) -> float:
         if variant.precision == "bf16":
             return 0.02 * size * (20 if variant.channels_last else 1.5)
@@ -215,7 +216,7 @@ def test_thorough_tries_compilation_and_ignores_length_and_profile(scripted: Any
     assert (later.config.train.compile, steps) == ("on", [])
 
 
-def test_a_gpu_without_measuring_takes_bfloat16_and_compiles(
+def test_a_gpu_without_a_measurement_uses_bfloat16_and_compiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
@@ -227,8 +228,8 @@ def test_a_gpu_without_measuring_takes_bfloat16_and_compiles(
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon", "adamw"])
-def test_real_steps_in_every_way(shapes: Path, optimizer: str) -> None:
-    """Weights, averages and moments follow the layout; nothing of them becomes infinite."""
+def test_real_steps_of_every_variant(shapes: Path, optimizer: str) -> None:
+    """Weights, averages and moments get the memory format, and all of them stay finite."""
     config = _config(ema=0.9).replace("optimizer", {"name": optimizer})
     ways = variants(config.train, CPU.device, compile_too=False)
     ways = [way for way in ways if way.precision == "fp32" or has_bfloat16(CPU.device)]
@@ -248,7 +249,7 @@ def test_real_steps_in_every_way(shapes: Path, optimizer: str) -> None:
 
 
 def test_channels_first_computes_the_same() -> None:
-    """Up to rounding, which the order of the sums changes."""
+    """Equal up to rounding: the order of sums differs."""
     images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     images = images.contiguous(memory_format=torch.channels_last)
     found = []
@@ -268,7 +269,7 @@ def test_channels_first_computes_the_same() -> None:
 def test_a_run_keeps_its_decision(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """config.toml says what and why, and a resumed run measures nothing."""
+    """config.toml has the choice and the reason, and a resumed run measures nothing."""
 
     monkeypatch.setattr(
         auto,

@@ -1,4 +1,4 @@
-"""How a run ends: diverged, stopped early, back to the best weights."""
+"""Ends of a run: divergence, early stopping, restart from the best weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
         result = original(state, *args, **kwargs)
         if how == "loss" and state.step == 9:
             return replace(result, loss=result.loss * float("inf"))
-        if how != "loss" and state.step == 12:  # the last step: its loss, and all before, are fine
+        if how != "loss" and state.step == 12:  # the last step: all losses are finite
             next(state.model.parameters()).data.fill_(float("nan"))
         return result
 
@@ -55,7 +55,7 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(
 
 
 def _with_accuracies(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
-    """Validation reports these, one after the other."""
+    """Validation returns these results, one after another."""
     original, coming = loop.evaluate, iter(accuracies)  # type: ignore[attr-defined]
 
     def told(*args: Any) -> Any:

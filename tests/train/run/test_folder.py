@@ -1,4 +1,4 @@
-"""A run folder has one writer at a time, and damaged files in it are refused or come back."""
+"""A run folder has one writer at a time. Damaged files in it are refused or restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("how", ["resume", "overwrite", "new"])
-def test_a_folder_in_which_another_trains_is_left_alone(
+def test_a_folder_that_another_process_uses_is_not_changed(
     how: str, run: Path, shapes: Path, small: Small
 ) -> None:
     if how == "new":
@@ -62,7 +62,7 @@ def test_the_lock_is_free_after_a_mistake_and_after_the_end(
 def test_a_run_that_began_and_ended_meanwhile_is_not_replaced(
     run: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at a folder that does not exist and the first write to it."""
+    """Another run ends between the check of a missing folder and the first write to it."""
     out = tmp_path / "new"
 
     def other_run_first(*arguments: Any, **options: Any) -> Any:
@@ -76,7 +76,9 @@ def test_a_run_that_began_and_ended_meanwhile_is_not_replaced(
     assert (out / METRICS).read_bytes() == before
 
 
-def test_what_killed_processes_left_is_removed(run: Path, shapes: Path, small: Small) -> None:
+def test_temporary_files_of_killed_processes_are_removed(
+    run: Path, shapes: Path, small: Small
+) -> None:
     orphans = [
         run / ".best.safetensors.0011aabb.slipform-tmp",
         run / "checkpoints" / ".whole.pt.0011aabb.slipform-tmp",
@@ -133,7 +135,7 @@ def test_damaged_records_are_left_out(damage: str, run: Path, shapes: Path, smal
         b'{"kind": "st',
     ],
 )
-def test_a_damaged_line_costs_itself_alone(line: bytes, tmp_path: Path) -> None:
+def test_only_damaged_lines_are_left_out(line: bytes, tmp_path: Path) -> None:
     good = [
         json.dumps({"kind": "step", "step": n, "epoch": 1, "loss": 1.0, "lr": 0.1}).encode()
         for n in (1, 2)
@@ -191,7 +193,7 @@ def _foreign(saved: dict[str, Any], what: str) -> dict[str, Any]:
         "best of another type",
     ],
 )
-def test_a_whole_checkpoint_of_something_else_is_refused(
+def test_an_intact_checkpoint_of_something_else_is_refused(
     what: str, run: Path, shapes: Path, small: Small
 ) -> None:
     (path,) = checkpoint.checkpoints(run)
@@ -204,7 +206,7 @@ def test_a_whole_checkpoint_of_something_else_is_refused(
 
 @contextmanager
 def _failing_writes(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None]:
-    """TensorBoard's writer gets a full disk at its third record."""
+    """The disk is full at the third record of TensorBoard's writer."""
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     original, count = RecordWriter.write, iter(range(10**9))
@@ -218,7 +220,7 @@ def _failing_writes(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[None
     yield
 
 
-def test_tensorboard_s_file_never_ends_a_run(
+def test_an_error_of_tensorboard_s_file_does_not_end_a_run(
     shapes: Path,
     small: Small,
     tmp_path: Path,
@@ -233,7 +235,7 @@ def test_tensorboard_s_file_never_ends_a_run(
     assert "training continues without it" in said
 
 
-def test_a_figure_never_ends_a_run(
+def test_an_error_of_a_figure_does_not_end_a_run(
     shapes: Path,
     small: Small,
     tmp_path: Path,
@@ -255,7 +257,7 @@ def test_no_name_leads_out_of_its_folder(name: str, tmp_path: Path) -> None:
         assert folder.resolve().parent == tmp_path.resolve()
 
 
-def test_a_new_folder_is_of_one_run_and_goes_if_none_began(tmp_path: Path) -> None:
+def test_a_new_folder_belongs_to_one_run_and_is_removed_without_one(tmp_path: Path) -> None:
     with new_folder(tmp_path / "runs", "x") as first, new_folder(tmp_path / "runs", "x") as second:
         assert [first.name, second.name] == ["x", "x-2"]
         (first / "config.toml").touch()

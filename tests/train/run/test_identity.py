@@ -1,4 +1,4 @@
-"""A run goes on with its own dataset, and says what differs in another."""
+"""A run resumes with its own dataset, and reports the differences of another one."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def test_resume_refuses_another_dataset_and_changes_nothing(
     with pytest.raises(ConfigError, match=WORDS[how]):
         fit(small("train.epochs=2"), data, run, resume=True, quiet=True)
     assert (run / "dataset.json").read_bytes() == before
-    shutil.move(data, tmp_path / "moved")  # where it lies does not count
+    shutil.move(data, tmp_path / "moved")  # the path does not count
     write_manifest(tmp_path / "moved", read_manifest(shapes))
     fit(small("train.epochs=2"), tmp_path / "moved", run, resume=True, device="cpu", quiet=True)
 
 
 @pytest.mark.parametrize("how", ["renamed", "images"])
-def test_other_data_is_allowed_by_name_and_said(
+def test_other_data_is_allowed_by_the_option_with_a_message(
     how: str,
     run: Path,
     shapes: Path,
@@ -91,7 +91,7 @@ def test_other_data_is_allowed_by_name_and_said(
     data = tmp_path / "data"
     shutil.copytree(shapes, data)
     write_manifest(data, _changed(read_manifest(shapes), how))
-    for epochs in (1, 2):  # the run's own weights stay the best, or not
+    for epochs in (1, 2):  # the weights of the run stay the best, or not
         config = small(f"train.epochs={epochs}")
         fit(config, data, run, resume=True, other_data=True, device="cpu")
         assert ("because --other-data is given" in capsys.readouterr().err) == (epochs == 1)
@@ -108,8 +108,8 @@ def test_with_another_number_of_images_the_present_epoch_starts_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Stopped in the middle of the second epoch, or after the first; going on with 160 images
-    instead of 240: four steps an epoch instead of six."""
+    """Stopped in the middle of the second epoch or after the first, and resumed with 160 images
+    instead of 240: four steps in an epoch instead of six."""
     run, fewer = tmp_path / "run", tmp_path / "fewer"
     if at_end:
         fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
@@ -151,7 +151,7 @@ def test_another_number_of_classes_is_never_allowed(
         fit(small("train.epochs=2"), data, run, resume=True, other_data=True, quiet=True)
 
 
-def test_data_that_are_exchanged_while_a_run_trains_are_noticed(
+def test_data_that_are_replaced_during_a_run_are_detected(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
@@ -171,10 +171,10 @@ def test_data_that_are_exchanged_while_a_run_trains_are_noticed(
     assert summary["epochs"] == 2
 
 
-def test_resume_needs_no_weights_to_begin_from(
+def test_resume_does_not_need_the_initial_weights(
     shapes: Path, small: Small, tmp_path: Path, finished: Path
 ) -> None:
-    """The run that model.weights named has moved; the checkpoint has all weights."""
+    """The run in model.weights does not exist any more. The checkpoint has all weights."""
     start = tmp_path / "start"
     shutil.copytree(finished, start)
     config, run = small("train.epochs=1", f"model.weights={start}"), tmp_path / "run"

@@ -1,5 +1,5 @@
-"""A run folder of another person, in which a file is a link to somewhere else: nothing is read or
-written there."""
+"""An untrusted run folder in which a file is a link out of the folder: the link is neither read nor
+written."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def _link(path: Path, elsewhere: Path) -> None:
-    """A link in place of a file or folder: to a copy of what was there, so that it could work."""
+    """Replace a file or folder by a link to a copy of it, which would work."""
     target = elsewhere / path.name
     if path.exists():
         shutil.move(path, target)
-    path.symlink_to(target)  # or to what is not there yet
+    path.symlink_to(target)  # or to a path that does not exist yet
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -62,14 +62,16 @@ def test_no_file_of_a_run_is_read_or_written_elsewhere(
     assert _contents(elsewhere) == before
 
 
-def test_what_is_in_its_folders(run: Path, elsewhere: Path, shapes: Path, small: Small) -> None:
+def test_links_in_the_folders_of_a_run(
+    run: Path, elsewhere: Path, shapes: Path, small: Small
+) -> None:
     [checkpoint] = (run / "checkpoints").iterdir()
     _link(checkpoint, elsewhere)
     with pytest.raises(SlipformError, match=r"\.pt is a link to .*, outside the folder"):
         fit(small("train.epochs=2"), shapes, run, resume=True, device="cpu", quiet=True)
 
 
-def test_what_other_commands_write(run: Path, elsewhere: Path) -> None:
+def test_links_that_other_commands_would_write_to(run: Path, elsewhere: Path) -> None:
     classifier = Classifier.load(run, "cpu")
     before = _contents(elsewhere)
     _link(run / "model.safetensors", elsewhere)
@@ -89,7 +91,7 @@ def test_weights_from_a_run(run: Path, elsewhere: Path) -> None:
         read_state(run)
 
 
-def test_links_that_stay_inside_and_links_of_others_are_fine(
+def test_links_inside_the_folder_and_unrelated_links_are_allowed(
     run: Path, elsewhere: Path, shapes: Path, small: Small
 ) -> None:
     (run / "store").mkdir()

@@ -1,5 +1,4 @@
-"""`fit` from end to end on the fixture: known losses, every choice of a recipe, and how a run
-ends."""
+"""`fit` from end to end: known losses, the choices of a recipe, and the end of a run."""
 
 from __future__ import annotations
 
@@ -24,9 +23,10 @@ from slipform.train.run.loop import fit
 
 Small = Callable[..., RunConfig]
 
-# Twenty losses of the run below, float32, one thread. A low learning rate, since at 0.05 rounding
-# grows a hundredfold within these steps. Two threads moved them by up to 1e-4 and SSE4 in place of
-# AVX2 by 2e-7; momentum 0.89 in place of 0.9 by 5e-3, a weight decay of 0.01 by 1e-3.
+# Twenty losses of the run below, float32, one thread. The learning rate is low, because rounding
+# errors grow a hundredfold within these steps at 0.05. Two threads changed the losses by up to
+# 1e-4, and SSE4 instead of AVX2 by 2e-7. Momentum 0.89 instead of 0.9 changes them by 5e-3, and a
+# weight decay of 0.01 by 1e-3.
 GOLDEN = [
     1.78227,
     1.82540,
@@ -65,7 +65,7 @@ def test_twenty_golden_losses(shapes: Path, small: Small, tmp_path: Path, no_fig
     assert losses == pytest.approx(GOLDEN, abs=TOLERANCE)
 
 
-def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path: Path) -> None:
+def test_a_run_folder_has_all_files(shapes: Path, small: Small, tmp_path: Path) -> None:
     run = tmp_path / "run"
     summary = fit(small("train.epochs=3"), shapes, run, quiet=True)
     assert summary == json.loads((run / "summary.json").read_text())
@@ -120,8 +120,8 @@ def test_a_run_folder_holds_what_it_should(shapes: Path, small: Small, tmp_path:
 
 
 def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_path: Path) -> None:
-    """Muon, SGD for the rest, the whitening layer, without compiling; twelve steps are far above
-    chance (1/6)."""
+    """Muon, SGD for the rest, the whitening layer, no compilation. The accuracy after twelve steps
+    is far above that of random guesses (1/6)."""
     sets = ["train.epochs=3", "train.batch_size=60", "train.compile=off", "train.precision=fp32"]
     config = resolve(load_recipe("cifar10/fast"), sets, read_manifest(shapes_raw))
     summary = fit(config, shapes_raw, tmp_path / "run", quiet=True)
@@ -163,7 +163,7 @@ def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_pat
     ],
     ids=lambda sets: " ".join(sets),
 )
-def test_every_choice_learns(sets: list[str], shapes: Path, small: Small, tmp_path: Path) -> None:
+def test_every_setting_learns(sets: list[str], shapes: Path, small: Small, tmp_path: Path) -> None:
     fit(small(*sets), shapes, tmp_path / "run", quiet=True)
     losses = [x["loss"] for x in read_metrics(tmp_path / "run", "step")]
     assert len(losses) == (12 if "train.accumulate=2" not in sets else 6)
@@ -172,7 +172,7 @@ def test_every_choice_learns(sets: list[str], shapes: Path, small: Small, tmp_pa
     torch.use_deterministic_algorithms(False)
 
 
-def test_out_of_memory_says_what_to_set(
+def test_out_of_memory_gives_advice(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> Any:
@@ -243,16 +243,17 @@ def test_evaluation_counts_each_image_once(shapes: Path, small: Small, tmp_path:
 
     fit(small("train.epochs=1"), shapes, tmp_path, quiet=True)
     classifier = Classifier.load(tmp_path, "cpu")
-    result = classifier.evaluate(split="train")  # 240 images: 64 does not divide them
+    result = classifier.evaluate(split="train")  # 240 images, not a multiple of 64
     assert result.num_images == 240
     assert result.confusion.sum(1).tolist() == classifier.manifest.split("train").counts
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_test_split_of_each_epoch_selects_nothing(
+def test_the_test_split_of_each_epoch_has_no_effect_on_training(
     shapes: Path, small: Small, tmp_path: Path
 ) -> None:
-    """The weights, the best epoch and all other numbers are those of a run without it."""
+    """The weights, the best epoch and all other numbers equal those of a run without the
+    setting."""
     found = {}
     for each in (False, True):
         config = small("train.epochs=3", f"train.test_each_epoch={str(each).lower()}")

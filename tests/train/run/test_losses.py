@@ -1,4 +1,4 @@
-"""What is read from a GPU late, and written by a thread: losses, TensorBoard's file."""
+"""Losses that are read late from a GPU, and TensorBoard's file, which a thread writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slipform.train.run.record import Recorder
 
 
 class Run:
-    """As much of a run on a GPU as losses need; `events` has what happened, in order."""
+    """The parts of a run on a GPU that losses need. `events` has the calls in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
         self.events: list[str] = []
@@ -47,7 +47,7 @@ class Run:
         monkeypatch.setattr(losses, "diverged", lambda run, text: SlipformError(text))
 
     def steps(self, *values: float) -> None:
-        """Steps whose losses are these."""
+        """Steps with these losses."""
         self.state.step += len(values)
         pending = self.counters.pending
         pending.losses.append(torch.tensor(values))
@@ -56,7 +56,7 @@ class Run:
         pending.rates += [0.1] * len(values)
 
 
-def test_on_a_gpu_the_numbers_before_the_last_ones_are_read(
+def test_the_previous_numbers_are_read_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run: Any = Run(monkeypatch, "cuda")
@@ -78,14 +78,14 @@ def test_on_a_gpu_the_numbers_before_the_last_ones_are_read(
     assert len(run.events) == 6
 
 
-def test_on_a_cpu_the_numbers_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_present_numbers_are_read_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     run: Any = Run(monkeypatch, "cpu")
     run.steps(1.0)
     losses.send(run)
     assert run.events == ["sent", "waited", "epoch 3 step 1: [1.0]"]
 
 
-def test_the_step_that_diverged_is_named_though_it_is_read_later(
+def test_the_step_that_diverged_is_named_although_it_is_read_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run: Any = Run(monkeypatch, "cuda")

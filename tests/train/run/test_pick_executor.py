@@ -1,4 +1,5 @@
-"""The executor for "auto": measured where data stream, in turns, within a budget; remembered."""
+"""The executor for "auto": measured in turns within a budget if data stream, and kept in the
+profile."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ CPU = Process(torch.device("cpu"))
 
 
 class _Clock:
-    """A clock that only the scripted loaders move."""
+    """A clock that only the simulated loaders advance."""
 
     now = 0.0
 
@@ -33,7 +34,7 @@ class _Clock:
 
 
 class _Scripted:
-    """A loader whose batches take so many seconds."""
+    """A loader whose batches take a given number of seconds."""
 
     def __init__(self, clock: _Clock, seconds: Iterator[float], log: list[str], name: str) -> None:
         self._clock, self._seconds, self._log, self._name = clock, seconds, log, name
@@ -67,7 +68,7 @@ def _always(seconds: float) -> Iterator[float]:
 def scripted(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[tuple[str, str], list[str]]]:
-    """pick_executor() where a batch of an executor takes so many seconds; None: it cannot work."""
+    """pick_executor() with the seconds of a batch of each executor. None: it cannot do the work."""
 
     def pick(*sets: str, **seconds: float | None) -> tuple[tuple[str, str], list[str]]:
         log: list[str] = []
@@ -90,7 +91,7 @@ def scripted(
     return pick
 
 
-def test_the_fastest_is_chosen_and_remembered(scripted: Any) -> None:
+def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
     (name, why), log = scripted("train.epochs=5000", host=0.2, dali=0.1)
     assert name == "dali"
     assert "host 200; dali 400" in why
@@ -102,11 +103,11 @@ def test_the_fastest_is_chosen_and_remembered(scripted: Any) -> None:
 
 
 def test_the_usual_one_stays_without_a_clear_difference(scripted: Any) -> None:
-    for _ in range(2):  # measured, then remembered
+    for _ in range(2):  # measured, then read from the profile
         assert scripted("train.epochs=5000", host=0.1, dali=0.1)[0][0] == "host"
 
 
-def test_what_cannot_do_the_work_is_left_out(scripted: Any) -> None:
+def test_executors_that_cannot_do_the_work_are_left_out(scripted: Any) -> None:
     assert scripted(host=0.1, dali=None)[0] == ("", "")
 
 
@@ -118,21 +119,19 @@ def test_what_cannot_do_the_work_is_left_out(scripted: Any) -> None:
         ("train.auto_seconds=0",),
     ],
 )
-def test_nothing_is_measured_where_nothing_is_to_choose(
-    scripted: Any, sets: tuple[str, ...]
-) -> None:
+def test_nothing_is_measured_without_a_choice(scripted: Any, sets: tuple[str, ...]) -> None:
     assert scripted(*sets, host=0.1, dali=0.1) == (("", ""), [])
 
 
-def test_nothing_is_measured_where_images_fit_into_memory(
+def test_nothing_is_measured_if_images_fit_into_memory(
     scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 1 << 40)
     assert scripted(host=0.1, dali=0.1) == (("", ""), [])
 
 
-def test_the_budget_ends_the_rounds_and_is_no_decision_for_ever(scripted: Any) -> None:
-    """600 steps of 0.1 s take a minute. 2 % of that are over after one round of two turns."""
+def test_a_choice_within_a_short_budget_is_not_kept_in_the_profile(scripted: Any) -> None:
+    """600 steps of 0.1 s take a minute. 2 % of a minute is one round of two turns."""
     (name, _), log = scripted(host=0.1, dali=0.01)
     assert name == "host", "one round is not enough to replace the usual one"
     assert log.count("host") < 6

@@ -1,4 +1,4 @@
-"""The line that moves: on a terminal of 80 and of 120 columns, and in a log."""
+"""The progress line on terminals of 80 and 120 columns, and in a log."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def line(clock: _Clock) -> ProgressLine:
     return ProgressLine(Console(file=io.StringIO()), clock)
 
 
-def test_nothing_is_said_before_it_is_known(line: ProgressLine, clock: _Clock) -> None:
+def test_unknown_values_are_not_shown(line: ProgressLine, clock: _Clock) -> None:
     line.begin_epoch(1, 20, 0, 100)
-    line.step(0, 0.0, 0.0)  # the first step: no time of training is known yet
+    line.step(0, 0.0, 0.0)  # the first step: the training time is not known yet
     text = line.line(120)
     assert "epoch 1/20" in text
     assert "1/100" in text
@@ -46,7 +46,7 @@ def test_nothing_is_said_before_it_is_known(line: ProgressLine, clock: _Clock) -
 
 
 def test_the_time_left_counts_all_epochs_and_validation(line: ProgressLine, clock: _Clock) -> None:
-    """4 s a step, 10 steps and a validation of 20 s an epoch, 3 epochs."""
+    """Steps of 4 s, epochs of 10 steps and a validation of 20 s, 3 epochs."""
     line.begin_epoch(1, 3, 0, 10)
     for n in range(1, 11):
         clock.now += 4.0
@@ -70,7 +70,7 @@ def test_the_time_left_counts_all_epochs_and_validation(line: ProgressLine, cloc
 
 
 @pytest.mark.parametrize("width", range(20, 140))
-def test_the_line_fits_and_no_piece_is_cut(width: int, line: ProgressLine, clock: _Clock) -> None:
+def test_the_line_fits_and_no_part_is_cut(width: int, line: ProgressLine, clock: _Clock) -> None:
     line.begin_epoch(100, 200, 0, 10_010)
     line.loss(2.3456)
     clock.now += 3600.0
@@ -117,7 +117,7 @@ line.close()
 
 
 def _on_terminal(columns: int) -> str:
-    """What the program writes to a terminal of that many columns."""
+    """The output of the program on a terminal of that many columns."""
     main, other = pty.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -172,8 +172,8 @@ def test_in_a_log() -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_a_closed_stderr_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a service starts a command with 2>&-."""
+def test_a_closed_stderr_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service may start a command with 2>&-."""
     monkeypatch.setattr(sys, "stderr", None)
     console = open_console(quiet=False)
     console.print("unheard")

@@ -1,4 +1,4 @@
-"""A run that was stopped or killed goes on as if nothing had happened, bit for bit."""
+"""A run that was stopped or killed resumes like an undisturbed one, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slipform.train.run.loop import fit
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
-# Everything with a memory: momentum, averaged weights, dropout, a schedule, clipping.
+# Everything that has a state: momentum, averaged weights, dropout, a schedule, clipping.
 RICH = (
     "model.name=cnn",
     "model.head=mlp",
@@ -35,11 +35,11 @@ RICH = (
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing of ours gets to run."""
+    """Simulates kill -9: no handler of Slipform catches it."""
 
 
 def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
-    """Do `what` once, just after the training of that step."""
+    """Do `what` once, directly after that step."""
     original = steps.train_step  # type: ignore[attr-defined]
 
     def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
@@ -61,8 +61,8 @@ def _terminate() -> None:
 
 
 def _records(run: Path) -> tuple[list[Any], list[Any], dict[str, Tensor], Any]:
-    """Losses and rates of all steps, validation of all epochs, the best weights, and the last
-    checkpoint's state."""
+    """The losses and rates of all steps, the validation of all epochs, the best weights, and the
+    state in the last checkpoint."""
     steps = [(x["step"], x["epoch"], x["loss"], x["lr"]) for x in read_metrics(run, "step")]
     epochs = [
         (
@@ -106,7 +106,7 @@ def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("step", [0, 2, 5, 9])
-def test_several_steps_a_launch_are_the_same_run(
+def test_several_steps_in_a_launch_give_the_same_run(
     step: int,
     undisturbed: Path,
     shapes: Path,
@@ -115,7 +115,7 @@ def test_several_steps_a_launch_are_the_same_run(
     monkeypatch: pytest.MonkeyPatch,
     no_figures: None,
 ) -> None:
-    """Also where it is stopped within a launch, whose end is then waited for; 0: never stopped."""
+    """Also if the run is stopped within a launch, which is then finished. 0: never stopped."""
     config, run = small(*RICH, "train.steps_per_launch=4"), tmp_path / "run"
     if step:
         _at_step(monkeypatch, step, _terminate)
@@ -142,7 +142,7 @@ def test_terminated_after_any_step_and_resumed(
     _assert_same(undisturbed, run)
 
 
-def test_killed_again_and_again(
+def test_killed_several_times_and_resumed(
     undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = small(*RICH, "train.checkpoint_every_steps=2"), tmp_path / "run"
@@ -159,7 +159,7 @@ def test_accumulated_steps_resume_too(
 ) -> None:
     config = small(
         "train.accumulate=2", "train.batch_size=16", "train.epochs=1"
-    )  # 15 batches: 7 pairs and one alone
+    )  # 15 batches: 7 pairs and a single one
     fit(config, shapes, tmp_path / "whole", quiet=True)
     assert len(read_metrics(tmp_path / "whole", "step")) == 8
     _at_step(monkeypatch, 5, _terminate)
@@ -192,7 +192,7 @@ def test_resumed_with_other_settings(
         fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)
     with pytest.raises(
         ConfigError, match=r"optimizer\.norm_bias_lr was None, now it is 1"
-    ):  # other groups, other moments
+    ):  # other groups have other moments
         fit(small("optimizer.norm_bias_lr=1.0"), shapes, run, resume=True, quiet=True)
 
 
@@ -213,7 +213,7 @@ def test_a_finished_run_is_tested_again_and_can_be_lengthened(
 def test_the_rate_of_muon_s_rest_may_change(
     shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """optimizer.rest may not, and the name of one is the beginning of the other's."""
+    """optimizer.rest must not change. Its name is a prefix of optimizer.rest_lr."""
     muon, run = "optimizer.name=muon", tmp_path / "run"
     fit(small(muon, "train.epochs=1"), shapes, run, quiet=True)
     fit(small(muon, "train.epochs=2", "optimizer.rest_lr=0.01"), shapes, run, resume=True)
@@ -222,7 +222,7 @@ def test_the_rate_of_muon_s_rest_may_change(
         fit(small(muon, "train.epochs=2", "optimizer.rest=sgd"), shapes, run, resume=True)
 
 
-def test_who_may_write_into_a_run_folder(shapes: Path, small: Small, tmp_path: Path) -> None:
+def test_when_a_run_folder_may_be_written(shapes: Path, small: Small, tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ConfigError, match="not a run folder"):
         fit(small(), shapes, run, resume=True, quiet=True)

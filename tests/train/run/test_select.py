@@ -1,4 +1,4 @@
-"""train.select: which epoch of a run is kept and tested."""
+"""train.select: the epoch of a run that is kept and tested."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_epoch_is_selected_by_val(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The summary's validation accuracy is the selected epoch's."""
+    """The validation accuracy in the summary is that of the selected epoch."""
     accuracies, losses = [0.1, 0.5, 0.4], [1.0, 3.0, 2.0]
     original, epoch = loop.evaluate, iter(range(3))  # type: ignore[attr-defined]
 
@@ -56,7 +56,7 @@ def test_an_epoch_is_selected_by_the_training_loss(
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("select", ["accuracy", "train_loss"])
-def test_the_message_about_a_missing_val_split_is_true(
+def test_the_message_about_a_missing_val_split_is_correct(
     select: str, shapes: Path, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The training loss selects an epoch without val, too."""
@@ -71,6 +71,6 @@ def test_the_message_about_a_missing_val_split_is_true(
 
 
 @pytest.mark.parametrize("name", ["early_stop_after", "restart_from_best_after"])
-def test_the_last_epoch_waits_for_no_better_one(name: str) -> None:
+def test_selecting_the_last_epoch_excludes_settings_about_the_best(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"train\.{name}.*select"):
         RunConfig().replace("train", {"select": "last", name: 3})

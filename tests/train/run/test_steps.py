@@ -1,4 +1,4 @@
-"""Several steps a launch: which steps belong together, and who may ask for it."""
+"""Several steps in a launch: the steps of each launch, and the conditions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _epoch(config: TrainConfig, step: int, left: int) -> list[list[int]]:
     return launches
 
 
-def test_a_launch_ends_where_the_loop_has_something_to_do() -> None:
+def test_a_launch_ends_where_the_loop_has_work() -> None:
     config = TrainConfig(steps_per_launch=8, log_every_steps=20, checkpoint_every_steps=14)
     lengths = [len(counts) for counts in _epoch(config, 0, 45)]
     # After 1: the first images; 10: the estimate; 14, 28, 42: checkpoints; 20, 40: losses; 45: end.
@@ -55,7 +55,7 @@ def test_a_cpu_takes_the_same_setting(small: Small, shapes: Path) -> None:
     assert isinstance(steps, LoaderSteps)
 
 
-def test_what_a_gpu_cannot_do_in_one_launch_is_refused(small: Small, shapes: Path) -> None:
+def test_settings_that_exclude_several_steps_in_a_launch(small: Small, shapes: Path) -> None:
     config = small("train.steps_per_launch=8")
     assert isinstance(_open(small(), Process(GPU), None), LoaderSteps)
     with pytest.raises(ConfigError, match="one process"):

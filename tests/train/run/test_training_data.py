@@ -1,4 +1,4 @@
-"""Kernels are compiled before the clock of the training starts, and change nothing."""
+"""Kernels are compiled before the training time starts, and do not change the results."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_first_batch_is_made_before_the_clock_starts(
 def test_a_resumed_run_keeps_the_executor_that_auto_chose(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The memory that is free may be another one by then, and executors may differ by rounding."""
+    """The free memory may have changed, and executors may differ by rounding."""
     config = small("data.executor=auto", "train.epochs=1")
     assert fit(config, shapes, tmp_path, device="cpu", quiet=True)["executor"] == "resident"
     (tmp_path / "summary.json").unlink()

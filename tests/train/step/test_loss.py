@@ -1,4 +1,4 @@
-"""Losses against torch in float64, and against soft targets written out."""
+"""Losses compared with torch in float64, and with explicit soft targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting against scikit-free loops in plain Python."""
+"""Counts compared with loops in plain Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers against torch's own classes, called directly."""
+"""Optimizers compared with torch's classes, called directly."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _assert_same(a: nn.Module, b: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_takes_torch_s_steps(name: str) -> None:
+def test_steps_equal_those_of_torch(name: str) -> None:
     settings, reference = REFERENCES[name]
     ours, theirs = _net(), _net()
     section: Any = VARIANTS["optimizer"][name]
@@ -69,7 +69,7 @@ def test_takes_torch_s_steps(name: str) -> None:
 
 
 class _Flat(nn.Module):
-    """_net() with its convolution as a matrix over patches."""
+    """_net() with its convolution as a matrix product over patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _Flat(nn.Module):
 def test_muon_takes_hidden_weights_and_adamw_the_rest(
     memory_format: torch.memory_format, frozen_at_first: bool
 ) -> None:
-    """Against torch.optim.Muon on the same net with its convolution written as a matrix."""
+    """Compared with torch.optim.Muon on the same net with its convolution as a matrix."""
     ours, theirs = _net().float().to(memory_format=memory_format), _Flat()
     ours[0].weight.requires_grad_(not frozen_at_first)
     config = Muon(lr=LR, weight_decay=DECAY, momentum=0.9, nesterov=True)
@@ -116,8 +116,8 @@ def test_muon_takes_hidden_weights_and_adamw_the_rest(
 
 
 def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
-    """Against torch's Muon and SGD on the same net, its hidden weights scaled by hand before each
-    step."""
+    """Compared with torch's Muon and SGD on the same net, with hidden weights scaled by the test
+    before each step."""
     ours, theirs = _net().float().to(memory_format=torch.channels_last), _Flat()
     config = Muon(
         lr=0.2, momentum=0.6, nesterov=True, unit_filters=True, newton_schulz_steps=3,
@@ -153,7 +153,7 @@ def test_muon_with_unit_filters_and_sgd_for_the_rest() -> None:
         torch.testing.assert_close(x, y, rtol=1e-2, atol=2e-2)
 
 
-def test_muon_sees_a_gradient_before_the_step_as_scalers_need() -> None:
+def test_muon_has_the_gradient_before_the_step_for_scalers() -> None:
     model = _net().float()
     muon = make_optimizers(Muon(lr=LR), model)[0]
     model(torch.ones(2, 3, 8, 8)).sum().backward()
@@ -174,7 +174,7 @@ def test_rates_of_head_and_body_follow_the_factor() -> None:
     ] == [True, True]
 
 
-def test_frozen_parameters_stay_whatever_the_decay() -> None:
+def test_frozen_parameters_do_not_change_with_weight_decay() -> None:
     model = _net()
     model[0].requires_grad_(False)
     before = model[0].weight.clone()

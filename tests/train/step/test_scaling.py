@@ -1,4 +1,4 @@
-"""float16 with a scaled loss. The command takes it on GPUs only, where it is fast; what it does is
+"""float16 with a scaled loss. `train` allows it on GPUs only, where it is fast. The arithmetic is
 the same on a CPU."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _weights(state: TrainState) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
 
 
-def test_muon_skips_a_step_without_asking_the_device(
+def test_muon_skips_a_step_without_waiting_for_the_device(
     state: Callable[..., TrainState],
 ) -> None:
     """An infinite gradient changes neither weights nor momenta, bit for bit."""
@@ -108,15 +108,14 @@ def test_learns_nearly_what_float32_learns(
         assert float(b) == pytest.approx(float(a), rel=0.02)
     assert rough.scaler.get_scale() == 128.0
     learnt, expected = _weights(rough) - start, _weights(exact) - start
-    like = (
-        0.9 if name == "adamw" else 0.99
-    )  # it divides by the gradient's own size: small ones, rounded, count like large ones
+    # Adam divides by the magnitude of the gradient: small rounded gradients count like large ones.
+    like = 0.9 if name == "adamw" else 0.99
     assert torch.nn.functional.cosine_similarity(learnt, expected, dim=0) > like
     assert float(learnt.norm()) == pytest.approx(float(expected.norm()), rel=0.03)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_with_an_infinite_gradient_is_left_out(
+def test_a_step_with_an_infinite_gradient_is_skipped(
     name: str, state: Callable[..., TrainState]
 ) -> None:
     one = state(*OPTIMIZERS[name])
@@ -136,11 +135,9 @@ def test_a_step_with_an_infinite_gradient_is_left_out(
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_first_step_left_out_leaves_nothing_behind(
-    name: str, state: Callable[..., TrainState]
-) -> None:
-    """torch's own fused SGD (2.15) then goes on with momenta that nobody has set: it put 3e12 into
-    a weight."""
+def test_a_skipped_first_step_has_no_effect(name: str, state: Callable[..., TrainState]) -> None:
+    """Fused SGD of torch 2.15 would then continue with uninitialized momenta: a weight became
+    3e12."""
     late, whole = state(*OPTIMIZERS[name]), state(*OPTIMIZERS[name])
     start = _weights(late)
     late.scaler.load_state_dict(late.scaler.state_dict() | {"scale": 2.0**40})
@@ -154,9 +151,8 @@ def test_a_first_step_left_out_leaves_nothing_behind(
     assert torch.equal(_weights(late), _weights(whole))
 
 
-def test_saved_and_loaded_it_goes_on_bit_for_bit(state: Callable[..., TrainState]) -> None:
-    """The scale is part of the state: it is saved when it has fallen to where steps succeed
-    again."""
+def test_a_loaded_state_continues_bit_for_bit(state: Callable[..., TrainState]) -> None:
+    """The scale is part of the state. It is saved after it has fallen so far that steps succeed."""
     whole = state(*SGD)
     whole.scaler.load_state_dict(whole.scaler.state_dict() | {"scale": 2.0**30})
     start = _weights(whole)

@@ -1,4 +1,4 @@
-"""Schedules against torch's own, step for step."""
+"""Schedules compared with those of torch, step by step."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[torch.optim.Optimizer], Any], b
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_as_torch_has_it(name: str) -> None:
+def test_factors_equal_those_of_torch(name: str) -> None:
     settings, make, per_epoch = CASES[name]
     config = VARIANTS["schedule"][name](**settings)
     ours = [LR * factor(config, step / STEPS, EPOCHS) for step in range(TOTAL)]
     assert ours == pytest.approx(_torch_rates(make, per_epoch), rel=1e-9, abs=1e-12)
 
 
-def test_one_cycle_as_torch_has_it() -> None:
-    """torch's cycle reaches its end at the last step, and its top one step before pct_start; ours
-    where the share says. So torch is asked for a cycle one step longer, and for its top one step
-    later."""
+def test_one_cycle_equals_that_of_torch() -> None:
+    """torch's cycle ends at the last step, and its maximum is one step before pct_start. Slipform's
+    maximum is exactly at `rise`. torch therefore gets a cycle that is one step longer, with its
+    maximum one step later."""
     config = OneCycle(rise=0.25)
     later = (config.rise * TOTAL + 1) / (TOTAL + 1)
     theirs = _torch_rates(

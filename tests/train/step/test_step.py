@@ -1,4 +1,4 @@
-"""One step: accumulation, clipping, averaging, precision, against the same written out."""
+"""One step: accumulation, clipping, averaging and precision, compared with explicit formulas."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from slipform.train.step.step import eval_step, predict_logits, train_step
 
 ALONE = Process(torch.device("cpu"))
 Small = Callable[..., RunConfig]
-NO_NORM = (
-    "model.name=fc",
-)  # BatchNorm's statistics are of the batch at hand, whatever is accumulated
+NO_NORM = ("model.name=fc",)  # BatchNorm uses the statistics of each batch, also with accumulation
 
 
 def _state(config: RunConfig) -> TrainState:
@@ -49,7 +47,7 @@ def test_accumulated_batches_are_one_large_batch(small: Small) -> None:
     batch = _batch(24)
     for _ in range(3):
         one = train_step(whole, iter([batch]))
-        thirds = (slice(8 * i, 8 * i + 8) for i in range(4))  # one more than the step takes
+        thirds = (slice(8 * i, 8 * i + 8) for i in range(4))  # one more than the step uses
         pulled = (Batch(batch.images[t], batch.labels[t], batch.indices[t]) for t in thirds)
         many = train_step(parts, pulled, 3)
         torch.testing.assert_close(many.loss, one.loss)
@@ -96,7 +94,7 @@ def test_bfloat16_learns_nearly_what_float32_learns(small: Small) -> None:
     assert not torch.equal(_parameters(exact), _parameters(rough))
 
 
-def test_returns_the_loss_and_the_right_answers_before_the_update(small: Small) -> None:
+def test_returns_loss_and_correct_images_before_the_update(small: Small) -> None:
     state = _state(small("model.name=fc"))
     batch = _batch()
     logits = state.model(batch.images).detach()
@@ -129,7 +127,7 @@ def test_processes_exchange_gradients_with_the_last_batch_only(small: Small) -> 
 
     state.functions = replace(state.functions, no_sync=no_sync, forward=watched)
     train_step(state, iter([_batch(seed=i) for i in range(3)]), 3)
-    assert seen == [1, 3, 4]  # inside the first, inside the second, outside
+    assert seen == [1, 3, 4]  # within the first limit, within the second one, outside
 
 
 def test_evaluation_with_mirrored_images(small: Small) -> None:
@@ -144,7 +142,7 @@ def test_evaluation_with_mirrored_images(small: Small) -> None:
 
 
 def test_mirrored_images_may_come_back_in_the_same_memory(small: Small) -> None:
-    """As the outputs of CUDA graphs do, which the next call writes over."""
+    """Like outputs of CUDA graphs, which the next call overwrites."""
     state = _state(small("train.flip_test=true"))
     state.model.eval()
     images = _batch().images
@@ -160,7 +158,7 @@ def test_mirrored_images_may_come_back_in_the_same_memory(small: Small) -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_evaluation_with_shifted_images(mirrored: bool, small: Small) -> None:
-    """The views of airbench, from its own definition: reflected borders, half of the weight."""
+    """The views of airbench by its definition: reflected borders, half of the weight."""
     state = _state(small("train.shift_test=1", f"train.flip_test={str(mirrored).lower()}"))
     state.model.eval()
     images = _batch().images
@@ -176,13 +174,15 @@ def test_evaluation_with_shifted_images(mirrored: bool, small: Small) -> None:
     formats: list[bool] = []
     memory = torch.empty(24, 6)
 
-    def evaluate(view: torch.Tensor) -> torch.Tensor:  # as CUDA graphs: the next call overwrites it
+    def evaluate(view: torch.Tensor) -> torch.Tensor:
+        """Like CUDA graphs: the next call overwrites the result."""
         formats.append(view.is_contiguous(memory_format=torch.channels_last))
         return memory.copy_(state.model(view).detach())
 
     found = predict_logits(replace(state.functions, evaluate=evaluate), images)
     torch.testing.assert_close(found, expected)
-    assert formats == [True] * (6 if mirrored else 3)  # another format would be compiled again
+    # Another format would require another compilation.
+    assert formats == [True] * (6 if mirrored else 3)
 
 
 def test_images_cannot_be_shifted_by_their_size(small: Small) -> None:
@@ -191,7 +191,7 @@ def test_images_cannot_be_shifted_by_their_size(small: Small) -> None:
 
 
 @pytest.mark.slow  # the compiler takes most of a minute
-def test_compiled_is_eager(small: Small) -> None:
+def test_compiled_steps_equal_eager_steps(small: Small) -> None:
     eager, compiled = (
         _state(small("model.options.width=4")),
         _state(small("model.options.width=4", "train.compile=on")),
@@ -226,8 +226,8 @@ def test_layers_that_stop_learning_are_compiled_before_the_next_step(small: Smal
     assert [name for name in changed if name.endswith("weight")]
 
 
-def test_one_value_a_channel_is_refused_before_training(small: Small) -> None:
-    """ResNet-18 leaves 1 x 1 of 32 px; frozen BatchNorm is no obstacle."""
+def test_one_value_per_channel_is_refused_before_training(small: Small) -> None:
+    """ResNet-18 reduces 32 px to 1 x 1. Frozen BatchNorm is allowed."""
     resnet = ("model.name=resnet18", "model.options={}", "train.batch_size=1")
     with pytest.raises(ConfigError, match=r"batch_size = 1 is too small.*32 px.*2 or more"):
         _state(small(*resnet))

@@ -1,5 +1,5 @@
-"""Two processes with half a batch each: BatchNorm and its gradients are those of one process with
-the whole, in float64."""
+"""Two processes with half a batch each: BatchNorm and its gradients equal those of one process with
+the whole batch, in float64."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def _case(name: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A layer whose weights are not the usual ones; two batches far from 0, the processes' halves
-    differing; their gradients."""
+    """A layer with unusual weights, two batches with a large mean and different halves, and their
+    gradients."""
     make, shape = MAKE[name]
     torch.manual_seed(len(name))
     norm = make()
@@ -44,7 +44,7 @@ def _case(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def _train(norm: nn.Module, inputs: Tensor, gradients: Tensor) -> dict[str, Tensor]:
-    """Forward and backward for both batches; then once more in evaluation mode."""
+    """Forward and backward for both batches, then forward in evaluation mode."""
     outputs = []
     leaf = inputs.clone().requires_grad_()
     for x, gradient in zip(leaf, gradients, strict=True):
@@ -91,7 +91,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, Any]]) -> None:
+def test_two_processes_equal_one_with_the_whole_batch(
+    name: str, found: list[dict[str, Any]]
+) -> None:
     norm, inputs, gradients = _case(name)
     expected = _train(norm.double(), inputs.double(), gradients.double())
     parts = [part[name] for part in found]
@@ -104,7 +106,7 @@ def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, An
         elif key.endswith("_gradient"):
             ours = sum(
                 part[key] for part in parts
-            )  # DDP averages them, and the loss is an average too
+            )  # DDP averages the gradients, and the loss is also an average
         else:
             assert torch.equal(parts[0][key], parts[1][key]), key
             ours = parts[0][key]
@@ -117,7 +119,7 @@ def test_as_one_process_with_the_whole_batch(name: str, found: list[dict[str, An
         )
 
 
-def test_bfloat16_and_channels_last_stay(found: list[dict[str, Any]]) -> None:
+def test_bfloat16_and_channels_last_are_kept(found: list[dict[str, Any]]) -> None:
     norm, inputs, _ = _case("2d")
     ours = torch.cat([part["bfloat16"] for part in found])
     assert ours.dtype == torch.bfloat16
@@ -133,7 +135,7 @@ def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(
     assert all(torch.equal(*part["copied"]) for part in found)
 
 
-def test_a_wish_is_everybodys_one_step_later(found: list[dict[str, Any]]) -> None:
+def test_a_request_of_one_process_reaches_all_one_step_later(found: list[dict[str, Any]]) -> None:
     assert [part["agreed"] for part in found] == [[False, False, False, False, True, False]] * WORLD
     alone = Process(torch.device("cpu")).agreement()
     assert [alone.any(step == 3) for step in range(6)] == [False, False, False, True, False, False]

@@ -1,4 +1,4 @@
-"""classes.csv: means over seeds; runs and classes without a number are empty."""
+"""classes.csv: means over seeds. Runs and classes without a number are empty."""
 
 from __future__ import annotations
 

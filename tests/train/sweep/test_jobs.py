@@ -1,4 +1,4 @@
-"""What a sweep is made of before anything runs: recipes, jobs, rows; mistakes."""
+"""A sweep before its runs: recipes, jobs, rows, mistakes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _train(*arguments: object) -> Result:
         (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "need --all"),
     ],
 )
-def test_mistakes(arguments: list[str], words: str, shapes: Path) -> None:
+def test_mistakes_have_clear_messages(arguments: list[str], words: str, shapes: Path) -> None:
     result = _train(*[argument.format(shapes=shapes) for argument in arguments])
     assert result.exit_code in (1, 2)
     assert words in result.output
@@ -88,7 +88,7 @@ def test_a_run_by_its_number_is_the_run_by_its_name(recipe: Path) -> None:
 def test_a_sweep_on_other_data_does_not_have_the_recipes_settings(
     dataset: str, recipe: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What its table says is no evidence for the recipe."""
+    """Its table is not evidence for the recipe."""
     monkeypatch.setattr("slipform.train.sweep.sweep.run_jobs", lambda *_, **__: None)
     made_for = replace(load_recipe(recipe), prep={"dataset": dataset})
     run_sweep(made_for, shapes, tmp_path / "out", quiet=True)

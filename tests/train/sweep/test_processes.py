@@ -1,4 +1,4 @@
-"""Sweeps as real processes: killed, interrupted, gone on with."""
+"""Sweeps as real processes: killed, interrupted, continued."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _train(*arguments: object) -> Result:
 
 
 def _steps(metrics: Path) -> int:
-    """How many steps a run has written down."""
+    """The number of steps in the records of a run."""
     return metrics.read_text().count('"step"') if metrics.is_file() else 0
 
 
@@ -61,9 +61,9 @@ def test_the_runs_of_a_killed_sweep_end_too(shapes: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_goes_on(shapes: Path, tmp_path: Path) -> None:
-    """Real processes. SIGTERM while both runs go on: both have a checkpoint; at the end, the
-    records of an undisturbed sweep."""
+def test_an_interrupted_sweep_continues(shapes: Path, tmp_path: Path) -> None:
+    """Real processes. After SIGTERM during both runs, both have a checkpoint. At the end, the
+    records are those of an undisturbed sweep."""
     settings = ["--set", "train.epochs=12", "--set", "train.log_every_steps=1"]
     text = RECIPE + '[[runs]]\nname = "a"\n[[runs]]\nname = "b"\noptimizer.lr = 0.01\n'
     (tmp_path / "two.toml").write_text(text)

@@ -1,4 +1,4 @@
-"""Sweeps: what is run, passed over, resumed and refused; the table and the figures."""
+"""Sweeps: runs that are started, skipped, resumed and refused; the table and the figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _train(*arguments: object) -> Result:
 
 
 class _InThisProcess:
-    """What subprocess.Popen is to a sweep, without the seconds that a new process takes to import
+    """Replaces subprocess.Popen for a sweep, without the seconds that a new process takes to import
     torch."""
 
     def __init__(self, job: Job, arguments: list[str], cores: set[int]) -> None:
@@ -41,8 +41,8 @@ class _InThisProcess:
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]:
-    """No ImageNet weights, though the machine may have them; no processes, but for the test of
-    them."""
+    """Hide ImageNet weights of the machine, and replace processes, except in the test of
+    processes."""
 
     def fail(source: str, name: str) -> None:
         raise Unavailable("no network")
@@ -55,7 +55,7 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
 
 @pytest.fixture(scope="module")
 def sweep(recipe: Path, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recipe above with two seeds, two runs at once."""
+    """The recipe with two seeds, two runs at a time."""
     out = tmp_path_factory.mktemp("sweep") / "rates"
     result = _train(shapes, "--recipe", recipe, "--all", "--jobs", 2, "--seeds", 2, "--out", out)
     assert result.exit_code == 0, result.output
@@ -67,7 +67,7 @@ def _rows(out: Path) -> dict[str, dict[str, str]]:
     return {row["run"]: row for row in csv.DictReader((out / "table.csv").read_text().splitlines())}
 
 
-def test_the_table_has_what_was_reported_beside_what_was_measured(sweep: Path) -> None:
+def test_the_table_has_reported_and_measured_results(sweep: Path) -> None:
     summaries = [
         json.loads((sweep / "lr-0.05" / f"seed-{seed}" / "summary.json").read_text())
         for seed in (0, 1)
@@ -112,7 +112,7 @@ def test_the_table_has_what_was_reported_beside_what_was_measured(sweep: Path) -
     assert (sweep / "curves.png").stat().st_size > 10_000
 
 
-def test_what_ran_and_what_is_left_of_it(sweep: Path) -> None:
+def test_finished_runs_keep_weights_but_no_checkpoints(sweep: Path) -> None:
     assert not (sweep / "imagenet").exists()
     for name, finished in (("lr-0.05", True), ("lr-huge", False)):
         for seed in (0, 1):
@@ -129,11 +129,11 @@ def test_what_ran_and_what_is_left_of_it(sweep: Path) -> None:
     assert accuracies[0] != accuracies[1]
 
 
-def test_again_there_is_nothing_to_do(
+def test_the_same_command_again_runs_nothing(
     sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    """But the table is written, with the command that asked for it. Checkpoints of a run that
-    finished after its sweep was killed go."""
+    """The table is written again with the new command. Checkpoints of a run that finished after its
+    sweep was killed are deleted."""
     sweep = shutil.copytree(sweep, tmp_path / "sweep")
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")}
     checkpoints = sweep / "lr-0.05/seed-0/checkpoints"
@@ -164,7 +164,7 @@ def test_other_settings_are_refused(sweep: Path, recipe: Path, shapes: Path) -> 
     assert "--overwrite" in result.stderr
 
 
-def test_the_figures_of_a_run_are_there(sweep: Path) -> None:
+def test_every_run_has_figures(sweep: Path) -> None:
     names = {path.name for path in (sweep / "lr-0.05" / "seed-0" / "figures").iterdir()}
     wanted = {
         "curves",
@@ -197,10 +197,10 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     assert float(rows["good"]["test_accuracy"]) > 0
 
 
-def test_a_full_disk_for_tables_and_figures_ends_no_run(
+def test_a_full_disk_for_tables_and_figures_does_not_end_a_run(
     recipe: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is written while runs are in progress; at the end, an error is reported."""
+    """Failed writes during the runs are ignored. An error is reported at the end."""
     calls = 0
 
     def full(out: Path, *arguments: object) -> Path:
@@ -223,7 +223,7 @@ def test_a_full_disk_for_tables_and_figures_ends_no_run(
 
 
 def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
-    """The others have their rows all the same, and a later command goes on with them."""
+    """The other runs have their rows, and a later command continues them."""
     result = _train(
         shapes,
         "--recipe",
@@ -245,7 +245,7 @@ def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> Non
 def test_a_sweep_refuses_finished_runs_of_other_data(
     sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    """The same classes and numbers of images, and other pixels."""
+    """The same classes and numbers of images, with other pixels."""
     other = tmp_path / "other"
     shutil.copytree(shapes, other)
     manifest = read_manifest(shapes)
