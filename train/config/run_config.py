@@ -19,6 +19,7 @@ from slipform.train.config.explain import explain
 from slipform.train.config.layers import Settings, current, laid_over, nested, with_names
 from slipform.train.config.losses import CrossEntropy, LossConfig
 from slipform.train.config.optimizers import OptimizerConfig, Sgd
+from slipform.train.config.records import RecordsConfig
 from slipform.train.config.section import Section
 from slipform.train.config.sections import (
     Constant,
@@ -42,6 +43,7 @@ class RunConfig(Section):
         schedule: The schedule of the learning rate: one class for each name.
         loss: The loss: one class for each name.
         train: The training loop: epochs, batch_size, precision, seed and so on.
+        records: Where the numbers of the run are kept.
 
     Raises:
         pydantic.ValidationError: A section has the wrong class. `check` and `replace` raise
@@ -62,6 +64,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Constant()
     loss: LossConfig = CrossEntropy()
     train: TrainConfig = TrainConfig()
+    records: RecordsConfig = RecordsConfig()
 
     @model_validator(mode="after")
     def _check_shift(self) -> Self:

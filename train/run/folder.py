@@ -28,6 +28,8 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.figures.draw import FOLDER as FIGURES
 from slipform.train.records import METRICS, SUMMARY
+from slipform.train.records.csv import NAME as EPOCHS
+from slipform.train.records.sink import KEY
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER, load_newest
 
@@ -46,8 +48,9 @@ CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 _EVENTS = "events.out.tfevents.*"
+_RECORDS = (KEY, EPOCHS)  # of sinks
 # What is read and written in a run folder.
-_FILES = (CONFIG, FILE_NAME, LOCK, METRICS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS)
+_FILES = (CONFIG, FILE_NAME, LOCK, METRICS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS, *_RECORDS)
 _ADVICE = (
     "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
     " copy of this file, or train again with --overwrite."
@@ -184,6 +187,7 @@ def _clear(run: Path) -> None:
         run / SUMMARY,
         run / BEST,
         *run.glob(_EVENTS),
+        *(run / name for name in _RECORDS),
     ):
         path.unlink(missing_ok=True)
     for name in (FOLDER, FIGURES):
@@ -214,7 +218,7 @@ def run_config(run: Path) -> RunConfig:
         config = read_config(path)
     except SlipformError as error:
         raise SlipformError(f"{error.message.removesuffix('.')}. {_ADVICE}") from error
-    missing = sorted(set(RunConfig.model_fields) - config.model_fields_set)
+    missing = sorted(set(RunConfig.model_fields) - {"records"} - config.model_fields_set)
     if missing:
         raise SlipformError(f"{path} is damaged: it has no {', '.join(missing)}. {_ADVICE}")
     return config

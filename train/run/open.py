@@ -55,7 +55,7 @@ class Run:
         train: The loader of the training split.
         val: The loader of the validation split; None if the dataset has none.
         test: The loader of the test split for train.test_each_epoch; None without that.
-        recorder: Writes metrics, TensorBoard's events and messages.
+        recorder: Writes metrics, sinks and messages.
         stop_requested: Set by a signal: the loop writes a checkpoint and stops.
         agreed_stop: Combines `stop_requested` over the processes.
         held: Holds the lock of the folder.
@@ -238,29 +238,18 @@ def _open(
         )  # fmt: skip
     steps = open_steps(config, state, loader, counters, process)
     recorder = Recorder(
-        out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch
-    )
+        out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch,
+        records=config.records,
+    )  # fmt: skip
     for message in messages:
         recorder.say(message)
     recorder.say(_headline(config, manifest, state, loader, process))
     recorder.settings(config)
     warm_up(loader, process, recorder.say)
     run = Run(
-        config,
-        out,
-        manifest,
-        process,
-        state,
-        counters,
-        loader,
-        val,
-        test,
-        recorder,
-        stop_requested,
-        process.agreement(),
-        held.pop_all(),
-        steps,
-    )
+        config, out, manifest, process, state, counters, loader, val, test, recorder,
+        stop_requested, process.agreement(), held.pop_all(), steps,
+    )  # fmt: skip
     if saved is not None:
         _recover_best(run)
     return run

@@ -1,4 +1,4 @@
-"""The records of a run: metrics.jsonl, TensorBoard's events, messages.
+"""The records of a run: metrics.jsonl, the sinks of [records], messages.
 
 In: numbers that are on the host already. Out: files in the run folder. Only the Recorder of the
 main process writes.
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
 from slipform.pipelines.rendering.workers import Task, Workers
+from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import METRICS, forget_after
-from slipform.train.run.board import Board
+from slipform.train.records.sink import Place, Sink, open_sinks
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console
 from slipform.train.step.download import Download
@@ -39,12 +40,22 @@ class Recorder:
         quiet: Print no messages.
         step: Steps done before the run was resumed; later records are removed.
         epoch: Epochs done before the run was resumed; later records are removed.
+        records: The settings of the sinks.
 
     Attributes:
         progress: The progress line.
     """
 
-    def __init__(self, run: Path, *, writes: bool, quiet: bool, step: int, epoch: int) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        writes: bool,
+        quiet: bool,
+        step: int,
+        epoch: int,
+        records: RecordsConfig | None = None,
+    ) -> None:
         self._run, self._writes = run, writes
         self._console = open_console(quiet or not writes)
         self.progress = ProgressLine(self._console)
@@ -52,10 +63,16 @@ class Recorder:
             forget_after(run, step, epoch)
             # The file is open during the whole run.
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
-            self._board = Board(run, step, self.say)
-            # TensorBoard's file is written on a thread: forty numbers take some milliseconds.
+            # Sinks are written on a thread: forty numbers of TensorBoard take some milliseconds.
             self._writer = Workers(1, "slipform-record")
             self._tasks: list[Task[None]] = []
+            self._sinks: list[Sink] = []
+            self._open(records or RecordsConfig(), step)
+
+    def _open(self, records: RecordsConfig, step: int) -> None:
+        name = records.name or self._run.resolve().name
+        place = Place(self._run, records.project, name, step, self.say)
+        self._later(lambda: self._sinks.extend(open_sinks(records.sinks, place)))
 
     def say(self, message: str) -> None:
         """Print a message for the user.
@@ -66,7 +83,7 @@ class Recorder:
         self._console.print(printable(message), markup=False)
 
     def settings(self, config: RunConfig) -> None:
-        """Write the settings of the run to TensorBoard's file.
+        """Write the settings of the run to the sinks.
 
         Args:
             config: The settings.
@@ -74,7 +91,7 @@ class Recorder:
         if self._writes:
             values = config.model_dump(mode="json", exclude={"description"})
             flat = dict(_flat(values))
-            self._later(lambda: self._board.settings(flat, "epoch/val_accuracy"))
+            self._each(lambda sink: sink.settings(flat))
 
     def steps(self, first: int, epoch: int, losses: list[float], rates: list[float]) -> None:
         """Record consecutive steps.
@@ -92,12 +109,11 @@ class Recorder:
             for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first)
         )
 
-        def write() -> None:
-            for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first):
-                self._board.scalar("train/loss", loss, step)
-                self._board.scalar("train/learning_rate", lr, step)
-
-        self._later(write)
+        rows = [
+            (step, {"train/loss": loss, "train/learning_rate": lr})
+            for step, (loss, lr) in enumerate(zip(losses, rates, strict=True), start=first)
+        ]
+        self._each(lambda sink: sink.numbers(rows))
         self.progress.loss(sum(losses) / len(losses))
 
     def epoch(self, step: int, values: dict[str, Any]) -> None:
@@ -111,13 +127,17 @@ class Recorder:
             return
         self._append([{"kind": "epoch", "step": step, **values}])
 
-        def write() -> None:
-            for name, value in values.items():
-                if value is not None and name != "epoch":
-                    self._board.scalar(f"epoch/{name}", value, step)
-            self._board.flush()
+        row = {
+            f"epoch/{name}": value
+            for name, value in values.items()
+            if value is not None and name != "epoch"
+        }
 
-        self._later(write)
+        def write(sink: Sink) -> None:
+            sink.numbers([(step, row)])
+            sink.flush()
+
+        self._each(write)
         self._finish()
         self.say(
             "  ".join(_shown(name, value) for name, value in values.items() if value is not None)
@@ -135,7 +155,7 @@ class Recorder:
             self._append([{"kind": "diverged", "step": step, "epoch": epoch, "what": what}])
 
     def images(self, images: Tensor) -> None:
-        """Write a grid of up to 16 training images to TensorBoard's file.
+        """Write a grid of up to 16 training images to the sinks.
 
         The values of each image are scaled to 0..1.
 
@@ -149,12 +169,13 @@ class Recorder:
 
             def write() -> None:
                 grid = make_grid(first.result(), nrow=4, normalize=True, scale_each=True)
-                self._board.image("train/first_batch", grid, 0)
+                for sink in self._sinks:
+                    sink.image("train/first_batch", grid, 0)
 
             self._later(write)
 
     def histograms(self, model: nn.Module, step: int) -> None:
-        """Write histograms of weights and gradients to TensorBoard's file.
+        """Write histograms of weights and gradients to the sinks.
 
         A histogram uses every n-th value: 50,000 to 100,000 values of a large parameter.
 
@@ -176,7 +197,8 @@ class Recorder:
         def write() -> None:
             for name, part in zip(names, values.result().split(sizes), strict=True):
                 if part.isfinite().all():
-                    self._board.histogram(name, part.numpy(), step)
+                    for sink in self._sinks:
+                        sink.histogram(name, part.numpy(), step)
 
         self._later(write)
 
@@ -186,14 +208,22 @@ class Recorder:
         if self._writes:
             with contextlib.suppress(OSError):  # each line was flushed when it was written
                 self._lines.close()
-            self._later(self._board.close)
+            self._each(lambda sink: sink.close())
             try:
                 self._finish()
             finally:
                 self._writer.close()
 
+    def _each(self, write: Callable[[Sink], None]) -> None:
+        """Write to all sinks on the thread, in the order of these calls."""
+
+        def all_of_them() -> None:
+            for sink in self._sinks:
+                write(sink)
+
+        self._later(all_of_them)
+
     def _later(self, write: Callable[[], None]) -> None:
-        """Write to TensorBoard's file on the thread, in the order of these calls."""
         self._tasks.append(self._writer.submit(write))
 
     def _finish(self) -> None:

@@ -221,7 +221,7 @@ def prep_command(recipe: Recipe) -> str:
 def _check_unchanged(job: Job, manifest: Manifest) -> None:
     """Raise ConfigError if the run in the folder has other settings or another dataset.
 
-    Settings of [data] are not compared, except those that select images.
+    Settings of [data] and [records] are not compared, except those that select images.
     """
     if not (job.folder / CONFIG).is_file():
         return
@@ -233,7 +233,7 @@ def _check_unchanged(job: Job, manifest: Manifest) -> None:
     changes = {
         name: (before, now)
         for name, (before, now) in differences(run_config(job.folder), job.config).items()
-        if (not name.startswith("data.") or name in _SELECTS)
+        if (not name.startswith(("data.", "records.")) or name in _SELECTS)
         and now != "auto"  # the run replaced "auto" by its choice
     }
     if changes:

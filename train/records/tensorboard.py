@@ -1,7 +1,7 @@
-"""The TensorBoard event file of a run.
+"""The sink "tensorboard": the TensorBoard event file of a run.
 
-In: numbers, images, settings. Out: events.out.tfevents.*. A failed write does not end the run.
-After the first one nothing more is written, and one message says so.
+In: numbers, images, histograms, settings. Out: events.out.tfevents.*. A failed write does not end
+the run. After the first one nothing more is written, and one message says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,13 +18,25 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["Board"]
+from slipform.train.records.sink import Place, Rows, Sink
+
+__all__ = ["Board", "open_sink"]
 
 _FLUSH_SECONDS = 30.0
+_METRIC = "epoch/val_accuracy"  # the scalar that the tab HPARAMS shows with the settings
 
 
-class Board:
-    """A new event file in a run folder.
+def open_sink(place: Place) -> Sink:
+    """Open the sink.
+
+    Args:
+        place: The run.
+    """
+    return Board(place.folder, place.after_step, place.say)
+
+
+class Board(Sink):
+    """A new event file in a run folder. A failed write closes it, with one message.
 
     Args:
         folder: The run folder.
@@ -52,61 +64,44 @@ class Board:
         if after_step:
             self._write(step=after_step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """Write a number.
-
-        Args:
-            name: The tag, such as "train/loss".
-            value: The number.
-            step: Steps of the optimizer so far.
-        """
+    def numbers(self, rows: Rows) -> None:
+        """See `Sink`."""
         from torch.utils.tensorboard.summary import scalar
 
-        self._write(summary=scalar(name, value), step=step)
+        for step, values in rows:
+            for name, value in values.items():
+                self._write(summary=scalar(name, value), step=step)
 
     def image(self, name: str, image: Tensor, step: int) -> None:
-        """Write an image.
-
-        Args:
-            name: The tag.
-            image: float [3, H, W] in 0..1, on the CPU.
-            step: Steps of the optimizer so far.
-        """
+        """See `Sink`."""
         from torch.utils.tensorboard.summary import image as summary
 
         self._write(summary=summary(name, image.numpy(), dataformats="CHW"), step=step)
 
     def histogram(self, name: str, values: npt.NDArray[Any], step: int) -> None:
-        """Write a histogram.
-
-        Args:
-            name: The tag.
-            values: Floats of any shape.
-            step: Steps of the optimizer so far.
-        """
+        """See `Sink`."""
         from torch.utils.tensorboard.summary import histogram
 
         self._write(summary=histogram(name, values, _edges()), step=step)
 
-    def settings(self, values: dict[str, Any], metric: str) -> None:
-        """Write the settings of the run, for the tab HPARAMS.
+    def settings(self, values: Mapping[str, Any]) -> None:
+        """Write the settings for the tab HPARAMS. See `Sink`.
 
         Args:
             values: Name -> value.
-            metric: The tag of the scalar that the tab shows with them.
         """
         from torch.utils.tensorboard.summary import hparams
 
         plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in values.items()}
-        for summary in hparams(plain, {metric: 0.0}):
+        for summary in hparams(plain, {_METRIC: 0.0}):
             self._write(summary=summary)
 
     def flush(self) -> None:
-        """Write buffered events to the file."""
+        """See `Sink`."""
         self._try(lambda: self._records.flush())
 
     def close(self) -> None:
-        """Close the file."""
+        """See `Sink`."""
         self._try(lambda: self._records.close())
         self._records = None
 

@@ -1,0 +1,252 @@
+"""The sinks of [records], offline and against the real packages: every number once, also after a
+resume. A sink that fails never ends a run."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import math
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.train.config.records import RecordsConfig
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics, sink
+from slipform.train.records.sink import Guarded, Place, Sink, open_sinks
+from slipform.train.run import loop
+from slipform.train.run.folder import run_config
+from slipform.train.run.loop import fit
+
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.timeout(900)]
+
+Small = Callable[..., RunConfig]
+
+
+def _with(small: Small, *sinks: str, epochs: int = 2) -> RunConfig:
+    names = ", ".join(f'"{name}"' for name in sinks)
+    return small(f"train.epochs={epochs}", f"records.sinks=[{names}]", 'records.project="tests"')
+
+
+def _train_in_parts(config: RunConfig, shapes: Path, out: Path) -> None:
+    """Two epochs, the second one after a resume; then the second epoch is resumed once more from
+    the checkpoint before it, as after a kill."""
+    fit(config.replace("train.epochs", 1), shapes, out, device="cpu", quiet=True)
+    saved = {path: path.read_bytes() for path in (out / "checkpoints").iterdir()}
+    fit(config, shapes, out, device="cpu", resume=True, quiet=True)
+    for path in (out / "checkpoints").iterdir():
+        path.unlink()
+    for path, content in saved.items():
+        path.write_bytes(content)
+    fit(config, shapes, out, device="cpu", resume=True, quiet=True)
+
+
+def _expected(out: Path) -> tuple[dict[int, float], dict[int, float]]:
+    """Step -> loss, and step -> val accuracy of the epochs."""
+    steps = {one["step"]: one["loss"] for one in read_metrics(out, "step")}
+    epochs = {one["step"]: one["val_accuracy"] for one in read_metrics(out, "epoch")}
+    assert (len(steps), len(epochs)) == (12, 2)
+    return steps, epochs
+
+
+def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Path) -> None:
+    _train_in_parts(_with(small, "csv"), shapes, tmp_path / "run")
+    with open(tmp_path / "run/epochs.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    epochs = read_metrics(tmp_path / "run", "epoch")
+    assert [int(line["epoch"]) for line in lines] == [1, 2]
+    for line, expected in zip(lines, epochs, strict=True):
+        assert float(line["val_accuracy"]) == expected["val_accuracy"]
+        assert float(line["train_loss"]) == expected["train_loss"]
+    assert not list((tmp_path / "run").glob("events.*"))  # only what was asked for
+    assert not (tmp_path / "run" / sink.KEY).exists()
+
+
+def test_mlflow_has_every_number_once(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    needs: Callable[..., None],
+) -> None:  # fmt: skip
+    needs("mlflow", "records")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    _train_in_parts(_with(small, "mlflow"), shapes, tmp_path / "run")
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("tests")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run"
+    assert run.data.params["train.seed"] == "0"
+    steps, epochs = _expected(tmp_path / "run")
+    for name, expected in (("train/loss", steps), ("epoch/val_accuracy", epochs)):
+        history = client.get_metric_history(run.info.run_id, name)
+        assert len(history) == len(expected), name
+        assert {one.step: one.value for one in history} == expected
+
+
+def test_trackio_has_every_number_once(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    needs: Callable[..., None],
+) -> None:  # fmt: skip
+    needs("trackio", "records")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    for module in ("trackio.utils", "trackio.sqlite_storage"):
+        monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio", raising=False)
+    _train_in_parts(_with(small, "trackio"), shapes, tmp_path / "run")
+    (name,) = SQLiteStorage.get_runs("tests")
+    assert name.startswith("run-")
+    logs = SQLiteStorage.get_logs("tests", name)
+    steps, epochs = _expected(tmp_path / "run")
+    for key, expected in (("train/loss", steps), ("epoch/val_accuracy", epochs)):
+        found = [(one["step"], one[key]) for one in logs if key in one]
+        assert len(found) == len(expected), key
+        assert dict(found) == expected
+
+
+def _wandb_records(content: bytes) -> Iterator[bytes]:
+    """The records of an offline file: W&B's header, then LevelDB's format of logs."""
+    assert content[:4] == b":W&B"
+    at, parts = 7, b""
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", content, at)
+        parts += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield parts
+            parts = b""
+
+
+def test_wandb_gets_every_number(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    needs: Callable[..., None],
+) -> None:  # fmt: skip
+    """Offline: each part of the run is a file, which `wandb sync` sends with the same id."""
+    needs("wandb", "records")
+    import wandb
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    fit(_with(small, "wandb", "csv"), shapes, tmp_path / "run", device="cpu", quiet=True)
+    assert wandb.run is None
+    (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
+    found: dict[int, dict[str, str]] = {}
+    ids, settings = set[str](), set[str]()
+    for data in _wandb_records(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = {
+                one.key or "/".join(one.nested_key): one.value_json for one in record.history.item
+            }
+            found.setdefault(int(items["_step"]), {}).update(items)
+        if record.WhichOneof("record_type") == "run":
+            ids.add(record.run.run_id)
+        if record.WhichOneof("record_type") == "config":
+            settings |= {one.key or ".".join(one.nested_key) for one in record.config.update}
+    steps, epochs = _expected(tmp_path / "run")
+    assert {step: float(x["train/loss"]) for step, x in found.items()} == steps
+    got = {s: float(x["epoch/val_accuracy"]) for s, x in found.items() if "epoch/val_accuracy" in x}
+    assert got == epochs
+    assert "train.seed" in settings
+    assert ids == {Place(tmp_path / "run", "", "", 0, print).key}
+
+
+class _Broken(Sink):
+    """Fails with each kind of error, at each method."""
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        self.method, self.error, self.closed = method, error, 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("settings", "numbers", "image", "histogram", "flush", "close"):
+            if name == "close":
+                self.closed += 1
+            if name == self.method:
+                raise self.error
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("method", ["settings", "numbers", "image", "histogram", "flush", "close"])
+@pytest.mark.parametrize(
+    "error", [OSError(28, "disk"), SystemExit(3), ValueError("a\nb"), SlipformError("no package")]
+)
+def test_a_sink_that_fails_is_closed_with_one_message(method: str, error: BaseException) -> None:
+    said: list[str] = []
+    broken = _Broken(method, error)
+    guarded = Guarded("broken", lambda: broken, said.append)
+    for _ in range(2):
+        guarded.settings({})
+        guarded.numbers([(1, {"a": math.nan})])
+        guarded.image("a", None, 1)
+        guarded.histogram("a", None, 1)
+        guarded.flush()
+    guarded.close()
+    assert len(said) == 1
+    assert said[0].startswith('records: "broken" failed (')
+    assert "\n" not in said[0]
+    assert broken.closed == 1
+
+
+def test_a_tracker_that_cannot_be_opened_does_not_end_a_run(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The package is missing; the other sinks go on."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name)
+    )
+    config = _with(small, "wandb", "csv", epochs=1)
+    summary = fit(config, shapes, tmp_path / "run", device="cpu")
+    assert summary["epochs"] == 1
+    said = capsys.readouterr().err
+    assert said.count('pip install "slipform[records]"') == 1
+    assert (tmp_path / "run/epochs.csv").is_file()
+
+
+def test_sinks_have_no_influence_on_training_and_may_change_on_resume(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    fit(_with(small, "csv"), shapes, tmp_path / "one", device="cpu", quiet=True)
+    out = tmp_path / "two"
+    fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
+    loop.fit(_with(small, "csv"), shapes, out, device="cpu", resume=True, quiet=True)
+    losses = [[x["loss"] for x in read_metrics(tmp_path / run, "step")] for run in ("one", "two")]
+    assert losses[0] == losses[1]
+    assert len((out / "epochs.csv").read_text().splitlines()) == 3
+
+
+def test_old_run_folders_have_no_section(shapes: Path, small: Small, tmp_path: Path) -> None:
+    fit(small("train.epochs=1"), shapes, tmp_path / "run", device="cpu", quiet=True)
+    path = tmp_path / "run/config.toml"
+    text = path.read_text()
+    start = text.index("[records]")
+    end = text.find("\n[", start)
+    path.write_text(text[:start] + (text[end + 1 :] if end > 0 else ""))
+    assert run_config(tmp_path / "run").records.sinks == ("tensorboard",)
+
+
+def test_a_wrong_sink_names_the_right_ones(small: Small) -> None:
+    with pytest.raises(ConfigError, match="tensorboard"):
+        small('records.sinks=["wandbb"]')
+    with pytest.raises(ConfigError, match="project"):
+        small('records.project="a/b"')
+
+
+def test_every_sink_of_the_settings_is_a_module() -> None:
+    place = Place(Path("nowhere"), "p", "n", 0, print)
+    assert open_sinks([], place) == []
+    annotation = str(RecordsConfig.model_fields["sinks"].annotation)
+    for name in ("tensorboard", "csv", "wandb", "mlflow", "trackio"):
+        assert name in annotation
+        assert importlib.util.find_spec(f"slipform.train.records.{name}")

@@ -1,0 +1,70 @@
+"""The sink "trackio": a run of trackio, which keeps its numbers on this machine.
+
+In: the numbers of a run. Out: a run in the project, below TRACKIO_DIR; `trackio show` shows it. A
+resumed run continues it: steps that it has already are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slipform.train.records.sink import Place, Rows, Sink, required
+
+__all__ = ["open_sink"]
+
+
+def open_sink(place: Place) -> Sink:
+    """Open the sink.
+
+    Args:
+        place: The run; its name and key are the name of trackio's run.
+
+    Raises:
+        SlipformError: trackio is not installed.
+    """
+    required("trackio")
+    return _Trackio(place)
+
+
+class _Trackio(Sink):
+    def __init__(self, place: Place) -> None:
+        from trackio.sqlite_storage import SQLiteStorage
+
+        self._name = f"{place.name}-{place.key[:6]}"
+        logged = SQLiteStorage.get_logs(place.project, self._name) if place.after_step else []
+        self._last: dict[str, int] = {}  # of each number that trackio has
+        for one in logged:
+            self._last |= dict.fromkeys(one, int(one["step"]))
+        self._place = place
+        self._run: Any = None
+
+    def settings(self, values: Mapping[str, Any]) -> None:
+        self._open(dict(values))
+
+    def numbers(self, rows: Rows) -> None:
+        run = self._open({})
+        for step, values in rows:
+            new = {name: x for name, x in values.items() if step > self._last.get(name, 0)}
+            if new:
+                run.log(new, step=step)
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.finish()
+
+    def _open(self, config: dict[str, Any]) -> Any:
+        """The run; trackio wants the settings when it begins."""
+        if self._run is None:
+            import trackio
+
+            self._run = trackio.init(
+                project=self._place.project,
+                name=self._name,
+                config=config,
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+        return self._run
