@@ -28,6 +28,8 @@ PAGES = [
     *(ROOT / room / "README.md" for room in ROOMS),
     ROOT / "preprocess/layouts/README.md",
     ROOT / "train/labels.md",
+    ROOT / "train/scores/README.md",
+    ROOT / "train/records/README.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [*ROOT.glob("*.md"), *PAGES[1:], ROOT / "bench/results/README.md"]
