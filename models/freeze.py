@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slipform.models.heads import head_name
+from slipform.models.depth import layer_scales
+from slipform.models.heads import head_names
 from slipform.pipelines.errors import unknown
 
 __all__ = [
@@ -67,7 +69,7 @@ def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
         ConfigError: A name matches no parameter.
     """
     every = [name for name, _ in model.named_parameters()]
-    head = set(_below(every, head_name(model)))
+    head = _head(model)
     chosen: set[str] = set()
     for name in _split(names):
         if name == "none":
@@ -182,6 +184,7 @@ def parameter_groups(
     body_lr: float | None = None,
     norm_bias_lr: float | None = None,
     decay_all: bool = True,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Parameter groups for a torch optimizer.
 
@@ -198,14 +201,21 @@ def parameter_groups(
             lr. Their weight decay is divided by the same factor, so that a step decays them as
             much as other parameters. Default: they have no group of their own.
         decay_all: Whether biases and normalization layers (parameters with one dimension) have
-            weight decay. He et al. (2019, "Bag of tricks", section 3.1) advise against it.
+            weight decay. He et al. (2019, "Bag of tricks", section 3.1) advise against it. False
+            also exempts what the net's method no_weight_decay names, such as position embeddings.
+        layer_decay: Factor of the learning rate from a layer to the layer before it; see
+            `depth.layer_scales`. 1: all layers have the same rate.
 
     Returns:
         Dictionaries of "name", "params", "lr" and "weight_decay", in the order of the parameters.
         The names are "body", "head" and "norm_bias", followed by "_no_decay" where decay_all is
-        False and the parameters have one dimension. No group is empty.
+        False and the parameters have one dimension, and by the number of the layer where
+        layer_decay is not 1. No group is empty.
     """
-    head = set(_below([name for name, _ in model.named_parameters()], head_name(model)))
+    head = _head(model)
+    exempt = () if decay_all else _exempt(model)
+    scales = layer_scales(model, layer_decay) if layer_decay != 1 else {}
+    numbers = {scale: number for number, scale in enumerate(sorted(set(scales.values())))}
     norm_biases = {
         f"{name}.bias" for name, module in model.named_modules() if isinstance(module, _BatchNorm)
     }
@@ -217,13 +227,26 @@ def parameter_groups(
         if norm_bias_lr is not None and name in norm_biases:
             part, rate = "norm_bias", norm_bias_lr
             decay = weight_decay * rates["body"] / norm_bias_lr if norm_bias_lr else 0.0
-        if parameter.ndim <= 1 and not decay_all:
+        if not decay_all and (parameter.ndim <= 1 or any(fnmatch(name, p) for p in exempt)):
             part, decay = f"{part}_no_decay", 0.0
+        if scales:
+            part, rate = f"{part}_{numbers[scales[name]]}", rate * scales[name]
         group = groups.setdefault(
             part, {"name": part, "params": [], "lr": rate, "weight_decay": decay}
         )
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _head(model: nn.Module) -> set[str]:
+    every = [name for name, _ in model.named_parameters()]
+    return {name for layer in head_names(model) for name in _below(every, layer)}
+
+
+def _exempt(model: nn.Module) -> Iterable[str]:
+    """Names of parameters, or patterns of names, that a net of timm exempts from weight decay."""
+    named: Any = getattr(model, "no_weight_decay", None)
+    return named() if callable(named) else ()
 
 
 def _split(names: str | Iterable[str]) -> Iterable[str]:

@@ -1,6 +1,7 @@
-"""The head of a net: its last layer, which gives the logits. It is found by the net's structure.
+"""The head of a net: the layers that give the logits, usually one.
 
-In: a net. Out: the name of its head; the same net with another head; a head with small weights.
+In: a net. Out: the names of its head; the same net with another head; a head with small weights.
+timm's nets name their head in `pretrained_cfg`. The head of other nets is found by their structure.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
-__all__ = ["head_name", "limit_head", "replace_head"]
+__all__ = ["head_names", "limit_head", "replace_head"]
 
 _HIDDEN = 512  # units of the mlp head: the number of features of ResNet-18 and -34
 _DROPOUT = 0.5
@@ -43,20 +44,28 @@ class _ConvMLPHead(nn.Sequential):
         )
 
 
-def head_name(model: nn.Module) -> str:
-    """The dotted name of the head.
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """The dotted names of the layers of the head.
 
     Args:
         model: The plain net, neither compiled nor wrapped.
 
     Returns:
-        The name of its mlp head. Without one: of its last linear layer. Without any linear layer,
-        as in SqueezeNet: of its last convolution.
+        The classifiers that timm names; a net with a distillation token has two. Of other nets: the
+        mlp head. Without one: the last linear layer. Without any linear layer, as in SqueezeNet:
+        the last convolution.
     """
+    layers = dict(model.named_modules())
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    known = tuple(
+        name for name in ((named,) if isinstance(named, str) else named) if name in layers
+    )
+    if known:
+        return known
     for kinds in ((_MLPHead, _ConvMLPHead), (nn.Linear,), (nn.Conv2d,)):
-        found = [name for name, module in model.named_modules() if isinstance(module, kinds)]
+        found = [name for name, module in layers.items() if isinstance(module, kinds)]
         if found:
-            return found[-1]
+            return (found[-1],)
     raise AssertionError(f"{type(model).__name__} has neither a linear layer nor a convolution")
 
 
@@ -68,23 +77,23 @@ def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
         kind: "linear" or "mlp".
         num_classes: The number of logits.
     """
-    name = head_name(model)
-    old = model.get_submodule(name)
-    first = cast("nn.Linear | nn.Conv2d", old[0] if isinstance(old, nn.Sequential) else old)
-    new: nn.Module
-    if isinstance(first, nn.Conv2d):
-        new = (
-            _ConvMLPHead(first.in_channels, num_classes)
-            if kind == "mlp"
-            else nn.Conv2d(first.in_channels, num_classes, 1)
-        )
-    else:
-        new = (
-            _MLPHead(first.in_features, num_classes)
-            if kind == "mlp"
-            else nn.Linear(first.in_features, num_classes)
-        )
-    model.set_submodule(name, new)
+    for name in head_names(model):
+        old = model.get_submodule(name)
+        first = cast("nn.Linear | nn.Conv2d", old[0] if isinstance(old, nn.Sequential) else old)
+        new: nn.Module
+        if isinstance(first, nn.Conv2d):
+            new = (
+                _ConvMLPHead(first.in_channels, num_classes)
+                if kind == "mlp"
+                else nn.Conv2d(first.in_channels, num_classes, 1)
+            )
+        else:
+            new = (
+                _MLPHead(first.in_features, num_classes)
+                if kind == "mlp"
+                else nn.Linear(first.in_features, num_classes)
+            )
+        model.set_submodule(name, new)
 
 
 @torch.no_grad()
@@ -102,15 +111,15 @@ def limit_head(model: nn.Module) -> None:
     Args:
         model: The plain net, newly initialized.
     """
-    name = head_name(model)
-    head = model.get_submodule(name)
-    if not isinstance(head, nn.Linear | nn.Conv2d) or head.weight.is_meta:
-        return
-    kept = (1 - _dropout_before(model, name)) ** 0.5
-    usual = kept * (3 * head.weight[0].numel()) ** -0.5
-    if float(head.weight.std()) > 1.2 * usual:
-        head.reset_parameters()
-        head.weight.mul_(kept)
+    for name in head_names(model):
+        head = model.get_submodule(name)
+        if not isinstance(head, nn.Linear | nn.Conv2d) or head.weight.is_meta:
+            continue
+        kept = (1 - _dropout_before(model, name)) ** 0.5
+        usual = kept * (3 * head.weight[0].numel()) ** -0.5
+        if float(head.weight.std()) > 1.2 * usual:
+            head.reset_parameters()
+            head.weight.mul_(kept)
 
 
 def _dropout_before(model: nn.Module, name: str) -> float:

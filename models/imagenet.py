@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
 from slipform.pipelines.errors import ConfigError, unknown
 
@@ -27,7 +28,8 @@ def read_imagenet(source: str, name: str) -> StateFile:
     """The tensors of torchvision's ImageNet weights for a model.
 
     Args:
-        source: "imagenet" (torchvision's default) or a name such as "IMAGENET1K_V1".
+        source: "pretrained" or "imagenet" (torchvision's default), or a name such as
+            "IMAGENET1K_V1".
         name: The model's name.
 
     Raises:
@@ -60,7 +62,8 @@ def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
     """Find torchvision's weights of a model, and download them where they are not in the cache.
 
     Args:
-        source: "imagenet" (torchvision's default) or a name such as "IMAGENET1K_V1".
+        source: "pretrained" or "imagenet" (torchvision's default), or a name such as
+            "IMAGENET1K_V1".
         name: The model's name.
 
     Returns:
@@ -79,13 +82,13 @@ def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
             " weights"
         )
     entries = torchvision.models.get_model_weights(name)
-    if source != "imagenet" and source not in entries.__members__:
+    if source not in PRETRAINED and source not in entries.__members__:
         raise unknown(
             "model.weights (a file, a run folder or)",
             source,
-            ["none", "imagenet", *entries.__members__],
+            ["none", *PRETRAINED, *entries.__members__],
         )
-    entry = entries.DEFAULT if source == "imagenet" else entries[source]
+    entry = entries.DEFAULT if source in PRETRAINED else entries[source]
     path = _path(entry)
     if not path.is_file():
         _download(entry.url, path)

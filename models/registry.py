@@ -4,7 +4,8 @@ In: the [model] section of a recipe, the number of classes, the side of the squa
 Out: a torch module from images, float [N, 3, S, S], to logits, float [N, num_classes], with weights
 loaded and layers frozen as configured.
 
-torchvision's classification models have torchvision's names. Slipform's own nets are the functions
+torchvision's classification models have torchvision's names, timm's have "timm/" before theirs.
+Slipform's own nets are the functions
 in this folder with the decorator `slipform.models.spec.net`.
 """
 
@@ -14,16 +15,17 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from slipform import models
-from slipform.models import freeze, heads, probe, torchvision_nets, weights
-from slipform.models.spec import REGISTERED, ModelConfig, Net
+from slipform.models import freeze, heads, imagenet, probe, timm_nets, torchvision_nets, weights
+from slipform.models.spec import REGISTERED, InputSpec, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["build", "checked_options", "describe", "find", "names"]
+__all__ = ["build", "checked_options", "describe", "fetch_weights", "find", "names", "own_input"]
 
 
 def _own_nets() -> dict[str, Net]:
@@ -34,7 +36,7 @@ def _own_nets() -> dict[str, Net]:
 
 
 def names() -> list[str]:
-    """The names of all nets, sorted."""
+    """The names of all nets but timm's, sorted; `timm_nets.names` has those."""
     return sorted({*_own_nets(), *torchvision_nets.names()})
 
 
@@ -42,11 +44,13 @@ def describe(name: str) -> str:
     """A description of a net.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()` or of `timm_nets.names()`.
 
     Returns:
-        The docstring of its builder, or the size and the weights of a torchvision model.
+        The docstring of its builder, or the size and the weights of a model of a library.
     """
+    if name.startswith(timm_nets.PREFIX):
+        return timm_nets.describe(name)
     own = _own_nets().get(name)
     return inspect.getdoc(own.build) or "" if own else torchvision_nets.describe(name)
 
@@ -60,17 +64,17 @@ def find(config: ModelConfig) -> Net:
     Raises:
         ConfigError: There is no such net, or it has no stem for small images.
     """
-    own = _own_nets().get(config.name)
-    if own is None:
+    is_timm = config.name.startswith(timm_nets.PREFIX)
+    own = None if is_timm else _own_nets().get(config.name)
+    if own is None and not is_timm:
         if config.name not in torchvision_nets.names():
-            raise unknown("model", config.name, names())
+            raise unknown("model", config.name, [*names(), *timm_nets.prefixed(config.name)])
         return torchvision_nets.find(config.name, small_input=config.small_input)
     if config.small_input:
         raise ConfigError(
-            f'model.small_input is for torchvision models only. "{config.name}" is made for small'
-            " images: remove model.small_input"
+            f'model.small_input is for torchvision models only: remove it for "{config.name}"'
         )
-    return own
+    return own or timm_nets.find(config.name)
 
 
 def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
@@ -101,6 +105,39 @@ def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
                 f'model.options.{key} = {value!r} for "{config.name}": {error.errors()[0]["msg"]}'
             ) from None
     return options
+
+
+def own_input(config: ModelConfig) -> InputSpec | None:
+    """The images that the weights of a configuration's net were trained for.
+
+    Args:
+        config: Its name and weights are read.
+
+    Returns:
+        The settings of torchvision or timm; None for other nets.
+
+    Raises:
+        ConfigError: There is no such net.
+    """
+    known = find(config).input
+    return known(config.weights) if known else None
+
+
+def fetch_weights(config: ModelConfig) -> None:
+    """Download the weights of a library into its cache, where they are not in it.
+
+    Args:
+        config: Its name and weights are read; weights is neither "none" nor a path.
+
+    Raises:
+        imagenet.Unavailable: They are not in the cache, and they cannot be downloaded.
+        ConfigError: There is no such net, or it has no such weights.
+    """
+    net = find(config)
+    if net.pretrained is None or net.input is None:
+        imagenet.fetch_imagenet(config.weights, config.name)
+    else:
+        net.pretrained(None, image_size=net.input(config.weights).image_size)
 
 
 def build(
@@ -137,7 +174,8 @@ def build(
 
     model = probe.build_for_size(make, config, num_classes, image_size)
     if config.weights != "none":
-        report = weights.load_weights(model, config.weights, config.name)
+        pretrained = net.pretrained and partial(net.pretrained, image_size=image_size, **options)
+        report = weights.load_weights(model, config.weights, config.name, pretrained)
         (on_load or weights.log_report)(report)
     freeze.apply(model, freeze=config.freeze, train_layers=config.train_layers)
     freeze.set_train_mode(model, config.frozen_norm)

@@ -16,11 +16,22 @@ from typing import TYPE_CHECKING, Any
 from slipform.pipelines.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["HEADS", "REGISTERED", "ModelConfig", "Net", "net", "register_model"]
+__all__ = [
+    "HEADS",
+    "PRETRAINED",
+    "REGISTERED",
+    "InputSpec",
+    "ModelConfig",
+    "Net",
+    "net",
+    "register_model",
+]
 
 HEADS = ("linear", "mlp")
+# The words of model.weights for the usual weights of a net of torchvision or timm.
+PRETRAINED = ("imagenet", "pretrained")
 _FROZEN_NORMS = ("fixed", "batch")
 _OLD_NAMES = {"custom": "conv_blocks"}  # old recipes and run folders have these names
 _Builder = Callable[..., "nn.Module"]
@@ -31,9 +42,11 @@ class ModelConfig:
     """The [model] section of a recipe.
 
     Attributes:
-        name: A net of torchvision, or one that `net` registered. `registry.names` lists all.
-        weights: "none", "imagenet", an entry of torchvision such as "IMAGENET1K_V1", or the path of
-            a file or of a run folder.
+        name: A net of torchvision, one of timm as "timm/NAME", or one that `net` registered.
+            `registry.names` lists all.
+        weights: "none", "pretrained" or "imagenet" (the usual weights of a net of torchvision or
+            timm), an entry of torchvision such as "IMAGENET1K_V1", or the path of a file or of a
+            run folder. timm's other weights have a tag in the name: "timm/resnet18.a3_in1k".
         head: "linear" (one layer) or "mlp" (512 hidden units, dropout 0.5).
         small_input: Give a ResNet, AlexNet or VGG a stem for images of about 32 px.
         freeze: Layers that do not learn: dotted names, "head", "all_but_head", "none". A list, or
@@ -78,6 +91,36 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class InputSpec:
+    """The images that the weights of a net were trained for.
+
+    Attributes:
+        image_size: The side of the square images, in pixels.
+        crop_share: The side of the center crop of evaluation, as a share of the shorter side of the
+            resized image.
+        mean: The mean per channel (R, G, B), in 0..1.
+        std: The standard deviation per channel.
+        interpolation: The filter of the resize, such as "bicubic".
+        squash: Whether the whole image is resized to a square, without regard to its ratio.
+    """
+
+    image_size: int
+    crop_share: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    squash: bool = False
+
+    def resize(self, image_size: int) -> int:
+        """The shorter side before the center crop, in pixels, rounded down as by timm.
+
+        Args:
+            image_size: The side of the crop, in pixels.
+        """
+        return int(image_size / self.crop_share + 1e-6)
+
+
+@dataclass(frozen=True)
 class Net:
     """How a net is built.
 
@@ -85,10 +128,18 @@ class Net:
         build: Called as build(num_classes=..., image_size=..., **options). Returns a module from
             images [N, 3, S, S] to logits [N, num_classes].
         options: The name and type of each option.
+        input: Called with model.weights. Returns the images that these weights were trained for.
+            None: nothing is known.
+        pretrained: Called as pretrained(tensors, image_size=..., **options). Returns the name of
+            the weights, and the tensors by their names in the net: those of the library's weights
+            (tensors = None), or those of a file, converted by the library. Returns None where the
+            library cannot convert them. None: the library converts nothing.
     """
 
     build: _Builder
     options: Mapping[str, Any]
+    input: Callable[[str], InputSpec] | None = None
+    pretrained: Callable[..., tuple[str, dict[str, Tensor]] | None] | None = None
 
 
 REGISTERED: dict[str, Net] = {}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from slipform.models.heads import limit_head
-from slipform.models.spec import Net
+from slipform.models.spec import InputSpec, Net
 from slipform.pipelines.errors import ConfigError
 
 __all__ = ["SMALL_INPUT", "describe", "find", "names"]
@@ -110,7 +110,24 @@ def find(name: str, *, small_input: bool) -> Net:
     kinds: dict[str, Any] = {key: kind for key, kind in _OPTIONS.items() if key in settings}
     if small_input and name == "alexnet":
         kinds["small_stem"] = _SmallStem
-    return Net(build, kinds)
+    return Net(build, kinds, lambda weights: _input(name, weights))
+
+
+def _input(name: str, weights: str) -> InputSpec:
+    """The images of an entry of torchvision's weights; of the default one for any other word."""
+    import torchvision
+
+    entries = torchvision.models.get_model_weights(name)
+    entry = entries.__members__.get(weights) or next(iter([*entries][-1:]), None)
+    assert entry is not None
+    found = entry.transforms()
+    return InputSpec(
+        image_size=found.crop_size[0],
+        crop_share=found.crop_size[0] / found.resize_size[0],
+        mean=tuple(found.mean),
+        std=tuple(found.std),
+        interpolation=found.interpolation.value,
+    )
 
 
 class _AveragePool(nn.AdaptiveAvgPool2d):

@@ -1,29 +1,31 @@
-"""Loading weights into a net: torchvision's ImageNet weights, state dicts, run folders.
+"""Loading weights into a net: those of torchvision and timm, state dicts, run folders.
 
 In: a net and the name of a source. Out: the net with every tensor that fits, and a `LoadReport` of
-the others. The names in the source may have a common prefix ("module.", "model.", "backbone."). The
-prefix is found by comparing them with the net's names.
+the others. `matching` finds which tensor of the source belongs to which of the net.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from slipform.models.heads import head_name
+from slipform.models import matching
+from slipform.models.heads import head_names
 from slipform.models.imagenet import read_imagenet
+from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
 from slipform.pipelines.errors import ConfigError
 
 __all__ = ["LoadReport", "copy_state", "load_exactly", "load_weights", "log_report"]
 
+Pretrained = Callable[[dict[str, torch.Tensor] | None], tuple[str, dict[str, torch.Tensor]] | None]
 _MIN_SHARE = 0.5  # of the tensors below the head; a smaller share means that the net is another one
 
 
@@ -32,7 +34,7 @@ class LoadReport:
     """Which tensors of a source were loaded, and which were not.
 
     Attributes:
-        source: The file, or the name of torchvision's weights.
+        source: The file, or the name of the library's weights.
         loaded: Names of the net's tensors that were loaded.
         mismatched: (name, shape in the source, shape in the net) of the net's tensors that keep
             their initial values because the shapes differ.
@@ -83,14 +85,19 @@ def log_report(report: LoadReport) -> None:
     logging.getLogger(__name__).info("%s", report)
 
 
-def load_weights(model: nn.Module, source: str, name: str) -> LoadReport:
+def load_weights(
+    model: nn.Module, source: str, name: str, pretrained: Pretrained | None = None
+) -> LoadReport:
     """Copy the tensors of a source that fit into a net, in place.
 
     Args:
         model: The plain net, neither compiled nor wrapped.
-        source: "imagenet" (torchvision's default), a name of torchvision's weights
-            ("IMAGENET1K_V1"), a file (.safetensors, or of torch.save), or a run folder.
+        source: "pretrained" or "imagenet" (the usual weights of the library), a name of
+            torchvision's weights ("IMAGENET1K_V1"), a file (.safetensors, or of torch.save), or a
+            run folder.
         name: The net's name in the registry.
+        pretrained: `Net.pretrained` of the net, with its image_size and options. Default: the
+            library converts nothing.
 
     Raises:
         ConfigError: The source cannot be read, fewer than half of the tensors below the head fit,
@@ -98,13 +105,48 @@ def load_weights(model: nn.Module, source: str, name: str) -> LoadReport:
             changed.
     """
     path = Path(source).expanduser()
-    is_path = source != "imagenet" and os.path.lexists(path)
-    found = read_state(path) if is_path else read_imagenet(source, name)
+    if source not in PRETRAINED and os.path.lexists(path):
+        found = _adapted(model, read_state(path), pretrained)
+    elif pretrained is None:
+        found = read_imagenet(source, name)
+    else:
+        found = _of_library(source, name, pretrained)
     tensors = found.tensors
     if any(key.endswith("encoder.pos_embedding") for key in tensors):
         tensors = _resized_positions(model, tensors)
     _check_share(model, tensors, found, name)
     return copy_state(model, tensors, found.name, found.unused)
+
+
+def _of_library(source: str, name: str, pretrained: Pretrained) -> StateFile:
+    if source not in PRETRAINED:
+        raise ConfigError(
+            f'model.weights = "{source}": no such file or folder. Give "pretrained", a file or a'
+            f' run folder. Other weights have a tag in the name: model.name = "{name}.TAG"'
+        )
+    read = pretrained(None)
+    assert read is not None
+    return StateFile(*read)
+
+
+def _adapted(model: nn.Module, found: StateFile, pretrained: Pretrained | None) -> StateFile:
+    """The tensors of a file with the net's names: converted by the library, or by their order.
+
+    They stay as they are where they fit, and where neither is possible.
+    """
+    wanted, body = model.state_dict(), _body(model)
+    if len(matching.fitting(wanted, found.tensors, body)) == len(body):
+        return found
+    if pretrained is not None:
+        prefix = matching.prefix_of(wanted, found.tensors)
+        own = {n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)}
+        if (read := pretrained(own)) is not None:
+            return replace(found, name=f"{found.name}, {read[0]}", tensors=read[1])
+    ordered = matching.by_order(wanted, found.tensors, body)
+    if ordered is None:
+        return found
+    how = "other names, matched by order and shape"
+    return replace(found, name=f"{found.name} ({how})", tensors=ordered)
 
 
 @torch.no_grad()
@@ -129,7 +171,7 @@ def copy_state(
             not changed.
     """
     wanted = model.state_dict()
-    names = _matched(wanted, state)
+    names = matching.by_name(wanted, state)
     fitting = {key: n for key, n in names.items() if wanted[key].shape == state[n].shape}
     broken = [name for name in fitting.values() if not _is_finite(state[name])]
     if broken:
@@ -174,29 +216,17 @@ def load_exactly(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     model.load_state_dict(versioned)
 
 
-def _matched(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:
-    """Name in the net -> name in the source, in the net's order, for the best common prefix.
-
-    The best prefix matches most of the net's names. The first one in the source wins a tie; the
-    tensors with other prefixes are reported as not used.
-    """
-    counts: Counter[str] = Counter({"": sum(name in wanted for name in state)})
-    for name in state:
-        parts = name.split(".")
-        for i in range(1, len(parts)):
-            if ".".join(parts[i:]) in wanted:
-                counts[".".join(parts[:i]) + "."] += 1
-    prefix = counts.most_common(1)[0][0]
-    return {key: prefix + key for key in wanted if prefix + key in state}
+def _body(model: nn.Module) -> list[str]:
+    """The names of a net's tensors below the head."""
+    heads = tuple(f"{name}." for name in head_names(model))
+    return [key for key in model.state_dict() if not key.startswith(heads)]
 
 
 def _check_share(
     model: nn.Module, tensors: Mapping[str, torch.Tensor], found: StateFile, name: str
 ) -> None:
-    wanted, head = model.state_dict(), head_name(model)
-    body = [key for key in wanted if not key.startswith(f"{head}.")]
-    names = _matched(wanted, tensors)
-    fitting = [k for k in body if k in names and wanted[k].shape == tensors[names[k]].shape]
+    body = _body(model)
+    fitting = matching.fitting(model.state_dict(), tensors, body)
     if len(fitting) < _MIN_SHARE * len(body):
         raise ConfigError(
             f'{found.name} does not fit "{name}": only {len(fitting)} of the {len(body)} tensors'

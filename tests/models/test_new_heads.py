@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from slipform.models import torchvision_nets
-from slipform.models.heads import head_name
+from slipform.models.heads import head_names
 from slipform.models.registry import build
 from slipform.models.spec import ModelConfig
 
@@ -48,7 +48,7 @@ def first_loss(model: nn.Module, images: torch.Tensor) -> float:
 
     The images pass once through a head that is NUM_HEADS heads beside each other.
     """
-    head = model.get_submodule(head_name(model))
+    head = model.get_submodule(head_names(model)[0])
     last = list(head)[-1] if isinstance(head, nn.Sequential) else head
     built, generator = last.weight, torch.Generator().manual_seed(2)
     many = built.repeat(NUM_HEADS, *[1] * (built.ndim - 1))
@@ -106,7 +106,7 @@ def test_a_new_head_on_loaded_weights_also_starts_with_small_weights(
 def _fine_tuned(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Training accuracy after twenty steps of the head alone."""
     model.eval()
-    head = model.get_submodule(head_name(model))
+    head = model.get_submodule(head_names(model)[0])
     optimizer = torch.optim.SGD(head.parameters(), lr=0.01, momentum=0.9)
     with torch.no_grad():
         features = model.layers(images).mean((2, 3))
@@ -132,7 +132,7 @@ def test_fine_tuning_succeeds_from_a_new_head_and_fails_from_a_large_one() -> No
         for _ in range(3):
             model(images)
     assert _fine_tuned(model, images, labels) > 0.9
-    head = model.get_submodule(head_name(model))
+    head = model.get_submodule(head_names(model)[0])
     nn.init.kaiming_uniform_(head.weight, mode="fan_out", nonlinearity="sigmoid")  # MNASNet's rule
     nn.init.zeros_(head.bias)
     assert _fine_tuned(model, images, labels) < 0.7

@@ -12,7 +12,7 @@ import torchvision
 
 from slipform.models import torchvision_nets as backbones
 from slipform.models.freeze import count
-from slipform.models.heads import head_name
+from slipform.models.heads import head_names
 from slipform.models.registry import build, find, names
 from slipform.models.spec import REGISTERED, ModelConfig, register_model
 from slipform.pipelines.errors import ConfigError
@@ -56,7 +56,7 @@ def test_all_torchvision_nets_build_and_have_a_head(name: str, head: str) -> Non
     """`build` itself checks the shape of the logits, on the meta device."""
     size = 299 if name == "inception_v3" else 224
     model = build(ModelConfig(name, head=head), num_classes=17, image_size=size)
-    found = model.get_submodule(head_name(model))
+    found = model.get_submodule(head_names(model)[0])
     last = found[-1] if isinstance(found, torch.nn.Sequential) else found
     assert 17 in (getattr(last, "out_features", 0), getattr(last, "out_channels", 0))
 

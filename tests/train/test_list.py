@@ -65,6 +65,7 @@ def test_each_default_is_toml_that_the_setting_accepts() -> None:
         (("recipes", "mnist/convolutional"), ["(sweep, runs: "]),
         (("nets", "resnet18"), ["torchvision, 11.7 million parameters; IMAGENET1K_V1"]),
         (("nets", "tiny"), ["Four 3x3 convolutions"]),
+        (("nets", "timm/resnet18"), ["timm/resnet18 ", "timm, 224 px; a1_in1k, "]),
     ],
 )
 def test_lines_of_each_kind(arguments: tuple[str, str], words: list[str]) -> None:
@@ -75,7 +76,7 @@ def test_lines_of_each_kind(arguments: tuple[str, str], words: list[str]) -> Non
 
 def test_all_names_one_a_line() -> None:
     assert _names(_list("recipes")) == recipe_names()
-    assert _names(_list("nets")) == registry.names()
+    assert _names(_list("nets")) == [*registry.names(), "timm/NAME"]
     assert _names(_list("settings")) == [one.name for one in settings()]
 
 

@@ -24,9 +24,10 @@ def list_names(kind: str, word: str | None) -> None:
     \b
     slipform list recipes mnist     names for train --recipe
     slipform list nets resnet       names for train --set model.name=NAME
+    slipform list nets timm/        those of timm, more than a thousand
     slipform list settings lr       names for train --set NAME=VALUE
     """
-    lines = {"recipes": _recipes, "nets": _nets, "settings": _settings}[kind]()
+    lines = {"recipes": _recipes, "nets": lambda: _nets(word), "settings": _settings}[kind]()
     found = [line for line in lines if (word or "").lower() in " ".join(line).lower()]
     if not found:
         raise ConfigError(f'no line of {kind} has "{word}". All: slipform list {kind}')
@@ -46,10 +47,16 @@ def _recipes() -> list[tuple[str, str]]:
     return found
 
 
-def _nets() -> list[tuple[str, str]]:
-    from slipform.models import registry
+def _nets(word: str | None) -> list[tuple[str, str]]:
+    """All nets; those of timm only where a word selects from them."""
+    from slipform.models import registry, timm_nets
 
-    return [(name, _first_sentence(registry.describe(name))) for name in registry.names()]
+    names = registry.names()
+    more = [*timm_nets.names()] if word else []
+    found = [(name, _first_sentence(registry.describe(name))) for name in [*names, *more]]
+    if not word and timm_nets.is_installed():
+        found.append(("timm/NAME", "any net of timm: slipform list nets timm/"))
+    return found
 
 
 def _settings() -> list[tuple[str, str]]:

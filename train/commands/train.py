@@ -146,7 +146,7 @@ def train(
                 f" Runs: {names}."
             )
         config = resolve(loaded, sets, manifest, *runs)
-        name = _run_name(recipe) if recipe else f"{manifest.dataset}-{config.model.name}"
+        name = _run_name(recipe or f"{manifest.dataset}-{config.model.name}")
         if out is None and _is_main():
             folder = new_folder(Path("runs"), name)
         else:

@@ -25,6 +25,8 @@ class _Optimizer(Section):
         norm_bias_lr: Learning rate of BatchNorm's biases; default: lr.
         weight_decay: Weight decay: added to the gradients (L2), or decoupled with adamw and muon.
         decay_all: false: no weight decay of biases and normalization layers.
+        layer_decay: Factor of the learning rate from a layer to the layer before it, 0 to 1: the
+            first layers learn the slowest, the head with its full rate. 1: no such factor.
     """
 
     name: str
@@ -34,6 +36,7 @@ class _Optimizer(Section):
     norm_bias_lr: float | None = Field(default=None, ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
     decay_all: bool = True
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
 
 
 class Sgd(_Optimizer):

@@ -19,6 +19,7 @@ from slipform.train.config.explain import explain
 from slipform.train.config.layers import Settings, current, laid_over, nested, with_names
 from slipform.train.config.losses import CrossEntropy, LossConfig
 from slipform.train.config.optimizers import OptimizerConfig, Sgd
+from slipform.train.config.own_input import with_own_input
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.section import Section
 from slipform.train.config.sections import (
@@ -108,7 +109,7 @@ def check(settings: Settings) -> RunConfig:
     """
     try:
         # JSON: it is the only input for which pydantic's strict mode accepts a list as a tuple.
-        text = json.dumps(with_names(current(settings)), default=str)
+        text = json.dumps(with_names(with_own_input(current(settings))), default=str)
         return RunConfig.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(explain(error, RunConfig)) from error

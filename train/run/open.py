@@ -17,6 +17,7 @@ from slipform.models import freeze
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
@@ -209,6 +210,8 @@ def _open(
         on_load=lambda report: messages.append(str(report)),
         labels=Labels.of(loader),
     )
+    if saved is None:
+        messages += input_note(config.augment, config.model)
     counters = Counters()
     if saved is not None:
         counters = resuming.restore(

@@ -31,6 +31,7 @@ _FIXED = (
     "optimizer.rest",
     "optimizer.decay_all",
     "optimizer.norm_bias_lr",
+    "optimizer.layer_decay",
     "train.seed",
     "data.block",
     "data.sampling",

@@ -59,6 +59,7 @@ def _groups(config: OptimizerConfig, model: nn.Module) -> list[_Group]:
         body_lr=config.body_lr,
         norm_bias_lr=config.norm_bias_lr,
         decay_all=config.decay_all,
+        layer_decay=config.layer_decay,
     )
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipform.models.imagenet import Unavailable, fetch_imagenet
+from slipform.models.imagenet import Unavailable
+from slipform.models.registry import fetch_weights
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.files import check_links, locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
@@ -255,7 +256,7 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
             and (model.weights, model.name) not in asked
         ):
             try:
-                fetch_imagenet(model.weights, model.name)
+                fetch_weights(model)
                 asked[model.weights, model.name] = True
             except Unavailable:
                 asked[model.weights, model.name] = False

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipform.models.imagenet import Unavailable
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.files import locked
 from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train import cli
@@ -44,11 +45,11 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
     """Hide ImageNet weights of the machine, and replace processes, except in the test of
     processes."""
 
-    def fail(source: str, name: str) -> None:
+    def fail(config: ModelConfig) -> None:
         raise Unavailable("no network")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.sweep.sweep.fetch_imagenet", fail)
+        patch.setattr("slipform.train.sweep.sweep.fetch_weights", fail)
         patch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
         yield patch
 

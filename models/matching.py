@@ -1,0 +1,84 @@
+"""The names in a file of weights, and the names of a net's tensors.
+
+In: the tensors of a net and of a file. Out: which tensor of the file belongs to which of the net:
+by name after a common prefix ("module.", "model.", "backbone."), or by order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+__all__ = ["by_name", "by_order", "fitting", "prefix_of"]
+
+
+def prefix_of(wanted: Mapping[str, object], state: Mapping[str, object]) -> str:
+    """The common prefix of a file's names that matches most of the net's names.
+
+    The first one in the file wins a tie; tensors with other prefixes are not used.
+
+    Args:
+        wanted: The net's names.
+        state: The file's names.
+    """
+    counts: Counter[str] = Counter({"": sum(name in wanted for name in state)})
+    for name in state:
+        parts = name.split(".")
+        for i in range(1, len(parts)):
+            if ".".join(parts[i:]) in wanted:
+                counts[".".join(parts[:i]) + "."] += 1
+    return counts.most_common(1)[0][0]
+
+
+def by_name(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[str, str]:
+    """Name in the net -> name in the file, in the net's order, for the best common prefix.
+
+    Args:
+        wanted: The net's names.
+        state: The file's names.
+    """
+    prefix = prefix_of(wanted, state)
+    return {key: prefix + key for key in wanted if prefix + key in state}
+
+
+def fitting(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Iterable[str]
+) -> list[str]:
+    """Those of some names of a net whose tensor in a file has the right shape.
+
+    Args:
+        wanted: The net's tensors.
+        state: The file's tensors.
+        names: Names in the net.
+    """
+    found = by_name(wanted, state)
+    return [key for key in names if key in found and wanted[key].shape == state[found[key]].shape]
+
+
+def by_order(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], body: Iterable[str]
+) -> dict[str, Tensor] | None:
+    """The tensors of a file of the same net with other names, by their names in the net.
+
+    The n-th tensor of the file belongs to the n-th of the net. Every one must have the same last
+    part of its name ("weight", "running_mean") and, below the head, the same shape.
+
+    Args:
+        wanted: The net's tensors.
+        state: The file's tensors.
+        body: The net's names below the head.
+
+    Returns:
+        None if a tensor differs, or if there are more or fewer.
+    """
+    below = set(body)
+    if len(wanted) != len(state):
+        return None
+    for key, name in zip(wanted, state, strict=True):
+        if key.rpartition(".")[2] != name.rpartition(".")[2]:
+            return None
+        if key in below and wanted[key].shape != state[name].shape:
+            return None
+    return dict(zip(wanted, state.values(), strict=True))
