@@ -117,10 +117,8 @@ def _input(name: str, weights: str) -> InputSpec:
     """The images of an entry of torchvision's weights; of the default one for any other word."""
     import torchvision
 
-    entries = torchvision.models.get_model_weights(name)
-    entry = entries.__members__.get(weights) or next(iter([*entries][-1:]), None)
-    assert entry is not None
-    found = entry.transforms()
+    entries: Any = torchvision.models.get_model_weights(name)
+    found = entries.__members__.get(weights, entries.DEFAULT).transforms()
     return InputSpec(
         image_size=found.crop_size[0],
         crop_share=found.crop_size[0] / found.resize_size[0],

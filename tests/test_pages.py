@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(1800)  # of a busy machine; the work takes less
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ROOMS = ("bench", "pipelines", "preprocess", "train")
+ROOMS = ("bench", "models", "pipelines", "preprocess", "train")
 PAGES = [
     README,
     *(ROOT / room / "README.md" for room in ROOMS),

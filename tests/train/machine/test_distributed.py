@@ -111,6 +111,17 @@ def _recipe(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_resnet"])
+def test_nets_of_timm_with_rates_for_each_layer(name: str, shapes: Path, tmp_path: Path) -> None:
+    sets = [f"model.name={name}", "optimizer.layer_decay=0.7", "train.epochs=1"]
+    arguments = [word for text in [*sets, "train.batch_size=20"] for word in ("--set", text)]
+    recipe = ("--recipe", _recipe(tmp_path))
+    _finish(_torchrun(2, shapes, "--out", tmp_path / "two", *arguments, *recipe))
+    _alone(shapes, tmp_path / "one", *sets, "train.batch_size=40")
+    _compare(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
 def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path)
     _alone(shapes, tmp_path / "one", "train.epochs=2", "train.batch_size=40")
