@@ -108,7 +108,7 @@ class Augmentation:
         color_jitter: A ColorJitter(brightness, contrast, saturation, hue).
         grayscale: Probability of a gray image.
         normalize: "half", "imagenet", "dataset", or (mean, std) with three numbers each in 0..1.
-            Default "half".
+            Default "half". Recipes also have "model": the numbers of the net, with its size.
         mixup: Alpha of the Beta distribution (Zhang et al., 2018).
         cutmix: The same (Yun et al., 2019). With both, each batch takes one of them at random.
         erase: Probability of erasing a box (Zhong et al., 2020).

@@ -193,7 +193,7 @@ def test_vgg_small_input_is_the_same_function_with_fewer_weights() -> None:
         ),
         (ModelConfig("conv"), 12, "cannot take images of 12 px. Sizes that fit: 28, 32"),
         (ModelConfig("densenet121", small_input=True), 32, "has no stem for small images"),
-        (ModelConfig("tiny", small_input=True), 32, "made for small images: remove"),
+        (ModelConfig("tiny", small_input=True), 32, 'remove it for "tiny"'),
         (ModelConfig("tiny", options={"widht": 8}), 32, 'Did you mean "width"'),
         (ModelConfig("tiny", options={"width": "wide"}), 32, "model.options.width = 'wide'"),
         (ModelConfig("cnn", options={"pool": "min"}), 32, "'max', 'avg' or 'stride'"),
