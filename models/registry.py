@@ -25,7 +25,7 @@ from slipform.models import freeze, heads, imagenet, probe, timm_nets, torchvisi
 from slipform.models.spec import REGISTERED, InputSpec, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["build", "checked_options", "describe", "fetch_weights", "find", "names", "own_input"]
+__all__ = ["build", "checked_options", "describe", "find", "has_weights", "names", "own_input"]
 
 
 def _own_nets() -> dict[str, Net]:
@@ -123,21 +123,27 @@ def own_input(config: ModelConfig) -> InputSpec | None:
     return known(config.weights) if known else None
 
 
-def fetch_weights(config: ModelConfig) -> None:
+def has_weights(config: ModelConfig) -> bool:
     """Download the weights of a library into its cache, where they are not in it.
 
     Args:
         config: Its name and weights are read; weights is neither "none" nor a path.
 
+    Returns:
+        False: they are not in the cache, and they cannot be downloaded.
+
     Raises:
-        imagenet.Unavailable: They are not in the cache, and they cannot be downloaded.
         ConfigError: There is no such net, or it has no such weights.
     """
     net = find(config)
-    if net.pretrained is None or net.input is None:
-        imagenet.fetch_imagenet(config.weights, config.name)
-    else:
-        net.pretrained(None, image_size=net.input(config.weights).image_size)
+    try:
+        if net.pretrained is None or net.input is None:
+            imagenet.fetch_imagenet(config.weights, config.name)
+        else:
+            net.pretrained(None, image_size=net.input(config.weights).image_size)
+    except imagenet.Unavailable:
+        return False
+    return True
 
 
 def build(

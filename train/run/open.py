@@ -207,11 +207,11 @@ def _open(
         num_classes=manifest.num_classes,
         process=process,
         first_images=(lambda: first_images(loader)) if saved is None else None,
-        on_load=lambda report: messages.append(str(report)),
+        on_load=lambda report: messages.extend(
+            [str(report), *input_note(config.augment, config.model)]
+        ),
         labels=Labels.of(loader),
     )
-    if saved is None:
-        messages += input_note(config.augment, config.model)
     counters = Counters()
     if saved is not None:
         counters = resuming.restore(

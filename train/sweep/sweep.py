@@ -20,8 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipform.models.imagenet import Unavailable
-from slipform.models.registry import fetch_weights
+from slipform.models.registry import has_weights
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.files import check_links, locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
@@ -255,11 +254,7 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
             and not Path(model.weights).expanduser().exists()
             and (model.weights, model.name) not in asked
         ):
-            try:
-                fetch_weights(model)
-                asked[model.weights, model.name] = True
-            except Unavailable:
-                asked[model.weights, model.name] = False
+            asked[model.weights, model.name] = has_weights(model)
     unavailable = [
         job
         for job in jobs

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from slipform.models.imagenet import Unavailable
 from slipform.models.spec import ModelConfig
 from slipform.pipelines.files import locked
 from slipform.pipelines.manifest import read_manifest, write_manifest
@@ -45,11 +44,11 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
     """Hide ImageNet weights of the machine, and replace processes, except in the test of
     processes."""
 
-    def fail(config: ModelConfig) -> None:
-        raise Unavailable("no network")
+    def fail(config: ModelConfig) -> bool:
+        return False
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.sweep.sweep.fetch_weights", fail)
+        patch.setattr("slipform.train.sweep.sweep.has_weights", fail)
         patch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
         yield patch
 
