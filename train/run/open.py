@@ -188,9 +188,7 @@ def _open(
     config = config.replace("data.folder", str(data.resolve()))
     messages: list[str] = []
     config, note = without_auto(config, manifest, process, messages, resume=resume)
-    is_locked = False
-    if process.is_main:
-        is_locked = folder.check(out, held, resume=resume, overwrite=overwrite)
+    is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)
     if resume:
