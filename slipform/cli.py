@@ -41,6 +41,10 @@ COMMANDS = {
         "slipform.train.cli:figures",
         "Compare trained nets: first layers, histograms of weights and gradients.",
     ),
+    "replay": (
+        "slipform.train.cli:replay",
+        "Show the batch that a step of a run saw, or the first difference of two runs.",
+    ),
     "list": (
         "slipform.train.cli:list_names",
         "List recipes, nets or settings, each with a description.",

@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.conftest import seed_all
 from tests.modules import ROOT, files
 
-LEAST_SECONDS = 200  # the minimum timeout of a process; pytest ends a test after 300 s
+LEAST_SECONDS = 200  # the minimum timeout of a process; pytest ends a test after 900 s
 CLOCKS = {"perf_counter", "monotonic", "time", "process_time", "thread_time"}
 
 

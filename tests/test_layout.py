@@ -72,6 +72,7 @@ ROOMS = {
         ("figures",),
         ("page",),
         ("run", "inference"),
+        ("replay",),
         ("sweep",),
         ("commands", "cli"),
     ),

@@ -32,7 +32,12 @@ PAGES = [
     ROOT / "train/records/README.md",
     ROOT / "train/examples/README.md",
 ]
-EVERY_PAGE = [*ROOT.glob("*.md"), *PAGES[1:], ROOT / "bench/results/README.md"]
+EVERY_PAGE = [
+    *ROOT.glob("*.md"),
+    *PAGES[1:],
+    ROOT / "bench/results/README.md",
+    ROOT / "train/replay/README.md",
+]
 
 
 def name_of(path: Path) -> str:

@@ -32,6 +32,7 @@ from slipform.train.records.csv import NAME as EPOCHS
 from slipform.train.records.sink import KEY
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER, load_newest
+from slipform.train.run.starts import STARTS
 
 __all__ = [
     "CONFIG",
@@ -50,7 +51,9 @@ _HOLDER = "another train, export or validate"
 _EVENTS = "events.out.tfevents.*"
 _RECORDS = (KEY, EPOCHS)  # of sinks
 # What is read and written in a run folder.
-_FILES = (CONFIG, FILE_NAME, LOCK, METRICS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS, *_RECORDS)
+_FILES = (
+    CONFIG, FILE_NAME, LOCK, METRICS, STARTS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS, *_RECORDS,
+)  # fmt: skip
 _ADVICE = (
     "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
     " copy of this file, or train again with --overwrite."
@@ -184,6 +187,7 @@ def _clear(run: Path) -> None:
     for path in (
         run / CONFIG,
         run / METRICS,
+        run / STARTS,
         run / SUMMARY,
         run / BEST,
         *run.glob(_EVENTS),

@@ -32,7 +32,7 @@ from slipform.train.step.metrics import Evaluation
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, zero_gradients
 
-__all__ = ["fit"]
+__all__ = ["begin_epoch", "fit"]
 
 
 def fit(
@@ -89,8 +89,7 @@ def fit(
         )
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
-                _unfreeze_if_due(run)
-                _freeze_if_due(run)
+                begin_epoch(run)
                 _train_epoch(run)
                 _end_epoch(run)
             return finish(run)
@@ -104,6 +103,16 @@ def fit(
             ) from error
         finally:
             run.close()
+
+
+def begin_epoch(run: Run) -> None:
+    """Freeze or unfreeze the layers for which it is time. A second call changes nothing.
+
+    Args:
+        run: The run, before the first step of an epoch or of the rest of an epoch.
+    """
+    _unfreeze_if_due(run)
+    _freeze_if_due(run)
 
 
 def _train_epoch(run: Run) -> None:
@@ -165,12 +174,8 @@ def _say_advice(run: Run) -> None:
     loader, done = run.train, run.counters.epoch
     images = run.config.train.epochs * loader.epoch_images - done.images
     pretrained = run.config.model.weights != "none"
-    text = advice(
-        images,
-        done.images_per_second,
-        pretrained=pretrained,
-        time_shown=run.recorder.progress.shown,
-    )
+    shown = run.recorder.progress.shown
+    text = advice(images, done.images_per_second, pretrained=pretrained, time_shown=shown)
     if text:
         run.recorder.say(text)
 
@@ -245,10 +250,8 @@ def _stops_early(run: Run) -> bool:
     patience, state = run.config.train.early_stop_after, run.state
     if not patience or state.epoch - state.best.epoch < patience:
         return False
-    run.recorder.say(
-        f"stopping after epoch {state.epoch}: no epoch was better than epoch {state.best.epoch} for"
-        f" {patience} epochs"
-    )
+    best = f"no epoch was better than epoch {state.best.epoch} for {patience} epochs"
+    run.recorder.say(f"stopping after epoch {state.epoch}: {best}")
     return True
 
 

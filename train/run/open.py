@@ -28,6 +28,7 @@ from slipform.train.run.auto import without_auto
 from slipform.train.run.counters import Counters
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
+from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
 from slipform.train.run.training_data import (
     first_images,
@@ -237,6 +238,7 @@ def _open(
             out, held, config, manifest, note,
             is_locked=is_locked, resume=resume, overwrite=overwrite,
         )  # fmt: skip
+        record_start(out, state.step, config, loader, process)
     steps = open_steps(config, state, loader, counters, process)
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch,

@@ -107,6 +107,7 @@ def test_a_run_folder_has_all_files(shapes: Path, small: Small, tmp_path: Path) 
         "curves.png",
         "per_class.png",
         "confusion.png",
+        "confused_pairs.png",
         "kernels.png",
         "first_outputs.png",
         "first_batch.png",

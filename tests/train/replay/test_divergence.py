@@ -1,0 +1,104 @@
+"""The step that diverged is found from the checkpoint, and the run stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.cli import replay
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
+from slipform.train.replay.divergence import find_divergence
+from slipform.train.run import steps
+from slipform.train.run.divergence import Diverged
+from slipform.train.run.loop import fit
+from tests.train.replay.conftest import Seen
+
+Small = Callable[..., RunConfig]
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def _content(run: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
+    """From its weights or its loss on, a step is not finite; so it is when it is trained again."""
+    original = steps.train_step  # type: ignore[attr-defined]
+
+    def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(state, *args, **kwargs)
+        if state.step == step and where == "weights":
+            with torch.no_grad():
+                next(iter(state.model.parameters())).fill_(math.inf)
+        if state.step == step and where == "loss":
+            result.loss.fill_(math.nan)
+        return result
+
+    monkeypatch.setattr(steps, "train_step", wrapped)
+
+
+@pytest.mark.parametrize("where", ["weights", "loss"])
+@pytest.mark.parametrize("step", [3, 10])
+def test_the_first_step_that_is_not_finite(
+    step: int, where: str, shapes: Path, tmp_path: Path, small: Small,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Steps 3 and 10: before the first checkpoint, and in the second epoch. Losses are read each
+    fifth step, so the run notices it later."""
+    run = tmp_path / "run"
+    config = small("train.log_every_steps=5", "train.checkpoint_every_steps=0")
+    with monkeypatch.context() as patch:
+        _poison(patch, step, where)
+        with pytest.raises(Diverged):
+            fit(config, shapes, run, device="cpu", quiet=True)
+        before = _content(run)
+        found = find_divergence(run, config.replace("data.folder", str(shapes)), "cpu")
+    assert found.step == step
+    assert found.what.startswith("the loss is nan" if where == "loss" else "weights are not finite")
+    assert all(tensor.isfinite().all() for tensor in found.weights.values())
+    assert _content(run) == before
+
+
+def test_a_rate_that_is_too_high(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
+    """A real one: the sheet shows the batch of the first loss that is not finite."""
+    run = tmp_path / "run"
+    config = small("optimizer.lr=1e20", "train.log_every_steps=4")
+    with pytest.raises(Diverged):
+        fit(config, shapes, run, device="cpu", quiet=True)
+    recorded = read_metrics(run, "diverged")[-1]["what"]
+    out = tmp_path / "out"
+    arguments = [str(run), "--to-divergence", "--out", str(out), "--device", "cpu"]
+    done = CliRunner().invoke(replay, arguments)
+    assert done.exit_code == 0, done.output
+    step = int(done.output.split("step ", 1)[1].split(":")[0])
+    assert "is not finite" in done.output or "not finite after" in done.output or "nan" in recorded
+    assert (out / f"replay-step-{step:08d}.png").exists()
+    assert f"step {step}, epoch 1: 40 images" in done.output
+    assert "before the step" in done.output
+    losses = [x["loss"] for x in read_metrics(run, "step")]
+    assert len(losses) in (step, step - 1)
+
+
+def test_a_run_that_is_finite_here(
+    shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, config = tmp_path / "run", small("train.epochs=1")
+    with monkeypatch.context() as patch:
+        _poison(patch, 3, "loss")
+        with pytest.raises(Diverged):
+            fit(config, shapes, run, device="cpu", quiet=True)
+    with pytest.raises(ConfigError, match="finite on this machine"):
+        find_divergence(run, config.replace("data.folder", str(shapes)), "cpu")

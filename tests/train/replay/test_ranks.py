@@ -1,0 +1,73 @@
+"""The batches of a run of two processes, made again by one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from slipform.train.replay.batches import replayed
+from slipform.train.replay.history import history, place_of_step
+from tests.train.replay.conftest import SMALL
+
+# Each process keeps what its steps see.
+PROGRAM = """
+import os, sys
+from pathlib import Path
+from safetensors.torch import save_file
+from slipform.train.run import steps
+folder = Path(sys.argv.pop(1))
+original = steps.train_step
+def watched(state, batches, count=1, *more):
+    kept = []
+    def noted():
+        for batch in batches:
+            kept.append((batch.images.clone(), batch.indices.clone(), batch.mix.weight.clone()))
+            yield batch
+            if len(kept) == count:
+                return
+    result = original(state, noted(), count, *more)
+    for k, tensors in enumerate(kept):
+        named = dict(zip(("images", "indices", "weight"), map(lambda x: x.contiguous(), tensors)))
+        save_file(named, folder / f"{state.step}-{k}-{os.environ['RANK']}.safetensors")
+    return result
+steps.train_step = watched
+from slipform.train.cli import train
+train()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_step_of_two_processes(shapes: Path, tmp_path: Path) -> None:
+    program, kept, run = tmp_path / "program.py", tmp_path / "kept", tmp_path / "run"
+    program.write_text(PROGRAM)
+    kept.mkdir()
+    changed = ("train.batch_size=20", "train.accumulate=2", "augment.mixup=0.4")
+    sets = [word for text in (*SMALL, *changed) for word in ("--set", text)]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        program, kept, shapes, "--out", run, *sets,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    segments = history(run)
+    assert segments[0].start.world_size == 2
+    for step in range(1, 7):
+        made = replayed(place_of_step(segments, step), torch.device("cpu"))
+        for rank, batches in enumerate(made.batches):
+            assert len(batches) == 2
+            for k, batch in enumerate(batches):
+                seen = load_file(kept / f"{step}-{k}-{rank}.safetensors")
+                assert torch.equal(batch.indices, seen["indices"])
+                assert torch.equal(batch.images, seen["images"])
+                assert torch.equal(batch.mix.weight, seen["weight"])
+    assert len(list(kept.iterdir())) == 6 * 2 * 2

@@ -1,0 +1,182 @@
+"""A replayed batch is the one that the step trained on, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.sample_names import read_names
+from slipform.train.cli import replay
+from slipform.train.config.run_config import RunConfig
+from slipform.train.replay.batches import place_of_sample, replayed
+from slipform.train.replay.history import history, place_of_step
+from slipform.train.run.loop import fit
+from slipform.train.run.starts import STARTS, read_starts
+from tests.train.replay.conftest import Seen, assert_same
+
+Small = Callable[..., RunConfig]
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def _assert_all(run: Path, seen: Seen) -> None:
+    segments = history(run)
+    for step, batches in seen.items():
+        made = replayed(place_of_step(segments, step), CPU)
+        assert made.exact
+        ((*found,),) = made.batches
+        assert len(found) == len(batches)
+        for one, expected in zip(found, batches, strict=True):
+            assert_same(one, expected)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("augment.mixup=0.4", "augment.cutmix=1.0", "augment.color_jitter.hue=0.1"),
+        ("train.accumulate=4", "data.block=16"),
+        ("data.executor=resident", "train.seed=5"),
+        ("data.sampling=balanced",),
+        ("data.fold=2/5",),
+    ],
+    ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold"],
+)
+def test_every_step_of_a_run(
+    sets: tuple[str, ...], shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    fit(small(*sets), shapes, tmp_path / "run", device="cpu", quiet=True)
+    assert list(seen) == list(range(1, (5 if "train.accumulate=4" in sets else 13)))
+    _assert_all(tmp_path / "run", seen)
+
+
+def test_a_run_that_was_resumed_with_other_settings(
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    """Batch size, augmentation and executor change in the middle of an epoch, and again later."""
+    run = tmp_path / "run"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    _forget_after(run, 4)
+    changed = ("train.batch_size=24", "augment.mixup=0.4", "data.executor=resident")
+    fit(small(*changed, "train.epochs=1"), shapes, run, device="cpu", quiet=True, resume=True)
+    fit(small(*changed, "train.accumulate=2"), shapes, run, device="cpu", quiet=True, resume=True)
+    assert [start.step for start in read_starts(run)] == [0, 4, 7]
+    # 4 steps of 40, 3 of the remaining 80 by 24, then 10 batches of 24, two a step
+    assert list(seen) == list(range(1, 13))
+    _assert_all(run, seen)
+
+
+def test_a_resume_with_equal_settings_adds_no_start(
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    run = tmp_path / "run"
+    fit(small(), shapes, run, device="cpu", quiet=True)
+    before = (run / STARTS).read_bytes()
+    _forget_after(run, 8)
+    fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
+    assert (run / STARTS).read_bytes() == before
+    _assert_all(run, seen)
+
+
+def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
+    """It has no starts.jsonl, and gets none when it is resumed."""
+    run = tmp_path / "run"
+    fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True)
+    (run / STARTS).unlink()
+    _assert_all(run, seen)
+    _forget_after(run, 8)
+    fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True, resume=True)
+    assert not (run / STARTS).exists()
+    _assert_all(run, seen)
+
+
+def _forget_after(run: Path, step: int) -> None:
+    """As if the run had been killed after the checkpoint of a step."""
+    for path in (run / "checkpoints").iterdir():
+        if int(path.name.split("-")[1]) > step:
+            path.unlink()
+    (run / "summary.json").unlink(missing_ok=True)
+
+
+def test_the_step_that_saw_a_sample(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
+    run = tmp_path / "run"
+    fit(small("train.accumulate=2"), shapes, run, device="cpu", quiet=True)
+    segments = history(run)
+    for step, batches in seen.items():
+        for index in (int(batches[-1].indices[7]), int(batches[0].indices[0])):
+            assert place_of_sample(segments, (step - 1) // 3, index).step == step
+    with pytest.raises(ConfigError, match="the run has 2 epochs"):
+        place_of_sample(segments, 2, 0)
+    with pytest.raises(ConfigError, match="give 0 to 239"):
+        place_of_sample(segments, 0, 240)
+    for step in (0, 7):
+        with pytest.raises(ConfigError, match="give a step from 1 to 6"):
+            place_of_step(segments, step)
+
+
+@pytest.fixture
+def run(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> Path:
+    data = shutil.copytree(shapes, tmp_path / "data")
+    fit(small("augment.mixup=0.4"), data, tmp_path / "run", device="cpu", quiet=True)
+    return tmp_path / "run"
+
+
+def _replay(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(replay, [*map(str, arguments), "--device", "cpu"])
+    return done.exit_code, done.output
+
+
+def test_the_command_draws_and_writes_tensors(
+    run: Path, tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # `save` draws
+    manifest = read_manifest(tmp_path / "data")
+    names = read_names(tmp_path / "data", manifest.split("train"))
+    assert names is not None
+    index = int(seen[9][0].indices[3])
+    out = tmp_path / "out"
+    before = sorted(path.name for path in run.rglob("*"))
+    for asked in (("--step", 9), ("--epoch", 2, "--sample", names[index])):
+        code, printed = _replay(run, *asked, "--tensors", "--out", out, "--images", 10)
+        assert code == 0, printed
+        assert "step 9, epoch 2: 40 images" in printed
+        assert "the checkpoint after step 8" in printed
+        assert "as in the run, by executor host" in printed
+        assert (out / "replay-step-00000009.png").stat().st_size > 10_000
+        found = load_file(out / "replay-step-00000009.safetensors")
+        assert torch.equal(found["images"], seen[9][0].images)
+        assert torch.equal(found["mix_weight"], seen[9][0].mix.weight)
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ((), "give one of --step N"),
+        (("--step", 1, "--to-divergence"), "give one of --step N"),
+        (("--epoch", 1), "--epoch E with --sample I"),
+        (("--step", 99), "give a step from 1 to 12"),
+        (("--epoch", 1, "--sample", "nothing.png"), "no training sample is called nothing.png"),
+        (("--to-divergence",), "did not diverge"),
+    ],
+)
+def test_what_cannot_be_replayed(run: Path, asked: tuple[object, ...], message: str) -> None:
+    code, printed = _replay(run, *asked)
+    assert code == 1
+    assert message in printed
+
+
+def test_other_images_are_refused(run: Path, shapes_raw: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(shapes_raw, tmp_path / "data")
+    place = place_of_step(history(run), 1)
+    with pytest.raises(DatasetError, match="--data"):
+        replayed(place, CPU)

@@ -1,0 +1,167 @@
+"""The batches of a step, made again by the loader of the run.
+
+In: a place. Out: the batches of all processes, bit for bit as the step saw them if executor and
+type of device are those of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slipform.pipelines.batch import Batch, Mix
+from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.loader import Loader
+from slipform.train.machine.distributed import Process
+from slipform.train.replay.history import Place, Segment
+from slipform.train.run.starts import images_of
+from slipform.train.step.data import open_loader
+
+__all__ = ["StepBatches", "open_rank", "place_of_sample", "replayed", "tensors"]
+
+
+@dataclass(frozen=True)
+class StepBatches:
+    """What a step saw.
+
+    Attributes:
+        place: The place of the step.
+        executor: The executor that made the images now.
+        exact: Whether it is the run's executor on the run's type of device.
+        batches: The batches of each process: batches[rank][k], k < place.count. Each has memory of
+            its own.
+    """
+
+    place: Place
+    executor: str
+    exact: bool
+    batches: list[list[Batch]]
+
+    def together(self) -> Batch:
+        """One batch: the first process first, and its batches in order."""
+        parts = [batch for rank in self.batches for batch in rank]
+        mixes = [batch.mix for batch in parts if batch.mix is not None]
+        return Batch(
+            torch.cat([batch.images for batch in parts]),
+            torch.cat([batch.labels for batch in parts]),
+            torch.cat([batch.indices for batch in parts]),
+            Mix(torch.cat([m.labels for m in mixes]), torch.cat([m.weight for m in mixes]))
+            if mixes
+            else None,
+        )
+
+
+def open_rank(segment: Segment, device: torch.device, rank: int, executor: str = "") -> Loader:
+    """Open the loader that one process of a run had. The caller closes it.
+
+    Args:
+        segment: The segment of the run.
+        device: The device of the batches.
+        rank: The number of the process.
+        executor: The executor. Default: that of the run on the same type of device, else "auto".
+
+    Raises:
+        DatasetError: The dataset is missing, or has other images than the run's.
+    """
+    start = segment.start
+    if not executor:
+        executor = start.executor if start.device == device.type else "auto"
+    process = Process(device, rank, start.world_size)
+    loader = open_loader(segment.config, "train", process, training=True, executor=executor)
+    if loader.num_samples != segment.num_samples or start.images not in ("", images_of(loader)):
+        loader.close()
+        raise DatasetError(
+            f"{segment.config.data.folder} has other training images than the run had. Give the"
+            " folder with the run's dataset by --data."
+        )
+    return loader
+
+
+def replayed(place: Place, device: torch.device, executor: str = "") -> StepBatches:
+    """Make the batches of a step again.
+
+    Args:
+        place: The place of the step.
+        device: The device of the batches.
+        executor: The executor; see `open_rank`.
+
+    Raises:
+        SlipformError: The dataset is missing or differs, or a sample cannot be read.
+    """
+    start, found, name = place.segment.start, [], ""
+    for rank in range(start.world_size):
+        with open_rank(place.segment, device, rank, executor) as loader:
+            state = {**loader.state_dict(), "epoch": place.epoch, "seen": place.seen}
+            loader.load_state_dict(state)
+            batches = iter(loader)
+            found.append([_copy(next(batches)) for _ in range(place.count)])
+            name = loader.executor_name
+    exact = (name, device.type) == (start.executor, start.device)
+    return StepBatches(place, name, exact, found)
+
+
+def place_of_sample(segments: list[Segment], epoch: int, index: int) -> Place:
+    """The place of the step that saw a sample in an epoch.
+
+    Args:
+        segments: The segments of a run.
+        epoch: The epoch, from 0.
+        index: The index of the sample in the training split.
+
+    Returns:
+        The first such step.
+
+    Raises:
+        ConfigError: No step saw it: there is no such epoch or sample, or it was in the rest of the
+            epoch that makes no whole batch.
+    """
+    for segment in reversed(segments):
+        if not 0 <= index < segment.num_samples:
+            raise ConfigError(f"sample {index}: give 0 to {segment.num_samples - 1}")
+        with open_rank(segment, torch.device("cpu"), 0, "host") as loader:
+            order = loader.sequence.order.samples(max(epoch, 0))
+        seen = segment.start.seen if epoch == segment.start.epoch else 0
+        for at in np.flatnonzero(order == index) if epoch >= 0 else ():
+            batch = (int(at) - seen) // segment.global_batch_size
+            if at >= seen and batch < segment.batches_left(epoch):
+                place = segment.place(epoch, batch // segment.config.train.accumulate)
+                if place.step <= segment.end:
+                    return place
+    raise ConfigError(
+        f"no step of epoch {epoch + 1} saw sample {index}. An epoch leaves out the samples that"
+        f" make no whole batch; the run has {segments[-1].config.train.epochs} epochs"
+    )
+
+
+def _copy(batch: Batch) -> Batch:
+    return Batch(batch.images.clone(), batch.labels, batch.indices, batch.mix)
+
+
+def tensors(step: StepBatches) -> dict[str, Tensor]:
+    """The tensors of a step by name, for a file.
+
+    Args:
+        step: The batches of the step.
+
+    Returns:
+        images [N, 3, S, S]; labels int64 [N] or float32 [N, C]; indices and rank int64 [N]; with
+        MixUp or CutMix mix_labels like labels, and mix_weight float32 [N].
+    """
+    batch = step.together()
+    ranks = [
+        torch.full((len(one),), rank)
+        for rank, batches in enumerate(step.batches)
+        for one in batches
+    ]
+    named = {
+        "images": batch.images,
+        "labels": batch.labels,
+        "indices": batch.indices,
+        "rank": torch.cat(ranks),
+    }
+    if batch.mix is not None:
+        named |= {"mix_labels": batch.mix.labels, "mix_weight": batch.mix.weight}
+    return {name: tensor.cpu().contiguous() for name, tensor in named.items()}

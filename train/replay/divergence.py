@@ -1,0 +1,139 @@
+"""The step at which a run diverged: the last checkpoint is trained on, one step after another.
+
+In: a run folder. Out: the first step whose loss or weights are not finite, and the weights before
+it. The run is continued in a copy of its folder; the folder itself does not change.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from torch import Tensor
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine import distributed
+from slipform.train.records import read_metrics
+from slipform.train.run.checkpoint import FOLDER, checkpoints
+from slipform.train.run.folder import CONFIG
+from slipform.train.run.loop import begin_epoch
+from slipform.train.run.open import Run, open_run
+from slipform.train.run.starts import STARTS
+from slipform.train.step.schedule import factor
+from slipform.train.step.step import set_train_mode
+
+__all__ = ["Divergence", "find_divergence"]
+
+_FILES = (CONFIG, "dataset.json", STARTS, "best.safetensors")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first step after which a number is not finite.
+
+    Attributes:
+        step: The step, counted from 1.
+        what: "the loss is nan" or the names of the weights.
+        weights: The weights before the step, by name, on the CPU.
+    """
+
+    step: int
+    what: str
+    weights: dict[str, Tensor]
+
+
+def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Divergence:
+    """Train on from the newest checkpoint until a loss or a weight is not finite.
+
+    A checkpoint is written at the end of every epoch, so this is at most one epoch. A run of
+    several processes needs as many processes now, started by torchrun.
+
+    Args:
+        run: The run folder.
+        config: The settings of the run.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: The run did not diverge, or all numbers of that epoch are finite here.
+        SlipformError: The dataset is missing or was changed.
+    """
+    recorded = read_metrics(run, "diverged")
+    if not recorded:
+        raise ConfigError(f"{run} did not diverge: its metrics.jsonl has no such record")
+    with distributed.join(device) as process, tempfile.TemporaryDirectory() as folder:
+        copy = Path(process.broadcast_object(folder)) / "run"
+        if process.is_main:
+            _copy(run, copy)
+        process.broadcast_object(None)
+        opened = open_run(
+            config,
+            Path(config.data.folder),
+            copy,
+            process,
+            Event(),
+            resume=True,
+            overwrite=False,
+            other_data=False,
+            quiet=True,
+        )
+        with closing(opened):
+            found = _first(opened, int(recorded[-1]["step"]))
+    if found is None:
+        raise ConfigError(
+            f"all losses and weights up to step {recorded[-1]['step']} are finite on this machine"
+            f" ({process.device.type}); the run recorded: {recorded[-1]['what']}"
+        )
+    return found
+
+
+def _copy(run: Path, copy: Path) -> None:
+    """The files from which a run continues; only the newest checkpoint."""
+    (copy / FOLDER).mkdir(parents=True)
+    for name in _FILES:
+        if (run / name).exists():
+            shutil.copy(run / name, copy / name)
+    for path in checkpoints(run)[:1]:
+        shutil.copy(path, copy / FOLDER / path.name)
+
+
+def _first(run: Run, last: int) -> Divergence | None:
+    """The first step up to `last` with a number that is not finite."""
+    config, state, loader = run.config.train, run.state, run.train
+    while state.epoch < config.epochs and state.step < last:
+        begin_epoch(run)
+        set_train_mode(state)
+        run.steps.begin()
+        left, length = loader.remaining_batches, len(loader)
+        while left and state.step < last:
+            before = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in state.model.state_dict().items()
+            }
+            rate = factor(
+                run.config.schedule, state.epoch + (length - left) / length, config.epochs
+            )
+            count = min(config.accumulate, left)
+            left -= count
+            loss = float(run.process.all_reduce(run.steps.run([count], [rate]).losses)[0])
+            if what := _not_finite(run, loss / run.process.world_size):
+                return Divergence(state.step, what, before)
+        run.steps.end()
+        state.epoch += 1
+    return None
+
+
+def _not_finite(run: Run, loss: float) -> str:
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if run.state.is_finite():
+        return ""
+    names = [
+        name for name, weight in run.state.model.named_parameters() if not weight.isfinite().all()
+    ]
+    return f"weights are not finite after it: {', '.join(names[:5])}"
