@@ -140,6 +140,6 @@ def _kernels() -> Finding:
         done = is_compiled(draw) and is_compiled(render)
     except Exception as error:
         text = f"not usable: {error}"
-        return Finding("Compiling", "our kernels", text, None, "needed", "pip install numba")
+        return Finding("Compiling", "compiled kernels", text, None, "needed", "pip install numba")
     state = "compiled, in" if done else "compiled at first use (about a minute), then kept in"
-    return Finding("Compiling", "our kernels", f"{state} {folder}", done)
+    return Finding("Compiling", "compiled kernels", f"{state} {folder}", done)

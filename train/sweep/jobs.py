@@ -99,6 +99,16 @@ class Job:
         return read_summary(self.folder) is not None
 
     @property
+    def result(self) -> str:
+        """The test accuracy and the time of a finished run as text; "" if it is not finished."""
+        summary = read_summary(self.folder)
+        if summary is None:
+            return ""
+        accuracy = summary["test_accuracy"]
+        measured = "no test split" if accuracy is None else f"test accuracy {accuracy:.4f}"
+        return f"{measured}, {summary['seconds']:.0f} s"
+
+    @property
     def has_diverged(self) -> bool:
         """Whether the records say that the run diverged."""
         return bool(read_metrics(self.folder, "diverged"))

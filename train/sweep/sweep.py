@@ -26,7 +26,7 @@ from slipform.pipelines.files import check_links, locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
-from slipform.train.records import METRICS, SUMMARY, read_summary
+from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK, run_config
 from slipform.train.run.identity import differences as data_changes
@@ -143,12 +143,7 @@ def _run_locked(
             notes[job.folder] = f"failed: {job.why_it_ended(code)}"
         with suppress(OSError):  # runs in progress go on; the tables are written again at the end
             write_tables(out, heading, rows)
-        summary = read_summary(job.folder)
-        return (
-            f"test accuracy {summary['test_accuracy']}, {summary['seconds']:.0f} s"
-            if summary
-            else job.why_it_ended(code)
-        )
+        return job.result or job.why_it_ended(code)
 
     write_tables(out, heading, rows)
     asked = [job for job in jobs if not only or job.run in only]

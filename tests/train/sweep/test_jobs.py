@@ -14,7 +14,9 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train import cli
 from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
 from slipform.train.config.resolve import resolve
-from slipform.train.sweep.jobs import Repeats, make_jobs
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import write_summary
+from slipform.train.sweep.jobs import Job, Repeats, make_jobs
 from slipform.train.sweep.sweep import data_differences, run_sweep
 from slipform.train.sweep.table import Row, stated_settings, write_tables
 
@@ -57,6 +59,19 @@ def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
         in data_differences(recipe, manifest)
     )
     assert data_differences(replace(recipe, prep={"dataset": "shapes", "seed": 0}), manifest) == ""
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "text"), [(1 / 6, "test accuracy 0.1667, 62 s"), (None, "no test split, 62 s")]
+)
+def test_the_result_of_a_job(accuracy: float | None, text: str, tmp_path: Path) -> None:
+    job = Job(SweepRun("a", {}, {}), RunConfig(), tmp_path)
+    assert job.result == ""
+    summary = {"test_accuracy": accuracy, "val_accuracy": 0.5, "best_epoch": 1, "epochs": 1}
+    speed = {"seconds": 61.8, "images_per_second": 9.0, "compiled": False}
+    versions = dict.fromkeys(("machine", "torch", "precision", "executor"), "x")
+    write_summary(tmp_path, summary | speed | versions)
+    assert job.result == text
 
 
 def test_runs_that_are_not_done_and_one_that_did_not_diverge(tmp_path: Path) -> None:
