@@ -15,17 +15,25 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 __all__ = [
+    "add",
     "blue",
+    "divide",
+    "floor",
     "green",
     "halves",
     "load8",
     "load_pixels",
+    "maximum",
+    "minimum",
     "mul_add",
+    "multiply",
     "pair_sums",
     "red",
     "store_bfloat16",
     "store_float16",
     "store_float32",
+    "store_levels",
+    "subtract",
     "zeros",
 ]
 
@@ -135,6 +143,53 @@ def mul_add(typing_context, a, b, c):
     return _float8(_float8, _float8, _float8), codegen
 
 
+def _binary(operation: str) -> Any:
+    @intrinsic
+    def apply(typing_context, a, b):
+        def codegen(context, builder, signature, args):
+            return getattr(builder, operation)(*args)
+
+        return _float8(_float8, _float8), codegen
+
+    return apply
+
+
+def _choice(comparison: str) -> Any:
+    @intrinsic
+    def choose(typing_context, a, b):
+        def codegen(context, builder, signature, args):
+            return builder.select(builder.fcmp_ordered(comparison, *args), *args)
+
+        return _float8(_float8, _float8), codegen
+
+    return choose
+
+
+# (a, b) -> Float8, each one rounded by itself.
+add, subtract, multiply, divide = map(_binary, ("fadd", "fsub", "fmul", "fdiv"))
+minimum, maximum = _choice("<"), _choice(">")
+
+
+@intrinsic
+def floor(typing_context, a):
+    """Round down.
+
+    Args:
+        a: Float8.
+
+    Returns:
+        Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        down = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_V8, [_V8]), "llvm.floor.v8f32"
+        )
+        return builder.call(down, args)
+
+    return _float8(_float8), codegen
+
+
 @intrinsic
 def halves(typing_context, first, second):
     """A number for each of two pixels.
@@ -228,8 +283,16 @@ def _to_float16(builder: Any, value: Any) -> Any:
     return builder.bitcast(half, ir.VectorType(_I16, 8))
 
 
+def _to_levels(builder: Any, value: Any) -> Any:
+    """Round values of 0 or more, at most 255.4, to the nearest whole number."""
+    half = ir.Constant(_V8, [0.5] * 8)
+    whole = builder.fptosi(builder.fadd(value, half), ir.VectorType(_I32, 8))
+    return builder.trunc(whole, ir.VectorType(_I16, 8))
+
+
 # (array, first, second, pixels): store two pixels at positions first and second of an array. The
 # arrays of 16-bit floats are uint16, because numpy has no bfloat16.
 store_float32 = _store_pixels(_FLOAT, lambda builder, value: value)
 store_bfloat16 = _store_pixels(_I16, _to_bfloat16)
 store_float16 = _store_pixels(_I16, _to_float16)
+store_levels = _store_pixels(_I16, _to_levels)

@@ -54,7 +54,7 @@ def streaming(beton: Beton, spec: Augmentation, device: str) -> list[str]:
         spec: The augmentation.
         device: "cpu", "cuda" or "cuda:N".
     """
-    dali = ["dali"] if len(np.unique(beton.modes)) < 2 and spec.warps_everywhere else []
+    dali = ["dali"] if len(np.unique(beton.modes)) < 2 and spec.fits_dali else []
     return [*dali, *GPU_ONLY, "host"] if device.startswith("cuda") else ["host", *dali]
 
 

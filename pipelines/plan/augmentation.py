@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.plan.policy import STRICT, Policy
 
 __all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter"]
 
@@ -37,7 +38,6 @@ MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-_STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests these
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ColorJitter:
         0.1
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     brightness: float = 0.0
     contrast: float = 0.0
@@ -107,6 +107,8 @@ class Augmentation:
         shear: Angle along x, uniform in [-shear, shear].
         color_jitter: A ColorJitter(brightness, contrast, saturation, hue).
         grayscale: Probability of a gray image.
+        policy: A Policy(name, ...): RandAugment and its relatives, after crop, flip and warp, and
+            before color jitter. With one the corners are black, and `border` is "zero".
         normalize: "half", "imagenet", "dataset", or (mean, std) with three numbers each in 0..1.
             Default "half". Recipes also have "model": the numbers of the net, with its size.
         mixup: Alpha of the Beta distribution (Zhang et al., 2018).
@@ -123,7 +125,7 @@ class Augmentation:
         'none'
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     image_size: int = 224
     resize: int = 256
@@ -144,6 +146,7 @@ class Augmentation:
     shear: float = 0.0
     color_jitter: ColorJitter = field(default_factory=ColorJitter)
     grayscale: float = 0.0
+    policy: Policy = field(default_factory=Policy)
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -194,6 +197,16 @@ class Augmentation:
             "padding",
             'it only with crop = "random", which moves the box',
         )
+        check(
+            not self.policy or self.border == "zero",
+            "border",
+            f'"zero" with augment.policy.name = "{self.policy.name}", which makes black corners',
+        )
+        check(
+            not self.policy or self.padding < self.image_size,
+            "padding",
+            f'less than image_size with augment.policy.name = "{self.policy.name}"',
+        )
         if not isinstance(self.normalize, str):
             check(all(s > 0 for s in self.normalize[1]), "normalize", "standard deviations above 0")
 
@@ -209,11 +222,14 @@ class Augmentation:
         )
 
     @property
-    def warps_everywhere(self) -> bool:
-        """True if all executors can render the geometry.
+    def fits_dali(self) -> bool:
+        """True if `dali` can render it, and thus all executors.
 
-        `dali` can warp neither with a reflected border nor with black corners.
+        `dali` knows no policies, and can warp neither with a reflected border nor with black
+        corners.
         """
+        if self.policy:
+            return False
         return self.axis_aligned or (self.border != "reflect" and self.corners != "black")
 
     def evaluation(self) -> Augmentation:

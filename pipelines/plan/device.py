@@ -168,7 +168,7 @@ def switches(spec: Augmentation) -> dict[str, Any]:
         "CROP": n.crop,
         "FLIP": n.flip,
         "WARP": n.warp,
-        "CORNERS": n.black_corners,
+        "CORNERS": n.cut,
         "JITTER": jitter,
         "ERASE": n.erase > 0,
     }

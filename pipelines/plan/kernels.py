@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
         image_size, resize, padding, scale, ratio, flip_probability: As there.
         crop, flip: Codes in CROPS and FLIPS.
         warp: Whether the geometry is not axis-aligned.
-        black_corners: Whether `corners` is "black".
+        cut: Whether `clip` is the crop, rounded to stored pixels, because what is outside is black.
         rotation, perspective, perspective_probability, translate, zoom, shear, grayscale, erase: As
             there.
         brightness, contrast, saturation, hue: Of the color jitter.
@@ -50,7 +50,7 @@ class Numbers(NamedTuple):
     flip: int
     flip_probability: float
     warp: bool
-    black_corners: bool
+    cut: bool
     rotation: float
     perspective: float
     perspective_probability: float
@@ -106,7 +106,7 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
         if numbers.crop == _RANDOM_RESIZED and not numbers.warp:
             # torchvision's resized_crop reads no pixels outside the box.
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = x, y, x + w, y + h
-        elif numbers.warp and numbers.black_corners:
+        elif numbers.cut:
             clip[i, 0], clip[i, 1] = max(np.rint(x), 0), max(np.rint(y), 0)
             clip[i, 2] = min(np.rint(x + w), width)
             clip[i, 3] = min(np.rint(y + h), height)

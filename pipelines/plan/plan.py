@@ -22,6 +22,13 @@ black if that side of `clip` is inside the image.
 
 Then `color` maps (R, G, B, 1), with R, G, B in 0..255, to normalized RGB. `erase` boxes are filled
 with 0, which is the mean color.
+
+Samples with `chains` (a policy, such as RandAugment): the image is what is inside `clip`, and black
+outside. Each chain has a geometry of its own, and is rendered as an axis-aligned sample if that is
+a box. Otherwise the image is reduced by the scale of the sample's geometry, without the chain, and
+then sampled as above. If the chain has operations on pixels, or there are several chains, the picture is rounded to
+whole levels 0..255, and the operations are applied one after another, each one as torchvision does
+on uint8. The weighted sum of the pictures goes to `color`.
 """
 
 from __future__ import annotations
@@ -34,6 +41,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border
+from slipform.pipelines.plan.chains import Chains, draw_chains
 from slipform.pipelines.plan.philox import batch_uniforms
 
 __all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
@@ -75,6 +83,7 @@ class Plan:
         erase: int32 [N, 4], a box (x0, y0, x1, y1) of output pixels, empty if x0 == x1. None:
             nothing is erased.
         mix: MixUp or CutMix of the batch. None: neither.
+        chains: The operations of a policy. None: there is no policy.
 
     Example:
         ```python
@@ -99,6 +108,7 @@ class Plan:
     axis_aligned: bool
     erase: _Int32 | None = None
     mix: MixPlan | None = None
+    chains: Chains | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -113,6 +123,7 @@ class Plan:
             A Plan of views. It has no `mix`, which belongs to the whole batch.
         """
         erase = None if self.erase is None else self.erase[at]
+        chains = None if self.chains is None else self.chains.part(at)
         return replace(
             self,
             geometry=self.geometry[at],
@@ -120,6 +131,7 @@ class Plan:
             clip=self.clip[at],
             erase=erase,
             mix=None,
+            chains=chains,
         )
 
 
@@ -148,10 +160,17 @@ def draw(
     color = np.empty((n, 3, 4), np.float32)
     clip = np.empty((n, 4), np.int32)
     erase = np.empty((n, 4), np.int32)
+    indices = np.asarray(indices, np.int64)
     kernels.draw(
-        np.asarray(indices, np.int64), np.asarray(heights, np.int32), np.asarray(widths, np.int32),
+        indices, np.asarray(heights, np.int32), np.asarray(widths, np.int32),
         np.uint64(seed), np.uint64(epoch), numbers_of(spec), geometry, color, clip, erase,
     )  # fmt: skip
+    chains = None
+    if spec.policy:
+        # A crop that has nothing of the image still needs a pixel for the renderers.
+        clip[:, :2] = np.minimum(clip[:, :2], np.stack([widths, heights], axis=1) - 1)
+        clip[:, 2:] = np.maximum(clip[:, 2:], clip[:, :2] + 1)
+        chains = draw_chains(spec.policy, spec.image_size, indices, geometry, seed, epoch)
     return Plan(
         geometry,
         color,
@@ -160,6 +179,7 @@ def draw(
         spec.border,
         spec.axis_aligned,
         erase if spec.erase else None,
+        chains=chains,
     )
 
 
@@ -219,7 +239,7 @@ def numbers_of(spec: Augmentation) -> kernels.Numbers:
         flip=kernels.FLIPS[spec.flip],
         flip_probability=float(spec.flip_probability),
         warp=not spec.axis_aligned,
-        black_corners=spec.corners == "black",
+        cut=bool(spec.policy) or (not spec.axis_aligned and spec.corners == "black"),
         rotation=float(spec.rotation),
         perspective=float(spec.perspective),
         perspective_probability=float(spec.perspective_probability),

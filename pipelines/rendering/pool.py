@@ -19,7 +19,8 @@ from torch import Tensor
 
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
-from slipform.pipelines.rendering.region import relative
+from slipform.pipelines.rendering.chains import render_chains
+from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
@@ -206,17 +207,26 @@ class RenderPool:
             geometry, clip = relative(
                 plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
             )
-        arguments = (
-            pixels.addresses, pixels.heights, pixels.widths, geometry, plan.color, clip,
-            _NO_BOXES if plan.erase is None else plan.erase, BORDERS[plan.border],
+        erase = _NO_BOXES if plan.erase is None else plan.erase
+        images, kernel = (pixels.addresses, pixels.heights, pixels.widths), render
+        arguments: tuple[object, ...] = (
+            *images, geometry, plan.color, clip, erase, BORDERS[plan.border],
             plan.axis_aligned, self._size, self._kind,
         )  # fmt: skip
+        if (chains := plan.chains) is not None:
+            own, kernel = chains.geometry, render_chains
+            if pixels.origin is not None:
+                own = moved(own, pixels.origin, pixels.scales)
+            arguments = (
+                *images, geometry, own, chains.codes, chains.amounts, chains.weights, plan.color, clip,
+                erase, self._size, self._kind,
+            )  # fmt: skip
         floats = self._kind == FLOAT32
 
         # `keep` keeps the pixels in memory until the function is freed.
         def render_into(out: _Flat, start: int, stop: int, keep: object = pixels.owner) -> None:
             outputs = (out, _NO_BITS) if floats else (_NO_FLOATS, out)
-            render(*arguments, *outputs, start, stop)
+            kernel(*arguments, *outputs, start, stop)
 
         return render_into
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.plan.plan import Plan
 
-__all__ = ["decode_scales", "regions_needed", "relative"]
+__all__ = ["decode_scales", "moved", "regions_needed", "relative"]
 
 Int32 = npt.NDArray[np.int32]
 _LARGE_PIXELS = 1 << 20  # a reduced decode of smaller images saves little time
@@ -49,11 +49,28 @@ def relative(
     clip = np.concatenate([low, high], axis=1).astype(np.int32)
     if scales is None and not origin.any():
         return plan.geometry, clip
-    geometry = plan.geometry.astype(np.float64)
-    geometry[:, :2] -= origin[:, :, None] * geometry[:, 2:3]
+    return moved(plan.geometry, origin, scales), clip
+
+
+def moved(
+    geometry: npt.NDArray[np.float32], origin: Int32, scales: Int32 | None = None
+) -> npt.NDArray[np.float32]:
+    """Translate geometry to regions of the images.
+
+    Args:
+        geometry: float32 [N, 3, 3], or [N, C, 3, 3] for C chains.
+        origin: int32 [N, 2], the point (x, y) where each region begins.
+        scales: int32 [N], the scales of `Pixels`. None: all 1.
+
+    Returns:
+        float32, of the same shape.
+    """
+    matrix = geometry.astype(np.float64)
+    sides = (len(origin), *[1] * (matrix.ndim - 3))
+    matrix[..., :2, :] -= origin.reshape(*sides, 2, 1) * matrix[..., 2:3, :]
     if scales is not None:
-        geometry[:, :2] /= scales[:, None, None]
-    return geometry.astype(np.float32), clip
+        matrix[..., :2, :] /= scales.reshape(*sides, 1, 1)
+    return matrix.astype(np.float32)
 
 
 def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
@@ -70,6 +87,8 @@ def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
     whole = np.stack(
         [np.zeros_like(widths), np.zeros_like(heights), widths, heights], axis=1
     ).astype(np.int32)
+    if plan.chains is not None:
+        return plan.clip.copy()
     if not plan.axis_aligned or plan.border != "zero":
         return whole
     regions = plan.clip.copy()

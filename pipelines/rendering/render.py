@@ -21,7 +21,7 @@ from slipform.pipelines.rendering.resample import FLOAT32, resample
 from slipform.pipelines.rendering.shift import is_shift, shift
 from slipform.pipelines.rendering.warp import warp
 
-__all__ = ["pointer", "render"]
+__all__ = ["erase_box", "paint", "pointer", "render"]
 
 
 @intrinsic
@@ -79,28 +79,51 @@ def render(
     pixels = size * size * 3
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
-        matrix = geometry[i]
-        if aligned:
-            # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is
-            # matrix[0, 0] stored pixels wide, which is negative if the box is mirrored.
-            x, dx, y, dy = matrix[0, 2], matrix[0, 0], matrix[1, 2], matrix[1, 1]
-            if is_shift(x, dx, y, dy):
-                shift(
-                    image, x, dx, y, dy, size,
-                    clip[i], border, color[i], kind, out32, out16, i * pixels,
-                )  # fmt: skip
-            else:
-                resample(
-                    image, x, dx, size, y, dy, size,
-                    clip[i], border, color[i], kind, out32, out16, i * pixels, size * 3,
-                )  # fmt: skip
-        else:
-            warp(image, matrix, clip[i], border, color[i], size, kind, out32, out16, i * pixels)
+        paint(
+            image, geometry[i], aligned, clip[i], (0, 0), border, color[i], size,
+            kind, out32, out16, i * pixels,
+        )  # fmt: skip
         if len(erase):
-            for row in range(erase[i, 1], erase[i, 3]):
-                at = i * pixels + (row * size + erase[i, 0]) * 3
-                end = at + (erase[i, 2] - erase[i, 0]) * 3
-                if kind == FLOAT32:
-                    out32[at:end] = 0
-                else:
-                    out16[at:end] = 0
+            erase_box(erase[i], size, kind, out32, out16, i * pixels)
+
+
+@kernel
+def paint(image, matrix, aligned, clip, reduced, border, color, size, kind, out32, out16, base):
+    """Render one image.
+
+    Args:
+        image: uint8 [H, W * 3].
+        matrix: float32 [3, 3], the geometry of the `Plan`.
+        aligned: Whether the geometry is a box, perhaps mirrored.
+        clip, reduced, border, color, size, kind, out32, out16, base: As for `warp`.
+    """
+    if not aligned:
+        warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, base)
+        return
+    # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is matrix[0, 0]
+    # stored pixels wide, which is negative if the box is mirrored.
+    x, dx, y, dy = matrix[0, 2], matrix[0, 0], matrix[1, 2], matrix[1, 1]
+    if is_shift(x, dx, y, dy):
+        shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, base)
+    else:
+        resample(
+            image, x, dx, size, y, dy, size,
+            clip, border, color, kind, out32, out16, base, size * 3,
+        )  # fmt: skip
+
+
+@kernel
+def erase_box(box, size, kind, out32, out16, base):
+    """Set a box of one output image to 0.
+
+    Args:
+        box: int32 [4] (x0, y0, x1, y1), in output pixels.
+        size, kind, out32, out16, base: As for `paint`.
+    """
+    for row in range(box[1], box[3]):
+        at = base + (row * size + box[0]) * 3
+        end = at + (box[2] - box[0]) * 3
+        if kind == FLOAT32:
+            out32[at:end] = 0
+        else:
+            out16[at:end] = 0

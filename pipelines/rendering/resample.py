@@ -28,12 +28,14 @@ from slipform.pipelines.simd import (
     store_bfloat16,
     store_float16,
     store_float32,
+    store_levels,
     zeros,
 )
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "color_columns", "copy_row", "resample"]
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "color_columns", "copy_row", "resample"]
 
-FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2  # kinds of output
+# Kinds of output. LEVELS: whole numbers 0..255 as uint16, for a color map that is the identity.
+FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
 
 
 @kernel(fastmath={"contract", "nsz"})
@@ -67,7 +69,7 @@ def resample(
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
         border: ZERO, REFLECT or EDGE of `taps`.
         color: float32 [3, 4], as in `Plan`.
-        kind: FLOAT32, BFLOAT16 or FLOAT16.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.
@@ -126,8 +128,10 @@ def resample(
                 store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
                 store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            else:
+            elif kind == FLOAT16:
                 store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            else:
+                store_levels(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
     copy_row(kind, last32, last16, out32, out16, base + (out_height - 1) * stride, out_width * 3)
 
 

@@ -11,7 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT32, color_columns, copy_row
+from slipform.pipelines.rendering.resample import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    color_columns,
+    copy_row,
+)
 from slipform.pipelines.rendering.taps import EDGE, ZERO
 from slipform.pipelines.simd import (
     blue,
@@ -23,6 +29,7 @@ from slipform.pipelines.simd import (
     store_bfloat16,
     store_float16,
     store_float32,
+    store_levels,
 )
 
 __all__ = ["is_shift", "shift"]
@@ -102,8 +109,10 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
                 store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
                 store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            else:
+            elif kind == FLOAT16:
                 store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            else:
+                store_levels(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
             a, b = a + step, b + step
     copy_row(kind, last32, last16, out32, out16, base + (size - 1) * stride, size * 3)
 

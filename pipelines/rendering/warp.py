@@ -12,6 +12,7 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.resample import (
     BFLOAT16,
+    FLOAT16,
     FLOAT32,
     color_columns,
     copy_row,
@@ -30,6 +31,7 @@ from slipform.pipelines.simd import (
     store_bfloat16,
     store_float16,
     store_float32,
+    store_levels,
     zeros,
 )
 
@@ -39,23 +41,31 @@ _FRAME = 2  # black pixels around the reduced image, so that taps outside need n
 
 
 @kernel(fastmath={"contract", "nsz"})
-def warp(image, matrix, clip, border, color, size, kind, out32, out16, base):
+def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, base):
     """Warp one image to size x size pixels, which are written to out[base:].
 
     Args:
         image: uint8 [H, W * 3].
         matrix: [3, 3], output point -> stored point: the geometry of the `Plan`.
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
+        reduced: (height, width): the image is what is inside `clip`, and is reduced to this size.
+            (0, 0): points outside `clip` are black, and the map says how the image is reduced.
         border: ZERO, REFLECT or EDGE of `taps`.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `resample`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `resample`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.
     """
-    small, height, width, m = _reduced(image, matrix, size)
-    limits = _limits(clip, image.shape[0], image.shape[1] // 3, height, width)
+    box = np.array([0, 0, image.shape[1] // 3, image.shape[0]], np.int32)
+    cut = reduced[0] > 0
+    if cut:
+        box[:] = clip
+    small, height, width, m = _reduced(image, matrix, size, box, reduced)
+    limits = _limits(clip, box[3], box[2], height, width)
+    if cut:
+        limits = (-np.inf, -np.inf, np.inf, np.inf)
     stride = (width + 2 * _FRAME) * 3
     columns = color_columns(color)
     from_red, from_green, from_blue, offset = (
@@ -90,35 +100,40 @@ def warp(image, matrix, clip, border, color, size, kind, out32, out16, base):
                 store_float32(row32, 6 * pair, 6 * pair + 3, pixel)
             elif kind == BFLOAT16:
                 store_bfloat16(row16, 6 * pair, 6 * pair + 3, pixel)
-            else:
+            elif kind == FLOAT16:
                 store_float16(row16, 6 * pair, 6 * pair + 3, pixel)
+            else:
+                store_levels(row16, 6 * pair, 6 * pair + 3, pixel)
         copy_row(kind, row32, row16, out32, out16, base + j * size * 3, size * 3)
 
 
 @kernel
-def _reduced(image, matrix, size):
-    """Reduce the image if the map reduces.
+def _reduced(image, matrix, size, box, reduced):
+    """Reduce a box (x0, y0, x1, y1) of the image, to the given size or if the map reduces.
 
     Returns the float32 pixels in a black frame, height and width without it, and the map from
     output points to points of the reduced image.
     """
-    stored_height, stored_width = image.shape[0], image.shape[1] // 3
-    height, width = reduced_size(matrix, size, stored_height, stored_width)
+    m = matrix.astype(np.float64)
+    m[0] -= box[0] * m[2]
+    m[1] -= box[1] * m[2]
+    stored_height, stored_width = box[3] - box[1], box[2] - box[0]
+    height, width = reduced
+    if height == 0:
+        height, width = reduced_size(m, size, stored_height, stored_width)
     stride = (width + 2 * _FRAME) * 3
     small = np.zeros((height + 2 * _FRAME) * stride + 8, np.float32)
     identity = np.zeros((3, 4), np.float32)
     identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
-    whole = np.array([0, 0, stored_width, stored_height], np.int32)
     none = np.empty(0, np.uint16)
     dx, dy = stored_width / width, stored_height / height
     # Storing a pixel overwrites one lane to its right. With this color map the lane is 0, so the
     # frame stays black.
     begin = _FRAME * stride + _FRAME * 3
     resample(
-        image, 0.0, dx, width, 0.0, dy, height,
-        whole, ZERO, identity, FLOAT32, small, none, begin, stride,
+        image, float(box[0]), dx, width, float(box[1]), dy, height,
+        box, ZERO, identity, FLOAT32, small, none, begin, stride,
     )  # fmt: skip
-    m = matrix.astype(np.float64)
     m[0] /= dx
     m[1] /= dy
     return small, height, width, m

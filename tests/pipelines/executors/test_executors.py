@@ -114,7 +114,7 @@ def _stored(folder: Path, loader: Loader) -> list[np.ndarray]:
 
 
 def _cannot(executor: str, spec: Augmentation) -> bool:
-    return executor == "dali" and not spec.warps_everywhere
+    return executor == "dali" and not spec.fits_dali
 
 
 def _check(

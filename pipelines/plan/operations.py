@@ -1,0 +1,49 @@
+"""The codes of the operations of a policy: those on positions first, then those on pixels.
+
+In: nothing. Out: constants. Kernels read the single ones, so `kernel` hashes this file.
+"""
+
+from __future__ import annotations
+
+from slipform.pipelines.kernel import kernel
+
+__all__ = [
+    "AUTO_CONTRAST",
+    "BRIGHTNESS",
+    "COLOR",
+    "CONTRAST",
+    "EQUALIZE",
+    "INVERT",
+    "OPERATIONS",
+    "POSTERIZE",
+    "ROTATE",
+    "SHARPNESS",
+    "SHEAR_X",
+    "SHEAR_Y",
+    "SOLARIZE",
+    "TRANSLATE_X",
+    "TRANSLATE_Y",
+    "changes_pixels",
+]
+
+OPERATIONS = (
+    "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
+    "Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize",
+    "AutoContrast", "Equalize", "Invert",
+)  # fmt: skip
+SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE = range(1, 6)
+BRIGHTNESS, COLOR, CONTRAST, SHARPNESS, POSTERIZE, SOLARIZE = range(6, 12)
+AUTO_CONTRAST, EQUALIZE, INVERT = range(12, 15)
+
+
+@kernel
+def changes_pixels(codes):
+    """Whether any operation changes pixels, and not only their positions.
+
+    Args:
+        codes: uint8 [K], positions in OPERATIONS.
+    """
+    found = False
+    for code in codes:
+        found |= code >= BRIGHTNESS
+    return found

@@ -1,0 +1,138 @@
+"""Samples with chains of operations -> input of the net, on CPU cores. Compiled by numba.
+
+In: as for `render`, and the `Chains` of the Plan. Out: the same rows. Each chain is sampled once
+(`paint`), its operations change a picture of whole levels (`operate`), and the pictures are added.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray
+
+from slipform.pipelines.kernel import kernel
+from slipform.pipelines.plan.operations import changes_pixels
+from slipform.pipelines.rendering.affine import affine
+from slipform.pipelines.rendering.operations import operate
+from slipform.pipelines.rendering.render import erase_box, paint, pointer
+from slipform.pipelines.rendering.resample import (
+    BFLOAT16,
+    FLOAT32,
+    LEVELS,
+    color_columns,
+    copy_row,
+)
+from slipform.pipelines.rendering.taps import ZERO, reduced_size
+from slipform.pipelines.simd import (
+    blue,
+    green,
+    load8,
+    load_pixels,
+    mul_add,
+    red,
+    store_bfloat16,
+    store_float16,
+    store_float32,
+)
+
+__all__ = ["render_chains"]
+
+
+@kernel
+def render_chains(
+    addresses, heights, widths, geometry, chains, codes, amounts, weights, color, clip, erase,
+    size, kind, out32, out16, start, stop,
+):  # fmt: skip
+    """Render samples start..stop-1 of a batch.
+
+    Args:
+        chains: float32 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
+        codes, amounts, weights: As in `Chains`.
+        addresses, heights, widths, geometry, color, clip, erase, size, kind, out32, out16, start, stop: As
+            for `render`.
+    """
+    pixels, num_chains = size * size * 3, chains.shape[1]
+    levels = np.empty(pixels, np.uint16)
+    mixed = np.empty(pixels if num_chains > 1 else 0, np.float32)
+    scratch = np.empty(0, np.float32)
+    no_floats = np.empty(0, np.float32)
+    identity = np.zeros((3, 4), np.float32)
+    identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
+    for i in range(start, stop):
+        image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
+        base = i * pixels
+        direct = num_chains == 1 and not changes_pixels(codes[i, 0])
+        if num_chains > 1:
+            mixed[:] = 0.0
+        x0, y0, x1, y1 = clip[i]
+        reduced = reduced_size(geometry[i], size, y1 - y0, x1 - x0)
+        for c in range(num_chains):
+            matrix = chains[i, c]
+            to_color, to_kind, to32, to16, at = (
+                (color[i], kind, out32, out16, base)
+                if direct
+                else (identity, LEVELS, no_floats, levels, 0)
+            )
+            flat = matrix[2, 0] == 0 and matrix[2, 1] == 0
+            box = flat and matrix[0, 1] == 0 and matrix[1, 0] == 0
+            if box or not flat:
+                paint(
+                    image, matrix, box, clip[i], reduced, ZERO, to_color, size,
+                    to_kind, to32, to16, at,
+                )  # fmt: skip
+            else:
+                scratch = affine(
+                    image, matrix, clip[i], reduced, to_color, size, to_kind, to32, to16, at, scratch
+                )
+            if not direct:
+                operate(levels, size, codes[i, c], amounts[i, c])
+            if num_chains > 1:
+                _add(levels, weights[i, c], mixed)
+        if num_chains > 1:
+            _color(mixed, size, color[i], kind, out32, out16, base)
+        elif not direct:
+            _color(levels, size, color[i], kind, out32, out16, base)
+        if len(erase):
+            erase_box(erase[i], size, kind, out32, out16, base)
+
+
+@kernel
+def _add(levels, weight, mixed):
+    for at in range(len(levels)):
+        mixed[at] += np.float32(levels[at]) * weight
+
+
+@kernel(fastmath={"contract", "nsz"})
+def _color(values, size, color, kind, out32, out16, base):
+    """Map levels by the color map, and write them to out[base:]."""
+    columns = color_columns(color)
+    from_red, from_green, from_blue, offset = (
+        load8(columns, 0),
+        load8(columns, 8),
+        load8(columns, 16),
+        load8(columns, 24),
+    )
+    line = 3 * size
+    row = np.zeros(line + 8, np.float32)
+    last32, last16 = np.empty(line + 8, np.float32), np.empty(line + 8, np.uint16)
+    for j in range(size):
+        source = values[j * line : (j + 1) * line]
+        for at in range(line):
+            row[at] = source[at]
+        # Storing a pixel overwrites one lane to its right, which is written next. The last row is
+        # written to a buffer and copied.
+        last = j == size - 1
+        to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * line)
+        for pair in range((size + 1) // 2):
+            pixel = load_pixels(row, 6 * pair, 6 * pair + 3)
+            pixel = mul_add(
+                from_red,
+                red(pixel),
+                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
+            )
+            if kind == FLOAT32:
+                store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
+            elif kind == BFLOAT16:
+                store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            else:
+                store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+    copy_row(kind, last32, last16, out32, out16, base + (size - 1) * line, line)

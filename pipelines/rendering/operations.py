@@ -1,0 +1,225 @@
+"""The operations of a policy on the pixels of one picture. Compiled by numba.
+
+In: a picture of whole levels 0..255, codes and amounts of its operations. Out: the picture, changed
+in place. The arithmetic is that of torchvision.transforms.v2.functional on uint8: float32 without
+fused operations, and results are cut off to whole levels. An operation that needs statistics of the
+picture takes them from the picture as the operations before it left it.
+
+LLVM vectorizes the loops over levels. Those that need the channels of a pixel use `simd`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slipform.pipelines.kernel import kernel
+from slipform.pipelines.plan.operations import (
+    AUTO_CONTRAST,
+    BRIGHTNESS,
+    COLOR,
+    CONTRAST,
+    EQUALIZE,
+    INVERT,
+    POSTERIZE,
+    SHARPNESS,
+    SOLARIZE,
+)
+from slipform.pipelines.simd import (
+    add,
+    blue,
+    divide,
+    floor,
+    green,
+    halves,
+    load8,
+    load_pixels,
+    maximum,
+    minimum,
+    multiply,
+    red,
+    store_float32,
+    subtract,
+    zeros,
+)
+
+__all__ = ["operate"]
+
+_RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
+_ZERO, _HALF, _FOUR, _MOST = np.float32(0), np.float32(0.5), np.float32(4), np.float32(255)
+_THIRTEENTH, _UNIT = np.float32(1 / 13), np.float32(1 / 255)
+
+
+@kernel
+def operate(picture, size, codes, amounts):
+    """Apply the operations of a chain.
+
+    Args:
+        picture: uint16 [size * size * 3], levels, changed in place.
+        size: Side of the picture in pixels.
+        codes: uint8 [K], positions in `OPERATIONS`.
+        amounts: float32 [K], their magnitudes.
+    """
+    values, results = np.zeros(3 * size + 8, np.float32), np.empty(3 * size + 8, np.float32)
+    for k in range(len(codes)):
+        code, amount = codes[k], amounts[k]
+        factor, rest = np.float32(1.0 + amount), np.float32(-amount)
+        if code == BRIGHTNESS:
+            _blend(picture, factor, _ZERO)
+        elif code == CONTRAST:
+            _blend(picture, factor, _gray_mean(picture, size, values) * rest)
+        elif code == COLOR:
+            _color(picture, size, values, results, factor, rest)
+        elif code == SHARPNESS:
+            _sharpen(picture, size, rest)
+        elif code == POSTERIZE:
+            mask = np.uint16(255 & (255 << (8 - int(amount))))
+            for at in range(len(picture)):
+                picture[at] &= mask
+        elif code in (INVERT, SOLARIZE):
+            low = _MOST * amount if code == SOLARIZE else _ZERO
+            for at in range(len(picture)):
+                level = picture[at]
+                picture[at] = 255 - level if np.float32(level) >= low else level
+        elif code == AUTO_CONTRAST:
+            _stretch(picture, size, values, results)
+        elif code == EQUALIZE:
+            _equalize(picture)
+
+
+@kernel
+def _cut_off(value):
+    return np.uint16(np.int32(min(max(value, _ZERO), _MOST)))
+
+
+@kernel
+def _blend(picture, factor, shift):
+    for at in range(len(picture)):
+        picture[at] = _cut_off(np.float32(picture[at]) * factor + shift)
+
+
+@kernel(inline="always")
+def _gray(pixel):
+    """The luma of two pixels as whole levels, in all lanes of each."""
+    luma = add(
+        multiply(red(pixel), halves(_RED, _RED)), multiply(green(pixel), halves(_GREEN, _GREEN))
+    )
+    return floor(add(luma, multiply(blue(pixel), halves(_BLUE, _BLUE))))
+
+
+@kernel
+def _gray_mean(picture, size, values):
+    lanes, total = np.empty(8, np.float32), np.int64(0)
+    for j in range(size):
+        pairs = _load_row(picture[3 * size * j : 3 * size * (j + 1)], values)
+        # The sum of a row is exact in float32.
+        gray = zeros()
+        for pair in range(pairs):
+            gray = add(gray, _gray(load_pixels(values, 6 * pair, 6 * pair + 3)))
+        store_float32(lanes, 0, 4, gray)
+        total += np.int64(lanes[0]) + np.int64(lanes[4])
+        if size % 2:  # the last pixel was counted twice
+            last = _gray(load_pixels(values, 3 * size, 3 * size))
+            store_float32(lanes, 0, 4, last)
+            total -= np.int64(lanes[4])
+    return np.float32(total / (size * size))
+
+
+@kernel
+def _color(picture, size, values, results, factor, rest):
+    """Saturation: each pixel away from its gray, or toward it."""
+    for j in range(size):
+        row = picture[3 * size * j : 3 * size * (j + 1)]
+        for pair in range(_load_row(row, values)):
+            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
+            gray = multiply(_gray(pixel), halves(rest, rest))
+            pixel = add(multiply(pixel, halves(factor, factor)), gray)
+            store_float32(results, 6 * pair, 6 * pair + 3, pixel)
+        for at in range(3 * size):
+            row[at] = _cut_off(results[at])
+
+
+@kernel
+def _sharpen(picture, size, rest):
+    """Each pixel away from the mean of its neighborhood, or toward it: weights 1, and 5 for the
+    pixel itself. The outermost pixels keep their levels."""
+    if size <= 2:
+        return
+    line = 3 * size
+    above, here = picture[:line].astype(np.float32), picture[line : 2 * line].astype(np.float32)
+    below, columns = np.empty(line, np.float32), np.empty(line, np.float32)
+    for j in range(1, size - 1):
+        row = picture[j * line + 3 : (j + 1) * line - 3]
+        source = picture[(j + 1) * line : (j + 2) * line]
+        for i in range(line):
+            below[i] = source[i]
+            columns[i] = above[i] + here[i] + below[i]
+        left, right, middle = columns[: line - 6], columns[6:], columns[3 : line - 3]
+        own = here[3 : line - 3]
+        for i in range(line - 6):
+            # Sums of whole numbers are exact. A thirteenth is never half way between two levels.
+            total = left[i] + middle[i] + right[i] + _FOUR * own[i]
+            mean = np.floor(total * _THIRTEENTH + _HALF)
+            row[i] = _cut_off(own[i] + (mean - own[i]) * rest)
+        above, here, below = here, below, above
+
+
+@kernel
+def _stretch(picture, size, values, results):
+    """Auto contrast: the lowest level of a channel becomes 0, and the highest one 255."""
+    low, high = halves(_MOST, _MOST), zeros()
+    for j in range(size):
+        row = picture[3 * size * j : 3 * size * (j + 1)]
+        for pair in range(_load_row(row, values)):
+            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
+            low, high = minimum(low, pixel), maximum(high, pixel)
+    lows, scales = np.empty(8, np.float32), np.empty(8, np.float32)
+    store_float32(lows, 0, 4, low)
+    store_float32(scales, 0, 4, high)
+    for c in range(4):
+        first, last = min(lows[c], lows[c + 4]), max(scales[c], scales[c + 4])
+        if first >= last:
+            first, last = _ZERO, _MOST
+        lows[c] = lows[c + 4] = first
+        scales[c] = scales[c + 4] = (last - first) * _UNIT
+    low, scale = load8(lows, 0), load8(scales, 0)
+    for j in range(size):
+        row = picture[3 * size * j : 3 * size * (j + 1)]
+        for pair in range(_load_row(row, values)):
+            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
+            pixel = divide(subtract(pixel, low), scale)
+            store_float32(results, 6 * pair, 6 * pair + 3, pixel)
+        for at in range(3 * size):
+            row[at] = _cut_off(results[at])
+
+
+@kernel
+def _load_row(row, values):
+    """Copy a row of levels to float32, the last pixel twice. Returns the number of pairs."""
+    count = len(row)
+    for at in range(count):
+        values[at] = row[at]
+    for at in range(3):
+        values[count + at] = row[count - 3 + at]
+    return (count // 3 + 1) // 2
+
+
+@kernel
+def _equalize(picture):
+    """Histogram equalization as in Pillow. A channel of nearly one level stays."""
+    pixels = picture.reshape(-1, 3)
+    counts, table = np.zeros((3, 256), np.int64), np.empty((3, 256), np.uint16)
+    for at in range(len(pixels)):
+        for c in range(3):
+            counts[c, pixels[at, c]] += 1
+    for c in range(3):
+        high = 255
+        while counts[c, high] == 0:
+            high -= 1
+        step = (len(pixels) - counts[c, high]) // 255
+        total = step // 2
+        for level in range(256):
+            table[c, level] = min(total // step, 255) if step > 0 else level
+            total += counts[c, level]
+    for at in range(len(pixels)):
+        for c in range(3):
+            pixels[at, c] = table[c, pixels[at, c]]
