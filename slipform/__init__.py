@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.manifest import Manifest, read_manifest
     from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
     from slipform.pipelines.plan.plan import Plan
+    from slipform.pipelines.plan.policy import Policy
     from slipform.preprocess.prep import prepare
     from slipform.train.config.recipe import Recipe, load_recipe
     from slipform.train.config.resolve import resolve
@@ -61,6 +62,7 @@ __all__ = [
     "Manifest",
     "ModelConfig",
     "Plan",
+    "Policy",
     "Prediction",
     "Recipe",
     "RunConfig",
@@ -94,6 +96,7 @@ _HOMES = {
     "pipelines.manifest": ("Manifest", "read_manifest"),
     "pipelines.plan.augmentation": ("Augmentation", "ColorJitter"),
     "pipelines.plan.plan": ("Plan",),
+    "pipelines.plan.policy": ("Policy",),
     "preprocess.prep": ("prepare",),
     "train.config.recipe": ("Recipe", "load_recipe"),
     "train.config.resolve": ("resolve",),

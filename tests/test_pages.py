@@ -30,6 +30,7 @@ PAGES = [
     ROOT / "train/labels.md",
     ROOT / "train/scores/README.md",
     ROOT / "train/records/README.md",
+    ROOT / "pipelines/plan/README.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.rendering.request import Settings
 
-__all__ = ["GPU_ONLY", "NAMES", "choose", "fits_in_memory", "streaming"]
+__all__ = ["GPU_ONLY", "NAMES", "choose", "keeps", "streaming"]
 
 NAMES = tuple(
     sorted(
@@ -36,13 +36,18 @@ GPU_ONLY = ("stream",)
 MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take with "auto"
 
 
-def fits_in_memory(beton: Beton, device: str) -> bool:
-    """Whether the decoded images take at most a quarter of the free memory.
+def keeps(beton: Beton, spec: Augmentation, device: str) -> bool:
+    """Whether "auto" keeps the decoded images in memory.
+
+    They may take at most a quarter of what is free. On a GPU `resident` knows no policies.
 
     Args:
         beton: The stored images.
+        spec: The augmentation.
         device: "cpu", "cuda" or "cuda:N".
     """
+    if spec.policy and device.startswith("cuda"):
+        return False
     return beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(device)
 
 
@@ -55,7 +60,9 @@ def streaming(beton: Beton, spec: Augmentation, device: str) -> list[str]:
         device: "cpu", "cuda" or "cuda:N".
     """
     dali = ["dali"] if len(np.unique(beton.modes)) < 2 and spec.fits_dali else []
-    return [*dali, *GPU_ONLY, "host"] if device.startswith("cuda") else ["host", *dali]
+    if not device.startswith("cuda"):
+        return ["host", *dali]
+    return ["host"] if spec.policy else [*dali, *GPU_ONLY, "host"]
 
 
 def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
@@ -64,8 +71,7 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
     Args:
         name: One of `NAMES`, or "auto". "auto" is "resident" if the decoded images take at most a
             quarter of the free memory. Otherwise it is what `tuned` says, or else "dali" on a GPU
-            and "host" on a CPU. If that is "dali" and it cannot do the work, "stream" on a GPU and
-            "host" on a CPU replace it.
+            and "host" on a CPU. What cannot do the work is replaced by the next one of `streaming`.
         beton: The stored images.
         settings: The settings of the executor.
         tuned: What `bench tune` found on this machine. {}: nothing.
@@ -80,7 +86,8 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
     if name == "auto":
         able = streaming(beton, settings.spec, str(settings.device))
         best = tuned["executor"] if tuned.get("executor") in able else able[0]
-        name = "resident" if fits_in_memory(beton, str(settings.device)) else best
+        kept = keeps(beton, settings.spec, str(settings.device))
+        name = "resident" if kept else best
     if name not in NAMES:
         raise unknown("executor", name, (*NAMES, "auto"))
     if settings.decoder_share is None and tuned.get("executor") == name:

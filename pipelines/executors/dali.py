@@ -67,6 +67,11 @@ class DaliExecutor(Executor):
                 f'{beton.path} mixes JPEG and raw samples, which executor = "dali" cannot. Use'
                 ' executor = "host", or "stream" on a GPU.'
             )
+        if settings.spec.policy:
+            raise ConfigError(
+                f'executor = "dali" cannot do augment.policy.name = "{settings.spec.policy.name}".'
+                ' Use executor = "host", or "resident" on a CPU.'
+            )
         for value, name in ((settings.spec.border, "reflect"), (settings.spec.corners, "black")):
             if not settings.spec.axis_aligned and value == name:
                 setting = "border" if name == "reflect" else "corners"

@@ -28,7 +28,7 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.boxes import copy_boxes
-from slipform.pipelines.rendering.launch import check_sizes, launch
+from slipform.pipelines.rendering.launch import check, launch
 from slipform.pipelines.rendering.request import Settings
 
 __all__ = ["ResidentPixels"]
@@ -60,7 +60,7 @@ class ResidentPixels:
     def __init__(self, beton: Beton, settings: Settings) -> None:
         device = self.device = settings.device
         self.dtype = settings.dtype
-        check_sizes(beton, "resident")
+        check(beton, settings.spec, "resident")
         began = time.perf_counter()
         self.bad, starts = np.zeros(len(beton), bool), _starts(beton)
         if starts[-1] > (free := free_memory_bytes(str(device))):

@@ -33,7 +33,7 @@ from slipform.pipelines.decoding.share import in_share
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.plan.plan import Plan
-from slipform.pipelines.rendering.launch import check_sizes, launch, pack
+from slipform.pipelines.rendering.launch import check, launch, pack
 from slipform.pipelines.rendering.reading import CoreReader, stage
 from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
@@ -68,13 +68,13 @@ class StreamExecutor(Executor):
         decoder_share: The share of the JPEGs that the GPU decodes. None: there are no JPEGs.
 
     Raises:
-        ConfigError: An image is too large for the kernel.
+        ConfigError: An image is too large for the kernel, or it does not know the augmentation.
     """
 
     name = "stream"
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
-        check_sizes(beton, self.name)
+        check(beton, settings.spec, self.name)
         self.depth = settings.depth
         self._beton, self._settings = beton, settings
         self._first_read = FirstRead(beton, settings.on_bad)

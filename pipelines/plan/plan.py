@@ -25,10 +25,10 @@ with 0, which is the mean color.
 
 Samples with `chains` (a policy, such as RandAugment): the image is what is inside `clip`, and black
 outside. Each chain has a geometry of its own, and is rendered as an axis-aligned sample if that is
-a box. Otherwise the image is reduced by the scale of the sample's geometry, without the chain, and
-then sampled as above. If the chain has operations on pixels, or there are several chains, the picture is rounded to
-whole levels 0..255, and the operations are applied one after another, each one as torchvision does
-on uint8. The weighted sum of the pictures goes to `color`.
+a box. Otherwise the image is reduced by the scale of the sample's geometry without the chain, and
+then sampled as above. If the chain has operations on pixels, or there are several chains, the
+picture is rounded to whole levels 0..255, and the operations are applied one after another, each
+one as torchvision does on uint8. The weighted sum of the pictures goes to `color`.
 """
 
 from __future__ import annotations

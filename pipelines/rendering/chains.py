@@ -47,14 +47,14 @@ def render_chains(
     Args:
         chains: float32 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
         codes, amounts, weights: As in `Chains`.
-        addresses, heights, widths, geometry, color, clip, erase, size, kind, out32, out16, start, stop: As
-            for `render`.
+        addresses, heights, widths, geometry, color, clip, erase, size, kind, out32, out16, start,
+            stop: As for `render`.
     """
     pixels, num_chains = size * size * 3, chains.shape[1]
     levels = np.empty(pixels, np.uint16)
     mixed = np.empty(pixels if num_chains > 1 else 0, np.float32)
     scratch = np.empty(0, np.float32)
-    no_floats = np.empty(0, np.float32)
+    no_floats, spans = np.empty(0, np.float32), np.empty((size, 2), np.int64)
     identity = np.zeros((3, 4), np.float32)
     identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
     for i in range(start, stop):
@@ -81,10 +81,21 @@ def render_chains(
                 )  # fmt: skip
             else:
                 scratch = affine(
-                    image, matrix, clip[i], reduced, to_color, size, to_kind, to32, to16, at, scratch
+                    image,
+                    matrix,
+                    clip[i],
+                    reduced,
+                    to_color,
+                    size,
+                    to_kind,
+                    to32,
+                    to16,
+                    at,
+                    scratch,
                 )
             if not direct:
-                operate(levels, size, codes[i, c], amounts[i, c])
+                _find_spans(matrix, clip[i], flat, size, spans)
+                operate(levels, size, codes[i, c], amounts[i, c], spans)
             if num_chains > 1:
                 _add(levels, weights[i, c], mixed)
         if num_chains > 1:
@@ -93,6 +104,28 @@ def render_chains(
             _color(levels, size, color[i], kind, out32, out16, base)
         if len(erase):
             erase_box(erase[i], size, kind, out32, out16, base)
+
+
+@kernel
+def _find_spans(matrix, clip, flat, size, spans):
+    """The outputs of each row whose centers are inside `clip`. If the map is no affine one: all."""
+    spans[:, 0], spans[:, 1] = 0, size
+    if not flat:
+        return
+    for j in range(size):
+        for axis in range(2):
+            step = matrix[axis, 0]
+            at = step * 0.5 + matrix[axis, 1] * (j + 0.5) + matrix[axis, 2]
+            low, high = clip[axis] - at, clip[axis + 2] - at
+            if step == 0:
+                if low > 0 or high <= 0:
+                    spans[j, 1] = 0
+                continue
+            first, last = min(low / step, high / step), max(low / step, high / step)
+            # A thousandth of a pixel for rounding.
+            spans[j, 0] = max(spans[j, 0], np.ceil(max(first - 1e-3, 0.0)))
+            spans[j, 1] = min(spans[j, 1], np.floor(min(last + 1e-3, size - 1.0)) + 1)
+        spans[j, 1] = max(spans[j, 0], spans[j, 1])
 
 
 @kernel

@@ -16,21 +16,27 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 
-__all__ = ["check_sizes", "launch", "pack"]
+__all__ = ["check", "launch", "pack"]
 
 _MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
 
 
-def check_sizes(beton: Beton, executor: str) -> None:
-    """Check that the kernel can address all images.
+def check(beton: Beton, spec: Augmentation, executor: str) -> None:
+    """Check that the kernel can render all images.
 
     Args:
         beton: The stored images.
+        spec: The augmentation.
         executor: The name of the executor, for the message.
 
     Raises:
-        ConfigError: An image has too many bytes.
+        ConfigError: An image has too many bytes, or the kernel does not know the augmentation.
     """
+    if spec.policy:
+        raise ConfigError(
+            f'executor = "{executor}" on a GPU cannot do augment.policy.name ='
+            f' "{spec.policy.name}". Use executor = "host", or "auto".'
+        )
     largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
     if largest > _MAX_IMAGE_BYTES:
         raise ConfigError(

@@ -218,8 +218,8 @@ class RenderPool:
             if pixels.origin is not None:
                 own = moved(own, pixels.origin, pixels.scales)
             arguments = (
-                *images, geometry, own, chains.codes, chains.amounts, chains.weights, plan.color, clip,
-                erase, self._size, self._kind,
+                *images, geometry, own, chains.codes, chains.amounts, chains.weights, plan.color,
+                clip, erase, self._size, self._kind,
             )  # fmt: skip
         floats = self._kind == FLOAT32
 

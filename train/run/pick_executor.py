@@ -14,7 +14,7 @@ from statistics import median
 
 from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.executors import fits_in_memory, streaming
+from slipform.pipelines.executors import keeps, streaming
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
@@ -59,7 +59,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
         config.data.executor != "auto"
         or steps < FEW_STEPS
         or not train.auto_seconds
-        or fits_in_memory(beton, device)
+        or keeps(beton, config.augment, device)
         or "executor" in read_profile(tuned)
     ):
         return "", ""

@@ -1,5 +1,5 @@
-"""Each operation of a policy, against torchvision.transforms.v2 on uint8: equal where it is a table,
-at most one level away where float32 is rounded in another order."""
+"""Each operation of a policy, against torchvision.transforms.v2 on uint8: equal where it is a
+table, at most one level away where float32 is rounded in another order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_tables_are_torchvisions(operations: Operations, size: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 33, 64])
 @pytest.mark.parametrize("operations", BLENDS, ids=str)
 def test_blends_are_at_most_one_level_away(operations: Operations, size: int) -> None:
-    """torchvision fuses products and sums, which is one level where the result is a whole number."""
+    """torchvision fuses products and sums: one level where the result is a whole number."""
     for name, image in _images(size).items():
         off = np.abs(ours(image, size, operations) - theirs(image, operations))
         assert off.max() < 1.001, name
@@ -84,7 +84,9 @@ def test_geometry_is_torchvisions(operations: Operations, size: int) -> None:
     assert off.max() < 0.6
 
 
-@pytest.mark.parametrize("operations", [[("Rotate", 20.0)], [("ShearY", 0.2)], [("TranslateX", 9.0)]])
+@pytest.mark.parametrize(
+    "operations", [[("Rotate", 20.0)], [("ShearY", 0.2)], [("TranslateX", 9.0)]]
+)
 def test_a_reduced_crop(operations: Operations) -> None:
     """Resized by torchvision first, which rounds to whole levels once more."""
     import torch
@@ -96,3 +98,27 @@ def test_a_reduced_crop(operations: Operations) -> None:
     off = np.abs(ours(image, 48, operations) - want)
     assert off.max() < 1.7
     assert off.mean() < 0.4
+
+
+TWO: dict[str, tuple[Operations, float]] = {
+    "positions, then pixels": ([("Rotate", 9.0), ("Posterize", 7.0)], 0.01),
+    "positions, then statistics": ([("Rotate", 9.0), ("Equalize", 0.0)], 0.01),
+    "pixels, then positions": ([("Invert", 0.0), ("ShearX", 0.1)], 1.0),
+    "invert, then moved": ([("Invert", 0.0), ("TranslateX", 6.0)], 0.01),
+    "statistics, then positions": ([("AutoContrast", 0.0), ("TranslateX", 6.0)], 0.01),
+    "equalize, then positions": ([("Equalize", 0.0), ("Rotate", 9.0)], 4.0),
+    "contrast, then positions": ([("Contrast", 0.8), ("Rotate", 9.0)], 1.5),
+    "color, then positions": ([("Color", 0.8), ("Rotate", 9.0)], 1.0),
+    "sharpness, then positions": ([("Sharpness", 0.8), ("Rotate", 9.0)], 0.5),
+    # Sampled once here, twice by torchvision.
+    "positions twice": ([("Rotate", 9.0), ("ShearX", 0.1)], 3.0),
+}
+
+
+@pytest.mark.parametrize("case", TWO)
+def test_the_distance_where_all_positions_come_first(case: str) -> None:
+    """The mean over the image, in levels."""
+    operations, mean = TWO[case]
+    image = _images(64)["dull"]
+    off = np.abs(ours(image, 64, operations) - theirs(image, operations))
+    assert off.mean() <= mean
