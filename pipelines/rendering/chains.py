@@ -45,10 +45,10 @@ def render_chains(
     """Render samples start..stop-1 of a batch.
 
     Args:
+        addresses, heights, widths, geometry: As for `render`.
         chains: float32 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
         codes, amounts, weights: As in `Chains`.
-        addresses, heights, widths, geometry, color, clip, erase, size, kind, out32, out16, start,
-            stop: As for `render`.
+        color, clip, erase, size, kind, out32, out16, start, stop: As for `render`.
     """
     pixels, num_chains = size * size * 3, chains.shape[1]
     levels = np.empty(pixels, np.uint16)
