@@ -27,6 +27,12 @@ class Fold:
         number: 1..count.
         count: The number of folds, 2 or more.
         seed: Seed of the division, 0 or more.
+
+    Example:
+        >>> import slipform as sf
+        >>> with sf.Loader("data/shapes", "val", batch_size=8, fold=sf.Fold(2, 5, seed=1)) as fold:
+        ...     print(fold.num_samples)
+        60
     """
 
     number: int

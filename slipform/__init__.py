@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         SampleError,
         SlipformError,
     )
+    from slipform.pipelines.folds import Fold
+    from slipform.pipelines.label_table import LabelTable
     from slipform.pipelines.loader import Loader
     from slipform.pipelines.manifest import Manifest, read_manifest
     from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from slipform.train.inference.judge import judge
     from slipform.train.inference.predict import Prediction
     from slipform.train.run.loop import fit
+    from slipform.train.step.label_metrics import LabelEvaluation
     from slipform.train.step.metrics import Evaluation
 
     __version__: str
@@ -57,7 +60,10 @@ __all__ = [
     "Dataset",
     "DatasetError",
     "Evaluation",
+    "Fold",
     "Interrupted",
+    "LabelEvaluation",
+    "LabelTable",
     "Loader",
     "Manifest",
     "ModelConfig",
@@ -92,6 +98,8 @@ _HOMES = {
         "SampleError",
         "SlipformError",
     ),
+    "pipelines.folds": ("Fold",),
+    "pipelines.label_table": ("LabelTable",),
     "pipelines.loader": ("Loader",),
     "pipelines.manifest": ("Manifest", "read_manifest"),
     "pipelines.plan.augmentation": ("Augmentation", "ColorJitter"),
@@ -106,6 +114,7 @@ _HOMES = {
     "train.inference.judge": ("judge",),
     "train.inference.predict": ("Prediction",),
     "train.run.loop": ("fit",),
+    "train.step.label_metrics": ("LabelEvaluation",),
     "train.step.metrics": ("Evaluation",),
 }
 

@@ -35,7 +35,10 @@ __all__ = ["predict"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each image.")
 @device_option
 def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
-    """Classify images with the best epoch of RUN. Folders are searched for images of any format."""
+    """Classify images with the best epoch of RUN. Folders are searched for images of any format.
+
+    If images have several labels, * marks a class whose probability reaches its threshold.
+    """
     from slipform.pipelines.errors import SlipformError
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.predict import find_images
@@ -49,9 +52,14 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
             click.echo(printable(f"{prediction.path}: {prediction.error}"), err=True)
         elif as_json:
             classes = [{"class": name, "probability": share} for name, share in prediction.classes]
-            click.echo(json.dumps({"file": str(prediction.path), "classes": classes}))
+            values = {"file": str(prediction.path), "classes": classes}
+            several = {} if classifier.thresholds is None else {"labels": prediction.labels}
+            click.echo(json.dumps(values | several))
         else:
-            shares = (f"{printable(name)} {share:.3f}" for name, share in prediction.classes)
+            shares = (
+                f"{printable(name)}{'*' * (name in prediction.labels)} {share:.3f}"
+                for name, share in prediction.classes
+            )
             click.echo("  ".join((printable(str(prediction.path)), *shares)))
     if failed:
         raise SlipformError(f"{failed} of {len(files)} files could not be read as images")

@@ -176,7 +176,8 @@ def train(
     if not _is_main():
         return
     if summary["test_accuracy"] is not None:
-        click.echo(f"test accuracy {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
+        name = "mAP" if summary.get("labels") == "multi" else "accuracy"
+        click.echo(f"test {name} {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
     click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}")
     click.echo(

@@ -16,6 +16,7 @@ from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER, device_option
 
 if TYPE_CHECKING:
+    from slipform.train.inference.classifier import Classifier
     from slipform.train.scores.judgment import Judgment
 
 __all__ = ["validate"]
@@ -64,6 +65,9 @@ def validate(
     from slipform.train.inference.judge import judge_model
 
     classifier = Classifier.load(run, device)
+    if classifier.thresholds is not None:
+        _validate_labels(classifier, data, split, figures, report, as_json)
+        return
     judged = judge_model(classifier, data, split, seed)
     notes = classifier.data_notes(data, split)
     for note in notes:
@@ -83,6 +87,43 @@ def validate(
         click.echo(json.dumps(_values(judged)))
         return
     _print(judged)
+
+
+def _validate_labels(
+    classifier: Classifier,
+    data: Path | None,
+    split: str,
+    figures: Path | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """The command for a run whose images have several labels."""
+    from slipform.train.commands.validate_labels import lines, values
+    from slipform.train.figures import curves
+    from slipform.train.figures.result import draw_result
+    from slipform.train.run.folder import locked_if_run
+    from slipform.train.step.label_metrics import LabelEvaluation
+
+    if report is not None:
+        raise click.UsageError(
+            "--report is for images with one label; this run has several. Give --figures."
+        )
+    result = classifier.evaluate(data, split)
+    assert isinstance(result, LabelEvaluation)
+    for note in classifier.data_notes(data, split):
+        click.echo(printable(note), err=True)
+    if figures is not None:
+        with classifier.open_split(data, split) as loader:
+            image = next(iter(loader)).images[:1].clone()
+        with locked_if_run(figures, "*.png"):
+            curves.draw_run(classifier.folder, figures)
+            draw_result(figures, classifier.model, image, result, classifier.classes)
+        click.echo(f"figures: {printable(str(figures))}", err=True)
+    if as_json:
+        click.echo(json.dumps(values(result, split, classifier.classes)))
+        return
+    for line in lines(result, split, classifier.classes):
+        click.echo(line)
 
 
 def _values(judged: Judgment) -> dict[str, Any]:

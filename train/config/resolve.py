@@ -97,7 +97,7 @@ def dataset_defaults(manifest: Manifest) -> Settings:
             "weight_decay": 5e-4,
         },
         "schedule": {"name": "cosine", "warmup_epochs": 1.0},
-        "loss": {"label_smoothing": 0.1},
+        "loss": {"name": "bce"} if manifest.labels == "multi" else {"label_smoothing": 0.1},
         "train": {"epochs": 20, "batch_size": min(batch_size, max(1, split.num_samples))},
     }
 

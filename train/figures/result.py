@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from slipform.train.figures.classes import confusion_figure, pairs_figure, per_class_figure
 from slipform.train.figures.draw import new_figure, save
+from slipform.train.figures.labels import per_label
+from slipform.train.step.label_metrics import LabelEvaluation
 from slipform.train.step.metrics import Evaluation
 
 __all__ = [
@@ -21,7 +23,11 @@ __all__ = [
 
 
 def draw_result(
-    out: Path, model: nn.Module, image: Tensor, result: Evaluation, classes: list[str]
+    out: Path,
+    model: nn.Module,
+    image: Tensor,
+    result: Evaluation | LabelEvaluation,
+    classes: list[str],
 ) -> None:
     """Draw all figures of a result: per class, confusion, and the first layer.
 
@@ -32,8 +38,11 @@ def draw_result(
         result: The result of an evaluation.
         classes: The names of the classes.
     """
-    per_class(out, result, classes)
-    confusion(out, result, classes)
+    if isinstance(result, LabelEvaluation):
+        per_label(out, result, classes)
+    else:
+        per_class(out, result, classes)
+        confusion(out, result, classes)
     first_layer(out, model, image)
 
 

@@ -22,7 +22,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import class_places, data_notes, labeled
+from slipform.train.inference.data import check_data, data_notes, labeled
 from slipform.train.inference.export import export_model, export_path
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -30,16 +30,16 @@ from slipform.train.inference.predict import (
     ImageBatch,
     Prediction,
     as_list,
+    named_rows,
     read_batches,
 )
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
-from slipform.train.run.best import copy_weights, load_best
+from slipform.train.run.best import copy_weights, load_best, load_thresholds
 from slipform.train.run.folder import locked_if_run, run_config
 from slipform.train.step.data import open_loader
-from slipform.train.step.evaluate import count
+from slipform.train.step.evaluate import AnyEvaluation, count, totals_of
 from slipform.train.step.loss import make_loss
-from slipform.train.step.metrics import Evaluation
 from slipform.train.step.state import StepFunctions
 from slipform.train.step.step import predict_logits
 
@@ -63,6 +63,7 @@ class Classifier:
         spec: Size, crop and normalization of the images; `normalize` has numbers.
         device: The torch.device of the model.
         functions: The functions of evaluation; see `predict_logits`.
+        thresholds: Several labels: the probability from which on an image has each class.
 
     Example:
         ```python
@@ -83,6 +84,7 @@ class Classifier:
             model = model.to(memory_format=torch.channels_last)
         self.model = model
         self.config, self.manifest, self.folder = config, manifest, folder
+        self.thresholds = None if manifest.labels != "multi" else load_thresholds(folder, manifest)
         self.spec: Augmentation = config.augment.evaluation().resolved(manifest.mean, manifest.std)
         self.functions = StepFunctions(
             forward=model,
@@ -156,19 +158,15 @@ class Classifier:
         """
         if top < 1:
             raise ConfigError(f"top = {top}: give 1 or more")
-        top = min(top, len(self.classes))
         for part in self._batches(images):
-            rows: list[tuple[tuple[str, float], ...]] = []
-            if part.tensor is not None:
-                shares, places = self._logits(part.tensor).softmax(1).topk(top, dim=1)
-                for names, values in zip(places.tolist(), shares.tolist(), strict=True):
-                    named = [self.classes[name] for name in names]
-                    rows.append(tuple(zip(named, values, strict=True)))
-            read = iter(rows)
+            empty = torch.empty(0, len(self.classes))
+            logits = empty if part.tensor is None else self._logits(part.tensor)
+            rows = named_rows(logits, self.classes, top, self.thresholds)
             for index, error in part.errors:
                 image = images[index]
                 path = Path(image) if isinstance(image, str | Path) else None
-                yield Prediction(index, path, () if error else next(read), error)
+                classes, labels = ((), ()) if error else next(rows)
+                yield Prediction(index, path, classes, error, labels)
 
     def _batches(self, images: Sequence[Image]) -> Iterator[ImageBatch]:
         precision, options = self.functions.precision, self.manifest.options
@@ -195,7 +193,7 @@ class Classifier:
                 found.append(self._logits(part.tensor).cpu())
         return torch.cat(found) if found else torch.empty(0, len(self.classes))
 
-    def evaluate(self, data: Path | str | None = None, split: str = "test") -> Evaluation:
+    def evaluate(self, data: Path | str | None = None, split: str = "test") -> AnyEvaluation:
         """Measure loss and accuracy on a split of a dataset.
 
         Images are normalized with the mean and standard deviation of training. The dataset may
@@ -207,6 +205,7 @@ class Classifier:
 
         Returns:
             Loss (mean cross entropy), top-1, top-5 and confusion [C, C] over the model's classes.
+            A LabelEvaluation if images have several labels.
 
         Raises:
             ConfigError: The dataset has a class that the model does not have.
@@ -214,7 +213,9 @@ class Classifier:
         """
         with self.open_split(data, split) as loader:
             batches = labeled(loader, self.classes, self.folder)
-            return count(self.functions, batches, Process(self.device), len(self.classes))
+            process = Process(self.device)
+            totals = totals_of(loader, process, len(self.classes), self.thresholds or ())
+            return count(self.functions, batches, process, totals)
 
     def data_notes(self, data: Path | str | None = None, split: str = "test") -> list[str]:
         """Differences between a dataset and the run's dataset.
@@ -240,8 +241,7 @@ class Classifier:
             DatasetError: There is no such dataset or split.
         """
         folder = self._folder(data)
-        manifest = read_manifest(folder)
-        class_places(self.classes, manifest.classes, folder, self.folder)
+        check_data(self.manifest, read_manifest(folder), folder, self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
         config = config if data is None else config.replace("data.fold", "")
@@ -286,6 +286,8 @@ class Classifier:
             "image_size": str(self.spec.image_size),
             "resize": str(self.spec.resize),
             "normalize": json.dumps(self.spec.normalize),
+            "labels": self.manifest.labels,
+            **({} if self.thresholds is None else {"thresholds": json.dumps(self.thresholds)}),
         }
         path = export_path(format, Path(out) if out is not None else self.folder)
         with locked_if_run(path.parent, escape(path.name)):

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from slipform.pipelines.batch import IGNORED_LABEL, Batch
+from slipform.pipelines.batch import IGNORED_LABEL, Batch, counted
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.run.identity import split_difference
 
-__all__ = ["class_places", "data_notes", "labeled"]
+__all__ = ["check_data", "class_places", "data_notes", "labeled"]
 
 
 def class_places(own: list[str], given: Sequence[str], data: Path, run: Path) -> list[int]:
@@ -45,6 +45,29 @@ def class_places(own: list[str], given: Sequence[str], data: Path, run: Path) ->
             f" {_some(foreign)}. The run's classes: {_some(own)}."
         )
     return [place[name] for name in given]
+
+
+def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
+    """Check that a model can be evaluated on a dataset.
+
+    Args:
+        own: The manifest of the dataset that the run was trained on.
+        given: The manifest of the dataset.
+        data: The dataset folder, for the text of the error.
+        run: The run folder, for the text of the error.
+
+    Raises:
+        ConfigError: The dataset has a class that the model does not have. Or one of them has
+            several labels for each image, and the other does not.
+    """
+    several = [one.labels == "multi" for one in (own, given)]
+    if several[0] != several[1]:
+        words = {True: "several labels for each image", False: "one label for each image"}
+        raise ConfigError(
+            f"{data} has {words[several[1]]}, and the run {run} has learned {words[several[0]]}:"
+            " give a dataset like that of the run"
+        )
+    class_places(own.classes, given.classes, data, run)
 
 
 def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
@@ -90,14 +113,18 @@ def labeled(loader: Loader, own: list[str], run: Path) -> Iterable[Batch]:
     if given == own:
         return loader
     places = class_places(own, given, Path(loader.dataset), run)
-    return _relabeled(loader, torch.tensor(places, device=loader.device))
+    return _relabeled(loader, torch.tensor(places, device=loader.device), len(own))
 
 
-def _relabeled(batches: Iterable[Batch], places: Tensor) -> Iterator[Batch]:
+def _relabeled(batches: Iterable[Batch], places: Tensor, num_classes: int) -> Iterator[Batch]:
     for batch in batches:
-        labels = torch.where(
-            batch.labels == IGNORED_LABEL, batch.labels, places[batch.labels.clamp(min=0)]
-        )
+        counts = counted(batch.labels)
+        if batch.labels.ndim == 1:
+            labels = torch.where(counts, places[batch.labels.clamp(min=0)], batch.labels)
+        else:
+            labels = batch.labels.new_zeros(len(batch), num_classes)
+            labels[:, places] = batch.labels
+            labels = torch.where(counts[:, None], labels, float(IGNORED_LABEL))
         yield replace(batch, labels=labels)
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipform.train.inference.classifier import Classifier
-from slipform.train.step.metrics import Evaluation
+from slipform.train.step.evaluate import AnyEvaluation
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
     run: Path | str, data: Path | str | None = None, split: str = "test", device: str = "auto"
-) -> Evaluation:
+) -> AnyEvaluation:
     """Measure loss and accuracy of the best epoch of a run on a split of a dataset.
 
     Args:
@@ -25,7 +25,8 @@ def evaluate(
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
 
     Returns:
-        Loss, top-1, top-5 and the confusion matrix.
+        Loss, top-1, top-5 and the confusion matrix. If images have several labels: loss, mAP, F1
+        and AUROC of each class.
 
     Raises:
         SlipformError: See `Classifier.load` and `Classifier.evaluate`.

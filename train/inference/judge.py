@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.batch import IGNORED_LABEL
+from slipform.pipelines.batch import counted
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.machine import free_memory_bytes
@@ -108,6 +108,11 @@ def answers_of(
     Raises:
         SlipformError: See `Classifier.evaluate`; or the logits do not fit into memory.
     """
+    if classifier.thresholds is not None:
+        raise SlipformError(
+            f"{classifier.folder} has several labels for each image, and `judge` is for one: use"
+            " sf.evaluate, or the command validate"
+        )
     with classifier.open_split(data, split) as loader:
         needed = _COPIES * 4 * loader.num_samples * len(classifier.classes)
         if needed > (free := free_memory_bytes()):
@@ -120,10 +125,11 @@ def answers_of(
         labels: list[Tensor] = []
         indices: list[Tensor] = []
         for batch in labeled(loader, classifier.classes, classifier.folder):
-            there = batch.labels != IGNORED_LABEL
+            there = counted(batch.labels)
             found = predict_logits(classifier.functions, batch.images)
             logits.append(found[there].float().cpu())
-            labels.append(batch.labels[there].cpu())
+            own = batch.labels if batch.labels.ndim == 1 else batch.labels.argmax(1)
+            labels.append(own[there].cpu())
             indices.append(batch.indices[there.cpu()].clone())
     if not logits:
         shape = (0, len(classifier.classes))

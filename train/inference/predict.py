@@ -39,6 +39,7 @@ __all__ = [
     "Prediction",
     "as_list",
     "find_images",
+    "named_rows",
     "read_batches",
     "read_pixels",
 ]
@@ -59,6 +60,8 @@ class Prediction:
         path: The path of the file; None for an image in memory.
         classes: (name, probability) pairs, the most probable class first; empty after an error.
         error: Why the image could not be read; "" if it was read.
+        labels: Of a run whose images have several labels: the names of the classes whose
+            probability is at least their threshold, in the order of the classes.
 
     Example:
         ```python
@@ -73,6 +76,32 @@ class Prediction:
     path: Path | None
     classes: tuple[tuple[str, float], ...] = ()
     error: str = ""
+    labels: tuple[str, ...] = ()
+
+
+_Row = tuple[tuple[tuple[str, float], ...], tuple[str, ...]]
+
+
+def named_rows(
+    logits: Tensor, classes: Sequence[str], top: int, thresholds: Sequence[float] | None
+) -> Iterator[_Row]:
+    """The classes and labels of a Prediction, for each image.
+
+    Args:
+        logits: float32 [N, C].
+        classes: The names of the C classes.
+        top: The number of classes for each image.
+        thresholds: C thresholds, if images have several labels. None: an image has one label.
+
+    Yields:
+        `Prediction.classes` and `Prediction.labels`.
+    """
+    shares = logits.softmax(1) if thresholds is None else logits.double().sigmoid()
+    best, places = shares.topk(min(top, len(classes)), dim=1)
+    for row, names, values in zip(shares.tolist(), places.tolist(), best.tolist(), strict=True):
+        found = tuple((classes[name], value) for name, value in zip(names, values, strict=True))
+        own = zip(classes, row, thresholds or (), strict=False)
+        yield found, tuple(name for name, share, limit in own if share >= limit)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.models.weights import load_exactly
 from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.manifest import Manifest
 from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
+from slipform.train.scores.thresholds import DEFAULT
 from slipform.train.step.state import Best, TrainState
 
-__all__ = ["BEST", "copy_weights", "load_best", "recover", "save_best"]
+__all__ = ["BEST", "copy_weights", "load_best", "load_thresholds", "recover", "save_best"]
 
 BEST = "best.safetensors"
 
@@ -32,7 +34,7 @@ def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -
     Args:
         run: The run folder.
         weights: Tensors by name, on any device.
-        metadata: Texts by name: epoch, val_accuracy, model, classes.
+        metadata: Texts by name: epoch, val_accuracy, model, classes, labels, thresholds.
 
     Raises:
         SlipformError: The file cannot be written; an older file has not changed.
@@ -61,6 +63,29 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
             " dataset.json of the run, or train again."
         )
     return weights
+
+
+def load_thresholds(run: Path, manifest: Manifest) -> tuple[float, ...]:
+    """The thresholds of several labels in best.safetensors.
+
+    Args:
+        run: The run folder.
+        manifest: The manifest of its dataset.
+
+    Returns:
+        C thresholds; 0.5 if the run had no images for validation.
+
+    Raises:
+        SlipformError: The file is missing or damaged.
+    """
+    _, metadata = read_weights(run / BEST)
+    try:
+        found = tuple(float(value) for value in json.loads(metadata.get("thresholds", "[]")))
+    except (TypeError, ValueError):
+        found = (math.nan,)
+    if len(found) not in (0, manifest.num_classes) or not all(0 <= value <= 1 for value in found):
+        raise SlipformError(f"{run / BEST} is damaged: wrong thresholds. {_advice(run)}")
+    return found or (DEFAULT,) * manifest.num_classes
 
 
 def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:

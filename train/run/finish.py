@@ -20,8 +20,7 @@ from slipform.train.records import write_summary
 from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.open import Run
 from slipform.train.step.data import open_loader
-from slipform.train.step.evaluate import evaluate
-from slipform.train.step.metrics import Evaluation
+from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
 
 __all__ = ["finish"]
 
@@ -48,19 +47,18 @@ def finish(run: Run) -> dict[str, Any]:
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_loader(run.config, "test", process) as loader:
             began = time.perf_counter()
-            test = evaluate(state, loader, process)
+            test = evaluate(state, loader, process, thresholds=state.best.thresholds)
             test_seconds = time.perf_counter() - began
             if process.is_main:
                 image = next(iter(loader)).images[:1].clone()
     counts, clock = freeze.count(state.model), run.counters.timing
     summary = {
-        "test_accuracy": test.top1 if test else None,
-        "test_top5": test.top5 if test else None,
-        "test_loss": test.loss if test else None,
+        **recorded("test", test),
         "test_seconds": test_seconds,
         "test_class_accuracy": _by_class(test, run.manifest.classes) if test else None,
         "val_accuracy": state.best.accuracy if run.val is not None else None,
         "best_epoch": state.best.epoch,
+        **_labels(run),
         "epochs": state.epoch,
         "steps": state.step,
         "seconds": clock.seconds,
@@ -89,13 +87,21 @@ def finish(run: Run) -> dict[str, Any]:
     return summary
 
 
-def _by_class(test: Evaluation, classes: list[str]) -> dict[str, float | None]:
-    """Class -> accuracy; None for a class without test images. JSON has no nan."""
+def _labels(run: Run) -> dict[str, Any]:
+    """The kind of labels and the thresholds, if images have several labels."""
+    if run.manifest.labels != "multi":
+        return {}
+    thresholds = zip(run.manifest.classes, run.state.best.thresholds, strict=False)
+    return {"labels": "multi", "thresholds": dict(thresholds)}
+
+
+def _by_class(test: AnyEvaluation, classes: list[str]) -> dict[str, float | None]:
+    """Class -> accuracy or average precision; None for a class without test images."""
     shares = zip(classes, test.per_class, strict=True)
     return {name: None if math.isnan(share) else round(share, 6) for name, share in shares}
 
 
-def _draw(run: Run, image: Tensor, test: Evaluation | None) -> None:
+def _draw(run: Run, image: Tensor, test: AnyEvaluation | None) -> None:
     """Draw the figures. An error becomes a message: the run is finished."""
     try:
         if test is not None:

@@ -48,6 +48,8 @@ def split_difference(own: Manifest, given: Manifest, name: str) -> str:
     before, now = own.splits[name], given.splits[name]
     if before.num_samples != now.num_samples:
         return f"{name} had {before.num_samples} images, now {now.num_samples}"
+    if before.labels_sha256 != now.labels_sha256:
+        return f"{name} has other labels"
     return "" if before.sha256 == now.sha256 else f"{name} has other images (another SHA-256)"
 
 

@@ -8,6 +8,7 @@ and for a checkpoint, and at no other time.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
 from slipform.train.step.build import freeze_late, unfreeze
-from slipform.train.step.evaluate import evaluate
-from slipform.train.step.metrics import Evaluation
+from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
+from slipform.train.step.label_metrics import LabelEvaluation
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, zero_gradients
 
@@ -189,10 +190,13 @@ def _end_epoch(run: Run) -> None:
     state.epoch += 1
     line = _epoch_line(run, result)
     if (test := _measure(run, run.test)) is not None:
-        line |= {"test_loss": test.loss, "test_accuracy": test.top1}
+        found = recorded("test", test)
+        line |= {name: found[name] for name in ("test_loss", "test_accuracy")}
     run.recorder.epoch(state.step, line)
     run.counters.epoch = EpochTotals()
     if _is_best(run, line):
+        if isinstance(result, LabelEvaluation):
+            state.best = replace(state.best, thresholds=result.best_thresholds)
         run.save_best()
         if config.restart_from_best_after:
             state.best_weights = {
@@ -224,22 +228,20 @@ def _is_best(run: Run, line: dict[str, Any]) -> bool:
     return run.state.is_best(-1.0 if accuracy is None else accuracy, loss, select)
 
 
-def _measure(run: Run, loader: Loader | None) -> Evaluation | None:
+def _measure(run: Run, loader: Loader | None) -> AnyEvaluation | None:
     if loader is None:
         return None
     run.recorder.progress.begin_validation(len(loader))
     return evaluate(run.state, loader, run.process, run.recorder.progress.step)
 
 
-def _epoch_line(run: Run, result: Evaluation | None) -> dict[str, Any]:
+def _epoch_line(run: Run, result: AnyEvaluation | None) -> dict[str, Any]:
     epoch = run.counters.epoch
     return {
         "epoch": run.state.epoch,
         "train_loss": epoch.mean_loss,
         "train_accuracy": epoch.accuracy,
-        "val_loss": result.loss if result else None,
-        "val_accuracy": result.top1 if result else None,
-        "val_top5": result.top5 if result else None,
+        **recorded("val", result),
         "train_seconds": epoch.train_seconds,
         "images_per_second": epoch.images_per_second,
         "data_wait_share": epoch.wait_share,

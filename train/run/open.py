@@ -98,6 +98,8 @@ class Run:
             "val_accuracy": str(self.state.best.accuracy),
             "model": self.config.model.name,
             "classes": json.dumps(self.manifest.classes, ensure_ascii=False),
+            "labels": self.manifest.labels,
+            "thresholds": json.dumps(self.state.best.thresholds),
         }
         if self.process.is_main:
             best.save_best(self.folder, weights or self.state.evaluated.state_dict(), metadata)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.kernel import is_compiled
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
@@ -64,11 +65,21 @@ def open_evaluation(
 
     Returns:
         The loader; None if the dataset has no such images.
+
+    Raises:
+        DatasetError: Images have several labels, and none of the split has any.
     """
     known = manifest.splits.get(split)
     is_fold = split == "val" and config.data.fold
     has_images = is_fold or (known is not None and known.num_samples)
-    return open_loader(config, split, process) if has_images else None
+    loader = open_loader(config, split, process) if has_images else None
+    if loader is not None and manifest.labels == "multi" and not any(loader.class_counts):
+        loader.close()
+        raise DatasetError(
+            f"no image of {split} has a label, so that mAP cannot be measured: run prep with"
+            f" another division into splits, or without {split}"
+        )
+    return loader
 
 
 def first_images(loader: Loader) -> Tensor:

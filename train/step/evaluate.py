@@ -1,21 +1,26 @@
 """Loss and accuracy of a model on a split.
 
-In: a state, a loader with training=False, this process. Out: an Evaluation, the same on every
-process. Every image counts once, with any batch size and any number of processes.
+In: a state, a loader with training=False, this process. Out: an Evaluation, or a LabelEvaluation if
+images have several labels; the same on every process. Every image counts once, with any batch size
+and any number of processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
 from slipform.train.machine.distributed import Process
+from slipform.train.step.label_metrics import LabelEvaluation, LabelTotals
 from slipform.train.step.metrics import Evaluation, Totals
 from slipform.train.step.state import StepFunctions, TrainState
 from slipform.train.step.step import eval_step
 
-__all__ = ["count", "evaluate"]
+__all__ = ["AnyEvaluation", "count", "evaluate", "recorded", "totals_of"]
+
+AnyEvaluation = Evaluation | LabelEvaluation
 
 
 def evaluate(
@@ -23,7 +28,8 @@ def evaluate(
     loader: Loader,
     process: Process,
     each: Callable[[], object] = lambda: None,
-) -> Evaluation:
+    thresholds: Sequence[float] = (),
+) -> AnyEvaluation:
     """Evaluate a state on the split of a loader.
 
     Args:
@@ -31,38 +37,75 @@ def evaluate(
         loader: A loader with training=False; it is read to its end.
         process: This process; every process calls this function.
         each: Called after every batch.
+        thresholds: Thresholds of several labels, for F1; none: 0.5.
     """
     # DDP copies BatchNorm's statistics before each forward pass of training. After the last pass
     # they differ between processes.
     process.broadcast(state.evaluated.buffers())
     state.evaluated.eval()
-    return count(state.functions, loader, process, loader.manifest.num_classes, each)
+    totals = totals_of(loader, process, loader.num_classes, thresholds)
+    return count(state.functions, loader, process, totals, each)
+
+
+def totals_of(
+    loader: Loader, process: Process, num_classes: int, thresholds: Sequence[float] = ()
+) -> Totals | LabelTotals:
+    """New totals for the kind of labels of a dataset.
+
+    Args:
+        loader: The loader of the split.
+        process: This process, which has the device.
+        num_classes: The number of logits.
+        thresholds: Thresholds of several labels; none: 0.5.
+    """
+    if loader.manifest.labels == "multi":
+        return LabelTotals(loader.num_samples, num_classes, process.device, thresholds)
+    return Totals.zeros(num_classes, process.device)
 
 
 def count(
     functions: StepFunctions,
     batches: Iterable[Batch],
     process: Process,
-    num_classes: int,
+    totals: Totals | LabelTotals,
     each: Callable[[], object] = lambda: None,
-) -> Evaluation:
+) -> AnyEvaluation:
     """Evaluate on the batches of all processes. The model is in evaluation mode already.
 
     Args:
         functions: Its `evaluate`, `precision` and `flip_test` are used.
-        batches: Batches of this process, on the device. Labels are 0..num_classes - 1, or -100:
-            not counted.
+        batches: Batches of this process, on the device. Labels of -100 are not counted.
         process: This process; every process calls this function.
-        num_classes: The number of logits.
+        totals: New totals; see `totals_of`.
         each: Called after every batch.
 
     Returns:
         Loss and accuracy over the batches of all processes.
     """
-    totals = Totals.zeros(num_classes, process.device)
     for batch in batches:
         eval_step(functions, batch, totals)
         each()
-    process.all_reduce(totals.confusion)
-    process.all_reduce(totals.sums)
+    for tensor in totals.tensors:
+        process.all_reduce(tensor)
     return totals.result()
+
+
+def recorded(split: str, result: AnyEvaluation | None) -> dict[str, float | None]:
+    """A result as numbers for the records.
+
+    Args:
+        split: "val" or "test", which the names begin with.
+        result: None: there are no images.
+
+    Returns:
+        SPLIT_loss; SPLIT_accuracy, which is mAP if images have several labels; and SPLIT_top5, or
+        SPLIT_f1 and SPLIT_auroc. None where there is no number: JSON has no nan.
+    """
+    if result is None:
+        return {f"{split}_{name}": None for name in ("loss", "accuracy", "top5")}
+    found = {"loss": result.loss, "accuracy": result.headline, **result.values}
+    # A loss that is not finite means that the run diverged.
+    return {
+        f"{split}_{name}": None if math.isnan(value) and name != "loss" else value
+        for name, value in found.items()
+    }

@@ -1,7 +1,8 @@
 """Loss and accuracy of a split: `Totals` on the device, and the `Evaluation` from them.
 
-In: logits [N, C] and labels int64 [N]; -100 is padding and is not counted. Out: exact counts. The
-host waits for the device once, in `Totals.result`.
+In: logits [N, C] and labels int64 [N], or shares of classes [N, C]; -100 is padding and is not
+counted. Out: exact counts. The host waits for the device once, in `Totals.result`. Several labels
+for each image: `label_metrics`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from slipform.pipelines.batch import IGNORED_LABEL
+from slipform.pipelines.batch import IGNORED_LABEL, counted
 
-__all__ = ["Evaluation", "Totals"]
+__all__ = ["Evaluation", "Totals", "hits"]
+
+
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """The number of images whose most probable class is right, without waiting for the device.
+
+    Args:
+        logits: [N, C], any float dtype.
+        labels: int64 [N] or float32 [N, C]. With several labels, any of them is right. With shares
+            of classes, the class with the largest share is right.
+
+    Returns:
+        An int64 scalar.
+    """
+    guess = logits.argmax(1)
+    if labels.ndim == 1:
+        return (guess == labels).sum()
+    best = labels.amax(1)
+    return ((labels.gather(1, guess[:, None])[:, 0] == best) & (best > 0)).sum()
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,16 @@ class Evaluation:
         return int(self.confusion.sum())
 
     @property
+    def headline(self) -> float:
+        """The figure that selects the best epoch: `top1`."""
+        return self.top1
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Further figures for the records, by name."""
+        return {"top5": self.top5}
+
+    @property
     def per_class(self) -> list[float]:
         """The accuracy on each class, 0..1; nan for a class without images."""
         return (self.confusion.diagonal() / self.confusion.sum(1)).tolist()
@@ -79,20 +108,28 @@ class Totals:
             torch.zeros(2, dtype=torch.float64, device=device),
         )
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What the processes add up."""
+        return [self.confusion, self.sums]
+
+    def add(self, logits: Tensor, labels: Tensor, indices: Tensor | None = None) -> None:
         """Count one batch, without waiting for the device.
 
         Args:
             logits: [N, C], any float dtype.
-            labels: int64 [N], on the same device.
+            labels: int64 [N], or shares of classes, float32 [N, C], on the same device. The class
+                with the largest share then is the true one.
+            indices: Not needed here.
         """
         logits = logits.float()
-        counts = labels != IGNORED_LABEL
-        true = labels.clamp(min=0)
+        counts = counted(labels)
+        true = labels.clamp(min=0) if labels.ndim == 1 else labels.argmax(1)
         cell = true * len(self.confusion) + logits.argmax(1)
         self.confusion.view(-1).scatter_add_(0, cell, counts.long())
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         top5 = (best == true[:, None]).any(1) & counts
+        labels = labels if labels.ndim == 1 else labels.clamp(min=0)  # rows of 0 have no loss
         loss = F.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="sum")
         self.sums.add_(torch.stack((loss.double(), top5.sum().double())))
 

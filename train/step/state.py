@@ -74,11 +74,14 @@ class Best:
         accuracy: The accuracy on the validation split, 0..1; -1 before the first epoch.
         epoch: The epoch, counted from 1; 0 before the first.
         loss: The loss of validation or of training; train.select decides which.
+        thresholds: Several labels for each image: the thresholds with the highest F1 on the
+            validation split, one for each class.
     """
 
     accuracy: float = -1.0
     epoch: int = 0
     loss: float = math.inf
+    thresholds: tuple[float, ...] = ()
 
 
 class Averages:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from slipform.models import freeze
 from slipform.pipelines.batch import Batch
-from slipform.train.step.metrics import Totals
+from slipform.train.step.label_metrics import LabelTotals
+from slipform.train.step.metrics import Totals, hits
 from slipform.train.step.state import Averages, StepFunctions, TrainState
 
 __all__ = [
@@ -37,7 +38,8 @@ class StepResult:
 
     Attributes:
         loss: The mean loss over the batches of the step, a detached float32 scalar on the device.
-        correct: The number of images that were classified correctly, an int64 scalar on the device.
+        correct: The number of images that were classified correctly, see `hits`: an int64 scalar on
+            the device.
         num_images: The number of images in the step.
         images: The images of the last batch, [N, 3, S, S]; valid until the next batch is requested.
     """
@@ -95,7 +97,7 @@ def train_step(
             loss = functions.loss(logits, batch.labels, batch.mix)
             state.scaler.scale(loss * share).backward()
         losses.append(loss.detach())
-        correct.append((logits.detach().argmax(1) == batch.labels).sum())
+        correct.append(hits(logits.detach(), batch.labels))
         num_images += len(batch)
     _update(state, decay)
     if count == 1:
@@ -167,7 +169,7 @@ def _average(averages: Averages, decay: float | Tensor) -> None:
 
 
 @torch.inference_mode()
-def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
+def eval_step(functions: StepFunctions, batch: Batch, totals: Totals | LabelTotals) -> None:
     """Add a batch to the totals. The model is in evaluation mode already.
 
     Args:
@@ -175,7 +177,7 @@ def eval_step(functions: StepFunctions, batch: Batch, totals: Totals) -> None:
         batch: A batch on the device.
         totals: Changed in place.
     """
-    totals.add(predict_logits(functions, batch.images), batch.labels)
+    totals.add(predict_logits(functions, batch.images), batch.labels, batch.indices)
 
 
 def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
