@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from slipform.pipelines.label_table import LabelTable
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.source import Arrays, SampleSource
 
 COLORS = {"red": 0, "green": 1, "blue": 2}

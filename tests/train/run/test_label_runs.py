@@ -18,6 +18,7 @@ from slipform.pipelines.errors import ConfigError, DatasetError, Interrupted, Sl
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.build import build_dataset
 from slipform.preprocess.source import Arrays, SampleSource
 from slipform.train import cli
 from slipform.train.config.resolve import resolve
