@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.decoder import Decoder
+from slipform.pipelines.decoding.image_file import FORMATS
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
 from slipform.train.inference.predict import read_pixels
@@ -27,6 +29,7 @@ def write_files(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     plain = ("jpg", "jfif", "png", "webp", "avif", "jp2", "tif", "bmp", "gif", "ppm")
+    assert {Image.registered_extensions()[f".{ending}"] for ending in plain} == set(FORMATS)
     for ending in plain:
         rgb.save(folder / f"plain.{ending}", "JPEG" if ending == "jfif" else None)
     rgb.convert("L").save(folder / "gray.jpg")
@@ -45,6 +48,8 @@ def write_files(folder: Path) -> None:
     Image.fromarray(wide).save(folder / "wide.tif")
     Image.fromarray(wide.astype(np.int32)).save(folder / "int32.tif")
     Image.fromarray((wide / 4096).astype(np.float32)).save(folder / "float.tif")
+    for ending in ("png", "tif"):  # Pillow cannot write 16 bits of color
+        cv2.imwrite(str(folder / f"wide-color.{ending}"), np.dstack([wide, wide // 2, wide // 3]))
 
 
 def decoded_in_training(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
@@ -75,7 +80,7 @@ def test_prep_stores_the_pixels_that_predict_sees(tmp_path: Path, options: list[
     files = sorted((tmp_path / "in").rglob("*.*"))
     raw, manifest = Beton(tmp_path / "raw/train.beton"), read_manifest(tmp_path / "raw")
     kept = Beton(tmp_path / "keep/train.beton")
-    assert len(raw) == len(kept) == len(files) == 52
+    assert len(raw) == len(kept) == len(files) == 56
     num_kept = 0
     for i, file in enumerate(files):
         seen = read_pixels(file, manifest.options)
