@@ -45,6 +45,14 @@ COMMANDS = {
         "slipform.train.cli:replay",
         "Show the batch that a step of a run saw, or the first difference of two runs.",
     ),
+    "find-lr": (
+        "slipform.train.cli:find_lr",
+        "Suggest a learning rate for a run.",
+    ),
+    "search": (
+        "slipform.train.cli:search",
+        "Search for settings with Optuna, many runs.",
+    ),
     "list": (
         "slipform.train.cli:list_names",
         "List recipes, nets or settings, each with a description.",

@@ -63,7 +63,9 @@ def test_short_forms_are_the_subcommands() -> None:
     short = {name: target for name, target in SCRIPTS.items() if name != "slipform"}
     assert SCRIPTS["slipform"] == "slipform.cli:main"
     assert {name: COMMANDS[name][0] for name in short} == short
-    assert set(COMMANDS) - set(short) == {"export", "doctor", "figures", "list", "models", "replay"}
+    assert set(COMMANDS) - set(short) == {
+        "export", "doctor", "figures", "find-lr", "list", "models", "replay", "search",
+    }  # fmt: skip
 
 
 def test_every_subcommand_is_a_command_with_help() -> None:

@@ -74,6 +74,7 @@ ROOMS = {
         ("run", "inference"),
         ("replay",),
         ("sweep",),
+        ("search",),
         ("commands", "cli"),
     ),
 }

@@ -1,0 +1,94 @@
+"""The learning-rate finder: fastai's valley, losses of real steps, no trace in a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.cli import find_lr
+from slipform.train.config.run_config import RunConfig
+from slipform.train.records import read_metrics
+from slipform.train.run.loop import fit
+from slipform.train.search.rate import find_rate, valley
+
+Small = Callable[..., RunConfig]
+
+
+def _fastai_valley(losses: list[float]) -> int:
+    """fastai 2.7, fastai/callback/schedule.py, `valley`, as it stands there but for the names."""
+    n = len(losses)
+    max_start, max_end = 0, 0
+    lds = [1] * n
+    for i in range(1, n):
+        for j in range(i):
+            if (losses[i] < losses[j]) and (lds[i] < lds[j] + 1):
+                lds[i] = lds[j] + 1
+            if lds[max_end] < lds[i]:
+                max_end = i
+                max_start = max_end - lds[max_end]
+    sections = (max_end - max_start) / 3
+    return max_start + int(sections) + int(sections / 2)
+
+
+def test_the_valley_is_that_of_fastai() -> None:
+    rng = random.Random(0)
+    for _ in range(200):
+        losses = [rng.gauss(3 - place / 30, 0.5) for place in range(rng.randint(4, 90))]
+        assert valley(losses) == max(0, _fastai_valley(losses))
+
+
+def test_the_suggestion_lies_where_the_loss_falls(shapes: Path, small: Small) -> None:
+    found = find_rate(small(), shapes, device="cpu", steps=60, low=1e-5, high=100.0)
+    assert len(found.rates) == len(found.losses) == len(found.smoothed) <= 60
+    assert np.allclose(np.diff(np.log(found.rates)), np.log(1e7) / 59)
+    assert 1e-4 < found.suggestion < 1
+    best = found.rates[int(np.argmin(found.smoothed))]
+    assert found.suggestion < best
+
+
+def test_it_leaves_no_trace(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
+    """The random numbers of the program, and a run afterwards, are as without it."""
+    monkeypatch.chdir(tmp_path)
+    config = small("train.epochs=1")
+    fit(config, shapes, tmp_path / "before", device="cpu", quiet=True)
+    state = torch.random.get_rng_state()
+    first = find_rate(config, shapes, device="cpu", steps=20)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert [path.name for path in tmp_path.iterdir()] == ["before"]
+    fit(config, shapes, tmp_path / "after", device="cpu", quiet=True)
+    losses = [
+        [one["loss"] for one in read_metrics(tmp_path / name, "step")]
+        for name in ("before", "after")
+    ]
+    assert losses[0] == losses[1]
+    assert find_rate(config, shapes, device="cpu", steps=20) == first
+    assert first.losses[0] == losses[0][0]  # the first batch and weights of the run
+
+
+def test_limits_are_checked(shapes: Path, small: Small) -> None:
+    for options in ({"low": 0.0}, {"low": 1.0, "high": 0.1}, {"steps": 19}):
+        with pytest.raises(ConfigError, match="0 < low < high"):
+            find_rate(small(), shapes, device="cpu", **options)
+
+
+def test_the_command_prints_a_setting_and_draws(shapes: Path, tmp_path: Path) -> None:
+    sets = [f"--set={x}" for x in ("model.name=tiny", "model.small_input=false",
+            "augment.image_size=32", "data.threads=1")]  # fmt: skip
+    arguments = [str(shapes), *sets, "--steps", "30", "--figure", str(tmp_path / "new/rates.png")]
+    result = CliRunner().invoke(find_lr, [*arguments, "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1].startswith("--set optimizer.lr=")
+    assert np.asarray(Image.open(tmp_path / "new/rates.png").convert("L")).std() > 1
+    wrong = CliRunner().invoke(find_lr, [str(shapes), "--set", "optimizer.lrr=1"])
+    assert wrong.exit_code == 1
+    assert '"lr"' in wrong.output or "optimizer.lr" in wrong.output

@@ -1,0 +1,75 @@
+"""The command `search`: the settings with the highest accuracy on val.
+
+In: a command line. Out: a run folder for each trial, tables, a figure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from slipform.pipelines.errors import Command
+from slipform.train.commands.options import FOLDER, device_option
+
+__all__ = ["search"]
+
+
+@click.command(cls=Command)
+@click.argument("data", type=FOLDER)
+@click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
+@click.option(
+    "--range",
+    "ranges",
+    metavar="A.B=LOW..HIGH|A.B=C,D",
+    multiple=True,
+    help="A setting to vary: LOW..HIGH, LOW..HIGH:log, or choices. Can be repeated.",
+)
+@click.option("--set", "sets", metavar="A.B=C", multiple=True, help="As for train, for all trials.")
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of proposals.")
+@click.option("--out", type=FOLDER, help="The folder of the search. [default: runs/search]")
+@device_option
+@click.option("--quiet", is_flag=True, help="Print the result only.")
+def search(
+    data: Path,
+    recipe: str | None,
+    ranges: tuple[str, ...],
+    sets: tuple[str, ...],
+    trials: int,
+    jobs: int,
+    seed: int,
+    out: Path | None,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Search for settings with Optuna. Each trial is a run on DATA; val chooses.
+
+    The same command again continues the search; with more --trials it goes on.
+
+    \b
+    Example: slipform search data/shapes --recipe shapes/demo --trials 30
+             --range optimizer.lr=1e-3..1:log --range loss.label_smoothing=0.0..0.2
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise click.UsageError("search starts its own processes: run it without torchrun.")
+    from slipform.pipelines.errors import ConfigError
+    from slipform.train.config.recipe import load_runs
+    from slipform.train.search.space import parse_ranges
+    from slipform.train.search.study import run_search
+
+    loaded, runs = load_runs(recipe) if recipe else (None, ())
+    if loaded and loaded.runs and len(runs) != 1:
+        names = ", ".join(run.name for run in loaded.runs)
+        raise ConfigError(f"{recipe} is a sweep: give {recipe}:RUN. Runs: {names}")
+    table = run_search(
+        loaded, data, out or Path("runs/search"), parse_ranges(ranges), sets,
+        run=runs[0] if runs else None, trials=trials, num_at_once=jobs, seed=seed, device=device,
+        quiet=quiet,
+    )  # fmt: skip
+    click.echo(table.read_text(encoding="utf-8"))
+    click.echo(f"table: {table}")

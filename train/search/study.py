@@ -1,0 +1,267 @@
+"""A search over settings with Optuna: each trial is a run in a process of its own.
+
+In: a recipe, ranges, a dataset folder, a folder. Out: the run folders out/trial-N, study.log (the
+journal of Optuna), trials.csv and trials.md, written again whenever a trial ends, and trials.png.
+
+The same command again continues the search: interrupted trials first, from their checkpoints. A
+search that was interrupted proposes what one without interruption does, with as many jobs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
+from slipform.pipelines.files import check_links, locked, remove_orphans
+from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.recipe import Recipe, SweepRun
+from slipform.train.config.resolve import resolve
+from slipform.train.records import read_summary
+from slipform.train.run import checkpoint
+from slipform.train.run.folder import CONFIG, LOCK
+from slipform.train.search.space import Range
+from slipform.train.search.trials import TRIALS, draw_trials, write_trials
+from slipform.train.sweep.jobs import Job, run_jobs
+
+__all__ = ["JOURNAL", "run_search"]
+
+JOURNAL = "study.log"
+_NAME = "slipform"
+_ASKED = "slipform"  # the attribute of a study that says what was asked for
+
+
+def run_search(
+    recipe: Recipe | None,
+    data: Path,
+    out: Path,
+    ranges: Sequence[Range],
+    sets: Sequence[str] = (),
+    *,
+    run: SweepRun | None = None,
+    trials: int = 20,
+    num_at_once: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Path:
+    """Search for the settings with the highest accuracy on val.
+
+    Args:
+        recipe: The recipe. None: settings for the dataset.
+        data: The dataset folder; it has a val split.
+        out: The folder for the runs.
+        ranges: The settings to vary.
+        sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
+        run: A run of the recipe, if it is a sweep.
+        trials: The number of trials in all, with those of an earlier command.
+        num_at_once: The number of processes at a time.
+        seed: The seed of the proposals.
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        quiet: Print nothing.
+
+    Returns:
+        The path of trials.md.
+
+    Raises:
+        ConfigError: The dataset has no val split, or `out` has a search with other settings.
+        Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
+        SlipformError: Optuna is not installed, or no trial finished.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise SlipformError('a search needs optuna: pip install "slipform[search]"')
+    manifest = read_manifest(data)
+    if "val" not in manifest.splits or not manifest.splits["val"].num_samples:
+        raise ConfigError(
+            f"{data} has no val split: a search chooses by val, never by test. Run prep with"
+            " --val-share"
+        )
+    search = _Search(recipe, run, data, out, list(ranges), list(sets), manifest, seed, device)
+    search.config({one.name: _first(one) for one in ranges})  # a wrong setting is an error here
+    out.mkdir(parents=True, exist_ok=True)
+    check_links(out, (LOCK, JOURNAL, *TRIALS, "trial-*"))
+    with locked(out / LOCK, "another search"):
+        remove_orphans(out)
+        return search.go(trials, num_at_once, quiet)
+
+
+def _first(one: Range) -> Any:
+    return one.choices[0] if one.low is None else one.low
+
+
+class _Search:
+    """The search in a folder, which is locked."""
+
+    def __init__(
+        self,
+        recipe: Recipe | None,
+        run: SweepRun | None,
+        data: Path,
+        out: Path,
+        ranges: list[Range],
+        sets: list[str],
+        manifest: Manifest,
+        seed: int,
+        device: str,
+    ) -> None:
+        self.recipe, self.run, self.data, self.out = recipe, run, data, out
+        self.ranges, self.sets, self.manifest = ranges, sets, manifest
+        self.seed, self.device = seed, device
+
+    def go(self, trials: int, num_at_once: int, quiet: bool) -> Path:
+        """Run all trials that are left."""
+        from optuna.trial import TrialState
+
+        study = self._study()
+        console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        try:
+            while jobs := self._round(study, trials, num_at_once):
+
+                def ended(job: Job, code: int, numbers: dict[Job, int] = jobs) -> str:
+                    return self._ended(study, job, numbers[job], code)
+
+                run_jobs(jobs, self._arguments, ended, num_at_once=num_at_once, console=console)
+        finally:
+            draw_trials(self.out, study, self.ranges)
+        table = write_trials(self.out, study, self.ranges, self._heading())
+        if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise SlipformError(f"no trial finished; the reasons are in {self.out}/trial-*.log")
+        return table
+
+    def _round(self, study: Any, trials: int, num_at_once: int) -> dict[Job, int]:
+        """The next jobs, with the numbers of their trials; empty: nothing is left."""
+        from optuna.trial import TrialState
+
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if running:  # the rest of an interrupted round runs alone: the next proposals stay the same
+            return {self._job(one.number, one.params): one.number for one in running}
+        jobs = {}
+        for _ in range(min(num_at_once, trials - len(study.trials))):
+            study.sampler = self._sampler(len(study.trials))
+            asked = study.ask(self._distributions())
+            jobs[self._job(asked.number, asked.params)] = asked.number
+        return jobs
+
+    def config(self, params: dict[str, Any]) -> Any:
+        """The settings of a trial, checked."""
+        return resolve(self.recipe, self._texts(params), self.manifest, self.run)
+
+    def _texts(self, params: dict[str, Any]) -> list[str]:
+        return [*self.sets, *(one.text(params[one.name]) for one in self.ranges)]
+
+    def _job(self, number: int, params: dict[str, Any]) -> Job:
+        entry = SweepRun("trial", dict(params), {})
+        return _TrialJob(entry, self.config(params), self.out / f"trial-{number:03d}")
+
+    def _arguments(self, job: Job) -> list[str]:
+        """The arguments of `train` that start or resume a trial."""
+        begins = not (job.folder / CONFIG).is_file()
+        changed = [f"--set={text}" for text in self._texts(job.run.overrides)]
+        if not begins:
+            return [str(self.data), "--resume", str(job.folder), "--device", self.device]
+        named = []
+        if self.recipe is not None:
+            run = f":{self.run.name}" if self.run else ""
+            named = ["--recipe", f"{self.recipe.name}{run}"]
+        return [str(self.data), *named, *changed, "--out", str(job.folder), "--device", self.device]
+
+    def _ended(self, study: Any, job: Job, number: int, code: int) -> str:
+        """Tell Optuna how a trial ended. An interrupted one stays open."""
+        from optuna.trial import TrialState
+
+        summary = read_summary(job.folder)
+        if code == Interrupted.exit_code:
+            return "interrupted"
+        if code == 0 and summary is not None and summary["val_accuracy"] is not None:
+            shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
+            study.tell(number, float(summary["val_accuracy"]))
+            said = f"val accuracy {summary['val_accuracy']:.4f}"
+        else:
+            study.tell(number, state=TrialState.FAIL)
+            said = "diverged" if job.has_diverged else f"failed: {job.why_it_ended(code)}"
+        write_trials(self.out, study, self.ranges, self._heading())
+        return said
+
+    def _distributions(self) -> dict[str, Any]:
+        from optuna import distributions
+
+        found: dict[str, Any] = {}
+        for one in self.ranges:
+            if one.low is None or one.high is None:
+                found[one.name] = distributions.CategoricalDistribution(one.choices)
+            elif isinstance(one.low, int) and isinstance(one.high, int):
+                found[one.name] = distributions.IntDistribution(one.low, one.high, log=one.log)
+            else:
+                found[one.name] = distributions.FloatDistribution(one.low, one.high, log=one.log)
+        return found
+
+    def _sampler(self, number: int) -> Any:
+        """The sampler of a trial. Its seed is the trial's own: a resumed search goes on exactly."""
+        import warnings
+
+        from optuna.samplers import TPESampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # constant_liar is called experimental
+            return TPESampler(seed=1_000_003 * self.seed + number, constant_liar=True)
+
+    def _study(self) -> Any:
+        """The study in the folder, new or continued."""
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = JournalStorage(JournalFileBackend(str(self.out / JOURNAL)))
+        study = optuna.create_study(
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
+        )
+        asked = self._asked()
+        before = study.user_attrs.get(_ASKED)
+        if before is None:
+            study.set_user_attr(_ASKED, asked)
+        elif before != asked:
+            changed = [key for key in asked if asked[key] != before.get(key)]
+            listed = "; ".join(f"{key} was {before.get(key)}, not {asked[key]}" for key in changed)
+            raise ConfigError(f"{self.out} has another search: {listed}. Give another --out")
+        return study
+
+    def _asked(self) -> dict[str, Any]:
+        """What must not change when a search continues."""
+        run = f":{self.run.name}" if self.run else ""
+        train = self.manifest.split("train")
+        content = [self.recipe.base if self.recipe else {}, self.run.overrides if self.run else {}]
+        return {
+            "recipe": f"{self.recipe.name}{run}" if self.recipe else "",
+            "settings": json.dumps([content, self.sets], sort_keys=True, default=str),
+            "ranges": [str(one) for one in self.ranges],
+            "dataset": f"{self.manifest.dataset}, {train.num_samples} images",
+            "seed": self.seed,
+        }
+
+    def _heading(self) -> list[str]:
+        asked = self._asked()
+        ranges = " ".join(f"--range {text}" for text in asked["ranges"])
+        return [
+            f"# Search over {', '.join(one.name for one in self.ranges)}",
+            "",
+            f"- Ranges: `{ranges}`, seed {self.seed}; recipe: {asked['recipe'] or 'none'}",
+            f"- Data: {self.data}: {asked['dataset']}",
+            "- The accuracy on val chooses. The best of many is optimistic there: compare on test.",
+        ]
+
+
+class _TrialJob(Job):
+    """A job that is named by its folder."""
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def __str__(self) -> str:
+        return self.folder.name
