@@ -253,7 +253,7 @@ class _Search:
             "",
             f"- Ranges: `{ranges}`, seed {self.seed}; recipe: {asked['recipe'] or 'none'}",
             f"- Data: {self.data}: {asked['dataset']}",
-            "- The accuracy on val chooses. The best of many is optimistic there: compare on test.",
+            "- The accuracy on val chooses. The best of many trials is too high: compare on test.",
         ]
 
 
