@@ -37,6 +37,7 @@ EVERY_PAGE = [
     *ROOT.glob("*.md"),
     *PAGES[1:],
     ROOT / "bench/results/README.md",
+    ROOT / "bench/paired.md",
     ROOT / "train/replay/README.md",
 ]
 

@@ -1,0 +1,182 @@
+"""Compare two settings of a recipe by paired runs, and stop as soon as it is decided.
+
+In: a recipe, a dataset folder, the settings of two arms. Out: one row. For each seed both arms see
+the same batches where the settings allow it, and begin with the same weights where shapes allow it.
+The difference of a seed is that of its two runs. `slipform.bench.result.paired` has the statistics:
+after each seed it is checked whether the arms differ, at a stated error rate over all looks.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from slipform.bench.options import device_name, device_option, out_option
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.paired import Paired, paired
+from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, ConfigError, SlipformError
+
+__all__ = ["LAYOUT", "command", "row_of"]
+
+LAYOUT = Layout(
+    title="Two settings, paired",
+    about="Both arms train with the same seeds: the same batches and first weights. The interval of"
+    " the mean difference holds at every look.",
+    rank=5,
+    columns=("mean_difference", "a_result", "b_result"),
+)
+
+
+@click.command(cls=Command)
+@click.argument("recipe")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="The dataset folder.")
+@click.option("--set", "a", multiple=True, metavar="KEY=VALUE", help="A setting of arm A.")
+@click.option("--vs", "b", multiple=True, metavar="KEY=VALUE", help="A setting of arm B.")
+@click.option("--both", multiple=True, metavar="KEY=VALUE", help="A setting of both arms.")
+@click.option(
+    "--seeds", type=click.IntRange(2), default=10, show_default=True, help="The most seeds."
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["test_accuracy", "test_loss", "val_accuracy"]),
+    default="test_accuracy",
+    show_default=True,
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="The chance that equal arms are ever called different.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs/ab"),
+    show_default=True,
+    help="The folder of the runs. Finished runs are used again.",
+)
+@device_option
+@out_option
+def command(
+    recipe: str,
+    data: Path,
+    a: tuple[str, ...],
+    b: tuple[str, ...],
+    both: tuple[str, ...],
+    seeds: int,
+    metric: str,
+    alpha: float,
+    runs: Path,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Compare two settings of RECIPE by paired runs, and stop as soon as it is decided.
+
+    \b
+    Examples: bench ab shapes/demo --data data/shapes --set optimizer.lr=0.05 --vs optimizer.lr=0.1
+              bench ab cifar10/fast --data data/cifar10 --vs loss.label_smoothing=0.2 --seeds 20
+    """
+    from slipform.bench.race.ab_run import settings_of, train_arm
+    from slipform.bench.race.worker import CallFailed, isolated
+    from slipform.bench.result.environment import stamp
+    from slipform.pipelines.manifest import read_manifest
+
+    arms = (*both, *a), (*both, *b)
+    if settings_of(str(data), recipe, arms[0], 0) == settings_of(str(data), recipe, arms[1], 0):
+        raise ConfigError("both arms have the same settings: give --set for A, --vs for B")
+    environment, chosen = stamp(), device_name(device)
+    case: Settings = {
+        "data": read_manifest(data).dataset,
+        "recipe": recipe,
+        "a": " ".join(arms[0]) or "the recipe",
+        "b": " ".join(arms[1]) or "the recipe",
+        "metric": metric,
+        "device": chosen,
+    }
+    results: tuple[list[float], list[float]] = ([], [])
+    for seed in range(seeds):
+        for name, sets, kept in zip("ab", arms, results, strict=True):
+            folder = str(runs / name / f"seed-{seed}")
+            given = (str(data), recipe, sets, arms[0], seed, chosen, folder)
+            try:
+                found = isolated(train_arm, *given, seconds=24 * 3600.0)
+            except CallFailed as failure:
+                raise SlipformError(f"arm {name.upper()}, seed {seed}: {failure.note}") from failure
+            if metric not in found:
+                raise ConfigError(f"the runs have no {metric}: {data} lacks that split")
+            kept.append(found[metric])
+        state = paired(*results, alpha)
+        say(_line(seed, results, state, alpha))
+        if state.decided:
+            break
+    finish("ab", [row_of(case, results, alpha)], out, environment)
+    click.echo(_verdict(paired(*results, alpha), metric, len(results[0]), alpha))
+
+
+def _line(seed: int, results: tuple[list[float], list[float]], state: Paired, alpha: float) -> str:
+    a, b = results[0][-1], results[1][-1]
+    text = f"seed {seed}: A {a:.4f}, B {b:.4f}, B - A {b - a:+.4f}"
+    if seed:
+        text += f"; mean {state.mean:+.4f} ({state.low:+.4f} to {state.high:+.4f})"
+        text += f", evidence {state.evidence:.3g} of {1 / alpha:.3g}"
+    return text
+
+
+def _verdict(state: Paired, metric: str, seeds: int, alpha: float) -> str:
+    if state.decided:
+        which = "higher" if state.mean > 0 else "lower"
+        text = f"B has a {which} {metric} than A: by {abs(state.mean):.4f} after {seeds} seeds"
+    else:
+        text = f"not decided after {seeds} seeds: the mean difference is {state.mean:+.4f}"
+    text += f"; the error rate over all looks is at most {alpha:g}"
+    if state.seeds_paired is not None and state.seeds_unpaired is not None:
+        text += (
+            f". A difference of this size needs about {state.seeds_paired} seeds in pairs, and"
+            f" {state.seeds_unpaired} seeds an arm without pairs (power 0.8)"
+        )
+    return text
+
+
+def row_of(case: Settings, results: tuple[Sequence[float], Sequence[float]], alpha: float) -> Row:
+    """The row of a comparison.
+
+    Args:
+        case: What identifies the comparison.
+        results: The results of arm A and of arm B, one for each seed.
+        alpha: The error rate.
+
+    Returns:
+        A row; mean_difference has the mean and the interval that holds at every look, a_result and
+        b_result have medians.
+    """
+    from slipform.bench.race.measure import estimate
+
+    state, n = paired(*results, alpha), len(results[0])
+    figures = {"a_result": estimate(results[0]), "b_result": estimate(results[1])}
+    if math.isfinite(state.high):
+        figures["mean_difference"] = Estimate(
+            median=state.mean, low=state.low, high=state.high, repeats=n
+        )
+    varies = n > 2 and min(map(statistics.pvariance, results)) > 0
+    return Row(
+        suite="ab",
+        case=case,
+        settings={
+            "seeds": n,
+            "alpha": alpha,
+            "decided": state.decided,
+            "mean": round(state.mean, 6),
+            "deviation": None if math.isnan(state.deviation) else round(state.deviation, 6),
+            "correlation": round(statistics.correlation(*results), 3) if varies else None,
+            "seeds_paired": state.seeds_paired,
+            "seeds_unpaired": state.seeds_unpaired,
+        },
+        figures=figures,
+    )
