@@ -31,6 +31,7 @@ PAGES = [
     ROOT / "train/scores/README.md",
     ROOT / "train/records/README.md",
     ROOT / "pipelines/plan/README.md",
+    ROOT / "train/inference/README.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [

@@ -21,13 +21,29 @@ __all__ = ["export"]
     "--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True
 )
 @click.option(
+    "--input",
+    "what",
+    type=click.Choice(["normalized", "pixels"]),
+    default="normalized",
+    show_default=True,
+    help=(
+        "What the file takes. normalized: float32 images of the net's size, and gives logits."
+        " pixels: uint8 RGB images of any size, and gives probabilities."
+    ),
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="The file to write, or a folder. Default: model.* in RUN.",
 )
-def export(run: Path, kind: str, out: Path | None) -> None:
-    """Write the best epoch of RUN as a file for other programs, and compare it with the model."""
+def export(run: Path, kind: str, what: str, out: Path | None) -> None:
+    """Write the best epoch of RUN as a file for other programs, and compare it with the model.
+
+    \b
+    Example: slipform export runs/first --format onnx --input pixels --out flowers.onnx
+    """
     from slipform.train.inference.classifier import Classifier
 
-    path, difference = Classifier.load(run, "cpu").export_checked(kind, out)
-    click.echo(f"{path}: its logits differ from the model's by at most {difference:.1e}")
+    path, difference = Classifier.load(run, "cpu").export_checked(kind, out, input=what)
+    outputs = "logits" if what == "normalized" else "probabilities"
+    click.echo(f"{path}: its {outputs} differ from the model's by at most {difference:.1e}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from glob import escape
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.data import check_data, data_notes, labeled
-from slipform.train.inference.export import export_model, export_path
+from slipform.train.inference.export import export
 from slipform.train.inference.predict import (
     BATCH_SIZE,
     Image,
@@ -36,7 +35,7 @@ from slipform.train.inference.predict import (
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
 from slipform.train.run.best import copy_weights, load_best, load_thresholds
-from slipform.train.run.folder import locked_if_run, run_config
+from slipform.train.run.folder import run_config
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, count, totals_of
 from slipform.train.step.loss import make_loss
@@ -250,35 +249,39 @@ class Classifier:
     def _folder(self, data: Path | str | None) -> Path:
         return Path(data if data is not None else self.config.data.folder)
 
-    def export(self, format: str, out: Path | str | None = None) -> Path:
+    def export(
+        self, format: str, out: Path | str | None = None, *, input: str = "normalized"
+    ) -> Path:
         """Write the model as a file for other programs, and compare the file with the model.
 
         Args:
-            format: "safetensors", "onnx" or "torch-export". The input is normalized images,
-                float32 [N, 3, S, S], with any N.
+            format: "safetensors", "onnx" or "torch-export".
             out: The file, or a folder for model.safetensors, model.onnx or model.pt2. Default: the
                 run folder.
+            input: "normalized": float32 [N, 3, S, S] to logits. "pixels": images of any size, uint8
+                [N, H, W, 3] (RGB), to probabilities; the file has the preprocessing of `predict`.
 
         Returns:
             The path of the file.
 
         Raises:
             SlipformError: A package is missing, another process uses the run folder of the file,
-                or the logits of the file and the model differ. No file is written.
+                or the outputs of the file and the model differ. No file is written.
             OSError: The file cannot be written.
         """
-        return self.export_checked(format, out)[0]
+        return self.export_checked(format, out, input=input)[0]
 
-    def export_checked(self, format: str, out: Path | str | None = None) -> tuple[Path, float]:
-        """Like `export`, but also return the largest difference of a logit.
+    def export_checked(
+        self, format: str, out: Path | str | None = None, *, input: str = "normalized"
+    ) -> tuple[Path, float]:
+        """Like `export`, but also return the largest difference of an output.
 
         Args:
             format: "safetensors", "onnx" or "torch-export".
-            out: The file, or a folder; see `export`. Default: the run folder.
+            out, input: See `export`.
 
         Returns:
-            The path of the file, and the largest difference between the file's logits and the
-            model's.
+            The path, and the largest difference between outputs of the file and of the model.
         """
         metadata = {
             "model": self.config.model.name,
@@ -289,9 +292,8 @@ class Classifier:
             "labels": self.manifest.labels,
             **({} if self.thresholds is None else {"thresholds": json.dumps(self.thresholds)}),
         }
-        path = export_path(format, Path(out) if out is not None else self.folder)
-        with locked_if_run(path.parent, escape(path.name)):
-            return export_model(self.model, self.spec.image_size, metadata, format, path)
+        out = Path(out or self.folder)
+        return export(self.model, self.spec, self.functions, metadata, format, out, input)
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:

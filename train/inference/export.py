@@ -1,16 +1,17 @@
 """Export of a trained model for other programs. The file is read back and compared with the model.
 
-In: a model, the size of its images, metadata, a format. Out: model.safetensors, model.onnx or
-model.pt2 (torch.export), and the largest difference of a logit. The input of the file is normalized
-images, float32 [N, 3, S, S], with any N.
+In: a model, metadata, a format. Out: model.safetensors, model.onnx or model.pt2 (torch.export), and
+the largest difference of an output. The file is the net alone, from normalized images to logits, or
+with preprocessing, from pixels to probabilities.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import warnings
+from collections.abc import Callable
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -19,9 +20,22 @@ from torch import Tensor, nn
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError, unknown
 from slipform.pipelines.files import replacing
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.train.inference.program import Program, net_program, pixel_program
+from slipform.train.run.folder import locked_if_run
 from slipform.train.run.torch_file import torch_file
+from slipform.train.step.state import StepFunctions
 
-__all__ = ["NAMES", "export_model", "export_path"]
+__all__ = [
+    "INPUTS",
+    "NAMES",
+    "export",
+    "export_path",
+    "export_program",
+]
+
+_Run = Callable[[Tensor], Tensor]
+INPUTS = ("normalized", "pixels")
 
 # Format -> the default name of its file.
 NAMES = {"safetensors": "model.safetensors", "onnx": "model.onnx", "torch-export": "model.pt2"}
@@ -44,34 +58,72 @@ def export_path(format: str, out: Path) -> Path:
     return out / NAMES[format] if out.is_dir() else out
 
 
-def export_model(
-    model: nn.Module, image_size: int, metadata: dict[str, str], format: str, out: Path
+def export(
+    model: nn.Module,
+    spec: Augmentation,
+    functions: StepFunctions,
+    metadata: dict[str, str],
+    format: str,
+    out: Path,
+    input: str = "normalized",
 ) -> tuple[Path, float]:
-    """Write a model to a file, completely or not at all.
+    """Write a trained model to a file, and compare the file with the model.
 
     Args:
-        model: The net in evaluation mode, on any device; it is not changed.
-        image_size: S of its images [N, 3, S, S].
+        model: The net in evaluation mode; it is not changed.
+        spec: Size, crop and normalization of evaluation; `normalize` has numbers.
+        functions: The functions of evaluation.
+        metadata: Texts to store in the file; "classes" is a list in JSON, "labels" as in
+            `Manifest`.
+        format: One of NAMES.
+        out: The file, or an existing folder for a file with the format's default name.
+        input: One of INPUTS.
+
+    Returns:
+        The path of the file, and the largest difference between its outputs and the model's.
+
+    Raises:
+        SlipformError: See `Classifier.export`. No file is written.
+        OSError: The file cannot be written.
+    """
+    if input not in INPUTS:
+        raise unknown("input", input, INPUTS)
+    path = export_path(format, out)
+    with locked_if_run(path.parent, escape(path.name)):
+        if input == "pixels":
+            several = metadata.get("labels") == "multi"
+            classes = json.loads(metadata["classes"])
+            program = pixel_program(model, spec, functions, classes, several)
+        else:
+            program = net_program(model, spec.image_size)
+        return export_program(program, {**metadata, "input": input}, format, path)
+
+
+def export_program(
+    program: Program, metadata: dict[str, str], format: str, out: Path
+) -> tuple[Path, float]:
+    """Write a program to a file, completely or not at all.
+
+    Args:
+        program: The program; see `net_program` and `pixel_program`.
         metadata: Texts to store in the file: names of classes, normalization.
         format: One of NAMES.
         out: The file, or an existing folder for a file with the format's default name.
 
     Returns:
-        The path of the file, and the largest difference between the file's logits and the model's.
+        The path of the file, and the largest difference between its outputs and the expected ones.
 
     Raises:
         SlipformError: There is no such format, a package is missing, the format cannot express the
-            net, or the logits of the file and the model differ.
+            program, or the outputs differ.
         OSError: The file cannot be written.
     """
     path = export_path(format, out)
-    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
-    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     write = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[format]
     with torch.no_grad(), replacing(path) as temporary:
-        expected = model(images)
         try:
-            again = write(model, images, metadata, temporary)
+            run = write(program, metadata, temporary)
+            found = [run(images) for images in program.examples]
         except (OSError, SlipformError):
             raise
         except Exception as error:  # the exporters raise many classes for nets they cannot express
@@ -80,32 +132,39 @@ def export_model(
                 f"the net cannot be exported as {format} ({type(error).__name__}: {reason})."
                 " Give another --format."
             ) from error
-        difference = float((again - expected).abs().max())
-        if not difference <= _TOLERANCE * max(1.0, float(expected.abs().max())):
+        pairs = list(zip(found, program.expected, strict=True))
+        difference = max(float((one - other).abs().max()) for one, other in pairs)
+        largest = max(float(other.abs().max()) for _, other in pairs)
+        if not difference <= _TOLERANCE * max(1.0, largest):
             raise SlipformError(
-                f"the exported {format} model gives other logits (they differ by"
+                f"the exported {format} model gives other {program.output} (they differ by"
                 f" {difference:.2g}): no file was written"
             )
     return path, difference
 
 
-def _safetensors(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
-    write_weights(path, model.state_dict(), metadata)
-    result: Tensor = torch.func.functional_call(model, read_weights(path)[0], (images,))
-    return result
+def _safetensors(program: Program, metadata: dict[str, str], path: Path) -> _Run:
+    if program.classes:
+        raise SlipformError(
+            "safetensors holds weights only, no preprocessing: give --format onnx or torch-export,"
+            " or leave out --input pixels"
+        )
+    write_weights(path, program.module.state_dict(), metadata)
+    weights = read_weights(path)[0]
+    return lambda images: torch.func.functional_call(program.module, weights, (images,))
 
 
-def _torch_export(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},))
+def _torch_export(program: Program, metadata: dict[str, str], path: Path) -> _Run:
+    exported = torch.export.export(
+        program.module, (program.examples[0],), dynamic_shapes=program.shapes
+    )
     with torch_file(path) as file:
-        torch.export.save(program, file, extra_files={"metadata.json": json.dumps(metadata)})
+        torch.export.save(exported, file, extra_files={"metadata.json": json.dumps(metadata)})
     with open(path, "rb") as file:
-        result: Tensor = torch.export.load(file).module()(images)
-    return result
+        return torch.export.load(file).module()
 
 
-def _onnx(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path) -> Tensor:
+def _onnx(program: Program, metadata: dict[str, str], path: Path) -> _Run:
     missing = [
         name
         for name in ("onnx", "onnxscript", "onnxruntime")
@@ -115,22 +174,42 @@ def _onnx(model: nn.Module, images: Tensor, metadata: dict[str, str], path: Path
         raise SlipformError(
             f'ONNX needs {", ".join(missing)}. Install them: pip install "slipform[export]"'
         )
-    num_bytes = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    tensors = program.module.state_dict().values()
+    num_bytes = sum(t.numel() * t.element_size() for t in tensors)
     if num_bytes > _MAX_ONNX_BYTES:
         raise SlipformError(
             f"the weights have {num_bytes:,} bytes, and one ONNX file holds {_MAX_ONNX_BYTES:,} at"
             " most. Give --format safetensors or torch-export."
         )
+    import onnx
     import onnxruntime
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns about its own code
-        program = torch.onnx.export(
-            model, (images,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            input_names=["images"], output_names=["logits"], verbose=False,
+        exported = torch.onnx.export(
+            program.module, (program.examples[0],), dynamo=True, dynamic_shapes=program.shapes,
+            input_names=["images"], output_names=[program.output], verbose=False,
         )  # fmt: skip
-    assert program is not None
-    program.model.metadata_props.update(metadata)
-    program.save(str(path))
+    assert exported is not None
+    exported.model.metadata_props.update(metadata)
+    given, result = exported.model.graph.inputs[0].shape, exported.model.graph.outputs[0].shape
+    assert given is not None
+    assert result is not None
+    for place, name in enumerate(program.dynamic):
+        given[place] = name
+    result[0] = program.dynamic[0]
+    proto = exported.model_proto
+    if program.classes:
+        names = onnx.helper.make_tensor(
+            "classes", onnx.TensorProto.STRING, [len(program.classes)],
+            [name.encode() for name in program.classes],
+        )  # fmt: skip
+        proto.graph.node.append(onnx.helper.make_node("Constant", [], ["classes"], value=names))
+        proto.graph.output.append(
+            onnx.helper.make_tensor_value_info("classes", names.data_type, [len(program.classes)])
+        )
+    path.write_bytes(proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return lambda images: torch.from_numpy(
+        session.run([program.output], {"images": images.numpy()})[0]
+    )

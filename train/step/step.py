@@ -25,6 +25,7 @@ __all__ = [
     "StepResult",
     "ema_decay",
     "eval_step",
+    "mean_logits",
     "predict_logits",
     "set_train_mode",
     "train_step",
@@ -193,10 +194,23 @@ def predict_logits(functions: StepFunctions, images: Tensor) -> Tensor:
         float32 [N, C], on the device.
     """
     with functions.autocast():
-        logits = _of_mirrored(functions, images)
-        if functions.shift_test:
-            moved = [_of_mirrored(functions, view) for view in _shifted(functions, images)]
-            logits = (logits + (moved[0] + moved[1]) / 2) / 2
+        return mean_logits(functions, images)
+
+
+def mean_logits(functions: StepFunctions, images: Tensor) -> Tensor:
+    """Like `predict_logits`, without autocast, so that it can be exported.
+
+    Args:
+        functions: Its `evaluate`, `flip_test` and `shift_test` are used.
+        images: [N, 3, S, S], on the device.
+
+    Returns:
+        float32 [N, C], on the device.
+    """
+    logits = _of_mirrored(functions, images)
+    if functions.shift_test:
+        moved = [_of_mirrored(functions, view) for view in _shifted(functions, images)]
+        logits = (logits + (moved[0] + moved[1]) / 2) / 2
     return logits
 
 

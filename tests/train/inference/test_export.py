@@ -19,7 +19,8 @@ from slipform.models.spec import ModelConfig
 from slipform.models.weight_file import read_weights
 from slipform.pipelines.errors import Command, SlipformError
 from slipform.pipelines.files import locked
-from slipform.train.inference.export import NAMES, export_model
+from slipform.train.inference.export import NAMES, export_program
+from slipform.train.inference.program import net_program
 from slipform.train.run.folder import CONFIG, LOCK, locked_if_run
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
@@ -56,7 +57,7 @@ def test_a_full_disk_keeps_the_old_file_and_names_the_new_one(
 
     def export() -> None:
         with full_disk(1000):
-            export_model(model, 32, METADATA, format, path)
+            export_program(net_program(model, 32), METADATA, format, path)
 
     result = CliRunner().invoke(Command("export", callback=export))
     assert result.exit_code == 1
@@ -71,12 +72,12 @@ def test_a_full_disk_gives_the_error_of_the_system(
     format: str, model: nn.Module, full_disk: FullDisk, tmp_path: Path
 ) -> None:
     with pytest.raises(OSError, match="m") as caught, full_disk(1000):
-        export_model(model, 32, METADATA, format, tmp_path / "m")
+        export_program(net_program(model, 32), METADATA, format, tmp_path / "m")
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "m"))
 
 
 def test_safetensors_contain_the_weights(model: nn.Module, tmp_path: Path) -> None:
-    path, difference = export_model(model, 32, METADATA, "safetensors", tmp_path)
+    path, difference = export_program(net_program(model, 32), METADATA, "safetensors", tmp_path)
     weights, metadata = read_weights(path)
     assert difference == 0
     assert metadata == METADATA
@@ -110,7 +111,7 @@ def test_a_net_that_a_format_cannot_express(
     monkeypatch.setattr(torch.onnx, "export", fails)
     words = f"cannot be exported as {format}.*strange|ONNX needs"
     with pytest.raises(SlipformError, match=words):
-        export_model(model, 32, METADATA, format, tmp_path / "m")
+        export_program(net_program(model, 32), METADATA, format, tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 
@@ -119,5 +120,5 @@ def test_a_net_that_is_too_large_for_onnx(
 ) -> None:
     monkeypatch.setattr("slipform.train.inference.export._MAX_ONNX_BYTES", 1000)
     with pytest.raises(SlipformError, match=r"one ONNX file holds 1,000|ONNX needs"):
-        export_model(model, 32, METADATA, "onnx", tmp_path / "m.onnx")
+        export_program(net_program(model, 32), METADATA, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

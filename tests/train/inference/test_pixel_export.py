@@ -1,0 +1,142 @@
+"""Files with preprocessing inside: pixels of any size in, probabilities and class names out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from click.testing import CliRunner
+
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.train import cli
+from slipform.train.config.run_config import RunConfig
+from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.predict import read_pixels
+from slipform.train.run.loop import fit
+from tests.page_blocks import blocks
+
+Small = Callable[..., RunConfig]
+CALTECH = Path(__file__).parents[4] / "shared/data/caltech101/101_ObjectCategories"
+PAGE = Path(__file__).parents[3] / "train/inference/README.md"
+needs_onnx = pytest.mark.skipif(
+    importlib.util.find_spec("onnxruntime") is None, reason="needs onnxruntime"
+)
+
+
+@pytest.fixture(scope="module")
+def run(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pixels") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
+        patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
+        fit(small("train.epochs=1", "train.flip_test=true"), shapes, out, quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(run: Path) -> Classifier:
+    return Classifier.load(run, "cpu")
+
+
+def _photos() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    sizes = [(40, 60), (333, 250), (1, 7), (32, 32)]
+    made = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    return made + [read_pixels(file, {}) for file in sorted(CALTECH.glob("*/image_0003.jpg"))[::9]]
+
+
+def test_torch_export(classifier: Classifier, tmp_path: Path) -> None:
+    path = classifier.export("torch-export", tmp_path / "x.pt2", input="pixels")
+    texts = {"metadata.json": ""}
+    program = torch.export.load(str(path), extra_files=texts).module()
+    assert json.loads(json.loads(texts["metadata.json"])["classes"]) == classifier.classes
+    for pixels in _photos():
+        found = program(torch.from_numpy(pixels)[None])[0]
+        expected = classifier.logits(pixels).softmax(1)[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@needs_onnx
+def test_onnx(run: Path, classifier: Classifier, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    path = tmp_path / "x.onnx"
+    arguments = [str(run), "--format", "onnx", "--input", "pixels", "--out", str(path)]
+    result = CliRunner().invoke(cli.export, arguments, catch_exceptions=False)
+    assert "its probabilities differ from the model's by at most" in result.output
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    assert (given.name, given.type) == ("images", "tensor(uint8)")
+    assert given.shape == ["batch", "height", "width", 3]
+    for pixels in _photos():
+        shares, names = session.run(["probabilities", "classes"], {"images": pixels[None]})
+        assert names.tolist() == classifier.classes
+        expected = classifier.logits(pixels).softmax(1)
+        torch.testing.assert_close(torch.from_numpy(shares), expected, rtol=0, atol=1e-4)
+        best = dict(classifier.predict(pixels)[0].classes)
+        assert names[shares[0].argmax()] == max(best, key=lambda name: best[name])
+    assert len(session.run(["probabilities"], {"images": np.zeros((5, 9, 8, 3), np.uint8)})[0]) == 5
+
+
+@needs_onnx
+def test_the_program_of_the_page(classifier: Classifier, tmp_path: Path) -> None:
+    """It reads files by Pillow, turned by their EXIF orientation, and agrees with predict."""
+    (program,) = [block for block in blocks(PAGE) if block.file == "predict_onnx.py"]
+    (tmp_path / program.file).write_text(program.text)
+    classifier.export("onnx", tmp_path / "x.onnx", input="pixels")
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    random = np.random.default_rng(0)
+    for name, exif in (("a.png", PIL.Image.Exif()), ("b.jpg", turned)):
+        pixels = random.integers(0, 256, (60, 90, 3), dtype=np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / name, exif=exif)
+    photos = sorted(CALTECH.glob("*/image_0003.jpg"))[::20]
+    files = [tmp_path / "a.png", tmp_path / "b.jpg", *photos]
+    command = [sys.executable, "-P", program.file, "x.onnx", *map(str, files)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 * len(files)
+    for number, file in enumerate(files):
+        best = classifier.predict(file)[0].classes
+        for line, (_, share) in zip(lines[3 * number :], best, strict=False):
+            assert line.startswith(f"{file}: ")
+            assert float(line.rpartition(" ")[2]) == pytest.approx(share, abs=2e-3)
+
+
+def test_what_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(SlipformError, match="safetensors holds weights only"):
+        classifier.export("safetensors", tmp_path / "x", input="pixels")
+    with pytest.raises(ConfigError, match=r'no input "pixel".*Did you mean "pixels"'):
+        classifier.export("onnx", tmp_path / "x", input="pixel")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vit_b_32", "swin_t", "timm/test_vit", "timm/convnext_atto", "timm/pit_ti_224"],
+)
+@pytest.mark.parametrize("format", ["onnx", "torch-export"])
+def test_nets_with_attention_and_of_timm(
+    name: str, format: str, run: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    """The export itself compares three sizes of images."""
+    from slipform.models.registry import build
+    from slipform.models.spec import ModelConfig
+
+    net = build(ModelConfig(name), num_classes=len(classifier.classes), image_size=64)
+    config = classifier.config.replace("augment.image_size", 64).replace("train.flip_test", False)
+    other = Classifier(net, config, classifier.manifest, run, "cpu")
+    other.export(format, tmp_path / "x", input="pixels")
