@@ -104,6 +104,7 @@ def test_a_suite_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_suite_has_a_command_and_a_layout() -> None:
     assert suites.suite_names() == [
+        "ab",
         "accuracy",
         "gpu",
         "growth",
@@ -118,6 +119,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "train",
         "prep",
         "accuracy",
+        "ab",
         "tune",
         "overhead",
         "growth",
