@@ -19,7 +19,7 @@ __all__ = ["layer_depths", "layer_scales"]
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
-_LARGE = 0.5  # share of the parameters below the head; a larger part of a net is no single layer
+_LARGE = 0.5  # share of the parameters below the head; a module with more is not a single layer
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:

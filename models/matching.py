@@ -17,7 +17,8 @@ __all__ = ["by_name", "by_order", "fitting", "prefix_of"]
 def prefix_of(wanted: Mapping[str, object], state: Mapping[str, object]) -> str:
     """The common prefix of a file's names that matches most of the net's names.
 
-    The first one in the file wins a tie; tensors with other prefixes are not used.
+    If two prefixes match equally many names, the first one in the file is used. Tensors with other
+    prefixes are not used.
 
     Args:
         wanted: The net's names.
@@ -46,7 +47,7 @@ def by_name(wanted: Mapping[str, object], state: Mapping[str, object]) -> dict[s
 def fitting(
     wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Iterable[str]
 ) -> list[str]:
-    """Those of some names of a net whose tensor in a file has the right shape.
+    """The names whose tensor in a file has the shape of the net's tensor.
 
     Args:
         wanted: The net's tensors.

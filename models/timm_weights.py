@@ -84,6 +84,6 @@ def converted(
         model = create(
             pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay, **arguments
         )
-    except Exception:  # a conversion fails in many ways where the file is of another net
+    except Exception:  # a conversion raises many kinds of exceptions for files of other nets
         return None
     return "converted by timm", model.state_dict()

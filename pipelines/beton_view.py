@@ -1,7 +1,7 @@
 """Samples of several betons as if they were one: `BetonView`.
 
-In: open betons, and which of their samples. Out: what `Beton` has, for these samples. No byte is
-copied.
+In: open betons, and a choice of their samples. Out: the interface of `Beton` for these samples. No
+bytes are copied.
 """
 
 from __future__ import annotations

@@ -69,10 +69,10 @@ class Fold:
     def samples(self, labels: _Int64, *, training: bool) -> _Int64:
         """The samples of the fold, or all others.
 
-        The samples of each class are dealt out to the folds in a random order, one after another,
-        and the next class goes on where the last one ended. So the folds differ by at most one
-        image of each class, and by at most one image in all (scikit-learn's StratifiedKFold gives
-        the same numbers).
+        The samples of each class are assigned to the folds in turn, in a random order, and the next
+        class continues at the next fold. The folds therefore differ by at most one image of each
+        class, and by at most one image in total. scikit-learn's StratifiedKFold gives the same
+        numbers.
 
         Args:
             labels: int64 [N], a class for each sample.

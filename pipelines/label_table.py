@@ -26,7 +26,7 @@ __all__ = ["LabelKind", "LabelTable", "label_table_path", "read_label_table", "w
 
 LabelKind = Literal["single", "multi", "soft"]
 _ROW = np.dtype([("sample", "<i4"), ("class", "<i4"), ("value", "<f4")])
-_SUM_TOLERANCE = 1e-3  # of the shares of a sample, which are rounded to float32
+_SUM_TOLERANCE = 1e-3  # tolerance of the sum of a sample's shares, which are rounded to float32
 _Int64 = npt.NDArray[np.int64]
 
 
@@ -156,11 +156,11 @@ class LabelTable:
         return LabelTable(self.kind, self.num_samples + other.num_samples, rows)
 
     def first(self) -> _Int64:
-        """One class for each sample: what the beton stores.
+        """One class for each sample, which the beton stores.
 
         Returns:
-            int64 [N]: the class with the largest share, the first one of several such; with several
-            labels thus the first class in the order of the classes. 0 for a sample without labels.
+            int64 [N]: the class with the largest share. If several classes have it, the first of
+            them in the order of the classes. 0 for a sample without labels.
         """
         order = np.lexsort((self.rows["class"], -self.rows["value"], self.rows["sample"]))
         sorted_rows, found = self.rows[order], np.zeros(self.num_samples, np.int64)
@@ -169,11 +169,11 @@ class LabelTable:
         return found
 
     def strata(self) -> _Int64:
-        """One class for each sample, by which a division into folds is stratified.
+        """One class for each sample, for stratified folds.
 
         Returns:
-            int64 [N]: the class that the fewest samples of the table have, among those of the
-            sample; -1 for a sample without labels. With shares: `first`.
+            int64 [N]: among the classes of the sample, the one that the fewest samples have; -1 for
+            a sample without labels. With shares: `first`.
         """
         if self.kind == "soft" or not len(self.rows):
             return self.first() if self.kind == "soft" else np.full(self.num_samples, -1)
@@ -185,7 +185,7 @@ class LabelTable:
         return found
 
     def class_counts(self, num_classes: int) -> list[int]:
-        """The number of samples with each class; with shares: whose largest share it is.
+        """The number of samples with each class. With shares: with the class as largest share.
 
         Args:
             num_classes: C, the number of classes of the dataset.

@@ -1,4 +1,4 @@
-"""The position of a Loader: what its users read and set.
+"""The position of a Loader: its properties and methods for users.
 
 In: a BatchSequence. Out: the properties and methods that `Loader` inherits.
 """

@@ -100,7 +100,7 @@ class Samples:
         return found if self.chosen is None else [found[index] for index in self.chosen]
 
     def draws(self, sampling: Sampling) -> Draws | None:
-        """What draws the samples of an epoch.
+        """The draws of the samples of each epoch.
 
         Args:
             sampling: See `make_draws`.

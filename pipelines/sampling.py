@@ -29,7 +29,7 @@ class Draws:
 
     Args:
         weights: float64 [N], 0 or more.
-        name: What `Loader.state_dict` says about them.
+        name: Their name in `Loader.state_dict`.
 
     Attributes:
         name: As given.
@@ -57,8 +57,8 @@ class Draws:
         """
         total = self._ends[-1] if len(self._ends) else 0.0
         points = order_uniforms(seed, epoch, len(self._ends)) * total
-        # A sample of weight 0 has an empty interval, which side="right" never finds. Rounding may
-        # give a point at the very end: it belongs to the last sample that has a weight.
+        # A sample of weight 0 has an empty interval, which side="right" never finds. A point that
+        # is rounded to the end belongs to the last sample with a positive weight.
         found = np.searchsorted(self._ends, points, side="right")
         last = int(np.searchsorted(self._ends, total, side="left")) if len(self._ends) else 0
         return np.minimum(found, last)
@@ -76,8 +76,8 @@ def make_draws(
         sampling: "all": each sample once an epoch. "balanced": the weight of a sample is 1 / the
             number of samples with its label. A table: class -> weight; other classes have 1. An
             array: float [N], a weight for each sample. A sample with several labels has the
-            largest of their weights. Samples without labels are a class of their own: "balanced"
-            draws it as often as the others, and a table gives it 1.
+            largest of their weights. Samples without labels count as another class: "balanced"
+            draws it as often as the others, and with a table its weight is 1.
         labels: int64 [N], a class for each sample.
         table: Several labels for each sample; None: `labels` has all.
         classes: The names of the classes.
@@ -112,7 +112,7 @@ def make_draws(
 def by_name(
     what: str, given: Mapping[str, float], classes: Sequence[str]
 ) -> npt.NDArray[np.float64]:
-    """Numbers of classes, from a table of names.
+    """A number for each class, from a table with the names of classes.
 
     Args:
         what: What the table is, for the error.

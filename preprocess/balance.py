@@ -1,4 +1,4 @@
-"""The classes of a dataset before it is written: their balance, and what is suspicious about them.
+"""The classes of a dataset before it is written: their balance, and suspicious facts.
 
 In: a SampleSource. Out: lines for the account.
 """

@@ -1,8 +1,8 @@
-"""How the images of a source are laid out: the kinds that `prep images` knows.
+"""The layouts of images and labels that `prep images` supports.
 
 In: the files of the folder preprocess/layouts. Out: the layouts by name, and the one that fits a
-source. Nothing is guessed: a source that fits two layouts is an error, which says what was found
-and which option decides.
+source. Nothing is guessed: a source that fits two layouts is an error with the findings and the
+option that decides.
 
 To add a layout, add one file to that folder that defines LAYOUT. At its top it may import only
 modules that are quick to import, because `prep --help` imports it.
@@ -30,7 +30,7 @@ __all__ = ["Hints", "Layout", "discover", "find_layout"]
 
 @dataclass(frozen=True)
 class Hints:
-    """What the options say about a source. An empty text or None says nothing.
+    """The options about a source. An empty text or None: not given.
 
     Attributes:
         list_file: Name of the list of images.
@@ -54,8 +54,8 @@ class Layout:
     Attributes:
         name: Value of --layout.
         help: What it is, in a few words.
-        find: find(place, hints) says in words what of this layout a folder or file holds. "":
-            nothing. It looks at few files.
+        find: find(place, hints) describes the parts of this layout in a folder or file. "": there
+            are none. It reads few files.
         read: read(place, hints, listing) reads labels and splits. Files that are not used are noted
             in the listing.
         has_class_folders: Whether such a source also holds one folder per class.
@@ -138,7 +138,7 @@ def _visible(place: Path) -> list[Path]:
 
 
 def _expected(layout: Layout, hints: Hints) -> str:
-    """What the options asked for."""
+    """The given options, as text."""
     given = {
         "--list": hints.list_file,
         "--image-column": hints.image_column,

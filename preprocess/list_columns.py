@@ -1,4 +1,4 @@
-"""The columns of a list of images: which holds the image, the label, the split.
+"""The columns of a list of images: those of the image, the label and the split.
 
 In: the names of the columns, and what the options say. Out: the chosen columns.
 """

@@ -105,7 +105,7 @@ def _size(columns: Any) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """An open Parquet file. What pyarrow raises becomes a DatasetError."""
+    """An open Parquet file. Exceptions of pyarrow become a DatasetError."""
     try:
         import pyarrow
         from pyarrow import parquet

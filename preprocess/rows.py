@@ -1,4 +1,4 @@
-"""Labeled images as rows, whatever holds them: a list of files, Parquet, tars.
+"""Labeled images as rows of any store: a list of files, Parquet, tars.
 
 In: `Rows`, from the readers in preprocess/layouts: an image, its label as it was written, and its
 split. Out: the classes, and the samples of each split.
@@ -238,12 +238,12 @@ def whole_number(label: str | int) -> str | int:
     """
     if isinstance(label, str):
         text = label.strip()
-        whole = text.removesuffix(".0")  # pandas writes the numbers of a column with gaps like that
+        whole = text.removesuffix(".0")  # pandas writes "3.0" in a column with missing values
         if whole.isascii() and whole.isdigit() and len(whole) < 10 and str(int(whole)) == whole:
             return int(whole)
     return label
 
 
 def _text(name: str) -> str:
-    name = name.encode("utf-8", "backslashreplace").decode()  # JSON may hold half a character
+    name = name.encode("utf-8", "backslashreplace").decode()  # JSON may contain a lone surrogate
     return unicodedata.normalize("NFC", name.strip())

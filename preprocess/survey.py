@@ -1,7 +1,7 @@
-"""What the images of a source are, from a part of them: formats, sizes, bytes, odd files.
+"""A survey of some images of a source: formats, sizes, bytes, unusual files.
 
-In: a SampleSource. Out: lines for `prep --dry-run`. Images are read, and their headers, but they
-are not decoded.
+In: a SampleSource. Out: lines for `prep --dry-run`. Images and their headers are read, but not
+decoded.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORMAT_OF = {ending: name for name, endings in FORMATS.items() for ending in en
 
 @dataclass
 class _Seen:
-    """What was found so far."""
+    """The findings so far."""
 
     formats: Counter[str] = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -51,13 +51,13 @@ def size_of(samples: Samples, index: int) -> tuple[int, int] | None:
     try:
         with quiet_decoders():
             _look(samples, index, seen)
-    except OSError:  # building the dataset will say so
+    except OSError:  # building the dataset reports it
         return None
     return seen.sizes[0] if seen.sizes else None
 
 
 def survey(source: SampleSource) -> list[str]:
-    """Look at up to 1,000 images of each split, at even distances.
+    """Examine up to 1,000 evenly spaced images of each split.
 
     Args:
         source: The dataset.
@@ -111,7 +111,7 @@ def _look(samples: Samples, index: int, seen: _Seen) -> None:
         data = samples.read(index)
         assert isinstance(data, bytes), "arrays have no format"
         if not looks_like_image(data[:16]):
-            raise ValueError("not an image by its content")
+            raise ValueError("its content is not an image")
         with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             size, found = image.size, image.format or ""
         check_size(*size)

@@ -1,7 +1,7 @@
 """The samples of WebDataset tars.
 
 In: tars. Out: `Rows`: labels, and where each image lies in its tar. Tars are read member by member,
-as `archive` does, and may be hostile: nothing is unpacked, no name in them is opened.
+as `archive` does, and may be hostile: nothing is unpacked, and no name in them is opened as a file.
 """
 
 from __future__ import annotations

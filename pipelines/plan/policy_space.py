@@ -73,7 +73,7 @@ _POLICIES = {
 
 
 class Space(NamedTuple):
-    """What the operations of a sample are drawn from.
+    """The space from which the operations of a sample are drawn.
 
     Attributes:
         chains: Number of chains. With `mixed`, one more, the first, is the image itself.

@@ -2,7 +2,7 @@
 
 In: train/n01440764/*.JPEG, val/*.JPEG in one folder or in folders of synsets, the names of the
 synsets, and a list of the validation labels. Out: the rows, classes in the order of the synsets.
-The layouts of image-net.org, of Kaggle and of Tiny ImageNet are understood.
+The layouts of image-net.org, Kaggle and Tiny ImageNet are supported.
 """
 
 from __future__ import annotations

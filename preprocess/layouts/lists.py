@@ -160,7 +160,7 @@ def _folder(place: Path) -> Path:
 
 
 def _splits_of_folders(paths: list[str]) -> list[str]:
-    """The split of each image by the first folder of its path, if all have one."""
+    """The split of each image, from the first folder of its path, if all images have one."""
     from slipform.preprocess.splits import canonical
 
     found = [canonical(path.split("/", 1)[0]) if "/" in path else "" for path in paths]
@@ -169,7 +169,7 @@ def _splits_of_folders(paths: list[str]) -> list[str]:
 
 
 def _used(listing: Listing, path: str) -> None:
-    """A list is used, although it is no image."""
+    """Note that a list is used, although it is not an image."""
     listing.left_out = [entry for entry in listing.left_out if entry[0] != path]
 
 
@@ -188,7 +188,7 @@ def _without_repeats(
     splits: list[str],
     listing: Listing,
 ) -> list[int]:
-    """The rows without those that repeat another one. An image with two labels is an error."""
+    """The rows without repeated ones. An image with two labels is an error."""
     first: dict[tuple[str, str], int] = {}
     seen: dict[str, int] = {}
     kept = []

@@ -2,7 +2,7 @@
 
 In: a folder with tars (train-000000.tar), also in folders of splits, or one tar. A sample is an
 image and a label: NAME.jpg with NAME.cls, NAME.json or NAME.txt. Out: the rows. Nothing is
-unpacked: images are read from where they lie in the tar. Source: github.com/webdataset/webdataset.
+unpacked: images are read directly from the tar. Source: github.com/webdataset/webdataset.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `prep --dry-run` says: balance, formats, odd files, suspicious names."""
+"""The lines of `prep --dry-run`: balance, formats, unusual files, suspicious names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_files(root: Path) -> None:
     assert "formats: 39 JPEG, 1 PNG" in text
     assert "sizes: 8 to 40 px wide, 9 to 30 px high, median 8 x 9" in text
     assert "dog/b.png is JPEG" in text
-    assert "warning: 3 cannot be used: dog/c.jpg (not an image by its content)" in text
+    assert "warning: 3 cannot be used: dog/c.jpg (its content is not an image)" in text
     assert "dog/e.jpg (a link that cannot be followed" in text
     assert "Traceback" not in text
 

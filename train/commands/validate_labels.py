@@ -1,4 +1,4 @@
-"""What the command `validate` prints for a run whose images have several labels.
+"""The output of the command `validate` for a run whose images have several labels.
 
 In: a LabelEvaluation. Out: lines for the terminal, or values for JSON.
 """

@@ -64,7 +64,7 @@ class Focal(_Weighted):
     """Cross entropy, times (1 - probability of the label) ** gamma (Lin et al., 2017).
 
     Attributes:
-        gamma: The power; 0: cross entropy.
+        gamma: The exponent; 0: cross entropy.
     """
 
     name: Literal["focal"] = "focal"
@@ -107,8 +107,8 @@ class BinaryCrossEntropy(_Loss):
 class Asymmetric(_Loss):
     """The asymmetric loss for several labels an image (Ridnik et al., ICCV 2021).
 
-    A binary focal loss for each class, whose easy negatives weigh less. The loss of an image is the
-    sum over the classes. With equal gammas and no clip it is the binary focal loss.
+    A binary focal loss for each class, in which easy negatives have a smaller weight. The loss of
+    an image is the sum over the classes. With equal gammas and no clip it is the binary focal loss.
 
     Attributes:
         gamma_negative: The power for classes that an image does not have.

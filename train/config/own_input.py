@@ -76,7 +76,7 @@ def _known(model: Settings, name: str) -> InputSpec:
 
 
 def input_note(augment: Augmentation, model: ModelConfig) -> list[str]:
-    """A line about the images that a net's weights were trained for, beside those of the run.
+    """A line that compares the images that a net's weights were trained on with those of the run.
 
     Args:
         augment: The augmentation of the run.

@@ -1,6 +1,6 @@
 """Pictures of a judgment: the images with the highest losses, and class activation maps.
 
-In: images as the net sees them, with what it says. Out: figures of matplotlib; the same pictures as
+In: images as the net sees them, with predictions. Out: figures of matplotlib; the same pictures as
 small PNGs for a page.
 """
 
@@ -25,7 +25,7 @@ _COLUMNS = 6
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and what the model says about it.
+    """An image and its prediction.
 
     Attributes:
         image: uint8 [S, S, 3], as the net sees it.
@@ -71,7 +71,7 @@ def losses_figure(pictures: Sequence[Picture]) -> Any:
 
 
 def maps_figure(pictures: Sequence[Picture]) -> Any:
-    """Images and what in them speaks for the predicted and for the true class, three columns.
+    """Images, and the maps of the predicted and of the true class, in three columns.
 
     An image that is classified rightly has one map.
 

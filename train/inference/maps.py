@@ -1,4 +1,4 @@
-"""Class activation maps: which parts of an image speak for a class.
+"""Class activation maps: the parts of an image that raise the score of a class.
 
 In: a net, images, a class for each. Out: a map for each image. The package torchcam computes them
 (Grad-CAM, Selvaraju et al., 2017); it is in the extra `judge`.
@@ -28,7 +28,7 @@ def have_maps() -> bool:
 
 
 def class_maps(model: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
-    """Maps of the parts of images that speak for classes.
+    """Maps of the parts of images that raise the scores of classes.
 
     Args:
         model: The net, in evaluation mode.
@@ -36,10 +36,10 @@ def class_maps(model: nn.Module, images: Tensor, classes: Sequence[int]) -> Tens
         classes: N classes.
 
     Returns:
-        float32 [N, S, S] on the CPU, each from 0 to 1. All 0 where nothing speaks for the class.
+        float32 [N, S, S] on the CPU, each from 0 to 1. All 0 if no part raises the score.
 
     Raises:
-        SlipformError: torchcam is not installed, or the net has no layer with places.
+        SlipformError: torchcam is not installed, or no layer of the net has positions.
     """
     if not have_maps():
         raise SlipformError('class maps need torchcam. Install it: pip install "slipform[judge]"')
@@ -59,7 +59,7 @@ def class_maps(model: nn.Module, images: Tensor, classes: Sequence[int]) -> Tens
 
 
 def _layer(model: nn.Module, image: Tensor) -> tuple[str, Callable[[Tensor], Tensor] | None]:
-    """The last layer whose outputs have places, and how they become [N, C, H, W]."""
+    """The last layer whose outputs have positions, and a function that makes them [N, C, H, W]."""
     found: list[tuple[str, Tensor]] = []
 
     def noting(name: str) -> Callable[..., None]:

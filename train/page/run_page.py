@@ -1,4 +1,4 @@
-"""The page of a run: what its model can do, where it fails, how it was trained.
+"""The page of a run: the scores of its model, its errors, and its training.
 
 In: a judgment, pictures, the run folder. Out: one HTML file that fetches nothing and runs no
 script.
@@ -109,7 +109,7 @@ def _figures(judged: Judgment) -> str:
     ]
     return table(("figure", "value", "95 % interval"), lines, "Figures of all images") + (
         "<p>Intervals are bias-corrected bootstrap intervals over the images of the split: how much"
-        " the figure would vary with other images of the same kind. They say nothing about other"
+        " the figure would vary with other images of the same kind. They do not cover other"
         " seeds of the training.</p>\n"
     )
 

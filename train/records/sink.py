@@ -1,4 +1,4 @@
-"""`Sink`: where the numbers of a run go beside metrics.jsonl. Each kind is one file of this room.
+"""`Sink`: a destination for the numbers of a run besides metrics.jsonl. Each kind is one file.
 
 In: numbers that are on the host already. Out: a file, or a run of a tracker. A sink that fails is
 closed, and one message says so: it never ends a run.
@@ -23,7 +23,7 @@ from slipform.pipelines.files import open_regular, write_whole
 
 __all__ = ["KEY", "Guarded", "Place", "Rows", "Sink", "open_sinks", "required"]
 
-KEY = "records.json"  # in a run folder: by which name the trackers know the run
+KEY = "records.json"  # in a run folder: the key of the run in the trackers
 Rows = Sequence[tuple[int, Mapping[str, float]]]
 
 
@@ -47,7 +47,7 @@ class Place:
 
     @property
     def key(self) -> str:
-        """A text that no other run has; a resumed run has the same one. It is in records.json."""
+        """A unique text for the run, which a resumed run keeps. It is in records.json."""
         return _key(self.folder)
 
 
@@ -146,7 +146,7 @@ class Guarded(Sink):
     def _try(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
-        except (Exception, SystemExit) as error:  # a tracker raises what it likes
+        except (Exception, SystemExit) as error:  # a tracker may raise any exception
             failed, self._sink = self._sink, None
             text = error.message if isinstance(error, SlipformError) else _first_line(error)
             self._say(f'records: "{self._name}" failed ({text}): training continues without it')

@@ -54,7 +54,7 @@ class _Trackio(Sink):
             self._run.finish()
 
     def _open(self, config: dict[str, Any]) -> Any:
-        """The run; trackio wants the settings when it begins."""
+        """The run. trackio requires the settings at its start."""
         if self._run is None:
             import trackio
 

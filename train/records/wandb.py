@@ -43,7 +43,7 @@ class _Wandb(Sink):
             id=place.key,
             resume="allow",
             dir=str(place.folder),
-            reinit="create_new",  # a run of the user's own program stays what it is
+            reinit="create_new",  # a run that the user's program has opened does not change
             settings=wandb.Settings(console="off", init_timeout=_SECONDS, silent=True),
         )
 

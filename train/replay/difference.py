@@ -79,7 +79,7 @@ def first_difference(
 
     with ExitStack() as held:
         sides = [_Side(segments, held) for segments in pair]
-        # Beyond the first differing loss nothing can be the first difference.
+        # The first difference is not after the first differing loss.
         for step in range(1, (differing or last) + 1):
             places = [place_of_step(one, step) for one in pair]
             if text := _order(sides, places):
@@ -190,7 +190,7 @@ def _pixels(places: list[Place]) -> str:
 
 
 def _first_weights(first: Segment, second: Segment) -> str:
-    """What differs in the weights before the first step; "" if nothing does."""
+    """The difference of the weights before the first step; "" if there is none."""
     weights = []
     for segment in (first, second):
         with open_rank(segment, _CPU, 0, "host") as loader:

@@ -1,4 +1,4 @@
-"""Which batches each step of a run saw.
+"""The batches of each step of a run.
 
 In: a run folder. Out: for a step, its settings, and the position of its batches in the epoch.
 """

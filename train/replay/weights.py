@@ -1,4 +1,4 @@
-"""The weights of a run at a step, as far as its files have them, and what they say of a batch.
+"""The weights of a run near a step, from its files, and their predictions for a batch.
 
 In: a run folder and a step. Out: a net in evaluation mode, and where its weights are from; the
 prediction and the loss of each sample.
@@ -39,7 +39,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a net says of the samples of a batch.
+    """The predictions of a net for the samples of a batch.
 
     Attributes:
         predicted: int64 [N], the most probable classes.

@@ -99,7 +99,7 @@ def images_of(loader: Loader) -> str:
 
 
 def _of_batches(start: Start) -> tuple[object, ...]:
-    """What the batches depend on, and the number of epochs."""
+    """The settings that determine the batches, and the number of epochs."""
     config = parse_config(start.config, STARTS)
     train, data = config.train, config.data.model_copy(update={"folder": ""})
     own = (train.seed, train.batch_size, train.accumulate, train.precision, train.epochs)

@@ -1,4 +1,4 @@
-"""`Answers`: what a model says about every image of a split.
+"""`Answers`: the logits of a model for every image of a split.
 
 In: logits and labels. Out: predicted classes, confidences, losses.
 """
@@ -56,7 +56,7 @@ class Answers:
     def log_probability(self, classes: Sequence[int] | slice | int) -> _Floats:
         """The logarithms of the probabilities of some classes, float64 [N, classes] or [N].
 
-        They rank the images as the probabilities do, also where those would all be 1.
+        They rank the images like the probabilities, also if all of those are rounded to 1.
 
         Args:
             classes: Positions of classes.

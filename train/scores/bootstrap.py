@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap: how much a figure would vary with other images of the same kind.
+"""Bootstrap intervals: the variation of a figure with other images of the same kind.
 
 In: the answers of a model. Out: each figure in many resamples, and 95 % intervals. A resample draws
 N of the N images with replacement (Efron, 1979). The same seed gives the same intervals.
@@ -69,8 +69,8 @@ def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
     """The headline figures of a model, each with its interval.
 
     Precision, recall, F1 and AUROC are means over the classes that have images ("macro"); AUROC is
-    of the probability of each class against all others. AUROC is resampled by its placements: exact
-    for the value, and to the first order for the interval.
+    of the probability of each class against all others. AUROC is resampled by its placements: the
+    value is exact, and the interval is a first-order approximation.
 
     Args:
         answers: What the model says about each image.

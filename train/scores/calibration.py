@@ -1,4 +1,5 @@
-"""Calibration: how far a model's confidence is from its accuracy, and a temperature that mends it.
+"""Calibration: the difference between a model's confidence and its accuracy, and a temperature that
+reduces it.
 
 In: confidences and whether they were right, or logits and labels. Out: bins of a reliability
 figure, the expected calibration error (ECE), a temperature.
@@ -94,8 +95,8 @@ def cross_entropy(
 def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
     """The temperature with the lowest mean cross entropy (Guo et al., 2017).
 
-    The cross entropy is convex in 1 / temperature; the zero of its slope is found by Newton's
-    method inside a bracket.
+    The cross entropy is convex in 1 / temperature. Newton's method within a bracket finds the zero
+    of its derivative.
 
     Args:
         logits: Floats [N, C], of images that the model was not trained on.

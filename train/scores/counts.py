@@ -1,7 +1,7 @@
 """Precision, recall and F1 from counts.
 
-In: how many samples of each class are there, were predicted, were predicted rightly. Out: float64,
-for each class; means over the classes. A column may be a label of several, too.
+In: for each class, the numbers of samples, of predictions and of correct predictions. Out: float64,
+for each class; means over the classes. A column may also be one of several labels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def class_scores(
     """Precision, recall and F1 from counts.
 
     Args:
-        right: Samples of each class that were predicted rightly, [..., C]: the diagonal of a
+        right: Samples of each class that were predicted correctly, [..., C]: the diagonal of a
             confusion matrix.
         actual: Samples of each class.
         predicted: Predictions of each class.

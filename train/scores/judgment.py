@@ -1,4 +1,4 @@
-"""`Judgment`: everything that the page and the command say about a model's answers.
+"""`Judgment`: all scores of a model on a split, for the page and the command.
 
 In: the answers on a split, and those on val for the temperature. Out: figures with intervals,
 figures of each class, the pairs of classes that are confused most, calibration.
@@ -77,12 +77,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Judgment:
-    """What is known about a model on a split.
+    """The scores of a model on a split.
 
     Attributes:
         split: The name of the split.
         classes: The names of the classes.
-        answers: What the model says about each image.
+        answers: The logits of the model for each image.
         figures: Name -> figure with its interval; see `figures_of`.
         scores: Precision, recall and F1 of each class.
         auroc: AUROC of each class against all others, float64 [C].

@@ -1,4 +1,4 @@
-"""Thresholds of several labels: above which probability an image has a label.
+"""Thresholds for several labels: the lowest probability at which an image gets a label.
 
 In: probabilities [N, L] and which of them are positive, bool [N, L]. Out: float64 [L].
 """
@@ -19,7 +19,7 @@ _Floats = npt.NDArray[np.float64]
 def best_thresholds(scores: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> _Floats:
     """The threshold of each column with the highest F1; of equal ones, the highest threshold.
 
-    A threshold lies in the middle between the lowest score that is above it and the next one.
+    A threshold is the midpoint between the lowest score above it and the next lower one.
 
     Args:
         scores: Probabilities [N, L], 0..1.

@@ -26,7 +26,7 @@ _WORDS = {"single": "one label", "multi": "any number of labels", "soft": "share
 
 @dataclass(frozen=True)
 class Labels:
-    """What a loss needs to know about the labels of the training images.
+    """The facts about the labels of the training images that a loss needs.
 
     Attributes:
         kind: The manifest's `labels`.

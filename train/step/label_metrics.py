@@ -29,7 +29,7 @@ _Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelEvaluation:
-    """How well a model finds the labels of images that have several; `evaluate` returns it.
+    """The scores of a model on images with several labels; `evaluate` returns it.
 
     Attributes:
         loss: The mean binary cross entropy over images and classes, also for runs that minimize
@@ -150,7 +150,7 @@ class LabelTotals:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What the processes add up: each has the rows of its own images, and 0 elsewhere."""
+        """The values to be summed over processes: each has only the rows of its own images."""
         return [self._logits, self._positive, self._seen]
 
     def add(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
