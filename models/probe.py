@@ -15,7 +15,7 @@ from slipform.models.spec import ModelConfig
 from slipform.models.torchvision_nets import SMALL_INPUT
 from slipform.pipelines.errors import ConfigError, SlipformError
 
-__all__ = ["build_for_size", "check_batch_of_one", "output_shape"]
+__all__ = ["build_for_size", "check_batch_of_one", "check_size", "output_shape"]
 
 _COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512)
 # torch and torchvision raise these where an image is too small for a kernel, or no multiple of the
@@ -76,6 +76,27 @@ def build_for_size(
         num_classes,
     ), f'"{config.name}" gives {tuple(shape)}, not logits [N, {num_classes}]'
     return model
+
+
+def check_size(model: nn.Module, name: str, image_size: int) -> None:
+    """Check that a net takes images of another size than that it was built for.
+
+    Args:
+        model: The net.
+        name: Its name, for the error's text.
+        image_size: The side of the images, in pixels.
+
+    Raises:
+        ConfigError: The net cannot take images of that size.
+    """
+    try:
+        output_shape(model, 2, 3, image_size, image_size)
+    except _DOES_NOT_FIT as error:
+        raise ConfigError(
+            f'"{name}" was built for augment.image_size and cannot take images of {image_size} px,'
+            " as train.image_sizes or train.eval_size ask. Take sizes that it can take, or a net"
+            " that ends in a global pooling."
+        ) from error
 
 
 def check_batch_of_one(model: nn.Module, image_size: int) -> None:

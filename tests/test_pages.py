@@ -32,6 +32,7 @@ PAGES = [
     ROOT / "train/records/README.md",
     ROOT / "pipelines/plan/README.md",
     ROOT / "train/inference/README.md",
+    ROOT / "train/config/README.md",
     ROOT / "train/examples/README.md",
 ]
 EVERY_PAGE = [

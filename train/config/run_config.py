@@ -16,6 +16,7 @@ from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.explain import explain
+from slipform.train.config.image_sizes import check_sizes
 from slipform.train.config.layers import Settings, current, laid_over, nested, with_names
 from slipform.train.config.losses import CrossEntropy, LossConfig
 from slipform.train.config.optimizers import OptimizerConfig, Sgd
@@ -38,7 +39,8 @@ class RunConfig(Section):
     Attributes:
         description: A description of the run.
         data: The dataset folder, and how it is read.
-        augment: The augmentation of the training images, and the size of all images.
+        augment: The augmentation of the training images, and the size of all images without
+            train.image_sizes and train.eval_size.
         model: The net, its weights and its frozen layers.
         optimizer: The optimizer: one class for each name.
         schedule: The schedule of the learning rate: one class for each name.
@@ -68,12 +70,8 @@ class RunConfig(Section):
     records: RecordsConfig = RecordsConfig()
 
     @model_validator(mode="after")
-    def _check_shift(self) -> Self:
-        if self.train.shift_test >= self.augment.image_size:
-            raise ConfigError(
-                f"train.shift_test = {self.train.shift_test}: give less than augment.image_size ="
-                f" {self.augment.image_size}"
-            )
+    def _check_sizes(self) -> Self:
+        check_sizes(self)
         return self
 
     def replace(self, name: str, value: Any) -> RunConfig:

@@ -193,6 +193,9 @@ class TrainConfig(Section):
         deterministic: The same results, bit for bit, in every run on the same machine; slower.
         sync_batch_norm: BatchNorm over the batches of all processes: N processes train like one.
         seed: Seed of weights, order and augmentation.
+        image_sizes: Pairs of an epoch, from 1, and the side of the training images from then on, in
+            pixels: [[1, 128], [9, 160]]. Empty: augment.image_size.
+        eval_size: Side of the images of val, test and predict; 0: augment.image_size.
         select: The epoch that is saved and tested: the best one by "accuracy" or "loss" on val or
             by "train_loss", or the "last" one. Without val, "accuracy" and "loss" mean "last".
         early_stop_after: Epochs without a better one (see select) after which the run ends; 0:
@@ -230,6 +233,8 @@ class TrainConfig(Section):
     deterministic: bool = False
     sync_batch_norm: bool = True
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    eval_size: int = Field(default=0, ge=0)
     select: Literal["accuracy", "loss", "train_loss", "last"] = "accuracy"
     early_stop_after: int = Field(default=0, ge=0)
     restart_from_best_after: int = Field(default=0, ge=0)

@@ -20,6 +20,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.data import check_data, data_notes, labeled
 from slipform.train.inference.export import export
@@ -84,7 +85,8 @@ class Classifier:
         self.model = model
         self.config, self.manifest, self.folder = config, manifest, folder
         self.thresholds = None if manifest.labels != "multi" else load_thresholds(folder, manifest)
-        self.spec: Augmentation = config.augment.evaluation().resolved(manifest.mean, manifest.std)
+        augment = evaluation_augment(config).evaluation()
+        self.spec: Augmentation = augment.resolved(manifest.mean, manifest.std)
         self.functions = StepFunctions(
             forward=model,
             evaluate=model,

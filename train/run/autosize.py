@@ -15,6 +15,7 @@ import torch
 from slipform.pipelines.batch import SyntheticLoader
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest
+from slipform.train.config.image_sizes import training_sizes
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
@@ -104,7 +105,7 @@ def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int
         state = build_state(config, num_classes=num_classes, process=alone)
         data = SyntheticLoader(
             batch_size=batch_size,
-            image_size=config.augment.image_size,
+            image_size=max(training_sizes(config)),
             num_classes=num_classes,
             num_batches=2,
             device=process.device,

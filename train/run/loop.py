@@ -26,6 +26,7 @@ from slipform.train.run.counters import EpochTotals, advice
 from slipform.train.run.divergence import diverged
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
+from slipform.train.run.resize import resize_if_due
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
 from slipform.train.step.build import freeze_late, unfreeze
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
@@ -90,6 +91,7 @@ def fit(
         )
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
+                resize_if_due(run)
                 begin_epoch(run)
                 _train_epoch(run)
                 _end_epoch(run)

@@ -17,6 +17,7 @@ from slipform.models import freeze
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.image_sizes import sizes_note
 from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
@@ -43,9 +44,9 @@ from slipform.train.step.state import TrainState
 __all__ = ["Run", "open_run"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """An open run. Only `state`, `counters` and the loaders change.
+    """An open run. Only `state`, `counters`, the loaders and `steps` change.
 
     Attributes:
         config: All settings, without "auto" for batch size, precision, format and compilation.
@@ -283,7 +284,7 @@ def _headline(
 ) -> str:
     counts = freeze.count(state.model)
     precision = str(state.functions.precision).removeprefix("torch.")
-    images = f"{loader.num_samples} images of {manifest.num_classes} classes"
+    images = f"{loader.num_samples} images of {manifest.num_classes} classes{sizes_note(config)}"
     many = f" on {process.world_size} processes" if process.world_size > 1 else ""
     return (
         f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"

@@ -21,7 +21,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters, EpochTotals
 from slipform.train.step.state import TrainState
 
-__all__ = ["content", "differences", "executor_of", "restore"]
+__all__ = ["content", "differences", "epoch_of", "executor_of", "restore"]
 
 _VERSION = 1
 # The saved state depends on these settings. All other settings may change when a run is resumed.
@@ -81,6 +81,20 @@ def executor_of(saved: dict[str, Any], config: RunConfig, process: Process) -> s
     if config.data.executor != "auto" or not isinstance(before, dict):
         return config.data.executor
     return str(before.get("name")) if before.get("device") == process.device.type else "auto"
+
+
+def epoch_of(saved: dict[str, Any]) -> int:
+    """The epoch of the next training batch, which gives the size of the images.
+
+    Args:
+        saved: The content of a checkpoint, which may be damaged; `restore` checks it.
+
+    Returns:
+        The epoch, from 1.
+    """
+    position = saved.get("loader")
+    epoch = position.get("epoch") if isinstance(position, dict) else None
+    return epoch + 1 if type(epoch) is int and epoch >= 0 else 1
 
 
 def restore(

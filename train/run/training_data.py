@@ -18,7 +18,7 @@ from slipform.pipelines.plan.kernels import draw
 from slipform.pipelines.rendering.render import render
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.resume import executor_of
+from slipform.train.run.resume import epoch_of, executor_of
 from slipform.train.step.data import open_loader
 
 __all__ = ["first_images", "open_evaluation", "open_training_data", "warm_up"]
@@ -39,16 +39,21 @@ def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process:
         DatasetError: There is no such dataset, or it is damaged.
     """
     executor = config.data.executor if saved is None else executor_of(saved, config, process)
+    epoch = 1 if saved is None else epoch_of(saved)
     loader = None
     if process.is_main:
-        loader = open_loader(config, "train", process, training=True, executor=executor)
+        loader = open_loader(
+            config, "train", process, training=True, executor=executor, epoch=epoch
+        )
         executor = loader.executor_name
     share = None if loader is None else loader.decoder_share
     executor, share = process.broadcast_object((executor, share))
     if loader is None:
         if share is not None:
             config = config.replace("data.decoder_share", share)
-        loader = open_loader(config, "train", process, training=True, executor=executor)
+        loader = open_loader(
+            config, "train", process, training=True, executor=executor, epoch=epoch
+        )
     return loader
 
 

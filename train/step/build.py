@@ -21,6 +21,7 @@ from slipform.models import freeze, probe, registry
 from slipform.models.weights import LoadReport
 from slipform.pipelines.batch import SyntheticLoader
 from slipform.pipelines.errors import ConfigError
+from slipform.train.config.image_sizes import all_sizes, size_at, training_sizes
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.deterministic import check_deterministic
 from slipform.train.machine.device import pick_compile, pick_precision
@@ -71,8 +72,11 @@ def build_state(
     model = registry.build(
         config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load
     )
-    if config.train.deterministic and process.device.type == "cuda":
-        check_deterministic(model, config.augment.image_size)
+    for size in all_sizes(config):
+        if size != config.augment.image_size:
+            probe.check_size(model, config.model.name, size)
+        if config.train.deterministic and process.device.type == "cuda":
+            check_deterministic(model, size)
     model = model.to(process.device)
     if config.train.channels_last is not False:
         model = model.to(memory_format=torch.channels_last)
@@ -105,7 +109,7 @@ def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> 
         return
     if config.train.unfreeze_at_epoch:
         model.train()  # frozen BatchNorm learns later
-    probe.check_batch_of_one(model, config.augment.image_size)
+    probe.check_batch_of_one(model, min(training_sizes(config)))
     freeze.set_train_mode(model, config.model.frozen_norm)
 
 
@@ -145,7 +149,12 @@ def make_functions(
     choice = "on" if whole and config.train.compile == "graphs" else config.train.compile
     mode = pick_compile(choice, process.device, config.train.accumulate)
     if mode:
-        # Shapes never change. DDP wraps the model before compilation, so that the exchange of
+        # The shapes of an epoch never change. Each size of images is compiled once, in training and
+        # in evaluation: torch stops to compile after so many.
+        torch._dynamo.config.recompile_limit = max(
+            torch._dynamo.config.recompile_limit, 4 * len(all_sizes(config)) + 4
+        )
+        # DDP wraps the model before compilation, so that the exchange of
         # gradients overlaps with the compiled backward pass.
         forward = torch.compile(wrapped, dynamic=False, mode=mode)
         evaluate = (
@@ -202,7 +211,8 @@ def freeze_late(config: RunConfig, state: TrainState, process: Process) -> None:
     _make_again(config, state, process)
     if not state.functions.compiled:
         return
-    size, buffers = config.augment.image_size, [b.clone() for b in state.model.buffers()]
+    size = size_at(config, state.epoch + 1)
+    buffers = [b.clone() for b in state.model.buffers()]
     batch = SyntheticLoader(
         batch_size=int(config.train.batch_size),
         image_size=size,

@@ -10,6 +10,7 @@ import torch
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
+from slipform.train.config.image_sizes import evaluation_augment, training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process
@@ -26,6 +27,7 @@ def open_loader(
     batch_size: int | None = None,
     dtype: torch.dtype | None = None,
     executor: str | None = None,
+    epoch: int = 1,
 ) -> Loader:
     """Open a loader of a split with the settings of a run. The caller closes it.
 
@@ -40,6 +42,8 @@ def open_loader(
         batch_size: Images in a batch of one process. Default: train.batch_size.
         dtype: The dtype of the images. Default: the dtype of train.precision on the device.
         executor: The executor. Default: data.executor.
+        epoch: The epoch, from 1, that gives the size of the images of training; see
+            train.image_sizes. Evaluation has its own size.
 
     Raises:
         ConfigError: train.batch_size is "auto", and batch_size is None.
@@ -53,7 +57,7 @@ def open_loader(
     return Loader(
         config.data.folder,
         split,
-        config.augment,
+        training_augment(config, epoch) if training else evaluation_augment(config),
         batch_size=size,
         training=training,
         seed=config.train.seed if training else 0,

@@ -80,13 +80,16 @@ def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
 
 
 def test_two_processes_equal_one_with_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
+    sizes = "train.image_sizes=[[2, 24]]"  # the loaders of both open again
     process = _torchrun(
         2,
         shapes,
         "--out",
         tmp_path / "two",
         "--set",
-        "train.epochs=1",
+        "train.epochs=2",
+        "--set",
+        sizes,
         "--set",
         "train.batch_size=20",
         "--set",
@@ -95,7 +98,8 @@ def test_two_processes_equal_one_with_the_whole_batch(shapes: Path, tmp_path: Pa
         _recipe(tmp_path),
     )
     resident = "data.executor=resident"
-    alone = _alone(shapes, tmp_path / "one", "train.epochs=1", "train.batch_size=40", resident)
+    sets = ("train.epochs=2", sizes, "train.batch_size=40", resident)
+    alone = _alone(shapes, tmp_path / "one", *sets)
     out, _ = _finish(process)
     assert out.count("test accuracy") == 1  # only one process prints
     _compare(tmp_path / "one", tmp_path / "two")
