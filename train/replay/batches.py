@@ -54,7 +54,9 @@ class StepBatches:
         )
 
 
-def open_rank(segment: Segment, device: torch.device, rank: int, executor: str = "") -> Loader:
+def open_rank(
+    segment: Segment, device: torch.device, rank: int, executor: str = "", epoch: int = 0
+) -> Loader:
     """Open the loader that one process of a run had. The caller closes it.
 
     Args:
@@ -62,6 +64,7 @@ def open_rank(segment: Segment, device: torch.device, rank: int, executor: str =
         device: The device of the batches.
         rank: The number of the process.
         executor: The executor. Default: that of the run on the same type of device, else "auto".
+        epoch: The epoch, from 0, that gives the size of the images.
 
     Raises:
         DatasetError: The dataset is missing, or has other images than the run's.
@@ -70,7 +73,9 @@ def open_rank(segment: Segment, device: torch.device, rank: int, executor: str =
     if not executor:
         executor = start.executor if start.device == device.type else "auto"
     process = Process(device, rank, start.world_size)
-    loader = open_loader(segment.config, "train", process, training=True, executor=executor)
+    loader = open_loader(
+        segment.config, "train", process, training=True, executor=executor, epoch=epoch + 1
+    )
     if loader.num_samples != segment.num_samples or start.images not in ("", images_of(loader)):
         loader.close()
         raise DatasetError(
@@ -93,7 +98,7 @@ def replayed(place: Place, device: torch.device, executor: str = "") -> StepBatc
     """
     start, found, name = place.segment.start, [], ""
     for rank in range(start.world_size):
-        with open_rank(place.segment, device, rank, executor) as loader:
+        with open_rank(place.segment, device, rank, executor, place.epoch) as loader:
             state = {**loader.state_dict(), "epoch": place.epoch, "seen": place.seen}
             loader.load_state_dict(state)
             batches = iter(loader)

@@ -17,6 +17,7 @@ import torch
 
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.plan import Plan, draw, draw_mix
+from slipform.train.config.image_sizes import size_at
 from slipform.train.machine.distributed import Process
 from slipform.train.records import read_metrics
 from slipform.train.replay.batches import open_rank, replayed
@@ -99,16 +100,17 @@ def first_difference(
 
 
 class _Side:
-    """A run whose loaders stay open, each for one process of one segment."""
+    """A run whose loaders stay open, each for one process and one size of a segment."""
 
     def __init__(self, segments: list[Segment], held: ExitStack) -> None:
         self._segments, self._held = segments, held
-        self._loaders: dict[tuple[int, int], Loader] = {}
+        self._loaders: dict[tuple[int, int, int], Loader] = {}
 
     def loader(self, place: Place, rank: int = 0) -> Loader:
-        key = self._segments.index(place.segment), rank
+        size = size_at(place.segment.config, place.epoch + 1)
+        key = self._segments.index(place.segment), rank, size
         if key not in self._loaders:  # "host" makes no pixels before they are asked for
-            loader = open_rank(place.segment, _CPU, rank, "host")
+            loader = open_rank(place.segment, _CPU, rank, "host", place.epoch)
             self._loaders[key] = self._held.enter_context(loader)
         return self._loaders[key]
 

@@ -104,12 +104,12 @@ def _copy(run: Path, copy: Path) -> None:
 
 def _first(run: Run, last: int) -> Divergence | None:
     """The first step up to `last` with a number that is not finite."""
-    config, state, loader = run.config.train, run.state, run.train
+    config, state = run.config.train, run.state
     while state.epoch < config.epochs and state.step < last:
         begin_epoch(run)
         set_train_mode(state)
         run.steps.begin()
-        left, length = loader.remaining_batches, len(loader)
+        left, length = run.train.remaining_batches, len(run.train)
         while left and state.step < last:
             before = {
                 name: tensor.detach().cpu().clone()

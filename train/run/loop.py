@@ -91,7 +91,6 @@ def fit(
         )
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
-                resize_if_due(run)
                 begin_epoch(run)
                 _train_epoch(run)
                 _end_epoch(run)
@@ -109,11 +108,14 @@ def fit(
 
 
 def begin_epoch(run: Run) -> None:
-    """Freeze or unfreeze the layers for which it is time. A second call changes nothing.
+    """Change the size of images and freeze or unfreeze layers, if it is time for it.
+
+    A second call changes nothing.
 
     Args:
         run: The run, before the first step of an epoch or of the rest of an epoch.
     """
+    resize_if_due(run)
     _unfreeze_if_due(run)
     _freeze_if_due(run)
 

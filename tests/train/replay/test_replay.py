@@ -47,8 +47,9 @@ def _assert_all(run: Path, seen: Seen) -> None:
         ("data.executor=resident", "train.seed=5"),
         ("data.sampling=balanced",),
         ("data.fold=2/5",),
+        ("train.image_sizes=[[2, 32]]",),
     ],
-    ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold"],
+    ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes"],
 )
 def test_every_step_of_a_run(
     sets: tuple[str, ...], shapes: Path, tmp_path: Path, small: Small, seen: Seen
