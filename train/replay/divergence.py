@@ -21,8 +21,8 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import FOLDER, checkpoints
+from slipform.train.run.epoch_changes import begin_epoch
 from slipform.train.run.folder import CONFIG
-from slipform.train.run.loop import begin_epoch
 from slipform.train.run.open import Run, open_run
 from slipform.train.run.starts import STARTS
 from slipform.train.step.schedule import factor

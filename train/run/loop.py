@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipform.models.freeze import select
 from slipform.pipelines.errors import Interrupted, SlipformError, lacks_memory
 from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
@@ -24,17 +23,16 @@ from slipform.train.machine.interrupt import watched
 from slipform.train.run import losses
 from slipform.train.run.counters import EpochTotals, advice
 from slipform.train.run.divergence import diverged
+from slipform.train.run.epoch_changes import begin_epoch
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
-from slipform.train.run.resize import resize_if_due
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
-from slipform.train.step.build import freeze_late, unfreeze
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
 from slipform.train.step.label_metrics import LabelEvaluation
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, zero_gradients
 
-__all__ = ["begin_epoch", "fit"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -105,19 +103,6 @@ def fit(
             ) from error
         finally:
             run.close()
-
-
-def begin_epoch(run: Run) -> None:
-    """Change the size of images and freeze or unfreeze layers, if it is time for it.
-
-    A second call changes nothing.
-
-    Args:
-        run: The run, before the first step of an epoch or of the rest of an epoch.
-    """
-    resize_if_due(run)
-    _unfreeze_if_due(run)
-    _freeze_if_due(run)
 
 
 def _train_epoch(run: Run) -> None:
@@ -259,30 +244,6 @@ def _stops_early(run: Run) -> bool:
     best = f"no epoch was better than epoch {state.best.epoch} for {patience} epochs"
     run.recorder.say(f"stopping after epoch {state.epoch}: {best}")
     return True
-
-
-def _unfreeze_if_due(run: Run) -> None:
-    due = run.config.train.unfreeze_at_epoch
-    if (
-        due
-        and run.state.epoch + 1 >= due
-        and not all(p.requires_grad for p in run.state.model.parameters())
-    ):
-        run.recorder.say(f"epoch {run.state.epoch + 1}: all layers learn from now on")
-        unfreeze(run.config, run.state, run.process)
-        run.steps.forget()
-
-
-def _freeze_if_due(run: Run) -> None:
-    due, state = run.config.train.freeze_at_epoch, run.state
-    if not due or state.epoch + 1 < due:
-        return
-    names = select(state.model, run.config.train.freeze_late)
-    if any(p.requires_grad for name, p in state.model.named_parameters() if name in names):
-        layers = ", ".join(run.config.train.freeze_late)
-        run.recorder.say(f"epoch {state.epoch + 1}: {layers} no longer learn")
-        freeze_late(run.config, state, run.process)
-        run.steps.forget()
 
 
 def _save(run: Run) -> None:
