@@ -102,7 +102,10 @@ def _of_batches(start: Start) -> tuple[object, ...]:
     """The settings that determine the batches, and the number of epochs."""
     config = parse_config(start.config, STARTS)
     train, data = config.train, config.data.model_copy(update={"folder": ""})
-    own = (train.seed, train.batch_size, train.accumulate, train.precision, train.epochs)
+    own = (
+        *(train.seed, train.batch_size, train.accumulate, train.precision, train.epochs),
+        train.image_sizes,
+    )
     return (replace(start, step=0, epoch=0, seen=0, config=""), config.augment, data, own)
 
 
