@@ -84,15 +84,13 @@ def training_augment(config: RunConfig, epoch: int) -> Augmentation:
 
 
 def evaluation_augment(config: RunConfig) -> Augmentation:
-    """The augmentation whose `evaluation()` is that of the run.
+    """The augmentation of evaluation: nothing random, at train.eval_size if that is given.
 
     Args:
         config: The configuration of a run.
-
-    Returns:
-        `config.augment`, with other lengths in pixels if train.eval_size is given.
     """
-    return _scaled(config.augment, config.train.eval_size or config.augment.image_size)
+    size = config.train.eval_size or config.augment.image_size
+    return _scaled(config.augment, size).evaluation()
 
 
 def training_sizes(config: RunConfig) -> list[int]:

@@ -82,11 +82,9 @@ class Classifier:
         model = model.to(self.device).eval().requires_grad_(False)
         if config.train.channels_last is not False:
             model = model.to(memory_format=torch.channels_last)
-        self.model = model
-        self.config, self.manifest, self.folder = config, manifest, folder
+        self.model, self.config, self.manifest, self.folder = model, config, manifest, folder
         self.thresholds = None if manifest.labels != "multi" else load_thresholds(folder, manifest)
-        augment = evaluation_augment(config).evaluation()
-        self.spec: Augmentation = augment.resolved(manifest.mean, manifest.std)
+        self.spec: Augmentation = evaluation_augment(config).resolved(manifest.mean, manifest.std)
         self.functions = StepFunctions(
             forward=model,
             evaluate=model,

@@ -52,7 +52,7 @@ def test_sizes_of_epochs(small: Small) -> None:
 def test_one_size_is_the_default(small: Small) -> None:
     config = small()
     assert training_augment(config, 1) is config.augment
-    assert evaluation_augment(config) is config.augment
+    assert evaluation_augment(config) == config.augment.evaluation()
     assert sizes_note(config) == ""
 
 
@@ -80,7 +80,7 @@ def test_lengths_keep_their_share(small: Small) -> None:
     assert spec == replace(
         config.augment, image_size=16, resize=20, padding=2, evaluation_resize=18
     )
-    evaluated = evaluation_augment(config).evaluation()
+    evaluated = evaluation_augment(config)
     assert (evaluated.image_size, evaluated.resize) == (48, 54)
 
 
