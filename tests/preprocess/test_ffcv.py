@@ -17,6 +17,7 @@ from PIL import Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG, RAW
+from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed"
@@ -30,6 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     (folder / "ours").mkdir()
     shutil.copy(shapes / "train.beton", folder / "ours/train.beton")
     shutil.copy(shapes_raw / "train.beton", folder / "ours/raw.beton")
+    several = dataset_of(folder / "labels", "multi")  # its label table is not ffcv's matter
+    shutil.copy(several / "train.beton", folder / "ours/several.beton")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     script = Path(__file__).with_name("ffcv_both_ways.py")
     done = subprocess.run(
@@ -43,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     return folder
 
 
-@pytest.mark.parametrize("name", ["train", "raw"])
+@pytest.mark.parametrize("name", ["train", "raw", "several"])
 def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     metadata, table = (
@@ -58,14 +61,15 @@ def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     np.testing.assert_array_equal(table["size"], ours.sizes)
 
 
+@pytest.mark.parametrize("name", ["raw", "several"])
 @pytest.mark.parametrize("os_cache", [True, False])
-def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool) -> None:
-    ours = Beton(folder / "ours/raw.beton")
+def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: str) -> None:
+    ours = Beton(folder / f"ours/{name}.beton")
     np.testing.assert_array_equal(
-        np.load(folder / f"raw-{os_cache}-images.npy"),
+        np.load(folder / f"{name}-{os_cache}-images.npy"),
         np.stack([ours.raw(i) for i in range(len(ours))]),
     )
-    np.testing.assert_array_equal(np.load(folder / f"raw-{os_cache}-labels.npy"), ours.labels)
+    np.testing.assert_array_equal(np.load(folder / f"{name}-{os_cache}-labels.npy"), ours.labels)
 
 
 @pytest.mark.parametrize("os_cache", [True, False])

@@ -67,7 +67,7 @@ def build_state(
         ConfigError: The loss does not fit the labels, the net cannot be built, none of its
             parameters would learn, or BatchNorm would get one value for each channel.
     """
-    loss = make_loss(config.loss, labels)
+    loss = make_loss(config.loss, labels, process.device)
     torch.manual_seed(config.train.seed)  # the same first weights on every process
     model = registry.build(
         config.model, num_classes=num_classes, image_size=config.augment.image_size, on_load=on_load

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import counted
+from slipform.pipelines.upload import upload
 from slipform.train.scores.counts import ClassScores, class_scores, macro
 from slipform.train.scores.ranking import auroc, average_precision
 from slipform.train.scores.thresholds import DEFAULT, best_thresholds
@@ -161,7 +162,7 @@ class LabelTotals:
             labels: float32 [N, C], on the same device.
             indices: int64 [N] on the CPU, positions in the split; -1 is padding.
         """
-        own = torch.where(indices < 0, 0, indices).to(logits.device, non_blocking=True)
+        own = upload(indices.clamp(min=0).numpy(), logits.device)
         counts = counted(labels)
         # Padding adds 0 to the first image: no image is written twice.
         self._logits.index_add_(0, own, torch.where(counts[:, None], logits.float(), 0.0))

@@ -32,13 +32,16 @@ LossFunction = Callable[[Tensor, Tensor, Mix | None], Tensor]
 _PerSample = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # logits, labels, weights of classes
 
 
-def make_loss(config: LossConfig, labels: Labels | None = None) -> LossFunction:
+def make_loss(
+    config: LossConfig, labels: Labels | None = None, device: torch.device | None = None
+) -> LossFunction:
     """Make the loss function of a configuration.
 
     Args:
         config: The [loss] section.
         labels: The labels of the training images, for weights of classes. None: there are no
             weights.
+        device: The device of the logits, for the weights. Default: the CPU.
 
     Returns:
         A function of logits, labels and mix; see the module's docstring.
@@ -72,7 +75,7 @@ def make_loss(config: LossConfig, labels: Labels | None = None) -> LossFunction:
         )
     else:
         assert_never(config)
-    return _Mean(per_sample, weights)
+    return _Mean(per_sample, weights if weights is None else weights.to(device))
 
 
 class _Mean:
@@ -89,8 +92,6 @@ class _Mean:
     def __call__(self, logits: Tensor, labels: Tensor, mix: Mix | None) -> Tensor:
         # A sum of exponentials over a thousand classes needs more than the 8 bits of bfloat16.
         logits, weights = logits.float(), self._weights
-        if weights is not None and weights.device != logits.device:  # once
-            weights = self._weights = weights.to(logits.device)
         losses = self._per_sample(logits, labels, weights)
         if mix is not None:
             # The loss for the target w * a + (1 - w) * b. Cross entropy is linear in its target,

@@ -1,0 +1,59 @@
+"""Two processes of torchrun with several labels, weights, drawn samples and a fold: the same run as
+one process with the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slipform.train.config.resolve import resolve
+from slipform.train.records import read_metrics
+from slipform.train.run.loop import fit
+from tests.train.run.labeled import dataset_of
+
+pytestmark = pytest.mark.timeout(900)
+
+SETS = [
+    "model.name=tiny",
+    "augment.image_size=32",
+    "augment.resize=36",
+    "augment.crop=random",
+    "train.precision=fp32",
+    "train.epochs=1",
+    "data.threads=1",
+    "data.executor=host",
+    "data.sampling=balanced",
+    "data.fold=2/3",
+    "loss.name=bce",
+    "loss.positive_weights=balanced",
+]
+
+
+def test_two_processes_equal_one(tmp_path: Path, no_figures: None) -> None:
+    data, recipe = dataset_of(tmp_path / "data", "multi"), tmp_path / "plain.toml"
+    recipe.write_text('description = "plain"\n')
+    sets = [word for text in (*SETS, "train.batch_size=10") for word in ("--set", text)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    ending = ["--recipe", str(recipe), "--out", str(tmp_path / "two")]
+    two = subprocess.Popen(
+        [*launcher, "--nproc-per-node", "2", "-m", "slipform.train.cli", *sets, str(data), *ending],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    fit(resolve(None, [*SETS, "train.batch_size=20"]), data, tmp_path / "one", quiet=True)
+    _, errors = two.communicate(timeout=600)
+    assert two.returncode == 0, errors
+    one, many = (read_metrics(tmp_path / name, "step") for name in ("one", "two"))
+    assert [x["loss"] for x in many] == pytest.approx([x["loss"] for x in one], abs=2e-4)
+    summaries = [
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")
+    ]
+    for key in ("val_accuracy", "test_accuracy", "test_f1", "test_loss"):
+        assert summaries[1][key] == pytest.approx(summaries[0][key], abs=2e-3)
+    thresholds = [list(one["thresholds"].values()) for one in summaries]
+    assert thresholds[1] == pytest.approx(thresholds[0], abs=5e-3)
