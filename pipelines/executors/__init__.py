@@ -39,14 +39,15 @@ MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take wi
 def keeps(beton: Beton, spec: Augmentation, device: str) -> bool:
     """Whether "auto" keeps the decoded images in memory.
 
-    They may take at most a quarter of what is free. On a GPU `resident` knows no policies.
+    They may take at most a quarter of what is free. On a GPU `resident` renders neither policies
+    nor noise.
 
     Args:
         beton: The stored images.
         spec: The augmentation.
         device: "cpu", "cuda" or "cuda:N".
     """
-    if spec.policy and device.startswith("cuda"):
+    if spec.on_cores and device.startswith("cuda"):
         return False
     return beton.resident_bytes() <= MEMORY_SHARE * free_memory_bytes(device)
 
@@ -62,7 +63,7 @@ def streaming(beton: Beton, spec: Augmentation, device: str) -> list[str]:
     dali = ["dali"] if len(np.unique(beton.modes)) < 2 and spec.fits_dali else []
     if not device.startswith("cuda"):
         return ["host", *dali]
-    return ["host"] if spec.policy else [*dali, *GPU_ONLY, "host"]
+    return ["host"] if spec.on_cores else [*dali, *GPU_ONLY, "host"]
 
 
 def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:

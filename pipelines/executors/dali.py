@@ -67,10 +67,10 @@ class DaliExecutor(Executor):
                 f'{beton.path} mixes JPEG and raw samples, which executor = "dali" cannot. Use'
                 ' executor = "host", or "stream" on a GPU.'
             )
-        if settings.spec.policy:
+        if settings.spec.on_cores:
             raise ConfigError(
-                f'executor = "dali" cannot do augment.policy.name = "{settings.spec.policy.name}".'
-                ' Use executor = "host", or "resident" on a CPU.'
+                f'executor = "dali" cannot do {settings.spec.on_cores}. Use executor = "host", or'
+                ' "resident" on a CPU.'
             )
         for value, name in ((settings.spec.border, "reflect"), (settings.spec.corners, "black")):
             if not settings.spec.axis_aligned and value == name:

@@ -25,11 +25,12 @@ from typing import Literal
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.plan.policy import STRICT, Policy
 
-__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter"]
+__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter", "EraseMode"]
 
 _Crop = Literal["center", "random", "random_resized", "none"]
 _Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
 Border = Literal["zero", "reflect", "edge"]
+EraseMode = Literal["const", "rand", "pixel"]
 _Corners = Literal["image", "black"]
 _Pair = tuple[float, float]
 
@@ -113,7 +114,12 @@ class Augmentation:
             Default "half". Recipes also have "model": the numbers of the net, with its size.
         mixup: Alpha of the Beta distribution (Zhang et al., 2018).
         cutmix: The same (Yun et al., 2019). With both, each batch takes one of them at random.
+        mix_probability: Probability that a batch is mixed, as `prob` in timm. Default 1.
+        switch_probability: With both, the probability of CutMix, as `switch_prob` in timm. Default
+            0.5.
         erase: Probability of erasing a box (Zhong et al., 2020).
+        erase_mode: What the box gets, as in timm: "const" (the mean color), "rand" (one normal
+            color) or "pixel" (a normal color for each pixel). Default "const".
 
     Raises:
         ConfigError: A value is not allowed.
@@ -150,7 +156,10 @@ class Augmentation:
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
     mixup: float = 0.0
     cutmix: float = 0.0
+    mix_probability: float = 1.0
+    switch_probability: float = 0.5
     erase: float = 0.0
+    erase_mode: EraseMode = "const"
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
@@ -165,7 +174,13 @@ class Augmentation:
             triples = tuple(tuple(float(value) for value in values) for values in self.normalize)
             object.__setattr__(self, "normalize", triples)
             check([len(triple) for triple in triples] == [3, 3], "normalize", "two times 3 numbers")
-        choices = (("crop", _Crop), ("flip", _Flip), ("border", Border), ("corners", _Corners))
+        choices = (
+            ("crop", _Crop),
+            ("flip", _Flip),
+            ("border", Border),
+            ("corners", _Corners),
+            ("erase_mode", EraseMode),
+        )
         for name, allowed in choices:
             if getattr(self, name) not in allowed.__args__:  # type: ignore[attr-defined]
                 raise unknown(f"augment.{name}", getattr(self, name), allowed.__args__)  # type: ignore[attr-defined]
@@ -175,7 +190,14 @@ class Augmentation:
         check(self.resize >= 0, "resize", "0 (as stored) or the shorter side in pixels")
         check(self.evaluation_resize >= 0, "evaluation_resize", "0 (as resize) or pixels")
         check(0 <= self.padding < 4096, "padding", "0 or more pixels")
-        for name in ("flip_probability", "perspective_probability", "grayscale", "erase"):
+        for name in (
+            "flip_probability",
+            "perspective_probability",
+            "grayscale",
+            "erase",
+            "mix_probability",
+            "switch_probability",
+        ):
             check(0 <= getattr(self, name) <= 1, name, "0 to 1")
         check(0 <= self.perspective <= 1, "perspective", "0 to 1")
         check(
@@ -222,13 +244,21 @@ class Augmentation:
         )
 
     @property
+    def on_cores(self) -> str:
+        """The setting that only CPU cores can render, `name = value`. "": there is none."""
+        if self.policy:
+            return f'augment.policy.name = "{self.policy.name}"'
+        if self.erase and self.erase_mode != "const":
+            return f'augment.erase_mode = "{self.erase_mode}"'
+        return ""
+
+    @property
     def fits_dali(self) -> bool:
         """True if `dali` can render it, and thus all executors.
 
-        `dali` knows no policies, and can warp neither with a reflected border nor with black
-        corners.
+        `dali` can warp neither with a reflected border nor with black corners.
         """
-        if self.policy:
+        if self.on_cores:
             return False
         return self.axis_aligned or (self.border != "reflect" and self.corners != "black")
 

@@ -21,7 +21,7 @@ each output pixel is sampled bilinearly, with `border` outside the image. A cent
 black if that side of `clip` is inside the image.
 
 Then `color` maps (R, G, B, 1), with R, G, B in 0..255, to normalized RGB. `erase` boxes are filled
-with 0, which is the mean color.
+with 0, which is the mean color, or with normal numbers (`erase_mode`).
 
 Samples with `chains` (a policy, such as RandAugment): the image is what is inside `clip`, and black
 outside. Each chain has a geometry of its own, and is rendered as an axis-aligned sample if that is
@@ -40,8 +40,9 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.plan import kernels
-from slipform.pipelines.plan.augmentation import Augmentation, Border
+from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
 from slipform.pipelines.plan.chains import Chains, draw_chains
+from slipform.pipelines.plan.noise import draw_keys
 from slipform.pipelines.plan.philox import batch_uniforms
 
 __all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
@@ -84,6 +85,8 @@ class Plan:
             nothing is erased.
         mix: MixUp or CutMix of the batch. None: neither.
         chains: The operations of a policy. None: there is no policy.
+        erase_mode: What erased boxes get: "const", "rand" or "pixel".
+        erase_keys: uint64 [N], keys of the noise in erased boxes. None: they get none.
 
     Example:
         ```python
@@ -109,6 +112,8 @@ class Plan:
     erase: _Int32 | None = None
     mix: MixPlan | None = None
     chains: Chains | None = None
+    erase_mode: EraseMode = "const"
+    erase_keys: npt.NDArray[np.uint64] | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -132,6 +137,7 @@ class Plan:
             erase=erase,
             mix=None,
             chains=chains,
+            erase_keys=None if self.erase_keys is None else self.erase_keys[at],
         )
 
 
@@ -165,7 +171,10 @@ def draw(
         indices, np.asarray(heights, np.int32), np.asarray(widths, np.int32),
         np.uint64(seed), np.uint64(epoch), numbers_of(spec), geometry, color, clip, erase,
     )  # fmt: skip
-    chains = None
+    chains = keys = None
+    if spec.erase and spec.erase_mode != "const":
+        keys = np.empty(n, np.uint64)
+        draw_keys(indices, np.uint64(seed), np.uint64(epoch), keys)
     if spec.policy:
         # A crop that has nothing of the image still needs a pixel for the renderers.
         clip[:, :2] = np.minimum(clip[:, :2], np.stack([widths, heights], axis=1) - 1)
@@ -180,6 +189,8 @@ def draw(
         spec.axis_aligned,
         erase if spec.erase else None,
         chains=chains,
+        erase_mode=spec.erase_mode,
+        erase_keys=keys,
     )
 
 
@@ -192,22 +203,26 @@ def draw_mix(
     weight is drawn from Beta(alpha, alpha) by numpy's generator, which is seeded from Philox.
 
     Args:
-        spec: The augmentation. If it has both, each batch takes one of them at random.
+        spec: The augmentation. If it has both, each batch takes one of them, CutMix with
+            `switch_probability`. With 1 - `mix_probability` a batch is not mixed.
         batch_size: Number of samples N.
         seed: The seed.
         epoch: The epoch, from 0.
         batch: Number of the batch in the epoch.
 
     Returns:
-        The MixPlan. None: the augmentation has neither.
+        The MixPlan, of weight 1 if the batch is not mixed, so that all batches have the same
+        form. None: the augmentation has neither.
     """
     if not (spec.mixup or spec.cutmix):
         return None
     u = batch_uniforms(seed, epoch, batch, 5)
-    cut = bool(spec.cutmix) and (not spec.mixup or u[0] < 0.5)
+    cut = bool(spec.cutmix) and (not spec.mixup or u[0] < spec.switch_probability)
     alpha = spec.cutmix if cut else spec.mixup
     weight = float(np.random.Generator(np.random.Philox(key=int(u[1] * 2**53))).beta(alpha, alpha))
     partner = np.roll(np.arange(batch_size), 1)
+    if u[4] >= spec.mix_probability:
+        return MixPlan(partner, 1.0, None)
     if not cut:
         return MixPlan(partner, weight, None)
     size = spec.image_size

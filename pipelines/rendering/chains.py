@@ -12,8 +12,9 @@ from numba import carray
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.operations import changes_pixels
 from slipform.pipelines.rendering.affine import affine
+from slipform.pipelines.rendering.erase import erase_box
 from slipform.pipelines.rendering.operations import operate
-from slipform.pipelines.rendering.render import erase_box, paint, pointer
+from slipform.pipelines.rendering.render import paint, pointer
 from slipform.pipelines.rendering.resample import (
     BFLOAT16,
     FLOAT32,
@@ -40,7 +41,7 @@ __all__ = ["render_chains"]
 @kernel
 def render_chains(
     addresses, heights, widths, geometry, chains, codes, amounts, weights, color, clip, erase,
-    size, kind, out32, out16, start, stop,
+    erase_mode, erase_keys, size, kind, out32, out16, start, stop,
 ):  # fmt: skip
     """Render samples start..stop-1 of a batch.
 
@@ -48,7 +49,8 @@ def render_chains(
         addresses, heights, widths, geometry: As for `render`.
         chains: float32 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
         codes, amounts, weights: As in `Chains`.
-        color, clip, erase, size, kind, out32, out16, start, stop: As for `render`.
+        color, clip, erase, erase_mode, erase_keys: As for `render`.
+        size, kind, out32, out16, start, stop: As for `render`.
     """
     pixels, num_chains = size * size * 3, chains.shape[1]
     levels = np.empty(pixels, np.uint16)
@@ -103,7 +105,8 @@ def render_chains(
         elif not direct:
             _color(levels, size, color[i], kind, out32, out16, base)
         if len(erase):
-            erase_box(erase[i], size, kind, out32, out16, base)
+            key = erase_keys[i] if len(erase_keys) else np.uint64(0)
+            erase_box(erase[i], erase_mode, key, size, kind, out32, out16, base)
 
 
 @kernel

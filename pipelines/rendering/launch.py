@@ -32,10 +32,10 @@ def check(beton: Beton, spec: Augmentation, executor: str) -> None:
     Raises:
         ConfigError: An image has too many bytes, or the kernel does not know the augmentation.
     """
-    if spec.policy:
+    if spec.on_cores:
         raise ConfigError(
-            f'executor = "{executor}" on a GPU cannot do augment.policy.name ='
-            f' "{spec.policy.name}". Use executor = "host", or "auto".'
+            f'executor = "{executor}" on a GPU cannot do {spec.on_cores}. Use executor = "host",'
+            ' or "auto".'
         )
     largest = int((beton.heights.astype(np.int64) * beton.widths * 3).max(initial=0))
     if largest > _MAX_IMAGE_BYTES:

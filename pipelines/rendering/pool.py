@@ -20,6 +20,7 @@ from torch import Tensor
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.chains import render_chains
+from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.request import Rendered, Settings
@@ -33,7 +34,6 @@ __all__ = ["RenderPool", "Source"]
 _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 # Output pixels per thread, at least: about 0.1 ms of work. Waking a thread can take as long.
 _MIN_PIXELS = 1 << 17
-_NO_BOXES = np.zeros((0, 4), np.int32)
 _NO_FLOATS, _NO_BITS = np.empty(0, np.float32), np.empty(0, np.uint16)
 
 # Positions in the batch -> Plan and pixels of these samples.
@@ -207,10 +207,10 @@ class RenderPool:
             geometry, clip = relative(
                 plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
             )
-        erase = _NO_BOXES if plan.erase is None else plan.erase
+        erase = erased(plan)
         images, kernel = (pixels.addresses, pixels.heights, pixels.widths), render
         arguments: tuple[object, ...] = (
-            *images, geometry, plan.color, clip, erase, BORDERS[plan.border],
+            *images, geometry, plan.color, clip, *erase, BORDERS[plan.border],
             plan.axis_aligned, self._size, self._kind,
         )  # fmt: skip
         if (chains := plan.chains) is not None:
@@ -219,7 +219,7 @@ class RenderPool:
                 own = moved(own, pixels.origin, pixels.scales)
             arguments = (
                 *images, geometry, own, chains.codes, chains.amounts, chains.weights, plan.color,
-                clip, erase, self._size, self._kind,
+                clip, *erase, self._size, self._kind,
             )  # fmt: skip
         floats = self._kind == FLOAT32
 

@@ -17,11 +17,12 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import FLOAT32, resample
+from slipform.pipelines.rendering.erase import erase_box
+from slipform.pipelines.rendering.resample import resample
 from slipform.pipelines.rendering.shift import is_shift, shift
 from slipform.pipelines.rendering.warp import warp
 
-__all__ = ["erase_box", "paint", "pointer", "render"]
+__all__ = ["paint", "pointer", "render"]
 
 
 @intrinsic
@@ -50,6 +51,8 @@ def render(
     color,
     clip,
     erase,
+    erase_mode,
+    erase_keys,
     border,
     aligned,
     size,
@@ -68,6 +71,7 @@ def render(
         color: float32 [N, 3, 4], as in `Plan`.
         clip: int32 [N, 4], as in `Plan`, in pixels of the images.
         erase: int32 [N, 4], as in `Plan`; [0, 4]: nothing is erased.
+        erase_mode, erase_keys: As from `erase.erased`.
         border: ZERO, REFLECT or EDGE of `taps`.
         aligned: Whether all samples are axis-aligned.
         size: Side of the output in pixels.
@@ -84,7 +88,8 @@ def render(
             kind, out32, out16, i * pixels,
         )  # fmt: skip
         if len(erase):
-            erase_box(erase[i], size, kind, out32, out16, i * pixels)
+            key = erase_keys[i] if len(erase_keys) else np.uint64(0)
+            erase_box(erase[i], erase_mode, key, size, kind, out32, out16, i * pixels)
 
 
 @kernel
@@ -110,20 +115,3 @@ def paint(image, matrix, aligned, clip, reduced, border, color, size, kind, out3
             image, x, dx, size, y, dy, size,
             clip, border, color, kind, out32, out16, base, size * 3,
         )  # fmt: skip
-
-
-@kernel
-def erase_box(box, size, kind, out32, out16, base):
-    """Set a box of one output image to 0.
-
-    Args:
-        box: int32 [4] (x0, y0, x1, y1), in output pixels.
-        size, kind, out32, out16, base: As for `paint`.
-    """
-    for row in range(box[1], box[3]):
-        at = base + (row * size + box[0]) * 3
-        end = at + (box[2] - box[0]) * 3
-        if kind == FLOAT32:
-            out32[at:end] = 0
-        else:
-            out16[at:end] = 0

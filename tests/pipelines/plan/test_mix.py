@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torchvision.transforms import v2
 
 from slipform.pipelines.batch import Batch
@@ -14,6 +16,8 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import MixPlan, draw_mix
+from slipform.train.config.losses import CrossEntropy
+from slipform.train.step.loss import make_loss
 from tests.pipelines.epochs import ON_CPU as NAMES
 
 
@@ -98,3 +102,59 @@ def test_processes_mix_differently(shapes: Path) -> None:
         ) as loader:
             weights += [float(batch.mix.weight[0]) for batch in loader if batch.mix]
     assert len(set(weights)) == 24
+
+
+def _drawn(n: int, **options: float) -> list[MixPlan]:
+    spec = Augmentation(image_size=32, **options)  # type: ignore[arg-type]
+    plans = [draw_mix(spec, 8, 3, epoch, batch) for epoch in range(2) for batch in range(n // 2)]
+    return [plan for plan in plans if plan is not None]
+
+
+def test_how_often_batches_are_mixed_and_switch_as_in_timm(needs: Callable[[str], None]) -> None:
+    """timm's Mixup in its mode "batch": the same shares and the same weights."""
+    needs("timm")
+    from timm.data.mixup import Mixup
+
+    options = {"mixup": 0.8, "cutmix": 0.6, "mix_probability": 0.7, "switch_probability": 0.3}
+    n = 4000
+    plans = _drawn(n, **options)
+    theirs = Mixup(0.8, 0.6, prob=0.7, switch_prob=0.3, mode="batch", num_classes=10)
+    weights, cuts = zip(*(theirs._params_per_batch() for _ in range(n)), strict=True)
+    plain = np.array([plan.weight == 1.0 and plan.box is None for plan in plans])
+    mixed = np.array([plan.box is None for plan in plans]) & ~plain
+    assert stats.binomtest(int(plain.sum()), n, 0.3).pvalue > 1e-6
+    assert stats.binomtest(int(mixed.sum()), n, 0.7 * 0.7).pvalue > 1e-6
+    their_mixed = ~np.array(cuts, bool) & (np.array(weights) != 1)
+    assert stats.binomtest(int(their_mixed.sum()), n, 0.7 * 0.7).pvalue > 1e-6
+    ours = np.array([plan.weight for plan in plans])[mixed]
+    assert stats.ks_2samp(ours, np.array(weights)[their_mixed]).pvalue > 1e-6
+
+
+def test_a_batch_that_is_not_mixed_stays_as_it_is() -> None:
+    batch = _batch()
+    mixed = mix(batch, MixPlan(np.roll(np.arange(6), 1), 1.0, None))
+    assert torch.equal(mixed.images, batch.images)
+    assert torch.equal(_targets(mixed, 6), torch.eye(6))
+    assert [plan.weight for plan in _drawn(40, mixup=0.4, mix_probability=0.0)] == [1.0] * 40
+
+
+def test_the_defaults_draw_what_they_drew() -> None:
+    """Every batch is mixed, and half of them are cut."""
+    plans = _drawn(400, mixup=0.4, cutmix=1.0)
+    assert all(plan.weight < 1 or plan.box for plan in plans)
+    assert stats.binomtest(sum(plan.box is not None for plan in plans), 400, 0.5).pvalue > 1e-6
+
+
+def test_smoothed_targets_are_those_of_timm(needs: Callable[[str], None]) -> None:
+    """The loss of a mixed batch with label smoothing, against timm's soft targets."""
+    needs("timm")
+    from timm.data.mixup import mixup_target
+
+    batch = _batch()
+    mixed = mix(batch, MixPlan(np.arange(6)[::-1].copy(), 0.3, None))
+    assert mixed.mix is not None
+    logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    soft = mixup_target(batch.labels, 6, lam=0.3, smoothing=0.1)
+    want = torch.nn.functional.cross_entropy(logits, soft)
+    loss = make_loss(CrossEntropy(label_smoothing=0.1))
+    torch.testing.assert_close(loss(logits, mixed.labels, mixed.mix), want)
