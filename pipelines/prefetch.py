@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL
 from slipform.pipelines.errors import SlipformError
@@ -28,7 +29,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
 from slipform.pipelines.rendering.workers import Task, Workers
-from slipform.pipelines.samples import LabelArray, Samples
+from slipform.pipelines.samples import Samples
 
 __all__ = ["Prefetcher"]
 
@@ -38,7 +39,7 @@ Position = tuple[int, int]  # epoch, samples of it that were seen in the global 
 
 class _UnderWay(NamedTuple):
     position: Position
-    samples: Task[tuple[_Int64, LabelArray]]  # indices and labels; done when they are submitted
+    samples: Task[tuple[Tensor, Tensor]]  # indices and labels; done when they are submitted
 
 
 class Prefetcher:
@@ -82,15 +83,15 @@ class Prefetcher:
         self.wait_seconds = 0.0
         self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
-    def take(self, position: Position) -> tuple[_Int64, LabelArray, Rendered]:
+    def take(self, position: Position) -> tuple[Tensor, Tensor, Rendered]:
         """Wait for a batch.
 
         Args:
             position: Its epoch, and the samples of the epoch before it.
 
         Returns:
-            Its indices (int64 [N], -1 for padding), its labels (-100 for padding; see `Batch`), its
-            pixels.
+            Its indices (int64 [N], -1 for padding) and labels (-100 for padding; see `Batch`), both
+            on the CPU; its pixels.
 
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
@@ -145,7 +146,7 @@ class Prefetcher:
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
 
-    def _submit(self, epoch: int, seen: int) -> tuple[_Int64, LabelArray]:
+    def _submit(self, epoch: int, seen: int) -> tuple[Tensor, Tensor]:
         """Submit the request for a batch. Returns its indices and labels."""
         began = time.perf_counter()
         self._beton.check_length()
@@ -159,7 +160,7 @@ class Prefetcher:
         labels = self._samples.labels(valid)
         if padded:
             labels[indices < 0] = IGNORED_LABEL
-        return indices, labels
+        return torch.from_numpy(indices), torch.from_numpy(labels)
 
     def _draw(self, epoch: int, keys: _Int64) -> Plan:
         """The Plan of samples, or of what was drawn at positions of the epoch."""

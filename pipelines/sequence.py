@@ -85,7 +85,7 @@ class BatchSequence:
         # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
-        batch = Batch(rendered.images, upload(labels, self._device), torch.from_numpy(indices))
+        batch = Batch(rendered.images, upload(labels, self._device), indices)
         number = seen // self.order.batch_size + self.order.rank
         if plan := draw_mix(self.augment, len(batch), self.order.seed, epoch, number):
             batch = mix(batch, plan)

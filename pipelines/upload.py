@@ -18,7 +18,7 @@ from slipform.pipelines.errors import ConfigError
 __all__ = ["checked_device", "upload", "upload_together"]
 
 
-def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
+def upload(values: npt.NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     """Copy an array to the device, without blocking.
 
     The copy starts from pinned memory. From other memory, torch blocks the host until the stream
@@ -26,13 +26,13 @@ def upload(values: npt.NDArray[Any], device: torch.device) -> Tensor:
     until the host has enqueued new work.
 
     Args:
-        values: The array, contiguous.
+        values: The array, or a tensor on the CPU; contiguous.
         device: The device.
 
     Returns:
         A tensor of the same shape and dtype. On a CPU it shares the memory of `values`.
     """
-    tensor = torch.from_numpy(values)
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
     if device.type != "cuda":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
