@@ -1,18 +1,20 @@
 """Files of weights -> tensors by name: safetensors, state dicts, checkpoints of other programs.
 
 In: a file or a run folder. Out: a `StateFile`: the tensors, and the names of the parts of the file
-that were not used. Only tensors and plain containers are unpickled (torch.load with
+that were not used. Only tensors, plain containers and plain values are unpickled (torch.load with
 weights_only=True).
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from slipform.models.weight_file import DTYPES, read_weights
@@ -29,10 +31,25 @@ _NESTED = (
     "state_dict_ema",
     "model_ema",
     "ema_state_dict",
+    "params_ema",
+    "ema",
     "state_dict",
     "model_state_dict",
     "model",
+    "params",
+    "net",
+    "module",
 )
+# Plain values that training programs write beside the weights: timm's and torchvision's arguments,
+# and numbers of numpy. Loading them runs no code of the file.
+_SCALAR = np.float64(0).__reduce__()[0]
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
+]
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return read_weights(path)[0]
-        with open_regular(path, ConfigError) as file:
+        with open_regular(path, ConfigError) as file, torch.serialization.safe_globals(_PLAIN):
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(

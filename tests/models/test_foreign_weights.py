@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import nn
 
 from slipform.models.imagenet import cached_imagenet
@@ -51,11 +55,20 @@ FILES: dict[str, tuple[object, str]] = {
     ),
     "lightning, compiled": ({"state_dict": prefixed(GOOD, "net._orig_mod.")}, "net._orig_mod."),
     "torchvision's references": (
-        {"model": OTHER, "model_ema": AVERAGED, "optimizer": {"state": {}}, "epoch": 9},
+        {
+            "model": OTHER,
+            "model_ema": AVERAGED,
+            "optimizer": {"state": {}},
+            "epoch": 9,
+            "args": argparse.Namespace(lr=0.1, device="cuda"),
+        },
         "module.",
     ),
     "torchvision's references without averages": ({"model": GOOD, "args": None}, ""),
     "timm": ({"arch": "tiny", "state_dict": OTHER, "state_dict_ema": GOOD}, ""),
+    "fastai": ({"model": GOOD, "opt": {"state": [], "hypers": [{"lr": 0.1}]}}, ""),
+    "another average": ({"params": OTHER, "params_ema": GOOD, "best": np.float32(0.5)}, ""),
+    "DeepSpeed": ({"module": prefixed(GOOD, "module."), "dp_world_size": 2}, "module."),
     "a wrapper's attribute": (prefixed(GOOD, "resnet."), "resnet."),
     "a wrapper with a loss of its own": (
         {**prefixed(GOOD, "backbone.body."), "loss.weight": torch.ones(3)},
@@ -84,6 +97,29 @@ def test_unused_parts_are_reported(tmp_path: Path) -> None:
     model, report = load(both, tmp_path)
     assert_same(model, GOOD)
     assert "not in the net, not used: teacher." in str(report)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "googlenet", "mobilenet_v3_small"])
+def test_torchvision_opens_what_we_write(name: str, tmp_path: Path) -> None:
+    model = build(ModelConfig(name), num_classes=5, image_size=224)
+    write_weights(tmp_path / "x.safetensors", model.state_dict(), {})
+    aux = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    theirs = torchvision.models.get_model(name, num_classes=5, **aux)
+    theirs.load_state_dict(load_file(tmp_path / "x.safetensors"))
+    assert_same(theirs, model.state_dict())
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    """Arguments beside the weights are plain values; nothing else is built."""
+
+    class Opens:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    for content in ({"model": GOOD, "args": Opens()}, argparse.Namespace(x=Opens())):
+        with pytest.raises(ConfigError, match="could run code"):
+            load(content, tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

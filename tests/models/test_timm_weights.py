@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from slipform.models.imagenet import Unavailable
 from slipform.models.registry import build, has_weights
 from slipform.models.spec import ModelConfig
+from slipform.models.weight_file import write_weights
 from slipform.models.weights import LoadReport
 from slipform.pipelines.errors import ConfigError
 
@@ -100,6 +103,39 @@ def test_files_of_timms_programs(form: str, tmp_path: Path) -> None:
     model, report = _load("test_resnet", tmp_path / "x.pth")
     _assert_body(model, state, "fc")
     assert {name for name, *_ in report.mismatched} == {"fc.weight", "fc.bias"}
+
+
+def test_a_checkpoint_of_timms_training_script(tmp_path: Path) -> None:
+    """It has the script's arguments and numbers of numpy, and the averaged weights are taken."""
+    torch.manual_seed(3)
+    model = timm.create_model("test_resnet", num_classes=9)
+    average = timm.utils.ModelEmaV3(model, decay=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    average.module.load_state_dict(state := _other("test_resnet", num_classes=9))
+    saver = timm.utils.CheckpointSaver(
+        model,
+        optimizer,
+        args=argparse.Namespace(model="test_resnet", lr=0.1, betas=[0.9, 0.99]),
+        model_ema=average,
+        checkpoint_dir=str(tmp_path),
+        recovery_dir=str(tmp_path),
+    )
+    saver.save_checkpoint(3, metric=np.float64(0.5))
+    loaded, report = _load("test_resnet", tmp_path / "last.pth.tar")
+    _assert_body(loaded, state, "fc")
+    assert '("state_dict_ema")' in report.source
+    assert report.unused == ("state_dict",)
+
+
+def test_timm_opens_what_we_write(tmp_path: Path) -> None:
+    model = build(ModelConfig("timm/test_resnet"), num_classes=5, image_size=64).eval()
+    write_weights(tmp_path / "x.safetensors", model.state_dict(), {"classes": "[]"})
+    theirs = timm.create_model(
+        "test_resnet", num_classes=5, checkpoint_path=str(tmp_path / "x.safetensors")
+    )
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(theirs.eval()(images), model(images))
 
 
 @pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
