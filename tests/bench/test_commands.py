@@ -110,6 +110,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "growth",
         "loaders",
         "overhead",
+        "policies",
         "prep",
         "train",
         "tune",
@@ -122,6 +123,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "ab",
         "tune",
         "overhead",
+        "policies",
         "growth",
         "gpu",
     ]
