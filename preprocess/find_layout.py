@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.errors import DatasetError, nearest, printable
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -110,8 +110,7 @@ def find_layout(
         if len(inside) != 1:
             if wanted in known:
                 raise DatasetError(
-                    f"{source} holds no {known[wanted].help}."
-                    f" {_expected(known[wanted], hints)}".rstrip()
+                    f"{source} holds no {known[wanted].help}. {_expected(source, hints)}".rstrip()
                 )
             return None
         place = inside[0]
@@ -137,12 +136,15 @@ def _visible(place: Path) -> list[Path]:
     return [place / name for name in sorted(os.listdir(place)) if name[0] not in "._@"]
 
 
-def _expected(layout: Layout, hints: Hints) -> str:
-    """The given options, as text."""
+def _expected(source: Path, hints: Hints) -> str:
+    """The given options, as text, and a file with a name similar to that of the list."""
     given = {
         "--list": hints.list_file,
         "--image-column": hints.image_column,
         "--label-column": hints.label_column,
         "--split-column": hints.split_column,
     }
-    return " ".join(f"{option} {value} was given." for option, value in given.items() if value)
+    words = [f"{option} {value} was given." for option, value in given.items() if value]
+    if hints.list_file and source.is_dir():
+        words[0] += nearest(hints.list_file, os.listdir(source))
+    return " ".join(words)

@@ -94,7 +94,13 @@ def _find(
             f"{source} holds no list, Parquet file or tar with the columns that were named. Name"
             " the list: --list FILE. Folders of classes have no columns."
         )
-    root = single_folder(source, listing)
+    try:
+        root = single_folder(source, listing)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error.message} Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars,"
+            " or ImageNet with its lists."
+        ) from None
     understood = understand(root, layout, listing)
     splits: dict[str, Divisible] = {
         split: list_images(root, folders, listing=listing)

@@ -57,9 +57,10 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
         words = {path: split_of_path(str(path.relative_to(folder))) for path in lists}
     if len(lists) > 1 and not all(words.values()):
         named = ", ".join(printable(path.name) for path in lists)
+        likely = max(lists, key=lambda path: words[path] == "train")
         raise DatasetError(
             f"{place} holds {len(lists)} lists: {named}. Choose one: --list"
-            f" {printable(next(iter(lists)).name)}"
+            f" {printable(likely.name)}"
         )
     entries: list[tuple[str, str]] = []
     labels: list[Label] = []

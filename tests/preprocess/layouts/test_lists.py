@@ -170,6 +170,7 @@ def test_every_row_and_file_is_used_or_named(root: Path) -> None:
 def test_what_could_be_meant_in_two_ways(root: Path) -> None:
     write(root / "labels.csv", "file,kind\n" + "".join(f"{k}.jpg,{k % 2}\n" for k in range(6)))
     assert "one class only" in prep(root, code=1)  # the table has no column for labels
+    assert 'Did you mean "labels.csv"' in prep(root, "--list", "label.csv", code=1)
     assert 'Did you mean "kind"' in prep(
         root, "--list", "labels.csv", "--label-column", "knd", code=1
     )
@@ -180,6 +181,9 @@ def test_what_could_be_meant_in_two_ways(root: Path) -> None:
     prep(root)
     write(root / "c.csv", "file,label\n" + "".join(f"{k}.jpg,{k % 2}\n" for k in range(6)))
     assert "2 lists: b.csv, c.csv. Choose one: --list b.csv" in prep(root, code=1)
+    (root / "c.csv").rename(root / "train.csv")
+    assert "Choose one: --list train.csv" in prep(root, code=1)
+    (root / "train.csv").rename(root / "c.csv")
     prep(root, "--list", "c.csv")
     assert {label for _, label, _ in stored(root)["train"]} == {"0", "1"}
     write(root / "more/9.jpg", jpeg(9))
