@@ -195,7 +195,7 @@ def _what_next(out: Path) -> list[str]:
     return [
         f"weights: {out / 'best.safetensors'}; numbers: {out / 'summary.json'}",
         "next:",
-        f"  slipform validate {folder} --figures {folder}/validation",
+        f"  slipform validate {folder} --report {folder}/report.html",
         f"  slipform predict {folder} IMAGE...",
         f"  slipform export {folder} --format onnx",
     ]

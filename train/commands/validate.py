@@ -166,7 +166,7 @@ def _values(judged: Judgment) -> dict[str, Any]:
 
 
 def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def _print(judged: Judgment) -> None:

@@ -49,7 +49,7 @@ CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 _EVENTS = "events.out.tfevents.*"
-_RECORDS = (KEY, EPOCHS)  # of sinks
+_RECORDS = (KEY, EPOCHS, "report.html")  # of sinks, and of the command validate
 # What is read and written in a run folder.
 _FILES = (
     CONFIG, FILE_NAME, LOCK, METRICS, STARTS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS, *_RECORDS,
