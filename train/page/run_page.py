@@ -43,6 +43,7 @@ figure.narrow svg { max-width: 46rem; }
 summary { cursor: pointer; color: var(--accent); margin: .75rem 0; }
 pre { overflow-x: auto; font-size: .8125rem; background: var(--panel); padding: .8rem 1rem;
   border: 1px solid var(--line); border-radius: 10px; white-space: pre-wrap; }
+@media (max-width: 36rem) { tbody th { white-space: normal; } }
 @media print { .pictures { grid-template-columns: repeat(5, 1fr); }
   .pictures.maps { grid-template-columns: 1fr 1fr; } }
 """
@@ -108,7 +109,7 @@ def _figures(judged: Judgment) -> str:
         for name, one in judged.figures.items()
     ]
     return table(("figure", "value", "95 % interval"), lines, "Figures of all images") + (
-        "<p>Intervals are bias-corrected bootstrap intervals over the images of the split: how much"
+        "<p>Intervals are bootstrap intervals over the images of the split: how much"
         " the figure would vary with other images of the same kind. They do not cover other"
         " seeds of the training.</p>\n"
     )

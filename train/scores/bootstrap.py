@@ -7,7 +7,6 @@ N of the N images with replacement (Efron, 1979). The same seed gives the same i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -47,22 +46,26 @@ class Interval:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
-def interval(value: float, resampled: npt.NDArray[Any]) -> Interval:
-    """The bias-corrected percentile interval (Efron, 1981). It contains the value.
+def interval(value: float, resampled: npt.NDArray[Any], most: float = 1.0) -> Interval:
+    """The percentile interval (Efron, 1979), moved by the bias of the resamples.
+
+    Resamples have a bias in figures such as ECE and F1 of many classes, which are not means of the
+    images: their mean is not the value of all images.
 
     Args:
         value: The figure of all images.
         resampled: The figure of each resample; nan ones are left out.
+        most: The highest possible value; the lowest one is 0.
+
+    Returns:
+        An interval that contains the value.
     """
-    found = np.sort(resampled[~np.isnan(resampled)])
+    found = resampled[~np.isnan(resampled)]
     if not len(found) or np.isnan(value):
         return Interval(value, float("nan"), float("nan"))
-    below = ((found < value).sum() + (found <= value).sum()) / 2 / len(found)
-    normal = NormalDist()
-    shift = 2 * normal.inv_cdf(float(np.clip(below, 1e-3, 1 - 1e-3)))
-    tail = normal.inv_cdf((1 + _LEVEL) / 2)
-    low, high = np.quantile(found, [normal.cdf(shift - tail), normal.cdf(shift + tail)])
-    return Interval(value, min(float(low), value), max(float(high), value))
+    tail = (1 - _LEVEL) / 2
+    low, high = np.quantile(found, [tail, 1 - tail]) - (found.mean() - value)
+    return Interval(value, min(max(float(low), 0.0), value), max(min(float(high), most), value))
 
 
 def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
@@ -88,7 +91,10 @@ def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
         drawn = np.bincount(rng.integers(0, count, count), minlength=count)
         row[:] = np.minimum(drawn, 255)
     columns = _columns(answers, weights)
-    return {name: interval(float(values[0]), values[1:]) for name, values in columns.items()}
+    return {
+        name: interval(float(values[0]), values[1:], np.inf if name == "loss" else 1.0)
+        for name, values in columns.items()
+    }
 
 
 def _columns(answers: Answers, weights: npt.NDArray[np.uint8]) -> dict[str, _Floats]:
