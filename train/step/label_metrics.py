@@ -75,7 +75,7 @@ class LabelEvaluation:
             loss: The mean binary cross entropy.
             probabilities: float64 [N, C].
             positive: bool [N, C].
-            thresholds: C thresholds. None: 0.5 for all classes.
+            thresholds: C thresholds. Empty: 0.5 for all classes.
         """
         classes = probabilities.shape[1]
         limits = np.array(thresholds if len(thresholds) else [DEFAULT] * classes, np.float64)
@@ -134,7 +134,7 @@ class LabelTotals:
         num_samples: N, over all processes.
         num_classes: C, the number of logits.
         device: The device.
-        thresholds: C thresholds for F1. None: 0.5 for all classes.
+        thresholds: C thresholds for F1. Empty: 0.5 for all classes.
     """
 
     def __init__(
