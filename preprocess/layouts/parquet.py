@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT"]
 
 _ENDINGS = (".parquet", ".pq")
+_MAX_FOLDERS = 50  # more are folders of classes, and would take long to list
 
 
 def _find(place: Path, hints: Hints) -> str:
@@ -55,7 +56,8 @@ def _files(place: Path) -> list[Path]:
     if place.is_file():
         return [place] if place.name.lower().endswith(_ENDINGS) else []
     names = [name for name in sorted(os.listdir(place)) if not name.startswith(".")]
-    folders = [place, *(place / name for name in names if (place / name).is_dir())]
+    inside = [place / name for name in names if (place / name).is_dir()]
+    folders = [place, *(inside if len(inside) <= _MAX_FOLDERS else [])]
     return [
         folder / name
         for folder in folders
