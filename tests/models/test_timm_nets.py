@@ -133,6 +133,17 @@ def test_every_net_of_timm_says_what_its_images_are() -> None:
         )
 
 
+@pytest.mark.parametrize(("name", "size"), SMALL)
+def test_the_mlp_head_stands_where_timms_classifier_was(name: str, size: int) -> None:
+    model = _build(name, size, head="mlp")
+    (head,) = head_names(model)
+    assert isinstance(model.get_submodule(head), nn.Sequential)
+    assert model(torch.randn(4, 3, size, size)).shape == (4, NUM_CLASSES)
+    freeze.train_only(model, "head")
+    learns = {key for key, p in model.named_parameters() if p.requires_grad}
+    assert learns == {f"{head}.{key}" for key in ("0.weight", "0.bias", "3.weight", "3.bias")}
+
+
 def test_dropout_and_drop_path_reach_the_net() -> None:
     options = {"drop_path_rate": 0.3, "drop_rate": 0.4, "attn_drop_rate": 0.1}
     model = _build("test_vit", 64, options=options)

@@ -19,6 +19,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.train import cli
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.export import export
 from slipform.train.inference.predict import read_pixels
 from slipform.train.run.loop import fit
 from tests.page_blocks import blocks
@@ -62,6 +63,19 @@ def test_torch_export(classifier: Classifier, tmp_path: Path) -> None:
         found = program(torch.from_numpy(pixels)[None])[0]
         expected = classifier.logits(pixels).softmax(1)[0]
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_an_image_of_several_classes_has_independent_probabilities(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    metadata = {"classes": json.dumps(classifier.classes), "labels": "multi"}
+    parts = (classifier.model, classifier.spec, classifier.functions, metadata)
+    path, _ = export(*parts, "torch-export", tmp_path, "pixels")
+    program = torch.export.load(str(path)).module()
+    pixels = _photos()[1]
+    expected = classifier.logits(pixels).sigmoid()
+    found = program(torch.from_numpy(pixels)[None])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @needs_onnx
