@@ -135,7 +135,8 @@ def _slipform(pixels: list[Any], policy: str, size: int) -> Callable[[int], None
     heights, widths = np.array([image.shape[:2] for image in pixels], np.int32).T.copy()
     addresses, samples = np.array([image.ctypes.data for image in pixels]), np.arange(len(pixels))
     stored = Pixels(addresses, heights, widths, owner=pixels)
-    settings = Settings(spec, len(pixels), torch.float32, torch.device("cpu"), 1)
+    device = torch.device("cpu")
+    settings = Settings(spec, len(pixels), torch.float32, device, 1, reuse_buffers=True)
     pool = RenderPool(settings, 1)
 
     def work(epoch: int) -> None:
