@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.taps import BORDERS
@@ -32,7 +33,6 @@ def _render(
     kind, size, n = KINDS[dtype], plan.image_size, len(images)
     out = Guarded(n * size * size * 3, np.float32 if kind == FLOAT32 else np.uint16, at_end)
     none32, none16 = np.empty(0, np.float32), np.empty(0, np.uint16)
-    erase = np.zeros((0, 4), np.int32) if plan.erase is None else plan.erase
     render(
         np.array([memory.array.ctypes.data for memory in stored], np.int64),
         np.array([image.shape[0] for image in images], np.int32),
@@ -40,7 +40,7 @@ def _render(
         plan.geometry,
         plan.color,
         plan.clip,
-        erase,
+        *erased(plan),
         BORDERS[plan.border],
         plan.axis_aligned,
         size,
@@ -253,7 +253,7 @@ def test_a_part_of_a_batch_does_not_change_the_rest() -> None:
         plan.geometry,
         plan.color,
         plan.clip,
-        np.zeros((0, 4), np.int32),
+        *erased(plan),
         0,
         True,
         5,

@@ -186,7 +186,7 @@ def test_evaluation_with_shifted_images(mirrored: bool, small: Small) -> None:
 
 
 def test_images_cannot_be_shifted_by_their_size(small: Small) -> None:
-    with pytest.raises(ConfigError, match=r"less than augment\.image_size = 32"):
+    with pytest.raises(ConfigError, match=r"size of images in evaluation, 32"):
         small("train.shift_test=32")
 
 
