@@ -50,6 +50,7 @@ class HostExecutor(Executor):
 
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
+        self._beton.release_pages()  # not in `collect`: it takes 2 ms for 2,000 CIFAR images
         part, at = self._part, request.indices
         if self._reader.decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
@@ -57,7 +58,6 @@ class HostExecutor(Executor):
 
     def collect(self) -> Rendered:
         """See `Executor`."""
-        self._beton.release_pages()
         return self._pool.collect()
 
     def reset(self) -> None:

@@ -110,6 +110,7 @@ class StreamExecutor(Executor):
 
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
+        self._beton.release_pages()  # not in `collect`, for which the training loop waits
         batch = _Batch(self._ring.take(), len(request))
         self._batches.append(batch)
         on_gpu = self._on_gpu[request.indices]
@@ -178,7 +179,6 @@ class StreamExecutor(Executor):
 
     def collect(self) -> Rendered:
         """See `Executor`."""
-        self._beton.release_pages()
         batch = self._batches[0]
         bad = [position for part in batch.parts for position in part.result()]
         self._batches.popleft()
