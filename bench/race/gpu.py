@@ -21,6 +21,7 @@ from typing import Any
 from slipform.bench.race.measure import estimate
 from slipform.bench.race.worker import NotPossible
 from slipform.bench.result.result import Estimate, Settings
+from slipform.pipelines.machine import num_cores
 
 __all__ = [
     "REPEATS",
@@ -99,7 +100,7 @@ def facts(device: str) -> list[Measured]:
     settings: Settings = {
         "torch": torch.__version__,
         "triton": _version("triton"),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "missing": ", ".join(missing),
         "c_compiler": shutil.which("gcc") or shutil.which("cc") or "",
         "driver_capabilities": os.environ.get("NVIDIA_DRIVER_CAPABILITIES", ""),

@@ -6,7 +6,6 @@ The images are generated; no dataset is needed.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ from slipform.bench.race.gpu import REPEATS, Measured, is_installed, seconds_of
 from slipform.bench.race.measure import estimate
 from slipform.bench.race.worker import NotPossible
 from slipform.bench.result.result import Estimate, Settings
+from slipform.pipelines.machine import num_cores
 
 __all__ = ["SPECS", "jpeg", "kernels"]
 
@@ -129,7 +129,7 @@ def jpeg(device: str, count: int = 256) -> list[Measured]:
     from nvidia.dali import fn, pipeline_def, types
 
     images = _jpegs(count)
-    threads = max(1, len(os.sched_getaffinity(0)) - 2)
+    threads = max(1, num_cores() - 2)
     found = []
     for load in (0.0, 0.5, 0.65, 0.8, 1.0):
 

@@ -56,14 +56,15 @@ class Row:
 def stated_settings(recipe: Recipe, run: SweepRun, sets: Sequence[str] = ()) -> str:
     """A short hash of what a recipe and the command line state about a run.
 
-    Settings that are not stated have defaults, which new versions add. They have no influence.
+    Defaults, which new versions add, and the description have no influence.
 
     Args:
         recipe: The recipe.
         run: Its entry.
         sets: Texts "SECTION.KEY=VALUE" of the command line, and what is different in the data.
     """
-    stated = [recipe.base, recipe.prep, run.overrides, [text for text in sets if text]]
+    base = {name: value for name, value in recipe.base.items() if name != "description"}
+    stated = [base, recipe.prep, run.overrides, [text for text in sets if text]]
     text = json.dumps(stated, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

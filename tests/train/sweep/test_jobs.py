@@ -112,3 +112,12 @@ def test_a_sweep_on_other_data_does_not_have_the_recipes_settings(
     stated = {run.name: stated_settings(made_for, run) for run in made_for.runs}
     assert (written == stated) == (dataset == "shapes")
     assert len(set(written.values())) == len(stated) == 3
+
+
+def test_another_description_is_no_other_setting(recipe: Path) -> None:
+    before = load_recipe(recipe)
+    described = replace(before, base={**before.base, "description": "in other words"})
+    faster = replace(before, base={**before.base, "optimizer": {"lr": 1.0}})
+    for run in before.runs:
+        assert stated_settings(described, run) == stated_settings(before, run)
+        assert stated_settings(faster, run) != stated_settings(before, run)
