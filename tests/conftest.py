@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import os
 import random
+import re
 import signal
+import tomllib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -58,13 +60,20 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     seed_all(item.nodeid)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs() -> Callable[[str], None]:
-    """needs("lightning"): skip where that package is not installed."""
+    """needs("lightning"): skip where that package is not installed. The reason names its extra."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = {
+        re.split(r"[^\w-]", requirement)[0]: name
+        for name, requirements in tomllib.loads(text)["project"]["optional-dependencies"].items()
+        for requirement in requirements
+    }
 
     def check(package: str) -> None:
+        extra = extras.get(package) or extras[f"{package}-skinny"]
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f'needs {package}: pip install -e ".[frameworks,writers]"')
+            pytest.skip(f'needs {package}: pip install -e ".[{extra}]"')
 
     return check
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,17 +26,6 @@ SMALL = {
 def small() -> Callable[..., RunConfig]:
     """small("train.epochs=1"): a tiny net at 32 px, six steps in an epoch, changed as by --set."""
     return lambda *sets: resolve(Recipe("small", SMALL), sets)
-
-
-@pytest.fixture(scope="session")
-def needs() -> Callable[..., None]:
-    """needs("lightning"): skip where that package of an extra is not installed."""
-
-    def check(package: str, extra: str = "frameworks") -> None:
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f'needs {package}: pip install -e ".[{extra}]"')
-
-    return check
 
 
 @pytest.fixture

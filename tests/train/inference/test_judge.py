@@ -84,8 +84,8 @@ def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
 
 
 @pytest.mark.parametrize("name", ["tiny", "resnet18", "mobilenet_v3_small", "vit_b_16", "swin_t"])
-def test_maps_of_every_kind_of_net(name: str, needs: Callable[..., None]) -> None:
-    needs("torchcam", "judge")
+def test_maps_of_every_kind_of_net(name: str, needs: Callable[[str], None]) -> None:
+    needs("torchcam")
     try:
         model = registry.build(ModelConfig(name=name), num_classes=5, image_size=64).eval()
     except SlipformError as error:
@@ -102,9 +102,9 @@ def test_maps_of_every_kind_of_net(name: str, needs: Callable[..., None]) -> Non
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_map_is_where_the_class_is(needs: Callable[..., None]) -> None:
+def test_a_map_is_where_the_class_is(needs: Callable[[str], None]) -> None:
     """A net whose class 1 is the brightness: the map is the bright corner."""
-    needs("torchcam", "judge")
+    needs("torchcam")
 
     class Bright(nn.Module):
         def __init__(self) -> None:
@@ -123,8 +123,8 @@ def test_a_map_is_where_the_class_is(needs: Callable[..., None]) -> None:
     assert float(found[:, :16].max()) < 0.01
 
 
-def test_no_maps_without_places(needs: Callable[..., None]) -> None:
-    needs("torchcam", "judge")
+def test_no_maps_without_places(needs: Callable[[str], None]) -> None:
+    needs("torchcam")
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
     with pytest.raises(SlipformError, match="no layer whose outputs have places"):
         maps.class_maps(flat, IMAGES, [0, 1])

@@ -68,9 +68,9 @@ def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Pat
 
 def test_mlflow_has_every_number_once(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[..., None],
+    needs: Callable[[str], None],
 ) -> None:  # fmt: skip
-    needs("mlflow", "records")
+    needs("mlflow")
     from mlflow.tracking import MlflowClient
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -91,9 +91,9 @@ def test_mlflow_has_every_number_once(
 
 def test_trackio_has_every_number_once(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[..., None],
+    needs: Callable[[str], None],
 ) -> None:  # fmt: skip
-    needs("trackio", "records")
+    needs("trackio")
     from trackio.sqlite_storage import SQLiteStorage
 
     for module in ("trackio.utils", "trackio.sqlite_storage"):
@@ -128,10 +128,10 @@ def _wandb_records(content: bytes) -> Iterator[bytes]:
 
 def test_wandb_gets_every_number(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[..., None],
+    needs: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Offline: each part of the run is a file, which `wandb sync` sends with the same id."""
-    needs("wandb", "records")
+    needs("wandb")
     import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 

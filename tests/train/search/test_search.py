@@ -107,9 +107,9 @@ def _trials(out: Path) -> list[dict[str, str]]:
 
 
 def test_an_interrupted_search_goes_on_exactly(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
 ) -> None:
-    needs("optuna", "search")
+    needs("optuna")
     whole, parts = _Runs(), _Runs(stops=5)
     _search(shapes, tmp_path / "whole", whole, monkeypatch)
     with pytest.raises(Interrupted):
@@ -130,9 +130,9 @@ def test_an_interrupted_search_goes_on_exactly(
 
 
 def test_trials_lie_in_their_ranges_and_the_best_comes_first(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
 ) -> None:
-    needs("optuna", "search")
+    needs("optuna")
     _search(shapes, tmp_path / "s", _Runs(fails=3), monkeypatch, trials=20, num_at_once=1)
     rows = _trials(tmp_path / "s")
     for row in rows:
@@ -152,9 +152,9 @@ def test_trials_lie_in_their_ranges_and_the_best_comes_first(
 
 
 def test_mistakes_get_one_clear_line(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[..., None]
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
 ) -> None:
-    needs("optuna", "search")
+    needs("optuna")
     with pytest.raises(ConfigError, match=r"train\.epochs"):
         run_search(
             Recipe("small", SMALL), shapes, tmp_path / "x",
@@ -172,8 +172,8 @@ def test_mistakes_get_one_clear_line(
 
 
 @pytest.mark.slow
-def test_two_real_trials(shapes: Path, tmp_path: Path, needs: Callable[..., None]) -> None:
-    needs("optuna", "search")
+def test_two_real_trials(shapes: Path, tmp_path: Path, needs: Callable[[str], None]) -> None:
+    needs("optuna")
     sets = ["model.name=tiny", "model.small_input=false", "augment.image_size=32", "train.epochs=1",
             "data.threads=1", "train.precision=fp32"]  # fmt: skip
     arguments = [str(shapes), *(f"--set={text}" for text in sets), "--out", str(tmp_path / "s")]
