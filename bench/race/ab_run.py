@@ -6,7 +6,6 @@ finished run in the folder is used again, and an unfinished one is continued.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,38 +64,51 @@ def train_arm(
         The numbers of METRICS that the run has, images_per_second and seconds.
 
     Raises:
-        SlipformError: The folder has a run of other settings.
+        SlipformError: The folder has a run of other settings, or on other data.
     """
     from slipform.train.records import read_summary
-    from slipform.train.run.folder import CONFIG
+    from slipform.train.run.folder import CONFIG, run_config
     from slipform.train.run.loop import fit
 
     run = Path(folder)
     config, other = settings_of(data, recipe, sets, seed), settings_of(data, recipe, first, seed)
-    begun = (run / CONFIG).exists()
-    if begun:
-        _check(run, config)
-    summary = read_summary(run) if begun else None
-    if summary is None:
-        with tempfile.TemporaryDirectory(prefix="slipform-bench-") as scratch:
-            if not begun and config.model != other.model and config.model.weights == "none":
-                config = _shared(config, other, data, Path(scratch) / "first.safetensors")
-            fit(config, data, run, device=device, quiet=True, resume=begun)
-        summary = read_summary(run)
-        assert summary is not None
+    if (run / CONFIG).exists():
+        _check(run, config, data)
+        if read_summary(run) is None:  # its own settings: they have what "auto" has become
+            fit(run_config(run), data, run, device=device, quiet=True, resume=True)
+    else:
+        untrained = config.model.weights == other.model.weights == "none"
+        if untrained and config.model != other.model:
+            config = _shared(config, other, data, _first_weights(run))
+        fit(config, data, run, device=device, quiet=True)
+    summary = read_summary(run)
+    assert summary is not None
     names = (*METRICS, "images_per_second", "seconds")
     return {name: float(summary[name]) for name in names if summary.get(name) is not None}
 
 
-def _check(run: Path, config: Any) -> None:
+def _first_weights(run: Path) -> Path:
+    """The file of the first weights, beside the run folder: a run without a checkpoint reads it."""
+    return run.resolve().with_name(f"{run.name}-first.safetensors")
+
+
+def _check(run: Path, config: Any, data: str) -> None:
+    """Check that a run was begun with these settings and this dataset."""
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.run import identity
     from slipform.train.run.folder import run_config
     from slipform.train.run.resume import differences
 
+    if changed := identity.differences(read_manifest(run), read_manifest(Path(data))):
+        raise SlipformError(
+            f"{run} has a run on other data: {'; '.join(changed)}. Give another --runs, or remove"
+            " the folder."
+        )
     kept = run_config(run)
     found = {
         name: values
         for name, values in differences(config, kept).items()
-        if values[0] != "auto" and name != "model.weights"
+        if values[0] != "auto" and values != ("none", str(_first_weights(run)))
     }
     if found:
         name, (now, before) = next(iter(found.items()))
@@ -111,13 +123,16 @@ def _shared(config: Any, other: Any, data: str, path: Path) -> Any:
     import torch
     from safetensors.torch import save_file
 
+    from slipform.pipelines.files import replacing
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.machine.distributed import Process
     from slipform.train.step.build import build_state
 
     num_classes, process = read_manifest(Path(data)).num_classes, Process(torch.device("cpu"))
     state = build_state(other, num_classes=num_classes, process=process)
-    save_file({name: x.contiguous() for name, x in state.model.state_dict().items()}, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        save_file({name: x.contiguous() for name, x in state.model.state_dict().items()}, temporary)
     changed = config.replace("model.weights", str(path))
     try:
         build_state(changed, num_classes=num_classes, process=process, on_load=lambda _: None)

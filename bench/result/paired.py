@@ -80,7 +80,7 @@ def evidence(differences: Sequence[float]) -> float:
         differences: The differences so far.
 
     Returns:
-        1 for one difference, or if all are 0; inf if all are equal and not 0.
+        1 for one difference, or if all are 0; inf if it is above exp(700).
     """
     n, total = len(differences), math.fsum(differences)
     squares = math.fsum(x * x for x in differences)

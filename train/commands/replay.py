@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipform.pipelines.errors import Command, ConfigError, printable
-from slipform.train.commands.options import FOLDER, device_option
+from slipform.train.commands.options import FOLDER, device_option, is_main
 
 if TYPE_CHECKING:
     from slipform.train.replay.batches import StepBatches
@@ -37,7 +37,13 @@ __all__ = ["replay"]
 )
 @click.option("--data", type=FOLDER, help="The dataset folder. [default: that of the run]")
 @click.option("--executor", default="", help="[default: that of the run on such a device]")
-@click.option("--images", default=64, show_default=True, help="Images on the sheet.", type=int)
+@click.option(
+    "--images",
+    default=64,
+    show_default=True,
+    help="Images on the sheet.",
+    type=click.IntRange(1, 512),
+)
 @click.option("--tensors", is_flag=True, help="Also write the tensors of the batch.")
 @click.option("--out", type=FOLDER, help="The folder. [default: figures/ in the run folder]")
 @device_option
@@ -73,6 +79,8 @@ def replay(
             "give one of --step N, --epoch E with --sample I, --to-divergence, --diff OTHER"
         )
     if other is not None:
+        if data is not None or out is not None or executor or tensors:
+            raise ConfigError("--diff takes no --data, --executor, --tensors and --out")
         _print_difference(run, other)
         return
     from slipform.train.replay.batches import place_of_sample
@@ -87,6 +95,8 @@ def replay(
 
         config = segments[-1].config
         found = find_divergence(run, config, device)
+        if not is_main():
+            return  # one process draws
         click.echo(f"step {found.step}: {found.what}", err=True)
         place, model = place_of_step(segments, found.step), net_of(run, config)
         model.load_state_dict(found.weights)
@@ -115,6 +125,7 @@ def _show(
     from slipform.train.replay.sheet import draw_sheet, positions, to_uint8
     from slipform.train.replay.weights import Weights, answers, weights_near
     from slipform.train.run.folder import locked_if_run
+    from slipform.train.run.starts import STARTS
 
     config, chosen = place.segment.config, pick_device(device, 0)
     made = replayed(place, chosen, executor)
@@ -146,6 +157,8 @@ def _show(
                 save_file(tensors(made), temporary, {**noted, "executor": made.executor})
     click.echo(title)
     click.echo(_exactness(made))
+    if not (run / STARTS).exists():
+        click.echo("this run is of an older version: replayed as if it never had other settings")
     for path in written:
         click.echo(printable(str(path)))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipform.pipelines.errors import Command
-from slipform.train.commands.options import FOLDER, device_option
+from slipform.train.commands.options import FOLDER, device_option, is_main
 
 if TYPE_CHECKING:
     from slipform.train.sweep.jobs import Repeats
@@ -147,7 +147,7 @@ def train(
             )
         config = resolve(loaded, sets, manifest, *runs)
         name = _run_name(recipe or f"{manifest.dataset}-{config.model.name}")
-        if out is None and _is_main():
+        if out is None and is_main():
             folder = new_folder(Path("runs"), name)
         else:
             folder = nullcontext(out or Path("runs"))  # the other processes take the main one's
@@ -173,7 +173,7 @@ def train(
             other_data=other_data,
             quiet=quiet,
         )
-    if not _is_main():
+    if not is_main():
         return
     if summary["test_accuracy"] is not None:
         name = "mAP" if summary.get("labels") == "multi" else "accuracy"
@@ -247,8 +247,3 @@ def _process_seconds() -> float:
     import psutil
 
     return time.time() - psutil.Process().create_time()
-
-
-def _is_main() -> bool:
-    """Whether this process prints: the one to which torchrun gave rank 0, or the only one."""
-    return os.environ.get("RANK", "0") == "0"

@@ -6,15 +6,16 @@ it are equal: batches of other samples have other pixels, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.plan import Plan, draw, draw_mix
 from slipform.train.config.image_sizes import size_at
@@ -29,7 +30,8 @@ from slipform.train.step.build import build_state
 __all__ = ["Difference", "first_difference"]
 
 _CPU = torch.device("cpu")
-# Pixels are functions of order, Plan, images and executor: the first steps show a difference.
+# Pixels are functions of order, Plan, images and executor: the steps after a start show a
+# difference.
 _STEPS_OF_PIXELS = 3
 
 
@@ -52,18 +54,16 @@ class Difference:
     num_steps: int
 
 
-def first_difference(
-    run: Path, other: Path, progress: Callable[[int], None] = lambda step: None
-) -> Difference:
+def first_difference(run: Path, other: Path) -> Difference:
     """Find the first step at which two runs differ.
 
     Order and Plan are computed for all steps that both runs have recorded. Pixels are made for the
-    first steps. Weights are compared by the recorded losses, and before the first step.
+    first steps, for those after each resume with other settings, and for the first step whose loss
+    differs. Weights are compared by the recorded losses, and before the first step.
 
     Args:
         run: A run folder.
         other: Another one.
-        progress: Called with each step that was compared.
 
     Raises:
         SlipformError: A folder is no run, or its dataset is missing or was changed.
@@ -87,9 +87,10 @@ def first_difference(
                 return found(step, "order", text)
             if text := _plans(sides, places):
                 return found(step, "plan", text)
-            if step <= _STEPS_OF_PIXELS and (text := _pixels(places)):
+            begun = max(place.segment.start.step for place in places)
+            due = step - begun <= _STEPS_OF_PIXELS or step == differing
+            if due and (text := _pixels(places)):
                 return found(step, "pixels", text)
-            progress(step)
     if text := _first_weights(*(one[0] for one in pair)):
         return found(1, "weights", text)
     if differing is not None:
@@ -165,17 +166,32 @@ def _plans(sides: list[_Side], places: list[Place]) -> str:
         return ""  # equal arguments of pure functions
     plans = [list(s.plans(p)) for s, p in zip(sides, places, strict=True)]
     for field in fields(Plan):
-        values = [[getattr(plan, field.name) for plan in one] for one in plans]
-        if isinstance(values[0][0], np.ndarray) and isinstance(values[1][0], np.ndarray):
-            a, b = (np.concatenate(one) for one in values)
-            if not np.array_equal(a, b):
-                at = np.flatnonzero((a != b).reshape(len(a), -1).any(1))
-                return f"{field.name} differs for {len(at)} of {len(a)} samples"
-        elif repr(values[0][0]) != repr(values[1][0]):
-            return f"{field.name} is {values[0][0]}, and {values[1][0]}"
+        pairs = [[getattr(plan, field.name) for plan in one] for one in plans]
+        if any(_differ(a, b) for a, b in zip(*pairs, strict=True)):
+            return f"{field.name} differs{_how_many(*pairs)}"
     if sides[0].mixes(places[0]) != sides[1].mixes(places[1]):
         return "MixUp or CutMix differs"
     return ""
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two values of a Plan differ: arrays, dataclasses of arrays, or plain values."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is not type(b) or not np.array_equal(a, b)
+    if is_dataclass(a) and type(a) is type(b):
+        return any(_differ(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return bool(a != b)
+
+
+def _how_many(a: list[Any], b: list[Any]) -> str:
+    """The number of samples whose values differ, if each sample has its own."""
+    if not all(isinstance(one, np.ndarray) for one in (*a, *b)):
+        return ""
+    first, second = np.concatenate(a), np.concatenate(b)
+    if first.shape != second.shape:
+        return ""
+    many = int((first != second).reshape(len(first), -1).any(1).sum())
+    return f" for {many} of {len(first)} samples"
 
 
 def _pixels(places: list[Place]) -> str:
@@ -192,21 +208,31 @@ def _pixels(places: list[Place]) -> str:
 
 
 def _first_weights(first: Segment, second: Segment) -> str:
-    """The difference of the weights before the first step; "" if there is none."""
-    weights = []
-    for segment in (first, second):
-        with open_rank(segment, _CPU, 0, "host") as loader:
-            images = next(iter(loader)).images.clone()
-            state = build_state(
-                segment.config,
-                num_classes=loader.num_classes,
-                process=Process(_CPU),
-                first_images=lambda images=images: images,  # type: ignore[misc]
-                on_load=lambda _: None,
-            )
-        weights.append(state.model.state_dict())
-    a, b = weights
+    """The difference of the weights before the first step.
+
+    Returns:
+        "" if there is none, or if the file of the first weights is gone.
+    """
+    try:
+        a, b = _weights_of(first), _weights_of(second)
+    except ConfigError:
+        if first.config.model.weights == second.config.model.weights == "none":
+            raise
+        return ""
     if a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
         return "the nets differ"
     unequal = [name for name in a if not torch.equal(a[name], b[name])]
     return f"the first weights differ, from {unequal[0]} on" if unequal else ""
+
+
+def _weights_of(segment: Segment) -> dict[str, torch.Tensor]:
+    """The weights before the first step of a run."""
+    with open_rank(segment, _CPU, 0, "host") as loader:
+        state = build_state(
+            segment.config,
+            num_classes=loader.num_classes,
+            process=Process(_CPU),
+            first_images=lambda: next(iter(loader)).images.clone(),
+            on_load=lambda _: None,
+        )
+    return state.model.state_dict()

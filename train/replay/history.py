@@ -170,7 +170,8 @@ def place_of_step(segments: list[Segment], step: int) -> Place:
     """
     segment = next((one for one in segments if one.start.step < step <= one.end), None)
     if segment is None:
-        raise ConfigError(f"step {step}: give a step from 1 to {segments[-1].end}")
+        first = segments[0].start.step + 1
+        raise ConfigError(f"step {step}: give a step from {first} to {segments[-1].end}")
     epoch = segment.start.epoch
     number = step - segment.start.step - 1
     if number >= segment.steps_of(epoch):

@@ -51,11 +51,13 @@ class Start:
     config: str
 
 
-def record_start(run: Path, step: int, config: RunConfig, loader: Loader, process: Process) -> None:
+def record_start(
+    run: Path, step: int, config: RunConfig, loader: Loader, process: Process
+) -> list[str]:
     """Add a start to the file of a run, and remove the starts after its step.
 
     A start adds no line if all settings of the batches are those of the start before: the positions
-    follow from that one.
+    follow from that one. A damaged file does not end a run: it is replaced.
 
     Args:
         run: The run folder.
@@ -63,6 +65,9 @@ def record_start(run: Path, step: int, config: RunConfig, loader: Loader, proces
         config: The settings of the run.
         loader: The loader of the training split, at the position of the next batch.
         process: This process.
+
+    Returns:
+        Messages for the user.
 
     Raises:
         OSError: The file cannot be written.
@@ -78,14 +83,20 @@ def record_start(run: Path, step: int, config: RunConfig, loader: Loader, proces
         images_of(loader),
         to_toml(config),
     )
-    before = [one for one in read_starts(run) if one.step < step]
-    if before and _of_batches(start) == _of_batches(before[-1]):
-        starts = before
-    elif step and not before and not (run / STARTS).exists():
-        return  # a run of an older version: nothing is known of the steps before
-    else:
-        starts = [*before, start]
+    if step and not (run / STARTS).exists():
+        return []  # a run of an older version: nothing is known of the steps before
+    messages: list[str] = []
+    try:
+        starts = [one for one in read_starts(run) if one.step < step]
+        if not starts or _of_batches(start) != _of_batches(starts[-1]):
+            starts.append(start)
+    except SlipformError as error:
+        starts, messages = (
+            [start],
+            [f"{error.message} Replaced: it has the steps from now on"],
+        )
     write_whole(run / STARTS, "".join(f"{json.dumps(asdict(one))}\n" for one in starts))
+    return messages
 
 
 def images_of(loader: Loader) -> str:
@@ -145,5 +156,5 @@ def _parsed(line: str, path: Path) -> Start:
 
 def _damaged(path: Path) -> SlipformError:
     return SlipformError(
-        f"{path} is damaged. Remove it: the settings in config.toml are then taken for all steps."
+        f"{path} is damaged. Without it, replay takes the settings in config.toml for all steps."
     )

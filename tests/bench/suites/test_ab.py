@@ -99,6 +99,51 @@ def test_runs_are_used_again_and_others_are_refused(
         train("optimizer.lr=0.1")
 
 
+def test_weights_of_one_arm_alone_are_not_copied(
+    shapes: Path, recipe: str, tmp_path: Path, seen: Seen
+) -> None:
+    """A comparison of pretrained weights with none would compare them with themselves."""
+    none = ("model.options.width=16",)
+    train_arm(str(shapes), recipe, none, none, 1, "cpu", str(tmp_path / "pretrained"))
+    given = (*none, f"model.weights={tmp_path / 'pretrained'}")
+    train_arm(str(shapes), recipe, none, given, 3, "cpu", str(tmp_path / "run"))
+    train_arm(str(shapes), recipe, none, none, 3, "cpu", str(tmp_path / "alone"))
+    with_other, alone = seen[6][1], seen[12][1]
+    assert all(torch.equal(with_other[name], alone[name]) for name in alone)
+
+
+@pytest.mark.parametrize("after", [0, 3], ids=["before a checkpoint", "after a checkpoint"])
+def test_an_unfinished_run_is_continued(
+    after: int, shapes: Path, recipe: str, tmp_path: Path, seen: Seen,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Also one whose first weights were copied. It ends like an undisturbed one."""
+    often = ("train.checkpoint_every_steps=3", "train.keep_checkpoints=9", "model.options.width=16")
+    sets = (*often, "model.head=mlp")
+
+    def train(name: str) -> dict[str, float]:
+        return train_arm(str(shapes), recipe, sets, often, 0, "cpu", str(tmp_path / name))
+
+    whole = train("whole")
+    train("run")
+    (tmp_path / "run/summary.json").unlink()
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        if int(path.name.split("-")[1]) != after:
+            path.unlink()
+    found = train("run")
+    assert found["test_loss"] == whole["test_loss"]
+    assert len(seen) == 18 - after
+
+
+def test_runs_on_other_data_are_refused(
+    shapes: Path, shapes_raw: Path, recipe: str, tmp_path: Path, seen: Seen
+) -> None:
+    given = (recipe, (), (), 0, "cpu", str(tmp_path / "run"))
+    train_arm(str(shapes), *given)
+    with pytest.raises(SlipformError, match="a run on other data"):
+        train_arm(str(shapes_raw), *given)
+
+
 @pytest.fixture
 def arms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]]:
     """Replace the training of both arms by numbers."""

@@ -98,3 +98,42 @@ def test_a_resume_with_another_augmentation(
     assert done.exit_code == 0, done.output
     assert done.output.startswith("step 5: plan differs: color differs for ")
     assert "augment.color_jitter" in done.output
+
+
+def test_pixels_that_differ_from_a_resume_on(shapes: Path, tmp_path: Path, small: Small) -> None:
+    """Images of another type, long after the first steps."""
+    base, other = tmp_path / "base", tmp_path / "other"
+    fit(small(), shapes, base, device="cpu", quiet=True)
+    shutil.copytree(base, other)
+    for path in (other / "checkpoints").iterdir():
+        if int(path.name.split("-")[1]) > 8:
+            path.unlink()
+    (other / "summary.json").unlink()
+    fit(small("train.precision=bf16"), shapes, other, device="cpu", quiet=True, resume=True)
+    found = first_difference(base, other)
+    assert (found.step, found.what) == (9, "pixels"), found.text
+    assert "train.precision" in found.settings
+
+
+def test_policies_that_differ(base: Path, shapes: Path, tmp_path: Path, small: Small) -> None:
+    """Their operations stand in a dataclass of arrays."""
+    runs = []
+    for magnitude in (5, 6):
+        policy = ("augment.policy.name=rand_augment", f"augment.policy.magnitude={magnitude}")
+        runs.append(tmp_path / f"magnitude-{magnitude}")
+        fit(small(*BASE, *policy), shapes, runs[-1], device="cpu", quiet=True)
+    found = first_difference(*runs)
+    assert (found.step, found.what, found.text) == (1, "plan", "chains differs")
+
+
+def test_first_weights_whose_file_is_gone(
+    base: Path, shapes: Path, tmp_path: Path, small: Small
+) -> None:
+    runs, weights = [tmp_path / "one", tmp_path / "two"], tmp_path / "weights"
+    shutil.copytree(base, weights)
+    for run, rate in zip(runs, (0.02, 0.03), strict=True):
+        sets = (*BASE, f"model.weights={weights}", f"optimizer.lr={rate}")
+        fit(small(*sets), shapes, run, device="cpu", quiet=True)
+    shutil.rmtree(weights)
+    found = first_difference(*runs)
+    assert (found.step, found.what) == (2, "weights")

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.train.cli import replay
@@ -99,6 +99,25 @@ def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, s
     _assert_all(run, seen)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": 0}', "{}\n", "\xff"])
+def test_a_damaged_record_of_starts_does_not_end_a_run(
+    text: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    run = tmp_path / "run"
+    fit(small(), shapes, run, device="cpu", quiet=True)
+    _forget_after(run, 8)
+    (run / STARTS).write_text(text, encoding="latin-1")
+    with pytest.raises(SlipformError, match=r"starts\.jsonl is damaged"):
+        history(run)
+    seen.clear()
+    fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
+    assert list(seen) == [9, 10, 11, 12]
+    _assert_all(run, seen)
+    segments = history(run)
+    with pytest.raises(ConfigError, match="give a step from 9 to 12"):
+        place_of_step(segments, 8)
+
+
 def _forget_after(run: Path, step: int) -> None:
     """As if the run had been killed after the checkpoint of a step."""
     for path in (run / "checkpoints").iterdir():
@@ -167,6 +186,7 @@ def test_the_command_draws_and_writes_tensors(
         (("--step", 99), "give a step from 1 to 12"),
         (("--epoch", 1, "--sample", "nothing.png"), "no training sample is called nothing.png"),
         (("--to-divergence",), "did not diverge"),
+        (("--diff", "other", "--tensors"), "--diff takes no"),
     ],
 )
 def test_what_cannot_be_replayed(run: Path, asked: tuple[object, ...], message: str) -> None:
