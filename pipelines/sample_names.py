@@ -14,9 +14,19 @@ from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.manifest import SplitInfo
 
-__all__ = ["read_names", "write_names"]
+__all__ = ["names_path", "read_names", "write_names"]
 
-_ENDING = ".names.txt"
+
+def names_path(beton: Path) -> Path:
+    """The path of the names of a beton.
+
+    Args:
+        beton: Path of the beton: train.beton.
+
+    Returns:
+        The path beside it: train.names.txt.
+    """
+    return beton.with_suffix(".names.txt")
 
 
 def write_names(beton: Path, names: Iterable[str]) -> str:
@@ -34,7 +44,7 @@ def write_names(beton: Path, names: Iterable[str]) -> str:
         OSError: The file cannot be written.
     """
     text = "".join(f"{printable(name)}\n" for name in names).encode()
-    write_whole(beton.with_suffix(_ENDING), text)
+    write_whole(names_path(beton), text)
     return hashlib.sha256(text).hexdigest()
 
 
@@ -53,7 +63,7 @@ def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
     """
     if not split.names_sha256:
         return None
-    path = (Path(folder) / split.file).with_suffix(_ENDING)
+    path = names_path(Path(folder) / split.file)
     with open_regular(path, DatasetError) as file:
         content = file.read()
     names = content.decode("utf-8", "replace").split("\n")[:-1]

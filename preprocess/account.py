@@ -14,6 +14,7 @@ from statistics import median
 
 from slipform.pipelines.errors import printable
 from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.balance import balance
 from slipform.preprocess.encode import Encoding, Rejected
 from slipform.preprocess.listing import Listing, some
@@ -21,14 +22,13 @@ from slipform.preprocess.rows import Parts
 from slipform.preprocess.source import Files, SampleSource
 from slipform.preprocess.survey import size_of
 
-__all__ = ["REPORT", "account", "closing_words", "named", "report"]
+__all__ = ["account", "closing_words", "named", "report"]
 
 _LARGE_PIXELS = 2_000_000
 _LOOKED_AT = 15  # number of images whose headers are read for their size
 _LABELS = {"multi": "any number for each image", "soft": "shares of classes for each image"}
 _SHOWN = 8  # number of damaged samples that are named
 _DAMAGED = "damaged, but stored"
-REPORT = "report.txt"
 
 
 def account(source: SampleSource, encoding: Encoding) -> list[str]:
@@ -106,7 +106,7 @@ def closing_words(manifest: Manifest, out: Path) -> list[str]:
         if (number := manifest.converted.get(f"only {bits} of 16 bits used"))
     ]
     if manifest.rejected:
-        lines.append(f"left out: {manifest.rejected:,} images, listed in {out / 'rejected.csv'}")
+        lines.append(f"left out: {manifest.rejected:,} images, listed in {out / REJECTED}")
     if manifest.damaged:
         lines.append(
             f"warning: {manifest.damaged:,} JPEGs are damaged. Their decoder only warns, so they"

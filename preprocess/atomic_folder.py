@@ -12,26 +12,32 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from slipform.pipelines.checksums import crc32_path
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import sync_folder
+from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import FILE_NAME
+from slipform.pipelines.sample_names import names_path
 
-__all__ = ["replacing"]
+__all__ = ["REJECTED", "REPORT", "replacing"]
+
+REJECTED = "rejected.csv"
+REPORT = "report.txt"
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
-# The names that prep writes. It does not write other names with the same endings, such as
-# my-report.txt.
-_OURS = re.compile(
-    rf"(train|val|test)\.(beton|crc32\.npy|names\.txt)|{re.escape(FILE_NAME)}|rejected\.csv"
-    r"|report\.txt"
-)
+_BETONS = tuple(Path(f"{split}.beton") for split in ("train", "val", "test"))
+# The files that prep writes. `replacing` accepts no others, so that each dataset can be replaced.
+_OURS = {FILE_NAME, REJECTED, REPORT} | {
+    path.name
+    for beton in _BETONS
+    for path in (beton, crc32_path(beton), names_path(beton), label_table_path(beton))
+}
 
 
 @contextmanager
@@ -64,6 +70,7 @@ def replacing(out: Path) -> Iterator[Path]:
             shutil.rmtree(building, ignore_errors=True)  # a run that was killed may have left it
             building.mkdir()
             yield building
+            assert {*os.listdir(building)} <= _OURS, "add the new kind of file to _OURS"
             sync_folder(building)  # the writers have flushed the files in it
             _put_in_place(building, out)
         except OSError as error:
@@ -91,7 +98,7 @@ def _check_replaceable(out: Path) -> None:
         )
     found = sorted(entry.name for entry in os.scandir(out))
     # Betons in a folder without a manifest may be those of ffcv.
-    foreign = [name for name in found if FILE_NAME not in found or not _OURS.fullmatch(name)]
+    foreign = [name for name in found if FILE_NAME not in found or name not in _OURS]
     if foreign:
         raise DatasetError(
             f"{out} holds {printable(', '.join(foreign[:5]))}, which prep did not write and would"

@@ -33,8 +33,8 @@ from slipform.pipelines.label_table import write_label_table
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest, SplitInfo, write_manifest
 from slipform.pipelines.sample_names import write_names
-from slipform.preprocess.account import REPORT, account, named, report
-from slipform.preprocess.atomic_folder import replacing
+from slipform.preprocess.account import account, named, report
+from slipform.preprocess.atomic_folder import REJECTED, REPORT, replacing
 from slipform.preprocess.encode import KEEP, Chunk, Encoding, Rejected, encode_chunk
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Samples, SampleSource
@@ -125,7 +125,7 @@ def build_dataset(
                 " or leave them out with --on-bad skip:\n" + "\n".join(named(written.rejected))
             )
         if written.rejected:
-            _write_rejected(folder / "rejected.csv", written.rejected)
+            _write_rejected(folder / REJECTED, written.rejected)
         for split, info in splits.items():
             if info.num_samples == 0:
                 raise DatasetError(

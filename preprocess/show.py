@@ -22,6 +22,7 @@ from slipform.pipelines.decoding.any_image import PixelArray, decode
 from slipform.pipelines.errors import ConfigError, SampleError, printable
 from slipform.pipelines.files import replacing
 from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.atomic_folder import REJECTED
 
 __all__ = ["draw_figure", "print_tables"]
 
@@ -73,7 +74,7 @@ def print_tables(folder: Path, manifest: Manifest) -> None:
         reasons = ", ".join(f"{number:,} {reason}" for reason, number in manifest.converted.items())
         console.print(f"converted: {printable(reasons)}", highlight=False, markup=False)
     if manifest.rejected:
-        console.print(f"left out: {manifest.rejected:,}, listed in rejected.csv", highlight=False)
+        console.print(f"left out: {manifest.rejected:,}, listed in {REJECTED}", highlight=False)
 
 
 def _shown(name: str) -> str:

@@ -74,6 +74,22 @@ def test_a_missing_or_foreign_table_is_a_fault(tmp_path: Path) -> None:
     assert "val.labels.npy" in faults[1]
 
 
+def test_a_dataset_is_replaced_by_the_same_command(tmp_path: Path) -> None:
+    """With every kind of file that prep writes."""
+
+    def make(index: int) -> bytes | np.ndarray:
+        return b"no image" if index == 7 else np.full((9, 9, 3), index, np.uint8)
+
+    table = LabelTable.of_sets(SETS)
+    every = Generated(make, table.first(), "made", table)
+    made = SampleSource("made", list("abcd"), {"train": every, "val": every, "test": every}, "")
+    first = build_dataset(made, tmp_path / "out", on_bad="skip")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert {"val.labels.npy", "val.names.txt", "rejected.csv"} <= {*written}
+    assert build_dataset(made, tmp_path / "out", on_bad="skip") == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == written
+
+
 def test_splits_must_agree(tmp_path: Path) -> None:
     single = Arrays(np.zeros((3, 9, 9, 3), np.uint8), np.zeros(3, np.int64), "made")
     splits = {**source().splits, "test": single}
