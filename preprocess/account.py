@@ -18,8 +18,7 @@ from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.balance import balance
 from slipform.preprocess.encode import Encoding, Rejected
 from slipform.preprocess.listing import Listing, some
-from slipform.preprocess.rows import Parts
-from slipform.preprocess.source import Files, SampleSource
+from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.survey import size_of
 
 __all__ = ["account", "closing_words", "named", "report"]
@@ -161,7 +160,9 @@ def _files(listing: Listing) -> list[str]:
 def _large(source: SampleSource, encoding: Encoding) -> str:
     """A note about large images: training would be much faster with reduced ones."""
     train = source.splits.get("train")
-    if not isinstance(train, Files | Parts) or encoding.shorter_side or encoding.max_side:
+    if train is None or isinstance(train, Arrays | Generated):
+        return ""
+    if encoding.shorter_side or encoding.max_side:
         return ""
     step = -(-len(train.labels) // _LOOKED_AT)
     sizes = (size_of(train, index) for index in range(0, len(train.labels), step))

@@ -130,7 +130,7 @@ def opened(
         raise DatasetError(
             f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
         )
-    elif source.is_file() and dataset.reads(source):
+    elif source.is_file() and dataset.reads(source, options):
         yield dataset.read(source, **options)
     else:
         with unpacked(source) as folder:

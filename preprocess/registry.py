@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,7 +40,8 @@ class DatasetSpec:
         takes_source: Whether it has --source. Otherwise it is generated.
         torchvision: Name of the class in torchvision.datasets that downloads the official files and
             compares their checksums. "": no --download.
-        reads: reads(file) says whether `read` takes a file as it is. Otherwise it is an archive.
+        reads: reads(file, options) says whether `read` takes a file as it is. Otherwise it is an
+            archive.
         files: The files that --source must hold, and where they come from, for the messages.
     """
 
@@ -52,7 +53,7 @@ class DatasetSpec:
     takes_source: bool = True
     torchvision: str = ""
     files: str = ""
-    reads: Callable[[Path], bool] = lambda file: False
+    reads: Callable[[Path, Mapping[str, Any]], bool] = lambda file, options: False
 
     def download(self, folder: Path) -> None:
         """Download the official files.

@@ -6,19 +6,19 @@ class. Out: a SampleSource. Splits that the source does not have are taken from 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import DatasetError
-from slipform.preprocess.find_layout import Hints, discover, find_layout
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.find_layout import OPTIONS, discover, find_layout, reads_file
 from slipform.preprocess.registry import DatasetSpec, val_options
 
 if TYPE_CHECKING:
-    from slipform.preprocess.listing import Listing
-    from slipform.preprocess.source import Divisible, Samples, SampleSource
+    from slipform.preprocess.source import Samples, SampleSource
 
 __all__ = ["DATASETS"]
 
@@ -44,7 +44,9 @@ def _read(
 
     listing = Listing()
     hints = Hints(list_file, image_column, label_column, split_column, class_names)
-    classes, given, rules = _find(source, layout, hints, listing)
+    kind, place = find_layout(source, layout, hints, listing)
+    found = kind.read(place, hints, listing)
+    given, rules = {**found.splits}, [found.rule] if found.rule else []
     train = given.pop("train") if "train" in given else given.pop("")
     if "test" not in given and test_fraction:
         staying, taken = divide(train.labels, "stratified", test_fraction, seed)
@@ -58,15 +60,14 @@ def _read(
             train, given, val_split=val_split, val_fraction=val_fraction, seed=seed
         )
         rules.append(rule)
-    named = {name: str(value) for name, value in vars(hints).items() if value}
     return SampleSource(
         dataset="images",
-        classes=classes,
+        classes=found.classes,
         splits={name: samples for name, samples in splits.items() if len(samples.labels)},
         split_rule="; ".join(rules),
         options={
             "layout": layout,
-            **named,
+            **hints.given,
             "test_fraction": test_fraction,
             "val_split": val_split,
             "val_fraction": val_fraction,
@@ -76,49 +77,10 @@ def _read(
     )
 
 
-def _find(
-    source: Path, layout: str, hints: Hints, listing: Listing
-) -> tuple[list[str], dict[str, Divisible], list[str]]:
-    """The classes, the samples by split, and where the splits come from."""
-    from slipform.preprocess.class_folders import list_images
-    from slipform.preprocess.layout import class_folders, single_folder, understand
-    from slipform.preprocess.rows import divide_rows
-
-    if layout not in _FOLDERS and (found := find_layout(source, layout, hints, class_folders)):
-        kind, place = found
-        rows = kind.read(place, hints, listing)
-        classes, parts = divide_rows(rows, place, listing)
-        return classes, {**parts}, [rows.rule] if rows.rule else []
-    if any(vars(hints).values()):
-        raise DatasetError(
-            f"{source} holds no list, Parquet file or tar with the columns that were named. Name"
-            " the list: --list FILE. Folders of classes have no columns."
-        )
-    try:
-        root = single_folder(source, listing)
-    except DatasetError as error:
-        raise DatasetError(
-            f"{error.message} Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars,"
-            " or ImageNet with its lists."
-        ) from None
-    understood = understand(root, layout, listing)
-    splits: dict[str, Divisible] = {
-        split: list_images(root, folders, listing=listing)
-        for split, folders in understood.splits.items()
-    }
-    by_folders = f"by folders {', '.join(sorted(splits))}"
-    return understood.classes, splits, [by_folders] if "train" in splits else []
-
-
-def _reads(source: Path) -> bool:
+def _reads(source: Path, options: Mapping[str, Any]) -> bool:
     """Whether a file is read as it is, not unpacked: a list, Parquet, a tar with samples."""
-    return any(layout.find(source, Hints()) for layout in discover().values())
-
-
-_FOLDERS = {
-    "classes": "every folder is a class",
-    "splits": "train/, val/ and test/ hold the classes",
-}
+    hints = Hints(**{name: options[name] for name in OPTIONS})
+    return reads_file(source, options["layout"], hints)
 
 
 def _option(names: list[str], help: str) -> click.Option:
@@ -142,13 +104,12 @@ DATASETS = (
         options=(
             click.Option(
                 ["--layout"],
-                type=click.Choice(["auto", *_FOLDERS, *discover()]),
+                type=click.Choice(["auto", *discover()]),
                 default="auto",
                 show_default=True,
                 help="; ".join(
                     f"{name}: {words}"
                     for name, words in [
-                        *_FOLDERS.items(),
                         *((found.name, found.help) for found in discover().values()),
                         ("auto", "the one of them that is possible, or an error if several are."),
                     ]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.preprocess.find_layout import Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
-    from slipform.preprocess.rows import Rows
 
 __all__ = ["LAYOUT"]
 
@@ -28,21 +27,21 @@ _SHOWN = 5
 
 def _find(place: Path, hints: Hints) -> str:
     """Folders of synsets in train/, with a file of their names or a list of val."""
-    from slipform.preprocess.synsets import NAMES, VAL_LISTS, find_files
+    from slipform.preprocess.layouts.synset_lists import NAMES, VAL_LISTS, find_lists
 
     train = _folder(place, "train")
     if train is None or not any(_SYNSET.fullmatch(name) for name in os.listdir(train)):
         return ""
-    found = find_files(place, (*NAMES, *VAL_LISTS))
+    found = find_lists(place, (*NAMES, *VAL_LISTS))
     listed = ", ".join(path.name for path in found)
     return f"folders of ImageNet's synsets, and {listed}" if found else ""
 
 
-def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
+def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     from slipform.preprocess.class_folders import all_images
-    from slipform.preprocess.listed import Listed
-    from slipform.preprocess.rows import Rows
-    from slipform.preprocess.synsets import class_names, read_names, read_val
+    from slipform.preprocess.layouts.label_rows import Rows, divide_rows
+    from slipform.preprocess.layouts.listed_files import Listed
+    from slipform.preprocess.layouts.synset_lists import class_names, read_names, read_val
 
     train, val = _folder(place, "train"), _folder(place, "val")
     assert train is not None, "it was found"
@@ -83,13 +82,14 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
             f"{len(missing):,} synsets have no name and keep their number:"
             f" {', '.join(missing[:_SHOWN])}"
         )
-    return Rows(
+    rows = Rows(
         Listed(place, kept, kept),
         [number[labels[path]] for path in kept],
         [splits[path] for path in kept],
         names,
         "by folders train" + (", val" if of_val else ""),
     )
+    return divide_rows(rows, place, listing)
 
 
 def _folder(place: Path, split: str) -> Path | None:
@@ -109,5 +109,5 @@ LAYOUT = Layout(
     help="folders of ImageNet's synsets with their names and the list of val",
     find=_find,
     read=_read,
-    has_class_folders=True,
+    specific=True,
 )

@@ -7,16 +7,14 @@ rows. Names of classes come from the schema's metadata (ClassLabel). It needs py
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import printable
-from slipform.preprocess.find_layout import Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
-    from slipform.preprocess.rows import Rows
 
 __all__ = ["LAYOUT"]
 
@@ -31,39 +29,29 @@ def _find(place: Path, hints: Hints) -> str:
     return f"{len(found)} Parquet files, {shown}" if found else ""
 
 
-def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
-    from slipform.preprocess.parquet_rows import read_parquet
+def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
+    from slipform.preprocess.layouts.label_rows import divide_rows
+    from slipform.preprocess.layouts.parquet_rows import read_parquet
+    from slipform.preprocess.layouts.source_files import folder_of, note_others
     from slipform.preprocess.splits import split_of_path
 
-    files = _files(place)
-    folder = place.parent if place.is_file() else place
+    files, folder = _files(place), folder_of(place)
     paths = [str(path.relative_to(folder)) for path in files]
     # The name of a single file says which part of a dataset it is, not what is wanted from it.
     rows = read_parquet(folder, paths, hints, split_of_path if place.is_dir() else lambda path: "")
     listing.layout = f"{len(files)} Parquet files ({rows.rule})"
     listing.used[".parquet"] = len(rows.labels)
-    if place.is_dir():
-        used = {*files}
-        for path in sorted(path for path in place.rglob("*") if path.is_file()):
-            if path not in used:
-                listing.leave_out(str(path.relative_to(place)), "file beside the Parquet files")
+    note_others(place, files, "file beside the Parquet files", listing)
     rows.rule = "splits by the names of files" if any(rows.splits) else ""
-    return rows
+    return divide_rows(rows, place, listing)
 
 
 def _files(place: Path) -> list[Path]:
     """The Parquet files in a folder and in its folders, sorted."""
-    if place.is_file():
-        return [place] if place.name.lower().endswith(_ENDINGS) else []
-    names = [name for name in sorted(os.listdir(place)) if not name.startswith(".")]
-    inside = [place / name for name in names if (place / name).is_dir()]
-    folders = [place, *(inside if len(inside) <= _MAX_FOLDERS else [])]
-    return [
-        folder / name
-        for folder in folders
-        for name in sorted(os.listdir(folder))
-        if name.lower().endswith(_ENDINGS) and not name.startswith(".")
-    ]
+    from slipform.preprocess.layouts.source_files import find_files, visible
+
+    folders = [name for name in visible(place) if (place / name).is_dir()]
+    return find_files(place, _ENDINGS, folders if len(folders) <= _MAX_FOLDERS else [])
 
 
 LAYOUT = Layout(
@@ -71,4 +59,5 @@ LAYOUT = Layout(
     help="Parquet files with the bytes of images",
     find=_find,
     read=_read,
+    options=("image_column", "label_column", "split_column", "class_names"),
 )

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.find_layout import Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
-    from slipform.preprocess.rows import Rows
 
 __all__ = ["LAYOUT"]
 
@@ -30,7 +28,7 @@ _LOOKED_AT = 20  # members of the first tar
 def _find(place: Path, hints: Hints) -> str:
     """The tars, if the first one begins with an image and a label of one name."""
     from slipform.preprocess.archive import tar_members
-    from slipform.preprocess.tar_samples import holds_sample
+    from slipform.preprocess.layouts.tar_samples import holds_sample
 
     found = _files(place)
     if not found:
@@ -50,42 +48,30 @@ def _find(place: Path, hints: Hints) -> str:
     return f"{len(found)} WebDataset tars, {shown}" if holds_sample(names) else ""
 
 
-def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
-    from slipform.preprocess.class_names import find_class_names
-    from slipform.preprocess.tar_samples import read_tars
+def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
+    from slipform.preprocess.layouts.class_names import find_class_names
+    from slipform.preprocess.layouts.label_rows import divide_rows
+    from slipform.preprocess.layouts.source_files import folder_of, note_others
+    from slipform.preprocess.layouts.tar_samples import read_tars
 
-    files = _files(place)
-    folder = place.parent if place.is_file() else place
+    files, folder = _files(place), folder_of(place)
     rows = read_tars(folder, [str(path.relative_to(folder)) for path in files], hints, listing)
     if not rows.labels:
         raise DatasetError(f"{place}: the tars hold no image with a label.")
     listing.layout = f"{len(files)} WebDataset tars"
-    if place.is_dir():
-        used = {*files}
-        for path in sorted(path for path in place.rglob("*") if path.is_file()):
-            if path not in used:
-                listing.leave_out(str(path.relative_to(place)), "file beside the tars")
+    note_others(place, files, "file beside the tars", listing)
     rows.classes = find_class_names(folder, hints.class_names, rows.labels, listing)
     if place.is_file():
         rows.splits = [""] * len(rows.labels)
     rows.rule = "splits by the names of tars" if any(rows.splits) else ""
-    return rows
+    return divide_rows(rows, place, listing)
 
 
 def _files(place: Path) -> list[Path]:
     """The tars in a folder and in its folders of splits, sorted."""
-    from slipform.preprocess.splits import canonical
+    from slipform.preprocess.layouts.source_files import find_files, split_folders
 
-    if place.is_file():
-        return [place] if place.name.lower().endswith(_ENDINGS) else []
-    folders = [place, *(place / name for name in sorted(os.listdir(place)) if canonical(name))]
-    return [
-        folder / name
-        for folder in folders
-        if folder.is_dir()
-        for name in sorted(os.listdir(folder))
-        if name.lower().endswith(_ENDINGS) and not name.startswith(".")
-    ]
+    return find_files(place, _ENDINGS, split_folders(place))
 
 
 LAYOUT = Layout(
@@ -93,4 +79,5 @@ LAYOUT = Layout(
     help="WebDataset tars (images with .cls, .json or .txt)",
     find=_find,
     read=_read,
+    options=("label_column", "class_names"),
 )

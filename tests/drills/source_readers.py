@@ -26,10 +26,10 @@ from slipform.pipelines.decoding.jpeg_scan import decode_region, is_sound
 from slipform.pipelines.errors import SlipformError
 from slipform.preprocess.archive import unpack
 from slipform.preprocess.datasets.cifar import read_cifar10
-from slipform.preprocess.find_layout import Hints, discover
 from slipform.preprocess.idx import read_idx
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.find_layout import discover
 from slipform.preprocess.listing import Listing
-from slipform.preprocess.rows import divide_rows
 from tests.drills.reader import Reader
 from tests.pipelines.rendering.guarded import Guarded
 
@@ -81,8 +81,7 @@ def of_sources(folder: Path) -> list[Reader]:
             kind, place, listing = discover()[layout], folder / layout, Listing()
             if not kind.find(place, Hints()):
                 raise SlipformError("it is not of this kind")
-            _, splits = divide_rows(kind.read(place, Hints(), listing), place, listing)
-            for part in splits.values():
+            for part in kind.read(place, Hints(), listing).splits.values():
                 for index in range(len(part.labels)):
                     with suppress(ValueError):
                         assert isinstance(part.read(index), bytes)

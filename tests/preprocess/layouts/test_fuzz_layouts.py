@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 
 from slipform.pipelines.errors import DatasetError
-from slipform.preprocess.find_layout import Hints, discover
+from slipform.preprocess.layouts.contract import Divided, Hints
+from slipform.preprocess.layouts.find_layout import discover
 from slipform.preprocess.listing import Listing
-from slipform.preprocess.rows import Parts, divide_rows
 from tests.preprocess.layouts.test_imagenet import NAMES, images
 from tests.preprocess.layouts.test_parquet import parquet, table
 from tests.preprocess.layouts.test_webdataset import samples, tar
@@ -48,23 +48,22 @@ def check_mutations(data: bytes, name: str, layout: str, around: Callable[[Path]
                 if not found.find(root, Hints()):
                     return
                 listing = Listing()
-                rows = found.read(root, Hints(), listing)
-                classes, splits = divide_rows(rows, root, listing)
+                divided = found.read(root, Hints(), listing)
             except DatasetError as error:
                 message = error.message
             else:
-                check_samples(classes, splits)
+                check_samples(divided)
                 return
             assert folder in message
 
     check()
 
 
-def check_samples(classes: list[str], splits: dict[str, Parts]) -> None:
-    assert classes
-    for part in splits.values():
+def check_samples(divided: Divided) -> None:
+    assert divided.classes
+    for part in divided.splits.values():
         assert part.labels.min() >= 0
-        assert part.labels.max() < len(classes)
+        assert part.labels.max() < len(divided.classes)
         for index in range(len(part.labels)):
             part.name(index)
             with contextlib.suppress(ValueError):

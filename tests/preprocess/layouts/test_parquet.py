@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.dataset import open_dataset
-from slipform.preprocess import parquet_rows
+from slipform.preprocess.layouts import parquet_rows
 from tests.preprocess.sources import jpeg, prep, stored, write
 
 NAMES = ["zebra", "cat", "dog"]  # not in the order of the alphabet
@@ -130,7 +130,7 @@ def test_rows_without_an_image(tmp_path: Path) -> None:
 
 def test_threads_and_a_small_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every thread gets its own image, whatever the others have pushed out of the cache."""
-    from slipform.preprocess.find_layout import Hints
+    from slipform.preprocess.layouts.contract import Hints
 
     monkeypatch.setattr(parquet_rows, "_CACHE_BYTES", 1)
     parquet(tmp_path / "x.parquet", table(range(60), label=[k % 3 for k in range(60)]))

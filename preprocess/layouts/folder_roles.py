@@ -1,14 +1,11 @@
-"""The layout of an image folder: one folder per class, or train/, val/ and test/ with such folders.
+"""The roles of the folders in an image folder: classes, or train/, val/ and test/ with classes.
 
-In: a folder. Out: `Layout`: the classes, and for each split the folders of each class. Nothing is
-guessed. A folder that has two possible meanings is an error, whose message names the option that
-decides.
+In: a folder. Out: the samples by split. Nothing is guessed. A folder that has two possible meanings
+is an error, whose message names the option that decides.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
 from slipform.pipelines.decoding.image_file import ENDINGS
@@ -17,11 +14,13 @@ from slipform.preprocess.class_folders import (
     holds_image,
     image_folders,
     leave_out_folder,
-    readable,
+    list_images,
 )
+from slipform.preprocess.layouts.contract import Divided
+from slipform.preprocess.layouts.folder_classes import name_classes, some_folders
 from slipform.preprocess.listing import Listing
 
-__all__ = ["Layout", "class_folders", "single_folder", "understand"]
+__all__ = ["class_folders", "decide", "read_folders", "single_folder", "split_folder"]
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -34,56 +33,60 @@ _SPLIT_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Classes and splits of a folder.
-
-    Attributes:
-        classes: Names of the classes, sorted.
-        splits: By split: for each class its folders, as paths below the root. If the folders are
-            classes, the only split is "".
-    """
-
-    classes: list[str]
-    splits: dict[str, list[list[str]]]
-
-
-def understand(root: Path, layout: str, listing: Listing) -> Layout:
-    """Find classes and splits of a folder.
+def decide(root: Path) -> str:
+    """Find out what the folders in a folder are.
 
     Args:
         root: The folder.
-        layout: "classes": every folder is a class. "splits": train/, val/ and test/ hold the
-            classes. "auto": find out.
-        listing: The layout, and folders that are left out, are noted in it.
 
     Returns:
-        The layout.
+        "classes": every folder is a class. "splits": train/, val/ and test/ hold the classes.
 
     Raises:
-        DatasetError: The folder has two possible meanings, or none.
+        DatasetError: The folder has two possible meanings, or one class only.
     """
-    folders = image_folders(root, listing)
+    folders = image_folders(root)
     named = [name for name in folders if name.lower() in _SPLIT_NAMES]
-    explicit = layout != "auto"
-    if not explicit:
-        layout = _decide(root, folders, named)
-    found = _splits(root, folders, named, listing) if layout == "splits" else {"": folders}
-    classes = _classes(root, found, listing)
-    if not classes:
-        raise DatasetError(f"{root} holds no images in its folders ({', '.join(ENDINGS)}).")
-    if len(classes) == 1 and not explicit:
+    layout = _decide(root, folders, named)
+    found = _splits(root, folders, named, Listing()) if layout == "splits" else {"": folders}
+    classes = name_classes(root, found, Listing())
+    if len(classes) == 1:
         raise DatasetError(
             f'{root} holds one class only, "{printable(classes[0][0])}". Put the images of each'
             f" class into a folder of their own. If one class is meant: --layout {layout}"
         )
-    if layout == "classes" and not explicit:
+    if layout == "classes":
         _check_not_turned_around(root, [folder for _, splits in classes for folder in splits[""]])
+    return layout
+
+
+def read_folders(root: Path, layout: str, listing: Listing) -> Divided:
+    """List the images in the folders of classes.
+
+    Args:
+        root: The folder.
+        layout: "classes" or "splits", as `decide` returns it.
+        listing: The layout, and what is left out, are noted in it.
+
+    Returns:
+        The classes, sorted, and the samples.
+
+    Raises:
+        DatasetError: train/ is missing, or there are no images.
+    """
+    folders = image_folders(root, listing)
+    named = [name for name in folders if name.lower() in _SPLIT_NAMES]
+    found = _splits(root, folders, named, listing) if layout == "splits" else {"": folders}
+    classes = name_classes(root, found, listing)
+    if not classes:
+        raise DatasetError(f"{root} holds no images in its folders ({', '.join(ENDINGS)}).")
     words = {"splits": "folders of splits, in each one folder per class"}
     listing.layout = words.get(layout, "one folder per class")
-    names = [name for name, _ in classes]
-    return Layout(
-        names, {split: [splits.get(split, []) for _, splits in classes] for split in found}
+    roles = {split: [splits.get(split, []) for _, splits in classes] for split in found}
+    return Divided(
+        [name for name, _ in classes],
+        {split: list_images(root, paths, listing=listing) for split, paths in roles.items()},
+        f"by folders {', '.join(sorted(roles))}" if layout == "splits" else "",
     )
 
 
@@ -121,25 +124,38 @@ def single_folder(source: Path, listing: Listing) -> Path:
         source = source / folders[0]
 
 
-def class_folders(root: Path) -> list[str]:
-    """The folders that could be classes, or a split with classes.
+def split_folder(root: Path) -> str:
+    """The folder of train, if it holds folders of images.
 
     Args:
         root: A folder.
 
     Returns:
-        At least two folders of images, or a folder of train with folders of images. Empty: there
-        are none.
+        Its name. "": there is none.
     """
+    named = (name for name in _folders(root) if _SPLIT_NAMES.get(name.lower()) == "train")
+    return next((name for name in named if _class_folders(root, name, Listing())), "")
+
+
+def class_folders(root: Path) -> list[str]:
+    """The folders that could be classes.
+
+    Args:
+        root: A folder.
+
+    Returns:
+        At least two folders of images without the names of splits. Empty: there are none.
+    """
+    names = _folders(root)
+    found = [n for n in names if n.lower() not in _SPLIT_NAMES and holds_image(root, n)]
+    return found if len(found) > 1 else []
+
+
+def _folders(root: Path) -> list[str]:
     try:
-        folders = image_folders(root)
+        return image_folders(root) if root.is_dir() else []
     except DatasetError:
         return []
-    for name in folders:
-        if _SPLIT_NAMES.get(name.lower()) == "train" and _class_folders(root, name, Listing()):
-            return [name]
-    found = [n for n in folders if n.lower() not in _SPLIT_NAMES and holds_image(root, n)]
-    return found if len(found) > 1 else []
 
 
 def _has_folders(folder: Path) -> bool:
@@ -155,7 +171,7 @@ def _decide(root: Path, folders: list[str], named: list[str]) -> str:
     listed = " and ".join(f"{name}/" for name in named)
     if others:
         raise DatasetError(
-            f"{root}: {listed} could be a split or a class, beside {_some(others)}."
+            f"{root}: {listed} could be a split or a class, beside {some_folders(others)}."
             " --layout classes takes all of them as classes"
             + ("; --layout splits leaves the others out." if has_train else ".")
         )
@@ -231,49 +247,6 @@ def _class_folders(root: Path, folder: str, listing: Listing) -> list[str]:
     return [f"{folder}/{name}" for name in names]
 
 
-def _classes(
-    root: Path, found: dict[str, list[str]], listing: Listing
-) -> list[tuple[str, dict[str, list[str]]]]:
-    """(class name, its folders by split), sorted. A name in two Unicode forms is one class."""
-    forms: dict[str, dict[str, list[str]]] = {}
-    spelled: dict[str, set[str]] = {}
-    for split, paths in found.items():
-        for path in paths:
-            name = path.rsplit("/", 1)[-1]
-            if not holds_image(root, path):
-                leave_out_folder(root, path, "folder without images", listing)
-                continue
-            if readable(name) != name:
-                listing.notes.append(f"{readable(name)}: the folder's name is not UTF-8.")
-            key = unicodedata.normalize("NFC", readable(name))
-            spelled.setdefault(key, set()).add(readable(name))
-            forms.setdefault(key, {}).setdefault(split, []).append(path)
-    for key, names in spelled.items():
-        if len(names) > 1:
-            listing.notes.append(f"{printable(key)} is one class: its name has two Unicode forms.")
-    _check_case(root, forms, found)
-    named = {key if len(names) > 1 else next(iter(names)): key for key, names in spelled.items()}
-    return [(name, forms[named[name]]) for name in sorted(named)]
-
-
-def _check_case(
-    root: Path, forms: dict[str, dict[str, list[str]]], found: dict[str, list[str]]
-) -> None:
-    """Check names that differ in case only. Both must have training images."""
-    first = next(iter(found))
-    train = "train" if "train" in found else first
-    alike: dict[str, list[str]] = {}
-    for key in forms:
-        alike.setdefault(key.casefold(), []).append(key)
-    for keys in alike.values():
-        if len(keys) > 1 and not all(train in forms[key] for key in keys):
-            paths = [f"{path}/" for key in keys for paths in forms[key].values() for path in paths]
-            raise DatasetError(
-                f"{root}: {_some(paths, slash=False)} differ in upper and lower case only. Rename"
-                " one, so that each class has training images."
-            )
-
-
 def _check_not_turned_around(root: Path, folders: list[str]) -> None:
     """Check that no class folder holds train/ and val/: all splits would be mixed."""
     for folder in folders:
@@ -289,8 +262,3 @@ def _check_not_turned_around(root: Path, folders: list[str]) -> None:
                 " Exchange the levels: train/CLASS, not CLASS/train. If all images of a class"
                 " belong together: --layout classes"
             )
-
-
-def _some(names: list[str], slash: bool = True) -> str:
-    shown = ", ".join(printable(name) + ("/" if slash else "") for name in names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

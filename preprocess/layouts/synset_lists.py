@@ -15,7 +15,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
 from slipform.preprocess.class_folders import locate
 
-__all__ = ["NAMES", "VAL_LISTS", "Names", "class_names", "find_files", "read_names", "read_val"]
+__all__ = ["NAMES", "VAL_LISTS", "Names", "class_names", "find_lists", "read_names", "read_val"]
 
 NAMES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
 VAL_LISTS = (
@@ -51,7 +51,7 @@ class _Answers:
     paths: list[Path]
 
 
-def find_files(place: Path, names: Sequence[str]) -> list[Path]:
+def find_lists(place: Path, names: Sequence[str]) -> list[Path]:
     """Find files by name, in a folder and up to three levels below it.
 
     Args:
@@ -77,7 +77,7 @@ def read_names(place: Path) -> Names:
     Raises:
         DatasetError: The file holds no names.
     """
-    for path in find_files(place, NAMES):
+    for path in find_lists(place, NAMES):
         matches = (_NAME.match(line) for line in _lines(path))
         names = {match[1]: match[2].strip() for match in matches if match}
         if not names:
@@ -119,7 +119,7 @@ def read_val(place: Path, images: Sequence[str], synsets: Sequence[str]) -> _Ans
     Raises:
         DatasetError: There is no list, several lists disagree, or the list does not fit the images.
     """
-    found = find_files(place, VAL_LISTS)
+    found = find_lists(place, VAL_LISTS)
     if not found:
         raise DatasetError(
             f"{place}: val holds {len(images):,} images without folders of synsets. Add the list"
@@ -153,7 +153,7 @@ def _read_list(path: Path, place: Path, images: Sequence[str]) -> _Answers:
         )
     listed = [line.strip() for line in lines]
     if path.name == VAL_LISTS[3]:
-        meta = next(iter(find_files(place, (_META,))), None)
+        meta = next(iter(find_lists(place, (_META,))), None)
         numbers = _development_kit(path, meta)
         used += [meta] if meta else []
         try:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.preprocess.find_layout import Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Hints, Layout
 
 if TYPE_CHECKING:
-    from slipform.preprocess.list_columns import Columns
+    from slipform.preprocess.layouts.list_columns import Columns
     from slipform.preprocess.listing import Listing
-    from slipform.preprocess.rows import Rows
 
 __all__ = ["LAYOUT"]
 
@@ -28,6 +27,8 @@ _LOOKED_AT = 5  # rows that decide whether a table is a list of images
 
 def _find(place: Path, hints: Hints) -> str:
     """The lists, if the first rows of each name images that exist."""
+    from slipform.preprocess.layouts.source_files import folder_of
+
     try:
         found = _lists(place, hints)
     except DatasetError:
@@ -35,23 +36,24 @@ def _find(place: Path, hints: Hints) -> str:
             raise
         return ""
     named = (
-        f"{printable(str(path.relative_to(_folder(place))))} (columns {printable(c.image)},"
+        f"{printable(str(path.relative_to(folder_of(place))))} (columns {printable(c.image)},"
         f" {printable(c.label)})"
         for path, c in found.items()
     )
     return f"a list of images, {', '.join(named)}" if found else ""
 
 
-def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
+def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     from slipform.preprocess.class_folders import all_images
-    from slipform.preprocess.class_names import find_class_names
-    from slipform.preprocess.list_columns import as_label
-    from slipform.preprocess.listed import Listed, find_files
-    from slipform.preprocess.rows import Label, Rows
+    from slipform.preprocess.layouts.class_names import find_class_names
+    from slipform.preprocess.layouts.label_rows import Label, Rows, divide_rows
+    from slipform.preprocess.layouts.list_columns import as_label
+    from slipform.preprocess.layouts.listed_files import Listed, match_images
+    from slipform.preprocess.layouts.source_files import folder_of
+    from slipform.preprocess.layouts.text_tables import read_rows
     from slipform.preprocess.splits import split_of_path
-    from slipform.preprocess.tables import read_rows
 
-    lists, folder = _lists(place, hints), _folder(place)
+    lists, folder = _lists(place, hints), folder_of(place)
     words = dict.fromkeys(lists, "")
     if place.is_dir():
         words = {path: split_of_path(str(path.relative_to(folder))) for path in lists}
@@ -77,7 +79,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
     images = all_images(folder, listing)
     for path in lists:
         _used(listing, str(path.relative_to(folder)))
-    paths = find_files(entries, images, splits, place)
+    paths = match_images(entries, images, splits, place)
     splits = splits if any(splits) else _splits_of_folders(paths)
     _note_unlisted(listing, images, paths)
     names = find_class_names(folder, hints.class_names, labels, listing)
@@ -86,36 +88,28 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Rows:
         for path, c in lists.items()
     )
     kept = _without_repeats(entries, paths, labels, splits, listing)
-    return Rows(
+    rows = Rows(
         Listed(folder, [entries[i][1] for i in kept], [paths[i] for i in kept]),
         [labels[i] for i in kept],
         [splits[i] for i in kept],
         names,
         "splits of the list" if any(splits) else "",
     )
+    return divide_rows(rows, place, listing)
 
 
 def _lists(place: Path, hints: Hints) -> dict[Path, Columns]:
     """The lists in a folder and its folders of splits, with their columns."""
-    from slipform.preprocess.list_columns import choose_columns
-    from slipform.preprocess.splits import canonical
-    from slipform.preprocess.tables import ENDINGS, columns
+    from slipform.preprocess.layouts.list_columns import choose_columns
+    from slipform.preprocess.layouts.source_files import find_files, folder_of, split_folders
+    from slipform.preprocess.layouts.text_tables import ENDINGS, columns
 
     if hints.list_file:
-        paths = [_folder(place) / hints.list_file]
+        paths = [folder_of(place) / hints.list_file]
         if not paths[0].is_file():
             return {}
-    elif place.is_file():
-        paths = [place] if place.suffix.lower() in ENDINGS else []
     else:
-        folders = [place, *(place / name for name in sorted(os.listdir(place)) if canonical(name))]
-        paths = [
-            folder / name
-            for folder in folders
-            if folder.is_dir()
-            for name in sorted(os.listdir(folder))
-            if name.lower().endswith(ENDINGS) and not name.startswith(".")
-        ]
+        paths = find_files(place, ENDINGS, split_folders(place))
     certain = bool(hints.list_file or place.is_file())
     wanted = {hints.image_column, hints.label_column, hints.split_column} - {""}
     found = {}
@@ -141,7 +135,7 @@ def _names_images(path: Path, columns: Columns, place: Path) -> bool:
     from itertools import islice
 
     from slipform.pipelines.decoding.image_file import ENDINGS
-    from slipform.preprocess.tables import read_rows
+    from slipform.preprocess.layouts.text_tables import read_rows
 
     folders = [path.parent, *(place / name for name in sorted(os.listdir(place))[:50])]
     for row in islice(read_rows(path), _LOOKED_AT):
@@ -154,10 +148,6 @@ def _names_images(path: Path, columns: Columns, place: Path) -> bool:
                 if any(os.path.isfile(f"{folder}/{tail}{ending}") for ending in ("", *ENDINGS)):
                     return True
     return False
-
-
-def _folder(place: Path) -> Path:
-    return place.parent if place.is_file() else place
 
 
 def _splits_of_folders(paths: list[str]) -> list[str]:
@@ -219,4 +209,5 @@ LAYOUT = Layout(
     help="list of images (CSV, TSV, JSONL with columns for image, label, split)",
     find=_find,
     read=_read,
+    options=("list_file", "image_column", "label_column", "split_column", "class_names"),
 )

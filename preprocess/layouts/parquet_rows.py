@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import ConfigError, DatasetError, printable
-from slipform.preprocess.class_names import read_class_names
-from slipform.preprocess.find_layout import Hints
-from slipform.preprocess.list_columns import as_label, choose_columns
-from slipform.preprocess.rows import Label, Rows
+from slipform.preprocess.layouts.class_names import read_class_names
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_rows import Label, Rows
+from slipform.preprocess.layouts.list_columns import as_label, choose_columns
 
 __all__ = ["read_parquet"]
 

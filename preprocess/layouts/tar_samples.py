@@ -18,10 +18,10 @@ from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
 from slipform.preprocess.archive import decompressed, tar_members
-from slipform.preprocess.find_layout import Hints
-from slipform.preprocess.list_columns import as_label, label_column
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_rows import Label, Rows
+from slipform.preprocess.layouts.list_columns import as_label, label_column
 from slipform.preprocess.listing import Listing
-from slipform.preprocess.rows import Label, Rows
 from slipform.preprocess.splits import split_of_path
 
 __all__ = ["holds_sample", "read_tars"]

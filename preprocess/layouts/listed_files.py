@@ -16,7 +16,7 @@ from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.splits import canonical
 
-__all__ = ["Listed", "find_files"]
+__all__ = ["Listed", "match_images"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Listed:
         return read_bytes(f"{self.root}/{self.paths[index]}")
 
 
-def find_files(
+def match_images(
     entries: Sequence[tuple[str, str]], images: Sequence[str], splits: Sequence[str], place: Path
 ) -> list[str]:
     """Find the file of each row of a list.

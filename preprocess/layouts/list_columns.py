@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.errors import DatasetError, unknown
-from slipform.preprocess.find_layout import Hints
-from slipform.preprocess.rows import Label
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_rows import Label
 
 __all__ = ["Columns", "as_label", "choose_columns", "label_column"]
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.label_table import LabelTable
+from slipform.preprocess.layouts.contract import Divided
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.source import Labels
 from slipform.preprocess.splits import canonical
@@ -123,7 +124,7 @@ class Rows:
     rule: str = ""
 
 
-def divide_rows(rows: Rows, place: Path, listing: Listing) -> tuple[list[str], dict[str, Parts]]:
+def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
     """Number the labels and divide the rows into splits.
 
     Args:
@@ -132,7 +133,7 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> tuple[list[str], d
         listing: Rows that are left out are noted in it, with the reason.
 
     Returns:
-        The names of the classes, and the samples by split. "" is the only split if no row has one.
+        The classes, and the samples by split.
 
     Raises:
         DatasetError: No row can be used, there are no rows of train, or a label is not a class.
@@ -169,10 +170,11 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> tuple[list[str], d
     members: dict[str, list[int]] = {}
     for position, index in enumerate(kept):
         members.setdefault(splits[index], []).append(position)
-    return classes, {
+    parts = {
         split: _part(rows, [kept[p] for p in chosen], [numbers[p] for p in chosen], several)
         for split, chosen in members.items()
     }
+    return Divided(classes, parts, rows.rule)
 
 
 def _part(rows: Rows, indices: list[int], numbers: list[list[int]], several: bool) -> Parts:

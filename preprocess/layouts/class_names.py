@@ -11,8 +11,8 @@ from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
+from slipform.preprocess.layouts.label_rows import Label, whole_number
 from slipform.preprocess.listing import Listing
-from slipform.preprocess.rows import Label, whole_number
 
 __all__ = ["find_class_names", "read_class_names"]
 

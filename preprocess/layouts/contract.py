@@ -1,0 +1,80 @@
+"""What a layout of labeled images is: `Layout`, with `Hints` in and `Divided` out.
+
+In: nothing. Out: the types. They are quick to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slipform.preprocess.listing import Listing
+    from slipform.preprocess.source import Divisible
+
+__all__ = ["Divided", "Hints", "Layout"]
+
+
+@dataclass(frozen=True)
+class Hints:
+    """The options about a source. An empty text or None: not given.
+
+    Attributes:
+        list_file: Name of the list of images.
+        image_column: The column with the path or the bytes of an image.
+        label_column: The column, or the key of JSON, with the label or labels.
+        split_column: The column with the split.
+        class_names: A file with one class name per line, in the order of their numbers.
+    """
+
+    list_file: str = ""
+    image_column: str = ""
+    label_column: str = ""
+    split_column: str = ""
+    class_names: Path | None = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The values that are given, by attribute."""
+        values = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        return {name: str(value) for name, value in values if value}
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Labeled samples, as a layout reads them.
+
+    Attributes:
+        classes: Names of the labels 0..C-1.
+        splits: The samples by split. The only split is "" if the source has no splits.
+        rule: Where the splits come from, in words. "": the source has none.
+    """
+
+    classes: Sequence[str]
+    splits: Mapping[str, Divisible]
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out images and labels.
+
+    Attributes:
+        name: Value of --layout.
+        help: What it is, in a few words.
+        find: find(place, hints) describes the parts of this layout in a folder or file. "": there
+            are none. It reads few files.
+        read: read(place, hints, listing) reads labels and splits. Files that are not used are noted
+            in the listing.
+        options: The attributes of `Hints` that it reads. Others must not be given.
+        specific: Whether such a source also fits other layouts, and this one is meant.
+    """
+
+    name: str
+    help: str
+    find: Callable[[Path, Hints], str]
+    read: Callable[[Path, Hints, Listing], Divided]
+    options: tuple[str, ...] = ()
+    specific: bool = False

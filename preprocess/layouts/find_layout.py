@@ -1,0 +1,168 @@
+"""The layouts of images and labels that `prep images` supports.
+
+In: the files of this folder, and a source. Out: the layouts by name, and the one that fits the
+source. Nothing is guessed: a source that fits two layouts is an error with the findings and the
+option that decides.
+
+A file of this folder without an underscore in its name is a layout: it defines LAYOUT, see
+`contract`. At its top it may import only modules that are quick to import, because `prep --help`
+imports it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipform.pipelines.errors import ConfigError, DatasetError, nearest
+from slipform.preprocess.layouts.contract import Hints, Layout
+
+if TYPE_CHECKING:
+    from slipform.preprocess.listing import Listing
+
+__all__ = ["OPTIONS", "discover", "find_layout", "reads_file"]
+
+# The options of `Hints`, by attribute.
+OPTIONS = {
+    "list_file": "--list",
+    "image_column": "--image-column",
+    "label_column": "--label-column",
+    "split_column": "--split-column",
+    "class_names": "--class-names",
+}
+_FOLDERS = ("classes", "splits")  # the labels are the names of folders
+_BESIDE = "beside the folder of the images"
+
+
+@cache
+def discover() -> dict[str, Layout]:
+    """The layouts by name."""
+    package = importlib.import_module("slipform.preprocess.layouts")
+    names = [found.name for found in pkgutil.iter_modules(package.__path__)]
+    modules = (
+        importlib.import_module(f"slipform.preprocess.layouts.{name}")
+        for name in names
+        if "_" not in name and name != "contract"
+    )
+    return {module.LAYOUT.name: module.LAYOUT for module in modules}
+
+
+def reads_file(file: Path, wanted: str, hints: Hints) -> bool:
+    """Whether a file is read as it is: a list, Parquet, a tar with samples.
+
+    Args:
+        file: A file.
+        wanted: Value of --layout.
+        hints: What the options say.
+
+    Returns:
+        False: the file is an archive, to be unpacked first.
+    """
+    return any(layout.find(file, hints) for layout in _possible(wanted, hints))
+
+
+def find_layout(source: Path, wanted: str, hints: Hints, listing: Listing) -> tuple[Layout, Path]:
+    """Find the layout of a source. Archives may put other folders around it.
+
+    Args:
+        source: A folder or file.
+        wanted: Value of --layout: "auto" or the name of a layout.
+        hints: What the options say.
+        listing: Entries beside the folder that has the layout are noted in it.
+
+    Returns:
+        The layout, and the folder or file that has it.
+
+    Raises:
+        ConfigError: An option has no effect with this layout.
+        DatasetError: The source fits several layouts, none, or not the one that is wanted.
+    """
+    possible = _possible(wanted, hints)
+    beside = list[tuple[str, str]]()
+    place = source
+    while not (found := {one: words for one in possible if (words := one.find(place, hints))}):
+        inside = _only_folder(place)
+        if inside is None:
+            break
+        beside += [
+            (os.path.relpath(place / name, source) + "/" * (place / name).is_dir(), _BESIDE)
+            for name in sorted(os.listdir(place))
+            if name != inside
+        ]
+        place /= inside
+    others = [layout for layout in found if layout.name not in _FOLDERS]
+    if not others:
+        chosen, place = _of_folders(source, wanted, possible, hints, listing)
+    else:
+        chosen = next((layout for layout in others if layout.specific), others[0])
+        listing.left_out += beside
+        if len(found) > 1 and not chosen.specific:
+            held = " and ".join(f"{found[one]} (--layout {one.name})" for one in found)
+            raise DatasetError(f"{place} holds {held}. Name the one that gives the labels.")
+    _check_options(chosen, source, hints)
+    return chosen, place
+
+
+def _check_options(layout: Layout, source: Path, hints: Hints) -> None:
+    """Refuse options that this layout does not read."""
+    for name, value in hints.given.items():
+        if name not in layout.options:
+            raise ConfigError(
+                f"{OPTIONS[name]} {value} has no effect: {source} is read as {layout.help}"
+                f" (--layout {layout.name}). Leave it out, or name the list: --list FILE"
+            )
+
+
+def _possible(wanted: str, hints: Hints) -> list[Layout]:
+    """The layouts that the options allow."""
+    known = discover()
+    if wanted == "auto" and hints.list_file:
+        wanted = "list"
+    return list(known.values()) if wanted == "auto" else [known[wanted]]
+
+
+def _only_folder(place: Path) -> str | None:
+    """The only folder in a folder, if it cannot be a split."""
+    from slipform.preprocess.class_folders import image_folders
+    from slipform.preprocess.splits import canonical
+
+    if not place.is_dir():
+        return None
+    try:
+        inside = image_folders(place)
+    except DatasetError:
+        return None
+    return inside[0] if len(inside) == 1 and not canonical(inside[0]) else None
+
+
+def _of_folders(
+    source: Path, wanted: str, possible: list[Layout], hints: Hints, listing: Listing
+) -> tuple[Layout, Path]:
+    """The layout of a source whose labels are the names of folders."""
+    from slipform.preprocess.layouts.folder_roles import decide, single_folder
+
+    if possible[0].name not in _FOLDERS and len(possible) == 1:
+        raise DatasetError(
+            f"{source} holds no {possible[0].help}. {_expected(source, hints)}".rstrip()
+        )
+    _check_options(discover()["classes" if wanted == "auto" else wanted], source, hints)
+    try:
+        root = single_folder(source, listing)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error.message} Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars,"
+            " or ImageNet with its lists."
+        ) from None
+    return discover()[decide(root) if wanted == "auto" else wanted], root
+
+
+def _expected(source: Path, hints: Hints) -> str:
+    """The given options, as text, and a file with a name similar to that of the list."""
+    words = [f"{OPTIONS[name]} {value} was given." for name, value in hints.given.items()]
+    if hints.list_file and source.is_dir():
+        words[0] += nearest(hints.list_file, os.listdir(source))
+    return " ".join(words)
