@@ -107,6 +107,14 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
+    def place(self, index: int) -> tuple[Path, int]:
+        """The file that has a sample, and the position of the sample in it, for messages.
+
+        Args:
+            index: Position of the sample.
+        """
+        return self.path, index
+
     def files_of(self, indices: npt.NDArray[np.int64]) -> Iterator[FilePart]:
         """The files that have the bytes of samples.
 

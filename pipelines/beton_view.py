@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,10 @@ class BetonView(Beton):
     def bytes_of(self, index: int) -> npt.NDArray[np.uint8]:
         """See `Beton`."""
         return self._parts[self._part[index]].bytes_of(self._index[index])
+
+    def place(self, index: int) -> tuple[Path, int]:
+        """See `Beton`: the beton, and the position of the sample in it."""
+        return self._parts[self._part[index]].path, int(self._index[index])
 
     def files_of(self, indices: npt.NDArray[np.int64]) -> Iterator[FilePart]:
         """See `Beton`."""

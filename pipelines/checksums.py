@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.files import open_regular
+from slipform.pipelines.files import read_regular
 
 __all__ = ["crc32_path", "index_sha256", "read_array", "read_crc32"]
 
@@ -94,11 +94,7 @@ def read_crc32(beton: Path, num_samples: int) -> npt.NDArray[np.uint32]:
     path = crc32_path(beton)
     if not os.path.exists(path):
         return np.zeros(0, np.uint32)
-    with open_regular(path, DatasetError) as file:
-        # The limit is above the size of any correct table.
-        if os.fstat(file.fileno()).st_size > 4 * num_samples + 4096:
-            raise DatasetError(f"{path} is too long for {num_samples} samples. Run prep again.")
-        content = file.read()
+    content = read_regular(path, 4 * num_samples + 4096, f"{num_samples} samples", DatasetError)
     try:
         values = read_array(content)
     except Exception as error:  # numpy parses the header as Python code, which may raise anything

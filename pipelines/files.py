@@ -23,6 +23,7 @@ __all__ = [
     "check_links",
     "locked",
     "open_regular",
+    "read_regular",
     "remove_orphans",
     "replacing",
     "sync_folder",
@@ -177,6 +178,27 @@ def open_regular(path: Path, error: type[SlipformError] = SlipformError) -> Bina
         raise error(f"{path} is a {_kind(mode)}, not a regular file")
     os.set_blocking(handle, True)
     return os.fdopen(handle, "rb")
+
+
+def read_regular(
+    path: Path, limit: int, contents: str, error: type[SlipformError] = SlipformError
+) -> bytes:
+    """Read a regular file whole, if it is not longer than any correct one.
+
+    Args:
+        path: A file, or a link to one.
+        limit: The size of the largest correct file, in bytes.
+        contents: What a correct file is for, for the message: "60 samples".
+        error: The class of the error to raise.
+
+    Raises:
+        SlipformError: The file is longer, or see `open_regular`.
+        OSError: The file cannot be read.
+    """
+    with open_regular(path, error) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise error(f"{path} is too long for {contents}. Run prep again.")
+        return file.read(limit + 1)
 
 
 @contextmanager

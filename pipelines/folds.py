@@ -1,7 +1,7 @@
 """k folds of a dataset: `Fold`, and the fold of each sample.
 
-In: labels, the number of folds, a seed. Out: the number of the fold of each sample. It is a pure
-function of these.
+In: labels, the number of folds, a seed. Out: the samples of a fold. They are a pure function of
+these, on any machine and with any version of numpy.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.limits import MAX_SEED, whole
 
 __all__ = ["Fold"]
 
@@ -28,6 +29,9 @@ class Fold:
         count: The number of folds, 2 or more.
         seed: Seed of the division, 0 or more.
 
+    Raises:
+        ConfigError: There is no such fold, or a value is no whole number.
+
     Example:
         >>> import slipform as sf
         >>> with sf.Loader("data/shapes", "val", batch_size=8, fold=sf.Fold(2, 5, seed=1)) as fold:
@@ -39,29 +43,37 @@ class Fold:
     count: int
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("number", "count", "seed"):  # numbers of numpy become those of Python
+            object.__setattr__(self, name, whole(f"{name} of a fold", getattr(self, name)))
+        if self.count < 2 or not 1 <= self.number <= self.count:
+            raise _wrong(str(self))
+        if not 0 <= self.seed <= MAX_SEED:
+            raise ConfigError(f"seed of a fold = {self.seed}: give 0 to {MAX_SEED}")
+
     @staticmethod
-    def parse(text: str, seed: int = 0) -> Fold | None:
+    def parse(text: str | Fold, seed: int = 0) -> Fold | None:
         """Read a text such as "2/5".
 
         Args:
-            text: The number of the fold, from 1, and the number of folds. "": no fold.
+            text: The number of the fold, from 1, and the number of folds. "": no fold. A fold stays
+                as it is.
             seed: Seed of the division.
 
         Returns:
             The fold; None for "".
 
         Raises:
-            ConfigError: It is another text.
+            ConfigError: It is another text, or something else.
         """
-        if not text:
+        if isinstance(text, Fold):
+            return text
+        if text == "":
             return None
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        number, count = (int(part) for part in found.groups()) if found else (0, 0)
-        if count < 2 or not 1 <= number <= count:
-            raise ConfigError(
-                f'fold = "{text}": give NUMBER/COUNT, such as "1/5" to "5/5" for five folds'
-            )
-        return Fold(number, count, seed)
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text) if isinstance(text, str) else None
+        if found is None:
+            raise _wrong(text)
+        return Fold(int(found[1]), int(found[2]), seed)
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -89,8 +101,15 @@ class Fold:
                 f'fold = "{self}": there are {len(labels)} images in train and val, which is less'
                 f" than {self.count} folds"
             )
+        from slipform.pipelines.plan.pcg import pcg_permutation  # imports numba
+
         # Sorted by class, and inside a class at random.
-        order = np.lexsort((np.random.default_rng(self.seed).permutation(len(labels)), labels))
+        order = np.lexsort((pcg_permutation(self.seed, len(labels)), labels))
         folds = np.empty(len(labels), np.int64)
         folds[order] = np.arange(len(labels)) % self.count
         return np.flatnonzero((folds == self.number - 1) != training)
+
+
+def _wrong(given: object) -> ConfigError:
+    shown = f'"{given}"' if isinstance(given, str) else repr(given)
+    return ConfigError(f'fold = {shown}: give NUMBER/COUNT, such as "1/5" to "5/5" for five folds')

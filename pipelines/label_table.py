@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.checksums import read_array
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.files import open_regular, write_whole
+from slipform.pipelines.files import read_regular, write_whole
 
 __all__ = ["LabelKind", "LabelTable", "label_table_path", "read_label_table", "write_label_table"]
 
@@ -66,14 +67,14 @@ class LabelTable:
         ):
             if bad.any():
                 at = int(np.flatnonzero(bad)[0])
-                raise DatasetError(f"the labels of sample {int(sample[at])} have {what}.")
+                raise DatasetError(f"the labels of sample {int(sample[at])} have {what}")
         if self.kind == "soft":
             sums = np.bincount(sample, value.astype(np.float64), self.num_samples)
             wrong = np.flatnonzero(np.abs(sums - 1) > _SUM_TOLERANCE)
             if len(wrong):
                 raise DatasetError(
                     f"the shares of sample {wrong[0]} sum to {sums[wrong[0]]:g}: give shares that"
-                    " sum to 1."
+                    " sum to 1"
                 )
 
     @staticmethod
@@ -84,9 +85,12 @@ class LabelTable:
             sets: For each sample its classes, in any order.
 
         Raises:
-            DatasetError: A class is negative.
+            DatasetError: A class is no whole number, or is negative.
         """
-        return LabelTable.of_shares((dict.fromkeys(one, 1.0) for one in sets), "multi")
+        try:
+            return LabelTable.of_shares([dict.fromkeys(one, 1.0) for one in sets], "multi")
+        except TypeError:  # a number instead of numbers
+            raise DatasetError("give for each sample a list of its classes") from None
 
     @staticmethod
     def of_shares(
@@ -95,16 +99,27 @@ class LabelTable:
         """The table of samples with shares of classes. Shares of 0 are left out.
 
         Args:
-            shares: For each sample: class -> share, which sum to 1.
+            shares: For each sample: class -> share, which sum to 1. Shares that are 0 in float32
+                are left out.
             kind: "multi": all shares are 1, and need not sum to 1.
 
         Raises:
-            DatasetError: A class is negative, or shares do not fit the kind.
+            DatasetError: A class is no whole number or is negative, or shares do not fit the kind.
         """
         rows, count = [], 0
         for count, one in enumerate(shares, start=1):
-            rows += [(count - 1, number, one[number]) for number in sorted(one) if one[number] != 0]
-        return LabelTable(kind, count, np.array(rows, _ROW))
+            try:
+                entries = sorted((operator.index(k), float(share)) for k, share in one.items())
+                rows += [(count - 1, k, x) for k, x in entries if x < 0 or np.float32(x) != 0]
+            except (TypeError, ValueError):
+                raise DatasetError(
+                    f"the labels of sample {count - 1} are {one!r}: give whole numbers of classes,"
+                    " and numbers as shares"
+                ) from None
+        try:
+            return LabelTable(kind, count, np.array(rows, _ROW))
+        except OverflowError:
+            raise DatasetError("the labels have a class that is not below 2**31") from None
 
     @cached_property
     def _starts(self) -> _Int64:
@@ -246,8 +261,9 @@ def read_label_table(
     if kind == "single":
         return None
     path = label_table_path(beton)
-    with open_regular(path, DatasetError) as file:
-        content = file.read()
+    limit = num_samples * num_classes * _ROW.itemsize + 4096
+    contents = f"{num_samples} samples and {num_classes} classes"
+    content = read_regular(path, limit, contents, DatasetError)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")
     try:

@@ -15,7 +15,7 @@ import torch
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.beton_format import JPG
-from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.executors import choose
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import check_choices, check_numbers
@@ -135,13 +135,20 @@ class Loader(HasPosition):
         self.manifest: Manifest = read_manifest(Path(folder))
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
-        self._fold = Fold.parse(fold) if isinstance(fold, str) else fold
+        self._fold = Fold.parse(fold)
         self.samples = open_samples(Path(folder), self.manifest, split, self._fold)
         self._beton = self.samples.beton
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
             self.manifest.mean, self.manifest.std
         )
+        draws = self.samples.draws(sampling)
+        if draws is not None and self.augment.flip == "alternating":
+            raise ConfigError(
+                'flip = "alternating" mirrors each image in every second epoch, and sampling draws'
+                " an image several times in an epoch, or not at all: give flip ="
+                ' "horizontal", or sampling = "all"'
+            )
         self._order = EpochOrder(
             len(self._beton),
             batch_size,
@@ -151,7 +158,7 @@ class Loader(HasPosition):
             rank=rank,
             world_size=world_size,
             block=block if training else 0,
-            draws=self.samples.draws(sampling),
+            draws=draws,
         )
         self.batch_size, self.global_batch_size = batch_size, self._order.global_batch_size
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"

@@ -130,7 +130,7 @@ class EpochOrder:
             write to it: it is cached.
         """
         if self.draws is not None:
-            return _drawn(self.draws, self.seed, epoch)
+            return self.draws.samples(self.seed, epoch)
         if not self.shuffle:
             return np.arange(self.num_samples)
         return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
@@ -171,12 +171,6 @@ class EpochOrder:
 
 
 # For two loaders: the present epoch and the next one, which is prefetched.
-@lru_cache(maxsize=4)
-def _drawn(draws: Draws, seed: int, epoch: int) -> Indices:
-    """The samples of an epoch that were drawn, int64 [num_samples]."""
-    return draws.samples(seed, epoch)
-
-
 @lru_cache(maxsize=4)
 def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
     """The shuffled order of an epoch, int64 [num_samples]."""

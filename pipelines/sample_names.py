@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.pipelines.files import open_regular, write_whole
+from slipform.pipelines.files import read_regular, write_whole
 from slipform.pipelines.manifest import SplitInfo
 
 __all__ = ["names_path", "read_names", "write_names"]
+
+_MAX_NAME = 1 << 16  # bytes: more than any name of a file or of a member of a tar
 
 
 def names_path(beton: Path) -> Path:
@@ -64,8 +66,8 @@ def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
     if not split.names_sha256:
         return None
     path = names_path(Path(folder) / split.file)
-    with open_regular(path, DatasetError) as file:
-        content = file.read()
+    limit = split.num_samples * _MAX_NAME
+    content = read_regular(path, limit, f"the names of {split.num_samples} samples", DatasetError)
     names = content.decode("utf-8", "replace").split("\n")[:-1]
     if hashlib.sha256(content).hexdigest() != split.names_sha256 or len(names) != split.num_samples:
         raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")

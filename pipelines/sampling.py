@@ -35,15 +35,18 @@ class Draws:
         name: As given.
 
     Raises:
-        ConfigError: A weight is negative or not finite, or all are 0.
+        ConfigError: A weight is negative or not finite, all are 0, or their sum is too large.
     """
 
     def __init__(self, weights: npt.NDArray[np.float64], name: str) -> None:
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ConfigError("sampling: give weights that are finite, and 0 or more")
-        self.name, self._ends = name, np.cumsum(weights)
-        if len(weights) and not self._ends[-1] > 0:
-            raise ConfigError("sampling: all weights are 0, so no sample can be drawn")
+        _check_weights("sampling", weights)
+        with np.errstate(over="ignore"):
+            self.name, self._ends = name, np.cumsum(weights)
+        if len(weights) and not 0 < self._ends[-1] < np.inf:
+            why = "the sum of the weights is too large" if self._ends[-1] else "all weights are 0"
+            raise ConfigError(f"sampling: {why}, so no sample can be drawn. Give other weights.")
+        # The present epoch and the next one, which is prefetched by another thread.
+        self._kept: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
     def samples(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         """The samples of an epoch, in order.
@@ -53,8 +56,17 @@ class Draws:
             epoch: The epoch, from 0.
 
         Returns:
-            int64 [N]. Some samples are in it several times, others not at all.
+            int64 [N]. Some samples are in it several times, others not at all. Do not write to it:
+            it is kept for the next call.
         """
+        kept, key = self._kept, (seed, epoch)
+        if (found := kept.get(key)) is None:
+            found = self._draw(seed, epoch)
+            # Another dictionary in one step: other threads read and write it, too.
+            self._kept = {**dict(list(kept.items())[-1:]), key: found}
+        return found
+
+    def _draw(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         total = self._ends[-1] if len(self._ends) else 0.0
         points = order_uniforms(seed, epoch, len(self._ends)) * total
         # A sample of weight 0 has an empty interval, which side="right" never finds. A point that
@@ -91,19 +103,22 @@ def make_draws(
     if isinstance(sampling, str) and sampling == "all":
         return None
     if isinstance(sampling, Mapping):
-        pairs = sorted((str(name), float(weight)) for name, weight in sampling.items())
         of_class = np.append(by_name("sampling", sampling, classes), 1.0)
+        pairs = sorted((name, float(weight)) for name, weight in sampling.items())
         return Draws(_of_samples(of_class, labels, table), str(pairs))
     if isinstance(sampling, str):
         if sampling != "balanced":
             raise unknown("sampling", sampling, ("all", "balanced"))
         counts = _counts(labels, table, len(classes))
         return Draws(_of_samples(1.0 / counts.clip(1), labels, table), "balanced")
-    weights = np.asarray(sampling)
+    try:
+        weights = np.asarray(sampling)
+    except ValueError:  # lists of different lengths
+        weights = np.array(None)
     if weights.shape != labels.shape or weights.dtype.kind not in "fiu":
         raise ConfigError(
             f"sampling = array {weights.dtype} {weights.shape}: give a weight for each of the"
-            f" {len(labels)} samples"
+            f' {len(labels)} samples, a table of classes, "balanced" or "all"'
         )
     weights = weights.astype(np.float64)
     return Draws(weights, hashlib.sha256(weights.tobytes()).hexdigest())
@@ -123,15 +138,24 @@ def by_name(
         float64 [C]; 1 for a class that the table does not name.
 
     Raises:
-        ConfigError: There is no such class.
+        ConfigError: There is no such class, or a number is negative or not finite.
     """
     place = {name: number for number, name in enumerate(classes)}
     values = np.ones(len(classes))
     for name, value in given.items():
         if name not in place:
             raise unknown(f"class in {what}", str(name), classes)
-        values[place[name]] = value
+        try:
+            values[place[name]] = float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{what}.{name} = {value!r}: give a number, 0 or more") from None
+    _check_weights(what, values)
     return values
+
+
+def _check_weights(what: str, weights: npt.NDArray[np.float64]) -> None:
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ConfigError(f"{what}: give weights that are finite, and 0 or more")
 
 
 def _counts(

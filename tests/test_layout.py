@@ -40,7 +40,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "fastest", "folds"),
+        ("errors", "limits", "fastest"),
         ("files", "machine", "bus_error"),
         (
             "manifest",
@@ -54,7 +54,7 @@ ROOMS = {
             "upload",
         ),
         ("kernel", "simd"),
-        ("plan", "sampling", "order"),
+        ("plan", "sampling", "folds", "order"),
         ("decoding",),
         ("dataset", "beton_view", "samples"),
         ("rendering",),

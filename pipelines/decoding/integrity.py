@@ -67,11 +67,12 @@ class FirstRead:
             return
         height, width = header_size(beton.bytes_of(index))
         if height * width > int(beton.heights[index]) * int(beton.widths[index]):
+            path, place = beton.place(index)
             raise SampleError(
-                f"sample {index} of {beton.path} is damaged: its {beton.sizes[index]} bytes declare"
+                f"sample {place} of {path} is damaged: its {beton.sizes[index]} bytes declare"
                 f" {width} x {height} pixels, the beton {beton.widths[index]} x"
-                f" {beton.heights[index]}. Run: prep verify {beton.path.parent}",
-                index,
+                f" {beton.heights[index]}. Run: prep verify {path.parent}",
+                place,
                 int(beton.labels[index]),
             )
 
@@ -90,11 +91,11 @@ class FirstRead:
         """
         if positions and not self.skips:
             index = int(indices[positions[0]])
-            label, path = int(self._beton.labels[index]), self._beton.path
+            label, (path, place) = int(self._beton.labels[index]), self._beton.place(index)
             raise SampleError(
-                f"sample {index} (class {label}) of {path} cannot be decoded. Run: prep verify"
+                f"sample {place} (class {label}) of {path} cannot be decoded. Run: prep verify"
                 f" {path.parent}",
-                index,
+                place,
                 label,
             )
         return positions

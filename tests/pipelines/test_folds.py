@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedKFold
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_view import BetonView
+from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.errors import ConfigError, SampleError
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.pcg import pcg_permutation
 from slipform.pipelines.samples import open_samples
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.source import Arrays, Generated, SampleSource
@@ -77,6 +80,40 @@ def test_several_labels_are_spread_by_their_rarest() -> None:
 def test_wrong_folds_are_explained(text: str) -> None:
     with pytest.raises(ConfigError, match="NUMBER/COUNT"):
         Fold.parse(text)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 5), (6, 5), (1, 1), (1, 0), (-1, 5), (1.0, 5), ("1", 5), (1, 5, -1),
+               (1, 5, None), (1, 5, 2**63), (None, 5), (1, 2.5)],
+)  # fmt: skip
+def test_a_fold_that_does_not_exist_cannot_be_made(values: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"NUMBER/COUNT|whole number|seed of a fold"):
+        Fold(*values)
+
+
+@pytest.mark.parametrize("fold", [5, None, ("1", "5"), ["1/5"], b"1/5"])
+def test_a_loader_takes_a_fold_or_a_text(data: Path, fold: Any) -> None:
+    with pytest.raises(ConfigError, match="give NUMBER/COUNT"):
+        Loader(data, batch_size=1, fold=fold)
+
+
+def test_numbers_of_numpy_give_the_same_fold() -> None:
+    fold = Fold(np.int64(2), np.int32(5), np.uint8(1))  # type: ignore[arg-type]
+    assert fold == Fold(2, 5, 1)
+    assert repr(fold) == repr(Fold(2, 5, 1))  # which a saved position has
+    assert Fold.parse(fold) is fold
+
+
+def test_folds_are_those_of_the_first_version() -> None:
+    """They were made with numpy 2.4's default_rng(seed).permutation, which may change."""
+    assert pcg_permutation(0, 12).tolist() == [9, 2, 7, 4, 5, 11, 0, 3, 6, 10, 8, 1]
+    labels = np.arange(40) % 3
+    part = Fold(2, 5, 7).samples(labels, training=False)
+    assert part.tolist() == [4, 16, 17, 18, 20, 25, 30, 36]
+    for seed, count, code in ((3, 1000, 4099913684), (2**63 - 1, 70_000, 569305602)):
+        assert zlib.crc32(pcg_permutation(seed, count).astype("<i8").tobytes()) == code
+    for count in (0, 1, 2):
+        assert sorted(pcg_permutation(1, count)) == list(range(count))
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +232,29 @@ def test_a_damaged_sample_is_found_in_its_file(data: Path, tmp_path: Path) -> No
                 said.append(error.message)
     assert len(said) == 1
     assert f"sample 3 of {copy / 'val.beton'} is damaged" in said[0]
+
+
+def test_a_bad_sample_of_a_fold_is_named_by_its_file(tmp_path: Path) -> None:
+    good = [folders.jpeg(folders.smooth(24, 24, seed)) for seed in range(4)]
+    at = good[3].index(b"\xff\xc0") + 5
+    larger = good[3][:at] + b"\x40\x00\x40\x00" + good[3][at + 4 :]  # than the beton says
+    for name, images in (("train", good), ("val", [*good[:3], larger])):
+        folders.write_beton(tmp_path / f"{name}.beton", images, [0] * 4, [(24, 24)] * 4)
+    parts = [Beton(tmp_path / f"{name}.beton") for name in ("train", "val")]
+    view = BetonView(parts, np.array([1, 7, 5]))
+    assert [view.place(index) for index in range(3)] == [
+        (parts[0].path, 1), (parts[1].path, 3), (parts[1].path, 1),
+    ]  # fmt: skip
+    first_read = FirstRead(view, "error")
+    with pytest.raises(SampleError, match="declare 16384 x 16384 pixels") as declared:
+        first_read.bad(np.arange(3))
+    with pytest.raises(SampleError, match="cannot be decoded") as undecodable:
+        first_read.undecodable(np.array([2, 1, 0]), [1])
+    for caught in (declared, undecodable):
+        assert caught.value.index == 3
+        assert f"{tmp_path / 'val.beton'} " in caught.value.message
+        assert "sample 3 " in caught.value.message
+    assert FirstRead(view, "skip").bad(np.arange(3)) == [1]
 
 
 def test_more_folds_than_images_and_no_val(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,62 @@ def test_rows_that_contradict_the_kind_are_refused(
         LabelTable(kind, 2, np.array(rows, dtype))  # type: ignore[arg-type]
 
 
+def test_shares_of_float64_that_float32_rounds_to_0_are_left_out() -> None:
+    table = LabelTable.of_shares([{0: 1 - 1e-60, 1: 1e-60}, {0: 0.5, 2: 0.5, 1: 1e-46}])
+    assert table.targets([0, 1], 3).tolist() == [[1, 0, 0], [0.5, 0, 0.5]]
+    small = np.array([[40.0, 0.0, -80.0]])  # a sharp softmax has such shares
+    share = (np.exp(small) / np.exp(small).sum()).ravel()
+    assert LabelTable.of_shares([dict(enumerate(share))]).first().tolist() == [0]
+    with pytest.raises(DatasetError, match=r"not in 0\.\.1"):
+        LabelTable.of_shares([{0: 1.0, 1: -1e-60}])
+
+
+@pytest.mark.parametrize(
+    ("shares", "says"),
+    [
+        ([{0: 1.0}, {"cat": 1.0}], "labels of sample 1 are {'cat': 1.0}: give whole numbers"),
+        ([{0.5: 1.0}], "sample 0"),
+        ([{0: "half"}], "sample 0"),
+        ([{0: None}], "sample 0"),
+        ([{0: 0.5, "a": 0.5}], "sample 0"),
+        ([{2**40: 1.0}], r"not below 2\*\*31"),
+        ([{-1: 1.0}], "negative class"),
+        ([{0: np.nan}], "not in 0..1"),
+    ],
+)
+def test_wrong_shares_are_explained(shares: list[Any], says: str) -> None:
+    for kind in ("soft", "multi"):
+        with pytest.raises(DatasetError, match=says):
+            LabelTable.of_shares(shares, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sets", [[1, 2], [["cat"]], [[0, None]], [[[0]]]])
+def test_wrong_sets_are_explained(sets: list[Any]) -> None:
+    with pytest.raises(DatasetError, match="give"):
+        LabelTable.of_sets(sets)
+
+
+def test_a_longer_file_than_any_table_is_not_read(tmp_path: Path) -> None:
+    beton = tmp_path / "train.beton"
+    with open(label_table_path(beton), "wb") as file:
+        file.truncate(1 << 40)  # without the limit: MemoryError
+    with pytest.raises(DatasetError, match="too long for 200 samples and 7 classes"):
+        read_label_table(beton, "multi", "", NUM, CLASSES)
+    every = LabelTable.of_sets([list(range(CLASSES))] * NUM)  # the longest correct file
+    sha256 = write_label_table(beton, every)
+    assert read_label_table(beton, "multi", sha256, NUM, CLASSES) is not None
+
+
+def test_a_message_has_one_period_between_its_sentences(tmp_path: Path) -> None:
+    beton = tmp_path / "train.beton"
+    sha256 = write_label_table(beton, LabelTable.of_shares([{0: 0.25, 1: 0.75}]))
+    for kind in ("multi", "soft"):
+        with pytest.raises(DatasetError) as caught:
+            read_label_table(beton, kind, sha256, 2, 2)  # type: ignore[arg-type]
+        assert ".. " not in caught.value.message
+        assert caught.value.message.endswith(". Run prep again.")
+
+
 def test_a_file_comes_back_and_another_one_is_refused(tmp_path: Path) -> None:
     beton, table = tmp_path / "train.beton", LabelTable.of_sets(sets())
     sha256 = write_label_table(beton, table)
@@ -86,7 +143,7 @@ def test_a_file_comes_back_and_another_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="not one of the 5"):
         read_label_table(beton, "multi", sha256, NUM, 5)
     with pytest.raises(DatasetError, match="outside the split"):
-        read_label_table(beton, "multi", sha256, 3, CLASSES)
+        read_label_table(beton, "multi", sha256, 150, CLASSES)
     path = label_table_path(beton)
     content = path.read_bytes()
     for damaged in (content[:-1], content[:-1] + b"x", b""):

@@ -116,11 +116,53 @@ def test_weights_of_samples() -> None:
         (np.array([1.0, np.nan, 1.0]), "finite"),
         (np.ones(4), "a weight for each of the 3 samples"),
         (np.array(["a", "b", "c"]), "a weight for each of the 3 samples"),
+        (None, "a weight for each of the 3 samples"),
+        ([[1.0], [1.0, 2.0], []], "a weight for each of the 3 samples"),
+        (np.full(3, 1e308), "sum of the weights is too large"),
+        ({"a": 1e308, "b": 1e308, "c": 1e308}, "sum of the weights is too large"),
+        ({"a": "much"}, "sampling.a = 'much': give a number"),
+        ({"b": None}, "sampling.b = None: give a number"),
+        ({"c": [1.0]}, "give a number"),
+        ({"a": np.inf}, "finite"),
+        ({"d": -1.0, "a": 1.0}, 'class in sampling "d"'),
+        ({5: 1.0}, 'class in sampling "5"'),
     ],
 )
 def test_wrong_sampling_is_explained(sampling: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         make_draws(sampling, np.array([0, 1, 2]), None, ["a", "b", "c"])
+
+
+def test_a_wrong_weight_is_refused_also_for_a_class_without_images() -> None:
+    with pytest.raises(ConfigError, match="0 or more"):
+        make_draws({"b": -1.0}, np.array([0, 0, 2]), None, ["a", "b", "c"])
+
+
+def test_alternating_flips_need_each_image_once_an_epoch(folder: Path) -> None:
+    augment = Augmentation(image_size=8, flip="alternating")
+    with pytest.raises(ConfigError, match='flip = "horizontal", or sampling = "all"'):
+        Loader(folder, "train", augment, batch_size=2, sampling="balanced")
+    with Loader(folder, "train", augment, batch_size=2) as loader:
+        assert len(list(loader)) == 6
+
+
+def test_the_draws_of_an_epoch_are_kept_no_longer_than_the_loader(folder: Path) -> None:
+    import gc
+    import weakref
+
+    with Loader(folder, batch_size=2, sampling="balanced", executor="host") as loader:
+        draws = loader.sequence.order.draws
+        assert draws is not None
+        first = draws.samples(0, 0)
+        assert draws.samples(0, 0) is first  # computed once, also beside the next epoch
+        second = draws.samples(0, 1)
+        assert draws.samples(0, 0) is first
+        assert draws.samples(0, 1) is second
+        list(loader)
+    left = weakref.ref(draws)
+    del draws, loader
+    gc.collect()
+    assert left() is None
 
 
 def test_draws_need_training_and_no_blocks(folder: Path) -> None:

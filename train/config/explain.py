@@ -36,16 +36,19 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         One line: the setting, what was given, what is allowed.
     """
     complaints = error.errors()
-    in_table = complaints[0]["type"] == "literal_error" and isinstance(complaints[0]["input"], dict)
-    if in_table:  # a setting that is a word or a table: the value in the table is wrong
-        complaints = complaints[1:]
     first = complaints[0]
     own = first.get("ctx", {}).get("error")
     if isinstance(own, ConfigError):
         return own.message
     path, owner = _place(first["loc"], root)
-    where = ".".join([*path, str(first["loc"][-1])] if in_table else path)
-    given = first["input"]
+    where = ".".join(path)
+    if first["type"] == "literal_error" and isinstance(first["input"], dict):
+        # Where the setting may be a word or a table, a value in the table is wrong.
+        inside = [c for c in complaints[1:] if _place(c["loc"], root)[0] == path]
+        if inside := [c for c in inside if c["input"] is not first["input"]]:
+            complaints, first = inside, inside[0]
+            where = f"{where}.{first['loc'][-1]}"
+    given, shown = first["input"], _shown(first["input"])
     match first["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             return _unknown(path, owner, root)
@@ -59,22 +62,27 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         case "literal_error":
             expected = first["ctx"]["expected"]
             hint = nearest(str(given), re.findall(r"'([^']*)'", expected))
-            if any(one["type"] == "dict_type" for one in complaints):
+            same = (one for one in complaints if _place(one["loc"], root)[0] == path)
+            if any(one["type"] == "dict_type" for one in same):
                 expected += " or a table, such as { NAME = 2.0 }"
-            return f"{where} = {given!r}: give {expected}.{hint}"
+            return f"{where} = {shown}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings contain text that is no Unicode: {first['msg']}"
     section = None if isinstance(given, dict) or len(path) > 1 else _fields(root).get(where)
     if names := ["name"] if where in VARIANTS else list(_fields(section)):
-        better = f"{where}.name = {given!r}" if "name" in names else f"{where}.KEY = VALUE"
+        better = f"{where}.name = {shown}" if "name" in names else f"{where}.KEY = VALUE"
         return (
-            f"{where} = {given!r}: {where} is a section. Give {better}; it has: {', '.join(names)}."
+            f"{where} = {shown}: {where} is a section. Give {better}; it has: {', '.join(names)}."
         )
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
     texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
-    shown = repr(given)
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return f"{where} = {shown}: {', or '.join(texts)}"
+
+
+def _shown(given: Any) -> str:
+    """A value as text, at most 80 characters."""
+    text = repr(given)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:

@@ -1,0 +1,110 @@
+"""A wrong value of any setting is a ConfigError that names the setting, never a traceback."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.run_config import RunConfig, check
+from slipform.train.config.sections import VARIANTS
+
+VALUES: tuple[Any, ...] = (
+    {}, {"a": 1}, {"a": "b"}, {"a": {}}, {"a": [1]}, {"a": -1.0}, {"cat": 1.0, "dog": "x"},
+    [], ["a"], [["a"]], [[[1]]], [[1, 2]], [{"a": 1}], "a word", 7, -1, 0.5, True, None, math.nan,
+)  # fmt: skip
+
+
+def _fields(kind: Any) -> list[str]:
+    return list(getattr(kind, "model_fields", None) or kind.__dataclass_fields__)
+
+
+def _refusal(settings: dict[str, Any]) -> str:
+    try:
+        check(settings)
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+SECTIONS = [
+    (name, kind)
+    for name, field in RunConfig.model_fields.items()
+    for kind in (VARIANTS[name].values() if name in VARIANTS else [field.annotation])
+    if name != "description"
+]
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"), SECTIONS, ids=[f"{name}-{kind.__name__}" for name, kind in SECTIONS]
+)
+def test_every_setting_refuses_what_it_cannot_have(section: str, kind: Any) -> None:
+    refused = 0
+    for name in _fields(kind):
+        for value in VALUES:
+            settings = {name: value}
+            if section in VARIANTS and name != "name":
+                settings["name"] = kind.model_fields["name"].default
+            said = _refusal({section: settings})
+            refused += bool(said)
+            assert not said or (name in said and len(said) < 700)
+    assert refused > len(VALUES) // 2
+
+
+@pytest.mark.parametrize("section", RunConfig.model_fields)
+def test_every_section_refuses_what_is_no_table(section: str) -> None:
+    for value in VALUES[7:]:
+        if not (section == "description" and isinstance(value, str)):
+            with pytest.raises(ConfigError, match=section):
+                check({section: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"data": {"executor": {"name": "host"}}},
+            "data.executor = {'name': 'host'}: give 'auto', 'dali', 'host', 'resident' or"
+            " 'stream'.",
+        ),
+        (
+            {"train": {"select": {}}},
+            "train.select = {}: give 'accuracy', 'loss', 'train_loss' or 'last'.",
+        ),
+        (
+            {"data": {"executor": {"a": 1}, "sampling": {"cat": "x"}}},
+            "data.executor = {'a': 1}: give 'auto', 'dali', 'host', 'resident' or 'stream'.",
+        ),
+        (
+            {"data": {"sampling": {"cat": "x"}}},
+            "data.sampling.cat = 'x': input should be a valid number",
+        ),
+        (
+            {"loss": {"class_weights": {"cat": 1.0, "dog": -2.0}}},
+            "loss.class_weights.dog = -2.0: input should be greater than or equal to 0",
+        ),
+        (
+            {"data": {"sampling": "balance"}},
+            "data.sampling = 'balance': give 'all' or 'balanced' or a table, such as"
+            ' { NAME = 2.0 }. Did you mean "balanced"?',
+        ),
+        (
+            {"data": {"on_bad": "x", "sampling": 3}},
+            "data.on_bad = 'x': give 'error' or 'skip'.",
+        ),
+    ],
+)
+def test_the_setting_and_what_it_allows_are_named(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(settings)
+    assert caught.value.message == says
+
+
+def test_a_long_value_is_cut_off() -> None:
+    for settings in ({"data": {"executor": {"a": "x" * 500}}}, {"train": ["y" * 500]}):
+        with pytest.raises(ConfigError) as caught:
+            check(settings)
+        assert len(caught.value.message) < 900
+        assert "..." in caught.value.message
