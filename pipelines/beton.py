@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from slipform.pipelines.beton_format import (
     DESCRIPTOR,
-    FIELD_TYPES,
     HEADER,
     IMAGE_FIELD,
     INT_FIELD,
@@ -27,6 +26,7 @@ from slipform.pipelines.beton_format import (
     RAW,
     TABLE_ROW,
     VERSION,
+    metadata_type,
 )
 from slipform.pipelines.bus_error import watch
 from slipform.pipelines.checksums import read_crc32
@@ -244,10 +244,7 @@ class Beton:
                 f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one"
                 f" integer ({INT_FIELD})"
             )
-        # With align=True numpy pads the fields as ffcv does: like a C struct.
-        layout = np.dtype(
-            [("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types], align=True
-        )
+        layout = metadata_type(types)
         end = start + num_samples * layout.itemsize
         if end > self._table_start:
             raise self._fail(f"{num_samples} samples do not fit before its table")

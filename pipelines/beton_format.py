@@ -14,11 +14,12 @@ The layout, little-endian:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = [
     "DESCRIPTOR",
-    "FIELD_TYPES",
     "HEADER",
     "IMAGE",
     "IMAGE_FIELD",
@@ -27,6 +28,7 @@ __all__ = [
     "RAW",
     "TABLE_ROW",
     "VERSION",
+    "metadata_type",
 ]
 
 HEADER = np.dtype(
@@ -45,6 +47,19 @@ DESCRIPTOR = np.dtype(
 TABLE_ROW = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 IMAGE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 INT_FIELD, IMAGE_FIELD = 1, 2  # ffcv's type ids of IntField and RGBImageField
-FIELD_TYPES = {INT_FIELD: np.dtype("<i8"), IMAGE_FIELD: IMAGE}
 VERSION = 2
 JPG, RAW = 0, 1  # IMAGE_MODES of ffcv
+
+
+def metadata_type(fields: Sequence[int]) -> np.dtype[np.void]:
+    """The type of the metadata of a sample.
+
+    Args:
+        fields: The types of the two fields, in their order: INT_FIELD and IMAGE_FIELD.
+
+    Returns:
+        A type with the fields `label` and `image`.
+    """
+    kinds = {INT_FIELD: ("label", np.dtype("<i8")), IMAGE_FIELD: ("image", IMAGE)}
+    # With align=True numpy pads the fields as ffcv does: like a C struct.
+    return np.dtype([kinds[field] for field in fields], align=True)

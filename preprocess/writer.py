@@ -1,7 +1,7 @@
 """Chunks -> one .beton file in FFCV's format, in order and in one pass.
 
 In: `Chunk`s. Out: the file, its `.crc32.npy`, and a `SplitInfo`. The bytes depend on the samples
-alone, and not on how they were divided into chunks. pipelines/beton.py describes the layout.
+alone, and not on how they were divided into chunks. pipelines/beton_format.py describes the layout.
 
 ffcv's own writer is not used. It stores samples in the order in which its processes finish, encodes
 all images again, and waits forever if a process dies.
@@ -24,7 +24,6 @@ import numpy as np
 
 from slipform.pipelines.beton_format import (
     DESCRIPTOR,
-    FIELD_TYPES,
     HEADER,
     IMAGE_FIELD,
     INT_FIELD,
@@ -32,6 +31,7 @@ from slipform.pipelines.beton_format import (
     RAW,
     TABLE_ROW,
     VERSION,
+    metadata_type,
 )
 from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.manifest import SplitInfo
@@ -43,10 +43,7 @@ PAGE_SIZE = 1 << 23  # ffcv's default, 8 MiB
 # The data begins at a multiple of this. ffcv needs no more, and a whole page would add 8 MiB to
 # each file.
 _ALIGNMENT = 4096
-# ffcv's C struct of one image and one label. With align=True numpy pads as C does.
-_METADATA = np.dtype(
-    [("image", FIELD_TYPES[IMAGE_FIELD]), ("label", FIELD_TYPES[INT_FIELD])], align=True
-)
+_METADATA = metadata_type((IMAGE_FIELD, INT_FIELD))
 
 
 class BetonWriter:

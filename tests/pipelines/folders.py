@@ -1,4 +1,4 @@
-"""Small dataset folders from arrays, by a minimal writer of the format in pipelines/beton_format.py.
+"""Small dataset folders from arrays, by a minimal writer of pipelines/beton_format.py.
 
 In: images (uint8 [H, W, 3] or JPEG bytes) and labels. Out: a folder with train.beton, its CRCs and
 dataset.json. The writer of preprocess/ is not used and has its own tests.

@@ -62,9 +62,7 @@ def main() -> None:
     assert types.HeaderType == beton_format.HEADER
     assert types.FieldDescType == beton_format.DESCRIPTOR
     assert types.ALLOC_TABLE_TYPE == beton_format.TABLE_ROW
-    ours = np.dtype(
-        [("image", beton_format.IMAGE), ("label", beton_format.FIELD_TYPES[1])], align=True
-    )
+    ours = beton_format.metadata_type((beton_format.IMAGE_FIELD, beton_format.INT_FIELD))
     theirs = types.get_metadata_type([RGBImageField(), IntField()])
     assert [theirs.fields[n][1] for n in theirs.names] == [ours.fields[n][1] for n in ours.names]
     assert theirs.itemsize == ours.itemsize
