@@ -47,7 +47,11 @@ class BetonView(Beton):
         return self._parts[self._part[index]].bytes_of(self._index[index])
 
     def place(self, index: int) -> tuple[Path, int]:
-        """See `Beton`: the beton, and the position of the sample in it."""
+        """The beton that has a sample, and the position of the sample in it, for messages.
+
+        Args:
+            index: Position of the sample.
+        """
         return self._parts[self._part[index]].path, int(self._index[index])
 
     def files_of(self, indices: npt.NDArray[np.int64]) -> Iterator[FilePart]:
