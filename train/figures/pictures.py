@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,18 @@ import PIL.Image
 
 from slipform.train.figures.draw import MUTED, new_figure, short
 
-__all__ = ["Picture", "as_png", "losses_figure", "maps_figure", "with_map"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Picture",
+    "as_png",
+    "losses_figure",
+    "maps_figure",
+    "picture_grid",
+    "to_uint8",
+    "with_map",
+]
 
 _UInt8 = npt.NDArray[np.uint8]
 _COLUMNS = 6
@@ -54,20 +65,49 @@ def losses_figure(pictures: Sequence[Picture]) -> Any:
     Args:
         pictures: At least one, the highest loss first.
     """
-    rows = -(-len(pictures) // _COLUMNS)
-    figure, axes = new_figure(
-        min(_COLUMNS, len(pictures)), rows, width=2.3, height=2.75, squeeze=False
-    )
-    for panel, one in zip(axes.flat, pictures, strict=False):
+    figure, panels = picture_grid(len(pictures), _COLUMNS, width=2.3, height=2.75)
+    for panel, one in zip(panels, pictures, strict=True):
         _show(panel, one.image)
         panel.set_title(_title(one), fontsize=8, parse_math=False)
         panel.text(
             0.5, -0.03, short(one.name, 34), transform=panel.transAxes, ha="center", va="top",
             fontsize=6.5, color=MUTED, parse_math=False,
         )  # fmt: skip
-    for panel in axes.flat[len(pictures) :]:
-        panel.set_axis_off()
     return figure
+
+
+def picture_grid(num: int, columns: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
+    """A figure with a panel for each of several pictures, row after row.
+
+    Args:
+        num: The number of pictures, 1 or more.
+        columns: The most pictures in a row.
+        width: The width of a panel, in inches.
+        height: The height of a panel, in inches.
+
+    Returns:
+        The matplotlib figure, and `num` axes.
+    """
+    rows = -(-num // columns)
+    figure, axes = new_figure(min(columns, num), rows, width=width, height=height, squeeze=False)
+    for panel in axes.flat[num:]:
+        panel.set_axis_off()
+    return figure, list(axes.flat[:num])
+
+
+def to_uint8(images: Tensor, normalize: tuple[Sequence[float], Sequence[float]]) -> _UInt8:
+    """Normalized images as people see them.
+
+    Args:
+        images: [N, 3, S, S], on any device.
+        normalize: The mean and the standard deviation of each channel, for values 0..1.
+
+    Returns:
+        uint8 [N, S, S, 3].
+    """
+    mean, std = (np.asarray(values, np.float32) for values in normalize)
+    shown = (images.float().cpu().permute(0, 2, 3, 1).numpy() * std + mean) * 255
+    return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
 
 
 def maps_figure(pictures: Sequence[Picture]) -> Any:

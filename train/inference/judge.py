@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from slipform.pipelines.folds import Fold
 from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.samples import open_samples
-from slipform.train.figures.pictures import Picture
+from slipform.train.figures.pictures import Picture, to_uint8
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.data import labeled
 from slipform.train.inference.maps import class_maps
@@ -179,12 +178,14 @@ def pictures_of(
         predicted, actual = (list(map(int, x[own])) for x in (answers.predicted, answers.labels))
         both = [class_maps(classifier.model, tensor, c).numpy() for c in (predicted, actual)]
     shares = torch.from_numpy(answers.logits[own]).softmax(1).numpy()
+    assert not isinstance(classifier.spec.normalize, str)
+    shown = to_uint8(tensor, classifier.spec.normalize)
     found = []
     for row, position in enumerate(own):
         label, guess = int(answers.labels[position]), int(answers.predicted[position])
         found.append(
             Picture(
-                image=_shown(tensor[row], classifier),
+                image=shown[row],
                 name=names[indices[row]] if names else f"{judged.split} {indices[row]}",
                 actual=judged.classes[label],
                 predicted=judged.classes[guess],
@@ -195,13 +196,6 @@ def pictures_of(
             )
         )
     return found
-
-
-def _shown(image: Tensor, classifier: Classifier) -> npt.NDArray[np.uint8]:
-    """A normalized image [3, S, S] as uint8 [S, S, 3]."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in classifier.spec.normalize)
-    pixels = (image.float().cpu() * std + mean) * 255
-    return pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
 def _folder(classifier: Classifier, data: Path | str | None) -> Path:

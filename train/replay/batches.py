@@ -1,26 +1,25 @@
 """The batches of a step, made again by the loader of the run.
 
 In: a place. Out: the batches of all processes, bit for bit as the step saw them if executor and
-type of device are those of the run.
+type of device are those of the run, and each launch was one step.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import Batch, Mix
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.train.machine.distributed import Process
-from slipform.train.replay.history import Place, Segment
+from slipform.train.run.segments import Place, Segment
 from slipform.train.run.starts import images_of
 from slipform.train.step.data import open_loader
 
-__all__ = ["StepBatches", "open_rank", "place_of_sample", "replayed", "tensors"]
+__all__ = ["StepBatches", "open_rank", "replayed", "tensors"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class StepBatches:
     Attributes:
         place: The place of the step.
         executor: The executor that made the images now.
-        exact: Whether it is the run's executor on the run's type of device.
+        exact: Whether it is the run's executor on the run's type of device, and the run did not
+            make several steps in one launch, where other kernels render.
         batches: The batches of each process: batches[rank][k], k < place.count. Each has memory of
             its own.
     """
@@ -40,9 +40,18 @@ class StepBatches:
     exact: bool
     batches: list[list[Batch]]
 
+    def parts(self) -> list[tuple[int, Batch]]:
+        """(rank, batch) of all batches, in the order of the epoch: the first one of each process,
+        then the second ones."""
+        return [
+            (rank, batches[k])
+            for k in range(self.place.count)
+            for rank, batches in enumerate(self.batches)
+        ]
+
     def together(self) -> Batch:
-        """One batch: the first process first, and its batches in order."""
-        parts = [batch for rank in self.batches for batch in rank]
+        """One batch of all samples, in the order of `parts`."""
+        parts = [batch for _, batch in self.parts()]
         mixes = [batch.mix for batch in parts if batch.mix is not None]
         return Batch(
             torch.cat([batch.images for batch in parts]),
@@ -59,6 +68,8 @@ def open_rank(
 ) -> Loader:
     """Open the loader that one process of a run had. The caller closes it.
 
+    A CPU has no float16: images of such a run are float32 there.
+
     Args:
         segment: The segment of the run.
         device: The device of the batches.
@@ -73,9 +84,11 @@ def open_rank(
     if not executor:
         executor = start.executor if start.device == device.type else "auto"
     process = Process(device, rank, start.world_size)
+    no_half = segment.config.train.precision == "fp16" and device.type == "cpu"
     loader = open_loader(
-        segment.config, "train", process, training=True, executor=executor, epoch=epoch + 1
-    )
+        segment.config, "train", process, training=True, executor=executor, epoch=epoch + 1,
+        dtype=torch.float32 if no_half else None,
+    )  # fmt: skip
     if loader.num_samples != segment.num_samples or start.images not in ("", images_of(loader)):
         loader.close()
         raise DatasetError(
@@ -104,41 +117,9 @@ def replayed(place: Place, device: torch.device, executor: str = "") -> StepBatc
             batches = iter(loader)
             found.append([_copy(next(batches)) for _ in range(place.count)])
             name = loader.executor_name
-    exact = (name, device.type) == (start.executor, start.device)
+    launches = device.type == "cuda" and place.segment.config.train.steps_per_launch > 1
+    exact = (name, device.type) == (start.executor, start.device) and not launches
     return StepBatches(place, name, exact, found)
-
-
-def place_of_sample(segments: list[Segment], epoch: int, index: int) -> Place:
-    """The place of the step that saw a sample in an epoch.
-
-    Args:
-        segments: The segments of a run.
-        epoch: The epoch, from 0.
-        index: The index of the sample in the training split.
-
-    Returns:
-        The first such step.
-
-    Raises:
-        ConfigError: No step saw it: there is no such epoch or sample, or it was in the rest of the
-            epoch that makes no whole batch.
-    """
-    for segment in reversed(segments):
-        if not 0 <= index < segment.num_samples:
-            raise ConfigError(f"sample {index}: give 0 to {segment.num_samples - 1}")
-        with open_rank(segment, torch.device("cpu"), 0, "host") as loader:
-            order = loader.sequence.order.samples(max(epoch, 0))
-        seen = segment.start.seen if epoch == segment.start.epoch else 0
-        for at in np.flatnonzero(order == index) if epoch >= 0 else ():
-            batch = (int(at) - seen) // segment.global_batch_size
-            if at >= seen and batch < segment.batches_left(epoch):
-                place = segment.place(epoch, batch // segment.config.train.accumulate)
-                if place.step <= segment.end:
-                    return place
-    raise ConfigError(
-        f"no step of epoch {epoch + 1} saw sample {index}. An epoch leaves out the samples that"
-        f" make no whole batch; the run has {segments[-1].config.train.epochs} epochs"
-    )
 
 
 def _copy(batch: Batch) -> Batch:
@@ -156,11 +137,7 @@ def tensors(step: StepBatches) -> dict[str, Tensor]:
         MixUp or CutMix mix_labels like labels, and mix_weight float32 [N].
     """
     batch = step.together()
-    ranks = [
-        torch.full((len(one),), rank)
-        for rank, batches in enumerate(step.batches)
-        for one in batches
-    ]
+    ranks = [torch.full((len(batch),), rank) for rank, batch in step.parts()]
     named = {
         "images": batch.images,
         "labels": batch.labels,

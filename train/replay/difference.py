@@ -1,14 +1,14 @@
 """The first step at which two runs differ, and in what: order, plan, pixels or weights.
 
 In: two run folders. Out: the step, and a sentence. Each stage is compared only where those before
-it are equal: batches of other samples have other pixels, too.
+it are equal: batches of other samples have other pixels, too. Pixels are made on the CPU, also
+those of runs on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ import torch
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.plan import Plan, draw, draw_mix
 from slipform.train.config.image_sizes import size_at
-from slipform.train.machine.distributed import Process
 from slipform.train.records import read_metrics
 from slipform.train.replay.batches import open_rank, replayed
-from slipform.train.replay.history import Place, Segment, history, place_of_step
+from slipform.train.replay.history import history, place_of_step
+from slipform.train.replay.weights import first_net
 from slipform.train.run.resume import differences
+from slipform.train.run.segments import Place, Segment
 from slipform.train.run.starts import images_of
-from slipform.train.step.build import build_state
 
 __all__ = ["Difference", "first_difference"]
+
+_Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 _CPU = torch.device("cpu")
 # Pixels are functions of order, Plan, images and executor: the steps after a start show a
@@ -57,9 +60,9 @@ class Difference:
 def first_difference(run: Path, other: Path) -> Difference:
     """Find the first step at which two runs differ.
 
-    Order and Plan are computed for all steps that both runs have recorded. Pixels are made for the
-    first steps, for those after each resume with other settings, and for the first step whose loss
-    differs. Weights are compared by the recorded losses, and before the first step.
+    Order and Plan are computed for all steps that both runs have recorded. Pixels are made on the
+    CPU, for the first steps, for those after each resume with other settings, and for the first
+    step whose loss differs. Weights are compared by the recorded losses, and before the first step.
 
     Args:
         run: A run folder.
@@ -71,17 +74,19 @@ def first_difference(run: Path, other: Path) -> Difference:
     pair = history(run), history(other)
     losses = [{x["step"]: x["loss"] for x in read_metrics(one, "step")} for one in (run, other)]
     last = min(max(one, default=0) for one in losses)
-    differing = next((s for s in range(1, last + 1) if losses[0].get(s) != losses[1].get(s)), None)
+    begin = max(one[0].start.step for one in pair)  # nothing is known of the steps before
+    steps = range(begin + 1, last + 1)
+    differing = next((s for s in steps if losses[0].get(s) != losses[1].get(s)), None)
 
     def found(step: int | None, what: str, text: str) -> Difference:
-        places = [place_of_step(one, step or 1) for one in pair]
+        places = [place_of_step(one, step or begin + 1) for one in pair]
         settings = differences(*(place.segment.config for place in places))
-        return Difference(step, what, text, settings, last)
+        return Difference(step, what, text, settings, len(steps))
 
     with ExitStack() as held:
         sides = [_Side(segments, held) for segments in pair]
         # The first difference is not after the first differing loss.
-        for step in range(1, (differing or last) + 1):
+        for step in range(begin + 1, (differing or last) + 1):
             places = [place_of_step(one, step) for one in pair]
             if text := _order(sides, places):
                 return found(step, "order", text)
@@ -91,60 +96,77 @@ def first_difference(run: Path, other: Path) -> Difference:
             due = step - begun <= _STEPS_OF_PIXELS or step == differing
             if due and (text := _pixels(places)):
                 return found(step, "pixels", text)
-    if text := _first_weights(*(one[0] for one in pair)):
+    if not begin and steps and (text := _first_weights(*(one[0] for one in pair))):
         return found(1, "weights", text)
     if differing is not None:
         a, b = (one.get(differing) for one in losses)
-        text = f"the loss of step {differing} is {a}, and {b}; samples and pixels are equal"
+        text = f"the loss of step {differing} is {a}, and {b}; samples are equal, {_equal(pair)}"
         return found(differing, "weights", text)
-    return Difference(None, "", f"{last} steps are equal", {}, last)
+    known = f", from step {begin + 1} on" if begin else ""
+    text = f"{len(steps)} steps are equal{known}; {_equal(pair)}"
+    return Difference(None, "", text, {}, len(steps))
+
+
+def _equal(pair: tuple[list[Segment], list[Segment]]) -> str:
+    """A text about equal pixels: what made them."""
+    devices = {segment.start.device for segments in pair for segment in segments}
+    other = ", which need not be those of a GPU" if devices != {"cpu"} else ""
+    return f"pixels are equal as the CPU makes them{other}"
 
 
 class _Side:
-    """A run whose loaders stay open, each for one process and one size of a segment."""
+    """A run whose loaders stay open, one for each segment and size of images."""
 
     def __init__(self, segments: list[Segment], held: ExitStack) -> None:
         self._segments, self._held = segments, held
-        self._loaders: dict[tuple[int, int, int], Loader] = {}
+        self._loaders: dict[tuple[int, int], Loader] = {}
 
-    def loader(self, place: Place, rank: int = 0) -> Loader:
+    def loader(self, place: Place) -> Loader:
         size = size_at(place.segment.config, place.epoch + 1)
-        key = self._segments.index(place.segment), rank, size
+        key = self._segments.index(place.segment), size
         if key not in self._loaders:  # "host" makes no pixels before they are asked for
-            loader = open_rank(place.segment, _CPU, rank, "host", place.epoch)
+            loader = open_rank(place.segment, _CPU, 0, "host", place.epoch)
             self._loaders[key] = self._held.enter_context(loader)
         return self._loaders[key]
 
-    def samples(self, place: Place) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
-        """The indices of each batch of a step: all processes of the first batch, and so on."""
-        size = place.segment.global_batch_size
+    def samples(self, place: Place) -> tuple[_Indices, _Indices]:
+        """The samples of a step, and the keys of their random numbers; in the order of
+        `StepBatches.together`."""
+        order: EpochOrder = self.loader(place).sequence.order
+        samples, keys = [], []
         for k in range(place.count):
             for rank in range(place.segment.start.world_size):
-                order = self.loader(place, rank).sequence.order
-                yield order.batch(place.epoch, place.seen + k * size)
+                own = replace(order, rank=rank)
+                seen = place.seen + k * place.segment.global_batch_size
+                samples.append(own.batch(place.epoch, seen))
+                positions = own.draw_positions(seen, order.batch_size)
+                keys.append(samples[-1] if positions is None else positions)
+        return np.concatenate(samples), np.concatenate(keys)
 
-    def plans(self, place: Place) -> Iterator[Plan]:
-        loader, seed = self.loader(place), place.segment.config.train.seed
-        augment, beton = loader.sequence.augment, loader.samples.beton
-        for at in self.samples(place):
-            yield draw(augment, at, beton.heights[at], beton.widths[at], seed, place.epoch)
+    def plan(self, place: Place) -> Plan:
+        """The Plan of all samples of a step."""
+        loader, (samples, keys) = self.loader(place), self.samples(place)
+        beton, seed = loader.samples.beton, place.segment.config.train.seed
+        sides = beton.heights[samples], beton.widths[samples]
+        return draw(loader.augment, keys, *sides, seed, place.epoch)
 
     def mixes(self, place: Place) -> list[Any]:
         """The numbers of MixUp and CutMix of each batch, as plain values."""
         config, world_size = place.segment.config, place.segment.start.world_size
-        augment, size = self.loader(place).sequence.augment, int(config.train.batch_size)
+        augment, size = self.loader(place).augment, int(config.train.batch_size)
         found = []
         for k in range(place.count):
             seen = place.seen + k * place.segment.global_batch_size
             for rank in range(world_size):
                 number = seen // size + rank
                 plan = draw_mix(augment, size, config.train.seed, place.epoch, number)
-                found.append(plan and (plan.weight, plan.box, plan.partner.tolist()))
+                if plan is not None:
+                    found.append((plan.weight, plan.box, plan.partner.tolist()))
         return found
 
 
 def _order(sides: list[_Side], places: list[Place]) -> str:
-    a, b = (np.concatenate(list(s.samples(p))) for s, p in zip(sides, places, strict=True))
+    a, b = (side.samples(place)[0] for side, place in zip(sides, places, strict=True))
     if len(a) != len(b):
         return f"the step has {len(a)} samples, and {len(b)}"
     if np.array_equal(a, b):
@@ -154,23 +176,26 @@ def _order(sides: list[_Side], places: list[Place]) -> str:
 
 
 def _plans(sides: list[_Side], places: list[Place]) -> str:
-    augments = [s.loader(p).sequence.augment for s, p in zip(sides, places, strict=True)]
-    images = [images_of(s.loader(p)) for s, p in zip(sides, places, strict=True)]
-    given = [
-        (augment, image, place.segment.config.train.seed, place.epoch)
-        for augment, image, place in zip(augments, images, places, strict=True)
-    ]
-    mixes = bool(augments[0].mixup or augments[0].cutmix)
-    sizes = [place.segment.config.train.batch_size for place in places]
-    if images[0] and given[0] == given[1] and (not mixes or sizes[0] == sizes[1]):
-        return ""  # equal arguments of pure functions
-    plans = [list(s.plans(p)) for s, p in zip(sides, places, strict=True)]
-    for field in fields(Plan):
-        pairs = [[getattr(plan, field.name) for plan in one] for one in plans]
-        if any(_differ(a, b) for a, b in zip(*pairs, strict=True)):
-            return f"{field.name} differs{_how_many(*pairs)}"
+    both = list(zip(sides, places, strict=True))
     if sides[0].mixes(places[0]) != sides[1].mixes(places[1]):
         return "MixUp or CutMix differs"
+    given = [
+        (
+            side.loader(place).augment,
+            images_of(side.loader(place)),
+            side.samples(place)[1].tolist(),
+            place.segment.config.train.seed,
+            place.epoch,
+        )
+        for side, place in both
+    ]
+    if given[0] == given[1]:
+        return ""  # equal arguments of a pure function
+    a, b = (side.plan(place) for side, place in both)
+    for field in fields(Plan):
+        pair = getattr(a, field.name), getattr(b, field.name)
+        if _differ(*pair):
+            return f"{field.name} differs{_how_many(*pair)}"
     return ""
 
 
@@ -183,15 +208,12 @@ def _differ(a: Any, b: Any) -> bool:
     return bool(a != b)
 
 
-def _how_many(a: list[Any], b: list[Any]) -> str:
+def _how_many(a: Any, b: Any) -> str:
     """The number of samples whose values differ, if each sample has its own."""
-    if not all(isinstance(one, np.ndarray) for one in (*a, *b)):
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray) or a.shape != b.shape:
         return ""
-    first, second = np.concatenate(a), np.concatenate(b)
-    if first.shape != second.shape:
-        return ""
-    many = int((first != second).reshape(len(first), -1).any(1).sum())
-    return f" for {many} of {len(first)} samples"
+    many = int((a != b).reshape(len(a), -1).any(1).sum())
+    return f" for {many} of {len(a)} samples"
 
 
 def _pixels(places: list[Place]) -> str:
@@ -203,7 +225,8 @@ def _pixels(places: list[Place]) -> str:
     gap = (a.float() - b.float()).abs()
     many = int((gap.flatten(1).amax(1) > 0).sum())
     return (
-        f"{many} of {len(a)} images differ, by {float(gap.max()):.3g} at most after normalization"
+        f"{many} of {len(a)} images differ, by {float(gap.max()):.3g} at most after normalization,"
+        " as the CPU makes them"
     )
 
 
@@ -214,7 +237,7 @@ def _first_weights(first: Segment, second: Segment) -> str:
         "" if there is none, or if the file of the first weights is gone.
     """
     try:
-        a, b = _weights_of(first), _weights_of(second)
+        a, b = (first_net(one).state_dict() for one in (first, second))
     except ConfigError:
         if first.config.model.weights == second.config.model.weights == "none":
             raise
@@ -223,16 +246,3 @@ def _first_weights(first: Segment, second: Segment) -> str:
         return "the nets differ"
     unequal = [name for name in a if not torch.equal(a[name], b[name])]
     return f"the first weights differ, from {unequal[0]} on" if unequal else ""
-
-
-def _weights_of(segment: Segment) -> dict[str, torch.Tensor]:
-    """The weights before the first step of a run."""
-    with open_rank(segment, _CPU, 0, "host") as loader:
-        state = build_state(
-            segment.config,
-            num_classes=loader.num_classes,
-            process=Process(_CPU),
-            first_images=lambda: next(iter(loader)).images.clone(),
-            on_load=lambda _: None,
-        )
-    return state.model.state_dict()

@@ -16,11 +16,12 @@ from threading import Event
 
 from torch import Tensor
 
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.records import read_metrics
-from slipform.train.run.checkpoint import FOLDER, checkpoints
+from slipform.train.replay.history import history
+from slipform.train.run.checkpoint import FOLDER, checkpoints, is_whole
 from slipform.train.run.epoch_changes import begin_epoch
 from slipform.train.run.folder import CONFIG
 from slipform.train.run.open import Run, open_run
@@ -52,21 +53,30 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
     """Train on from the newest checkpoint until a loss or a weight is not finite.
 
     A checkpoint is written at the end of every epoch, so this is at most one epoch. A run of
-    several processes needs as many processes now, started by torchrun.
+    several processes needs as many processes now, started by torchrun. Nothing is sent to trackers.
 
     Args:
         run: The run folder.
-        config: The settings of the run.
+        config: The settings of the run; see `run_config`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
-        ConfigError: The run did not diverge, or all numbers of that epoch are finite here.
+        ConfigError: The run did not diverge, it had another number of processes, or all numbers up
+            to the recorded step are finite here.
         SlipformError: The dataset is missing or was changed.
     """
     recorded = read_metrics(run, "diverged")
     if not recorded:
         raise ConfigError(f"{run} did not diverge: its metrics.jsonl has no such record")
+    config, processes = config.replace("records.sinks", ()), history(run)[-1].start.world_size
     with distributed.join(device) as process, tempfile.TemporaryDirectory() as folder:
+        if process.world_size != processes:
+            words = f"slipform replay {run} --to-divergence"
+            many = f"torchrun --nproc-per-node {processes} --no-python {words}"
+            raise ConfigError(
+                f"the run had {processes} processes, here are {process.world_size}: its steps would"
+                f" have other batches. Give: {many if processes > 1 else words}"
+            )
         copy = Path(process.broadcast_object(folder)) / "run"
         if process.is_main:
             _copy(run, copy)
@@ -93,13 +103,17 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
 
 
 def _copy(run: Path, copy: Path) -> None:
-    """The files from which a run continues; only the newest checkpoint."""
+    """The files from which a run continues; of the checkpoints the newest one without damage."""
     (copy / FOLDER).mkdir(parents=True)
     for name in _FILES:
         if (run / name).exists():
             shutil.copy(run / name, copy / name)
-    for path in checkpoints(run)[:1]:
-        shutil.copy(path, copy / FOLDER / path.name)
+    saved = checkpoints(run)
+    newest = next((path for path in saved if is_whole(path)), None)
+    if newest is not None:
+        shutil.copy(newest, copy / FOLDER / newest.name)
+    elif saved:
+        raise SlipformError(f"every checkpoint in {run / FOLDER} is damaged")
 
 
 def _first(run: Run, last: int) -> Divergence | None:

@@ -1,119 +1,28 @@
-"""The batches of each step of a run.
+"""The segments of a run, and the place of each step.
 
-In: a run folder. Out: for a step, its settings, and the position of its batches in the epoch.
+In: a run folder. Out: for a step, its settings, its dataset, and the position of its batches in the
+epoch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.manifest import read_manifest
-from slipform.train.config.recipe import parse_config
+from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
-from slipform.train.records import read_summary
-from slipform.train.run.checkpoint import load_all
+from slipform.train.records import read_metrics, read_summary
+from slipform.train.run.checkpoint import checkpoints, load_all
 from slipform.train.run.folder import run_config
-from slipform.train.run.starts import STARTS, Start, read_starts
+from slipform.train.run.segments import Place, Segment, Start
+from slipform.train.run.starts import images_in, read_starts, segment_of, start_of_older
 
-__all__ = ["Place", "Segment", "history", "place_of_step"]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The steps between a start of a run and the next start.
-
-    Attributes:
-        start: The start.
-        config: Its settings, parsed; data.folder is the dataset.
-        end: The last step before the next start, counted from 1; the last one of training if there
-            is none.
-    """
-
-    start: Start
-    config: RunConfig
-    end: int
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of the training split or fold."""
-        return self.start.num_samples
-
-    @property
-    def global_batch_size(self) -> int:
-        """Samples of a batch over all processes."""
-        return int(self.config.train.batch_size) * self.start.world_size
-
-    def batches_left(self, epoch: int) -> int:
-        """Batches of an epoch from the start on.
-
-        Args:
-            epoch: The epoch, from 0.
-        """
-        if epoch < self.start.epoch:
-            return 0
-        seen = self.start.seen if epoch == self.start.epoch else 0
-        return (self.num_samples - seen) // self.global_batch_size
-
-    def steps_of(self, epoch: int) -> int:
-        """Steps of an epoch from the start on.
-
-        Args:
-            epoch: The epoch, from 0.
-        """
-        return -(-self.batches_left(epoch) // self.config.train.accumulate)
-
-    def steps_before(self, epoch: int) -> int:
-        """Steps of the run before an epoch, which does not begin before the start.
-
-        Args:
-            epoch: The epoch, from 0.
-        """
-        between = max(0, epoch - self.start.epoch - 1)
-        first = self.steps_of(self.start.epoch) if epoch > self.start.epoch else 0
-        return self.start.step + first + between * self.steps_of(self.start.epoch + 1)
-
-    def place(self, epoch: int, number: int) -> Place:
-        """The place of a step of an epoch.
-
-        Args:
-            epoch: The epoch, from 0.
-            number: The step in this epoch, from 0 at the start or at the beginning of the epoch.
-        """
-        accumulate = self.config.train.accumulate
-        first = number * accumulate
-        seen = self.start.seen if epoch == self.start.epoch else 0
-        return Place(
-            self,
-            self.steps_before(epoch) + number + 1,
-            epoch,
-            seen + first * self.global_batch_size,
-            min(accumulate, self.batches_left(epoch) - first),
-        )
+__all__ = ["history", "place_of_step"]
 
 
-@dataclass(frozen=True)
-class Place:
-    """The batches of a step.
-
-    Attributes:
-        segment: The segment of the step.
-        step: The step, counted from 1 over the whole run.
-        epoch: The epoch, from 0.
-        seen: Samples of the epoch before its first batch, over all processes.
-        count: Batches of the step on each process.
-    """
-
-    segment: Segment
-    step: int
-    epoch: int
-    seen: int
-    count: int
-
-
-def history(run: Path) -> list[Segment]:
+def history(run: Path, data: Path | None = None) -> list[Segment]:
     """The segments of a run, the oldest first.
 
     A run of an older version has no starts.jsonl: all its steps are read as if it had never been
@@ -121,41 +30,69 @@ def history(run: Path) -> list[Segment]:
 
     Args:
         run: The run folder.
+        data: The dataset folder. Default: that in config.toml. A segment that had other images
+            keeps its own folder.
 
     Raises:
-        SlipformError: It is no run folder, or its records are damaged.
+        SlipformError: It is no run folder, its records are damaged, or no segment had the images of
+            `data`.
     """
-    starts = read_starts(run) or [_of_old_run(run)]
+    config, last = run_config(run), _last_step(run)
+    starts = read_starts(run) or [_of_older_run(run, config)]
     segments: list[Segment] = []
     for start, after in zip(starts, [*starts[1:], None], strict=True):
-        config = parse_config(start.config, str(run / STARTS))
-        if not isinstance(config.train.batch_size, int):
-            raise ConfigError(f'{run}: train.batch_size is "auto", not a number')
-        segment = Segment(start, config, 0)
-        end = segment.steps_before(config.train.epochs) if after is None else after.step
-        segments.append(Segment(start, config, end))
-    return segments
+        segment = segment_of(start)
+        planned = segment.steps_before(segment.config.train.epochs)
+        segments.append(replace(segment, end=min(planned, last) if after is None else after.step))
+    folder = data or Path(config.data.folder)
+    fitting = [segment for segment in segments if _had_images_of(folder, segment)]
+    if data is not None and not fitting:
+        raise DatasetError(
+            f"{data} has other training images than the run had: give the folder with the run's"
+            " dataset"
+        )
+    return [_with_data(one, folder) if one in fitting else one for one in segments]
 
 
-def _of_old_run(run: Path) -> Start:
+def _last_step(run: Path) -> int:
+    """The last step that the run has recorded."""
+    lines = [*read_metrics(run, "step"), *read_metrics(run, "diverged")]
+    if lines:
+        return max(int(line["step"]) for line in lines)
+    return max((int(path.name.split("-")[1]) for path in checkpoints(run)), default=0)
+
+
+def _of_older_run(run: Path, config: RunConfig) -> Start:
     """The start of a run of an older version, from its other files."""
-    config, summary = run_config(run), read_summary(run) or {}
-    saved = next(load_all(run, lambda _: None), {})
-    executor = saved.get("executor")
-    named = executor if isinstance(executor, dict) else {}
-    random = saved.get("random")
-    processes = summary.get("processes") or (len(random) if isinstance(random, list) else 1)
-    return Start(
-        0,
-        0,
-        0,
-        int(processes),
-        str(summary.get("executor") or named.get("name") or config.data.executor),
-        str(named.get("device", "cpu")),
-        read_manifest(run).split("train").num_samples,
-        "",
-        to_toml(config),
+    manifest, saved = read_manifest(run), next(load_all(run, lambda _: None), {})
+    start = start_of_older(saved, to_toml(config), read_summary(run))
+    return replace(
+        start,
+        executor=start.executor or config.data.executor,
+        num_samples=start.num_samples or manifest.split("train").num_samples,
+        images=images_in(manifest, _splits(manifest, config)),
     )
+
+
+def _had_images_of(folder: Path, segment: Segment) -> bool:
+    """Whether a folder has the training images of a segment, as far as that is known."""
+    try:
+        manifest = read_manifest(folder)
+        own = images_in(manifest, _splits(manifest, segment.config))
+    except DatasetError:
+        return False
+    return segment.start.images in ("", own)
+
+
+def _splits(manifest: Manifest, config: RunConfig) -> list[str]:
+    """The splits from which the training images come; see `open_samples`."""
+    names = ("train", "val") if config.data.fold else ("train",)
+    return [name for name in names if name in manifest.splits]
+
+
+def _with_data(segment: Segment, folder: Path) -> Segment:
+    changed = segment.config.replace("data.folder", str(folder.resolve()))
+    return replace(segment, config=changed)
 
 
 def place_of_step(segments: list[Segment], step: int) -> Place:
@@ -166,16 +103,12 @@ def place_of_step(segments: list[Segment], step: int) -> Place:
         step: The step, counted from 1 over the whole run.
 
     Raises:
-        ConfigError: The run has no such step.
+        ConfigError: The run has not trained such a step, or its settings are unknown.
     """
     segment = next((one for one in segments if one.start.step < step <= one.end), None)
     if segment is None:
-        first = segments[0].start.step + 1
-        raise ConfigError(f"step {step}: give a step from {first} to {segments[-1].end}")
-    epoch = segment.start.epoch
-    number = step - segment.start.step - 1
-    if number >= segment.steps_of(epoch):
-        number -= segment.steps_of(epoch)
-        whole, number = divmod(number, segment.steps_of(epoch + 1))
-        epoch += 1 + whole
-    return segment.place(epoch, number)
+        first, last = segments[0].start.step + 1, segments[-1].end
+        if last < first:
+            raise ConfigError(f"step {step}: this run has recorded no step yet")
+        raise ConfigError(f"step {step}: give a step from {first} to {last}, the last one recorded")
+    return segment.place_of(step)

@@ -20,7 +20,16 @@ from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, replacing, sync_folder
 from slipform.train.run.torch_file import torch_file
 
-__all__ = ["FOLDER", "checkpoints", "crc32", "load_all", "load_newest", "save", "unwritable"]
+__all__ = [
+    "FOLDER",
+    "checkpoints",
+    "crc32",
+    "is_whole",
+    "load_all",
+    "load_newest",
+    "save",
+    "unwritable",
+]
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
@@ -135,10 +144,8 @@ def load_all(run: Path, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    match = _NAME.fullmatch(path.name)
-    assert match
     try:
-        if crc32(path) != int(match[2], 16):
+        if not is_whole(path):
             raise SlipformError(f"{path} is damaged (its checksum is wrong)")
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (SlipformError, MemoryError):
@@ -148,6 +155,20 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SlipformError(f"{path} is damaged: it is no checkpoint of Slipform")
     return content
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint has the checksum that is in its name.
+
+    Args:
+        path: One of `checkpoints`.
+
+    Raises:
+        SlipformError: It cannot be read.
+    """
+    match = _NAME.fullmatch(path.name)
+    assert match
+    return crc32(path) == int(match[2], 16)
 
 
 def crc32(path: Path) -> int:

@@ -241,7 +241,7 @@ def _open(
             out, held, config, manifest, note,
             is_locked=is_locked, resume=resume, overwrite=overwrite,
         )  # fmt: skip
-        messages += record_start(out, state.step, config, loader, process)
+        messages += record_start(out, state.step, config, loader, process, saved)
     steps = open_steps(config, state, loader, counters, process)
     recorder = Recorder(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch,

@@ -7,57 +7,51 @@ settings and the position of its batches, also where a later start changed them.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import Manifest
 from slipform.train.config.recipe import parse_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
+from slipform.train.run.resume import differences
+from slipform.train.run.segments import Segment, Start
 
-__all__ = ["STARTS", "Start", "images_of", "read_starts", "record_start"]
+__all__ = [
+    "STARTS",
+    "images_in",
+    "images_of",
+    "read_starts",
+    "record_start",
+    "segment_of",
+    "start_of_older",
+]
 
 STARTS = "starts.jsonl"
 
 
-@dataclass(frozen=True)
-class Start:
-    """The state in which a run began, or was resumed.
-
-    Attributes:
-        step: Steps done before.
-        epoch: The epoch of the next batch, from 0.
-        seen: Samples of that epoch that were seen before, over all processes.
-        world_size: The number of processes.
-        executor: The executor of the training split.
-        device: The type of the device: "cpu" or "cuda".
-        num_samples: Samples of the training split or fold.
-        images: The SHA-256 of the labels and checksums of the splits that they come from, with
-            commas between them; "" if unknown.
-        config: All settings, as TOML.
-    """
-
-    step: int
-    epoch: int
-    seen: int
-    world_size: int
-    executor: str
-    device: str
-    num_samples: int
-    images: str
-    config: str
-
-
 def record_start(
-    run: Path, step: int, config: RunConfig, loader: Loader, process: Process
+    run: Path,
+    step: int,
+    config: RunConfig,
+    loader: Loader,
+    process: Process,
+    saved: dict[str, Any] | None = None,
 ) -> list[str]:
     """Add a start to the file of a run, and remove the starts after its step.
 
-    A start adds no line if all settings of the batches are those of the start before: the positions
-    follow from that one. A damaged file does not end a run: it is replaced.
+    A start adds no line if the start before predicts it: all settings are equal, and the position
+    of the next batch follows from that start. Another data.folder with the same images is no
+    change. A damaged file does not end a run: it is replaced.
+
+    A run of an older version has no file. It gets one at its first resume with other settings; the
+    file then says nothing about the steps before.
 
     Args:
         run: The run folder.
@@ -65,6 +59,7 @@ def record_start(
         config: The settings of the run.
         loader: The loader of the training split, at the position of the next batch.
         process: This process.
+        saved: The checkpoint from which the run continues. None: the run is new.
 
     Returns:
         Messages for the user.
@@ -83,41 +78,122 @@ def record_start(
         images_of(loader),
         to_toml(config),
     )
-    if step and not (run / STARTS).exists():
-        return []  # a run of an older version: nothing is known of the steps before
     messages: list[str] = []
-    try:
-        starts = [one for one in read_starts(run) if one.step < step]
-        if not starts or _of_batches(start) != _of_batches(starts[-1]):
-            starts.append(start)
-    except SlipformError as error:
-        starts, messages = (
-            [start],
-            [f"{error.message} Replaced: it has the steps from now on"],
-        )
+    if step and saved is not None and not (run / STARTS).exists():
+        if _continues(start_of_older(saved, str(saved.get("config"))), start, config):
+            return []
+        starts = []
+    else:
+        try:
+            starts = [one for one in read_starts(run) if one.step < step]
+        except SlipformError as error:
+            starts = []
+            messages.append(f"{error.message} Replaced: it has the steps from now on")
+    if not starts or not _continues(starts[-1], start, config):
+        starts.append(start)
     write_whole(run / STARTS, "".join(f"{json.dumps(asdict(one))}\n" for one in starts))
     return messages
 
 
+def _continues(before: Start, start: Start, config: RunConfig) -> bool:
+    """Whether the steps after `start` are those that follow from the start before."""
+    try:
+        segment = segment_of(before)
+    except SlipformError:
+        return False
+    place, images = segment.place_of(start.step + 1), (before.images, start.images)
+    return (
+        (place.epoch, place.seen) == (start.epoch, start.seen)
+        and ("" in images or images[0] == images[1])
+        and all(
+            getattr(before, name) == getattr(start, name)
+            for name in ("world_size", "device", "num_samples")
+        )
+        and before.executor in ("", start.executor)
+        # What "auto" has become is in the settings of the first start.
+        and not any(now != "auto" for _, now in differences(segment.config, config).values())
+    )
+
+
+def segment_of(start: Start, end: int = 0) -> Segment:
+    """The segment that begins with a start.
+
+    Args:
+        start: The start.
+        end: The last step of the segment.
+
+    Raises:
+        SlipformError: The settings of the start are damaged.
+    """
+    config = parse_config(start.config, STARTS)
+    segment = Segment(start, config, end)
+    if type(config.train.batch_size) is not int or not segment.steps_of(start.epoch + 1):
+        raise SlipformError(
+            f"{STARTS}: batches of train.batch_size = {config.train.batch_size} on"
+            f" {start.world_size} processes do not fit {start.num_samples} images"
+        )
+    return segment
+
+
+def start_of_older(
+    saved: dict[str, Any], config: str, summary: dict[str, Any] | None = None
+) -> Start:
+    """The first start of a run of an older version, as far as its other files tell.
+
+    Args:
+        saved: A checkpoint of the run; {} if there is none.
+        config: The settings, as TOML.
+        summary: The summary of the run; None if it is not finished.
+
+    Returns:
+        The start. Its executor is "", and num_samples is 0, where they are unknown.
+    """
+    summary, named, position = summary or {}, saved.get("executor"), saved.get("loader")
+    named = named if isinstance(named, dict) else {}
+    found = position.get("num_samples") if isinstance(position, dict) else 0
+    random = saved.get("random")
+    states = random if isinstance(random, list) and random else [{}]
+    device = (
+        named.get("device") or summary.get("device") or ("cuda" if "cuda" in states[0] else "cpu")
+    )
+    return Start(
+        0,
+        0,
+        0,
+        int(summary.get("processes") or len(states)),
+        str(named.get("name") or summary.get("executor") or ""),
+        str(device).partition(":")[0],
+        found if type(found) is int else 0,
+        "",
+        config,
+    )
+
+
 def images_of(loader: Loader) -> str:
-    """The identity of the stored images of a loader; see `Start`.
+    """The identity of the stored images and labels of a loader; see `images_in`.
 
     Args:
         loader: The loader of the training split.
     """
-    found = [loader.manifest.split(name).index_sha256 for name in loader.samples.splits]
-    return ",".join(found) if all(found) else ""
+    return images_in(loader.manifest, loader.samples.splits)
 
 
-def _of_batches(start: Start) -> tuple[object, ...]:
-    """The settings that determine the batches, and the number of epochs."""
-    config = parse_config(start.config, STARTS)
-    train, data = config.train, config.data.model_copy(update={"folder": ""})
-    own = (
-        *(train.seed, train.batch_size, train.accumulate, train.precision, train.epochs),
-        train.image_sizes,
-    )
-    return (replace(start, step=0, epoch=0, seen=0, config=""), config.augment, data, own)
+def images_in(manifest: Manifest, splits: Iterable[str]) -> str:
+    """The identity of the stored images and labels of splits.
+
+    Args:
+        manifest: The manifest of a dataset.
+        splits: The names of the splits.
+
+    Returns:
+        For each split the SHA-256 of labels and checksums, or of the beton where that is unknown,
+        with "+" and the SHA-256 of the label table if there is one; commas between the splits.
+    """
+    texts = []
+    for info in (manifest.split(name) for name in splits):
+        table = f"+{info.labels_sha256}" if info.labels_sha256 else ""
+        texts.append(f"{info.index_sha256 or info.sha256}{table}")
+    return ",".join(texts)
 
 
 def read_starts(run: Path) -> list[Start]:
@@ -151,6 +227,8 @@ def _parsed(line: str, path: Path) -> Start:
         value = getattr(start, field.name)
         if type(value) is not types[str(field.type)] or (type(value) is int and value < 0):
             raise _damaged(path)
+    if start.world_size < 1 or start.seen > start.num_samples:
+        raise _damaged(path)
     return start
 
 

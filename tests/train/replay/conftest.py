@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from slipform.pipelines.batch import Batch
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
+from slipform.train.replay.batches import replayed
+from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
 
 Seen = dict[int, list[Batch]]
@@ -55,3 +58,23 @@ def assert_same(found: Batch, expected: Batch) -> None:
     if found.mix is not None:
         assert torch.equal(found.mix.labels, expected.mix.labels)
         assert torch.equal(found.mix.weight, expected.mix.weight)
+
+
+def assert_all(run: Path, seen: Seen) -> None:
+    """All replayed batches of a run are those that its steps saw."""
+    segments = history(run)
+    for step, batches in seen.items():
+        made = replayed(place_of_step(segments, step), torch.device("cpu"))
+        assert made.exact
+        ((*found,),) = made.batches
+        assert len(found) == len(batches)
+        for one, expected in zip(found, batches, strict=True):
+            assert_same(one, expected)
+
+
+def forget_after(run: Path, step: int) -> None:
+    """As if the run had been killed after the checkpoint of a step."""
+    for path in (run / "checkpoints").iterdir():
+        if int(path.name.split("-")[1]) > step:
+            path.unlink()
+    (run / "summary.json").unlink(missing_ok=True)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
+from slipform.pipelines import prefetch
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
-from slipform.train.replay.difference import first_difference
+from slipform.train.replay.batches import replayed, tensors
+from slipform.train.replay.difference import _Side, first_difference
+from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS
+from tests.train.replay.conftest import Seen
 
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -137,3 +143,62 @@ def test_first_weights_whose_file_is_gone(
     shutil.rmtree(weights)
     found = first_difference(*runs)
     assert (found.step, found.what) == (2, "weights")
+
+
+def test_drawn_samples_have_plans_of_their_positions(
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample that is drawn twice has two crops. The compared Plan is the one of the loader."""
+    given: list[tuple[list[int], Any]] = []
+    original = prefetch.draw
+
+    def noted(augment: Any, keys: Any, *rest: Any) -> Any:
+        plan = original(augment, keys, *rest)
+        # The loader also begins the next epoch, and that of the val split draws centers.
+        if rest[-1] == 0 and augment.crop == "random_resized":
+            given.append((list(keys), plan.geometry))
+        return plan
+
+    monkeypatch.setattr(prefetch, "draw", noted)
+    run = tmp_path / "run"
+    fit(small("data.sampling=balanced", "train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    trained = {key: row for keys, rows in given for key, row in zip(keys, rows, strict=True)}
+    segments = history(run)
+    with ExitStack() as held:
+        side = _Side(segments, held)
+        for step, batches in seen.items():
+            samples, keys = side.samples(place_of_step(segments, step))
+            assert samples.tolist() == batches[0].indices.tolist()
+            geometry = side.plan(place_of_step(segments, step)).geometry
+            assert np.array_equal(geometry, [trained[key] for key in keys.tolist()])
+    assert len(np.unique(samples)) < len(samples)
+    assert first_difference(run, run).step is None
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_order_does_not_depend_on_the_number_of_processes(
+    mixed: bool, shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    """Two processes with half of the batch see the same samples in the same order, also with
+    several batches in a step. The partners of MixUp are others."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    sets = ("train.epochs=1", "train.accumulate=3", f"augment.mixup={0.4 * mixed}")
+    fit(small(*sets), shapes, one, device="cpu", quiet=True)
+    shutil.copytree(one, two)
+    text = (two / STARTS).read_text().replace('"world_size": 1', '"world_size": 2')
+    (two / STARTS).write_text(text.replace("batch_size = 40", "batch_size = 20"))
+    made = replayed(place_of_step(history(two), 2), torch.device("cpu"))
+    expected = torch.cat([batch.indices for batch in seen[2]])
+    assert torch.equal(made.together().indices, expected)
+    assert tensors(made)["rank"].tolist() == ([0] * 20 + [1] * 20) * 3
+    found = first_difference(one, two)
+    assert (found.step, found.what) == ((1, "plan") if mixed else (None, "")), found.text
+
+
+def test_runs_without_a_common_step(shapes: Path, tmp_path: Path, small: Small) -> None:
+    run = tmp_path / "run"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    shutil.copytree(run, tmp_path / "empty")
+    (tmp_path / "empty/metrics.jsonl").unlink()
+    found = first_difference(run, tmp_path / "empty")
+    assert (found.step, found.num_steps) == (None, 0)

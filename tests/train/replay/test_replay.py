@@ -16,26 +16,16 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
-from slipform.train.replay.batches import place_of_sample, replayed
+from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
+from slipform.train.replay.sample import find_sample
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS, read_starts
-from tests.train.replay.conftest import Seen, assert_same
+from tests.train.replay.conftest import Seen, assert_all, forget_after
 
 Small = Callable[..., RunConfig]
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("no_figures")
-
-
-def _assert_all(run: Path, seen: Seen) -> None:
-    segments = history(run)
-    for step, batches in seen.items():
-        made = replayed(place_of_step(segments, step), CPU)
-        assert made.exact
-        ((*found,),) = made.batches
-        assert len(found) == len(batches)
-        for one, expected in zip(found, batches, strict=True):
-            assert_same(one, expected)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +46,7 @@ def test_every_step_of_a_run(
 ) -> None:
     fit(small(*sets), shapes, tmp_path / "run", device="cpu", quiet=True)
     assert list(seen) == list(range(1, (5 if "train.accumulate=4" in sets else 13)))
-    _assert_all(tmp_path / "run", seen)
+    assert_all(tmp_path / "run", seen)
 
 
 def test_a_run_that_was_resumed_with_other_settings(
@@ -65,14 +55,14 @@ def test_a_run_that_was_resumed_with_other_settings(
     """Batch size, augmentation and executor change in the middle of an epoch, and again later."""
     run = tmp_path / "run"
     fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
-    _forget_after(run, 4)
+    forget_after(run, 4)
     changed = ("train.batch_size=24", "augment.mixup=0.4", "data.executor=resident")
     fit(small(*changed, "train.epochs=1"), shapes, run, device="cpu", quiet=True, resume=True)
     fit(small(*changed, "train.accumulate=2"), shapes, run, device="cpu", quiet=True, resume=True)
     assert [start.step for start in read_starts(run)] == [0, 4, 7]
     # 4 steps of 40, 3 of the remaining 80 by 24, then 10 batches of 24, two a step
     assert list(seen) == list(range(1, 13))
-    _assert_all(run, seen)
+    assert_all(run, seen)
 
 
 def test_a_resume_with_equal_settings_adds_no_start(
@@ -81,10 +71,10 @@ def test_a_resume_with_equal_settings_adds_no_start(
     run = tmp_path / "run"
     fit(small(), shapes, run, device="cpu", quiet=True)
     before = (run / STARTS).read_bytes()
-    _forget_after(run, 8)
+    forget_after(run, 8)
     fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
     assert (run / STARTS).read_bytes() == before
-    _assert_all(run, seen)
+    assert_all(run, seen)
 
 
 def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
@@ -92,11 +82,11 @@ def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, s
     run = tmp_path / "run"
     fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True)
     (run / STARTS).unlink()
-    _assert_all(run, seen)
-    _forget_after(run, 8)
+    assert_all(run, seen)
+    forget_after(run, 8)
     fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True, resume=True)
     assert not (run / STARTS).exists()
-    _assert_all(run, seen)
+    assert_all(run, seen)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": 0}', "{}\n", "\xff"])
@@ -105,25 +95,17 @@ def test_a_damaged_record_of_starts_does_not_end_a_run(
 ) -> None:
     run = tmp_path / "run"
     fit(small(), shapes, run, device="cpu", quiet=True)
-    _forget_after(run, 8)
+    forget_after(run, 8)
     (run / STARTS).write_text(text, encoding="latin-1")
     with pytest.raises(SlipformError, match=r"starts\.jsonl is damaged"):
         history(run)
     seen.clear()
     fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
     assert list(seen) == [9, 10, 11, 12]
-    _assert_all(run, seen)
+    assert_all(run, seen)
     segments = history(run)
     with pytest.raises(ConfigError, match="give a step from 9 to 12"):
         place_of_step(segments, 8)
-
-
-def _forget_after(run: Path, step: int) -> None:
-    """As if the run had been killed after the checkpoint of a step."""
-    for path in (run / "checkpoints").iterdir():
-        if int(path.name.split("-")[1]) > step:
-            path.unlink()
-    (run / "summary.json").unlink(missing_ok=True)
 
 
 def test_the_step_that_saw_a_sample(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
@@ -132,11 +114,12 @@ def test_the_step_that_saw_a_sample(shapes: Path, tmp_path: Path, small: Small, 
     segments = history(run)
     for step, batches in seen.items():
         for index in (int(batches[-1].indices[7]), int(batches[0].indices[0])):
-            assert place_of_sample(segments, (step - 1) // 3, index).step == step
+            place, found = find_sample(segments, (step - 1) // 3, str(index))
+            assert (place.step, found) == (step, index)
     with pytest.raises(ConfigError, match="the run has 2 epochs"):
-        place_of_sample(segments, 2, 0)
+        find_sample(segments, 2, "0")
     with pytest.raises(ConfigError, match="give 0 to 239"):
-        place_of_sample(segments, 0, 240)
+        find_sample(segments, 0, "240")
     for step in (0, 7):
         with pytest.raises(ConfigError, match="give a step from 1 to 6"):
             place_of_step(segments, step)
