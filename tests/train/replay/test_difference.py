@@ -150,7 +150,7 @@ def test_drawn_samples_have_plans_of_their_positions(
 ) -> None:
     """A sample that is drawn twice has two crops. The compared Plan is the one of the loader."""
     given: list[tuple[list[int], Any]] = []
-    original = prefetch.draw
+    original = prefetch.draw  # type: ignore[attr-defined]
 
     def noted(augment: Any, keys: Any, *rest: Any) -> Any:
         plan = original(augment, keys, *rest)

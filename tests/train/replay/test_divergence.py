@@ -140,9 +140,15 @@ def test_nothing_is_sent_to_trackers(
     shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run would appear there."""
-    run, opened = tmp_path / "run", []
+    run = tmp_path / "run"
+    opened: list[str] = []
     _diverged(run, shapes, small("optimizer.lr=1e20", 'records.sinks=["csv"]'))
-    monkeypatch.setattr(record, "open_sinks", lambda sinks, place: opened.extend(sinks) or [])
+
+    def open_sinks(sinks: list[str], place: object) -> list[object]:
+        opened.extend(sinks)
+        return []
+
+    monkeypatch.setattr(record, "open_sinks", open_sinks)
     find_divergence(run, run_config(run), "cpu")
     assert opened == []
 

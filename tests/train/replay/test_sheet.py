@@ -22,7 +22,7 @@ from slipform.train.replay import sheet as sheets
 from slipform.train.replay.history import history
 from slipform.train.replay.sheet import Sheet, draw_sheet, is_right
 from slipform.train.replay.weights import Answers, answers, first_net, weights_near
-from slipform.train.run.checkpoint import save
+from slipform.train.run import checkpoint
 from slipform.train.run.loop import fit
 from slipform.train.step.class_weights import Labels
 
@@ -42,7 +42,12 @@ def _drawn(
     n, figures = len(labels), []
     batch = Batch(torch.zeros(n, 3, 8, 8), labels, torch.arange(n), mix)
     said = Answers(torch.tensor(predicted), torch.full((n,), 0.5))
-    monkeypatch.setattr(sheets, "save", lambda figure, out, name: figures.append(figure) or out)
+
+    def save(figure: Any, out: Path, name: str) -> Path:
+        figures.append(figure)
+        return out / name
+
+    monkeypatch.setattr(sheets, "save", save)
     draw_sheet(
         Path(), "x.png", Sheet("of $5 or $6", batch, HALF, CLASSES, None, said), list(range(n))
     )
@@ -123,7 +128,7 @@ def test_the_nearest_weights(shapes: Path, tmp_path: Path, small: Small) -> None
     assert source(2) == "the best epoch"
     content: dict[str, Any]
     for content in ({}, {"state": []}, {"state": {"step": 5}}, {"state": {"step": "x"}}):
-        save(run, 5, content, keep=9)
+        checkpoint.save(run, 5, content, keep=9)
         assert source(6) == "the checkpoint after step 4"
     (run / "best.safetensors").write_bytes(b"damaged")
     assert source(2) == "the beginning of the run"
