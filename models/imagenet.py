@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,20 @@ from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["Unavailable", "cached_imagenet", "fetch_imagenet", "read_imagenet"]
+__all__ = [
+    "NETWORK_ERRORS",
+    "Unavailable",
+    "cached_imagenet",
+    "fetch_imagenet",
+    "imagenet_entry",
+    "read_imagenet",
+]
+
+NETWORK_ERRORS = (OSError, HTTPException)  # urllib's errors of the network and the disk
 
 
 class Unavailable(ConfigError):
-    """The weights are not in torch's cache, and they cannot be downloaded."""
+    """The weights are not in the cache of their library, and they cannot be downloaded."""
 
 
 def read_imagenet(source: str, name: str) -> StateFile:
@@ -74,21 +84,7 @@ def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
         Unavailable: The file cannot be downloaded.
         ConfigError: There are no such weights, or the cached file is damaged.
     """
-    import torchvision
-
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise ConfigError(
-            f'model.weights = "{source}": no such file or folder, and "{name}" has no ImageNet'
-            " weights"
-        )
-    entries = torchvision.models.get_model_weights(name)
-    if source not in PRETRAINED and source not in entries.__members__:
-        raise unknown(
-            "model.weights (a file, a run folder or)",
-            source,
-            ["none", *PRETRAINED, *entries.__members__],
-        )
-    entry = entries.DEFAULT if source in PRETRAINED else entries[source]
+    entry = imagenet_entry(source, name)
     path = _path(entry)
     if not path.is_file():
         _download(entry.url, path)
@@ -103,6 +99,39 @@ def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
     return str(entry), path
 
 
+def imagenet_entry(source: str, name: str) -> Any:
+    """torchvision's entry of the weights of a model. Nothing is read or downloaded.
+
+    Args:
+        source: "pretrained" or "imagenet" (torchvision's default), or a name such as
+            "IMAGENET1K_V1".
+        name: The model's name.
+
+    Returns:
+        A member of the model's `torchvision.models.WeightsEnum`.
+
+    Raises:
+        ConfigError: There are no such weights.
+    """
+    import torchvision
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise ConfigError(
+            f'model.weights = "{source}": no such file or folder, and "{name}" has no ImageNet'
+            " weights"
+        )
+    entries = torchvision.models.get_model_weights(name)
+    if source in PRETRAINED:
+        return entries.DEFAULT
+    if source not in entries.__members__:
+        raise unknown(
+            "model.weights (a file, a run folder or)",
+            source,
+            ["none", *PRETRAINED, *entries.__members__],
+        )
+    return entries[source]
+
+
 def _path(entry: Any) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
 
@@ -114,7 +143,7 @@ def _download(url: str, path: Path) -> None:
         torch.hub.download_url_to_file(
             url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False
         )
-    except Exception as error:  # of the network, the disk, or a wrong checksum: many classes
+    except (*NETWORK_ERRORS, RuntimeError) as error:  # RuntimeError: the checksum is wrong
         raise Unavailable(
             f"the weights cannot be downloaded from {url} ({error}). Without a network, copy the"
             f" file {path.name} into {path.parent}"

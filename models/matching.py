@@ -1,7 +1,7 @@
 """The names in a file of weights, and the names of a net's tensors.
 
 In: the tensors of a net and of a file. Out: which tensor of the file belongs to which of the net:
-by name after a common prefix ("module.", "model.", "backbone."), or by order.
+by name after a common prefix ("module.", "model.", "backbone."), or by order if no name matches.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def by_order(
     """The tensors of a file of the same net with other names, by their names in the net.
 
     The n-th tensor of the file belongs to the n-th of the net. Every one must have the same last
-    part of its name ("weight", "running_mean") and, below the head, the same shape.
+    part of its name ("weight", "running_mean") and, below the head, the same shape. Names that
+    match are better evidence than the order, so no name may match. Sorted names have lost the
+    order of the layers: "block.10" is before "block.2". safetensors.torch.save_file sorts by dtype
+    and name.
 
     Args:
         wanted: The net's tensors.
@@ -72,10 +75,11 @@ def by_order(
         body: The net's names below the head.
 
     Returns:
-        None if a tensor differs, or if there are more or fewer.
+        None if a tensor differs, if there are more or fewer, if a name matches, or if the names are
+        sorted.
     """
     below = set(body)
-    if len(wanted) != len(state):
+    if len(wanted) != len(state) or by_name(wanted, state) or _is_sorted(state):
         return None
     for key, name in zip(wanted, state, strict=True):
         if key.rpartition(".")[2] != name.rpartition(".")[2]:
@@ -83,3 +87,11 @@ def by_order(
         if key in below and wanted[key].shape != state[name].shape:
             return None
     return dict(zip(wanted, state.values(), strict=True))
+
+
+def _is_sorted(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are sorted among the tensors of each dtype."""
+    names: dict[object, list[str]] = {}
+    for name, tensor in state.items():
+        names.setdefault(tensor.dtype, []).append(name)
+    return all(part == sorted(part) for part in names.values())

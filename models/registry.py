@@ -5,8 +5,7 @@ Out: a torch module from images, float [N, 3, S, S], to logits, float [N, num_cl
 loaded and layers frozen as configured.
 
 torchvision's classification models have torchvision's names, timm's have "timm/" before theirs.
-Slipform's own nets are the functions
-in this folder with the decorator `slipform.models.spec.net`.
+Slipform's own nets are the functions in this folder with the decorator `slipform.models.spec.net`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from slipform.models import freeze, heads, imagenet, probe, timm_nets, torchvisi
 from slipform.models.spec import REGISTERED, InputSpec, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
 
-__all__ = ["build", "checked_options", "describe", "find", "has_weights", "names", "own_input"]
+__all__ = ["build", "checked_options", "describe", "fetch_weights", "find", "names", "own_input"]
 
 
 def _own_nets() -> dict[str, Net]:
@@ -123,27 +122,23 @@ def own_input(config: ModelConfig) -> InputSpec | None:
     return known(config.weights) if known else None
 
 
-def has_weights(config: ModelConfig) -> bool:
+def fetch_weights(config: ModelConfig) -> None:
     """Download the weights of a library into its cache, where they are not in it.
 
     Args:
-        config: Its name and weights are read; weights is neither "none" nor a path.
-
-    Returns:
-        False: they are not in the cache, and they cannot be downloaded.
+        config: Its name and weights are read. Nothing is done where weights is "none" or a path.
 
     Raises:
+        Unavailable: They are not in the cache, and they cannot be downloaded.
         ConfigError: There is no such net, or it has no such weights.
     """
+    if config.weights == "none" or weights.is_path(config.weights):
+        return
     net = find(config)
-    try:
-        if net.pretrained is None or net.input is None:
-            imagenet.fetch_imagenet(config.weights, config.name)
-        else:
-            net.pretrained(None, image_size=net.input(config.weights).image_size)
-    except imagenet.Unavailable:
-        return False
-    return True
+    if net.pretrained is None or net.input is None:
+        imagenet.fetch_imagenet(config.weights, config.name)
+    else:
+        net.pretrained(None, image_size=net.input(config.weights).image_size)
 
 
 def build(

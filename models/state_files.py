@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from slipform.pipelines.files import check_links, open_regular
 __all__ = ["StateFile", "read_state"]
 
 _RUN_WEIGHTS = "best.safetensors"  # inside a run folder
-# The keys of the state dict in the checkpoints of training programs, the preferred one first. Those
+# The keys of state dicts in the checkpoints of training programs, the preferred one first. Those
 # programs evaluate their averaged weights: timm's state_dict_ema, model_ema of torchvision's
 # references.
 _NESTED = (
@@ -59,7 +59,7 @@ class StateFile:
     Attributes:
         name: The file, and the part of it that was read: 'x.pth ("model_ema")'.
         tensors: The tensors by their names in the file, on the CPU.
-        unused: Other parts of the file that have tensors, too.
+        unused: The other parts of the file under usual keys: "state_dict".
     """
 
     name: str
@@ -72,7 +72,8 @@ def read_state(path: Path) -> StateFile:
 
     Args:
         path: A .safetensors file, a file of torch.save (a state dict, or a checkpoint that has one
-            under a usual key), or a run folder of Slipform.
+            under a usual key), or a run folder of Slipform. A usual key with something else than
+            tensors by name is skipped: "ema" of torch_ema's program has a list of tensors.
 
     Raises:
         ConfigError: There is no such file, it is damaged, it is no regular file, or its state dict
@@ -86,19 +87,34 @@ def read_state(path: Path) -> StateFile:
             )
         check_links(path, (_RUN_WEIGHTS,))
         path = path / _RUN_WEIGHTS
-    content = _read(path)
-    used: list[str] = []
-    unused: list[str] = []
-    while isinstance(content, Mapping):
-        parts = [key for key in _NESTED if isinstance(content.get(key), Mapping)]
-        if not parts:
-            break
-        used.append(parts[0])
-        unused += [".".join([*used[:-1], part]) for part in parts[1:]]
-        content = content[parts[0]]
+    parts = list(_parts(_read(path))) or [("", None)]
+    used, content = next((part for part in parts if _maps_names(part[1])), parts[0])
     tensors = _tensors(content, path)
-    name = f'{path} ("{".".join(used)}")' if used else str(path)
-    return StateFile(name, tensors, tuple(unused))
+    name = f'{path} ("{used}")' if used else str(path)
+    return StateFile(name, tensors, tuple(key for key, part in parts if part and key != used))
+
+
+def _parts(content: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of the innermost parts under usual keys, the preferred one first."""
+    waiting, seen = [("", content)], set[int]()
+    while waiting:
+        used, part = waiting.pop()
+        if id(part) in seen:  # a mapping that contains itself
+            continue
+        seen.add(id(part))
+        keys = _NESTED if isinstance(part, Mapping) else ()
+        inner = [key for key in keys if isinstance(part.get(key), Mapping)]
+        if not inner:
+            yield used, part
+        waiting += [(f"{used}.{key}".lstrip("."), part[key]) for key in reversed(inner)]
+
+
+def _maps_names(part: Any) -> bool:
+    return (
+        isinstance(part, Mapping)
+        and bool(part)
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in part.items())
+    )
 
 
 def _read(path: Path) -> Any:

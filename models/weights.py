@@ -23,7 +23,7 @@ from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
 from slipform.pipelines.errors import ConfigError
 
-__all__ = ["LoadReport", "copy_state", "load_exactly", "load_weights", "log_report"]
+__all__ = ["LoadReport", "copy_state", "is_path", "load_exactly", "load_weights", "log_report"]
 
 Pretrained = Callable[[dict[str, torch.Tensor] | None], tuple[str, dict[str, torch.Tensor]] | None]
 _MIN_SHARE = 0.5  # of the tensors below the head; a smaller share means that the net is another one
@@ -104,9 +104,8 @@ def load_weights(
             or a tensor that fits has values that are infinite or not a number. The net has not
             changed.
     """
-    path = Path(source).expanduser()
-    if source not in PRETRAINED and os.path.lexists(path):
-        found = _adapted(model, read_state(path), pretrained)
+    if is_path(source):
+        found = _adapted(model, read_state(Path(source).expanduser()), pretrained)
     elif pretrained is None:
         found = read_imagenet(source, name)
     else:
@@ -116,6 +115,15 @@ def load_weights(
         tensors = _resized_positions(model, tensors)
     _check_share(model, tensors, found, name)
     return copy_state(model, tensors, found.name, found.unused)
+
+
+def is_path(source: str) -> bool:
+    """Whether model.weights is a file or a folder, and not the weights of a library.
+
+    Args:
+        source: The setting. The words of `PRETRAINED` are no paths, even if such a folder exists.
+    """
+    return source not in PRETRAINED and os.path.lexists(Path(source).expanduser())
 
 
 def _of_library(source: str, name: str, pretrained: Pretrained) -> StateFile:
@@ -141,7 +149,9 @@ def _adapted(model: nn.Module, found: StateFile, pretrained: Pretrained | None) 
         prefix = matching.prefix_of(wanted, found.tensors)
         own = {n.removeprefix(prefix): t for n, t in found.tensors.items() if n.startswith(prefix)}
         if (read := pretrained(own)) is not None:
-            return replace(found, name=f"{found.name}, {read[0]}", tensors=read[1])
+            others = {n: t for n, t in found.tensors.items() if not n.startswith(prefix)}
+            tensors = {**others, **read[1]}  # the report lists the others
+            return replace(found, name=f"{found.name}, {read[0]}", tensors=tensors)
     ordered = matching.by_order(wanted, found.tensors, body)
     if ordered is None:
         return found

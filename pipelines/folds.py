@@ -78,6 +78,16 @@ class Fold:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    def num_samples(self, total: int, *, training: bool) -> int:
+        """The number of samples of the fold, or of all others: the length of `samples`.
+
+        Args:
+            total: The number of samples of all folds.
+            training: True: the samples outside the fold. False: those of the fold.
+        """
+        inside = len(range(self.number - 1, total, self.count))
+        return total - inside if training else inside
+
     def samples(self, labels: _Int64, *, training: bool) -> _Int64:
         """The samples of the fold, or all others.
 

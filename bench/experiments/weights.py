@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from slipform.bench.experiments.runs import Outcome
+from slipform.models.imagenet import imagenet_entry
 
 __all__ = ["weight_files"]
 
@@ -21,13 +22,10 @@ def weight_files(runs: Iterable[Outcome]) -> list[tuple[str, str, float]]:
     Returns:
         (net, name of the file, size in MB of 10**6 bytes), sorted by the net.
     """
-    from torchvision.models import get_model_weights
-
     nets = {(one.model["name"], one.model["weights"]) for one in runs}
     found = []
     for name, weights in sorted(nets):
-        entries = get_model_weights(name)
-        entry = entries.DEFAULT if weights == "imagenet" else entries[weights]
+        entry = imagenet_entry(weights, name)
         megabytes = entry.meta["_file_size"] * 2**20 / 10**6
         found.append((name, entry.url.rpartition("/")[2], megabytes))
     return found

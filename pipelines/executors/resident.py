@@ -13,7 +13,7 @@ import numpy as np
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels
-from slipform.pipelines.decoding.preload import decode_all
+from slipform.pipelines.decoding.preload import Decoded, decode_all
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
@@ -40,8 +40,9 @@ class ResidentExecutor(Executor):
         began = time.perf_counter()
         first_read = FirstRead(beton, settings.on_bad)
         shared = settings.world_size > 1
-        self._decoded = decode_all(beton, settings.threads, first_read, shared=shared)
-        self.resident_bytes = self._decoded.buffer.nbytes
+        decoded = decode_all(beton, settings.threads, first_read, shared=shared)
+        self._decoded: Decoded | None = decoded
+        self.resident_bytes = decoded.buffer.nbytes
         self._load_seconds = time.perf_counter() - began
         # Buffers for the batches under way and for the one that the consumer holds.
         self._pool = RenderPool(settings, self.depth + 1)
@@ -49,6 +50,7 @@ class ResidentExecutor(Executor):
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
         decoded, at = self._decoded, request.indices
+        assert decoded is not None, "the executor is closed"
         pixels = Pixels(
             decoded.addresses[at],
             self._beton.heights[at],
@@ -71,8 +73,9 @@ class ResidentExecutor(Executor):
         return {"load_seconds": self._load_seconds, "augment_seconds": self._pool.seconds}
 
     def close(self) -> None:
-        """See `Executor`."""
+        """See `Executor`. The memory of the pixels is freed."""
         self._pool.close()
+        self._decoded = None
 
 
 def build(beton: Beton, settings: Settings) -> Executor:

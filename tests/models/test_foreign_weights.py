@@ -14,7 +14,7 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from slipform.models.imagenet import cached_imagenet
@@ -68,6 +68,11 @@ FILES: dict[str, tuple[object, str]] = {
     "timm": ({"arch": "tiny", "state_dict": OTHER, "state_dict_ema": GOOD}, ""),
     "fastai": ({"model": GOOD, "opt": {"state": [], "hypers": [{"lr": 0.1}]}}, ""),
     "another average": ({"params": OTHER, "params_ema": GOOD, "best": np.float32(0.5)}, ""),
+    "averages of torch_ema, which have no names": (
+        {"model": GOOD, "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": [torch.ones(2)]}},
+        "",
+    ),
+    "averages that are not there yet": ({"state_dict": GOOD, "state_dict_ema": {}}, ""),
     "DeepSpeed": ({"module": prefixed(GOOD, "module."), "dp_world_size": 2}, "module."),
     "a wrapper's attribute": (prefixed(GOOD, "resnet."), "resnet."),
     "a wrapper with a loss of its own": (
@@ -93,6 +98,10 @@ def test_unused_parts_are_reported(tmp_path: Path) -> None:
     )
     assert "not in the net, not used: n_averaged" in str(report)
     assert "other parts of the file, not used: model" in str(report)
+    _, report = load(FILES["averages of torch_ema, which have no names"][0], tmp_path)
+    assert '("model"): 26 of 26 tensors loaded; other parts of the file, not used: ema' in str(
+        report
+    )
     both = prefixed(GOOD, "student.") | prefixed(OTHER, "teacher.")
     model, report = load(both, tmp_path)
     assert_same(model, GOOD)
@@ -135,6 +144,49 @@ def test_weights_that_are_not_finite_are_refused_and_the_net_stays(
     assert_same(model, tiny(1).state_dict())
 
 
+def _unnamed() -> dict[str, torch.Tensor]:
+    """The tensors of GOOD in the net's order, with names that no net has."""
+    return {f"t{i}.{name.rpartition('.')[2]}": GOOD[name] for i, name in enumerate(GOOD)}
+
+
+def test_tensors_of_the_same_net_with_other_names_are_matched_by_order(tmp_path: Path) -> None:
+    model, report = load(_unnamed(), tmp_path)
+    assert_same(model, GOOD)
+    assert "(other names, matched by order and shape): 26 of 26" in str(report)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_sorted_names_are_not_matched_by_order(suffix: str, tmp_path: Path) -> None:
+    """Thirteen equal layers: "layer10" is before "layer2", and every shape fits."""
+    wanted = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(13)))
+    state = {f"layer{i}.weight": torch.full((3, 3), float(i)) for i in range(13)}
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "pth":
+        torch.save({name: state[name] for name in sorted(state)}, path)
+    else:
+        save_file(state, path)
+    with pytest.raises(ConfigError, match='does not fit "equal": only 0 of the 12 tensors'):
+        load_weights(wanted, str(path), "equal")
+    torch.save(state, tmp_path / "created.pth")
+    load_weights(wanted, str(tmp_path / "created.pth"), "equal")
+    assert [float(tensor[0, 0]) for tensor in wanted.state_dict().values()] == list(range(13))
+
+
+def test_names_that_match_have_priority_over_the_order(tmp_path: Path) -> None:
+    """One name differs, and two layers of the same shape are in another order."""
+    torch.manual_seed(0)
+    wanted, given = (nn.Sequential(*(nn.Linear(3, 3) for _ in range(4))) for _ in range(2))
+    state = given.state_dict()
+    names = ["stem.weight", "0.bias", "2.weight", "2.bias", "1.weight", "1.bias"]
+    names += ["3.weight", "3.bias"]
+    torch.save({name: state[name.replace("stem", "0")] for name in names}, tmp_path / "x.pth")
+    kept = wanted[0].weight.clone()
+    report = load_weights(wanted, str(tmp_path / "x.pth"), "four")
+    assert report.missing == ("0.weight",)
+    assert report.unexpected == ("stem.weight",)
+    assert_same(wanted, {**state, "0.weight": kept})
+
+
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_a_file_with_few_fitting_tensors_is_refused(share: float, tmp_path: Path) -> None:
     names = list(GOOD)
@@ -169,6 +221,8 @@ def test_paths_that_are_no_regular_files_are_refused_at_once(tmp_path: Path) -> 
 
 
 def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
+    itself: dict[str, Any] = {}
+    itself["model"] = itself
     for number, content in enumerate(
         [
             {"a": torch.eye(3).to_sparse()},
@@ -179,6 +233,7 @@ def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
             {},
             [torch.ones(2)],
             {"state_dict": {"model": {"state_dict": {}}}},
+            itself,
         ]
     ):
         torch.save(content, tmp_path / f"{number}.pth")
@@ -188,8 +243,6 @@ def test_values_that_are_no_dense_tensors_are_refused(tmp_path: Path) -> None:
 
 def test_data_types_that_weights_do_not_have(tmp_path: Path) -> None:
     """8-bit floats need a scale that is stored elsewhere."""
-    from safetensors.torch import save_file
-
     eight_bits = {"a": torch.ones(4).to(torch.float8_e4m3fn)}
     save_file(eight_bits, tmp_path / "x.safetensors")
     with pytest.raises(ConfigError, match="a is F8_E4M3: weights may be F64, F32"):
@@ -206,8 +259,6 @@ def test_data_types_that_weights_do_not_have(tmp_path: Path) -> None:
 def test_a_damaged_file_gives_tensors_or_a_slipform_error(
     how: str, position: float, value: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from safetensors.torch import save_file
-
     folder = tmp_path_factory.mktemp("damaged")
     path = folder / ("x.safetensors" if how == "safetensors" else "x.pth")
     state = {"a": torch.ones(3, 2), "b": torch.zeros(2)}

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slipform.models.imagenet import Unavailable
-from slipform.models.registry import build, has_weights
+from slipform.models.registry import build, fetch_weights
 from slipform.models.spec import ModelConfig
 from slipform.models.weight_file import write_weights
 from slipform.models.weights import LoadReport
@@ -73,13 +73,22 @@ def test_weights_in_timms_cache(word: str, cache: Path) -> None:
     _assert_body(model, state, "head")
     assert {name for name, *_ in report.mismatched} == {"head.weight", "head.bias"}
     assert str(report).startswith("timm/test_vit.r160_in1k (timm/test_vit.r160_in1k): ")
-    assert has_weights(ModelConfig("timm/test_vit", weights=word))
+    fetch_weights(ModelConfig("timm/test_vit", weights=word))
 
 
 def test_weights_that_cannot_be_had(cache: Path) -> None:
     with pytest.raises(Unavailable, match=r"Without a network, set model\.weights to a file"):
         _load("test_vit", "pretrained")
-    assert not has_weights(ModelConfig("timm/test_vit", weights="pretrained"))
+    with pytest.raises(Unavailable, match=r"cannot be loaded from timm/test_vit\.r160_in1k"):
+        fetch_weights(ModelConfig("timm/test_vit", weights="pretrained"))
+    name = "models--timm--test_vit.r160_in1k"
+    (cache / name / "snapshots" / "0123").mkdir(parents=True)
+    (cache / name / "refs").mkdir()
+    (cache / name / "refs" / "main").write_text("0123")
+    (cache / name / "snapshots" / "0123" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match="are damaged, or do not fit the net") as damaged:
+        fetch_weights(ModelConfig("timm/test_vit", weights="pretrained"))
+    assert not isinstance(damaged.value, Unavailable)
     with pytest.raises(ConfigError, match="timm has no weights for"):
         _load("vit_small_patch16_18x2_224", "pretrained", size=64)
 
@@ -150,6 +159,30 @@ def test_position_embeddings_are_resized_by_timm(prefix: str, tmp_path: Path) ->
     assert expected["pos_embed"].shape != state["pos_embed"].shape
     _assert_body(model, expected, "head")
     assert "converted by timm: " in str(report)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_position_embeddings_are_resized_with_any_head(head: str, tmp_path: Path) -> None:
+    """The file of a run with an mlp head; the new run has either head."""
+    torch.manual_seed(5)
+    given = build(ModelConfig("timm/test_vit", head="mlp"), num_classes=5, image_size=64)
+    state = {name: tensor + 0.5 for name, tensor in given.state_dict().items()}
+    foreign = {f"student.{name}": t for name, t in state.items()} | {"teacher.x": torch.ones(1)}
+    torch.save(foreign, tmp_path / "x.pth")
+    model, report = _load("test_vit", tmp_path / "x.pth", size=96, head=head)
+    body = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    new = timm.create_model("test_vit", num_classes=0).state_dict()
+    assert body.keys() == new.keys()
+    overlay = {"state_dict": dict(body), "num_classes": 0}
+    expected = timm.create_model(
+        "test_vit", pretrained=True, num_classes=0, img_size=96, pretrained_cfg_overlay=overlay
+    ).state_dict()
+    assert expected["pos_embed"].shape != state["pos_embed"].shape
+    _assert_body(model, expected, "head")
+    assert "teacher.x" in report.unexpected
+    assert report.complete == (head == "mlp")
+    if head == "mlp":
+        assert torch.equal(model.head[3].weight, state["head.3.weight"])
 
 
 def test_old_names_of_a_nets_authors_are_converted_by_timm(tmp_path: Path) -> None:

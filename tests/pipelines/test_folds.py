@@ -52,6 +52,9 @@ def test_class_counts_are_those_of_scikit_learn(counts: list[int], folds: int, s
     for number, part in enumerate(parts, start=1):
         rest = Fold(number, folds, seed).samples(labels, training=True)
         np.testing.assert_array_equal(np.sort(np.concatenate([part, rest])), range(len(labels)))
+        fold = Fold(number, folds, seed)
+        assert fold.num_samples(len(labels), training=False) == len(part)
+        assert fold.num_samples(len(labels), training=True) == len(rest)
 
 
 def test_a_seed_gives_one_division_and_another_seed_another() -> None:

@@ -25,6 +25,7 @@ from slipform.train.page.run_page import run_page
 from slipform.train.records import read_summary
 from slipform.train.run.folder import locked_if_run
 from slipform.train.scores.judgment import Judgment
+from slipform.train.step.data import num_training_samples
 from slipform.train.step.metrics import Evaluation
 
 __all__ = ["draw_figures", "write_report"]
@@ -134,7 +135,7 @@ def _facts(classifier: Classifier, judged: Judgment, data: Path | None) -> list[
     pairs = [
         ("run", str(classifier.folder)),
         ("judged on", f"{judged.split} of {data or config.data.folder}"),
-        ("trained on", f"{manifest.dataset}: {manifest.split('train').num_samples:,} images of"
+        ("trained on", f"{manifest.dataset}: {num_training_samples(config, manifest):,} images of"
          f" {manifest.num_classes} classes"),
         ("net", f"{config.model.name}, {config.augment.image_size} px"),
         ("best epoch", f"{summary.get('best_epoch')} of {summary.get('epochs')}"),

@@ -19,6 +19,7 @@ from slipform.train.config.image_sizes import training_sizes
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.build import build_state
+from slipform.train.step.data import num_training_samples
 from slipform.train.step.step import train_step
 
 __all__ = ["BatchSize", "find_batch_size", "largest_power_of_two"]
@@ -57,7 +58,7 @@ def find_batch_size(config: RunConfig, manifest: Manifest, process: Process) -> 
     Raises:
         ConfigError: Two images do not fit into memory.
     """
-    num_samples = manifest.split("train").num_samples
+    num_samples = num_training_samples(config, manifest)
     share = num_samples // process.world_size
     limit = max(1, min(_SMALLEST, share), share // _MIN_STEPS_PER_EPOCH)
     few = f"there are {num_samples} training images, and an epoch should have several steps"

@@ -1,11 +1,54 @@
-"""Limits of the measurements before a run: their share of its time, and the shortest run with one.
+"""What the measurements before a run have in common: their time, and the profile of the machine.
 
-In: nothing. Out: numbers, for `decide` and `pick_executor`.
+In: a configuration and its data; a choice. Out: numbers, for `decide` and `pick_executor`; a line
+in the profile.
 """
 
 from __future__ import annotations
 
-__all__ = ["BUDGET_SHARE", "FEW_STEPS"]
+from datetime import date
+from typing import Any
+
+from slipform.pipelines.errors import printable
+from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.profile import profile_path, write_profile
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.step.data import num_training_samples
+
+__all__ = ["BUDGET_SHARE", "FEW_STEPS", "keep_choice", "num_steps"]
 
 BUDGET_SHARE = 0.02  # of the expected time of the run
 FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
+
+
+def num_steps(config: RunConfig, manifest: Manifest, process: Process) -> int:
+    """The number of batches of a run, on each process.
+
+    Args:
+        config: The configuration; train.batch_size is a number.
+        manifest: The manifest of the dataset.
+        process: The number of processes.
+    """
+    train = config.train
+    assert isinstance(train.batch_size, int)
+    images = num_training_samples(config, manifest)
+    return train.epochs * (images // (train.batch_size * process.world_size))
+
+
+def keep_choice(key: str, found: dict[str, Any]) -> str:
+    """Write a choice to the machine's profile, with today's date, for the next run.
+
+    Args:
+        key: The key in the profile.
+        found: The choice.
+
+    Returns:
+        "", or the end of a sentence that says why the file cannot be written.
+    """
+    try:
+        write_profile(profile_path(), key, {**found, "date": date.today().isoformat()})
+    except OSError as error:  # a full disk, or a folder that cannot be written to
+        path = printable(str(error.filename or profile_path()))
+        return f"; not kept for the next run ({path}: {error.strerror or error})"
+    return ""

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
-from datetime import date
 from statistics import median
 
-from slipform.pipelines.errors import printable
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.profile import profile_path, read_profile, write_profile
+from slipform.pipelines.profile import read_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS
+from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS, keep_choice, num_steps
 from slipform.train.run.trial import Trial, Variant, profile_key, usual, variants
 
 __all__ = ["Decision", "decide"]
@@ -83,9 +81,7 @@ def decide(
         chosen = Variant(**{name: known[name] for name in asdict(first)})
         when = known.get("date", "an unknown day")
         return Decision(chosen.applied(config), f"{chosen}: measured here on {when}")
-    images = manifest.split("train").num_samples
-    assert isinstance(train.batch_size, int)
-    steps = train.epochs * (images // (train.batch_size * process.world_size))
+    steps = num_steps(config, manifest, process)
     if not thorough and steps < FEW_STEPS:
         return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
     if len(tried) == 1 and eager == first:
@@ -162,12 +158,7 @@ def _race(
     size = "" if trial.batch_size == config.train.batch_size else f", batch {trial.batch_size}"
     reason = f"{chosen}: measured in {seconds:.1f} s, in images/s{size}: {listed}"
     if len(finished[0]) == rounds_needed(len(tried)):
-        found = {**asdict(chosen), "rates": medians, "date": date.today().isoformat()}
-        try:
-            write_profile(profile_path(), key, found)
-        except OSError as error:  # a full disk, or a folder that cannot be written to
-            path = printable(str(error.filename or profile_path()))
-            reason += f"; not kept for the next run ({path}: {error.strerror or error})"
+        reason += keep_choice(key, {**asdict(chosen), "rates": medians})
     return Decision(chosen.applied(config), reason, named)
 
 

@@ -42,7 +42,7 @@ def _resize_if_due(run: Run) -> None:
     if size == before.augment.image_size or epoch > run.config.train.epochs:
         return
     position = before.state_dict()
-    before.close()  # first: both may not fit into memory
+    before.close()  # first: it frees resident pixels, and both may not fit into memory
     run.train = open_loader(
         run.config,
         "train",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from datetime import date
 from pathlib import Path
 from statistics import median
 
@@ -19,11 +18,12 @@ from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
+from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.samples import open_samples
+from slipform.train.config.image_sizes import training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS
+from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS, keep_choice, num_steps
 from slipform.train.step.data import open_loader
 
 __all__ = ["pick_executor"]
@@ -36,7 +36,8 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     """Measure the executors that stream, in turns, on the first batches of the run.
 
     The usual executor is kept unless another is faster beyond the noise (`fastest`). The decision
-    is written to the machine's profile, so the next run with these data measures nothing.
+    is written to the machine's profile, so the next run with these data and this size measures
+    nothing. With train.image_sizes, the size is that of the first epoch.
 
     Args:
         config: The settings of the run; train.batch_size is a number. train.auto_seconds limits the
@@ -49,19 +50,15 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
         the images fit into memory, `bench tune` has chosen, or the run is too short.
     """
     train, device = config.train, str(process.device)
+    steps = num_steps(config, manifest, process)
+    if config.data.executor != "auto" or steps < FEW_STEPS or not train.auto_seconds:
+        return "", ""
     fold = Fold.parse(config.data.fold, config.data.fold_seed)
     beton = open_samples(Path(config.data.folder), manifest, "train", fold).beton
-    assert isinstance(train.batch_size, int)
-    steps = train.epochs * (len(beton) // (train.batch_size * process.world_size))
+    augment = training_augment(config, 1)  # of the batches that are measured
     stored = "jpeg" if (beton.modes == JPG).any() else "raw"
-    tuned = profile_key(stored, config.augment.image_size, device)
-    if (
-        config.data.executor != "auto"
-        or steps < FEW_STEPS
-        or not train.auto_seconds
-        or keeps(beton, config.augment, device)
-        or "executor" in read_profile(tuned)
-    ):
+    tuned = profile_key(stored, augment.image_size, device)
+    if keeps(beton, augment, device) or "executor" in read_profile(tuned):
         return "", ""
     key = f"{tuned}; {manifest.dataset}, {len(beton)} images; batch {train.batch_size}"
     known = read_profile(key)
@@ -70,7 +67,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
         return known["executor"], f"executor {known['executor']}: measured here on {when}"
     with ExitStack() as stack:
         loaders: dict[str, Loader] = {}
-        for name in streaming(beton, config.augment, device):
+        for name in streaming(beton, augment, device):
             try:
                 loader = open_loader(config, "train", process, training=True, executor=name)
                 loaders[name] = stack.enter_context(loader)
@@ -83,10 +80,10 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
         return "", ""
     medians = {name: round(median(values), 1) for name, values in rates.items()}
     listed = "; ".join(f"{name} {rate:.4g}" for name, rate in medians.items())
+    reason = f"executor {chosen}: measured, in images/s: {listed}"
     if len(rates[names[0]]) >= rounds_needed(len(names)):
-        found = {"executor": chosen, "rates": medians, "date": date.today().isoformat()}
-        write_profile(profile_path(), key, found)
-    return chosen, f"executor {chosen}: measured, in images/s: {listed}"
+        reason += keep_choice(key, {"executor": chosen, "rates": medians})
+    return chosen, reason
 
 
 def _race(loaders: dict[str, Loader], steps: int, seconds: float) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """The data of a run: `open_loader` makes a Loader from a configuration.
 
-In: a RunConfig, a split, this process. Out: a Loader of the dataset in config.data.folder.
+In: a RunConfig, a split, this process. Out: a Loader of the dataset in config.data.folder; without
+a Loader, the number of its training images.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import torch
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import Manifest
 from slipform.train.config.image_sizes import evaluation_augment, training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process
 
-__all__ = ["open_loader"]
+__all__ = ["num_training_samples", "open_loader"]
 
 
 def open_loader(
@@ -76,3 +78,21 @@ def open_loader(
         fold=Fold.parse(config.data.fold, config.data.fold_seed) or "",
         reuse_buffers=True,
     )
+
+
+def num_training_samples(config: RunConfig, manifest: Manifest) -> int:
+    """The number of images in an epoch of training, over all processes. No file is opened.
+
+    Args:
+        config: The configuration of the run; data.fold is read.
+        manifest: The manifest of the dataset.
+
+    Raises:
+        ConfigError: data.fold is no fold.
+        DatasetError: There is no such split.
+    """
+    fold = Fold.parse(config.data.fold, config.data.fold_seed)
+    if fold is None:
+        return manifest.split("train").num_samples
+    splits = [split for name, split in manifest.splits.items() if name in ("train", "val")]
+    return fold.num_samples(sum(split.num_samples for split in splits), training=True)

@@ -1,8 +1,8 @@
 """A sweep: all [[runs]] of a recipe with several seeds or folds, and one table of their results.
 
 In: a recipe, a dataset folder, a folder for the runs. Out: the run folders out/RUN/seed-N (or
-seed-N-fold-K-of-M), and
-table.md, table.csv and curves.png of all runs, written again whenever a run ends.
+seed-N-fold-K-of-M), and table.md, table.csv and curves.png of all runs, written again whenever a
+run ends.
 
 Every run is its own process: a run that fails or has too little memory does not end the sweep. The
 same command again skips runs that are finished or have diverged, and continues interrupted ones. A
@@ -20,7 +20,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipform.models.registry import has_weights
+from slipform.models.imagenet import Unavailable
+from slipform.models.registry import fetch_weights
+from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.files import check_links, locked, remove_orphans
 from slipform.pipelines.manifest import Manifest, read_manifest
@@ -74,7 +76,7 @@ def run_sweep(
         ConfigError: The recipe has no [[runs]] and no repeats, or `out` has runs with other
             settings or data.
         Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
-        SlipformError: At the end, if runs failed. A run that diverged, or whose ImageNet weights
+        SlipformError: At the end, if runs failed. A run that diverged, or whose pretrained weights
             cannot be downloaded, has not failed.
     """
     manifest = read_manifest(data)
@@ -239,27 +241,33 @@ def _check_unchanged(job: Job, manifest: Manifest) -> None:
 
 
 def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
-    """Folder -> note, for jobs that are not done and whose ImageNet weights cannot be loaded."""
-    asked: dict[tuple[str, str], bool] = {}
-    for job in jobs:
-        model = job.config.model
-        if (
-            not checkpoint.checkpoints(job.folder)  # a checkpoint has all weights
-            and model.weights != "none"
-            and not Path(model.weights).expanduser().exists()
-            and (model.weights, model.name) not in asked
-        ):
-            asked[model.weights, model.name] = has_weights(model)
-    unavailable = [
+    """Folder -> note, for jobs that are not done and whose weights cannot be downloaded.
+
+    A run with a checkpoint needs no other weights.
+    """
+    waiting = [
         job
         for job in jobs
-        if not asked.get((job.config.model.weights, job.config.model.name), True)
+        if not job.is_finished and not job.has_diverged and not checkpoint.checkpoints(job.folder)
     ]
+    models = {(job.config.model.weights, job.config.model.name): job.config.model for job in waiting}
+    available = {key: _can_fetch(model) for key, model in models.items()}
     return {
         job.folder: _NO_WEIGHTS
-        for job in unavailable
-        if not job.is_finished and not job.has_diverged and not checkpoint.checkpoints(job.folder)
+        for job in waiting
+        if not available[job.config.model.weights, job.config.model.name]
     }
+
+
+def _can_fetch(model: ModelConfig) -> bool:
+    """Download the weights of a net where they are not on this machine; False if that fails."""
+    try:
+        fetch_weights(model)
+    except Unavailable:
+        return False
+    except ConfigError:
+        return True  # the run fails with this error, and the others are run
+    return True
 
 
 def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[str]) -> list[str]:

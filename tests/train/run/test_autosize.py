@@ -83,6 +83,14 @@ def test_small_datasets_have_small_batches_on_a_cpu_but_not_of_one(
     assert found.images == expected
 
 
+def test_the_size_follows_the_images_of_the_fold(shapes: Path, small: Small) -> None:
+    """Of 300 images in two folds, 150 are trained on."""
+    found = find_batch_size(
+        small("data.fold=1/2"), read_manifest(shapes), Process(torch.device("cpu"))
+    )
+    assert (found.images, "there are 150 training images" in found.reason) == (15, True)
+
+
 def test_sizes_are_tried_without_compiling(
     shapes: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import has_bfloat16
 from slipform.train.machine.distributed import Process
-from slipform.train.run import auto, trial
+from slipform.train.run import auto, budget, trial
 from slipform.train.run import decide as deciding
 from slipform.train.run.decide import Decision, decide
 from slipform.train.run.folder import run_config
@@ -33,7 +33,7 @@ BF16 = Variant("bf16", True, "off")
 
 @pytest.fixture(autouse=True)
 def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (profile, deciding):
+    for module in (profile, budget):
         monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
 
 

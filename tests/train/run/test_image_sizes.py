@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
 import torch
 
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding import preload
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors import resident
 from slipform.pipelines.loader import Loader
 from slipform.train.config.image_sizes import (
     all_sizes,
@@ -229,3 +233,21 @@ def test_each_size_is_compiled_once(
     fit(config, shapes, tmp_path / "run", quiet=True)
     training, evaluation = sorted({*sizes}), [32]
     assert sorted(compiled) == sorted([*training, *evaluation])
+
+
+def test_resident_pixels_of_one_size_are_in_memory_at_a_time(
+    small: Small, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ref[Any]] = []
+
+    def decode_all(beton: Beton, *arguments: Any, **options: Any) -> Any:
+        decoded = preload.decode_all(beton, *arguments, **options)
+        if len(beton) == 240:  # the training images
+            assert all(one() is None for one in made), "the pixels before are still there"
+            made.append(ref(decoded))
+        return decoded
+
+    monkeypatch.setattr(resident, "decode_all", decode_all)
+    config = small(*GROWING, "data.executor=resident")
+    fit(config, shapes, tmp_path / "run", device="cpu", quiet=True)
+    assert len(made) == 3

@@ -15,6 +15,7 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
+from slipform.train.run import budget
 from slipform.train.run import pick_executor as picking
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
@@ -85,7 +86,7 @@ def scripted(
         found = pick_executor(small(*settings), read_manifest(shapes), CPU)
         return found, log
 
-    for module in (profile, picking):
+    for module in (profile, budget):
         monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
     monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 0)
     return pick
@@ -105,6 +106,34 @@ def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
 def test_the_usual_one_stays_without_a_clear_difference(scripted: Any) -> None:
     for _ in range(2):  # measured, then read from the profile
         assert scripted("train.epochs=5000", host=0.1, dali=0.1)[0][0] == "host"
+
+
+def test_another_size_of_images_is_another_choice(scripted: Any) -> None:
+    """The size of the batches that are measured, which is that of the first epoch."""
+    small, long = "train.image_sizes=[[1, 16], [90, 32]]", "train.epochs=5000"
+    assert scripted(long, small, host=0.2, dali=0.1)[0][0] == "dali"
+    (name, _), log = scripted(long, host=0.1, dali=0.2)
+    assert (name, bool(log)) == ("host", True), "measured at 32 px"
+    same = ("augment.image_size=16", "augment.resize=20")
+    assert scripted(long, *same, host=0.1, dali=0.2) == scripted(long, small, host=0.1, dali=0.2)
+
+
+def test_a_run_of_a_fold_has_the_steps_of_the_fold(scripted: Any) -> None:
+    """Of 300 images in two folds 150 are trained on: 3 batches of 40, where train alone has 6."""
+    assert scripted("train.epochs=50", host=0.1, dali=0.1)[1]
+    assert not scripted("train.epochs=99", "data.fold=1/2", host=0.1, dali=0.1)[1]
+
+
+def test_a_profile_that_cannot_be_written_does_not_end_the_run(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "tune.json")
+
+    monkeypatch.setattr(budget, "write_profile", full)
+    (name, why), _ = scripted("train.epochs=5000", host=0.2, dali=0.1)
+    assert name == "dali"
+    assert why.endswith("; not kept for the next run (tune.json: No space left on device)")
 
 
 def test_executors_that_cannot_do_the_work_are_left_out(scripted: Any) -> None:

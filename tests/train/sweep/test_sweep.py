@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from slipform.models.imagenet import Unavailable
+from slipform.models.registry import fetch_weights
 from slipform.models.spec import ModelConfig
 from slipform.pipelines.files import locked
 from slipform.pipelines.manifest import read_manifest, write_manifest
@@ -44,11 +46,13 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
     """Hide ImageNet weights of the machine, and replace processes, except in the test of
     processes."""
 
-    def fail(config: ModelConfig) -> bool:
-        return False
+    def fail(config: ModelConfig) -> None:
+        if config.weights == "imagenet":
+            raise Unavailable("no network")
+        fetch_weights(config)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.sweep.sweep.has_weights", fail)
+        patch.setattr("slipform.train.sweep.sweep.fetch_weights", fail)
         patch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
         yield patch
 
@@ -179,13 +183,23 @@ def test_every_run_has_figures(sweep: Path) -> None:
     assert names - {"confused_pairs.png"} == {f"{name}.png" for name in wanted}
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("model.options.widht = 3", '"width"'),
+        ('model.weights = "IMAGENET1K_V1"', "no such file or folder"),
+    ],
+)
 def test_a_failed_run_is_a_row_and_the_others_go_on(
-    recipe: Path, shapes: Path, tmp_path: Path
+    bad: str,
+    why: str,
+    recipe: Path,
+    shapes: Path,
+    tmp_path: Path,
 ) -> None:
     text = (
         recipe.read_text().split("[[runs]]")[0]
-        + '[[runs]]\nname = "bad"\nmodel.options.widht = 3\n[[runs]]\nname = "good"\ntrain.epochs'
-        " = 1\n"
+        + f'[[runs]]\nname = "bad"\n{bad}\n[[runs]]\nname = "good"\ntrain.epochs = 1\n'
     )
     (tmp_path / "some.toml").write_text(text)
     result = _train(
@@ -194,7 +208,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     assert result.exit_code == 1
     assert "1 of 2 runs failed" in result.stderr
     rows = _rows(tmp_path / "out")
-    assert '"width"' in rows["bad"]["note"]
+    assert why in rows["bad"]["note"]
     assert float(rows["good"]["test_accuracy"]) > 0
 
 
