@@ -91,7 +91,10 @@ def converted(
         overlay = {"state_dict": dict(given), "num_classes": num_classes, "label_offset": 0}
         try:
             model = create(
-                pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=overlay, **arguments
+                pretrained=True,
+                num_classes=num_classes,
+                pretrained_cfg_overlay=overlay,
+                **arguments,
             )
         except Exception:  # a conversion raises many kinds of exceptions for files of other nets
             return None

@@ -250,7 +250,9 @@ def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:
         for job in jobs
         if not job.is_finished and not job.has_diverged and not checkpoint.checkpoints(job.folder)
     ]
-    models = {(job.config.model.weights, job.config.model.name): job.config.model for job in waiting}
+    models = {
+        (job.config.model.weights, job.config.model.name): job.config.model for job in waiting
+    }
     available = {key: _can_fetch(model) for key, model in models.items()}
     return {
         job.folder: _NO_WEIGHTS
