@@ -48,9 +48,9 @@ def pretrained(
         model = create(pretrained=True, **arguments)
     except (*NETWORK_ERRORS, *HfHubHTTPError.__bases__) as error:
         raise Unavailable(
-            f'the weights of "{timm_name}" cannot be loaded from {place} ({_reason(error)}). Without'
-            " a network, set model.weights to a file of these weights, or copy the folder of Hugging"
-            " Face's cache (HF_HOME) from another machine"
+            f'the weights of "{timm_name}" cannot be loaded from {place} ({_reason(error)}).'
+            " Without a network, set model.weights to a file of these weights, or copy the folder"
+            " of Hugging Face's cache (HF_HOME) from another machine"
         ) from error
     except Exception as error:  # torch, safetensors and timm raise many kinds for damaged files
         raise ConfigError(

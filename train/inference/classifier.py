@@ -35,8 +35,9 @@ from slipform.train.inference.predict import (
 )
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
-from slipform.train.run.best import copy_weights, load_best, load_thresholds
+from slipform.train.run.best import copy_weights, read_best
 from slipform.train.run.folder import run_config
+from slipform.train.scores.thresholds import DEFAULT
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, count, totals_of
 from slipform.train.step.loss import make_loss
@@ -55,6 +56,7 @@ class Classifier:
         manifest: The copy of dataset.json in the run folder.
         folder: The run folder.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        thresholds: Several labels: a probability for each class. Default: 0.5.
 
     Attributes:
         model: The net, on `device`, in evaluation mode: normalized images [N, 3, S, S] -> logits
@@ -76,14 +78,16 @@ class Classifier:
     """
 
     def __init__(
-        self, model: nn.Module, config: RunConfig, manifest: Manifest, folder: Path, device: str
-    ) -> None:
+        self, model: nn.Module, config: RunConfig, manifest: Manifest, folder: Path, device: str,
+        thresholds: tuple[float, ...] = (),
+    ) -> None:  # fmt: skip
         self.device = pick_device(device, 0)
         model = model.to(self.device).eval().requires_grad_(False)
         if config.train.channels_last is not False:
             model = model.to(memory_format=torch.channels_last)
         self.model, self.config, self.manifest, self.folder = model, config, manifest, folder
-        self.thresholds = None if manifest.labels != "multi" else load_thresholds(folder, manifest)
+        usual = (DEFAULT,) * manifest.num_classes
+        self.thresholds = None if manifest.labels != "multi" else thresholds or usual
         self.spec: Augmentation = evaluation_augment(config).resolved(manifest.mean, manifest.std)
         self.functions = StepFunctions(
             forward=model,
@@ -108,14 +112,14 @@ class Classifier:
         """
         run = Path(run)
         config, manifest = run_config(run), read_manifest(run)
-        weights = load_best(run, manifest.classes)
+        best = read_best(run, manifest.classes)
         model = registry.build(
             replace(config.model, weights="none"),
             num_classes=manifest.num_classes,
             image_size=config.augment.image_size,
         )
-        copy_weights(model, weights, run)
-        return Classifier(model, config, manifest, run, device)
+        copy_weights(model, best.weights, run)
+        return Classifier(model, config, manifest, run, device, best.thresholds)
 
     @property
     def classes(self) -> list[str]:
@@ -136,12 +140,6 @@ class Classifier:
 
         Raises:
             ConfigError: `top` is less than 1.
-
-        Example:
-            ```python
-            (prediction,) = classifier.predict("cat.jpg")
-            name, probability = prediction.classes[0]
-            ```
         """
         return list(self.predictions(as_list(images), top))
 
@@ -211,7 +209,7 @@ class Classifier:
             DatasetError: There is no such dataset or split.
         """
         with self.open_split(data, split) as loader:
-            batches = labeled(loader, self.classes, self.folder)
+            batches = labeled(loader, self.classes)
             process = Process(self.device)
             totals = totals_of(loader, process, len(self.classes), self.thresholds or ())
             return count(self.functions, batches, process, totals)

@@ -1,7 +1,7 @@
 """Evaluation of a trained model on a dataset other than the one of its run.
 
-In: the manifest of the run and a dataset folder. Out: the positions of the dataset's classes among
-the model's, batches with the model's labels, and notes about the differences.
+In: the manifest of the run and a dataset folder. Out: an error if the model cannot be evaluated on
+it, batches with the model's labels, and notes about the differences.
 """
 
 from __future__ import annotations
@@ -19,32 +19,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.run.identity import split_difference
 
-__all__ = ["check_data", "class_places", "data_notes", "labeled"]
-
-
-def class_places(own: list[str], given: Sequence[str], data: Path, run: Path) -> list[int]:
-    """The positions of a dataset's classes among the model's.
-
-    Args:
-        own: The model's classes.
-        given: The dataset's classes.
-        data: The dataset folder, for the text of the error.
-        run: The run folder, for the text of the error.
-
-    Returns:
-        For each class of the dataset, its position among the model's.
-
-    Raises:
-        ConfigError: The dataset has a class that the model does not have.
-    """
-    place = {name: number for number, name in enumerate(own)}
-    foreign = [name for name in given if name not in place]
-    if foreign:
-        raise ConfigError(
-            f"{data} has {len(foreign)} of {len(given)} classes that the run {run} does not have:"
-            f" {_some(foreign)}. The run's classes: {_some(own)}."
-        )
-    return [place[name] for name in given]
+__all__ = ["check_data", "data_notes", "labeled"]
 
 
 def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
@@ -67,7 +42,13 @@ def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
             f"{data} has {words[several[1]]}, and the run {run} has learned {words[several[0]]}:"
             " give a dataset like that of the run"
         )
-    class_places(own.classes, given.classes, data, run)
+    known = set(own.classes)
+    foreign = [name for name in given.classes if name not in known]
+    if foreign:
+        raise ConfigError(
+            f"{data} has {len(foreign)} of {given.num_classes} classes that the run {run} does not"
+            f" have: {_some(foreign)}. The run's classes: {_some(own.classes)}."
+        )
 
 
 def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
@@ -98,22 +79,20 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
     return notes
 
 
-def labeled(loader: Loader, own: list[str], run: Path) -> Iterable[Batch]:
+def labeled(loader: Loader, own: Sequence[str]) -> Iterable[Batch]:
     """The batches of a loader with the model's labels, or -100.
 
     Args:
-        loader: The loader of a split; its dataset may have some of the model's classes.
+        loader: The loader of a split whose dataset `check_data` accepts: it may have some of the
+            model's classes, in any order.
         own: The model's classes.
-        run: The run folder, for the text of the error.
-
-    Raises:
-        ConfigError: The dataset has a class that the model does not have.
     """
     given = loader.manifest.classes
     if given == own:
         return loader
-    places = class_places(own, given, Path(loader.dataset), run)
-    return _relabeled(loader, torch.tensor(places, device=loader.device), len(own))
+    place = {name: number for number, name in enumerate(own)}
+    places = torch.tensor([place[name] for name in given], device=loader.device)
+    return _relabeled(loader, places, len(own))
 
 
 def _relabeled(batches: Iterable[Batch], places: Tensor, num_classes: int) -> Iterator[Batch]:

@@ -123,7 +123,7 @@ def answers_of(
         logits: list[Tensor] = []
         labels: list[Tensor] = []
         indices: list[Tensor] = []
-        for batch in labeled(loader, classifier.classes, classifier.folder):
+        for batch in labeled(loader, classifier.classes):
             there = counted(batch.labels)
             found = predict_logits(classifier.functions, batch.images)
             logits.append(found[there].float().cpu())

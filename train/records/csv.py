@@ -14,9 +14,9 @@ from slipform.pipelines.files import write_whole
 from slipform.train.records import read_metrics
 from slipform.train.records.sink import Place, Rows, Sink
 
-__all__ = ["NAME", "open_sink"]
+__all__ = ["NAMES", "open_sink"]
 
-NAME = "epochs.csv"
+NAMES = ("epochs.csv",)
 
 
 def open_sink(place: Place) -> Sink:
@@ -46,4 +46,4 @@ class _Csv(Sink):
         writer.writeheader()
         for line in lines:
             writer.writerow({name: value for name, value in line.items() if name != "kind"})
-        write_whole(self._folder / NAME, text.getvalue())
+        write_whole(self._folder / NAMES[0], text.getvalue())

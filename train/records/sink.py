@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import pkgutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from slipform.pipelines.errors import SlipformError, printable
 from slipform.pipelines.files import open_regular, write_whole
+from slipform.train import records
 
-__all__ = ["KEY", "Guarded", "Place", "Rows", "Sink", "open_sinks", "required"]
+__all__ = ["KEY", "Guarded", "Place", "Rows", "Sink", "open_sinks", "required", "written_names"]
 
 KEY = "records.json"  # in a run folder: the key of the run in the trackers
 Rows = Sequence[tuple[int, Mapping[str, float]]]
@@ -54,8 +56,8 @@ class Place:
 class Sink:
     """The base of all sinks; each method does nothing.
 
-    A module of this room has `open_sink(place)`, which returns one. Its methods are called on one
-    thread, and may raise any Exception.
+    A module of this room has `open_sink(place)`, which returns one, and `NAMES`: the names of its
+    files in a run folder. The methods are called on one thread, and may raise any Exception.
     """
 
     def settings(self, values: Mapping[str, Any]) -> None:
@@ -175,6 +177,14 @@ def open_sinks(names: Sequence[str], place: Place) -> list[Sink]:
         return sink
 
     return [Guarded(name, lambda name=name: opened(name), place.say) for name in names]  # type: ignore[misc]
+
+
+def written_names() -> tuple[str, ...]:
+    """The names of the files and folders of all sinks in a run folder, with wildcards."""
+    found = [KEY]
+    for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}."):
+        found += getattr(importlib.import_module(module.name), "NAMES", ())
+    return tuple(found)
 
 
 def required(package: str) -> None:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from slipform.train.records.sink import Place, Rows, Sink
 
-__all__ = ["Board", "open_sink"]
+__all__ = ["NAMES", "Board", "open_sink"]
 
+NAMES = ("events.out.tfevents.*",)
 _FLUSH_SECONDS = 30.0
 _METRIC = "epoch/val_accuracy"  # the scalar that the tab HPARAMS shows with the settings
 
@@ -51,7 +52,8 @@ class Board(Sink):
 
         self._say, self._event = say, Event
         self._records: Any = None
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+        unique = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+        name = NAMES[0].replace("*", unique)
         self._path = folder / name
         self._flushed = time.monotonic()
         self._file: BinaryIO | None = None

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from slipform.train.records.sink import Place, Rows, Sink, required
 
-__all__ = ["open_sink"]
+__all__ = ["NAMES", "open_sink"]
+
+NAMES = ("wandb", ".wandb")  # W&B uses the second one where it exists
 
 _SECONDS = 30.0  # for the first connection
 

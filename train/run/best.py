@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,19 @@ from torch import Tensor, nn
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.models.weights import load_exactly
 from slipform.pipelines.errors import SlipformError
-from slipform.pipelines.manifest import Manifest
 from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
-from slipform.train.scores.thresholds import DEFAULT
 from slipform.train.step.state import Best, TrainState
 
-__all__ = ["BEST", "copy_weights", "load_best", "load_thresholds", "recover", "save_best"]
+__all__ = [
+    "BEST",
+    "BestFile",
+    "copy_weights",
+    "load_best",
+    "read_best",
+    "recover",
+    "save_best",
+]
 
 BEST = "best.safetensors"
 
@@ -45,8 +52,26 @@ def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -
         raise unwritable(error, "the best weights", run) from error
 
 
-def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
-    """Read the tensors of best.safetensors, on the CPU.
+@dataclass(frozen=True)
+class BestFile:
+    """The content of best.safetensors.
+
+    Attributes:
+        weights: The tensors, on the CPU.
+        epoch: The epoch of the weights; None if the file does not say.
+        classes: The names of the classes; None if the file does not say.
+        thresholds: Several labels for each image: C thresholds. Empty if the run had no images for
+            validation.
+    """
+
+    weights: dict[str, Tensor]
+    epoch: int | None
+    classes: list[str] | None
+    thresholds: tuple[float, ...]
+
+
+def read_best(run: Path, classes: list[str] | None = None) -> BestFile:
+    """Read best.safetensors.
 
     Args:
         run: The run folder.
@@ -55,41 +80,6 @@ def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
     Raises:
         SlipformError: The file is missing or damaged, or its weights are for other classes.
     """
-    weights, _, named = _read(run)
-    if classes is not None and named is not None and named != classes:
-        raise SlipformError(
-            f"{run / BEST} is for the classes {_some(named)}, but dataset.json in the same folder"
-            f" has {_some(classes)}: these files are of different runs or datasets. Restore the"
-            " dataset.json of the run, or train again."
-        )
-    return weights
-
-
-def load_thresholds(run: Path, manifest: Manifest) -> tuple[float, ...]:
-    """The thresholds of several labels in best.safetensors.
-
-    Args:
-        run: The run folder.
-        manifest: The manifest of its dataset.
-
-    Returns:
-        C thresholds; 0.5 if the run had no images for validation.
-
-    Raises:
-        SlipformError: The file is missing or damaged.
-    """
-    _, metadata = read_weights(run / BEST)
-    try:
-        found = tuple(float(value) for value in json.loads(metadata.get("thresholds", "[]")))
-    except (TypeError, ValueError):
-        found = (math.nan,)
-    if len(found) not in (0, manifest.num_classes) or not all(0 <= value <= 1 for value in found):
-        raise SlipformError(f"{run / BEST} is damaged: wrong thresholds. {_advice(run)}")
-    return found or (DEFAULT,) * manifest.num_classes
-
-
-def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:
-    """The tensors of best.safetensors, their epoch and their classes; None if they are missing."""
     path = run / BEST
     if not path.exists():
         raise SlipformError(
@@ -102,10 +92,30 @@ def _read(run: Path) -> tuple[dict[str, Tensor], int | None, list[str] | None]:
         raise SlipformError(f"{error.message}. {_advice(run)}") from error
     try:
         epoch = int(metadata["epoch"]) if "epoch" in metadata else None
-        named = json.loads(metadata["classes"]) if "classes" in metadata else None
-    except ValueError:
+        named = _names(metadata["classes"]) if "classes" in metadata else None
+        thresholds = tuple(float(value) for value in json.loads(metadata.get("thresholds", "[]")))
+    except (RecursionError, TypeError, ValueError):
         raise SlipformError(f"{path} is damaged: wrong metadata. {_advice(run)}") from None
-    return weights, epoch, named
+    if classes is not None and named is not None and named != classes:
+        raise SlipformError(
+            f"{path} is for the classes {_some(named)}, but dataset.json in the same folder"
+            f" has {_some(classes)}: these files are of different runs or datasets. Restore the"
+            " dataset.json of the run, or train again."
+        )
+    is_complete = classes is None or len(thresholds) in (0, len(classes))
+    if not is_complete or not all(0 <= value <= 1 for value in thresholds):
+        raise SlipformError(f"{path} is damaged: wrong thresholds. {_advice(run)}")
+    return BestFile(weights, epoch, named, thresholds)
+
+
+def load_best(run: Path, classes: list[str] | None = None) -> dict[str, Tensor]:
+    """The tensors of best.safetensors; see `read_best`.
+
+    Args:
+        run: The run folder.
+        classes: The class names that the file must have. Default: any.
+    """
+    return read_best(run, classes).weights
 
 
 def copy_weights(model: nn.Module, weights: dict[str, Tensor], run: Path) -> None:
@@ -155,18 +165,19 @@ def recover(
         loss: The key of `Best.loss` in the records of epochs.
 
     Returns:
-        The epoch of the weights in the file; Best() if the next epoch will write the file.
+        The epoch of the weights in the file; Best() if the next epoch will write the file. It has
+        no thresholds if other weights replace the lost ones.
     """
     try:
-        weights, epoch, named = _read(run)
+        found = read_best(run)
     except SlipformError as error:
         why = error.message.partition(". ")[0]
     else:
-        if epoch in (None, state.best.epoch):
-            if named not in (None, classes):
-                save(weights)
+        if found.epoch in (None, state.best.epoch):
+            if found.classes not in (None, classes):
+                save(found.weights)
             return state.best
-        why = f"{run / BEST} has epoch {epoch}, but the checkpoint has another best epoch"
+        why = f"{run / BEST} has epoch {found.epoch}, but the checkpoint has another best epoch"
     for saved in load_all(run, lambda _: None):
         kept = _weights_in(saved, state.best.epoch)
         if kept is not None:
@@ -212,6 +223,13 @@ def _advice(run: Path) -> str:
     if checkpoints(run):
         return f"The run has checkpoints: train --resume {run} writes the file again."
     return "The run has no checkpoint: train again with --overwrite."
+
+
+def _names(text: str) -> list[str]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(text)
+    return found
 
 
 def _some(names: list[str]) -> str:

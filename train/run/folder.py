@@ -28,8 +28,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.figures.draw import FOLDER as FIGURES
 from slipform.train.records import METRICS, SUMMARY
-from slipform.train.records.csv import NAME as EPOCHS
-from slipform.train.records.sink import KEY
+from slipform.train.records.sink import written_names
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER, load_newest
 from slipform.train.run.starts import STARTS
@@ -48,12 +47,12 @@ __all__ = [
 CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
-_EVENTS = "events.out.tfevents.*"
-_RECORDS = (KEY, EPOCHS, "report.html")  # of sinks, and of the command validate
-# What is read and written in a run folder.
-_FILES = (
-    CONFIG, FILE_NAME, LOCK, METRICS, STARTS, SUMMARY, BEST, FOLDER, FIGURES, _EVENTS, *_RECORDS,
-)  # fmt: skip
+_REPORT = "report.html"  # of the command validate
+# What a run writes, and a run that replaces it removes. config.toml is the first: without it the
+# folder is no run, even if the removal is interrupted.
+_FOLDERS = (FOLDER, FIGURES)
+_OF_RUN = (CONFIG, METRICS, STARTS, SUMMARY, BEST, *_FOLDERS, _REPORT, *written_names())
+_FILES = (FILE_NAME, LOCK, *_OF_RUN)  # what is read and written in a run folder
 _ADVICE = (
     "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
     " copy of this file, or train again with --overwrite."
@@ -182,20 +181,14 @@ def locked_if_run(folder: Path, pattern: str) -> Iterator[None]:
 def _clear(run: Path) -> None:
     """Remove the files of a run, and no others.
 
-    config.toml is removed first: without it the folder is no run, even if this is interrupted.
+    The folder of a tracker stays: it may have numbers of other runs that are not sent yet.
     """
-    for path in (
-        run / CONFIG,
-        run / METRICS,
-        run / STARTS,
-        run / SUMMARY,
-        run / BEST,
-        *run.glob(_EVENTS),
-        *(run / name for name in _RECORDS),
-    ):
-        path.unlink(missing_ok=True)
-    for name in (FOLDER, FIGURES):
-        shutil.rmtree(run / name, ignore_errors=True)
+    for name in _OF_RUN:
+        for path in run.glob(name) if "*" in name else [run / name]:
+            if name in _FOLDERS:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
 
 
 def run_config(run: Path) -> RunConfig:

@@ -28,7 +28,6 @@ from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
-from slipform.train.step.label_metrics import LabelEvaluation
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, zero_gradients
 
@@ -184,7 +183,7 @@ def _end_epoch(run: Run) -> None:
     run.recorder.epoch(state.step, line)
     run.counters.epoch = EpochTotals()
     if _is_best(run, line):
-        if isinstance(result, LabelEvaluation):
+        if result is not None:
             state.best = replace(state.best, thresholds=result.best_thresholds)
         run.save_best()
         if config.restart_from_best_after:

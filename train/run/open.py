@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -39,6 +39,7 @@ from slipform.train.run.training_data import (
 )
 from slipform.train.step.build import build_state
 from slipform.train.step.class_weights import Labels
+from slipform.train.step.evaluate import evaluate
 from slipform.train.step.state import TrainState
 
 __all__ = ["Run", "open_run"]
@@ -269,7 +270,7 @@ def _continuing(step: int, epoch: int, epochs: int) -> str:
 
 def _recover_best(run: Run) -> None:
     """Restore best.safetensors on the main process, and send the best epoch to all processes."""
-    state, process = run.state, run.process
+    state, process, before = run.state, run.process, run.state.best
     if process.is_main and state.best.epoch:
         at_end = (run.train.epoch, run.train.seen) == (state.epoch, 0)
         loss = "train_loss" if run.config.train.select == "train_loss" else "val_loss"
@@ -277,6 +278,11 @@ def _recover_best(run: Run) -> None:
             run.folder, state, run.manifest.classes, at_end, run.save_best, run.recorder.say, loss
         )
     state.best = process.broadcast_object(state.best)
+    if before.thresholds and state.best.epoch and not state.best.thresholds and run.val:
+        # Other weights have replaced the lost ones.
+        thresholds = evaluate(state, run.val, process).best_thresholds
+        state.best = replace(state.best, thresholds=thresholds)
+        run.save_best()
 
 
 def _headline(

@@ -72,6 +72,11 @@ class Evaluation:
         return self.top1
 
     @property
+    def best_thresholds(self) -> tuple[float, ...]:
+        """Empty: a class is chosen by comparison with the others."""
+        return ()
+
+    @property
     def values(self) -> dict[str, float]:
         """Further figures for the records, by name."""
         return {"top5": self.top5}

@@ -4,10 +4,13 @@ resume. A sink that fails never ends a run."""
 from __future__ import annotations
 
 import csv
+import importlib
 import importlib.util
 import math
 import struct
+import typing
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics, sink
 from slipform.train.records.sink import Guarded, Place, Sink, open_sinks
-from slipform.train.run import loop
+from slipform.train.run import folder, loop
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
 
@@ -250,3 +253,26 @@ def test_every_sink_of_the_settings_is_a_module() -> None:
     for name in ("tensorboard", "csv", "wandb", "mlflow", "trackio"):
         assert name in annotation
         assert importlib.util.find_spec(f"slipform.train.records.{name}")
+
+
+def test_every_file_of_a_run_is_known_to_its_folder(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """Links are refused for these names, and --overwrite removes the files. The folder of a tracker
+    stays."""
+    sinks = typing.get_args(RecordsConfig.model_fields["sinks"].annotation)[0]
+    for name in typing.get_args(sinks):
+        names = importlib.import_module(f"slipform.train.records.{name}").NAMES
+        assert set(names) <= set(folder._FILES)
+    run = tmp_path / "run"
+    fit(_with(small, "tensorboard", "csv"), shapes, run, device="cpu", quiet=True)
+    for path in run.iterdir():
+        assert any(fnmatch(path.name, one) for one in folder._FILES), path
+    (run / "wandb").mkdir()
+    (run / "wandb" / "unsent").touch()
+    (run / "notes.txt").touch()
+    fit(_with(small), shapes, run, device="cpu", quiet=True, overwrite=True)
+    assert {"wandb", "notes.txt"} <= {path.name for path in run.iterdir()}
+    assert not {"epochs.csv", "records.json"} & {path.name for path in run.iterdir()}
+    assert (run / "wandb" / "unsent").exists()
+    assert not list(run.glob("events.out.tfevents.*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import judge
 from slipform.train.records import read_metrics, read_summary
+from slipform.train.run import checkpoint
+from slipform.train.run.best import BEST
 from slipform.train.run.loop import fit
 from slipform.train.step.label_metrics import LabelEvaluation
 from tests.train.run.labeled import COLORS, SIZES, arrays_of, dataset_of
@@ -253,3 +256,23 @@ def test_everything_works_with_several_labels(
 ) -> None:  # fmt: skip
     summary = fit(small(*sets, "train.epochs=1"), data, tmp_path / "run", quiet=True)
     assert 0 < summary["test_accuracy"] <= 1
+
+
+def test_thresholds_are_measured_again_when_other_weights_replace_the_best(
+    data: Path, run: Path, small: Callable[..., RunConfig], tmp_path: Path, no_figures: None
+) -> None:  # fmt: skip
+    """best.safetensors is lost, and no checkpoint has the weights of the best epoch."""
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    newest, *older = sorted((again / "checkpoints").iterdir(), reverse=True)
+    saved = torch.load(newest, weights_only=True)
+    for path in (newest, *older, again / BEST):
+        path.unlink()
+    saved["state"]["best"] |= {"epoch": saved["state"]["epoch"] - 1, "thresholds": (0.9, 0.9, 0.9)}
+    checkpoint.save(again, saved["state"]["step"], saved, keep=1)
+    summary = fit(small(*SETS), data, again, resume=True, device="cpu", quiet=True)
+    classifier = Classifier.load(again, "cpu")
+    result = classifier.evaluate(split="val")
+    assert isinstance(result, LabelEvaluation)
+    assert classifier.thresholds == pytest.approx(result.best_thresholds, abs=1e-4)
+    assert tuple(summary["thresholds"].values()) == classifier.thresholds

@@ -42,7 +42,8 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 NAMES = ["config.toml", "dataset.json", "metrics.jsonl", "summary.json", "best.safetensors",
-         "checkpoints", "figures", ".lock", "events.out.tfevents.1.x.2.0"]  # fmt: skip
+         "checkpoints", "figures", ".lock", "events.out.tfevents.1.x.2.0", "starts.jsonl",
+         "epochs.csv", "records.json", "report.html", "wandb"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
