@@ -81,6 +81,7 @@ def decide(
         chosen = Variant(**{name: known[name] for name in asdict(first)})
         when = known.get("date", "an unknown day")
         return Decision(chosen.applied(config), f"{chosen}: measured here on {when}")
+    assert isinstance(train.batch_size, int)
     steps = num_steps(config, manifest, process)
     if not thorough and steps < FEW_STEPS:
         return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
