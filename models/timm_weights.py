@@ -35,9 +35,10 @@ def pretrained(
         Unavailable: The weights are not in the cache, and they cannot be downloaded.
         ConfigError: timm has no weights for the net, or their file is damaged.
     """
-    from huggingface_hub.errors import HfHubHTTPError  # its bases depend on the version
+    from huggingface_hub.errors import HfHubHTTPError
     from timm.models import get_pretrained_cfg
 
+    http: Any = HfHubHTTPError  # its bases are the errors of the hub's HTTP library
     known = get_pretrained_cfg(timm_name)
     if not known.has_weights:
         raise ConfigError(
@@ -46,7 +47,7 @@ def pretrained(
     place = known.hf_hub_id or known.url
     try:
         model = create(pretrained=True, **arguments)
-    except (*NETWORK_ERRORS, *HfHubHTTPError.__bases__) as error:
+    except (*NETWORK_ERRORS, *http.__bases__) as error:
         raise Unavailable(
             f'the weights of "{timm_name}" cannot be loaded from {place} ({_reason(error)}).'
             " Without a network, set model.weights to a file of these weights, or copy the folder"
