@@ -1,64 +1,69 @@
-"""A validated, read-only, memory-mapped view of a .beton file (FFCV's format, version 2).
+"""The stored samples of a split, validated, read-only and mapped: `Beton`.
 
-In: a path. Out: `Beton`. Its arrays give for each sample the position of its bytes, their encoding
-and the size of the image. All of this is checked first: a truncated or foreign file raises
-DatasetError. ffcv is not needed.
+In: a .beton file (FFCV's format, version 2), or several that are shards of a split. Out: `Beton`.
+Its arrays give for each sample the position of its bytes, their encoding and the size of the image.
+The samples of several files have one numbering, and are read as those of one file. ffcv is not
+needed.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
+import copy
+import hashlib
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton_format import (
-    DESCRIPTOR,
-    HEADER,
-    IMAGE_FIELD,
-    INT_FIELD,
-    JPG,
-    RAW,
-    TABLE_ROW,
-    VERSION,
-    metadata_type,
-)
-from slipform.pipelines.bus_error import watch
+from slipform.pipelines.beton_format import RAW
+from slipform.pipelines.beton_index import BetonIndex, read_index
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
-from slipform.pipelines.files import open_regular
+from slipform.pipelines.mapped_files import MappedFiles
 
-__all__ = ["Beton", "FilePart"]
+__all__ = ["Beton", "BetonFile"]
 
-# A JPEG encodes at most 64 pixels in a bit, which is 512 in a byte. A progressive JPEG of a single
-# gray value reaches this. The limit here is twice as high.
-_PIXELS_PER_BYTE = 1024
-FilePart = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+_Int64 = npt.NDArray[np.int64]
 
 
-class Beton:
-    """One beton, open for reading. It is FFCV's file for one split.
-
-    Args:
-        path: The file.
+class BetonFile(NamedTuple):
+    """One of the files of a Beton.
 
     Attributes:
         path: The file.
-        data: uint8 [bytes], the whole file, mapped.
+        labels: int64 [n], the labels of its samples.
+        crc32: uint32 [n], their checksums; uint32 [0] if there is no table.
+    """
+
+    path: Path
+    labels: _Int64
+    crc32: npt.NDArray[np.uint32]
+
+
+class Beton:
+    """Stored samples, open for reading: one file, or several as if they were one.
+
+    Args:
+        path: The file.
+        more: Files whose samples follow those of `path`, such as the other shards of a split.
+
+    Attributes:
+        path: The file. For several, a name for messages: FOLDER/train-*-of-00128.beton.
+        data: uint8 [bytes], the whole files, mapped.
         labels: int64 [N], class numbers.
         heights, widths: int32 [N], sizes of the stored images in pixels.
         modes: uint8 [N], how each image is stored: JPG (0) or RAW (1).
-        offsets, sizes: int64 [N], where the bytes of each image are in the file, in bytes.
+        offsets, sizes: int64 [N], where the bytes of each image are in `data`, in bytes.
         addresses: int64 [N], where the bytes of each image are in memory.
-        identity: Device, inode, size and time of the last change of the file that was opened.
+        identity: Device, inode, size and time of the last change of each file that was opened.
 
     Raises:
-        DatasetError: The file does not exist, is truncated, or is not a beton.
+        DatasetError: A file does not exist, is truncated, or is not a beton.
 
     Example:
         >>> import slipform as sf
@@ -67,33 +72,59 @@ class Beton:
         (60, 0, b'\\xff\\xd8')
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        if not self.path.exists():
-            raise DatasetError(f"{self.path} does not exist. Run prep first.")
-        with open_regular(self.path, DatasetError) as file:
-            state = os.fstat(file.fileno())
-            if not state.st_size:  # an empty file cannot be mapped
-                raise DatasetError(f"{self.path} is not a beton: it is empty. Run prep again.")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            watch(self._map, self.path)
-            self.identity = _identity(state)
-        self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8)
-        metadata = self._metadata()
-        image, label = metadata["image"], metadata["label"]
-        self.labels = label.astype(np.int64)
-        self.modes = image["mode"].copy()
-        self.heights = image["height"].astype(np.int32)
-        self.widths = image["width"].astype(np.int32)
-        self.offsets = image["data_ptr"].astype(np.int64)
-        self.addresses = self.data.ctypes.data + self.offsets
-        self.sizes = self._sizes()
-        self._check_samples()
+    def __init__(self, path: Path | str, *more: Path | str) -> None:
+        paths = [Path(path), *(Path(one) for one in more)]
+        self.path = _joined(paths)
+        self._files = files = MappedFiles(paths)
+        self.data = files.data
+        self.identity: tuple[int, ...] = sum(files.identities, ())
+        found = [
+            read_index(one, files.data[start : start + length])
+            for one, start, length in zip(paths, files.starts, files.lengths, strict=True)
+        ]
+        index = BetonIndex(*map(np.concatenate, zip(*found, strict=True)))
+        self.labels, self.modes, self.heights, self.widths, offsets, self.sizes = index
+        counts = [len(one.labels) for one in found]
+        # Where the samples of each file begin in this numbering, and where the last ones end.
+        self._bounds = np.cumsum([0, *counts])
+        self.offsets: _Int64 = offsets + np.repeat(files.starts, counts)
+        self.addresses: _Int64 = files.data.ctypes.data + self.offsets
+        self._whole: Beton | None = None  # of which this is a subset
+        self._chosen = np.arange(0)
         self._crc32: npt.NDArray[np.uint32] | None = None
+        self._tables: list[npt.NDArray[np.uint32]] = []  # those of the files
         self._reading = Lock()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def subset(self, samples: _Int64) -> Beton:
+        """Chosen samples, numbered from 0. No bytes are copied.
+
+        Args:
+            samples: int64 [N], their positions.
+        """
+        found = copy.copy(self)
+        for name in ("labels", "modes", "heights", "widths", "offsets", "sizes", "addresses"):
+            setattr(found, name, getattr(self, name)[samples])
+        chosen = hashlib.sha256(np.ascontiguousarray(samples, np.int64).data).digest()
+        found.identity = (*self.identity, int.from_bytes(chosen[:8], "little"))
+        found._whole, found._chosen = self, samples
+        found._crc32, found._reading = None, Lock()
+        return found
+
+    def place(self, index: int) -> tuple[Path, int]:
+        """The file that has a sample, and the position of the sample in it, for messages.
+
+        Args:
+            index: Position of the sample.
+        """
+        file = self._file(index)
+        position = index if self._whole is None else self._chosen[index]
+        return self._files.paths[file], int(position - self._bounds[file])
+
+    def _file(self, index: int) -> int:
+        return int(self._files.of(self.offsets[index : index + 1])[0])
 
     def bytes_of(self, index: int) -> npt.NDArray[np.uint8]:
         """The stored bytes of a sample.
@@ -107,33 +138,13 @@ class Beton:
         start = self.offsets[index]
         return self.data[start : start + self.sizes[index]]
 
-    def place(self, index: int) -> tuple[Path, int]:
-        """The file that has a sample, and the position of the sample in it, for messages.
-
-        Args:
-            index: Position of the sample.
-        """
-        return self.path, index
-
-    def files_of(self, indices: npt.NDArray[np.int64]) -> Iterator[FilePart]:
-        """The files that have the bytes of samples.
-
-        Args:
-            indices: int64 [N], the samples.
-
-        Yields:
-            Positions in `indices`, a mapped file (uint8 [bytes]), and where in it the bytes of the
-            samples at these positions begin.
-        """
-        yield np.arange(len(indices)), self.data, self.offsets[indices]
-
     def release_pages(self) -> None:
         """Remove the mapped pages from this process. They stay in the page cache.
 
         The resident memory of a process otherwise grows with every page that it reads. Views stay
         valid.
         """
-        self._map.madvise(mmap.MADV_DONTNEED)
+        self._files.release_pages()
 
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels of a RAW sample.
@@ -147,34 +158,66 @@ class Beton:
         assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
-    def check_length(self) -> None:
-        """Check that the file was not truncated while it is mapped. This takes a microsecond.
+    def check_length(self, indices: _Int64 | None = None) -> None:
+        """Check that no file was truncated while it is mapped. This takes a microsecond for a file.
 
-        A read beyond the end of the file ends the process with a message (`bus_error`). This check
+        A read beyond the end of a file ends the process with a message (`bus_error`). This check
         raises an exception instead, unless the file is truncated between the check and the read.
 
+        Args:
+            indices: int64 [N], samples: only their files are checked. None: all files.
+
         Raises:
-            DatasetError: The file is shorter than when it was opened.
+            DatasetError: A file is shorter than when it was opened.
         """
-        if self._map.size() < len(self.data):
+        numbers = None
+        if indices is not None and len(self._files.paths) > 1:
+            numbers = np.unique(self._files.of(self.offsets[indices])).tolist()
+        if cut := self._files.truncated(numbers):
             raise DatasetError(
-                f"{self.path} was truncated while it was open: {self._map.size()} of"
-                f" {len(self.data)} bytes are left. Run prep again."
+                f"{cut.path} was truncated while it was open: {cut.left} of {cut.length} bytes are"
+                " left. Run prep again."
             )
 
     def read_crc32(self) -> npt.NDArray[np.uint32]:
-        """The CRC-32 of each sample. The first call reads the table, in any thread.
+        """The CRC-32 of each sample. The first call reads the tables, in any thread.
 
         Returns:
-            uint32 [N], or uint32 [0] if there is no table.
+            uint32 [N], or uint32 [0] if a file has no table.
 
         Raises:
-            DatasetError: The table is damaged.
+            DatasetError: A table is damaged.
         """
         with self._reading:
             if self._crc32 is None:
-                self._crc32 = read_crc32(self.path, len(self))
+                self._crc32 = self._joined_crc32()
             return self._crc32
+
+    def _joined_crc32(self) -> npt.NDArray[np.uint32]:
+        if self._whole is not None:
+            table = self._whole.read_crc32()
+            return table[self._chosen] if table.size else table
+        counts = np.diff(self._bounds).tolist()
+        self._tables = list(map(read_crc32, self._files.paths, counts))
+        if [len(table) for table in self._tables] != counts:
+            return np.zeros(0, np.uint32)
+        joined = np.concatenate(self._tables)
+        self._tables = np.split(joined, self._bounds[1:-1])
+        return joined
+
+    def files(self) -> Iterator[BetonFile]:
+        """The files in their order, each with all of its samples.
+
+        Yields:
+            The path, the labels and the table of checksums of a file.
+
+        Raises:
+            DatasetError: A table is damaged.
+        """
+        whole = self if self._whole is None else self._whole
+        whole.read_crc32()
+        labels = np.split(whole.labels, self._bounds[1:-1])
+        yield from map(BetonFile, self._files.paths, labels, whole._tables)
 
     def check_crc32(self, index: int) -> None:
         """Compare the bytes of a sample with its CRC-32, if there is a table.
@@ -188,101 +231,25 @@ class Beton:
         """
         table = self.read_crc32() if self._crc32 is None else self._crc32
         if table.size and zlib.crc32(self.bytes_of(index).data) != table[index]:
-            self._check_identity()
+            path, place = self.place(index)
+            if self._files.replaced(self._file(index)):
+                raise DatasetError(
+                    f"{path} was replaced or changed while it was open, so its checksums do not"
+                    " belong to what was read. Start again."
+                )
             raise SampleError(
-                f"sample {index} of {self.path} is damaged: its CRC-32 is not the one prep wrote. "
-                f"Run: prep verify {self.path.parent}",
-                index,
+                f"sample {place} of {path} is damaged: its CRC-32 is not the one prep wrote. "
+                f"Run: prep verify {path.parent}",
+                place,
                 int(self.labels[index]),
-            )
-
-    def _check_identity(self) -> None:
-        try:
-            now = _identity(os.stat(self.path))
-        except FileNotFoundError:
-            now = ()
-        if now != self.identity:
-            raise DatasetError(
-                f"{self.path} was replaced or changed while it was open, so its checksums do not"
-                " belong to what was read. Start again."
             )
 
     def resident_bytes(self) -> int:
         """The bytes of all images when they are decoded to uint8 RGB."""
         return int((self.heights.astype(np.int64) * self.widths * 3).sum())
 
-    def _fail(self, why: str) -> DatasetError:
-        return DatasetError(
-            f"{self.path} is not a complete beton: {why}. Run prep again, or: prep verify"
-            f" {self.path.parent}"
-        )
 
-    def _metadata(self) -> npt.NDArray[np.void]:
-        """Check header and descriptors. Returns the metadata, with fields `image` and `label`."""
-        if len(self.data) < HEADER.itemsize:
-            raise self._fail(f"{len(self.data)} bytes are less than a header")
-        header = self.data[: HEADER.itemsize].view(HEADER)[0]
-        if header["version"] != VERSION:
-            raise self._fail(f"its version is {header['version']}, expected {VERSION}")
-        num_samples, num_fields = int(header["num_samples"]), int(header["num_fields"])
-        self._table_start = int(header["alloc_table_ptr"])
-        start = HEADER.itemsize + num_fields * DESCRIPTOR.itemsize
-        if num_fields != 2 or start > len(self.data):
-            raise self._fail(f"it has {num_fields} fields, expected an image and a label")
-        if (
-            not start <= self._table_start <= len(self.data)
-            or (len(self.data) - self._table_start) % TABLE_ROW.itemsize
-        ):
-            raise self._fail(
-                f"its table begins at byte {self._table_start} of {len(self.data)}; the file"
-                " was truncated or never finished"
-            )
-        descriptors = self.data[HEADER.itemsize : start].view(DESCRIPTOR)
-        types = [int(t) for t in descriptors["type_id"]]
-        if sorted(types) != [INT_FIELD, IMAGE_FIELD]:
-            raise self._fail(
-                f"its fields have types {types}, expected one RGB image ({IMAGE_FIELD}) and one"
-                f" integer ({INT_FIELD})"
-            )
-        layout = metadata_type(types)
-        end = start + num_samples * layout.itemsize
-        if end > self._table_start:
-            raise self._fail(f"{num_samples} samples do not fit before its table")
-        self._data_start = end
-        return self.data[start:end].view(layout)
-
-    def _sizes(self) -> npt.NDArray[np.int64]:
-        """The size of each sample, from the table. ffcv's workers write its rows in any order."""
-        table = self.data[self._table_start :].view(TABLE_ROW)
-        if len(table) != len(self):
-            raise self._fail(f"its table names {len(table)} of {len(self)} samples")
-        sizes = np.zeros(len(self), np.int64)
-        if len(table):
-            ids = table["sample_id"]
-            if ids.max() >= len(self) or len(np.unique(ids)) != len(self):
-                raise self._fail("its table names a sample twice or one that does not exist")
-            sizes[ids] = table["size"].astype(np.int64)
-            if not np.array_equal(self.offsets[ids], table["ptr"].astype(np.int64)):
-                raise self._fail("its table and its metadata disagree on where samples lie")
-        return sizes
-
-    def _check_samples(self) -> None:
-        """Check offsets, sizes, modes and labels of all samples."""
-        ends_late = self.offsets > self._table_start - self.sizes
-        outside = (self.offsets < self._data_start) | (self.sizes < 0) | ends_late
-        num_pixels = self.heights.astype(np.int64) * self.widths
-        too_large = (self.modes == JPG) & (num_pixels // _PIXELS_PER_BYTE > self.sizes)
-        for what, bad in (
-            ("lies outside the file", outside),
-            ("has an unknown encoding", (self.modes != JPG) & (self.modes != RAW)),
-            ("has no pixels", (self.heights < 1) | (self.widths < 1) | (self.sizes < 1)),
-            ("has a wrong size", (self.modes == RAW) & (self.sizes != 3 * num_pixels)),
-            ("declares more pixels than its bytes can hold", too_large),
-            ("has a negative label", self.labels < 0),
-        ):
-            if bad.any():
-                raise self._fail(f"sample {int(np.flatnonzero(bad)[0])} {what}")
-
-
-def _identity(state: os.stat_result) -> tuple[int, ...]:
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+def _joined(paths: list[Path]) -> Path:
+    """One path that stands for all: FOLDER/train-*-of-00128.beton+val.beton."""
+    names = dict.fromkeys(re.sub(r"-\d+-of-", "-*-of-", path.name) for path in paths)
+    return paths[0] if len(paths) == 1 else paths[0].with_name("+".join(names))

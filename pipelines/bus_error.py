@@ -8,31 +8,54 @@ and a message that names the file.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from weakref import WeakKeyDictionary
+from typing import Protocol
+from weakref import WeakSet
 
-__all__ = ["watch"]
+__all__ = ["Truncated", "Watched", "watch"]
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """A mapped file that is shorter than when it was mapped.
+
+    Attributes:
+        path: The file.
+        left: Its length now, in bytes.
+        length: Its length when it was mapped, in bytes.
+    """
+
+    path: Path
+    left: int
+    length: int
+
+
+class Watched(Protocol):
+    """Mapped files."""
+
+    def truncated(self) -> Truncated | None:
+        """The first file that was truncated after it was mapped."""
+
 
 _LIBC = ctypes.CDLL(None)
-_files: WeakKeyDictionary[mmap.mmap, Path] = WeakKeyDictionary()
+_watched: WeakSet[Watched] = WeakSet()
 _first = Lock()  # several threads may read the file
 
 
-def watch(mapped: mmap.mmap, path: Path) -> None:
+def watch(files: Watched) -> None:
     """Name a file in the message if it is truncated while it is read.
 
     An existing handler of SIGBUS, such as that of faulthandler, is kept. It then decides what is
     printed.
 
     Args:
-        mapped: The map of the whole file.
-        path: Path of the file.
+        files: The mapped files.
     """
-    _files[mapped] = path
+    _watched.add(files)
     if not _is_handled():
         _LIBC.signal(int(signal.SIGBUS), _end)
 
@@ -52,12 +75,11 @@ def _end(number: int) -> None:
     """Print which file was truncated, and end the process. Otherwise let the signal end it."""
     if not _first.acquire(blocking=False):
         return  # another thread ends the process; until then this one repeats its read
-    for mapped, path in list(_files.items()):
-        left, length = mapped.size(), len(mapped)
-        if left < length:
+    for files in list(_watched):
+        if cut := files.truncated():
             message = (
-                f"\nError: {path} was truncated while it was read: {left} of {length} bytes are"
-                " left. Run prep again. A training continues with: train --resume RUN\n"
+                f"\nError: {cut.path} was truncated while it was read: {cut.left} of {cut.length}"
+                " bytes are left. Run prep again. A training continues with: train --resume RUN\n"
             )
             os.write(2, message.encode(errors="backslashreplace"))
             os._exit(1)

@@ -10,75 +10,87 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton import Beton, BetonFile
 from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import DatasetError, SlipformError
 from slipform.pipelines.label_table import LabelTable, read_label_table
-from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.manifest import BetonInfo, Manifest, read_manifest
 
 __all__ = ["Dataset", "open_dataset", "open_split", "open_table"]
 
 
-def open_split(folder: Path, manifest: Manifest, split: str) -> Beton:
-    """Open the beton of a split and check it against the manifest.
+def open_split(folder: Path, manifest: Manifest, *splits: str) -> Beton:
+    """Open the stored samples of splits and check them against the manifest.
 
     Args:
         folder: The dataset folder.
         manifest: Its manifest.
-        split: Name of the split.
+        splits: Names of the splits, at least one. Their samples are numbered one split after
+            another.
 
     Returns:
         The open beton.
 
     Raises:
-        DatasetError: There is no such split, or its beton is damaged or does not match the
+        DatasetError: There is no such split, or a file of it is damaged or does not match the
             manifest.
     """
-    info = manifest.split(split)
-    beton = Beton(folder / info.file)
-    if len(beton) != info.num_samples:
-        raise DatasetError(
-            f"{beton.path} has {len(beton)} samples, dataset.json says {info.num_samples}: they do"
-            " not belong together. Run prep again."
-        )
-    if len(beton) and int(beton.labels.max()) >= manifest.num_classes:
-        index = int(beton.labels.argmax())
-        raise DatasetError(
-            f"sample {index} of {beton.path} has label {beton.labels[index]}, but dataset.json"
-            f" names {manifest.num_classes} classes (0 to {manifest.num_classes - 1}). Run prep"
-            " again."
-        )
-    if info.index_sha256 and index_sha256(beton.labels, beton.read_crc32()) != info.index_sha256:
-        raise DatasetError(
-            f"{beton.path} or {crc32_path(beton.path).name} beside it is not the file that"
-            " dataset.json describes: labels or checksums differ. Put the files of one prep"
-            " together, or run prep again."
-        )
+    files = [info for split in splits for info in manifest.split(split).files]
+    beton = Beton(*(folder / info.file for info in files))
+    for info, file in zip(files, beton.files(), strict=True):
+        _check_file(info, file, manifest.num_classes)
     return beton
 
 
-def open_table(folder: Path, manifest: Manifest, split: str) -> LabelTable | None:
-    """Read the label table of a split.
+def _check_file(info: BetonInfo, file: BetonFile, num_classes: int) -> None:
+    path, labels = file.path, file.labels
+    if len(labels) != info.num_samples:
+        raise DatasetError(
+            f"{path} has {len(labels)} samples, dataset.json says {info.num_samples}: they do not"
+            " belong together. Run prep again."
+        )
+    if len(labels) and int(labels.max()) >= num_classes:
+        index = int(labels.argmax())
+        raise DatasetError(
+            f"sample {index} of {path} has label {labels[index]}, but dataset.json names"
+            f" {num_classes} classes (0 to {num_classes - 1}). Run prep again."
+        )
+    if info.index_sha256 and index_sha256(labels, file.crc32) != info.index_sha256:
+        raise DatasetError(
+            f"{path} or {crc32_path(path).name} beside it is not the file that dataset.json"
+            " describes: labels or checksums differ. Put the files of one prep together, or run"
+            " prep again."
+        )
+
+
+def open_table(folder: Path, manifest: Manifest, *splits: str) -> LabelTable | None:
+    """Read the label tables of splits.
 
     Args:
         folder: The dataset folder.
         manifest: Its manifest.
-        split: Name of the split.
+        splits: Names of the splits, at least one. Their samples are numbered one split after
+            another.
 
     Returns:
         Several labels for each sample, or shares of classes. None: each sample has one label.
 
     Raises:
-        DatasetError: There is no such split, or its table is missing or damaged.
+        DatasetError: There is no such split, or a table of it is missing or damaged.
     """
-    info = manifest.split(split)
-    return read_label_table(
-        folder / info.file,
-        manifest.labels,
-        info.labels_sha256,
-        info.num_samples,
-        manifest.num_classes,
-    )
+    tables = [
+        read_label_table(
+            folder / info.file,
+            manifest.labels,
+            info.labels_sha256,
+            info.num_samples,
+            manifest.num_classes,
+        )
+        for split in splits
+        for info in manifest.split(split).files
+    ]
+    several = [table for table in tables if table is not None]
+    return LabelTable.joined(several) if several else None
 
 
 class Dataset:

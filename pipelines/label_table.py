@@ -159,16 +159,17 @@ class LabelTable:
         rows["sample"] = position
         return LabelTable(self.kind, len(samples), rows)
 
-    def followed_by(self, other: LabelTable) -> LabelTable:
-        """The table of these samples, then of those of another table of the same kind.
+    @staticmethod
+    def joined(tables: Sequence[LabelTable]) -> LabelTable:
+        """The table of the samples of several tables of one kind, one table after another.
 
         Args:
-            other: The other table.
+            tables: The tables, at least one.
         """
-        moved = other.rows.copy()
-        moved["sample"] += self.num_samples
-        rows = np.concatenate([self.rows, moved])
-        return LabelTable(self.kind, self.num_samples + other.num_samples, rows)
+        counts = [table.num_samples for table in tables]
+        rows = np.concatenate([table.rows for table in tables])
+        rows["sample"] += np.repeat(np.cumsum(counts) - counts, [len(t.rows) for t in tables])
+        return LabelTable(tables[0].kind, sum(counts), rows)
 
     def first(self) -> _Int64:
         """One class for each sample, which the beton stores.

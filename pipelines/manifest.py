@@ -7,6 +7,7 @@ one is not a complete dataset.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,7 +17,7 @@ from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
 
-__all__ = ["FILE_NAME", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
+__all__ = ["FILE_NAME", "BetonInfo", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
 
 FILE_NAME = "dataset.json"
 _VERSION = 1
@@ -27,37 +28,57 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class SplitInfo(_Strict):
-    """What the manifest says about one split.
+class BetonInfo(_Strict):
+    """What the manifest says about one beton and the files beside it.
 
     Attributes:
         file: Name of the beton.
         num_samples: Number of samples.
-        counts: Images per class, in the order of `Manifest.classes`, by the label in the beton.
         bytes: Size of the beton in bytes.
         sha256: SHA-256 of the beton, in hex.
-        modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
-        min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
         names_sha256: SHA-256 of the file with the names of the samples, in hex. "": no such file.
         index_sha256: `checksums.index_sha256` of labels and checksums. "": unknown.
         labels_sha256: SHA-256 of the label table, in hex. "": each image has one label.
-        label_counts: `LabelTable.class_counts`. Empty: each image has one label.
     """
 
     file: str
     num_samples: int = Field(ge=0)
-    counts: list[int]
     bytes: int = Field(ge=0)
     sha256: str
+    names_sha256: str = ""
+    index_sha256: str = ""
+    labels_sha256: str = ""
+
+
+class SplitInfo(BetonInfo):
+    """What the manifest says about one split.
+
+    The split is one beton, or several: its shards. With shards, the hashes of names, labels and
+    index are those of one beton with the same samples. `bytes` is the sum, and `sha256` the SHA-256
+    of the lines of all shards' `sha256`.
+
+    Attributes:
+        file: Name of the beton. With shards: "".
+        counts: Images per class, in the order of `Manifest.classes`, by the label in the beton.
+        modes: Samples by how they are stored: {"jpg": 5784, "raw": 0}.
+        min_height, min_width, max_height, max_width: Smallest and largest sides in pixels.
+        label_counts: `LabelTable.class_counts`. Empty: each image has one label.
+        shards: The betons of the split, in the order of their samples. Empty: it is `file`.
+    """
+
+    counts: list[int]
     modes: dict[str, int]
     min_height: int
     min_width: int
     max_height: int
     max_width: int
-    names_sha256: str = ""
-    index_sha256: str = ""
-    labels_sha256: str = ""
     label_counts: list[int] = []
+    shards: list[BetonInfo] = []
+
+    @property
+    def files(self) -> Sequence[BetonInfo]:
+        """The betons of the split, in the order of their samples."""
+        return self.shards or [self]
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -110,8 +131,11 @@ class Manifest(_Strict):
             raise ValueError("there is no class, or two classes have the same name")
         "".join(self.classes).encode()  # raises UnicodeError, a ValueError, for a lone surrogate
         for name, info in self.splits.items():
-            if not info.file or Path(info.file).name != info.file:
-                raise ValueError(f"{info.file!r} of {name} is not a file in this folder")
+            for one in info.files:
+                if not one.file or Path(one.file).name != one.file:
+                    raise ValueError(f"{one.file!r} of {name} is not a file in this folder")
+            if sum(one.num_samples for one in info.files) != info.num_samples:
+                raise ValueError(f"the shards of {name} do not add up to its samples")
             if len(info.counts) != len(self.classes) or min(info.counts) < 0:
                 raise ValueError(f"the counts of {name} do not fit the classes")
             if sum(info.counts) != info.num_samples:

@@ -105,7 +105,8 @@ class Prefetcher:
         began = time.perf_counter()
         indices, labels = self._under_way[0].samples.result()
         rendered = self.executor.collect()
-        self._beton.check_length()  # bytes that were cut off meanwhile were read as zeros
+        # Bytes that were cut off meanwhile were read as zeros. An index of -1 is padding.
+        self._beton.check_length(indices.numpy())
         self._under_way.popleft()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
@@ -149,10 +150,10 @@ class Prefetcher:
     def _submit(self, epoch: int, seen: int) -> tuple[Tensor, Tensor]:
         """Submit the request for a batch. Returns its indices and labels."""
         began = time.perf_counter()
-        self._beton.check_length()
         indices = self._order.batch(epoch, seen)
         padded = not self._order.drop_last
         valid = np.where(indices < 0, 0, indices) if padded else indices
+        self._beton.check_length(valid)
         positions = self._order.draw_positions(seen, len(valid))
         request = BatchRequest(valid, partial(self._draw, epoch), positions)
         self._count_planning(began)

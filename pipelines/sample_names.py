@@ -63,12 +63,15 @@ def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
     Raises:
         DatasetError: The file is missing, or is not the one that prep wrote.
     """
-    if not split.names_sha256:
-        return None
-    path = names_path(Path(folder) / split.file)
-    limit = split.num_samples * _MAX_NAME
-    content = read_regular(path, limit, f"the names of {split.num_samples} samples", DatasetError)
-    names = content.decode("utf-8", "replace").split("\n")[:-1]
-    if hashlib.sha256(content).hexdigest() != split.names_sha256 or len(names) != split.num_samples:
-        raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")
-    return names
+    found: list[str] = []
+    for info in split.files:
+        if not info.names_sha256:
+            return None
+        path, what = names_path(Path(folder) / info.file), f"the names of {info.num_samples} samples"
+        content = read_regular(path, info.num_samples * _MAX_NAME, what, DatasetError)
+        names = content.decode("utf-8", "replace").split("\n")[:-1]
+        wrong = hashlib.sha256(content).hexdigest() != info.names_sha256
+        if wrong or len(names) != info.num_samples:
+            raise DatasetError(f"{path} is not the file that prep wrote. Run prep again.")
+        found += names
+    return found

@@ -6,14 +6,12 @@ In: a dataset folder, a split, a fold. Out: `Samples`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.beton_view import BetonView
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.decoding.preload import decode_one
 from slipform.pipelines.folds import Fold
@@ -135,11 +133,8 @@ def open_samples(folder: Path, manifest: Manifest, split: str, fold: Fold | None
         beton, table = open_split(folder, manifest, split), open_table(folder, manifest, split)
         return Samples(beton, table, folder, manifest, (split,))
     names = tuple(name for name in ("train", "val") if name in manifest.splits)
-    betons = [open_split(folder, manifest, name) for name in names]
-    tables = [one for name in names if (one := open_table(folder, manifest, name)) is not None]
-    table = reduce(LabelTable.followed_by, tables) if tables else None
-    labels = np.concatenate([beton.labels for beton in betons])
-    strata = labels if table is None else table.strata()
+    beton, table = open_split(folder, manifest, *names), open_table(folder, manifest, *names)
+    strata = beton.labels if table is None else table.strata()
     chosen = fold.samples(strata, training=split == "train")
     table = None if table is None else table.subset(chosen)
-    return Samples(BetonView(betons, chosen), table, folder, manifest, names, chosen)
+    return Samples(beton.subset(chosen), table, folder, manifest, names, chosen)

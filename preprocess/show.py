@@ -144,9 +144,9 @@ def _pixels(beton: Beton, index: int) -> PixelArray:
     try:
         return decode(beton.bytes_of(index).tobytes()).pixels
     except ValueError as error:
+        path, place = beton.place(index)
         raise SampleError(
-            f"sample {index} of {beton.path} cannot be decoded ({error}). Run: prep verify"
-            f" {beton.path.parent}",
-            index,
+            f"sample {place} of {path} cannot be decoded ({error}). Run: prep verify {path.parent}",
+            place,
             int(beton.labels[index]),
         ) from error

@@ -41,13 +41,14 @@ MAY_IMPORT = {
 ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
-        ("files", "machine", "bus_error"),
+        ("files", "machine", "bus_error", "mapped_files"),
         (
             "manifest",
             "sample_names",
             "checksums",
             "label_table",
             "beton_format",
+            "beton_index",
             "beton",
             "batch",
             "profile",
@@ -56,7 +57,7 @@ ROOMS = {
         ("kernel", "simd"),
         ("plan", "sampling", "folds", "order"),
         ("decoding",),
-        ("dataset", "beton_view", "samples"),
+        ("dataset", "samples"),
         ("rendering",),
         ("executors",),
         ("prefetch",),

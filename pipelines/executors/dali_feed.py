@@ -162,11 +162,11 @@ class DaliFeed:
         """Give a batch to DALI. Returns its images, which must be kept until they are decoded."""
         heights, widths = self._beton.heights[indices], self._beton.widths[indices]
         sizes = self._beton.sizes[indices]
-        images: list[Any] = [None] * len(indices)
-        for at, data, starts in self._beton.files_of(indices):
-            places = zip(at.tolist(), starts.tolist(), sizes[at].tolist(), strict=True)
-            for i, start, size in places:
-                images[i] = data[start : start + size]
+        data, starts = self._beton.data, self._beton.offsets[indices]
+        images: list[Any] = [
+            data[start : start + size]
+            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)
+        ]
         if not self._jpg:
             shapes = zip(images, heights.tolist(), widths.tolist(), strict=True)
             images = [pixels.reshape(height, width, 3) for pixels, height, width in shapes]
@@ -182,13 +182,10 @@ class DaliFeed:
 
     def _declared(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether the header of each JPEG declares the size that the beton says, or more."""
-        found, beton = np.empty(len(indices), np.bool_), self._beton
-        for at, data, starts in beton.files_of(indices):
-            own = indices[at]
-            found[at] = declare_at_least(
-                data, starts, beton.sizes[own], beton.widths[own], beton.heights[own]
-            )
-        return found
+        beton = self._beton
+        starts, sizes = beton.offsets[indices], beton.sizes[indices]
+        heights, widths = beton.heights[indices], beton.widths[indices]
+        return declare_at_least(beton.data, starts, sizes, widths, heights)
 
     def _recover(self, error: Exception) -> None:
         """Find the undecodable image that ended the graph.

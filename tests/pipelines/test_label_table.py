@@ -41,7 +41,7 @@ def test_targets_are_those_of_a_plain_loop() -> None:
     at = np.random.default_rng(2).integers(0, NUM, 50)  # in any order, some of them twice
     assert np.array_equal(table.targets(at, CLASSES), want[at])
     assert np.array_equal(table.subset(at).targets(range(50), CLASSES), want[at])
-    both = table.subset(at).followed_by(table)
+    both = LabelTable.joined([table.subset(at), table])
     assert np.array_equal(both.targets(range(250), CLASSES), np.concatenate([want[at], want]))
     assert table.first().tolist() == [min(labels, default=0) for labels in sets()]
     assert table.class_counts(CLASSES) == want.sum(0).astype(int).tolist()

@@ -1,0 +1,139 @@
+"""Files, mapped read-only one after another into one range of addresses: `MappedFiles`.
+
+In: paths. Out: one array of all their bytes, and where each file begins in it. A split of a
+thousand shards is thus read as one file is. No file stays open: a process may open about a thousand
+files, and map about 65,000.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.bus_error import Truncated, watch
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import open_regular
+
+__all__ = ["MappedFiles"]
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)  # fmt: skip
+_MAP_FIXED = 0x10  # linux/mman.h
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+class MappedFiles:
+    """Files, mapped read-only. Each begins at a page of its own.
+
+    Args:
+        paths: The files, at least one.
+
+    Attributes:
+        paths: The files.
+        data: uint8 [bytes], all of them. Behind each file but the last, zeros fill its page.
+        starts: int64 [F], where each file begins in `data`.
+        lengths: int64 [F], the length of each file in bytes.
+        identities: For each file that was mapped: device, inode, size, time of the last change.
+
+    Raises:
+        DatasetError: A file does not exist, is empty, or was replaced meanwhile.
+        OSError: The system cannot map that many files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.identities = [_identity(path) for path in self.paths]
+        self.lengths = np.array([one[2] for one in self.identities], np.int64)
+        pages = -(-self.lengths // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.starts = np.cumsum(pages) - pages
+        # Addresses without memory. Each file replaces its part. The range is freed as a whole.
+        self._map = mmap.mmap(
+            -1,
+            int(self.starts[-1] + self.lengths[-1]),
+            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+            prot=mmap.PROT_READ,
+        )
+        self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        for number, path in enumerate(self.paths):
+            self._map_file(number, path)
+        watch(self)
+
+    def _map_file(self, number: int, path: Path) -> None:
+        start, length = int(self.starts[number]), int(self.lengths[number])
+        with open_regular(path, DatasetError) as file:
+            if _of(os.fstat(file.fileno())) != self.identities[number]:
+                raise DatasetError(f"{path} was replaced while it was opened. Start again.")
+            address = self.data.ctypes.data + start
+            flags = mmap.MAP_SHARED | _MAP_FIXED
+            mapped = _LIBC.mmap(address, length, mmap.PROT_READ, flags, file.fileno(), 0)
+        if mapped == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+
+    def of(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The files that have bytes.
+
+        Args:
+            positions: int64 [N], positions in `data`.
+
+        Returns:
+            int64 [N], their numbers, from 0.
+        """
+        return np.searchsorted(self.starts, positions, "right") - 1
+
+    def release_pages(self) -> None:
+        """Remove the mapped pages from this process. They stay in the page cache."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    def truncated(self, numbers: Iterable[int] | None = None) -> Truncated | None:
+        """The first file that was truncated after it was mapped.
+
+        A file that was replaced keeps its bytes, as long as it is mapped.
+
+        Args:
+            numbers: The files to look at. None: all.
+        """
+        for number in range(len(self.paths)) if numbers is None else numbers:
+            now, mapped = _current(self.paths[number]), self.identities[number]
+            if now[:2] == mapped[:2] and now[2] < mapped[2]:
+                return Truncated(self.paths[number], now[2], mapped[2])
+        return None
+
+    def replaced(self, number: int) -> bool:
+        """Whether a file was replaced or changed after it was mapped.
+
+        Args:
+            number: The number of the file.
+        """
+        return _current(self.paths[number]) != self.identities[number]
+
+
+def _current(path: Path) -> tuple[int, ...]:
+    """The identity of the file that has this path now; () if there is none."""
+    try:
+        return _of(os.stat(path))
+    except OSError:
+        return ()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    if not path.exists():
+        raise DatasetError(f"{path} does not exist. Run prep first.")
+    with open_regular(path, DatasetError) as file:
+        state = os.fstat(file.fileno())
+    if not state.st_size:  # an empty file cannot be mapped
+        raise DatasetError(f"{path} is not a beton: it is empty. Run prep again.")
+    return _of(state)
+
+
+def _of(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
