@@ -10,8 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG
+from slipform.pipelines.dataset import open_split
 from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.manifest import read_manifest
 
@@ -35,7 +35,7 @@ def image_files(folder: Path, split: str) -> Path:
     target = cache_folder() / "images" / manifest.split(split).sha256[:20]
     if target.is_dir():
         return target
-    beton = Beton(folder / manifest.split(split).file)
+    beton = open_split(folder, manifest, split)
     building = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     for number in range(manifest.num_classes):
         (building / f"{number:04d}").mkdir(parents=True)
@@ -70,7 +70,7 @@ def raw_copy(folder: Path, shorter_side: int) -> Path:
     if (target / "dataset.json").is_file():
         return target
     root = image_files(folder, "train")
-    beton = Beton(folder / manifest.split("train").file)
+    beton = open_split(folder, manifest, "train")
     paths = [f"{label:04d}/{index:07d}.jpg" for index, label in enumerate(beton.labels)]
     source = SampleSource(
         dataset=f"{manifest.dataset}-raw{shorter_side}",

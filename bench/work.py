@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -50,8 +52,22 @@ class Work:
 
     @property
     def beton(self) -> str:
-        """The path of the beton."""
-        return f"{self.folder}/{self.split}.beton"
+        """The path of the beton, for a peer that opens one file.
+
+        Raises:
+            DatasetError: The split has several files.
+        """
+        files = read_manifest(Path(self.folder)).split(self.split).files
+        if len(files) > 1:
+            raise DatasetError(
+                f"{self.folder} has {len(files)} shards of {self.split}, and this peer reads one"
+                " beton. Give a dataset that prep wrote without --shard."
+            )
+        return f"{self.folder}/{files[0].file}"
+
+    def open(self) -> Beton:
+        """Open the stored images."""
+        return open_split(Path(self.folder), read_manifest(Path(self.folder)), self.split)
 
     @property
     def mean_std(self) -> tuple[list[float], list[float]]:

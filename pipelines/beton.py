@@ -37,12 +37,10 @@ class BetonFile(NamedTuple):
     Attributes:
         path: The file.
         labels: int64 [n], the labels of its samples.
-        crc32: uint32 [n], their checksums; uint32 [0] if there is no table.
     """
 
     path: Path
     labels: _Int64
-    crc32: npt.NDArray[np.uint32]
 
 
 class Beton:
@@ -206,18 +204,19 @@ class Beton:
         return joined
 
     def files(self) -> Iterator[BetonFile]:
-        """The files in their order, each with all of its samples.
+        """The files in their order, each with all of its samples."""
+        whole = self if self._whole is None else self._whole
+        yield from map(BetonFile, self._files.paths, np.split(whole.labels, self._bounds[1:-1]))
 
-        Yields:
-            The path, the labels and the table of checksums of a file.
+    def tables(self) -> list[npt.NDArray[np.uint32]]:
+        """The checksums of each file: uint32 [n], or uint32 [0] if it has no table.
 
         Raises:
             DatasetError: A table is damaged.
         """
         whole = self if self._whole is None else self._whole
         whole.read_crc32()
-        labels = np.split(whole.labels, self._bounds[1:-1])
-        yield from map(BetonFile, self._files.paths, labels, whole._tables)
+        return whole._tables
 
     def check_crc32(self, index: int) -> None:
         """Compare the bytes of a sample with its CRC-32, if there is a table.

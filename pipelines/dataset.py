@@ -38,11 +38,18 @@ def open_split(folder: Path, manifest: Manifest, *splits: str) -> Beton:
     files = [info for split in splits for info in manifest.split(split).files]
     beton = Beton(*(folder / info.file for info in files))
     for info, file in zip(files, beton.files(), strict=True):
-        _check_file(info, file, manifest.num_classes)
+        _check_labels(info, file, manifest.num_classes)
+    for info, file, table in zip(files, beton.files(), beton.tables(), strict=True):
+        if info.index_sha256 and index_sha256(file.labels, table) != info.index_sha256:
+            raise DatasetError(
+                f"{file.path} or {crc32_path(file.path).name} beside it is not the file that"
+                " dataset.json describes: labels or checksums differ. Put the files of one prep"
+                " together, or run prep again."
+            )
     return beton
 
 
-def _check_file(info: BetonInfo, file: BetonFile, num_classes: int) -> None:
+def _check_labels(info: BetonInfo, file: BetonFile, num_classes: int) -> None:
     path, labels = file.path, file.labels
     if len(labels) != info.num_samples:
         raise DatasetError(
@@ -54,12 +61,6 @@ def _check_file(info: BetonInfo, file: BetonFile, num_classes: int) -> None:
         raise DatasetError(
             f"sample {index} of {path} has label {labels[index]}, but dataset.json names"
             f" {num_classes} classes (0 to {num_classes - 1}). Run prep again."
-        )
-    if info.index_sha256 and index_sha256(labels, file.crc32) != info.index_sha256:
-        raise DatasetError(
-            f"{path} or {crc32_path(path).name} beside it is not the file that dataset.json"
-            " describes: labels or checksums differ. Put the files of one prep together, or run"
-            " prep again."
         )
 
 

@@ -49,6 +49,11 @@ class BetonInfo(_Strict):
     index_sha256: str = ""
     labels_sha256: str = ""
 
+    @property
+    def files(self) -> Sequence[BetonInfo]:
+        """The betons, in the order of their samples: this one."""
+        return [self]
+
 
 class SplitInfo(BetonInfo):
     """What the manifest says about one split.
@@ -134,6 +139,8 @@ class Manifest(_Strict):
             for one in info.files:
                 if not one.file or Path(one.file).name != one.file:
                     raise ValueError(f"{one.file!r} of {name} is not a file in this folder")
+            if info.shards and (info.file or len({s.file for s in info.shards}) < len(info.shards)):
+                raise ValueError(f"the shards of {name} are not files of their own")
             if sum(one.num_samples for one in info.files) != info.num_samples:
                 raise ValueError(f"the shards of {name} do not add up to its samples")
             if len(info.counts) != len(self.classes) or min(info.counts) < 0:

@@ -51,6 +51,7 @@ class MappedFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
+        self._names = [str(path) for path in paths]  # `os.stat` of a Path takes twice as long
         self.identities = [_identity(path) for path in self.paths]
         self.lengths = np.array([one[2] for one in self.identities], np.int64)
         pages = -(-self.lengths // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -103,7 +104,7 @@ class MappedFiles:
             numbers: The files to look at. None: all.
         """
         for number in range(len(self.paths)) if numbers is None else numbers:
-            now, mapped = _current(self.paths[number]), self.identities[number]
+            now, mapped = _current(self._names[number]), self.identities[number]
             if now[:2] == mapped[:2] and now[2] < mapped[2]:
                 return Truncated(self.paths[number], now[2], mapped[2])
         return None
@@ -114,10 +115,10 @@ class MappedFiles:
         Args:
             number: The number of the file.
         """
-        return _current(self.paths[number]) != self.identities[number]
+        return _current(self._names[number]) != self.identities[number]
 
 
-def _current(path: Path) -> tuple[int, ...]:
+def _current(path: str) -> tuple[int, ...]:
     """The identity of the file that has this path now; () if there is none."""
     try:
         return _of(os.stat(path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import read_regular, write_whole
-from slipform.pipelines.manifest import SplitInfo
+from slipform.pipelines.manifest import BetonInfo
 
 __all__ = ["names_path", "read_names", "write_names"]
 
@@ -50,12 +50,12 @@ def write_names(beton: Path, names: Iterable[str]) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
+def read_names(folder: Path, split: BetonInfo) -> list[str] | None:
     """Read the names of a split's samples.
 
     Args:
         folder: The dataset folder.
-        split: The split, from the manifest.
+        split: The split, or one of its shards, from the manifest.
 
     Returns:
         One name per sample. None: the dataset has no names.
@@ -67,7 +67,10 @@ def read_names(folder: Path, split: SplitInfo) -> list[str] | None:
     for info in split.files:
         if not info.names_sha256:
             return None
-        path, what = names_path(Path(folder) / info.file), f"the names of {info.num_samples} samples"
+        path, what = (
+            names_path(Path(folder) / info.file),
+            f"the names of {info.num_samples} samples",
+        )
         content = read_regular(path, info.num_samples * _MAX_NAME, what, DatasetError)
         names = content.decode("utf-8", "replace").split("\n")[:-1]
         wrong = hashlib.sha256(content).hexdigest() != info.names_sha256

@@ -22,7 +22,7 @@ from slipform.pipelines.decoding.jpeg_scan import is_sound
 from slipform.pipelines.errors import DatasetError, SampleError, printable
 from slipform.pipelines.label_table import read_label_table
 from slipform.pipelines.machine import num_cores
-from slipform.pipelines.manifest import Manifest, SplitInfo
+from slipform.pipelines.manifest import BetonInfo, Manifest
 from slipform.pipelines.sample_names import read_names
 
 __all__ = ["find_faults"]
@@ -49,31 +49,46 @@ def find_faults(
     """
     with ThreadPoolExecutor(threads or num_cores()) as pool:
         for split, info in manifest.splits.items():
-            path = folder / info.file
-            try:
-                beton = Beton(path)
-            except DatasetError as error:
-                yield f"{split}: {error.message}"
-                continue
-            yield from (f"{split}: {fault}" for fault in _file_faults(path, beton, info, manifest))
-            for start in range(0, len(beton), _AT_ONCE):
-                indices = range(start, min(start + _AT_ONCE, len(beton)))
-                for index, fault in zip(
-                    indices,
-                    pool.map(lambda index, beton=beton: _sample_fault(beton, index), indices),
-                    strict=True,
-                ):
-                    if fault:
-                        label = int(beton.labels[index])
-                        name = (
-                            manifest.classes[label] if label < manifest.num_classes else "no class"
-                        )
-                        yield f"{split} sample {index} (class {label}, {printable(name)}): {fault}"
-                progress(len(indices))
+            counts, first = np.zeros(manifest.num_classes, np.int64), 0
+            for file in info.files:
+                try:
+                    beton = Beton(folder / file.file)
+                except DatasetError as error:
+                    yield f"{split}: {error.message}"
+                    first += file.num_samples
+                    continue
+                faults = _file_faults(beton, file, manifest)
+                yield from (f"{split}: {fault}" for fault in faults)
+                yield from _sample_faults(pool, beton, f"{split} sample", first, manifest, progress)
+                counts += np.bincount(beton.labels, minlength=len(counts))[: len(counts)]
+                first += len(beton)
+            if counts.sum() == info.num_samples and counts.tolist() != info.counts:
+                yield f"{split} has other numbers of images per class than the manifest"
 
 
-def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) -> Iterator[str]:
+def _sample_faults(
+    pool: ThreadPoolExecutor,
+    beton: Beton,
+    what: str,
+    first: int,
+    manifest: Manifest,
+    progress: Callable[[int], None],
+) -> Iterator[str]:
+    """The faults of all samples of a file. first: the number of its first sample in the split."""
+    for start in range(0, len(beton), _AT_ONCE):
+        indices = range(start, min(start + _AT_ONCE, len(beton)))
+        faults = pool.map(lambda index: _sample_fault(beton, index), indices)
+        for index, fault in zip(indices, faults, strict=True):
+            if fault:
+                label = int(beton.labels[index])
+                name = manifest.classes[label] if label < manifest.num_classes else "no class"
+                yield f"{what} {first + index} (class {label}, {printable(name)}): {fault}"
+        progress(len(indices))
+
+
+def _file_faults(beton: Beton, info: BetonInfo, manifest: Manifest) -> Iterator[str]:
     """The faults of a beton and of the files beside it."""
+    path = beton.path
     with open(path, "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != info.sha256:
             yield (
@@ -85,13 +100,6 @@ def _file_faults(path: Path, beton: Beton, info: SplitInfo, manifest: Manifest) 
     elif len(beton) and int(beton.labels.max()) >= manifest.num_classes:
         number = int((beton.labels >= manifest.num_classes).sum())
         yield f"{path.name} has {number} labels outside the {manifest.num_classes} classes"
-    else:
-        counts = np.bincount(beton.labels, minlength=manifest.num_classes).tolist()
-        if counts != info.counts:
-            yield (
-                f"{path.name} has other numbers of images per class than the manifest:"
-                f" {len(counts)} classes"
-            )
     try:
         read_names(path.parent, info)
     except DatasetError as error:

@@ -108,9 +108,7 @@ def _raw_graph(work: Work) -> Any:
 
     fn, types = _operators()
 
-    from slipform.pipelines.beton import Beton
-
-    beton, on_gpu = Beton(work.beton), work.device.startswith("cuda")
+    beton, on_gpu = work.open(), work.device.startswith("cuda")
     generator = np.random.default_rng(1)
 
     def shuffled() -> Iterator[tuple[list[Any], Any]]:

@@ -48,10 +48,8 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     import torch
     from spdl.pipeline import PipelineBuilder
 
-    from slipform.pipelines.beton import Beton
-
     torch.set_num_threads(1)  # SPDL's own threads use all cores
-    beton, generator = Beton(work.beton), np.random.default_rng(1)
+    beton, generator = work.open(), np.random.default_rng(1)
     # Names are indices in the beton.
     paths = sorted(Path(work.files).glob("*/*.jpg"), key=lambda path: path.name)
     threads = int(settings["threads"] or 1)

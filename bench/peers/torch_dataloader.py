@@ -112,9 +112,8 @@ class RawImages:
     """
 
     def __init__(self, work: Work) -> None:
-        from slipform.pipelines.beton import Beton
 
-        self._beton = Beton(work.beton)
+        self._beton = work.open()
         self._transform = _transform(work)
 
     def __len__(self) -> int:

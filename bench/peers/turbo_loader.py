@@ -55,10 +55,8 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
     """See `Peer`."""
     import torch
 
-    from slipform.pipelines.beton import Beton
-
     torch.set_num_threads(1)  # its own threads use all cores
-    beton = Beton(work.beton)
+    beton = work.open()
     labels = torch.from_numpy(beton.labels.copy())
     loader = _over_tbl(work, settings) if work.stored == "raw" else _over_tar(work, settings)
     number, nhwc = 0, bool(settings.get("channels_last"))
@@ -121,12 +119,11 @@ def _over_tbl(work: Work, settings: Settings) -> Any:
 
 def _tar(work: Work) -> Path:
     """The JPEGs of the work in a tar file, in the order of the beton, beside their folder."""
-    from slipform.pipelines.beton import Beton
     from slipform.pipelines.files import replacing
 
     path = Path(f"{work.files}.tar")
     if not path.is_file():
-        beton = Beton(work.beton)
+        beton = work.open()
         with replacing(path) as temporary, tarfile.open(temporary, "w") as tar:
             for index in range(len(beton)):
                 content = beton.bytes_of(index).tobytes()
@@ -141,7 +138,6 @@ def _tbl(work: Work) -> Path:
     import cv2
     import turboloader
 
-    from slipform.pipelines.beton import Beton
     from slipform.pipelines.files import replacing
     from slipform.pipelines.machine import cache_folder
     from slipform.pipelines.manifest import read_manifest
@@ -150,7 +146,7 @@ def _tbl(work: Work) -> Path:
     path = cache_folder() / "tbl" / f"{sha256[:20]}.{_TBL_SIDE}.tbl"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
-        beton, sides = Beton(work.beton), (_TBL_SIDE, _TBL_SIDE)
+        beton, sides = work.open(), (_TBL_SIDE, _TBL_SIDE)
         with replacing(path) as temporary:
             writer = turboloader.TblWriterV2(str(temporary), enable_compression=False)
             for index in range(len(beton)):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from slipform.bench.race.worker import CallFailed
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.manifest import read_manifest
@@ -168,7 +168,7 @@ def write_images(data: Path, folder: Path) -> None:
     manifest = read_manifest(data)
     folder.mkdir()
     for name in ("train", "test"):
-        beton = Beton(data / manifest.split(name).file)
+        beton = open_split(data, manifest, name)
         images = torch.from_numpy(np.stack([beton.raw(index) for index in range(len(beton))]))
         labels = torch.from_numpy(beton.labels.astype(np.int64))
         torch.save(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slipform.bench.race.race import cpu_seconds
-from slipform.pipelines.beton import Beton
+from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.machine import resident_bytes
 from slipform.pipelines.manifest import read_manifest
 
@@ -58,9 +58,8 @@ class Writing:
     def __init__(self, way: str, task: Task) -> None:
         self._task = task
         self._write = _WAYS["jpeg" if task.files else "raw"][way]
-        split = read_manifest(Path(task.folder)).split("train")
-        self._samples = split.num_samples
-        self.beton = Beton(Path(task.folder) / split.file)
+        self.beton = open_dataset(task.folder).beton("train")
+        self._samples = len(self.beton)
 
     def measure(self) -> dict[str, float]:
         """Write the dataset once, into a temporary folder.

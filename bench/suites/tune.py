@@ -161,7 +161,6 @@ def choices(work: Work) -> dict[str, list[Any]]:
         decoder_share is there for JPEGs on a GPU.
     """
     from slipform.pipelines import machine
-    from slipform.pipelines.beton import Beton
     from slipform.pipelines.executors import GPU_ONLY, NAMES
 
     gpu = work.device.startswith("cuda")
@@ -169,7 +168,7 @@ def choices(work: Work) -> dict[str, list[Any]]:
     executors = [first, *(name for name in NAMES if name != first)]
     if not gpu:
         executors = [name for name in executors if name not in GPU_ONLY]
-    if Beton(work.beton).resident_bytes() > machine.free_memory_bytes(work.device) / 2:
+    if work.open().resident_bytes() > machine.free_memory_bytes(work.device) / 2:
         executors.remove("resident")
     threads = {max(1, work.cores // 2), max(1, work.cores - 1), 2 * work.cores} - {work.cores}
     table: dict[str, list[Any]] = {

@@ -8,6 +8,8 @@ import torch
 from slipform.bench.images import image_files
 from slipform.bench.work import is_small, stored_as, usual_work
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import DatasetError
+from tests.pipelines.sharded import write_shards
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +53,11 @@ def test_wrong_output_is_refused(shapes: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             work.check((images, labels))
+
+
+def test_a_peer_that_reads_one_file_refuses_shards(shapes: Path, tmp_path: Path) -> None:
+    folder = write_shards(shapes, tmp_path / "shards", [9])
+    work = usual_work(folder, batch_size=4, cores=1, device="cpu", dtype="float32")
+    assert len(work.open()) == 240
+    with pytest.raises(DatasetError, match="2 shards of train, and this peer reads one beton"):
+        work.beton  # noqa: B018

@@ -1,7 +1,8 @@
 """Comparison of a dataset with the one that a run was trained on.
 
 In: two manifests. Out: their differences, as text. Classes are compared by name and order. Splits
-are compared by the SHA-256 of their betons. The path of the folder is not compared.
+are compared by the SHA-256 of their betons, and those with other shards by labels and checksums.
+The path of the folder is not compared.
 """
 
 from __future__ import annotations
@@ -50,7 +51,14 @@ def split_difference(own: Manifest, given: Manifest, name: str) -> str:
         return f"{name} had {before.num_samples} images, now {now.num_samples}"
     if before.labels_sha256 != now.labels_sha256:
         return f"{name} has other labels"
-    return "" if before.sha256 == now.sha256 else f"{name} has other images (another SHA-256)"
+    if before.sha256 == now.sha256:
+        return ""
+    # The same samples in one file or in shards: labels and checksums are equal.
+    same_index = before.index_sha256 != "" and before.index_sha256 == now.index_sha256
+    resharded = [file.num_samples for file in before.files] != [
+        file.num_samples for file in now.files
+    ]
+    return "" if same_index and resharded else f"{name} has other images (another SHA-256)"
 
 
 def _of_classes(own: list[str], given: list[str]) -> str:

@@ -20,6 +20,7 @@ from slipform.train.run import steps
 from slipform.train.run.identity import differences
 from slipform.train.run.loop import fit
 from slipform.train.step.step import train_step
+from tests.pipelines.sharded import write_shards
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -185,3 +186,17 @@ def test_resume_does_not_need_the_initial_weights(
     offline = small("train.epochs=2", f"model.weights={tmp_path / 'elsewhere'}")
     with pytest.raises(ConfigError, match=r"model\.weights was"):
         fit(offline, shapes, run, resume=True, device="cpu", quiet=True)
+
+
+def test_the_same_samples_in_shards_are_the_same_dataset(shapes: Path, tmp_path: Path) -> None:
+    """Other shards, or one with other images, are told apart by labels and checksums."""
+    whole = read_manifest(shapes)
+    found = [read_manifest(write_shards(shapes, tmp_path / str(end), [end])) for end in (5, 9)]
+    for a, b in ((whole, found[0]), (found[0], whole), (found[0], found[1])):
+        assert differences(a, b) == []
+    changed = whole.splits["train"].model_copy(update={"index_sha256": "0" * 64})
+    other = whole.model_copy(update={"splits": {**whole.splits, "train": changed}})
+    assert differences(found[0], other) == ["train has other images (another SHA-256)"]
+    unknown = whole.splits["train"].model_copy(update={"index_sha256": ""})
+    other = whole.model_copy(update={"splits": {**whole.splits, "train": unknown}})
+    assert differences(found[0], other) == ["train has other images (another SHA-256)"]
