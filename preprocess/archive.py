@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import open_regular
 
-__all__ = ["decompressed", "tar_members", "unpack", "unpacked"]
+__all__ = ["decompress", "tar_members", "unpack", "unpacked"]
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -159,13 +160,13 @@ def unpack(archive: Path, folder: Path) -> None:
         DatasetError: The file is not an archive, is damaged, or would write outside the folder.
         OSError: The disk is full or fails.
     """
-    with _errors_of(archive):
-        if tar := _opened_tar(archive):
+    with _errors_of(archive), open_regular(archive, DatasetError) as file:
+        if tar := _opened_tar(file):
             with tar:
                 for member in _members(tar):
                     _write(tar.extractfile(member), member.size, member.name, folder, archive)
-        elif zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
+        elif zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as zipped:
                 _check_count(len(zipped.infolist()))
                 for info in zipped.infolist():
                     if not info.is_dir():
@@ -227,34 +228,29 @@ def tar_members(file: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:
         yield from _members(tar)
 
 
-def decompressed(archive: Path) -> BinaryIO:
-    """Decompress a tar.gz into a file without a name, which vanishes when it is closed.
+def decompress(archive: Path, out: BinaryIO) -> None:
+    """Decompress a tar.gz.
 
     Args:
         archive: The file.
-
-    Returns:
-        The open file, below TMPDIR.
+        out: A file below TMPDIR. The content is written at its position.
 
     Raises:
         DatasetError: The file is damaged, or there is no room for it.
         OSError: The disk fails.
     """
-    out = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
-    try:
-        with _errors_of(archive), gzip.open(archive) as content:
-            while block := content.read(1 << 20):
-                if len(block) > shutil.disk_usage(tempfile.gettempdir()).free:
-                    raise DatasetError(
-                        f"{archive} unpacks to more than {tempfile.gettempdir()} has room for."
-                        " Unpack it elsewhere, or set TMPDIR."
-                    )
-                out.write(block)
-        out.seek(0)
-    except BaseException:
-        out.close()
-        raise
-    return out
+    with (
+        _errors_of(archive),
+        open_regular(archive, DatasetError) as raw,
+        gzip.GzipFile(fileobj=raw) as content,
+    ):
+        while block := content.read(1 << 20):
+            if len(block) > shutil.disk_usage(tempfile.gettempdir()).free:
+                raise DatasetError(
+                    f"{archive} unpacks to more than {tempfile.gettempdir()} has room for. Unpack"
+                    " it elsewhere, or set TMPDIR."
+                )
+            out.write(block)
 
 
 def _check_count(number: int) -> None:
@@ -262,9 +258,9 @@ def _check_count(number: int) -> None:
         raise _Hostile(f"it holds more than {_MAX_FILES:,} files")
 
 
-def _opened_tar(archive: Path) -> tarfile.TarFile | None:
+def _opened_tar(file: BinaryIO) -> tarfile.TarFile | None:
     try:
-        return tarfile.open(archive, tarinfo=_Member)
+        return tarfile.open(fileobj=file, tarinfo=_Member)
     except tarfile.TarError:
         return None
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.files import open_regular
 from slipform.preprocess.class_folders import locate
 from slipform.preprocess.source import Arrays
 
@@ -75,7 +76,10 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         DatasetError: The file has another format, or is truncated, damaged or too long.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with (
+            open_regular(path, DatasetError) as raw,
+            gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file,
+        ):
             header = file.read(4 + 4 * dimensions)
             if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) != 4 + 4 * dimensions:
                 raise DatasetError(f"{path} is not an idx file of bytes, {dimensions} dimensions.")

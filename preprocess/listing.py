@@ -5,6 +5,7 @@ In: what the readers of folders find. Out: `Listing`. The account and report.txt
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,3 +56,22 @@ class Listing:
             reason: Why, in words.
         """
         self.left_out.append((path, reason))
+
+    def leave_out_image(self, path: str, reason: str) -> None:
+        """Note that a file was left out that was counted as an image before.
+
+        Args:
+            path: Its path below the source.
+            reason: Why, in words.
+        """
+        self.leave_out(path, reason)
+        self.used[os.path.splitext(path)[1].lower() or "no ending"] -= 1
+        self.used = +self.used
+
+    def use(self, *paths: str) -> None:
+        """Note that files are used, although they are not images.
+
+        Args:
+            paths: Their paths below the source.
+        """
+        self.left_out = [entry for entry in self.left_out if entry[0] not in paths]

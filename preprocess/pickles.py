@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.files import open_regular
 
 __all__ = ["ArrayState", "read_pickle"]
 
@@ -139,16 +140,16 @@ def read_pickle(path: Path) -> dict[bytes, Any]:
         DatasetError: The file has any other content.
         OSError: It cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
+    with open_regular(path, DatasetError) as file:
+        try:
             content = _Unpickler(file, encoding="bytes").load()
-    except OSError:
-        raise
-    except Exception as error:  # a damaged pickle may raise many classes of exceptions
-        reason = printable(str(error)) or type(error).__name__
-        raise DatasetError(
-            f"{path} is not a batch file that can be trusted: {reason}. Download it again."
-        ) from None
+        except OSError:
+            raise
+        except Exception as error:  # a damaged pickle may raise many classes of exceptions
+            reason = printable(str(error)) or type(error).__name__
+            raise DatasetError(
+                f"{path} is not a batch file that can be trusted: {reason}. Download it again."
+            ) from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds no dictionary. Download it again.")
     return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}

@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from slipform.preprocess.source import Divisible, Labels, Samples
 
-__all__ = ["canonical", "describe", "divide", "per_class", "split_of_path", "with_val"]
+__all__ = [
+    "canonical",
+    "describe",
+    "divide",
+    "divide_samples",
+    "per_class",
+    "split_of_path",
+    "with_val",
+]
 
 # The words for a split, in the columns of lists and in the names of files.
 _WORDS = {
@@ -82,6 +90,31 @@ def divide(labels: Labels, rule: str, fraction: float, seed: int) -> tuple[_Indi
     return np.flatnonzero(~taken), np.flatnonzero(taken)
 
 
+def divide_samples(
+    train: Divisible, split: str, rule: str, fraction: float, seed: int
+) -> tuple[Divisible, Divisible, str]:
+    """Divide samples into two parts.
+
+    Args:
+        train: All samples of train.
+        split: Name of the split that is taken: "val".
+        rule: As for `divide`. With several labels for each sample, "stratified" divides by the
+            label that the fewest samples have, see `LabelTable.strata`.
+        fraction: As for `divide`.
+        seed: As for `divide`.
+
+    Returns:
+        The samples that stay, those that were taken, and the rule in words.
+    """
+    several = train.table is not None and train.table.kind == "multi"
+    strata = train.labels if train.table is None else train.table.strata()
+    staying, taken = divide(strata, rule, fraction, seed)
+    words = describe(split, rule, fraction, seed, len(taken))
+    if several and rule == "stratified" and len(taken):
+        words += ", by the rarest label of each image"
+    return train.subset(staying), train.subset(taken), words
+
+
 def with_val(
     train: Divisible,
     others: Mapping[str, Samples],
@@ -102,13 +135,8 @@ def with_val(
     Returns:
         The splits that have samples, in the order train, val, others; and the rule in words.
     """
-    staying, taken = divide(train.labels, val_split, val_fraction, seed)
-    splits: dict[str, Samples] = {
-        "train": train.subset(staying),
-        "val": train.subset(taken),
-        **others,
-    }
-    rule = describe("val", val_split, val_fraction, seed, len(taken))
+    staying, taken, rule = divide_samples(train, "val", val_split, val_fraction, seed)
+    splits: dict[str, Samples] = {"train": staying, "val": taken, **others}
     return {name: samples for name, samples in splits.items() if len(samples.labels)}, rule
 
 

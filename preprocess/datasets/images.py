@@ -40,7 +40,7 @@ def _read(
     """Splits are those of the source. Those that it does not have are taken from train."""
     from slipform.preprocess.listing import Listing
     from slipform.preprocess.source import SampleSource
-    from slipform.preprocess.splits import describe, divide, with_val
+    from slipform.preprocess.splits import divide_samples, with_val
 
     listing = Listing()
     hints = Hints(list_file, image_column, label_column, split_column, class_names)
@@ -49,9 +49,10 @@ def _read(
     given, rules = {**found.splits}, [found.rule] if found.rule else []
     train = given.pop("train") if "train" in given else given.pop("")
     if "test" not in given and test_fraction:
-        staying, taken = divide(train.labels, "stratified", test_fraction, seed)
-        rules.append(describe("test", "stratified", test_fraction, seed, len(taken)))
-        train, given["test"] = train.subset(staying), train.subset(taken)
+        train, given["test"], rule = divide_samples(
+            train, "test", "stratified", test_fraction, seed
+        )
+        rules.append(rule)
     splits: dict[str, Samples]
     if "val" in given:
         splits = {"train": train, "val": given.pop("val"), **given}

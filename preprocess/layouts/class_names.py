@@ -29,8 +29,8 @@ def find_class_names(
         folder: Where a file with a usual name is looked for: classes.txt, classnames.txt,
             class_names.txt, labels.txt.
         given: The file that the option names. None: none.
-        labels: The labels. A file in the folder is used if all are numbers of its lines.
-        listing: The file that is used is noted in it.
+        labels: The labels. A file in the folder is used if all are numbers of its lines, from 0.
+        listing: It is noted in it whether a file in the folder is used.
 
     Returns:
         The names. None: the names follow from the labels.
@@ -41,23 +41,43 @@ def find_class_names(
     if given is not None:
         return read_class_names(given)
     present = [folder / name for name in _USUAL if (folder / name).is_file()]
-    if len(present) != 1:
-        return None
     found = {
         whole_number(one)
         for label in labels
         for one in (label if isinstance(label, list) else [label])
-        if one is not None
+        if one is not None and one != ""
     }
-    if not found or not all(type(number) is int for number in found):
+    numbers = {one for one in found if type(one) is int}
+    if not present or not numbers or len(numbers) < len(found):
         return None
-    names = read_class_names(present[0])
-    if max(found) >= len(names) or min(found) < 0 or len(set(names)) < len(names):  # type: ignore[operator]
+    try:
+        names = read_class_names(present[0])
+        reason = _reason_against(names, numbers, present)
+    except DatasetError as error:
+        reason = error.message
+    path = present[0].name
+    if reason:
+        listing.notes.append(
+            f"the classes have numbers as names; {path} is not used: {reason} To use it:"
+            f" --class-names {path}"
+        )
         return None
-    path = str(present[0].name)
-    listing.left_out = [entry for entry in listing.left_out if entry[0] != path]
+    listing.use(path)
     listing.notes.append(f"the names of the classes are those of {path}")
     return names
+
+
+def _reason_against(names: list[str], numbers: set[int], present: list[Path]) -> str:
+    """Why the lines of a file are not the names of these numbers. "": they are."""
+    if len(present) > 1:
+        return f"{present[1].name} could have the names, too."
+    if any(type(whole_number(name)) is int for name in names):
+        return "its lines are numbers."
+    if min(numbers) < 0 or max(numbers) >= len(names):
+        return f"it has {len(names):,} lines, and the labels are {min(numbers)} to {max(numbers)}."
+    if min(numbers) == 1 or (0 not in numbers and max(numbers) < len(names) - 1):
+        return f"the labels begin at {min(numbers)}, so its first line may be 0 or 1."
+    return "a name is there twice." if len(set(names)) < len(names) else ""
 
 
 def read_class_names(path: Path) -> list[str]:

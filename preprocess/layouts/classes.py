@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT"]
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """At least two folders of images. One folder is no proof of classes."""
     from slipform.preprocess.layouts.folder_classes import some_folders
     from slipform.preprocess.layouts.folder_roles import class_folders
 
     found = class_folders(place)
-    return f"folders of images, {some_folders(found)}" if found else ""
+    return Finding(f"folders of images, {some_folders(found)}" if found else "")
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:

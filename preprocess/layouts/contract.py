@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
     from slipform.preprocess.source import Divisible
 
-__all__ = ["Divided", "Hints", "Layout"]
+__all__ = ["Divided", "Finding", "Hints", "Layout"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,19 @@ class Hints:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What a layout finds in a folder or file.
+
+    Attributes:
+        words: The parts of this layout, in words. "": there are none.
+        doubts: Files that are similar to parts of this layout and are not used, one sentence each.
+    """
+
+    words: str = ""
+    doubts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Divided:
     """Labeled samples, as a layout reads them.
 
@@ -64,8 +77,8 @@ class Layout:
     Attributes:
         name: Value of --layout.
         help: What it is, in a few words.
-        find: find(place, hints) describes the parts of this layout in a folder or file. "": there
-            are none. It reads few files.
+        find: find(place, hints) describes the parts of this layout in a folder or file. It reads
+            few files. A part that is damaged is an error.
         read: read(place, hints, listing) reads labels and splits. Files that are not used are noted
             in the listing.
         options: The attributes of `Hints` that it reads. Others must not be given.
@@ -74,7 +87,7 @@ class Layout:
 
     name: str
     help: str
-    find: Callable[[Path, Hints], str]
+    find: Callable[[Path, Hints], Finding]
     read: Callable[[Path, Hints, Listing], Divided]
     options: tuple[str, ...] = ()
     specific: bool = False

@@ -62,7 +62,7 @@ def reads_file(file: Path, wanted: str, hints: Hints) -> bool:
     Returns:
         False: the file is an archive, to be unpacked first.
     """
-    return any(layout.find(file, hints) for layout in _possible(wanted, hints))
+    return any(layout.find(file, hints).words for layout in _possible(wanted, hints))
 
 
 def find_layout(source: Path, wanted: str, hints: Hints, listing: Listing) -> tuple[Layout, Path]:
@@ -82,11 +82,14 @@ def find_layout(source: Path, wanted: str, hints: Hints, listing: Listing) -> tu
         DatasetError: The source fits several layouts, none, or not the one that is wanted.
     """
     possible = _possible(wanted, hints)
-    beside = list[tuple[str, str]]()
+    beside, doubts = list[tuple[str, str]](), list[str]()
     place = source
-    while not (found := {one: words for one in possible if (words := one.find(place, hints))}):
+    while True:
+        found = {layout: layout.find(place, hints) for layout in possible}
+        doubts += [doubt for finding in found.values() for doubt in finding.doubts]
+        found = {layout: finding for layout, finding in found.items() if finding.words}
         inside = _only_folder(place)
-        if inside is None:
+        if found or inside is None:
             break
         beside += [
             (os.path.relpath(place / name, source) + "/" * (place / name).is_dir(), _BESIDE)
@@ -96,13 +99,14 @@ def find_layout(source: Path, wanted: str, hints: Hints, listing: Listing) -> tu
         place /= inside
     others = [layout for layout in found if layout.name not in _FOLDERS]
     if not others:
-        chosen, place = _of_folders(source, wanted, possible, hints, listing)
+        chosen, place = _of_folders(source, wanted, possible, hints, doubts, listing)
     else:
         chosen = next((layout for layout in others if layout.specific), others[0])
         listing.left_out += beside
         if len(found) > 1 and not chosen.specific:
-            held = " and ".join(f"{found[one]} (--layout {one.name})" for one in found)
+            held = " and ".join(f"{found[one].words} (--layout {one.name})" for one in found)
             raise DatasetError(f"{place} holds {held}. Name the one that gives the labels.")
+    listing.notes += [] if chosen.specific else doubts
     _check_options(chosen, source, hints)
     return chosen, place
 
@@ -140,24 +144,28 @@ def _only_folder(place: Path) -> str | None:
 
 
 def _of_folders(
-    source: Path, wanted: str, possible: list[Layout], hints: Hints, listing: Listing
+    source: Path,
+    wanted: str,
+    possible: list[Layout],
+    hints: Hints,
+    doubts: list[str],
+    listing: Listing,
 ) -> tuple[Layout, Path]:
     """The layout of a source whose labels are the names of folders."""
     from slipform.preprocess.layouts.folder_roles import decide, single_folder
 
+    why = "".join(f" {doubt}" for doubt in doubts)
     if possible[0].name not in _FOLDERS and len(possible) == 1:
-        raise DatasetError(
-            f"{source} holds no {possible[0].help}. {_expected(source, hints)}".rstrip()
-        )
+        expected = _expected(source, hints)
+        raise DatasetError(f"{source} holds no {possible[0].help}. {expected}{why}".rstrip())
     _check_options(discover()["classes" if wanted == "auto" else wanted], source, hints)
+    others = " Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars, or ImageNet with lists."
     try:
         root = single_folder(source, listing)
+        others = ""
+        return discover()[decide(root) if wanted == "auto" else wanted], root
     except DatasetError as error:
-        raise DatasetError(
-            f"{error.message} Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars,"
-            " or ImageNet with its lists."
-        ) from None
-    return discover()[decide(root) if wanted == "auto" else wanted], root
+        raise DatasetError(f"{error.message}{others}{why}") from None
 
 
 def _expected(source: Path, hints: Hints) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -25,16 +25,16 @@ _FOLDERS = ("", "Data/CLS-LOC/", "ILSVRC/Data/CLS-LOC/", "ILSVRC2012_img_")
 _SHOWN = 5
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """Folders of synsets in train/, with a file of their names or a list of val."""
     from slipform.preprocess.layouts.synset_lists import NAMES, VAL_LISTS, find_lists
 
     train = _folder(place, "train")
     if train is None or not any(_SYNSET.fullmatch(name) for name in os.listdir(train)):
-        return ""
+        return Finding()
     found = find_lists(place, (*NAMES, *VAL_LISTS))
     listed = ", ".join(path.name for path in found)
-    return f"folders of ImageNet's synsets, and {listed}" if found else ""
+    return Finding(f"folders of ImageNet's synsets, and {listed}" if found else "")
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
@@ -53,30 +53,27 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     flat = [path for path in of_val if not labels[path]]
     synsets = sorted({labels[path] for path in of_train} - {""})
     known = read_names(place)
+    names = class_names(synsets, known.names)
+    name = dict(zip(synsets, names, strict=True))
     lists = [known.path] if known.path else []
     if flat:
-        answers = read_val(place, flat, synsets)
+        answers = read_val(place, flat)
         labels |= answers.labels
         lists += answers.paths
     splits = dict.fromkeys(of_train, "train") | dict.fromkeys(of_val, "val")
     for path in images:
         label = labels.get(path, "")
-        if label in synsets:
+        if label in name:
             continue
         reason = "not in train/ or val/" if path not in splits else "its synset is unknown"
         if label:
             reason = f"its synset, {printable(label)}, has no image in train"
-        listing.leave_out(path, reason)
-        listing.used[os.path.splitext(path)[1].lower() or "no ending"] -= 1
-    listing.used = +listing.used
-    used = {str(path.relative_to(place)) for path in lists}
-    listing.left_out = [entry for entry in listing.left_out if entry[0] not in used]
+        listing.leave_out_image(path, reason)
+    listing.use(*(str(path.relative_to(place)) for path in lists))
     listing.layout = "ImageNet: folders of synsets" + "".join(f", {path.name}" for path in lists)
-    number = {synset: k for k, synset in enumerate(synsets)}
-    kept = [path for path in splits if labels[path] in number]
+    kept = [path for path in splits if labels[path] in name]
     if not any(splits[path] == "train" for path in kept):
         raise DatasetError(f"{train} holds no images in folders of synsets (n01440764).")
-    names = class_names(synsets, known.names)
     if missing := [synset for synset in synsets if synset not in known.names]:
         listing.notes.append(
             f"{len(missing):,} synsets have no name and keep their number:"
@@ -84,7 +81,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
         )
     rows = Rows(
         Listed(place, kept, kept),
-        [number[labels[path]] for path in kept],
+        [name[labels[path]] for path in kept],
         [splits[path] for path in kept],
         names,
         "by folders train" + (", val" if of_val else ""),

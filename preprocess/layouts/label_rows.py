@@ -112,8 +112,9 @@ class Rows:
         store: The images.
         labels: The label of each row: a name, a number, or a list of several. None: unknown.
         splits: The split of each row, as it was written. "": none is given.
-        classes: Names of the classes, in the order of their numbers. None: they follow from the
-            labels.
+        classes: Names of the classes, in the order of their numbers. A label that is a number is a
+            position in it, unless names are numbers: then it is a name. None: the classes follow
+            from the labels.
         rule: How the splits were given, in words.
     """
 
@@ -142,7 +143,7 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
     splits = [canonical(split) for split in rows.splits] if given else rows.splits
     kept = []
     for index, (label, split) in enumerate(zip(rows.labels, splits, strict=True)):
-        if label is None or label == "":
+        if label is None or (isinstance(label, str) and not label.strip()):
             reason = "it has no label"
         elif given and not rows.splits[index]:
             reason = "it has no split, and others have one"
@@ -161,9 +162,12 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
         )
     written = [_listed(rows.labels[index]) for index in kept]
     classes = _classes(rows, written, place)
-    known = {name: number for number, name in enumerate(classes)}
+    known = {str(whole_number(name)): number for number, name in enumerate(classes)}
+    positions = rows.classes is not None and not any(
+        type(whole_number(name)) is int for name in classes
+    )
     numbers = [
-        _numbers(rows, index, labels, known, place)
+        [_number(rows.store.name(index), label, known, positions, place) for label in labels]
         for index, labels in zip(kept, written, strict=True)
     ]
     several = any(isinstance(rows.labels[index], list) for index in kept)
@@ -187,7 +191,7 @@ def _part(rows: Rows, indices: list[int], numbers: list[list[int]], several: boo
 def _listed(label: Label) -> list[str | int]:
     """The labels of a row, whole numbers as numbers."""
     several = label if isinstance(label, list) else [label]
-    return [whole_number(one) for one in several if one is not None]
+    return [whole_number(one) for one in several if one is not None and str(one).strip()]
 
 
 def _why(listing: Listing) -> str:
@@ -200,33 +204,36 @@ def _classes(rows: Rows, written: list[list[str | int]], place: Path) -> list[st
     """The names of the classes, in the order of their numbers."""
     if rows.classes is None:
         found = {label for labels in written for label in labels}
-        if all(type(label) is int for label in found):
-            return [str(number) for number in sorted(found)]
-        return sorted({_text(str(label)) for label in found})
+        numbers = sorted(label for label in found if isinstance(label, int))
+        if len(numbers) < len(found):
+            return sorted({_text(str(label)) for label in found})
+        if numbers and numbers[0] < 0:
+            raise DatasetError(
+                f"{place}: some labels are {numbers[0]}. If that stands for no label, leave it"
+                " empty. If it is a class, write a name."
+            )
+        return [str(number) for number in numbers]
     names = [_text(name) for name in rows.classes]
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
+    count = Counter(str(whole_number(name)) for name in names)
+    if len(count) < len(names):
+        twice = next(name for name, times in count.items() if times > 1)
         raise DatasetError(f"{place}: the class name {printable(twice)} is there twice.")
     return names
 
 
-def _numbers(
-    rows: Rows, index: int, written: list[str | int], known: dict[str, int], place: Path
-) -> list[int]:
-    """The numbers of the classes of a row."""
-    numbers = []
-    for label in written:
-        number = known.get(_text(str(label)), -1)
-        if type(label) is int and rows.classes is not None:
-            number = label
-        if not 0 <= number < len(known):
-            raise DatasetError(
-                f"{place}: the label {printable(str(label))} of"
-                f" {printable(rows.store.name(index))} is not one of the {len(known):,} classes."
-                + nearest(str(label), known)
-            )
-        numbers.append(number)
-    return numbers
+def _number(
+    name: str, label: str | int, known: dict[str, int], positions: bool, place: Path
+) -> int:
+    """The number of the class of a label."""
+    number = known.get(_text(str(label)), -1)
+    if positions and type(label) is int:
+        number = label
+    if not 0 <= number < len(known):
+        raise DatasetError(
+            f"{place}: the label {printable(str(label))} of {printable(name)} is not one of the"
+            f" {len(known):,} classes." + nearest(str(label), known)
+        )
+    return number
 
 
 def whole_number(label: str | int) -> str | int:
@@ -241,7 +248,8 @@ def whole_number(label: str | int) -> str | int:
     if isinstance(label, str):
         text = label.strip()
         whole = text.removesuffix(".0")  # pandas writes "3.0" in a column with missing values
-        if whole.isascii() and whole.isdigit() and len(whole) < 10 and str(int(whole)) == whole:
+        digits = whole.removeprefix("-")
+        if digits.isascii() and digits.isdigit() and len(digits) < 10 and str(int(whole)) == whole:
             return int(whole)
     return label
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.layouts.list_columns import Columns
@@ -23,37 +23,33 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT"]
 
 _LOOKED_AT = 5  # rows that decide whether a table is a list of images
+_MAX_PATH = 4096  # bytes, of Linux
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """The lists, if the first rows of each name images that exist."""
     from slipform.preprocess.layouts.source_files import folder_of
 
-    try:
-        found = _lists(place, hints)
-    except DatasetError:
-        if hints.list_file:
-            raise
-        return ""
+    found, doubts = _lists(place, hints)
     named = (
         f"{printable(str(path.relative_to(folder_of(place))))} (columns {printable(c.image)},"
         f" {printable(c.label)})"
         for path, c in found.items()
     )
-    return f"a list of images, {', '.join(named)}" if found else ""
+    return Finding(f"a list of images, {', '.join(named)}" if found else "", doubts)
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     from slipform.preprocess.class_folders import all_images
     from slipform.preprocess.layouts.class_names import find_class_names
     from slipform.preprocess.layouts.label_rows import Label, Rows, divide_rows
-    from slipform.preprocess.layouts.list_columns import as_label
+    from slipform.preprocess.layouts.list_columns import as_label, text_of
     from slipform.preprocess.layouts.listed_files import Listed, match_images
     from slipform.preprocess.layouts.source_files import folder_of
     from slipform.preprocess.layouts.text_tables import read_rows
     from slipform.preprocess.splits import split_of_path
 
-    lists, folder = _lists(place, hints), folder_of(place)
+    (lists, _), folder = _lists(place, hints), folder_of(place)
     words = dict.fromkeys(lists, "")
     if place.is_dir():
         words = {path: split_of_path(str(path.relative_to(folder))) for path in lists}
@@ -72,16 +68,16 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
         for number, row in enumerate(read_rows(path), 1):
             try:
                 labels.append(as_label(row.get(columns.label), columns.label))
+                entries.append((below, text_of(row.get(columns.image))))
+                splits.append(text_of(row.get(columns.split)) if columns.split else words[path])
             except ValueError as error:
                 raise DatasetError(f"{path}, row {number}: {error}.") from None
-            entries.append((below, str(row.get(columns.image) or "").strip()))
-            splits.append(str(row.get(columns.split) or "") if columns.split else words[path])
     images = all_images(folder, listing)
-    for path in lists:
-        _used(listing, str(path.relative_to(folder)))
+    listing.use(*(str(path.relative_to(folder)) for path in lists))
     paths = match_images(entries, images, splits, place)
     splits = splits if any(splits) else _splits_of_folders(paths)
-    _note_unlisted(listing, images, paths)
+    for image in sorted({*images} - {*paths}):
+        listing.leave_out_image(image, "image that no list names")
     names = find_class_names(folder, hints.class_names, labels, listing)
     listing.layout = "list of images: " + ", ".join(
         f"{printable(str(path.relative_to(folder)))} ({', '.join(filter(None, vars(c).values()))})"
@@ -98,36 +94,52 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     return divide_rows(rows, place, listing)
 
 
-def _lists(place: Path, hints: Hints) -> dict[Path, Columns]:
-    """The lists in a folder and its folders of splits, with their columns."""
+def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
+    """The lists in a folder and its folders of splits, with their columns; and for each other table
+    why it is none."""
     from slipform.preprocess.layouts.list_columns import choose_columns
     from slipform.preprocess.layouts.source_files import find_files, folder_of, split_folders
     from slipform.preprocess.layouts.text_tables import ENDINGS, columns
 
+    certain = bool(hints.list_file or place.is_file())
     if hints.list_file:
-        paths = [folder_of(place) / hints.list_file]
-        if not paths[0].is_file():
-            return {}
+        path = folder_of(place) / hints.list_file
+        inside = place in (path, *path.parents) and ".." not in Path(hints.list_file).parts
+        paths = [path] if inside and path.is_file() else []
     else:
         paths = find_files(place, ENDINGS, split_folders(place))
-    certain = bool(hints.list_file or place.is_file())
-    wanted = {hints.image_column, hints.label_column, hints.split_column} - {""}
-    found = {}
+    found: dict[Path, Columns] = {}
+    doubts: list[str] = []
     for path in paths:
-        names = columns(path)
-        if not certain and not wanted <= {*names}:
+        try:
+            names = columns(path)
+            chosen = choose_columns(names, hints, path)
+        except DatasetError as error:
+            if certain:
+                raise
+            doubts.append(f"{path} is not used as a list of images: {error.message}")
             continue
-        chosen = choose_columns(names, hints, path)
         if certain and not names:
             raise DatasetError(f"{path} holds no row.")
-        if certain and chosen is None:
-            raise DatasetError(
-                f"{path} has the columns {', '.join(map(printable, names))}. Name those of the"
-                " images and labels with --image-column and --label-column."
+        if chosen is None:
+            words = f"{path} has the columns {', '.join(map(printable, names))}."
+            if certain:
+                raise DatasetError(
+                    f"{words} Name those of the images and labels with --image-column and"
+                    " --label-column."
+                )
+            doubts.append(
+                f"{words} It is not used as a list of images. To use it: --list"
+                f" {printable(path.name)}, --image-column and --label-column"
             )
-        if chosen and (certain or _names_images(path, chosen, place)):
+        elif certain or _names_images(path, chosen, place):
             found[path] = chosen
-    return found
+        else:
+            doubts.append(
+                f"{path} is not used as a list of images: its first {_LOOKED_AT} rows name no image"
+                f" of the source in the column {printable(chosen.image)}."
+            )
+    return found, doubts
 
 
 def _names_images(path: Path, columns: Columns, place: Path) -> bool:
@@ -135,19 +147,36 @@ def _names_images(path: Path, columns: Columns, place: Path) -> bool:
     from itertools import islice
 
     from slipform.pipelines.decoding.image_file import ENDINGS
+    from slipform.preprocess.class_folders import all_images
+    from slipform.preprocess.layouts.list_columns import text_of
+    from slipform.preprocess.layouts.listed_files import names_any
     from slipform.preprocess.layouts.text_tables import read_rows
+    from slipform.preprocess.listing import Listing
 
     folders = [path.parent, *(place / name for name in sorted(os.listdir(place))[:50])]
-    for row in islice(read_rows(path), _LOOKED_AT):
-        parts = re.split(r"[/\\]", str(row.get(columns.image) or "").strip())
-        if ".." in parts or not parts[-1]:
+    try:
+        rows = list(islice(read_rows(path), _LOOKED_AT))
+    except DatasetError as error:
+        raise DatasetError(
+            f"{error.message} If it is no list of images, name the layout: --layout"
+        ) from None
+    entries = []
+    for row in rows:
+        try:
+            entry = text_of(row.get(columns.image))
+        except ValueError:
+            continue
+        parts = re.split(r"[/\\]", entry)
+        if len(entry) > _MAX_PATH or ".." in parts or not parts[-1]:
             continue
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             for folder in folders:
                 if any(os.path.isfile(f"{folder}/{tail}{ending}") for ending in ("", *ENDINGS)):
                     return True
-    return False
+        entries.append(entry)
+    # Deeper folders are listed only if nothing was found above.
+    return bool(entries) and names_any(entries, all_images(place, Listing()))
 
 
 def _splits_of_folders(paths: list[str]) -> list[str]:
@@ -157,19 +186,6 @@ def _splits_of_folders(paths: list[str]) -> list[str]:
     found = [canonical(path.split("/", 1)[0]) if "/" in path else "" for path in paths]
     missing = (not split for split, path in zip(found, paths, strict=True) if path)
     return [""] * len(paths) if any(missing) or "train" not in found else found
-
-
-def _used(listing: Listing, path: str) -> None:
-    """Note that a list is used, although it is not an image."""
-    listing.left_out = [entry for entry in listing.left_out if entry[0] != path]
-
-
-def _note_unlisted(listing: Listing, images: list[str], paths: list[str]) -> None:
-    for path in sorted({*images} - {*paths}):
-        listing.leave_out(path, "image that no list names")
-        ending = os.path.splitext(path)[1].lower() or "no ending"
-        listing.used[ending] -= 1
-    listing.used = +listing.used
 
 
 def _without_repeats(

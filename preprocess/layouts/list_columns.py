@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipform.pipelines.errors import DatasetError, unknown
+from slipform.pipelines.errors import DatasetError, printable, unknown
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.label_rows import Label
 
-__all__ = ["Columns", "as_label", "choose_columns", "label_column"]
+__all__ = ["Columns", "as_label", "choose_columns", "label_column", "text_of"]
 
 # The usual names, the more certain ones first.
 _IMAGE = (
@@ -30,7 +30,7 @@ _LABEL = (
 )
 _SPLIT = ("split", "set", "subset", "partition", "data_set", "phase")
 _SEVERAL = {"labels", "classes", "categories", "targets", "tags"}
-_SEPARATORS = re.compile(r"\s*[;|]\s*")
+_SEPARATORS = re.compile(r"[;|]")
 
 
 @dataclass(frozen=True)
@@ -48,23 +48,31 @@ class Columns:
     split: str = ""
 
 
-def choose_columns(names: Sequence[str], hints: Hints, place: Path) -> Columns | None:
+def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | None:
     """Choose the columns.
 
     Args:
         names: The columns that exist.
         hints: The columns that the options name.
-        place: The list, for messages.
+        path: The list, for messages.
 
     Returns:
         The columns. None: no column has a usual name for an image, or none for a label.
 
     Raises:
-        DatasetError: A column that an option names does not exist, or two could hold the label.
+        DatasetError: A column that an option names does not exist, or is named twice.
     """
-    image = _named(hints.image_column, names, place) or _usual(_IMAGE, names)
-    label = _named(hints.label_column, names, place) or _usual(_LABEL, names)
-    split = _named(hints.split_column, names, place) or _usual(_SPLIT, names)
+    given = (hints.image_column, hints.label_column, hints.split_column)
+    for name in given:
+        if name and name not in names:
+            raise unknown(f"column in {path}", name, names, DatasetError)
+        if name and given.count(name) > 1:
+            raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
+    others = [name for name in names if name not in given]
+    image, label, split = (
+        name or _usual(usual, others)
+        for name, usual in zip(given, (_IMAGE, _LABEL, _SPLIT), strict=True)
+    )
     return Columns(image, label, split) if image and label else None
 
 
@@ -83,16 +91,26 @@ def label_column(names: Sequence[str], hints: Hints) -> str:
     return _usual(_LABEL, names)
 
 
-def _named(name: str, names: Sequence[str], place: Path) -> str:
-    """The column that an option names. "": the option is not given."""
-    if name and name not in names:
-        raise unknown(f"column in {place}", name, names, DatasetError)
-    return name
-
-
 def _usual(usual: Iterable[str], names: Sequence[str]) -> str:
     plain = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in names}
     return next((plain[name] for name in usual if name in plain), "")
+
+
+def text_of(value: Any) -> str:
+    """A value of a column as text, such as a path or a split.
+
+    Args:
+        value: Any value. None stands for no value.
+
+    Returns:
+        The text without spaces around it. 0 is "0".
+
+    Raises:
+        ValueError: It is a list or an object.
+    """
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"a {type(value).__name__} is no text")
+    return "" if value is None else str(value).strip()
 
 
 def as_label(value: Any, column: str) -> Label:
@@ -109,11 +127,15 @@ def as_label(value: Any, column: str) -> Label:
         ValueError: It is none.
     """
     if isinstance(value, str) and column.strip().lower() in _SEVERAL:
-        if not _SEPARATORS.search(value):
-            return value.strip()
-        return [part for part in _SEPARATORS.split(value.strip()) if part]
+        parts = [part.strip() for part in _SEPARATORS.split(value)]
+        return parts[0] if len(parts) == 1 else [part for part in parts if part]
     if isinstance(value, list | tuple):
-        return [one for item in value if not isinstance(one := as_label(item, ""), list | None)]
+        return [one for one in map(_as_one, value) if one is not None]
+    return _as_one(value)
+
+
+def _as_one(value: Any) -> str | int | None:
+    """A value as one label."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.splits import canonical
 
-__all__ = ["Listed", "match_images"]
+__all__ = ["Listed", "match_images", "names_any"]
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,15 @@ def match_images(
     Raises:
         DatasetError: No row has a file, or a row fits several files.
     """
-    exact, by_name = {*images}, dict[str, list[str]]()
-    for path in images:
-        base = path.rsplit("/", 1)[-1]
-        by_name.setdefault(base, []).append(path)
-        stem, ending = os.path.splitext(base)
-        if ending.lower() in ENDINGS:
-            by_name.setdefault(stem, []).append(path)
+    exact, by_name = {*images}, _by_name(images)
     found = []
     for (below, entry), split in zip(entries, splits, strict=True):
-        parts = [part for part in re.split(r"[/\\]+", entry) if part not in ("", ".")]
+        parts = _parts(entry)
         own = "/".join([*([] if below == "." else [below]), *parts])
         if own in exact:
             found.append(own)
             continue
-        fitting = (
-            [path for path in by_name.get(parts[-1], []) if _fits(path, parts)]
-            if parts and ".." not in parts
-            else []
-        )
+        fitting = _fitting(parts, by_name)
         if len(fitting) > 1:
             inside = (
                 [
@@ -124,6 +114,41 @@ def match_images(
             " path: --image-column"
         )
     return found
+
+
+def names_any(entries: Iterable[str], images: Sequence[str]) -> bool:
+    """Whether an entry of a list names an image.
+
+    Args:
+        entries: What the list says.
+        images: The images that exist, as paths below the root.
+    """
+    by_name = _by_name(images)
+    return any(_fitting(_parts(entry), by_name) for entry in entries)
+
+
+def _by_name(images: Sequence[str]) -> dict[str, list[str]]:
+    """The paths by their last part, with and without its ending."""
+    found = dict[str, list[str]]()
+    for path in images:
+        base = path.rsplit("/", 1)[-1]
+        found.setdefault(base, []).append(path)
+        stem, ending = os.path.splitext(base)
+        if ending.lower() in ENDINGS:
+            found.setdefault(stem, []).append(path)
+    return found
+
+
+def _parts(entry: str) -> list[str]:
+    """The parts of a path, as any system writes it."""
+    return [part for part in re.split(r"[/\\]+", entry) if part not in ("", ".")]
+
+
+def _fitting(parts: list[str], by_name: dict[str, list[str]]) -> list[str]:
+    """The images that these parts of a path may name."""
+    if not parts or ".." in parts:
+        return []
+    return [path for path in by_name.get(parts[-1], []) if _fits(path, parts)]
 
 
 def _fits(path: str, parts: list[str]) -> bool:

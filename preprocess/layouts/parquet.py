@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipform.pipelines.errors import printable
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -22,11 +22,11 @@ _ENDINGS = (".parquet", ".pq")
 _MAX_FOLDERS = 50  # more are folders of classes, and would take long to list
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """The Parquet files, by their ending."""
     found = _files(place)
     shown = ", ".join(printable(path.name) for path in found[:3])
-    return f"{len(found)} Parquet files, {shown}" if found else ""
+    return Finding(f"{len(found)} Parquet files, {shown}" if found else "")
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:

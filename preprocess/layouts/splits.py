@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT"]
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """A folder of train with folders of images."""
     from slipform.preprocess.layouts.folder_roles import split_folder
 
     found = split_folder(place)
-    return f"{found}/ with folders of images" if found else ""
+    return Finding(f"{found}/ with folders of images" if found else "")
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:

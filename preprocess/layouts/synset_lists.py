@@ -27,7 +27,7 @@ VAL_LISTS = (
 _META = "meta.mat"
 _MAX_BYTES = 64 << 20
 _NAME = re.compile(r"(n\d{8})[\s,:]+(\S.*)")
-_LABELED = re.compile(r"(\S+?\.?\w*)[\s,]+(n\d{8})\b")
+_SYNSET = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,12 @@ def class_names(synsets: Sequence[str], names: Mapping[str, str]) -> list[str]:
     ]
 
 
-def read_val(place: Path, images: Sequence[str], synsets: Sequence[str]) -> _Answers:
+def read_val(place: Path, images: Sequence[str]) -> _Answers:
     """Read the labels of validation images that lie in one folder.
 
     Args:
         place: The folder with one of `VAL_LISTS`.
         images: Paths of the images, sorted.
-        synsets: The classes.
 
     Returns:
         The synset by path. Images that the list does not name are missing.
@@ -136,8 +135,8 @@ def _read_list(path: Path, place: Path, images: Sequence[str]) -> _Answers:
     lines = [line for line in _lines(path) if line.strip()]
     used = [path]
     if path.name in VAL_LISTS[:2]:
-        matches = (_LABELED.match(line) for line in lines)
-        named = {match[1]: match[2] for match in matches if match}
+        words = (re.split(r"[\s,]+", line.strip(), maxsplit=2) for line in lines)
+        named = {row[0]: row[1] for row in words if len(row) > 1 and _SYNSET.fullmatch(row[1])}
         labels = {}
         for image in images:
             base = image.rsplit("/", 1)[-1]
@@ -172,7 +171,8 @@ def _development_kit(path: Path, meta: Path | None) -> dict[int, str]:
     except ImportError:
         raise DatasetError(f"{meta} needs scipy. Install it: pip install scipy") from None
     try:
-        rows = loadmat(meta, squeeze_me=True)["synsets"]
+        with open_regular(meta, DatasetError) as file:
+            rows = loadmat(file, squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
     except Exception as error:  # scipy raises many classes of exceptions for damaged files
         raise DatasetError(f"{meta} is damaged: {error}. Download it again.") from None

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.errors import ConfigError, DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.archive import decompressed, tar_members
+from slipform.preprocess.archive import decompress, tar_members
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.label_rows import Label, Rows
 from slipform.preprocess.layouts.list_columns import as_label, label_column
@@ -49,13 +50,14 @@ class _Tars:
         root: A folder.
         names: The tars, as paths below it.
         places: Where each image lies.
-        open: Handles of decompressed tars, which have no name. They are closed with this object.
+        unpacked: The content of all compressed tars, one after the other, in a file without a name.
+            It is closed with this object.
     """
 
     root: Path
     names: Sequence[str]
     places: list[_Place] = field(default_factory=list)
-    open: dict[int, int] = field(default_factory=dict)
+    unpacked: BinaryIO | None = None
 
     def name(self, index: int) -> str:
         """See `Store`."""
@@ -67,10 +69,30 @@ class _Tars:
         place = self.places[index]
         if place.size > _MAX_IMAGE_BYTES:
             raise ValueError(f"{place.size:,} bytes are more than an image may have")
-        if place.tar in self.open:
-            return _read_at(self.open[place.tar], place)
+        if _compressed(self.names[place.tar]):
+            assert self.unpacked is not None
+            return _read_at(self.unpacked.fileno(), place)
         with open_regular(self.root / self.names[place.tar], DatasetError) as file:
             return _read_at(file.fileno(), place)
+
+    def open(self, number: int) -> BinaryIO:
+        """A tar, at its begin. The caller closes it."""
+        path = self.root / self.names[number]
+        if not _compressed(self.names[number]):
+            return open_regular(path, DatasetError)
+        if self.unpacked is None:
+            self.unpacked = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
+            weakref.finalize(self, self.unpacked.close)
+        start = self.unpacked.seek(0, os.SEEK_END)
+        decompress(path, self.unpacked)
+        self.unpacked.flush()
+        file = os.fdopen(os.dup(self.unpacked.fileno()), "rb")
+        file.seek(start)
+        return file
+
+
+def _compressed(name: str) -> bool:
+    return not name.lower().endswith(".tar")
 
 
 def _read_at(file: int, place: _Place) -> bytes:
@@ -91,6 +113,7 @@ class _Sample:
     image: _Place | None = None
     label: Label = None
     ending: str = ""  # of the file that gave the label
+    source: str = ""  # its name
 
 
 def _divided(name: str) -> tuple[str, str]:
@@ -129,59 +152,67 @@ def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) 
         The rows, in the order of the tars. A split is given where the name of a tar means one.
 
     Raises:
+        ConfigError: A key of JSON is given, and no label comes from JSON.
         DatasetError: A tar is damaged or hostile, or a label cannot be read.
         OSError: The disk fails.
     """
-    store = _Tars(root, names)
+    store, has_json = _Tars(root, names), False
     rows = Rows(store, [], [])
     for number, name in enumerate(names):
         path = root / name
-        compressed = not name.lower().endswith(".tar")
         samples = dict[str, _Sample]()
-        with decompressed(path) if compressed else open_regular(path, DatasetError) as file:
+        with store.open(number) as file:
             for member in tar_members(file, path):
                 place = _Place(number, member.offset_data, member.size, member.name)
-                if reason := _take(samples, file, place, hints, path):
-                    listing.leave_out(f"{name}:{member.name}", reason)
-            if compressed:
-                store.open[number] = os.dup(file.fileno())
-                weakref.finalize(store, os.close, store.open[number])
+                for left_out, reason in _take(samples, file, place, hints, path):
+                    listing.leave_out(f"{name}:{left_out}", reason)
         split = split_of_path(name)
-        for key, sample in samples.items():
+        for sample in samples.values():
             if sample.image is None:
-                if sample.ending:
-                    listing.leave_out(f"{name}:{key}.{sample.ending}", "label without an image")
+                if sample.source:
+                    listing.leave_out(f"{name}:{sample.source}", "label without an image")
                 continue
             store.places.append(sample.image)
             rows.labels.append(sample.label)
             rows.splits.append(split)
             listing.used[os.path.splitext(sample.image.name)[1].lower()] += 1
+            has_json = has_json or sample.ending == "json"
+    if hints.label_column and not has_json:
+        raise ConfigError(
+            f"--label-column {hints.label_column} has no effect: no label of {root} comes from a"
+            " .json file. Leave it out."
+        )
     return rows
 
 
 def _take(
     samples: dict[str, _Sample], file: BinaryIO, place: _Place, hints: Hints, path: Path
-) -> str:
-    """Take a file of a tar into its sample. Returns why it is left out, or ""."""
+) -> Iterator[tuple[str, str]]:
+    """Take a file of a tar into its sample. Yields (name, reason) of files that are left out."""
     key, ending = _divided(place.name)
     base = place.name.rpartition("/")[2]
-    if base.startswith("."):
-        return "hidden file"
-    if base.startswith("__"):
-        return "metadata of the tar"
+    if base.startswith((".", "__")):
+        yield place.name, "metadata of the tar" if base.startswith("__") else "hidden file"
+        return
     sample = samples.setdefault(key, _Sample())
     if f".{ending}" in ENDINGS:
         if sample.image is not None:
-            return "second image of a sample"
-        sample.image = place
-        return ""
+            yield place.name, "second image of a sample"
+        else:
+            sample.image = place
+        return
     if ending not in _LABELS:
-        return f"neither image nor label (.{printable(ending)})"
+        yield place.name, f"neither image nor label (.{printable(ending)})"
+        return
     if sample.ending == ending:
-        return "second label of a sample"
-    order = (*_LABELS, "")
-    if order.index(ending) > order.index(sample.ending):
-        return f"the label comes from .{sample.ending}"
+        yield place.name, "second label of a sample"
+        return
+    if sample.ending:
+        chosen, other = sorted((ending, sample.ending), key=_LABELS.index)
+        unused = place.name if other == ending else sample.source
+        yield unused, f"the label comes from .{chosen}"
+        if other == ending:
+            return
     if place.size > _MAX_LABEL_BYTES:
         raise DatasetError(f"{path}: the label {printable(place.name)} has {place.size:,} bytes.")
     try:
@@ -190,8 +221,7 @@ def _take(
         raise DatasetError(
             f"{path}: the label {printable(place.name)} cannot be read: {printable(str(error))}"
         ) from None
-    sample.ending = ending
-    return ""
+    sample.ending, sample.source = ending, place.name
 
 
 def _label(content: bytes, ending: str, hints: Hints) -> Label:

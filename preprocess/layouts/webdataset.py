@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.layouts.contract import Divided, Hints, Layout
+from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
@@ -25,14 +25,14 @@ _ENDINGS = (".tar", ".tar.gz", ".tgz")
 _LOOKED_AT = 20  # members of the first tar
 
 
-def _find(place: Path, hints: Hints) -> str:
+def _find(place: Path, hints: Hints) -> Finding:
     """The tars, if the first one begins with an image and a label of one name."""
     from slipform.preprocess.archive import tar_members
     from slipform.preprocess.layouts.tar_samples import holds_sample
 
     found = _files(place)
     if not found:
-        return ""
+        return Finding()
     try:
         with open_regular(found[0], DatasetError) as raw:
             tar: IO[bytes] = (
@@ -42,10 +42,12 @@ def _find(place: Path, hints: Hints) -> str:
             )
             members = itertools.islice(tar_members(tar, found[0]), _LOOKED_AT)
             names = [member.name for member in members]
-    except (DatasetError, OSError):
-        return ""
+    except DatasetError as error:
+        return Finding(doubts=[error.message])
+    if not holds_sample(names):
+        return Finding(doubts=[f"{found[0]} does not begin with an image and its label."])
     shown = ", ".join(printable(path.name) for path in found[:3])
-    return f"{len(found)} WebDataset tars, {shown}" if holds_sample(names) else ""
+    return Finding(f"{len(found)} WebDataset tars, {shown}")
 
 
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
