@@ -6,12 +6,13 @@ at a time, when they are asked for.
 
 from __future__ import annotations
 
-import json
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import ConfigError, DatasetError, printable
+from slipform.pipelines.files import open_regular
 from slipform.preprocess.layouts.class_names import read_class_names
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.label_rows import Label, Rows
-from slipform.preprocess.layouts.list_columns import as_label, choose_columns
+from slipform.preprocess.layouts.list_columns import as_label, text_of
+from slipform.preprocess.layouts.parquet_columns import ImageColumn, find_columns
 
 __all__ = ["read_parquet"]
 
-_GROUP_BYTES = 2 << 30  # the largest row group that is read
+_GROUP_BYTES = 2 << 30  # the limit of a row group, encoded and decoded
+_LABEL_BYTES = 256 << 20  # the limit of its labels, splits and paths
+_BATCH_ROWS = 16  # rows that are decoded at once
 _CACHE_BYTES = 512 << 20
 _MAX_IMAGE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column with images: "image.bytes" of a struct, or "image" alone."""
-
-    bytes: str
-    path: str
+_SMALLER = "Write it again with smaller row groups (pyarrow: row_group_size=100)."
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,33 @@ class _Group:
     file_first: int  # the first row of its file
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """The images of a row group.
+
+    Attributes:
+        batches: Arrays of pyarrow.
+        starts: The first row of each, within the group.
+        bytes: How much memory they take.
+        fault: Why the group cannot be read. "": it can.
+    """
+
+    batches: Sequence[Any]
+    starts: Sequence[int]
+    bytes: int
+    fault: str = ""
+
+
 @dataclass
 class _Groups:
     """Images by row, over all files. The row groups that were read last are kept."""
 
     root: Path
-    column: _Column
+    column: ImageColumn
     groups: list[_Group]
     starts: npt.NDArray[np.int64]
     paths: Sequence[str]
-    cache: OrderedDict[int, Any] = field(default_factory=OrderedDict)
+    cache: OrderedDict[int, _Loaded] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def _at(self, index: int) -> tuple[int, int]:
@@ -76,31 +91,57 @@ class _Groups:
         """See `Store`."""
         number, position = self._at(index)
         with self.lock:
-            column = self.cache.get(number)
-            if column is None:
-                column = self.cache[number] = self._load(self.groups[number])
-                while len(self.cache) > 2 and _size(self.cache.values()) > _CACHE_BYTES:
+            loaded = self.cache.get(number)
+            if loaded is None:
+                loaded = self.cache[number] = self._load(self.groups[number])
+                while len(self.cache) > 2 and self._cached_bytes() > _CACHE_BYTES:
                     self.cache.popitem(last=False)
             self.cache.move_to_end(number)
-        value = column[position].as_py()
+        if loaded.fault:
+            raise ValueError(loaded.fault)
+        batch = bisect_right(loaded.starts, position) - 1
+        value = loaded.batches[batch][position - loaded.starts[batch]].as_py()
         if not value:
             raise ValueError("the row holds no bytes of an image")
         if len(value) > _MAX_IMAGE_BYTES:
             raise ValueError(f"{len(value):,} bytes are more than an image may have")
         return bytes(value)
 
-    def _load(self, group: _Group) -> Any:
-        """The column of bytes of a row group."""
+    def _cached_bytes(self) -> int:
+        return sum(loaded.bytes for loaded in self.cache.values())
+
+    def _load(self, group: _Group) -> _Loaded:
+        """Read the images of a row group. A fault is kept, so that it is found once."""
+        path, name = self.root / group.file, self.column.name
+        columns = [f"{name}.bytes" if self.column.parts else name]
         try:
-            with _opened(self.root / group.file) as file:
-                table = file.read_row_group(group.number, columns=[self.column.bytes])
+            with _opened(path) as file:
+                batches = [
+                    self.column.values(batch, "bytes")
+                    for batch in _batches(file, path, group.number, columns, _GROUP_BYTES)
+                ]
         except DatasetError as error:
-            raise ValueError(error.message) from None
-        return _flat(table, self.column.bytes)
+            return _Loaded([], [], 0, error.message)
+        starts = [0, *accumulate(len(batch) for batch in batches)][:-1]
+        return _Loaded(batches, starts, sum(batch.nbytes for batch in batches))
 
 
-def _size(columns: Any) -> int:
-    return sum(column.nbytes for column in columns)
+def _batches(
+    file: Any, path: Path, number: int, columns: Sequence[str], limit: int
+) -> Iterator[Any]:
+    """The record batches of a row group. A small file can decode to any size: values may be
+    repeated."""
+    total, rows = 0, 0
+    for batch in file.iter_batches(
+        _BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False
+    ):
+        total += batch.nbytes
+        rows += batch.num_rows
+        if total > limit:
+            raise DatasetError(f"{path} has a row group of more than {limit:,} bytes. {_SMALLER}")
+        yield batch
+    if rows != file.metadata.row_group(number).num_rows:
+        raise DatasetError(f"{path} is damaged: rows are missing. Download it again.")
 
 
 @contextmanager
@@ -114,21 +155,16 @@ def _opened(path: Path) -> Iterator[Any]:
             "Parquet files need pyarrow. Install it: pip install 'slipform[parquet]'"
         ) from None
     try:
-        with parquet.ParquetFile(path, pre_buffer=False) as file:
+        with (
+            open_regular(path, DatasetError) as raw,
+            parquet.ParquetFile(raw, pre_buffer=False) as file,
+        ):
             yield file
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         if isinstance(error, DatasetError) or getattr(error, "errno", None):
             raise
         reason = printable(str(error).split("\n", 1)[0])
         raise DatasetError(f"{path} is damaged: {reason}. Download it again.") from None
-
-
-def _flat(table: Any, name: str) -> Any:
-    """A column of a table by its name, or a part of a struct: "image.bytes"."""
-    column = table
-    parts = [name] if name in table.column_names else name.split(".")
-    column = table.column(parts[0])
-    return column.combine_chunks().field(parts[1]) if len(parts) > 1 else column
 
 
 def read_parquet(
@@ -156,128 +192,79 @@ def read_parquet(
     first: tuple[Any, ...] | None = None
     for name in files:
         with _opened(root / name) as file:
-            image, label, split, names = _columns(root / name, file.schema_arrow, hints)
+            image, label, split, names = find_columns(root / name, file.schema_arrow, hints)
             first = first or (image, label, split, names)
             if first != (image, label, split, names):
                 raise DatasetError(
                     f"{root / name} has other columns or classes than {files[0]}. Give the folder"
                     " of one configuration as --source."
                 )
-            file_first = len(labels)
+            file_first, ours = len(labels), None if hints.class_names else names
             for number in range(file.metadata.num_row_groups):
                 group = file.metadata.row_group(number)
                 if group.total_byte_size > _GROUP_BYTES:
                     raise DatasetError(
-                        f"{root / name} has a row group of {group.total_byte_size:,} bytes. Write"
-                        " it again with smaller row groups (pyarrow: row_group_size=100)."
+                        f"{root / name} has a row group of {group.total_byte_size:,} bytes."
+                        f" {_SMALLER}"
                     )
                 groups.append(_Group(name, number, len(labels), file_first))
-                wanted = [column for column in (label, split, image.path) if column]
-                table = file.read_row_group(number, columns=wanted)
-                if table.num_rows != group.num_rows:
-                    raise DatasetError(f"{root / name} is damaged. Download it again.")
-                labels += _labels(root / name, table, label, names)
-                splits += (
-                    [str(value or "") for value in _flat(table, split).to_pylist()]
-                    if split
-                    else [split_of(name)] * table.num_rows
-                )
-                paths += (
-                    [str(value or "") for value in _flat(table, image.path).to_pylist()]
-                    if image.path
-                    else [""] * table.num_rows
-                )
+                wanted = [column for column in (label, split) if column]
+                wanted += [f"{image.name}.path"] if "path" in image.parts else []
+                for batch in _batches(file, root / name, number, wanted, _LABEL_BYTES):
+                    labels += _labels(root / name, batch, label, ours)
+                    splits += (
+                        _texts(root / name, batch, split)
+                        if split
+                        else [split_of(name)] * batch.num_rows
+                    )
+                    paths += (
+                        [str(value or "") for value in image.values(batch, "path").to_pylist()]
+                        if "path" in image.parts
+                        else [""] * batch.num_rows
+                    )
             classes = names
     assert first is not None, "there is a file"
     if hints.class_names is not None:
         classes = read_class_names(hints.class_names)
     starts = np.array([group.first for group in groups], np.int64)
     store = _Groups(root, first[0], groups, starts, paths)
-    columns = f"columns {printable(first[0].bytes)}, {printable(first[1])}"
+    columns = f"columns {printable(first[0].name)}, {printable(first[1])}"
     return Rows(store, labels, splits, classes, columns)
 
 
-def _labels(path: Path, table: Any, column: str, classes: Sequence[str] | None) -> list[Label]:
-    """The labels of a row group. -1 of a ClassLabel stands for no label."""
+def _labels(path: Path, batch: Any, column: str, classes: Sequence[str] | None) -> list[Label]:
+    """The labels in a record batch. Numbers of a ClassLabel become names; its -1 stands for no
+    label."""
+    values = batch.column(batch.schema.get_field_index(column)).to_pylist()
     try:
-        found = [as_label(value, column) for value in _flat(table, column).to_pylist()]
+        found = [as_label(value, column) for value in values]
+        if classes is None:
+            return found
+        return [
+            [_name(one, classes) for one in label]
+            if isinstance(label, list)
+            else None
+            if label in (-1, None)
+            else _name(label, classes)
+            for label in found
+        ]
     except ValueError as error:
         raise DatasetError(f"{path}, column {printable(column)}: {error}.") from None
-    return [None if classes is not None and label == -1 else label for label in found]
 
 
-def _columns(
-    path: Path, schema: Any, hints: Hints
-) -> tuple[_Column, str, str, tuple[str, ...] | None]:
-    """The columns of image, label and split, and the names of the classes."""
-    features = _features(path, schema)
-    images = [name for name in schema.names if _holds_bytes(schema.field(name).type)]
-    typed = [name for name in images if _kind(features.get(name)) == "Image"]
-    numbered = [name for name in schema.names if _class_names(features.get(name)) is not None]
-    image = hints.image_column or _single(typed or images, path, "images", "--image-column")
-    label = hints.label_column or (
-        _single(numbered, path, "labels", "--label-column") if numbered else ""
-    )
-    chosen = choose_columns(schema.names, Hints("", image, label, hints.split_column), path)
-    if chosen is None:
-        raise DatasetError(
-            f"{path} has the columns {', '.join(map(printable, schema.names))}. Name the one with"
-            " the label: --label-column"
-        )
-    if image not in images:
-        raise DatasetError(f"{path}: the column {printable(image)} holds no bytes of images.")
-    kind = schema.field(image).type
-    parts = [kind.field(i).name for i in range(kind.num_fields)]
-    column = (
-        _Column(f"{image}.bytes", f"{image}.path" if "path" in parts else "")
-        if parts
-        else _Column(image, "")
-    )
-    names = _class_names(features.get(chosen.label))
-    split = chosen.split if chosen.split not in (image, chosen.label) else ""
-    return column, chosen.label, split, names
+def _name(label: str | int, classes: Sequence[str]) -> str:
+    """The name of a number of a ClassLabel."""
+    if isinstance(label, str):
+        return label
+    if not 0 <= label < len(classes):
+        raise ValueError(f"{label} is not one of the {len(classes):,} classes")
+    return classes[label]
 
 
-def _single(names: list[str], path: Path, what: str, option: str) -> str:
-    if len(names) != 1:
-        found = ", ".join(map(printable, names)) or "none"
-        raise DatasetError(f"{path}: columns with {what}: {found}. Name one: {option}")
-    return names[0]
-
-
-def _holds_bytes(kind: Any) -> bool:
-    """Whether a column holds bytes, or a struct with bytes."""
-    from pyarrow import types
-
-    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
-    if types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and any(test(kind.field(index).type) for test in binary)
-    return any(test(kind) for test in binary)
-
-
-def _features(path: Path, schema: Any) -> dict[str, Any]:
-    """The features that the library datasets wrote into the schema's metadata."""
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+def _texts(path: Path, batch: Any, column: str) -> list[str]:
+    """The values of a column as text."""
+    values = batch.column(batch.schema.get_field_index(column)).to_pylist()
     try:
-        found = json.loads(text)
-        features = found.get("info", {}).get("features", {})
-    except (ValueError, RecursionError, AttributeError):
-        raise DatasetError(f"{path}: the metadata of Hugging Face is damaged.") from None
-    return features if isinstance(features, dict) else {}
-
-
-def _kind(feature: Any) -> str:
-    return str(feature.get("_type", "")) if isinstance(feature, dict) else ""
-
-
-def _class_names(feature: Any) -> tuple[str, ...] | None:
-    """The names of a ClassLabel, or of a list of them. None: the column is not one."""
-    if isinstance(feature, list) and len(feature) == 1:  # as older versions wrote a list
-        return _class_names(feature[0])
-    if _kind(feature) in ("List", "LargeList", "Sequence"):
-        return _class_names(feature.get("feature"))
-    names = feature.get("names") if _kind(feature) == "ClassLabel" else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return None
-    return tuple(names)
+        return [text_of(value) for value in values]
+    except ValueError as error:
+        raise DatasetError(f"{path}, column {printable(column)}: {error}.") from None

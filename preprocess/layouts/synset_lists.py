@@ -15,7 +15,16 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
 from slipform.preprocess.class_folders import locate
 
-__all__ = ["NAMES", "VAL_LISTS", "Names", "class_names", "find_lists", "read_names", "read_val"]
+__all__ = [
+    "NAMES",
+    "VAL_LISTS",
+    "Names",
+    "class_names",
+    "find_lists",
+    "read_lines",
+    "read_names",
+    "read_val",
+]
 
 NAMES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
 VAL_LISTS = (
@@ -78,7 +87,7 @@ def read_names(place: Path) -> Names:
         DatasetError: The file holds no names.
     """
     for path in find_lists(place, NAMES):
-        matches = (_NAME.match(line) for line in _lines(path))
+        matches = (_NAME.match(line) for line in read_lines(path))
         names = {match[1]: match[2].strip() for match in matches if match}
         if not names:
             raise DatasetError(f"{path} holds no line such as: n01440764 tench, Tinca tinca")
@@ -132,7 +141,7 @@ def read_val(place: Path, images: Sequence[str]) -> _Answers:
 
 
 def _read_list(path: Path, place: Path, images: Sequence[str]) -> _Answers:
-    lines = [line for line in _lines(path) if line.strip()]
+    lines = [line for line in read_lines(path) if line.strip()]
     used = [path]
     if path.name in VAL_LISTS[:2]:
         words = (re.split(r"[\s,]+", line.strip(), maxsplit=2) for line in lines)
@@ -178,7 +187,15 @@ def _development_kit(path: Path, meta: Path | None) -> dict[int, str]:
         raise DatasetError(f"{meta} is damaged: {error}. Download it again.") from None
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a list.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DatasetError: It is no regular file, is not UTF-8, or has more than 64 MiB.
+    """
     with open_regular(path, DatasetError) as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:

@@ -31,12 +31,21 @@ def columns(path: Path) -> list[str]:
         path: A file with one of `ENDINGS`.
 
     Returns:
-        The first row of CSV and TSV, the keys of the first object of JSONL. Empty: no row.
+        The first row of CSV and TSV, the keys of the first 100 objects of JSONL. Empty: there is no
+        row below the first one, or no object.
 
     Raises:
         DatasetError: The file is not such a table.
     """
-    return next((list(row) for row in read_rows(path)), [])
+    some = 100 if path.suffix.lower() == ".jsonl" else 1
+    found = dict[str, None]()
+    try:
+        for row in itertools.islice(read_rows(path), some):
+            found |= dict.fromkeys(row)
+    except DatasetError:
+        if not found:
+            raise  # a later row that is damaged is found when all are read
+    return [*found]
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -76,10 +76,19 @@ def test_a_table_that_is_no_list_is_noted(tmp_path: Path, content: str | bytes, 
     assert words in prep(images, code=1)  # its only folder is no class
 
 
-def test_a_list_that_breaks_off_is_no_folder_of_classes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("l.csv", "file,label\n0.jpg,a\n1.jpg\n", "l.csv, row 2: 1 values for 2 columns"),
+        ("l.jsonl", '{"file": "0.jpg", "label": 1}\n[\n', "l.jsonl, row 2"),
+    ],
+)
+def test_a_list_that_breaks_off_does_not_make_classes_of_folders(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
     root = folders(tmp_path / "raw")
-    write(root / "labels.csv", "file,label\n0.jpg,a\n1.jpg\n")
-    assert "labels.csv, row 2: 1 values for 2 columns" in prep(root, code=1)
+    write(root / name, content)
+    assert words in prep(root, code=1)
 
 
 def test_a_damaged_tar_beside_folders_is_noted(tmp_path: Path) -> None:

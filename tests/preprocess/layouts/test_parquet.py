@@ -168,3 +168,84 @@ def test_files_that_are_cut_short(tmp_path: Path, cut: int) -> None:
     path = parquet(tmp_path / "raw/x.parquet", table(range(2), label=[0, 1]))
     path.write_bytes(path.read_bytes()[:cut])
     assert "x.parquet is damaged" in prep(path.parent, code=1)
+
+
+def test_a_small_row_group_that_decodes_to_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet stores a repeated value once."""
+    import pyarrow
+
+    made = pyarrow.table({"image": [b"\xff\xd8\xff" * 1000] * 400, "label": [0, 1] * 200})
+    path = parquet(tmp_path / "raw/x.parquet", made, rows=400)
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(parquet_rows, "_GROUP_BYTES", 100_000)
+    text = prep(path.parent, code=1)
+    assert "400 samples cannot be used" in text
+    assert "has a row group of more than 100,000 bytes" in text
+    monkeypatch.setattr(parquet_rows, "_LABEL_BYTES", 100)
+    assert "has a row group of more than 100 bytes" in prep(path.parent, code=1)
+
+
+def test_names_with_dots(tmp_path: Path) -> None:
+    import pyarrow
+
+    columns = {"a.b": images(range(4)), "a": [{"b": 1}] * 4, "the.label": [0, 1, 0, 1]}
+    raw = parquet(tmp_path / "raw/x.parquet", pyarrow.table(columns)).parent
+    prep(raw, "--label-column", "the.label")
+    assert [(label, data) for _, label, data in stored(raw)["train"]] == [
+        (str(k % 2), jpeg(k)) for k in range(4)
+    ]
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    import pyarrow
+
+    column = pyarrow.array([1, 2])
+    two = pyarrow.Table.from_arrays(
+        [pyarrow.array(images(range(2))), column, column], ["image", "label", "label"]
+    )
+    raw = parquet(tmp_path / "raw/x.parquet", two).parent
+    assert "two columns have the same name" in prep(raw, code=1)
+
+
+@pytest.mark.parametrize("depth", [2, 5000])
+def test_labels_in_lists_in_lists(tmp_path: Path, depth: int) -> None:
+    import json
+
+    import pyarrow
+
+    feature: Any = {"_type": "ClassLabel", "names": ["a", "b"]}
+    text = '{"info": {"features": {"label": ' + "[" * depth + json.dumps(feature)
+    text += "]" * depth + "}}}"
+    made = pyarrow.table({"image": images(range(2)), "label": [[[0]], [[1]]]})
+    raw = parquet(
+        tmp_path / "raw/x.parquet", made.replace_schema_metadata({"huggingface": text})
+    ).parent
+    assert "x.parquet" in prep(raw, code=1)
+
+
+def test_parts_without_rows(tmp_path: Path) -> None:
+    raw = parquet(tmp_path / "raw/train-0.parquet", table(range(4), label=[0, 1, 0, 1])).parent
+    parquet(raw / "test-0.parquet", table(range(4), label=[0, 1, 0, 1]).slice(0, 0))
+    prep(raw, "--dry-run")
+    prep(raw)
+    assert {*stored(raw)} == {"train"}
+    parquet(raw / "train-0.parquet", table(range(4), label=[0, 1, 0, 1]).slice(0, 0))
+    assert "no image can be used" in prep(raw, code=1)
+
+
+def test_classes_with_numbers_as_names(tmp_path: Path) -> None:
+    """A ClassLabel counts from 0, also if its names are numbers."""
+    import json
+
+    feature = {"_type": "ClassLabel", "names": ["1", "2", "3"]}
+    made = table(range(4), label=[0, 1, 2, 0]).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    )
+    raw = parquet(tmp_path / "raw/x.parquet", made).parent
+    prep(raw)
+    assert [label for _, label, _ in stored(raw)["train"]] == ["1", "2", "3", "1"]
+    names = write(tmp_path / "names.txt", "x\ny\nz\n")
+    prep(raw, "--class-names", str(names))
+    assert [label for _, label, _ in stored(raw)["train"]] == ["x", "y", "z", "x"]

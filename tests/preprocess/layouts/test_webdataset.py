@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.dataset import open_dataset
+from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.tar_samples import read_tars
+from slipform.preprocess.listing import Listing
 from tests.preprocess.sources import jpeg, prep, stored, write
 
 ANIMALS = ("cat", "dog")
@@ -179,3 +182,33 @@ def test_archives_of_class_folders_stay_archives(tmp_path: Path) -> None:
     members = {f"{ANIMALS[k % 2]}/{k}.jpg": jpeg(k) for k in range(6)}
     prep(write(tmp_path / "x.tar", tar(members)))
     assert next(name for name, _, _ in stored(tmp_path / "x.tar")["train"]) == "cat/0.jpg"
+
+
+def test_a_label_that_is_replaced_is_named(tmp_path: Path) -> None:
+    members = {"1.json": '{"label": "x"}', "1.txt": "y", "1.jpg": jpeg(1), "1.cls": "a"}
+    write(tmp_path / "raw/x.tar", tar({**members, "2.jpg": jpeg(2), "2.cls": "b"}))
+    prep(tmp_path / "raw")
+    assert [label for _, label, _ in stored(tmp_path / "raw")["train"]] == ["a", "b"]
+    report = (tmp_path / "raw-out/report.txt").read_text()
+    assert "x.tar:1.json: the label comes from .cls" in report
+    assert "x.tar:1.txt: the label comes from .json" in report
+
+
+def test_compressed_tars_take_one_open_file(tmp_path: Path) -> None:
+    names = [f"train-{k:02d}.tar.gz" for k in range(20)]
+    for k, name in enumerate(names):
+        write(tmp_path / name, gzip.compress(tar(samples(range(2 * k, 2 * k + 2)))))
+    before = len(os.listdir("/proc/self/fd"))
+    rows = read_tars(tmp_path, names, Hints(), Listing())
+    assert len(os.listdir("/proc/self/fd")) - before <= 1
+    assert [rows.store.read(k) for k in range(40)] == [jpeg(k) for k in range(40)]
+
+
+def test_tars_in_an_archive(tmp_path: Path) -> None:
+    """They are unpacked, too, and every file is used or named."""
+    outer = tar({"data/x.tar": tar(samples(range(4))), "data/readme.txt": "hello"})
+    path = write(tmp_path / "outer.tar", outer)
+    prep(path)
+    assert len(stored(path)["train"]) == 4
+    report = (tmp_path / "outer.tar-out/report.txt").read_text()
+    assert "readme.txt: file beside the tars" in report
