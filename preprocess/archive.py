@@ -8,21 +8,20 @@ archive (the zip of Caltech-101 holds a tar.gz) are unpacked, too, one level dee
 from __future__ import annotations
 
 import errno
-import fcntl
 import gzip
-import os
 import shutil
-import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
+from slipform.preprocess.temporary_folder import temporary_folder
 
 __all__ = ["decompress", "tar_members", "unpack", "unpacked"]
 
@@ -44,7 +43,6 @@ _ARCHIVES_FAULT = {
 _HEADER_BYTES = 1 << 20
 # More files than any dataset has: ImageNet-21k has 14 million.
 _MAX_FILES = 20_000_000
-_PREFIX = "slipform-prep-"
 
 
 class _Hostile(DatasetError):
@@ -74,20 +72,22 @@ class _Member(tarfile.TarInfo):
 
 
 @contextmanager
-def unpacked(source: Path) -> Iterator[Path]:
+def unpacked(source: Path, keep: Callable[[Path], bool] = lambda file: False) -> Iterator[Path]:
     """Give a folder with the content of a source.
 
     Temporary folders that a killed process left are deleted.
 
     Args:
         source: A folder, or a tar, tar.gz or zip.
+        keep: keep(file) says whether an archive inside the archive stays as it is.
 
     Yields:
         `source` itself if it is a folder. Otherwise a temporary folder below TMPDIR, which is
         deleted after the block.
 
     Raises:
-        DatasetError: The file is not an archive, is damaged, or would write outside the folder.
+        DatasetError: The file is not an archive, is damaged, or would write outside the folder. Two
+            archives inside it hold files of one name.
         OSError: The disk is full or fails.
     """
     if source.is_dir():
@@ -95,57 +95,17 @@ def unpacked(source: Path) -> Iterator[Path]:
         return
     if not source.is_file():
         raise DatasetError(f"{source} is neither a folder nor a regular file.")
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         unpack(source, folder)
-        for inner in [
-            path
-            for path in sorted(folder.rglob("*"))
-            if path.name.endswith(_SUFFIXES) and path.is_file()
-        ]:
-            unpack(inner, inner.parent)
+        files = {path for path in sorted(folder.rglob("*")) if path.is_file()}
+        for inner in sorted(path for path in files if path.name.endswith(_SUFFIXES)):
+            if not keep(inner):
+                files |= unpack(inner, inner.parent, files)
+                inner.unlink()  # its content is there now
         yield folder
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """An empty folder. A lock beside it shows that its process is alive."""
-    for orphan in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_orphan(orphan):
-            shutil.rmtree(orphan, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        lock = os.open(f"{name}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (Path(name) / "files").mkdir()
-            yield Path(name) / "files"
-        finally:
-            with suppress(OSError):  # nothing was written to it
-                os.close(lock)
-
-
-def _is_orphan(folder: Path) -> bool:
-    """Whether the folder belongs to this user and its lock is free.
-
-    A folder without a lock file is being made.
-    """
-    try:
-        state = os.lstat(folder)  # another prep may remove it at the same time
-        if stat.S_ISLNK(state.st_mode) or state.st_uid != os.getuid():
-            return False
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        with suppress(OSError):
-            os.close(lock)
-    return True
-
-
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, occupied: Container[Path] = ()) -> set[Path]:
     """Unpack a tar, tar.gz or zip.
 
     Only regular files are written. Without links, the name of a file shows whether it is outside
@@ -155,26 +115,33 @@ def unpack(archive: Path, folder: Path) -> None:
     Args:
         archive: A regular file.
         folder: An existing folder for the files.
+        occupied: Files that must not be replaced.
+
+    Returns:
+        The files that were written.
 
     Raises:
-        DatasetError: The file is not an archive, is damaged, or would write outside the folder.
+        DatasetError: The file is not an archive, is damaged, or would write outside the folder or
+            to an occupied file.
         OSError: The disk is full or fails.
     """
+    room = _Room(archive, folder, occupied)
     with _errors_of(archive), open_regular(archive, DatasetError) as file:
         if tar := _opened_tar(file):
             with tar:
                 for member in _members(tar):
-                    _write(tar.extractfile(member), member.size, member.name, folder, archive)
+                    room.write(tar.extractfile(member), member.size, member.name)
         elif zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as zipped:
                 _check_count(len(zipped.infolist()))
                 for info in zipped.infolist():
                     if not info.is_dir():
-                        _write(zipped.open(info), info.file_size, info.filename, folder, archive)
+                        room.write(zipped.open(info), info.file_size, info.filename)
         else:
             raise DatasetError(
                 f"{archive} is not an archive that can be read ({', '.join(_SUFFIXES)})."
             )
+    return room.written
 
 
 @contextmanager
@@ -265,19 +232,33 @@ def _opened_tar(file: BinaryIO) -> tarfile.TarFile | None:
         return None
 
 
-def _write(
-    content: IO[bytes] | None, size_bytes: int, name: str, folder: Path, archive: Path
-) -> None:
-    """Write one file of an archive into the folder."""
-    inside = PurePosixPath(name.replace("\\", "/"))
-    if inside.is_absolute() or ".." in inside.parts or content is None:
-        raise _Hostile(f"it would write outside its folder: {name}")
-    # Both readers read no more bytes than the declared size.
-    if size_bytes > shutil.disk_usage(folder).free:
-        raise DatasetError(
-            f"{archive} unpacks to more than {folder} has room for. Unpack it elsewhere and give"
-            " that folder, or set TMPDIR."
-        )
-    (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-    with content, open(folder / inside, "wb") as file:
-        shutil.copyfileobj(content, file)
+@dataclass(frozen=True)
+class _Room:
+    """The folder that an archive is unpacked to."""
+
+    archive: Path
+    folder: Path
+    occupied: Container[Path]
+    written: set[Path] = field(default_factory=set)
+
+    def write(self, content: IO[bytes] | None, size_bytes: int, name: str) -> None:
+        """Write one file of the archive into the folder."""
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or content is None:
+            raise _Hostile(f"it would write outside its folder: {name}")
+        path = self.folder / inside
+        if path in self.occupied:
+            raise DatasetError(
+                f"{self.archive.name} holds {printable(name)}, which lies beside it already. Unpack"
+                " the archives into folders of their own, and give those as --source."
+            )
+        # Both readers read no more bytes than the declared size.
+        if size_bytes > shutil.disk_usage(self.folder).free:
+            raise DatasetError(
+                f"{self.archive} unpacks to more than {self.folder} has room for. Unpack it"
+                " elsewhere and give that folder, or set TMPDIR."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with content, open(path, "wb") as file:
+            shutil.copyfileobj(content, file)
+        self.written.add(path)

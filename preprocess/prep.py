@@ -133,7 +133,7 @@ def opened(
     elif source.is_file() and dataset.reads(source, options):
         yield dataset.read(source, **options)
     else:
-        with unpacked(source) as folder:
+        with unpacked(source, lambda file: dataset.reads(file, options)) as folder:
             yield dataset.read(folder, **options)
 
 

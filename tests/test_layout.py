@@ -65,7 +65,9 @@ ROOMS = {
         ("device_batches", "loader"),
     ),
     "preprocess": (
-        ("archive", "atomic_folder", "drawing", "listing", "pickles", "pixel_sums", "progress"),
+        ("atomic_folder", "drawing", "listing", "pickles", "pixel_sums", "progress"),
+        ("temporary_folder",),
+        ("archive",),
         ("source",),
         ("class_folders", "splits", "idx", "cifar_files"),
         ("layouts",),

@@ -125,6 +125,7 @@ DATASETS = (
             click.Option(
                 ["--class-names"],
                 type=click.Path(path_type=Path, dir_okay=False),
+                default=None,
                 help="A file with one class name per line, for labels that are numbers from 0.",
             ),
             click.Option(

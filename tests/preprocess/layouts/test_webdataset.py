@@ -205,10 +205,22 @@ def test_compressed_tars_take_one_open_file(tmp_path: Path) -> None:
 
 
 def test_tars_in_an_archive(tmp_path: Path) -> None:
-    """They are unpacked, too, and every file is used or named."""
-    outer = tar({"data/x.tar": tar(samples(range(4))), "data/readme.txt": "hello"})
-    path = write(tmp_path / "outer.tar", outer)
+    """They are not unpacked, so samples in two of them may have the same name."""
+    inner = {f"data/{k}.tar": tar(samples(range(4))) for k in range(2)}
+    path = write(tmp_path / "outer.tar", tar({**inner, "data/readme.txt": "hello"}))
     prep(path)
-    assert len(stored(path)["train"]) == 4
+    assert len(stored(path)["train"]) == 8
     report = (tmp_path / "outer.tar-out/report.txt").read_text()
-    assert "readme.txt: file beside the tars" in report
+    assert report.partition("left out:\n")[2] == "  readme.txt: file beside the tars\n"
+
+
+def test_archives_in_an_archive(tmp_path: Path) -> None:
+    """No file of one replaces a file of the other."""
+    folders = [{f"{animal}/{k}.jpg": jpeg(k)} for k, animal in enumerate(ANIMALS)]
+    inner = {f"{k}.tar": tar({**members}) for k, members in enumerate(folders)}
+    path = write(tmp_path / "outer.tar", tar({**inner}))
+    prep(path)
+    assert [name for name, _, _ in stored(path)["train"]] == ["cat/0.jpg", "dog/1.jpg"]
+    assert "left out" not in (tmp_path / "outer.tar-out/report.txt").read_text()
+    again = write(tmp_path / "again.tar", tar({**inner, "2.tar": tar({"cat/0.jpg": jpeg(9)})}))
+    assert "2.tar holds cat/0.jpg, which lies beside it already" in prep(again, code=1)
