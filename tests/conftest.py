@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,13 +33,36 @@ settings.register_profile(
 )
 settings.load_profile("slipform")
 torch.set_num_threads(1)  # tests compare numbers: with one thread the order of sums is fixed
-# nohup and some CI runners ignore SIGHUP, and a shell ignores SIGINT in the background. The
-# processes of the tests would inherit that, and wait forever for a signal that never comes.
-for _number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
-    if signal.getsignal(_number) == signal.SIG_IGN:
-        signal.signal(_number, signal.SIG_DFL)
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_IGNORED: list[int] = []  # those of them that this process ignores
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the children of the tests get signals that this process ignores, and ignore them still.
+
+    nohup and some CI runners ignore SIGHUP, and a shell ignores SIGINT in the background. Children
+    inherit that, and tests would wait forever for a child that a signal shall end. A signal with a
+    handler has its default effect in children; a handler that does nothing ignores it here. The
+    processes of xdist are children that must ignore it, too.
+    """
+    given = getattr(config, "workerinput", {}).get("ignored")
+    found = [number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in found if given is None else given:
+        signal.signal(number, lambda *_: None)
+        _IGNORED.append(int(number))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of xdist which signals it ignores."""
+    node.workerinput["ignored"] = _IGNORED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need an optional package can be chosen: pytest -m extras."""
+    for item in items:
+        if "needs" in getattr(item, "fixturenames", ()):
+            item.add_marker("extras")
 
 
 def seed_all(name: str) -> None:
