@@ -46,17 +46,13 @@ def find_lr(
     \b
     Example: slipform find-lr data/shapes --recipe shapes/demo --figure rates.png
     """
-    from slipform.pipelines.errors import ConfigError
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_runs
+    from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import resolve
     from slipform.train.search.rate import find_rate
 
-    loaded, runs = load_runs(recipe) if recipe else (None, ())
-    if loaded and loaded.runs and len(runs) != 1:
-        names = ", ".join(run.name for run in loaded.runs)
-        raise ConfigError(f"{recipe} is a sweep: give {recipe}:RUN. Runs: {names}")
-    config = resolve(loaded, sets, read_manifest(data), *runs)
+    loaded, run = load_one(recipe) if recipe else (None, None)
+    config = resolve(loaded, sets, read_manifest(data), run)
     found = find_rate(config, data, device=device, low=low, high=high, steps=steps)
     if figure is not None:
         from slipform.train.figures.draw import save

@@ -57,18 +57,14 @@ def search(
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError("search starts its own processes: run it without torchrun.")
-    from slipform.pipelines.errors import ConfigError
-    from slipform.train.config.recipe import load_runs
+    from slipform.train.config.recipe import load_one
     from slipform.train.search.space import parse_ranges
     from slipform.train.search.study import run_search
 
-    loaded, runs = load_runs(recipe) if recipe else (None, ())
-    if loaded and loaded.runs and len(runs) != 1:
-        names = ", ".join(run.name for run in loaded.runs)
-        raise ConfigError(f"{recipe} is a sweep: give {recipe}:RUN. Runs: {names}")
+    loaded, run = load_one(recipe) if recipe else (None, None)
     table = run_search(
         loaded, data, out or Path("runs/search"), parse_ranges(ranges), sets,
-        run=runs[0] if runs else None, trials=trials, num_at_once=jobs, seed=seed, device=device,
+        run=run, trials=trials, num_at_once=jobs, seed=seed, device=device,
         quiet=quiet,
     )  # fmt: skip
     click.echo(table.read_text(encoding="utf-8"))

@@ -105,7 +105,7 @@ def train(
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     """
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_runs
+    from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.run.folder import new_folder, resumed_recipe
 
@@ -138,14 +138,8 @@ def train(
         )
     else:
         manifest = read_manifest(data)
-        loaded, runs = load_runs(recipe) if recipe else (None, ())
-        if loaded and loaded.runs and len(runs) != 1:
-            names = ", ".join(run.name for run in loaded.runs)
-            raise click.UsageError(
-                f"{recipe} is a sweep: give --all, or one of its runs as --recipe {recipe}:RUN."
-                f" Runs: {names}."
-            )
-        config = resolve(loaded, sets, manifest, *runs)
+        loaded, run = load_one(recipe) if recipe else (None, None)
+        config = resolve(loaded, sets, manifest, run)
         name = _run_name(recipe or f"{manifest.dataset}-{config.model.name}")
         if out is None and is_main():
             folder = new_folder(Path("runs"), name)

@@ -27,6 +27,7 @@ __all__ = [
     "RECIPES",
     "Recipe",
     "SweepRun",
+    "load_one",
     "load_recipe",
     "load_runs",
     "parse_config",
@@ -163,6 +164,28 @@ def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
         if word not in runs:
             raise unknown(f"run of {name}", word, [run.name for run in recipe.runs])
     return recipe, tuple(runs[word] for word in wanted.split(","))
+
+
+def load_one(text: str) -> tuple[Recipe, SweepRun | None]:
+    """Read a recipe of one run, or one run of a sweep.
+
+    Args:
+        text: A recipe as for `load_runs`.
+
+    Returns:
+        The recipe, and its run; None if the recipe is no sweep.
+
+    Raises:
+        ConfigError: There is no such recipe or run, or `text` names several runs.
+    """
+    recipe, runs = load_runs(text)
+    if recipe.runs and len(runs) != 1:
+        names = ", ".join(run.name for run in recipe.runs)
+        raise ConfigError(
+            f"{recipe.name} is a sweep: give one of its runs as --recipe {recipe.name}:RUN, or all"
+            f" of them as train --all. Runs: {names}."
+        )
+    return recipe, runs[0] if runs else None
 
 
 def run_recipe(config_file: Path) -> Recipe:

@@ -11,6 +11,7 @@ from typing import Any
 
 from slipform.train.figures.draw import FOLDER, GRID, SERIES, new_figure, save
 from slipform.train.records import read_metrics
+from slipform.train.records.smoothing import MovingAverage
 
 __all__ = ["draw_run", "draw_sweep", "run_figure"]
 
@@ -73,13 +74,9 @@ def run_figure(run: Path) -> Any:
 
 
 def _smoothed(losses: Sequence[float]) -> list[float]:
-    """The exponential moving average over a tenth of the steps, corrected for its beginning."""
-    decay = 1 - 1 / max(1.0, len(losses) / 10)
-    found, average = [], 0.0
-    for number, loss in enumerate(losses, start=1):
-        average = decay * average + (1 - decay) * loss
-        found.append(average / (1 - decay**number))
-    return found
+    """The moving average over a tenth of the steps."""
+    average = MovingAverage(1 - 1 / max(1.0, len(losses) / 10))
+    return [average.add(loss) for loss in losses]
 
 
 def draw_sweep(

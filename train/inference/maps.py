@@ -19,7 +19,7 @@ from slipform.pipelines.errors import SlipformError
 
 __all__ = ["class_maps", "have_maps"]
 
-_TOKEN_LAYERS = ("ln_1", "norm1")  # before attention, in torchvision's and timm's transformers
+_Reshape = Callable[[Tensor], Tensor]  # outputs of a layer as [N, C, H, W]
 
 
 def have_maps() -> bool:
@@ -58,37 +58,70 @@ def class_maps(model: nn.Module, images: Tensor, classes: Sequence[int]) -> Tens
     return sized[:, 0].clamp(0, 1).cpu()
 
 
-def _layer(model: nn.Module, image: Tensor) -> tuple[str, Callable[[Tensor], Tensor] | None]:
-    """The last layer whose outputs have positions, and a function that makes them [N, C, H, W]."""
-    found: list[tuple[str, Tensor]] = []
+def _layer(model: nn.Module, image: Tensor) -> tuple[str, _Reshape]:
+    """The last layer whose outputs have places that the logits depend on, and how they lie.
+
+    The logits of a transformer with a class token do not depend on the other tokens after the last
+    attention.
+    """
+    found: list[tuple[str, Tensor, _Reshape]] = []
 
     def noting(name: str) -> Callable[..., None]:
-        def note(_: nn.Module, __: object, output: Any) -> None:
-            if isinstance(output, Tensor):
-                found.append((name, output))
+        def note(layer: nn.Module, _: object, output: Any) -> None:
+            if isinstance(output, Tensor) and (reshape := _places(model, layer, output)):
+                found.append((name, output, reshape))
 
         return note
 
-    named = [(name, module) for name, module in model.named_modules() if name]
-    hooks = [module.register_forward_hook(noting(name)) for name, module in named]
+    hooks = [
+        module.register_forward_hook(noting(name))
+        for name, module in model.named_modules()
+        if name and not _in_attention(model, name)
+    ]
     try:
-        with torch.no_grad():
-            model(image)
+        with torch.enable_grad():
+            logits = model(image.clone().requires_grad_())
     finally:
         for hook in hooks:
             hook.remove()
-    for name, output in reversed(found):
-        if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-            return name, None
-        if output.ndim == 3 and name.endswith(_TOKEN_LAYERS):
-            return name, _places
-    raise SlipformError(
-        f"{type(model).__name__} has no layer whose outputs have places in the image: there are no"
-        " class maps of it"
+    if not found:
+        raise SlipformError(
+            f"{type(model).__name__} has no layer whose outputs have places in the image: there are"
+            " no class maps of it"
+        )
+    score = (logits * torch.linspace(1, 2, logits.shape[1], device=logits.device)).sum()
+    outputs = [output for _, output, _ in found]
+    gradients = torch.autograd.grad(score, outputs, allow_unused=True)
+    for (name, _, reshape), gradient in reversed(list(zip(found, gradients, strict=True))):
+        if gradient is not None and reshape(gradient).any():
+            return name, reshape
+    return found[-1][0], found[-1][2]  # the logits depend on nothing: the maps are 0
+
+
+def _in_attention(model: nn.Module, name: str) -> bool:
+    """Whether a layer is a part of attention: its outputs are those of heads, or weights."""
+    parents = name.split(".")[:-1]
+    return any(
+        "attention" in type(model.get_submodule(".".join(parents[:depth]))).__name__.lower()
+        for depth in range(1, len(parents) + 1)
     )
 
 
-def _places(tokens: Tensor) -> Tensor:
-    """Tokens [N, T, C] as [N, C, H, W], without the tokens before those of the image."""
-    side = math.isqrt(tokens.shape[1])
-    return tokens[:, -side * side :].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+def _places(model: nn.Module, layer: nn.Module, output: Tensor) -> _Reshape | None:
+    """How to make the outputs of a layer [N, C, H, W]; None if they have no places.
+
+    Images are square, so H and W are equal.
+    """
+    if output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
+        return lambda outputs: outputs
+    if output.ndim == 4 and output.shape[1] == output.shape[2] > 1:  # channels last
+        return lambda outputs: outputs.permute(0, 3, 1, 2)
+    if output.ndim != 3 or not isinstance(layer, nn.LayerNorm):
+        return None
+    # Tokens [N, T, C]: a normalization is over the channels. Those of the image come last.
+    side = math.isqrt(output.shape[1])
+    count = output.shape[1] - getattr(model, "num_prefix_tokens", output.shape[1] - side * side)
+    side = math.isqrt(count) if count > 0 else 0
+    if side < 2 or side * side != count:
+        return None
+    return lambda tokens: tokens[:, -count:].unflatten(1, (side, side)).permute(0, 3, 1, 2)

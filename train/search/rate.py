@@ -22,9 +22,11 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Process, pick_device
+from slipform.train.records.smoothing import MovingAverage
 from slipform.train.run.auto import without_auto
 from slipform.train.run.training_data import first_images, open_training_data
 from slipform.train.step.build import build_state
+from slipform.train.step.class_weights import Labels
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.step import set_train_mode, train_step
 
@@ -90,8 +92,7 @@ def find_rate(
         )
     process = Process(pick_device(device, 0))
     with torch.random.fork_rng(devices=_cuda(process.device)):
-        rates, losses = _try_rates(config, Path(data), process, low, high, steps)
-    smoothed = _smoothed(losses)
+        rates, losses, smoothed = _try_rates(config, Path(data), process, low, high, steps)
     kept = (
         slice(steps // 10, -_CUT_LAST) if len(losses) >= steps // 10 + _CUT_LAST + 4 else slice(0)
     )
@@ -129,8 +130,8 @@ def valley(losses: Sequence[float]) -> int:
 
 def _try_rates(
     config: RunConfig, data: Path, process: Process, low: float, high: float, steps: int
-) -> tuple[list[float], list[float]]:
-    """The rates and losses of all steps until the loss diverges."""
+) -> tuple[list[float], list[float], list[float]]:
+    """The rates, losses and smoothed losses of all steps until the loss diverges."""
     manifest = read_manifest(data)
     config = config.replace("data.folder", str(data.resolve())).replace("train.auto_seconds", 0.0)
     config = config.replace("train.compile", "off").replace("optimizer.lr", 1.0)
@@ -138,13 +139,14 @@ def _try_rates(
     config, _ = without_auto(config, manifest, process, [], resume=False)
     rates: list[float] = []
     losses: list[float] = []
+    smoothed: list[float] = []
     with open_training_data(config, None, process) as loader:
         state = build_state(
             config, num_classes=manifest.num_classes, process=process,
-            first_images=lambda: first_images(loader),
+            first_images=lambda: first_images(loader), labels=Labels.of(loader),
         )  # fmt: skip
         set_train_mode(state)
-        batches, average, best = _endless(loader), 0.0, math.inf
+        batches, average = _endless(loader), MovingAverage(_SMOOTHING)
         for step in range(steps):
             rate = low * (high / low) ** (step / (steps - 1))
             set_learning_rate(state.optimizers, rate)
@@ -153,27 +155,17 @@ def _try_rates(
                 break
             rates.append(rate)
             losses.append(loss)
-            average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
-            smoothed = average / (1 - _SMOOTHING ** (step + 1))
-            best = min(best, smoothed)
-            if smoothed > _DIVERGED * best:
+            smoothed.append(average.add(loss))
+            if smoothed[-1] > _DIVERGED * min(smoothed):
                 break
     if not losses:
         raise SlipformError("the loss of the first step is not finite: look at the settings")
-    return rates, losses
+    return rates, losses, smoothed
 
 
 def _endless(loader: Loader) -> Iterator[Batch]:
     while True:
         yield from loader
-
-
-def _smoothed(losses: Sequence[float]) -> list[float]:
-    found, average = [], 0.0
-    for number, loss in enumerate(losses, start=1):
-        average = _SMOOTHING * average + (1 - _SMOOTHING) * loss
-        found.append(average / (1 - _SMOOTHING**number))
-    return found
 
 
 def _cuda(device: torch.device) -> list[torch.device]:

@@ -44,6 +44,11 @@ class Range:
             return f"{self.name}={','.join(self.choices)}"
         return f"{self.name}={self.low}..{self.high}{':log' if self.log else ''}"
 
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """All choices, or the lowest and the highest value: what `text` takes."""
+        return self.choices if self.low is None else (self.low, self.high)
+
     def text(self, value: Any) -> str:
         """The setting as `--set` takes it.
 
@@ -79,7 +84,8 @@ def _parse(text: str) -> Range:
     known = [one.name for one in settings()]
     if name not in known and not name.startswith("model.options."):
         raise unknown("setting", name, known)
-    span = _SPAN.fullmatch(values)
+    # A path such as ../net.pt is a choice.
+    span = None if "," in values else _SPAN.fullmatch(values)
     if span is None:
         choices = tuple(dict.fromkeys(part.strip() for part in values.split(",") if part.strip()))
         if len(choices) < 2:

@@ -10,7 +10,6 @@ search that was interrupted proposes what one without interruption does, with as
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
-from slipform.pipelines.files import check_links, locked, remove_orphans
+from slipform.pipelines.files import check_links, locked, remove_orphans, write_whole
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
@@ -29,6 +28,7 @@ from slipform.train.run.folder import CONFIG, LOCK
 from slipform.train.search.space import Range
 from slipform.train.search.trials import TRIALS, draw_trials, write_trials
 from slipform.train.sweep.jobs import Job, run_jobs
+from slipform.train.sweep.table import stated_settings
 
 __all__ = ["JOURNAL", "run_search"]
 
@@ -70,7 +70,8 @@ def run_search(
         The path of trials.md.
 
     Raises:
-        ConfigError: The dataset has no val split, or `out` has a search with other settings.
+        ConfigError: The dataset has no val split, a value of a range is not allowed, or `out` has
+            a search with other settings.
         Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
         SlipformError: Optuna is not installed, or no trial finished.
     """
@@ -83,16 +84,12 @@ def run_search(
             " --val-share"
         )
     search = _Search(recipe, run, data, out, list(ranges), list(sets), manifest, seed, device)
-    search.config({one.name: _first(one) for one in ranges})  # a wrong setting is an error here
+    search.check()
     out.mkdir(parents=True, exist_ok=True)
     check_links(out, (LOCK, JOURNAL, *TRIALS, "trial-*"))
     with locked(out / LOCK, "another search"):
         remove_orphans(out)
         return search.go(trials, num_at_once, quiet)
-
-
-def _first(one: Range) -> Any:
-    return one.choices[0] if one.low is None else one.low
 
 
 class _Search:
@@ -113,6 +110,17 @@ class _Search:
         self.recipe, self.run, self.data, self.out = recipe, run, data, out
         self.ranges, self.sets, self.manifest = ranges, sets, manifest
         self.seed, self.device = seed, device
+
+    def check(self) -> None:
+        """Check each value of each range, beside the first values of the others.
+
+        Raises:
+            ConfigError: A value is not allowed.
+        """
+        first = {one.name: one.values[0] for one in self.ranges}
+        for one in self.ranges:
+            for value in one.values:
+                self.config(first | {one.name: value})
 
     def go(self, trials: int, num_at_once: int, quiet: bool) -> Path:
         """Run all trials that are left."""
@@ -139,13 +147,29 @@ class _Search:
         from optuna.trial import TrialState
 
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if running:  # the rest of an interrupted round runs alone: the next proposals stay the same
-            return {self._job(one.number, one.params): one.number for one in running}
+        # The rest of an interrupted round runs alone: the next proposals stay the same.
+        jobs = self._jobs(study, running)
+        while not jobs and (left := trials - len(study.trials)) > 0:
+            asked = []
+            for _ in range(min(num_at_once, left)):
+                study.sampler = self._sampler(len(study.trials))
+                asked.append(study.ask(self._distributions()))
+            jobs = self._jobs(study, asked)
+        return jobs
+
+    def _jobs(self, study: Any, asked: Sequence[Any]) -> dict[Job, int]:
+        """The jobs of trials. A trial whose settings do not fit each other has failed."""
+        from optuna.trial import TrialState
+
         jobs = {}
-        for _ in range(min(num_at_once, trials - len(study.trials))):
-            study.sampler = self._sampler(len(study.trials))
-            asked = study.ask(self._distributions())
-            jobs[self._job(asked.number, asked.params)] = asked.number
+        for one in asked:
+            folder = self.out / f"trial-{one.number:03d}"
+            entry = SweepRun("trial", dict(one.params), {})
+            try:
+                jobs[_TrialJob(entry, self.config(one.params), folder)] = one.number
+            except ConfigError as error:
+                write_whole(self.out / f"{folder.name}.log", f"{error.message}\n")
+                study.tell(one.number, state=TrialState.FAIL)
         return jobs
 
     def config(self, params: dict[str, Any]) -> Any:
@@ -154,10 +178,6 @@ class _Search:
 
     def _texts(self, params: dict[str, Any]) -> list[str]:
         return [*self.sets, *(one.text(params[one.name]) for one in self.ranges)]
-
-    def _job(self, number: int, params: dict[str, Any]) -> Job:
-        entry = SweepRun("trial", dict(params), {})
-        return _TrialJob(entry, self.config(params), self.out / f"trial-{number:03d}")
 
     def _arguments(self, job: Job) -> list[str]:
         """The arguments of `train` that start or resume a trial."""
@@ -179,8 +199,10 @@ class _Search:
         if code == Interrupted.exit_code:
             return "interrupted"
         if code == 0 and summary is not None and summary["val_accuracy"] is not None:
-            shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
+            # The checkpoints go last: a search that is killed before it has told the study resumes
+            # the trial from them.
             study.tell(number, float(summary["val_accuracy"]))
+            shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
             said = f"val accuracy {summary['val_accuracy']:.4f}"
         else:
             study.tell(number, state=TrialState.FAIL)
@@ -228,18 +250,23 @@ class _Search:
             study.set_user_attr(_ASKED, asked)
         elif before != asked:
             changed = [key for key in asked if asked[key] != before.get(key)]
-            listed = "; ".join(f"{key} was {before.get(key)}, not {asked[key]}" for key in changed)
+            listed = "; ".join(
+                "the recipe or --set states other settings"
+                if key == "settings"
+                else f"{key} was {before.get(key)}, not {asked[key]}"
+                for key in changed
+            )
             raise ConfigError(f"{self.out} has another search: {listed}. Give another --out")
         return study
 
     def _asked(self) -> dict[str, Any]:
         """What must not change when a search continues."""
-        run = f":{self.run.name}" if self.run else ""
+        run = self.run or SweepRun("", {}, {})
+        recipe = self.recipe or Recipe("", {})
         train = self.manifest.split("train")
-        content = [self.recipe.base if self.recipe else {}, self.run.overrides if self.run else {}]
         return {
-            "recipe": f"{self.recipe.name}{run}" if self.recipe else "",
-            "settings": json.dumps([content, self.sets], sort_keys=True, default=str),
+            "recipe": f"{recipe.name}:{run.name}".strip(":"),
+            "settings": stated_settings(recipe, run, self.sets),
             "ranges": [str(one) for one in self.ranges],
             "dataset": f"{self.manifest.dataset}, {train.num_samples} images",
             "seed": self.seed,

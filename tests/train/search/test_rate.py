@@ -92,3 +92,14 @@ def test_the_command_prints_a_setting_and_draws(shapes: Path, tmp_path: Path) ->
     wrong = CliRunner().invoke(find_lr, [str(shapes), "--set", "optimizer.lrr=1"])
     assert wrong.exit_code == 1
     assert '"lr"' in wrong.output or "optimizer.lr" in wrong.output
+
+
+def test_the_losses_are_those_of_the_run_with_weights_of_classes(
+    shapes: Path, small: Small, tmp_path: Path, no_figures: None
+) -> None:
+    weights = "loss.class_weights={disc=9.0}"
+    config = small("train.epochs=1", "train.log_every_steps=1", weights)
+    fit(config, shapes, tmp_path / "run", device="cpu", quiet=True)
+    found = find_rate(config, shapes, device="cpu", steps=20)
+    assert found.losses[0] == read_metrics(tmp_path / "run", "step")[0]["loss"]
+    assert found.losses[0] != find_rate(small(), shapes, device="cpu", steps=20).losses[0]

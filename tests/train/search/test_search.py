@@ -35,6 +35,8 @@ def test_ranges_are_parsed() -> None:
     assert [str(one) for one in parse_ranges(TEXTS)][1:] == TEXTS[1:]
     (half,) = parse_ranges(["optimizer.momentum=.5..1"])
     assert (half.low, half.high) == (0.5, 1.0)
+    (paths,) = parse_ranges(["model.weights=../one.pt,../../two.pt"])
+    assert paths.choices == ("../one.pt", "../../two.pt")
     (option,) = parse_ranges(["model.options.width=8,16"])
     assert option.text("8") == "model.options.width=8"
 
@@ -60,7 +62,7 @@ def test_wrong_ranges_get_one_clear_line(text: str, words: str) -> None:
         parse_ranges(["train.epochs=1..2", "train.epochs=1..3"])
 
 
-class _Runs:
+class Runs:
     """Trials without training: the accuracy is a function of the settings. `stops`: the number of
     the trial during which somebody presses Ctrl-C."""
 
@@ -89,19 +91,22 @@ class _Runs:
                 "seconds": 1.0, "images_per_second": 1.0, "machine": "", "torch": "",
                 "precision": "", "compiled": False, "executor": "host",
             }  # fmt: skip
-            (job.folder / "summary.json").write_text(json.dumps(summary))
+            self.finished(job, summary)
             ended(job, 0)
+
+    def finished(self, job: Job, summary: dict[str, Any]) -> None:
+        (job.folder / "summary.json").write_text(json.dumps(summary))
 
 
 def _search(
-    shapes: Path, out: Path, runs: _Runs, monkeypatch: pytest.MonkeyPatch, **more: Any
+    shapes: Path, out: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, **more: Any
 ) -> None:
     monkeypatch.setattr(searching, "run_jobs", runs)
     options = {"trials": 12, "num_at_once": 2, "quiet": True, **more}
     run_search(Recipe("small", SMALL), shapes, out, parse_ranges(TEXTS), **options)
 
 
-def _trials(out: Path) -> list[dict[str, str]]:
+def trials(out: Path) -> list[dict[str, str]]:
     with open(out / "trials.csv", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -110,31 +115,31 @@ def test_an_interrupted_search_goes_on_exactly(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
 ) -> None:
     needs("optuna")
-    whole, parts = _Runs(), _Runs(stops=5)
+    whole, parts = Runs(), Runs(stops=5)
     _search(shapes, tmp_path / "whole", whole, monkeypatch)
     with pytest.raises(Interrupted):
         _search(shapes, tmp_path / "parts", parts, monkeypatch)
-    again = _Runs()
+    again = Runs()
     _search(shapes, tmp_path / "parts", again, monkeypatch)
-    assert _trials(tmp_path / "parts") == _trials(tmp_path / "whole")
-    assert len(_trials(tmp_path / "whole")) == 12
+    assert trials(tmp_path / "parts") == trials(tmp_path / "whole")
+    assert len(trials(tmp_path / "whole")) == 12
     assert "--resume" in again.commands[0]  # the interrupted one, from its checkpoint
     assert again.commands[0][2].endswith("trial-005")
     assert "--out" in whole.commands[0]
-    _search(shapes, tmp_path / "parts", nothing := _Runs(), monkeypatch)
+    _search(shapes, tmp_path / "parts", nothing := Runs(), monkeypatch)
     assert not nothing.commands
-    _search(shapes, tmp_path / "parts", more := _Runs(), monkeypatch, trials=13)
+    _search(shapes, tmp_path / "parts", more := Runs(), monkeypatch, trials=13)
     assert len(more.commands) == 1
     with pytest.raises(ConfigError, match="another search"):
-        _search(shapes, tmp_path / "parts", _Runs(), monkeypatch, seed=1)
+        _search(shapes, tmp_path / "parts", Runs(), monkeypatch, seed=1)
 
 
 def test_trials_lie_in_their_ranges_and_the_best_comes_first(
     shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
 ) -> None:
     needs("optuna")
-    _search(shapes, tmp_path / "s", _Runs(fails=3), monkeypatch, trials=20, num_at_once=1)
-    rows = _trials(tmp_path / "s")
+    _search(shapes, tmp_path / "s", Runs(fails=3), monkeypatch, trials=20, num_at_once=1)
+    rows = trials(tmp_path / "s")
     for row in rows:
         assert 0.001 <= float(row["optimizer.lr"]) <= 0.1
         assert row["train.batch_size"] in ("20", "40")
@@ -165,14 +170,14 @@ def test_mistakes_get_one_clear_line(
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     with pytest.raises(SlipformError, match="no trial finished"):
-        _search(shapes, tmp_path / "y", _Runs(fails=0), monkeypatch, trials=1)
+        _search(shapes, tmp_path / "y", Runs(fails=0), monkeypatch, trials=1)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SlipformError, match=r"slipform\[search\]"):
-        _search(shapes, tmp_path / "z", _Runs(), monkeypatch)
+        _search(shapes, tmp_path / "z", Runs(), monkeypatch)
 
 
 @pytest.mark.slow
-def test_two_real_trials(shapes: Path, tmp_path: Path, needs: Callable[[str], None]) -> None:
+def test_two_realtrials(shapes: Path, tmp_path: Path, needs: Callable[[str], None]) -> None:
     needs("optuna")
     sets = ["model.name=tiny", "model.small_input=false", "augment.image_size=32", "train.epochs=1",
             "data.threads=1", "train.precision=fp32"]  # fmt: skip
@@ -180,7 +185,7 @@ def test_two_real_trials(shapes: Path, tmp_path: Path, needs: Callable[[str], No
     arguments += ["--range", "optimizer.lr=1e-3..1e-1:log", "--trials", "2", "--device", "cpu"]
     result = CliRunner().invoke(search, arguments)
     assert result.exit_code == 0, result.output
-    rows = _trials(tmp_path / "s")
+    rows = trials(tmp_path / "s")
     assert [row["state"] for row in rows] == ["complete"] * 2
     for number, row in enumerate(rows):
         summary = json.loads((tmp_path / f"s/trial-{number:03d}/summary.json").read_text())

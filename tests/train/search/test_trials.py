@@ -1,0 +1,110 @@
+"""The trials of a search: which settings are allowed, and what is kept when a search is killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError
+from slipform.train.config.recipe import Recipe
+from slipform.train.search import study as searching
+from slipform.train.search.space import parse_ranges
+from slipform.train.search.study import run_search
+from tests.train.conftest import SMALL
+from tests.train.search.test_search import TEXTS, Runs, trials
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["train.batch_size=20,0"], "batch_size"),
+        (["loss.label_smoothing=0.0..2.0"], "label_smoothing"),
+        (["optimizer.lr=0.1..0.2", "optimizer.name=sgd,addam"], "adam"),
+        (["optimizer.nesterov=true,false", "optimizer.name=sgd,adam"], "nesterov"),
+    ],
+)
+def test_every_value_of_a_range_is_checked_before_the_first_trial(
+    texts: list[str], words: str, shapes: Path, tmp_path: Path, needs: Callable[[str], None]
+) -> None:
+    needs("optuna")
+    with pytest.raises(ConfigError, match=words):
+        run_search(
+            Recipe("small", SMALL), shapes, tmp_path / "x", parse_ranges(texts), quiet=True
+        )  # fmt: skip
+    assert not (tmp_path / "x").exists()
+
+
+def test_trials_whose_settings_do_not_fit_each_other_fail_alone(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    """Early stopping without a best epoch: each of the values is allowed."""
+    needs("optuna")
+    monkeypatch.setattr(searching, "run_jobs", runs := Runs())
+    ranges = parse_ranges(["train.select=accuracy,last", "train.early_stop_after=0,3"])
+    out = tmp_path / "s"
+    run_search(Recipe("small", SMALL), shapes, out, ranges, trials=12, num_at_once=2, quiet=True)
+    rows = trials(out)
+    wrong = [(row["train.select"], row["train.early_stop_after"]) == ("last", "3") for row in rows]
+    assert len(rows) == 12
+    assert 0 < sum(wrong) < 12
+    assert [row["state"] for row in rows] == ["fail" if x else "complete" for x in wrong]
+    assert len(runs.commands) == 12 - sum(wrong)
+    log = (out / f"trial-{wrong.index(True):03d}.log").read_text()
+    assert "early_stop_after" in log
+
+
+def test_a_trial_keeps_its_checkpoints_until_the_study_knows_its_result(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    needs("optuna")
+    from optuna.study import Study
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    class Saving(Runs):
+        def finished(self, job: Any, summary: dict[str, Any]) -> None:
+            (job.folder / "checkpoints").mkdir()
+            super().finished(job, summary)
+
+    def go() -> None:
+        run_search(Recipe("small", SMALL), shapes, tmp_path, parse_ranges(TEXTS), trials=1,
+                   quiet=True)  # fmt: skip
+
+    monkeypatch.setattr(searching, "run_jobs", Saving())
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Study, "tell", die)
+        go()
+    assert (tmp_path / "trial-000/checkpoints").is_dir()
+    (tmp_path / "trial-000/checkpoints").rmdir()
+    go()
+    assert not (tmp_path / "trial-000/checkpoints").exists()
+    assert [row["state"] for row in trials(tmp_path)] == ["complete"]
+
+
+def test_another_description_is_the_same_search_and_other_settings_are_not(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    needs("optuna")
+    monkeypatch.setattr(searching, "run_jobs", Runs())
+    recipe = Recipe("small", json.loads(json.dumps(SMALL)))
+
+    def go(recipe: Recipe, *sets: str) -> None:
+        run_search(recipe, shapes, tmp_path, parse_ranges(TEXTS), sets, trials=1, quiet=True)
+
+    go(recipe)
+    go(replace(recipe, base=recipe.base | {"description": "in other words"}))
+    for changed, sets in (
+        (replace(recipe, base=recipe.base | {"loss": {"label_smoothing": 0.1}}), ()),
+        (recipe, ("loss.label_smoothing=0.1",)),
+    ):
+        with pytest.raises(ConfigError, match="states other settings"):
+            go(changed, *sets)
