@@ -41,8 +41,9 @@ class Board(Sink):
 
     Args:
         folder: The run folder.
-        after_step: The last step of the run before it was resumed; 0 for a new run. TensorBoard
-            hides later steps of older files.
+        after_step: The last step of the run before it was resumed; 0 for a new run, and for one
+            that was killed before its first checkpoint. TensorBoard hides later steps of older
+            files.
         say: Called with a message if the file cannot be written.
     """
 
@@ -55,6 +56,7 @@ class Board(Sink):
         unique = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
         name = NAMES[0].replace("*", unique)
         self._path = folder / name
+        goes_on = any(folder.glob("events.out.tfevents.*"))
         self._flushed = time.monotonic()
         self._file: BinaryIO | None = None
         try:
@@ -63,8 +65,9 @@ class Board(Sink):
         except OSError as error:
             self._give_up(error)
         self._write(file_version="brain.Event:2")
-        if after_step:
-            self._write(step=after_step + 1, session_log=SessionLog(status=SessionLog.START))
+        if goes_on:
+            first = after_step + 1 if after_step else 0  # the first batch is an image of step 0
+            self._write(step=first, session_log=SessionLog(status=SessionLog.START))
 
     def numbers(self, rows: Rows) -> None:
         """See `Sink`."""

@@ -6,7 +6,11 @@ resumed run continues it: steps that it has already are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import io
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slipform.train.records.sink import Place, Rows, Sink, required
@@ -34,9 +38,8 @@ class _Trackio(Sink):
         from trackio.sqlite_storage import SQLiteStorage
 
         self._name = f"{place.name}-{place.key[:6]}"
-        logged = SQLiteStorage.get_logs(place.project, self._name) if place.after_step else []
         self._last: dict[str, int] = {}  # of each number that trackio has
-        for one in logged:
+        for one in SQLiteStorage.get_logs(place.project, self._name):
             self._last |= dict.fromkeys(one, int(one["step"]))
         self._place = place
         self._run: Any = None
@@ -53,20 +56,48 @@ class _Trackio(Sink):
 
     def close(self) -> None:
         if self._run is not None:
-            self._run.finish()
+            with self._quiet():
+                self._run.finish()
 
     def _open(self, config: dict[str, Any]) -> Any:
         """The run. trackio requires the settings at its start."""
         if self._run is None:
             import trackio
 
-            self._run = trackio.init(
-                project=self._place.project,
-                name=self._name,
-                config=config,
-                resume="allow",
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
-            )
+            with self._quiet():
+                self._run = trackio.init(
+                    project=self._place.project,
+                    name=self._name,
+                    config=config,
+                    resume="allow",
+                    embed=False,
+                    auto_log_gpu=False,
+                    auto_log_cpu=False,
+                )
         return self._run
+
+    @contextlib.contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Leave out what trackio prints, except for warnings: standard output is the user's."""
+        with contextlib.redirect_stdout(_Output()) as output:
+            yield
+        for line in output.text.splitlines():
+            if "warning" in line.lower():
+                self._place.say(line)
+
+
+class _Output(io.TextIOBase):
+    """Standard output, without what this thread writes."""
+
+    def __init__(self) -> None:
+        self.text = ""  # of this thread
+        self._thread, self._others = threading.get_ident(), sys.stdout
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() != self._thread:
+            return self._others.write(text)
+        self.text += text
+        return len(text)
+
+    def flush(self) -> None:
+        self._others.flush()

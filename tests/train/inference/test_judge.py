@@ -11,15 +11,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
 
-from slipform.models import registry
-from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import SlipformError
 from slipform.train.cli import validate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import judge as judging
-from slipform.train.inference import maps
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import answers_of, judge_model, pictures_of
 from slipform.train.run.loop import fit
@@ -83,53 +79,6 @@ def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
     assert pictures_of(classifier, judged, []) == []
 
 
-@pytest.mark.parametrize("name", ["tiny", "resnet18", "mobilenet_v3_small", "vit_b_16", "swin_t"])
-def test_maps_of_every_kind_of_net(name: str, needs: Callable[[str], None]) -> None:
-    needs("torchcam")
-    try:
-        model = registry.build(ModelConfig(name=name), num_classes=5, image_size=64).eval()
-    except SlipformError as error:
-        pytest.skip(str(error))
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))  # the ViT's is 0
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.requires_grad_(False)
-    found = torch.stack([maps.class_maps(model, IMAGES, [c, c]) for c in range(5)])
-    assert found.shape == (5, 2, 64, 64)
-    assert 0 <= float(found.min()) <= float(found.max()) <= 1
-    assert float(found.std((2, 3)).max()) > 0.01  # nothing may speak for some class
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_a_map_is_where_the_class_is(needs: Callable[[str], None]) -> None:
-    """A net whose class 1 is the brightness: the map is the bright corner."""
-    needs("torchcam")
-
-    class Bright(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.places = nn.Conv2d(3, 1, 4, 4, bias=False)
-            nn.init.constant_(self.places.weight, 1.0)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            mean = self.places(images).mean((1, 2, 3))
-            return torch.stack([-mean, mean], 1)
-
-    images = torch.zeros(1, 3, 32, 32)
-    images[:, :, :8, 24:] = 1
-    found = maps.class_maps(Bright().eval(), images, [1])[0]
-    assert found[2, 29] == pytest.approx(1.0, abs=0.01)
-    assert float(found[:, :16].max()) < 0.01
-
-
-def test_no_maps_without_places(needs: Callable[[str], None]) -> None:
-    needs("torchcam")
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
-    with pytest.raises(SlipformError, match="no layer whose outputs have places"):
-        maps.class_maps(flat, IMAGES, [0, 1])
-
-
 @pytest.fixture(scope="module")
 def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
@@ -189,11 +138,3 @@ def test_mistakes_get_one_clear_line(run: Path, tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert words in result.output, result.output
         assert isinstance(result.exception, SystemExit)
-
-
-def test_without_torchcam_the_page_says_what_to_install(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(maps, "have_maps", lambda: False)
-    with pytest.raises(SlipformError, match=r'pip install "slipform\[judge\]"'):
-        maps.class_maps(classifier.model, IMAGES, [0, 1])

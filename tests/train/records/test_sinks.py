@@ -8,15 +8,16 @@ import importlib
 import importlib.util
 import math
 import struct
-import typing
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.train import records
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics, sink
@@ -28,6 +29,7 @@ from slipform.train.run.loop import fit
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.timeout(900)]
 
 Small = Callable[..., RunConfig]
+SINKS = get_args(get_args(RecordsConfig.model_fields["sinks"].annotation)[0])
 
 
 def _with(small: Small, *sinks: str, epochs: int = 2) -> RunConfig:
@@ -36,9 +38,13 @@ def _with(small: Small, *sinks: str, epochs: int = 2) -> RunConfig:
 
 
 def _train_in_parts(config: RunConfig, shapes: Path, out: Path) -> None:
-    """Two epochs, the second one after a resume; then the second epoch is resumed once more from
-    the checkpoint before it, as after a kill."""
-    fit(config.replace("train.epochs", 1), shapes, out, device="cpu", quiet=True)
+    """Two epochs, the second one after a resume. The first epoch is resumed from the beginning, as
+    after a kill before its checkpoint; the second one from the checkpoint before it."""
+    first = config.replace("train.epochs", 1)
+    fit(first, shapes, out, device="cpu", quiet=True)
+    for path in (*(out / "checkpoints").iterdir(), out / "summary.json"):
+        path.unlink()
+    fit(first, shapes, out, device="cpu", resume=True, quiet=True)
     saved = {path: path.read_bytes() for path in (out / "checkpoints").iterdir()}
     fit(config, shapes, out, device="cpu", resume=True, quiet=True)
     for path in (out / "checkpoints").iterdir():
@@ -69,6 +75,20 @@ def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Pat
     assert not (tmp_path / "run" / sink.KEY).exists()
 
 
+def test_tensorboard_has_every_number_once(shapes: Path, small: Small, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _train_in_parts(_with(small, "tensorboard"), shapes, out)
+    shown = EventAccumulator(str(out), {"scalars": 0, "images": 0, "histograms": 0})
+    shown.Reload()
+    for name, expected in zip(("train/loss", "epoch/val_accuracy"), _expected(out), strict=True):
+        found = {one.step: one.value for one in shown.Scalars(name)}
+        assert len(shown.Scalars(name)) == len(expected), name
+        assert found == pytest.approx(expected, rel=1e-6)
+    assert len(shown.Images("train/first_batch")) == 1
+    histograms = [shown.Histograms(name) for name in shown.Tags()["histograms"]]
+    assert {tuple(one.step for one in each) for each in histograms} == {(6, 12)}
+
+
 def test_mlflow_has_every_number_once(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     needs: Callable[[str], None],
@@ -92,9 +112,9 @@ def test_mlflow_has_every_number_once(
         assert {one.step: one.value for one in history} == expected
 
 
-def test_trackio_has_every_number_once(
+def test_trackio_has_every_number_once_and_prints_nothing(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[[str], None],
+    needs: Callable[[str], None], capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     needs("trackio")
     from trackio.sqlite_storage import SQLiteStorage
@@ -102,6 +122,7 @@ def test_trackio_has_every_number_once(
     for module in ("trackio.utils", "trackio.sqlite_storage"):
         monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio", raising=False)
     _train_in_parts(_with(small, "trackio"), shapes, tmp_path / "run")
+    assert capsys.readouterr().out == ""
     (name,) = SQLiteStorage.get_runs("tests")
     assert name.startswith("run-")
     logs = SQLiteStorage.get_logs("tests", name)
@@ -141,6 +162,7 @@ def test_wandb_gets_every_number(
     monkeypatch.setenv("WANDB_MODE", "offline")
     fit(_with(small, "wandb", "csv"), shapes, tmp_path / "run", device="cpu", quiet=True)
     assert wandb.run is None
+    wandb.teardown()  # W&B's service process completes the file after run.finish() has returned
     (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
     found: dict[int, dict[str, str]] = {}
     ids, settings = set[str](), set[str]()
@@ -246,13 +268,18 @@ def test_a_wrong_sink_names_the_right_ones(small: Small) -> None:
         small('records.project="a/b"')
 
 
-def test_every_sink_of_the_settings_is_a_module() -> None:
-    place = Place(Path("nowhere"), "p", "n", 0, print)
-    assert open_sinks([], place) == []
-    annotation = str(RecordsConfig.model_fields["sinks"].annotation)
-    for name in ("tensorboard", "csv", "wandb", "mlflow", "trackio"):
-        assert name in annotation
-        assert importlib.util.find_spec(f"slipform.train.records.{name}")
+def test_the_sinks_of_the_settings_are_the_modules_that_open_one(tmp_path: Path) -> None:
+    found = {
+        path.stem
+        for path in Path(records.__file__).parent.glob("*.py")
+        if "\ndef open_sink(" in path.read_text()
+    }
+    assert set(SINKS) == found
+    said: list[str] = []
+    for one in open_sinks(["csv", "nothing"], Place(tmp_path, "p", "n", 0, said.append)):
+        one.close()
+    assert (tmp_path / "epochs.csv").read_text() == "step,epoch\n"
+    assert [text for text in said if '"nothing" failed' in text] == said != []
 
 
 def test_every_file_of_a_run_is_known_to_its_folder(
@@ -260,8 +287,7 @@ def test_every_file_of_a_run_is_known_to_its_folder(
 ) -> None:
     """Links are refused for these names, and --overwrite removes the files. The folder of a tracker
     stays."""
-    sinks = typing.get_args(RecordsConfig.model_fields["sinks"].annotation)[0]
-    for name in typing.get_args(sinks):
+    for name in SINKS:
         names = importlib.import_module(f"slipform.train.records.{name}").NAMES
         assert set(names) <= set(folder._FILES)
     run = tmp_path / "run"

@@ -80,9 +80,10 @@ def test_a_trial_keeps_its_checkpoints_until_the_study_knows_its_result(
                    quiet=True)  # fmt: skip
 
     monkeypatch.setattr(searching, "run_jobs", Saving())
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Study, "tell", die)
-        go()
+        with pytest.raises(Killed):
+            go()
     assert (tmp_path / "trial-000/checkpoints").is_dir()
     (tmp_path / "trial-000/checkpoints").rmdir()
     go()
