@@ -47,6 +47,7 @@ def figures(
     from slipform.train.figures.compare import compare_first_layers, compare_histograms
     from slipform.train.figures.draw import FOLDER as INSIDE
     from slipform.train.inference.classifier import Classifier
+    from slipform.train.inference.data import first_image
     from slipform.train.inference.untrained import untrained
     from slipform.train.run.folder import locked_if_run
 
@@ -63,7 +64,10 @@ def figures(
         nets["untrained"] = untrained(first.config, first.manifest.num_classes)
     if image is None:
         with first.open_split() as loader:
-            pixels = next(iter(loader)).images[:1].clone()
+            found = first_image(loader)
+        if found is None:
+            raise ConfigError(f"the test split of {first.folder} has no images: give --image FILE")
+        pixels = found
     else:
         pixels = _pixels(image, first)
     folder = out or runs[0] / INSIDE

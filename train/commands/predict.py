@@ -5,12 +5,12 @@ In: a command line. Out: a line, or a JSON object, for each image.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from slipform.pipelines.errors import Command, printable
+from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import FOLDER, device_option
 
 __all__ = ["predict"]
@@ -54,7 +54,7 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
             classes = [{"class": name, "probability": share} for name, share in prediction.classes]
             values = {"file": str(prediction.path), "classes": classes}
             several = {} if classifier.thresholds is None else {"labels": prediction.labels}
-            click.echo(json.dumps(values | several))
+            click.echo(json_text(values | several))
         else:
             shares = (
                 f"{printable(name)}{'*' * (name in prediction.labels)} {share:.3f}"

@@ -5,7 +5,6 @@ In: a command line. Out: a table or a JSON object; figures with --figures, a pag
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipform.pipelines.errors import Command, printable
+from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import FOLDER, device_option
 
 if TYPE_CHECKING:
@@ -73,18 +73,19 @@ def validate(
     for note in notes:
         click.echo(printable(note), err=True)
     if figures is not None or report is not None:
-        from slipform.train.inference.showing import draw_figures, write_report
+        from slipform.train.inference.showing import draw_figures, pictures, write_report
 
+        shown = pictures(classifier, judged, data)
+        for text in shown.missing:
+            click.echo(printable(text), err=True)
         if figures is not None:
-            for text in draw_figures(classifier, judged, data, figures):
-                click.echo(printable(text), err=True)
+            draw_figures(classifier, judged, data, figures, shown)
             click.echo(f"figures: {printable(str(figures))}", err=True)
         if report is not None:
-            for text in write_report(classifier, judged, data, report, notes):
-                click.echo(printable(text), err=True)
+            write_report(classifier, judged, data, report, shown, notes)
             click.echo(f"report: {printable(str(report))}", err=True)
     if as_json:
-        click.echo(json.dumps(_values(judged)))
+        click.echo(json_text(_values(judged)))
         return
     _print(judged)
 
@@ -101,6 +102,7 @@ def _validate_labels(
     from slipform.train.commands.validate_labels import lines, values
     from slipform.train.figures import curves
     from slipform.train.figures.result import draw_result
+    from slipform.train.inference.data import first_image
     from slipform.train.run.folder import locked_if_run
     from slipform.train.step.label_metrics import LabelEvaluation
 
@@ -114,44 +116,41 @@ def _validate_labels(
         click.echo(printable(note), err=True)
     if figures is not None:
         with classifier.open_split(data, split) as loader:
-            image = next(iter(loader)).images[:1].clone()
+            image = first_image(loader)
         with locked_if_run(figures, "*.png"):
             curves.draw_run(classifier.folder, figures)
-            draw_result(figures, classifier.model, image, result, classifier.classes)
+            if image is not None:
+                draw_result(figures, classifier.model, image, result, classifier.classes)
         click.echo(f"figures: {printable(str(figures))}", err=True)
     if as_json:
-        click.echo(json.dumps(values(result, split, classifier.classes)))
+        click.echo(json_text(values(result, split, classifier.classes)))
         return
     for line in lines(result, split, classifier.classes):
         click.echo(line)
 
 
 def _values(judged: Judgment) -> dict[str, Any]:
-    """The figures for JSON, which has no nan."""
+    """The figures for JSON; nan where there is none."""
     figures, scores, found = judged.figures, judged.scores, judged.calibration
     top5 = figures.get("top5")
     values: dict[str, Any] = {
         "split": judged.split,
         "images": len(judged.answers),
-        "top1": _plain(figures["top1"].value),
-        "top5": _plain(top5.value) if top5 else 1.0,
+        "top1": figures["top1"].value,
+        "top5": top5.value if top5 else 1.0,
     }
-    values |= {name: _plain(one.value) for name, one in figures.items() if name not in values}
-    values["intervals"] = {
-        name: [_plain(one.low), _plain(one.high)] for name, one in figures.items()
-    }
-    values["temperature"] = _plain(found.temperature)
-    values["ece_with_temperature"] = _plain(float(found.after.error)) if found.after else None
+    values |= {name: one.value for name, one in figures.items() if name not in values}
+    values["intervals"] = {name: [one.low, one.high] for name, one in figures.items()}
+    values["temperature"] = found.temperature
+    values["ece_with_temperature"] = float(found.after.error) if found.after else None
     columns = {
         "precision": scores.precision, "recall": scores.recall, "f1": scores.f1,
         "auroc": judged.auroc,
     }  # fmt: skip
-    values["per_class"] = {
-        name: _plain(float(scores.recall[c])) for c, name in enumerate(judged.classes)
-    }
+    values["per_class"] = {name: float(scores.recall[c]) for c, name in enumerate(judged.classes)}
     values["classes"] = {
         name: {"images": int(scores.images[c])}
-        | {key: _plain(float(column[c])) for key, column in columns.items()}
+        | {key: float(column[c]) for key, column in columns.items()}
         for c, name in enumerate(judged.classes)
     }
     values["confused"] = [
@@ -163,10 +162,6 @@ def _values(judged: Judgment) -> dict[str, Any]:
         for pair in judged.pairs[:20]
     ]
     return values
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _print(judged: Judgment) -> None:

@@ -16,7 +16,7 @@ __all__ = ["lines", "values"]
 
 
 def values(result: LabelEvaluation, split: str, classes: list[str]) -> dict[str, Any]:
-    """The figures for JSON, which has no nan.
+    """The figures for JSON; nan where there is none.
 
     Args:
         result: The result.
@@ -32,12 +32,12 @@ def values(result: LabelEvaluation, split: str, classes: list[str]) -> dict[str,
     return {
         "split": split,
         "images": result.num_images,
-        "map": _plain(result.mean_average_precision),
-        **{name: _plain(value) for name, value in result.values.items()},
-        "loss": _plain(result.loss),
+        "map": result.mean_average_precision,
+        **result.values,
+        "loss": result.loss,
         "classes": {
             name: {"images": int(images[c])}
-            | {key: _plain(float(column[c])) for key, column in columns.items()}
+            | {key: float(column[c]) for key, column in columns.items()}
             for c, name in enumerate(classes)
         },
     }
@@ -69,7 +69,3 @@ def lines(result: LabelEvaluation, split: str, classes: list[str]) -> Iterator[s
         f"{split}: mAP {result.mean_average_precision:.4f}, F1 {result.macro_f1:.4f}, AUROC"
         f" {result.values['auroc']:.4f}, loss {result.loss:.4f}, {result.num_images} images"
     )
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -22,7 +22,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import check_data, data_notes, labeled
+from slipform.train.inference.data import check_data, data_notes, dataset_of, labeled
 from slipform.train.inference.export import export
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -224,7 +224,7 @@ class Classifier:
         Returns:
             One line if the data lacks classes of the model, and one if its split has other images.
         """
-        return data_notes(self.manifest, self._folder(data), split)
+        return data_notes(self.manifest, dataset_of(self.config, data), split)
 
     def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
         """Open a loader of a split with the model's size and normalization. The caller closes it.
@@ -237,15 +237,12 @@ class Classifier:
             ConfigError: The dataset has a class that the model does not have.
             DatasetError: There is no such dataset or split.
         """
-        folder = self._folder(data)
+        folder = dataset_of(self.config, data)
         check_data(self.manifest, read_manifest(folder), folder, self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
         config = config if data is None else config.replace("data.fold", "")
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
-
-    def _folder(self, data: Path | str | None) -> Path:
-        return Path(data if data is not None else self.config.data.folder)
 
     def export(
         self, format: str, out: Path | str | None = None, *, input: str = "normalized"

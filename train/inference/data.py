@@ -17,9 +17,32 @@ from slipform.pipelines.batch import IGNORED_LABEL, Batch, counted
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.run_config import RunConfig
 from slipform.train.run.identity import split_difference
 
-__all__ = ["check_data", "data_notes", "labeled"]
+__all__ = ["check_data", "data_notes", "dataset_of", "first_image", "labeled"]
+
+
+def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
+    """The dataset folder that a model is evaluated on.
+
+    Args:
+        config: The settings of the run.
+        data: A folder that prep wrote. None: the dataset of the run.
+    """
+    return Path(data if data is not None else config.data.folder)
+
+
+def first_image(loader: Loader) -> Tensor | None:
+    """The first image of a split.
+
+    Args:
+        loader: The loader of the split.
+
+    Returns:
+        A copy, normalized, [1, 3, S, S]; None if the split has no images.
+    """
+    return next((batch.images[:1].clone() for batch in loader), None)
 
 
 def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:

@@ -20,17 +20,18 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.samples import open_samples
 from slipform.train.figures.pictures import Picture, to_uint8
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.data import labeled
+from slipform.train.inference.data import dataset_of, labeled
 from slipform.train.inference.maps import class_maps
 from slipform.train.inference.predict import read_batches
 from slipform.train.scores.answers import Answers
+from slipform.train.scores.bootstrap import memory_bytes
 from slipform.train.scores.judgment import Judgment
 from slipform.train.scores.judgment import judge as judge_answers
 from slipform.train.step.step import predict_logits
 
 __all__ = ["answers_of", "judge", "judge_model", "pictures_of"]
 
-_COPIES = 5  # of the logits that judging makes, in bytes of float32
+_COPIES = 5  # of the logits that judging makes
 
 
 def judge(
@@ -85,7 +86,7 @@ def judge_model(
         SlipformError: See `Classifier.evaluate`; or the logits do not fit into memory.
     """
     answers = answers_of(classifier, data, split)
-    known = read_manifest(_folder(classifier, data)).splits.get("val")
+    known = read_manifest(dataset_of(classifier.config, data)).splits.get("val")
     is_fold = data is None and classifier.config.data.fold
     val = answers if split == "val" else None
     if split != "val" and (is_fold or (known is not None and known.num_samples)):
@@ -113,7 +114,8 @@ def answers_of(
             " sf.evaluate, or the command validate"
         )
     with classifier.open_split(data, split) as loader:
-        needed = _COPIES * 4 * loader.num_samples * len(classifier.classes)
+        shape = (loader.num_samples, len(classifier.classes))
+        needed = _COPIES * 4 * shape[0] * shape[1] + memory_bytes(*shape)
         if needed > (free := free_memory_bytes()):
             raise SlipformError(
                 f"judging {loader.num_samples:,} images of {len(classifier.classes):,} classes"
@@ -160,7 +162,7 @@ def pictures_of(
     """
     if not positions:
         return []
-    answers, folder = judged.answers, _folder(classifier, data)
+    answers, folder = judged.answers, dataset_of(classifier.config, data)
     settings = classifier.config.data
     fold = Fold.parse(settings.fold, settings.fold_seed) if data is None else None
     samples = open_samples(folder, read_manifest(folder), judged.split, fold)
@@ -196,7 +198,3 @@ def pictures_of(
             )
         )
     return found
-
-
-def _folder(classifier: Classifier, data: Path | str | None) -> Path:
-    return Path(data if data is not None else classifier.config.data.folder)

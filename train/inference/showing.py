@@ -1,12 +1,12 @@
 """What `validate` shows of a judgment: figures in a folder, and the page of a run.
 
-In: a Classifier, a judgment, a path. Out: PNG files; one HTML file; sentences about what could not
-be drawn.
+In: a Classifier, a judgment, a path. Out: pictures of the highest losses; PNG files; an HTML file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from slipform.train.figures.draw import save
 from slipform.train.figures.pictures import Picture, losses_figure, maps_figure
 from slipform.train.figures.result import draw_result
 from slipform.train.inference.classifier import Classifier
+from slipform.train.inference.data import first_image
 from slipform.train.inference.judge import pictures_of
 from slipform.train.page.run_page import run_page
 from slipform.train.records import read_summary
@@ -28,14 +29,45 @@ from slipform.train.scores.judgment import Judgment
 from slipform.train.step.data import num_training_samples
 from slipform.train.step.metrics import Evaluation
 
-__all__ = ["draw_figures", "write_report"]
+__all__ = ["Shown", "draw_figures", "pictures", "write_report"]
 
 _LOSSES, _MAPS = 24, 8  # pictures
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The pictures of a judgment.
+
+    Attributes:
+        losses: The images with the highest losses.
+        maps: Some of them with class activation maps.
+        missing: Sentences about what could not be made.
+    """
+
+    losses: Sequence[Picture]
+    maps: Sequence[Picture]
+    missing: Sequence[str]
+
+
+def pictures(classifier: Classifier, judged: Judgment, data: Path | None) -> Shown:
+    """Make the pictures of the highest losses, some of them with class activation maps.
+
+    Args:
+        classifier: The model.
+        judged: What it says.
+        data: The dataset of the judgment; None: that of the run.
+    """
+    positions, missing = judged.top_losses, list[str]()
+    losses = _or_none(lambda: pictures_of(classifier, judged, positions[:_LOSSES], data), missing)
+    maps = _or_none(
+        lambda: pictures_of(classifier, judged, positions[:_MAPS], data, maps=True), missing
+    )
+    return Shown(losses, maps, list(dict.fromkeys(missing)))
+
+
 def draw_figures(
-    classifier: Classifier, judged: Judgment, data: Path | None, out: Path
-) -> list[str]:
+    classifier: Classifier, judged: Judgment, data: Path | None, out: Path, shown: Shown
+) -> None:
     """Draw all figures of a judgment as PNG files.
 
     Args:
@@ -43,17 +75,14 @@ def draw_figures(
         judged: What it says.
         data: The dataset of the judgment; None: that of the run.
         out: The folder.
-
-    Returns:
-        Sentences about what could not be drawn.
+        shown: The pictures.
 
     Raises:
         SlipformError: Another process uses the run folder of the figures.
         OSError: A file cannot be written.
     """
-    losses, maps, missing = _pictures(classifier, judged, data)
     with classifier.open_split(data, judged.split) as loader:
-        first = next((batch.images[:1].clone() for batch in loader), None)
+        first = first_image(loader)
     with locked_if_run(out, "*.png"):
         curves.draw_run(classifier.folder, out)
         if first is not None:
@@ -61,11 +90,10 @@ def draw_figures(
             draw_result(out, classifier.model, first, _evaluation(judged), classes)
         if len(judged.answers):
             save(reliability_figure(judged.calibration), out, "reliability.png")
-        if losses:
-            save(losses_figure(losses), out, "top_losses.png")
-        if maps:
-            save(maps_figure(maps), out, "class_maps.png")
-    return missing
+        if shown.losses:
+            save(losses_figure(shown.losses), out, "top_losses.png")
+        if shown.maps:
+            save(maps_figure(shown.maps), out, "class_maps.png")
 
 
 def write_report(
@@ -73,8 +101,9 @@ def write_report(
     judged: Judgment,
     data: Path | None,
     out: Path,
+    shown: Shown,
     notes: Sequence[str] = (),
-) -> list[str]:
+) -> None:
     """Write the page of a run.
 
     Args:
@@ -82,36 +111,21 @@ def write_report(
         judged: What it says.
         data: The dataset of the judgment; None: that of the run.
         out: The HTML file.
+        shown: The pictures.
         notes: Sentences about the data.
-
-    Returns:
-        Sentences about what the page lacks.
 
     Raises:
         SlipformError: Another process uses the run folder of the file.
         OSError: The file cannot be written.
     """
-    losses, maps, missing = _pictures(classifier, judged, data)
     text = run_page(
         classifier.folder, judged, facts=_facts(classifier, judged, data),
-        settings=to_toml(classifier.config), losses=losses, maps=maps, notes=[*notes, *missing],
+        settings=to_toml(classifier.config), losses=shown.losses, maps=shown.maps,
+        notes=[*notes, *shown.missing],
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked_if_run(out.parent, out.name):
         write_whole(out, text)
-    return missing
-
-
-def _pictures(
-    classifier: Classifier, judged: Judgment, data: Path | None
-) -> tuple[list[Picture], list[Picture], list[str]]:
-    """Pictures of the highest losses, some of them with maps, and what is missing."""
-    positions, missing = judged.top_losses, list[str]()
-    losses = _or_none(lambda: pictures_of(classifier, judged, positions[:_LOSSES], data), missing)
-    maps = _or_none(
-        lambda: pictures_of(classifier, judged, positions[:_MAPS], data, maps=True), missing
-    )
-    return losses, maps, missing
 
 
 def _or_none(make: Callable[[], list[Picture]], missing: list[str]) -> list[Picture]:

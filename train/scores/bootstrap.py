@@ -17,14 +17,15 @@ from slipform.train.scores.calibration import NUM_BINS, bins, reliability
 from slipform.train.scores.counts import class_scores, macro, weighted
 from slipform.train.scores.ranking import placements, top_k
 
-__all__ = ["Interval", "figures_of", "interval"]
+__all__ = ["Interval", "figures_of", "interval", "memory_bytes", "resampled"]
 
 _Floats = npt.NDArray[np.float64]
 
 _MOST, _FEWEST = 1000, 200  # resamples
 _MAX_DRAWS = 200_000_000  # images in all resamples together
-_CLASSES = 64  # whose placements are in memory at a time
-_ROWS = 100  # resamples that are converted to float32 at a time
+_BLOCK = 2**26  # bytes of float32 that are converted, or computed, at a time
+_CLASSES = (8, 64)  # whose placements are in memory at a time
+_ROWS = (4, 100)  # resamples that are converted to float32 at a time
 _LEVEL = 0.95
 
 
@@ -68,8 +69,30 @@ def interval(value: float, resampled: npt.NDArray[Any], most: float = 1.0) -> In
     return Interval(value, min(max(float(low), 0.0), value), max(min(float(high), most), value))
 
 
+def memory_bytes(num_images: int, num_classes: int) -> int:
+    """The memory that `resampled` needs beside the answers, at most.
+
+    Args:
+        num_images: The number of images.
+        num_classes: The number of classes.
+    """
+    blocks = 4 * (_at_a_time(_ROWS, num_images) + 2 * _at_a_time(_CLASSES, num_images))
+    rows = _num_resamples(num_images) + 1
+    return num_images * (rows + blocks + 200) + 8 * rows * (16 * num_classes + 8 * NUM_BINS)
+
+
 def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
-    """The headline figures of a model, each with its interval.
+    """The headline figures of a model, each with its interval: see `resampled`.
+
+    Args:
+        answers: What the model says about each image.
+        seed: The seed of the resamples.
+    """
+    return resampled(answers, seed)[0]
+
+
+def resampled(answers: Answers, seed: int = 0) -> tuple[dict[str, Interval], _Floats]:
+    """The headline figures of a model, each with its interval, and the AUROC of each class.
 
     Precision, recall, F1 and AUROC are means over the classes that have images ("macro"); AUROC is
     of the probability of each class against all others. AUROC is resampled by its placements: the
@@ -81,27 +104,39 @@ def figures_of(answers: Answers, seed: int = 0) -> dict[str, Interval]:
 
     Returns:
         "top1", "top5" (if there are more than five classes), "precision", "recall", "f1",
-        "f1_weighted", "auroc", "ece", "loss". nan without images.
+        "f1_weighted", "auroc", "ece", "loss"; nan without images. And AUROC, float64 [C]; nan for
+        a class without images, and for one without others.
     """
     count = len(answers)
-    num = int(np.clip(_MAX_DRAWS // max(1, count), _FEWEST, _MOST))
     rng = np.random.default_rng(seed)
-    weights = np.ones((num + 1, count), np.uint8)  # the first one has every image once
+    # The first row has every image once.
+    weights = np.ones((_num_resamples(count) + 1, count), np.uint8)
     for row in weights[1:] if count else ():
         drawn = np.bincount(rng.integers(0, count, count), minlength=count)
         row[:] = np.minimum(drawn, 255)
-    columns = _columns(answers, weights)
+    columns, areas = _columns(answers, weights)
     return {
         name: interval(float(values[0]), values[1:], np.inf if name == "loss" else 1.0)
         for name, values in columns.items()
-    }
+    }, areas
 
 
-def _columns(answers: Answers, weights: npt.NDArray[np.uint8]) -> dict[str, _Floats]:
-    """Name -> the figure of each row of weights."""
+def _num_resamples(num_images: int) -> int:
+    return int(np.clip(_MAX_DRAWS // max(1, num_images), _FEWEST, _MOST))
+
+
+def _at_a_time(limits: tuple[int, int], num_images: int) -> int:
+    """How many rows of float32 [N] are in memory at a time."""
+    return int(np.clip(_BLOCK // (4 * max(1, num_images)), *limits))
+
+
+def _columns(
+    answers: Answers, weights: npt.NDArray[np.uint8]
+) -> tuple[dict[str, _Floats], _Floats]:
+    """Name -> the figure of each row of weights; and the AUROC of each class in the first row."""
     labels, predicted, classes = answers.labels, answers.predicted, answers.logits.shape[1]
     right, confidence = predicted == labels, answers.confidence()
-    bin_of, own = bins(confidence), _own_placements(answers)
+    bin_of = bins(confidence)
     total = weights.sum(1, dtype=np.float64)
 
     def mean(values: npt.NDArray[Any]) -> _Floats:
@@ -110,62 +145,76 @@ def _columns(answers: Answers, weights: npt.NDArray[np.uint8]) -> dict[str, _Flo
     def sums(place: npt.NDArray[Any], values: npt.NDArray[Any] | float, size: int) -> _Floats:
         return np.array([np.bincount(place, row * values, size) for row in weights])
 
+    own, others = _placed(answers, weights)
     actual = sums(labels, 1.0, classes)
     scores = class_scores(sums(labels, right, classes), actual, sums(predicted, 1.0, classes))
     bin_sums = [sums(bin_of, values, NUM_BINS) for values in (1.0, confidence, right)]
+    areas = _areas(actual, sums(labels, own, classes), others)
     found = {"top1": mean(right)}
     if classes > 5:
         found["top5"] = mean(top_k(answers.logits, labels, 5))
-    return found | {
+    found |= {
         "precision": macro(scores.precision),
         "recall": macro(scores.recall),
         "f1": macro(scores.f1),
         "f1_weighted": weighted(scores.f1, actual),
-        "auroc": _auroc(answers, weights, actual, sums(labels, np.nan_to_num(own), classes)),
+        "auroc": macro(areas),
         "ece": reliability(*bin_sums).error,
         "loss": mean(answers.losses),
     }
+    return found, areas[0]
 
 
-def _own_placements(answers: Answers) -> _Floats:
-    """The placement of each image among the images of other classes, by its own class."""
-    found = np.full(len(answers), np.nan)
-    for c in np.unique(answers.labels):
-        own = answers.labels == c
-        found[own] = placements(answers.log_probability(int(c)), own)[own]
-    return found
+def _placed(answers: Answers, weights: npt.NDArray[np.uint8]) -> tuple[_Floats, _Floats]:
+    """The placements of images by the probability of a class: see `placements`.
+
+    Returns:
+        For each image its placement by its own class, float64 [N]; and for each row of weights and
+        each class the sum of the placements of the images of other classes, float64 [R, C]. 0
+        without images of the class, or of others.
+    """
+    count, classes = answers.logits.shape
+    own, sums = np.zeros(count), np.empty((len(weights), classes))
+    size = _at_a_time(_CLASSES, count)
+    for start in range(0, classes, size):
+        here = range(start, min(start + size, classes))
+        others = np.zeros((count, len(here)), np.float32)
+        for column, c in enumerate(here):
+            positive = answers.labels == c
+            if 0 < positive.sum() < count:
+                placed = placements(answers.log_probability(c), positive)
+                own[positive] = placed[positive]
+                others[:, column] = np.where(positive, 0.0, placed)
+        sums[:, here] = _products(weights, others)
+    return own, sums
 
 
-def _auroc(
-    answers: Answers, weights: npt.NDArray[np.uint8], actual: _Floats, own: _Floats
-) -> _Floats:
-    """The mean AUROC over the classes in each resample, to the first order.
+def _areas(actual: _Floats, own: _Floats, others: _Floats) -> _Floats:
+    """The AUROC of each class in each resample, to the first order.
 
     The area of a resample is that of all images, plus the change of the mean placement of the
     positive images, plus that of the negative ones (DeLong et al., 1988).
+
+    Args:
+        actual: Images of each class, [R, C]; the first row is that of all images.
+        own: The sum of the placements of the images of the class.
+        others: That of the other images.
+
+    Returns:
+        float64 [R, C]; nan for a class without images, and for one without others.
     """
-    total = actual.sum(1)
-    areas = np.full(actual.shape, np.nan)
-    for start in range(0, actual.shape[1], _CLASSES):
-        here = range(start, min(start + _CLASSES, actual.shape[1]))
-        others = np.zeros((len(answers), len(here)), np.float32)
-        for column, c in enumerate(here):
-            positive = answers.labels == c
-            if 0 < positive.sum() < len(positive):
-                placed = placements(answers.log_probability(c), positive)
-                others[:, column] = np.where(positive, 0.0, placed)
-        negative = _products(weights, others) / np.maximum(total[:, None] - actual[:, here], 1.0)
-        positive_mean = own[:, here] / np.maximum(actual[:, here], 1.0)
-        sound = (actual[:, here] > 0) & (actual[:, here] < total[:, None])
-        area = positive_mean + negative - negative[0]
-        areas[:, here] = np.where(sound, np.clip(area, 0.0, 1.0), np.nan)
-    return macro(areas)
+    total = actual.sum(1, keepdims=True)
+    positive = own / np.maximum(actual, 1.0)
+    negative = others / np.maximum(total - actual, 1.0)
+    area = np.clip(positive + negative - negative[0], 0.0, 1.0)
+    return np.where((actual > 0) & (actual < total), area, np.nan)
 
 
 def _products(weights: npt.NDArray[np.uint8], values: npt.NDArray[Any]) -> _Floats:
     """weights @ values, a few rows at a time."""
     found = np.empty((len(weights), values.shape[1]))
-    small = values.astype(np.float32 if values.shape[1] > 1 else np.float64)
-    for start in range(0, len(weights), _ROWS):
-        found[start : start + _ROWS] = weights[start : start + _ROWS].astype(small.dtype) @ small
+    small = values.astype(np.float32 if values.shape[1] > 1 else np.float64, copy=False)
+    size = _at_a_time(_ROWS, len(values))
+    for start in range(0, len(weights), size):
+        found[start : start + size] = weights[start : start + size].astype(small.dtype) @ small
     return found

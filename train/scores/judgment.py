@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.train.scores.answers import Answers
-from slipform.train.scores.bootstrap import Interval, figures_of
+from slipform.train.scores.bootstrap import Interval, resampled
 from slipform.train.scores.calibration import (
     NUM_BINS,
     Reliability,
@@ -23,7 +23,6 @@ from slipform.train.scores.calibration import (
     reliability,
 )
 from slipform.train.scores.counts import ClassScores, class_scores
-from slipform.train.scores.ranking import auroc
 
 __all__ = ["HEADLINES", "Calibration", "Judgment", "Pair", "confused_pairs", "judge"]
 
@@ -83,7 +82,7 @@ class Judgment:
         split: The name of the split.
         classes: The names of the classes.
         answers: The logits of the model for each image.
-        figures: Name -> figure with its interval; see `figures_of`.
+        figures: Name -> figure with its interval; see `resampled`.
         scores: Precision, recall and F1 of each class.
         auroc: AUROC of each class against all others, float64 [C].
         calibration: Confidence against accuracy.
@@ -130,15 +129,12 @@ def judge(
         seed: The seed of the intervals.
     """
     confusion = answers.confusion
-    areas = np.full(len(classes), np.nan)
-    for c in range(len(classes)):
-        positive = answers.labels == c
-        areas[c] = auroc(answers.log_probability(c)[:, None], positive[:, None])[0]
+    figures, areas = resampled(answers, seed)
     return Judgment(
         split=split,
         classes=classes,
         answers=answers,
-        figures=figures_of(answers, seed),
+        figures=figures,
         scores=class_scores(confusion.diagonal(), confusion.sum(1), confusion.sum(0)),
         auroc=areas,
         calibration=_calibration(answers, val),

@@ -161,7 +161,7 @@ class _Search:
         """The jobs of trials. A trial whose settings do not fit each other has failed."""
         from optuna.trial import TrialState
 
-        jobs = {}
+        jobs: dict[Job, int] = {}
         for one in asked:
             folder = self.out / f"trial-{one.number:03d}"
             entry = SweepRun("trial", dict(one.params), {})

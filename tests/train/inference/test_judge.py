@@ -19,6 +19,7 @@ from slipform.train.inference import judge as judging
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import answers_of, judge_model, pictures_of
 from slipform.train.run.loop import fit
+from slipform.train.scores.bootstrap import memory_bytes
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
 from tests.bench.result.test_page import FAULTS
 
@@ -56,7 +57,11 @@ def test_answers_are_in_the_order_of_the_dataset(classifier: Classifier) -> None
 def test_answers_refuse_what_does_not_fit_into_memory(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "free_memory_bytes", lambda: 1000)
+    """The logits of 60 images of 6 classes, and the resamples of the intervals."""
+    needed = 5 * 4 * 60 * 6 + memory_bytes(60, 6)
+    monkeypatch.setattr(judging, "free_memory_bytes", lambda: needed)
+    assert len(answers_of(classifier)) == 60
+    monkeypatch.setattr(judging, "free_memory_bytes", lambda: needed - 1)
     with pytest.raises(SlipformError, match="smaller --split"):
         answers_of(classifier)
 

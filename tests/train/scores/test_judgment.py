@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import optimize, special, stats
 from sklearn import metrics
 
+from slipform.train.scores import bootstrap
 from slipform.train.scores.answers import Answers
-from slipform.train.scores.bootstrap import figures_of, interval
+from slipform.train.scores.bootstrap import figures_of, interval, memory_bytes, resampled
 from slipform.train.scores.calibration import bins, cross_entropy, fit_temperature
 from slipform.train.scores.judgment import Judgment, confused_pairs, judge
 
@@ -74,6 +77,8 @@ def test_values_are_those_of_scikit_learn() -> None:
     got = {name: one.value for name, one in figures_of(found).items()}
     labels, predicted = found.labels, found.predicted
     shares = special.softmax(found.logits.astype(np.float64), axis=1)
+    areas = [metrics.roc_auc_score(labels == c, shares[:, c]) for c in there]
+    np.testing.assert_allclose(resampled(found)[1], [*areas, np.nan])
     expected = {
         "top1": metrics.accuracy_score(labels, predicted),
         "top5": metrics.top_k_accuracy_score(labels, found.logits, k=5, labels=range(8)),
@@ -81,7 +86,7 @@ def test_values_are_those_of_scikit_learn() -> None:
         "recall": metrics.recall_score(labels, predicted, average="macro", **options),
         "f1": metrics.f1_score(labels, predicted, average="macro", **options),
         "f1_weighted": metrics.f1_score(labels, predicted, average="weighted", **options),
-        "auroc": np.mean([metrics.roc_auc_score(labels == c, shares[:, c]) for c in there]),
+        "auroc": np.mean(areas),
         "loss": metrics.log_loss(labels, shares, labels=range(8)),
     }
     assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-6)
@@ -139,6 +144,23 @@ def test_intervals_of_figures_whose_resamples_are_biased_keep_their_width() -> N
     biased = interval(0.5, np.linspace(0.6, 0.8, 1001))
     assert (biased.low, biased.high) == pytest.approx((0.405, 0.595))
     assert interval(0.99, np.linspace(0.9, 1.0, 101)).high == 1.0
+
+
+@pytest.mark.parametrize(("num", "classes"), [(2000, 3), (300, 300), (40_000, 3)])
+def test_the_memory_of_the_intervals_is_known_before(
+    num: int, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of so many images that fewer rows are in memory at a time."""
+    monkeypatch.setattr(bootstrap, "_BLOCK", 2**20)
+    found = answers(num, classes)
+    tracemalloc.start()
+    try:
+        resampled(found)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    needed = memory_bytes(num, classes)
+    assert 0.4 * needed < peak < needed
 
 
 def test_no_images_one_image_and_a_perfect_model() -> None:
