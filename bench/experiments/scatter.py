@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from slipform.train.page.style import FIGURE, colors
+from slipform.bench.result.panels import FIGURE
+from slipform.train.page.style import colors
 
 __all__ = ["Dot", "scatter"]
 

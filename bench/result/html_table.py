@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from slipform.train.page.document import framed
+
 __all__ = ["html_table"]
 
 _ESTIMATE = re.compile(r"([\d,.]+) \(([\d,.]+ to [\d,.]+)\)( \S+)?")
@@ -27,7 +29,6 @@ def html_table(header: Sequence[str], lines: Sequence[Sequence[str]], caption: s
     """
     name = next((number for number, text in enumerate(header) if text in _NAMING), None)
     last = len(header) - 1
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
     body = "".join(
         "<tr>"
         + "".join(
@@ -39,11 +40,7 @@ def html_table(header: Sequence[str], lines: Sequence[Sequence[str]], caption: s
         + "</tr>\n"
         for line in lines
     )
-    return (
-        f'<p class="caption">{escape(caption)}</p>\n'
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n'
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-    )
+    return framed(header, body, caption)
 
 
 def _cell(text: str, words: bool) -> str:

@@ -14,9 +14,23 @@ from html import escape
 
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate
-from slipform.train.page.style import FIGURE, colors
+from slipform.train.page.style import colors
 
-__all__ = ["Bar", "Panel", "whole_file"]
+__all__ = ["FIGURE", "Bar", "Panel", "whole_file"]
+
+# The styles of a figure. A page has them once; a file with panels has them, and the colors.
+FIGURE = """\
+.figure text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+.figure .title { font-weight: 600; font-size: 13px; }
+.figure .median { font-weight: 600; }
+.figure .muted { fill: var(--muted); }
+.figure .end { text-anchor: end; }
+.figure .track { fill: var(--line); opacity: .45; }
+.figure .ours { fill: var(--ours); }
+.figure .peer { fill: var(--peer); }
+.figure .spread { stroke: var(--ink); stroke-width: 1.2; }
+.figure .mark { stroke: var(--mark); stroke-width: 2.5; }
+"""
 
 _WIDTH = 360.0
 _TITLE, _BAR = 30.0, 8.0

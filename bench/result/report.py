@@ -16,13 +16,12 @@ from pathlib import Path
 from slipform.bench.result.html_table import html_table
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.measured import METHOD, facts, machine_text
-from slipform.bench.result.panels import Panel
+from slipform.bench.result.panels import FIGURE, Panel
 from slipform.bench.result.quantities import contestant, is_ours
 from slipform.bench.result.result import Result, Row, read_result
 from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
 from slipform.bench.result.verdict import Verdict
 from slipform.train.page.document import Section, document
-from slipform.train.page.style import FIGURE
 
 __all__ = ["Layouts", "Results", "by_suite", "page", "read_results"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from slipform.train.figures.draw import ACCENT, GRID, MUTED, SERIES, new_figure
+from slipform.train.figures.draw import ACCENT, MUTED, SERIES, light_frame, new_figure
 from slipform.train.scores.calibration import NUM_BINS, Reliability
 from slipform.train.scores.judgment import Calibration
 
@@ -47,7 +47,7 @@ def _panel(axes: Any, found: Reliability, title: str) -> None:
         found.confidence[there], found.accuracy[there], "o", color=SERIES["val"], markersize=3.5
     )
     axes.set(xlim=(0, 1), ylim=(0, 1), title=f"{title}\nECE {float(found.error):.3f}")
-    _plain(axes)
+    light_frame(axes)
 
 
 def _counts(axes: Any, found: Reliability) -> None:
@@ -55,10 +55,4 @@ def _counts(axes: Any, found: Reliability) -> None:
     axes.bar(middles, found.images, 0.86 / NUM_BINS, color=MUTED)
     axes.set_xlabel("confidence: probability of the predicted class")
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
-    _plain(axes)
-
-
-def _plain(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GRID)
-    axes.tick_params(color=GRID)
+    light_frame(axes)

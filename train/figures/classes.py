@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipform.train.figures.draw import ACCENT, GRID, SERIES, name_ticks, new_figure, short
+from slipform.train.figures.draw import (
+    ACCENT,
+    GRID,
+    SERIES,
+    light_frame,
+    name_ticks,
+    new_figure,
+    short,
+)
 from slipform.train.scores.counts import class_scores
 from slipform.train.scores.judgment import confused_pairs
 
@@ -56,7 +64,7 @@ def per_class_figure(confusion: _Counts, classes: Sequence[str]) -> Any:
     title = f"the worst {len(shown)} of {len(order)} classes" if many else "accuracy per class"
     bars.set(xlim=(0, 1), ylim=(len(shown) - 0.4, -0.6), title=title)
     bars.set_xlabel(f"accuracy; in brackets: images; dashed: all images, {right.sum() / whole:.3f}")
-    _plain(bars)
+    light_frame(bars)
     if many:
         curve = axes[0, 1]
         curve.fill_between(np.arange(len(order)) + 1, recall[order], color=ACCENT, alpha=0.35)
@@ -65,7 +73,7 @@ def per_class_figure(confusion: _Counts, classes: Sequence[str]) -> Any:
         median = float(np.median(recall[order]))
         curve.set(xlim=(1, len(order)), ylim=(0, 1.02), title=f"all {len(order)} classes, sorted")
         curve.set_xlabel(f"classes, the worst first; the median class has {median:.3f}")
-        _plain(curve)
+        light_frame(curve)
     return figure
 
 
@@ -79,12 +87,13 @@ def confusion_figure(confusion: _Counts, classes: Sequence[str]) -> Any:
     images = confusion.sum(1)
     many = len(classes) > _CELLS
     shown = _confused(confusion) if many else list(range(len(classes)))
-    shares = confusion[np.ix_(shown, shown)] / np.maximum(images[shown, None], 1)
+    cells = confusion[np.ix_(shown, shown)]
     names = [short(classes[c]) for c in shown]
     columns = list(names)
     if many:
-        others = (images[shown] > 0) - shares.sum(1)
-        shares, columns = np.column_stack([shares, others]), [*columns, "all other classes"]
+        others = images[shown] - cells.sum(1)
+        cells, columns = np.column_stack([cells, others]), [*columns, "all other classes"]
+    shares = cells / np.maximum(images[shown, None], 1)
     side = max(3.2, 0.36 * len(shown) + 1.6)
     figure, axes = new_figure(1, width=max(5.0, side + 1.2), height=side)
     size = 8.0 if len(shown) <= 12 else 6.5
@@ -127,7 +136,7 @@ def pairs_figure(confusion: _Counts, classes: Sequence[str]) -> Any | None:
     axes.set_title("pairs confused most: true → predicted")
     axes.set_xlabel("images; in brackets: share of the images of the true class")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _plain(axes)
+    light_frame(axes)
     return figure
 
 
@@ -165,10 +174,3 @@ def _wilson(right: _Counts, images: _Counts) -> tuple[Any, Any]:
     half = _WIDE * np.sqrt(share * (1 - share) / images + square / (4 * images**2))
     half = half / (1 + square / images)
     return middle - half, middle + half
-
-
-def _plain(axes: Any) -> None:
-    """A light frame, and no lines at the top and the right."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GRID)
-    axes.tick_params(color=GRID)

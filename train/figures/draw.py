@@ -14,25 +14,21 @@ from typing import Any
 
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import replacing
+from slipform.train.figures.palette import PALETTES
 
 __all__ = [
-    "ACCENT", "FOLDER", "GRID", "MUTED", "SERIES", "name_ticks", "new_figure", "save", "short",
-    "svg",
+    "ACCENT", "FOLDER", "GRID", "MUTED", "SERIES", "light_frame", "name_ticks", "new_figure",
+    "save", "short", "svg",
 ]  # fmt: skip
 
 FOLDER = "figures"  # in a run folder
 
-# Colors of a figure. In SVG each is the variable of the page after it.
-ACCENT, MUTED, GRID = "#1f7593", "#56626a", "#dedad1"
-SERIES = {"train": "#1f7593", "val": "#c04f2f", "test": "#4f7a28"}
-_VARIABLES = {
-    "#000000": "ink",
-    "#ffffff": "panel",
-    ACCENT: "ours",
-    MUTED: "muted",
-    GRID: "line",
-    SERIES["val"]: "mark",
-    SERIES["test"]: "third",
+# Colors of a figure. In SVG each is the variable of the page with its name.
+_LIGHT = PALETTES["light"]
+ACCENT, MUTED, GRID = (_LIGHT[name] for name in ("ours", "muted", "line"))
+SERIES = {"train": _LIGHT["ours"], "val": _LIGHT["mark"], "test": _LIGHT["third"]}
+_VARIABLES = {"#000000": "ink", "#ffffff": "panel"} | {
+    _LIGHT[name]: name for name in ("ours", "muted", "line", "mark", "third")
 }
 
 
@@ -89,15 +85,21 @@ def svg(figure: Any, words: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": words}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     _, start, rest = text.getvalue().partition("<svg ")
-    found = re.sub(r"<metadata>.*?</metadata>", "", start + rest, flags=re.DOTALL)
-    for color, name in _VARIABLES.items():
-        found = found.replace(color, f"var(--{name})")
-    found = re.sub(r"font: ([\w ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", found)
+    found = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", start + rest, flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", words)[:24]
-    found = re.sub(r'\bid="', f'id="{prefix}-', found)
-    found = re.sub(r'(href="|url\()#', rf"\g<1>#{prefix}-", found)
+    # Only tags change: a text, such as the name of a class, may look like a color.
+    found = re.sub(r"<[^>]*>", lambda tag: _of_page(tag[0], prefix), found)
     found = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", found, count=1)
     return found.replace("<svg ", f'<svg role="img" aria-label="{escape(words)}" ', 1)
+
+
+def _of_page(tag: str, prefix: str) -> str:
+    """A tag of SVG with the colors and the font of the page; the prefix is for its names."""
+    for color, name in _VARIABLES.items():
+        tag = tag.replace(color, f"var(--{name})")
+    tag = re.sub(r"font: ([\w ]*?)([\d.]+px) [^;\"]*", r"font: \1\2 system-ui, sans-serif", tag)
+    tag = re.sub(r'\bid="', f'id="{prefix}-', tag)
+    return re.sub(r'(href="|url\()#', rf"\g<1>#{prefix}-", tag)
 
 
 def short(name: str, most: int = 24) -> str:
@@ -112,6 +114,17 @@ def short(name: str, most: int = 24) -> str:
         return name
     head = (most - 1) // 2
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def light_frame(axes: Any) -> None:
+    """Draw a light frame, without lines at the top and the right.
+
+    Args:
+        axes: The axes.
+    """
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.tick_params(color=GRID)
 
 
 def name_ticks(axis: Any, names: list[str], *, rotation: float = 0.0, size: float = 8.0) -> None:

@@ -12,7 +12,7 @@ from html import escape
 
 from slipform.train.page.style import PAGE, colors
 
-__all__ = ["Section", "document", "numbers", "table"]
+__all__ = ["Section", "document", "framed", "numbers", "table"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -100,20 +100,31 @@ def numbers(found: Sequence[tuple[str, str, str]]) -> str:
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
-    """A table whose first column names the lines. A table that is too wide scrolls by itself.
+    """A table whose first column names the lines.
 
     Args:
         header: The headings, plain text.
         lines: The cells of each line, plain text, as many as headings.
         caption: The caption above the table.
     """
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
     body = "".join(
         f'<tr><th scope="row">{escape(line[0])}</th>'
         + "".join(f"<td>{escape(text)}</td>" for text in line[1:])
         + "</tr>\n"
         for line in lines
     )
+    return framed(header, body, caption)
+
+
+def framed(header: Sequence[str], body: str, caption: str) -> str:
+    """A table from its lines. A table that is too wide scrolls by itself.
+
+    Args:
+        header: The headings, plain text.
+        body: The lines as HTML, each with as many cells as headings.
+        caption: The caption above the table.
+    """
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in header)
     return (
         f'<p class="caption">{escape(caption)}</p>\n'
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">\n'

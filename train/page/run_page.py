@@ -151,7 +151,9 @@ def _calibration(judged: Judgment) -> str:
     found = judged.calibration
     before = judged.figures["ece"].value
     if math.isnan(found.temperature):
-        told = "There is no val split, so no temperature was fitted."
+        told = (
+            "No temperature was fitted: there is no val split, or the logits on it are not finite."
+        )
     elif found.after is None:
         told = (
             f"The temperature {found.temperature:.3f} was fitted on these images, so they cannot"

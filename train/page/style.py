@@ -1,53 +1,13 @@
-"""The styles of a page: colors for light mode, dark mode and paper; page and figures.
+"""The styles of a page, and its colors for light mode, dark mode and paper.
 
-In: nothing. Out: CSS. A separate figure contains the colors and FIGURE. The page contains both
-once.
+In: nothing. Out: CSS.
 """
 
 from __future__ import annotations
 
-__all__ = ["FIGURE", "PAGE", "PALETTES", "colors"]
+from slipform.train.figures.palette import PALETTES
 
-# Texts have a contrast of 4.5 or more on `ground` and on `panel`; bars and marks have 3 or more.
-PALETTES: dict[str, dict[str, str]] = {
-    "light": {
-        "ground": "#fbfaf7",
-        "panel": "#ffffff",
-        "ink": "#18242a",
-        "muted": "#56626a",
-        "line": "#dedad1",
-        "accent": "#17647f",
-        "ours": "#1f7593",
-        "peer": "#98917f",
-        "mark": "#c04f2f",
-        "third": "#4f7a28",
-    },
-    "dark": {
-        "ground": "#11171a",
-        "panel": "#182024",
-        "ink": "#e6ebed",
-        "muted": "#a5b1b7",
-        "line": "#323c42",
-        "accent": "#73c3dd",
-        "ours": "#4aa8c7",
-        "peer": "#878375",
-        "mark": "#e8835f",
-        "third": "#93c46b",
-    },
-}
-
-FIGURE = """\
-.figure text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-.figure .title { font-weight: 600; font-size: 13px; }
-.figure .median { font-weight: 600; }
-.figure .muted { fill: var(--muted); }
-.figure .end { text-anchor: end; }
-.figure .track { fill: var(--line); opacity: .45; }
-.figure .ours { fill: var(--ours); }
-.figure .peer { fill: var(--peer); }
-.figure .spread { stroke: var(--ink); stroke-width: 1.2; }
-.figure .mark { stroke: var(--mark); stroke-width: 2.5; }
-"""
+__all__ = ["PAGE", "colors"]
 
 PAGE = """\
 * { box-sizing: border-box; }

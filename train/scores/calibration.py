@@ -30,7 +30,7 @@ class Reliability:
 
     Attributes:
         images: Images in each bin, [..., bins]. The bins have equal widths from 0 to 1.
-        confidence: Their mean confidence; nan for an empty bin.
+        confidence: Their mean confidence; nan for an empty bin, and where one is not finite.
         accuracy: The share of them that was right; nan for an empty bin.
     """
 
@@ -41,7 +41,7 @@ class Reliability:
     @property
     def error(self) -> _Floats:
         """The expected calibration error: the mean gap, weighted by the images, [...]."""
-        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
+        gaps = np.where(self.images > 0, np.abs(self.accuracy - self.confidence), 0.0)
         total = self.images.sum(-1)
         return np.asarray((gaps * self.images).sum(-1) / np.where(total > 0, total, np.nan))
 
@@ -81,12 +81,13 @@ def cross_entropy(
         temperature: The logits are divided by it.
 
     Returns:
-        float64 [N].
+        float64 [N]; nan for an image with a logit that is nan or inf.
     """
     found = np.empty(len(logits))
     for start in range(0, len(logits), _ROWS):
         part = logits[start : start + _ROWS] / np.float64(temperature)
-        part -= part.max(1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # inf - inf is nan
+            part -= part.max(1, keepdims=True)
         own = part[np.arange(len(part)), labels[start : start + _ROWS]]
         found[start : start + _ROWS] = np.log(np.exp(part).sum(1)) - own
     return found
@@ -103,9 +104,10 @@ def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float
         labels: Integers [N].
 
     Returns:
-        The temperature, 0.02..50. A model without errors has the lowest one. nan without images.
+        The temperature, 0.02..50. A model without errors has the lowest one. nan without images,
+        and if a logit is not finite.
     """
-    if not len(logits):
+    if not len(logits) or not np.isfinite(logits).all():
         return math.nan
     low, high = 1 / _HOTTEST, 1 / _COLDEST
     if _slope(logits, labels, low)[0] >= 0:

@@ -63,7 +63,8 @@ class Calibration:
 
     Attributes:
         before: The bins with the model's own probabilities.
-        temperature: The temperature fitted on val; nan if there is no val split.
+        temperature: The temperature fitted on val; nan if there is no val split, or a logit on it
+            is not finite.
         after: The bins with this temperature; None without a temperature, and on val itself.
         loss_after: The loss with this temperature; nan where `after` is None.
     """
@@ -168,7 +169,7 @@ def _calibration(answers: Answers, val: Answers | None) -> Calibration:
     if val is None or not len(val):
         return Calibration(before, float("nan"), None, float("nan"))
     temperature = fit_temperature(val.logits, val.labels)
-    if val is answers:
+    if val is answers or np.isnan(temperature):
         return Calibration(before, temperature, None, float("nan"))
     losses = cross_entropy(answers.logits, answers.labels, temperature)
     loss = float(losses.mean()) if len(losses) else float("nan")

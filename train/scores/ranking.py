@@ -28,7 +28,8 @@ def auroc(scores: npt.NDArray[Any], positive: _Bools) -> _Floats:
         positive: bool [N, L].
 
     Returns:
-        float64 [L], 0..1; nan for a column without positive or without negative samples.
+        float64 [L], 0..1; nan for a column without positive or without negative samples, and for
+        one with a score that is nan.
     """
     columns = zip(scores.T, positive.T, strict=True)
     means = [_mean(placements(score, is_positive)[is_positive]) for score, is_positive in columns]
@@ -47,10 +48,11 @@ def placements(scores: npt.NDArray[Any], positive: _Bools) -> _Floats:
 
     Returns:
         float64 [N], 0..1. For a positive sample: the share of the negative samples below it. For a
-        negative one: the share of the positive samples above it. nan if a group is empty.
+        negative one: the share of the positive samples above it. nan if a group is empty or a
+        score is nan.
     """
     up, down = np.sort(scores[positive]), np.sort(scores[~positive])
-    if not len(up) or not len(down):
+    if not len(up) or not len(down) or np.isnan([up[-1], down[-1]]).any():  # nan is sorted last
         return np.full(len(scores), np.nan)
     found = np.empty(len(scores))
     found[positive] = _share_below(down, scores[positive])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from slipform.bench.result.report import page, read_results
 from slipform.bench.suites import layouts
-from slipform.train.page.style import PALETTES
+from slipform.train.figures.palette import PALETTES
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
 from tests.bench.result.rows import write_results
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -91,6 +92,18 @@ def test_rows_of_the_shortened_matrix_have_all_images() -> None:
     assert all(abs(total - 100) <= 3 for total in rows.values())  # rounded to whole percents
 
 
+def test_nothing_is_left_where_all_predictions_have_a_column() -> None:
+    """The shares of a row may add up to a little less than 1 in floating point."""
+    confusion = 10 * np.eye(40, dtype=np.int64)
+    confusion[:10, :10] = np.random.default_rng(0).integers(1, 9, (10, 10))
+    shares = confusion[:10, :10] / confusion[:10, :10].sum(1, keepdims=True)
+    assert (shares.sum(1) < 1).any()
+    axes = confusion_figure(confusion, [f"class {c}" for c in range(40)]).axes[0]
+    shown = [text.get_position() for text in axes.texts]
+    assert len(shown) == 100
+    assert not [x for x, _ in shown if x == len(axes.get_xticks()) - 1]
+
+
 def test_a_model_without_errors_has_no_pairs() -> None:
     assert pairs_figure(np.eye(3, dtype=np.int64), ["a", "b", "c"]) is None
 
@@ -105,6 +118,14 @@ def test_svg_has_the_page_s_colors_and_ids_of_its_own() -> None:
     ids = [{part.split('"')[0] for part in one.split(' id="')[1:]} for one in (text, other)]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+def test_svg_keeps_texts_that_look_like_colors_or_attributes() -> None:
+    names = ["#1f7593", 'a id="x" href="#y"', "<!-- #000000 -->"]
+    text = svg(per_class_figure(np.eye(3, dtype=np.int64), names), "Classes")
+    root = ElementTree.fromstring(text)
+    found = ["".join(one.itertext()) for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert set(found) > {f"{name}  (1)" for name in names}
 
 
 def test_long_names_are_shortened_in_the_middle() -> None:

@@ -201,3 +201,20 @@ def test_pairs_with_most_images_come_first() -> None:
     assert confused_pairs(confusion)[0].share == 3 / 8
     assert len(confused_pairs(confusion, most=1)) == 1
     assert confused_pairs(np.eye(3, dtype=np.int64)) == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_logits_that_are_not_finite_give_no_figure_of_probabilities(wrong: float) -> None:
+    """The figures of predicted classes stay."""
+    found = answers()
+    logits = found.logits.copy()
+    logits[7, 2] = wrong
+    judged = judge("test", list("abcdefgh"), Answers(logits, found.labels, found.indices), found)
+    values = {name: one.value for name, one in judged.figures.items()}
+    assert {name for name, value in values.items() if np.isnan(value)} == {"auroc", "ece", "loss"}
+    assert np.isnan(judged.auroc).all()
+    assert judged.calibration.temperature == fit_temperature(found.logits, found.labels)
+    assert np.isnan(fit_temperature(logits, found.labels))
+    val = Answers(logits, found.labels, found.indices)
+    assert judge("test", list("abcdefgh"), found, val).calibration.after is None
