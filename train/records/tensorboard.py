@@ -56,7 +56,7 @@ class Board(Sink):
         unique = f"{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
         name = NAMES[0].replace("*", unique)
         self._path = folder / name
-        goes_on = any(folder.glob("events.out.tfevents.*"))
+        goes_on = any(folder.glob(NAMES[0]))
         self._flushed = time.monotonic()
         self._file: BinaryIO | None = None
         try:

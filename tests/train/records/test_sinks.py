@@ -7,8 +7,7 @@ import csv
 import importlib
 import importlib.util
 import math
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
@@ -32,12 +31,12 @@ Small = Callable[..., RunConfig]
 SINKS = get_args(get_args(RecordsConfig.model_fields["sinks"].annotation)[0])
 
 
-def _with(small: Small, *sinks: str, epochs: int = 2) -> RunConfig:
+def with_sinks(small: Small, *sinks: str, epochs: int = 2) -> RunConfig:
     names = ", ".join(f'"{name}"' for name in sinks)
     return small(f"train.epochs={epochs}", f"records.sinks=[{names}]", 'records.project="tests"')
 
 
-def _train_in_parts(config: RunConfig, shapes: Path, out: Path) -> None:
+def train_in_parts(config: RunConfig, shapes: Path, out: Path) -> None:
     """Two epochs, the second one after a resume. The first epoch is resumed from the beginning, as
     after a kill before its checkpoint; the second one from the checkpoint before it."""
     first = config.replace("train.epochs", 1)
@@ -54,7 +53,7 @@ def _train_in_parts(config: RunConfig, shapes: Path, out: Path) -> None:
     fit(config, shapes, out, device="cpu", resume=True, quiet=True)
 
 
-def _expected(out: Path) -> tuple[dict[int, float], dict[int, float]]:
+def recorded(out: Path) -> tuple[dict[int, float], dict[int, float]]:
     """Step -> loss, and step -> val accuracy of the epochs."""
     steps = {one["step"]: one["loss"] for one in read_metrics(out, "step")}
     epochs = {one["step"]: one["val_accuracy"] for one in read_metrics(out, "epoch")}
@@ -63,7 +62,7 @@ def _expected(out: Path) -> tuple[dict[int, float], dict[int, float]]:
 
 
 def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Path) -> None:
-    _train_in_parts(_with(small, "csv"), shapes, tmp_path / "run")
+    train_in_parts(with_sinks(small, "csv"), shapes, tmp_path / "run")
     with open(tmp_path / "run/epochs.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     epochs = read_metrics(tmp_path / "run", "epoch")
@@ -77,113 +76,16 @@ def test_csv_is_what_metrics_jsonl_has(shapes: Path, small: Small, tmp_path: Pat
 
 def test_tensorboard_has_every_number_once(shapes: Path, small: Small, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    _train_in_parts(_with(small, "tensorboard"), shapes, out)
+    train_in_parts(with_sinks(small, "tensorboard"), shapes, out)
     shown = EventAccumulator(str(out), {"scalars": 0, "images": 0, "histograms": 0})
     shown.Reload()
-    for name, expected in zip(("train/loss", "epoch/val_accuracy"), _expected(out), strict=True):
+    for name, expected in zip(("train/loss", "epoch/val_accuracy"), recorded(out), strict=True):
         found = {one.step: one.value for one in shown.Scalars(name)}
         assert len(shown.Scalars(name)) == len(expected), name
         assert found == pytest.approx(expected, rel=1e-6)
     assert len(shown.Images("train/first_batch")) == 1
     histograms = [shown.Histograms(name) for name in shown.Tags()["histograms"]]
     assert {tuple(one.step for one in each) for each in histograms} == {(6, 12)}
-
-
-def test_mlflow_has_every_number_once(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[[str], None],
-) -> None:  # fmt: skip
-    needs("mlflow")
-    from mlflow.tracking import MlflowClient
-
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
-    _train_in_parts(_with(small, "mlflow"), shapes, tmp_path / "run")
-    client = MlflowClient()
-    experiment = client.get_experiment_by_name("tests")
-    (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
-    assert run.info.run_name == "run"
-    assert run.data.params["train.seed"] == "0"
-    steps, epochs = _expected(tmp_path / "run")
-    for name, expected in (("train/loss", steps), ("epoch/val_accuracy", epochs)):
-        history = client.get_metric_history(run.info.run_id, name)
-        assert len(history) == len(expected), name
-        assert {one.step: one.value for one in history} == expected
-
-
-def test_trackio_has_every_number_once_and_prints_nothing(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[[str], None], capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    needs("trackio")
-    from trackio.sqlite_storage import SQLiteStorage
-
-    for module in ("trackio.utils", "trackio.sqlite_storage"):
-        monkeypatch.setattr(f"{module}.TRACKIO_DIR", tmp_path / "trackio", raising=False)
-    _train_in_parts(_with(small, "trackio"), shapes, tmp_path / "run")
-    assert capsys.readouterr().out == ""
-    (name,) = SQLiteStorage.get_runs("tests")
-    assert name.startswith("run-")
-    logs = SQLiteStorage.get_logs("tests", name)
-    steps, epochs = _expected(tmp_path / "run")
-    for key, expected in (("train/loss", steps), ("epoch/val_accuracy", epochs)):
-        found = [(one["step"], one[key]) for one in logs if key in one]
-        assert len(found) == len(expected), key
-        assert dict(found) == expected
-
-
-def _wandb_records(content: bytes) -> Iterator[bytes]:
-    """The records of an offline file: W&B's header, then LevelDB's format of logs."""
-    assert content[:4] == b":W&B"
-    at, parts = 7, b""
-    while at + 7 <= len(content):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, size, kind = struct.unpack_from("<IHB", content, at)
-        parts += content[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield parts
-            parts = b""
-
-
-def test_wandb_gets_every_number(
-    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    needs: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Offline: each part of the run is a file, which `wandb sync` sends with the same id."""
-    needs("wandb")
-    import wandb
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    fit(_with(small, "wandb", "csv"), shapes, tmp_path / "run", device="cpu", quiet=True)
-    assert wandb.run is None
-    wandb.teardown()  # W&B's service process completes the file after run.finish() has returned
-    (file,) = (tmp_path / "run/wandb").glob("offline-run-*/run-*.wandb")
-    found: dict[int, dict[str, str]] = {}
-    ids, settings = set[str](), set[str]()
-    for data in _wandb_records(file.read_bytes()):
-        record = Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {
-                one.key or "/".join(one.nested_key): one.value_json for one in record.history.item
-            }
-            found.setdefault(int(items["_step"]), {}).update(items)
-        if record.WhichOneof("record_type") == "run":
-            ids.add(record.run.run_id)
-        if record.WhichOneof("record_type") == "config":
-            settings |= {one.key or ".".join(one.nested_key) for one in record.config.update}
-    steps, epochs = _expected(tmp_path / "run")
-    assert {step: float(x["train/loss"]) for step, x in found.items()} == steps
-    got = {s: float(x["epoch/val_accuracy"]) for s, x in found.items() if "epoch/val_accuracy" in x}
-    assert got == epochs
-    assert "train.seed" in settings
-    assert ids == {Place(tmp_path / "run", "", "", 0, print).key}
 
 
 class _Broken(Sink):
@@ -231,7 +133,7 @@ def test_a_tracker_that_cannot_be_opened_does_not_end_a_run(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name)
     )
-    config = _with(small, "wandb", "csv", epochs=1)
+    config = with_sinks(small, "wandb", "csv", epochs=1)
     summary = fit(config, shapes, tmp_path / "run", device="cpu")
     assert summary["epochs"] == 1
     said = capsys.readouterr().err
@@ -242,10 +144,10 @@ def test_a_tracker_that_cannot_be_opened_does_not_end_a_run(
 def test_sinks_have_no_influence_on_training_and_may_change_on_resume(
     shapes: Path, small: Small, tmp_path: Path
 ) -> None:
-    fit(_with(small, "csv"), shapes, tmp_path / "one", device="cpu", quiet=True)
+    fit(with_sinks(small, "csv"), shapes, tmp_path / "one", device="cpu", quiet=True)
     out = tmp_path / "two"
     fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
-    loop.fit(_with(small, "csv"), shapes, out, device="cpu", resume=True, quiet=True)
+    loop.fit(with_sinks(small, "csv"), shapes, out, device="cpu", resume=True, quiet=True)
     losses = [[x["loss"] for x in read_metrics(tmp_path / run, "step")] for run in ("one", "two")]
     assert losses[0] == losses[1]
     assert len((out / "epochs.csv").read_text().splitlines()) == 3
@@ -291,13 +193,13 @@ def test_every_file_of_a_run_is_known_to_its_folder(
         names = importlib.import_module(f"slipform.train.records.{name}").NAMES
         assert set(names) <= set(folder._FILES)
     run = tmp_path / "run"
-    fit(_with(small, "tensorboard", "csv"), shapes, run, device="cpu", quiet=True)
+    fit(with_sinks(small, "tensorboard", "csv"), shapes, run, device="cpu", quiet=True)
     for path in run.iterdir():
         assert any(fnmatch(path.name, one) for one in folder._FILES), path
     (run / "wandb").mkdir()
     (run / "wandb" / "unsent").touch()
     (run / "notes.txt").touch()
-    fit(_with(small), shapes, run, device="cpu", quiet=True, overwrite=True)
+    fit(with_sinks(small), shapes, run, device="cpu", quiet=True, overwrite=True)
     assert {"wandb", "notes.txt"} <= {path.name for path in run.iterdir()}
     assert not {"epochs.csv", "records.json"} & {path.name for path in run.iterdir()}
     assert (run / "wandb" / "unsent").exists()
