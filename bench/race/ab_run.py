@@ -129,13 +129,15 @@ def _shared(config: Any, other: Any, data: str, path: Path) -> Any:
     from slipform.train.step.build import build_state
 
     num_classes, process = read_manifest(Path(data)).num_classes, Process(torch.device("cpu"))
-    state = build_state(other, num_classes=num_classes, process=process)
+    state = build_state(other.unweighted(), num_classes=num_classes, process=process)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file({name: x.contiguous() for name, x in state.model.state_dict().items()}, temporary)
     changed = config.replace("model.weights", str(path))
     try:
-        build_state(changed, num_classes=num_classes, process=process, on_load=lambda _: None)
+        build_state(
+            changed.unweighted(), num_classes=num_classes, process=process, on_load=lambda _: None
+        )
     except ConfigError:
         return config  # fewer than half of the tensors fit
     return changed

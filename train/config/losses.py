@@ -5,11 +5,11 @@ In: values from TOML. Out: checked settings. `train.step.loss` makes the functio
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from slipform.train.config.section import Section
+from slipform.train.config.section import ByClass, Section
 
 __all__ = [
     "Asymmetric",
@@ -21,7 +21,7 @@ __all__ = [
     "MultiMargin",
 ]
 
-ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
+ClassWeights = Literal["none", "balanced"] | ByClass
 
 
 class _Loss(Section):
@@ -34,6 +34,19 @@ class _Loss(Section):
     name: str
     # The kinds of labels (see Manifest.labels) that the loss can learn from.
     label_kinds: ClassVar[tuple[str, ...]] = ("single", "soft")
+    # The setting with the weights of classes; "": the loss has none.
+    weights_setting: ClassVar[str] = ""
+
+    @property
+    def weights(self) -> ClassWeights:
+        """The weights of classes; "none" where the loss has no such setting."""
+        found: ClassWeights = getattr(self, self.weights_setting, "none")
+        return found
+
+    def unweighted(self) -> Self:
+        """The loss without weights of classes."""
+        none = {self.weights_setting: "none"} if self.weights_setting else {}
+        return self.model_copy(update=none)
 
 
 class _Weighted(_Loss):
@@ -47,6 +60,7 @@ class _Weighted(_Loss):
     """
 
     class_weights: ClassWeights = "none"
+    weights_setting: ClassVar[str] = "class_weights"
 
 
 class CrossEntropy(_Weighted):
@@ -101,6 +115,7 @@ class BinaryCrossEntropy(_Loss):
     name: Literal["bce"] = "bce"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     positive_weights: ClassWeights = "none"
+    weights_setting: ClassVar[str] = "positive_weights"
     label_kinds: ClassVar[tuple[str, ...]] = ("single", "multi", "soft")
 
 

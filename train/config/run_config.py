@@ -95,6 +95,10 @@ class RunConfig(Section):
             return check({**settings, name: plain})
         return check(laid_over(settings, nested(name, plain)))
 
+    def unweighted(self) -> RunConfig:
+        """A copy whose loss has no weights of classes, for steps whose loss nobody reads."""
+        return self.model_copy(update={"loss": self.loss.unweighted()})
+
 
 def check(settings: Settings) -> RunConfig:
     """Check settings, and make a RunConfig of them.

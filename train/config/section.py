@@ -5,9 +5,14 @@ In: values from TOML. Out: a frozen object, or pydantic's error.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-__all__ = ["Section"]
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["ByClass", "Section"]
+
+# A table with names of classes, such as { cat = 2.0 }; other classes have 1.
+ByClass = dict[str, Annotated[float, Field(ge=0)]]
 
 
 class Section(BaseModel):

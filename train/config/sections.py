@@ -17,7 +17,7 @@ from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
 from slipform.train.config.losses import LossConfig
 from slipform.train.config.optimizers import OptimizerConfig
-from slipform.train.config.section import Section
+from slipform.train.config.section import ByClass, Section
 
 __all__ = [
     "VARIANTS",
@@ -36,7 +36,7 @@ __all__ = [
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off", "graphs"]
-Sampling = Literal["all", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
+Sampling = Literal["all", "balanced"] | ByClass
 
 
 class DataConfig(Section):

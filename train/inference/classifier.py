@@ -92,7 +92,7 @@ class Classifier:
         self.functions = StepFunctions(
             forward=model,
             evaluate=model,
-            loss=make_loss(config.loss),
+            loss=make_loss(config.loss.unweighted()),  # it is not read
             precision=pick_precision(config.train.precision, self.device),
             device=self.device,
             flip_test=config.train.flip_test,

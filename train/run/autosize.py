@@ -103,7 +103,7 @@ def _fits(config: RunConfig, num_classes: int, process: Process, batch_size: int
     torch.cuda.reset_peak_memory_stats(process.device)
     before = torch.cuda.memory_reserved(process.device)
     try:
-        state = build_state(config, num_classes=num_classes, process=alone)
+        state = build_state(config.unweighted(), num_classes=num_classes, process=alone)
         data = SyntheticLoader(
             batch_size=batch_size,
             image_size=max(training_sizes(config)),

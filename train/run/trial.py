@@ -145,7 +145,7 @@ class Trial:
 
     def __init__(self, config: RunConfig, manifest: Manifest, process: Process) -> None:
         self._process = Process(process.device)
-        self._config = config.replace("model.weights", "none")
+        self._config = config.unweighted().replace("model.weights", "none")
         self._classes = manifest.num_classes
         start = usual(config.train, process.device)
         self._state = build_state(

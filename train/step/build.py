@@ -61,11 +61,12 @@ def build_state(
         first_images: Returns normalized training images, float [N, 3, S, S], for nets that
             initialize weights from images (FastNet's whitening). Default: those weights are random.
         on_load: Called with the report of the loaded weights. Default: the report is logged.
-        labels: The labels of the training images, for weights of classes. None: no weights.
+        labels: The labels of the training images, for weights of classes in the loss. None: the
+            loss must not have weights; see `RunConfig.unweighted`.
 
     Raises:
-        ConfigError: The loss does not fit the labels, the net cannot be built, none of its
-            parameters would learn, or BatchNorm would get one value for each channel.
+        ConfigError: The loss does not fit the labels, or needs them; the net cannot be built, none
+            of its parameters would learn, or BatchNorm would get one value for each channel.
     """
     loss = make_loss(config.loss, labels, process.device)
     torch.manual_seed(config.train.seed)  # the same first weights on every process
@@ -149,8 +150,8 @@ def make_functions(
     choice = "on" if whole and config.train.compile == "graphs" else config.train.compile
     mode = pick_compile(choice, process.device, config.train.accumulate)
     if mode:
-        # The shapes of an epoch never change. Each size of images is compiled once, in training and
-        # in evaluation: torch stops to compile after so many.
+        # The shapes of an epoch never change. Each size of images is compiled once for training and
+        # once for evaluation. torch compiles no new size after `recompile_limit` of them.
         torch._dynamo.config.recompile_limit = max(
             torch._dynamo.config.recompile_limit, 4 * len(all_sizes(config)) + 4
         )

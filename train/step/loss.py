@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL, Mix, counted
+from slipform.pipelines.errors import ConfigError
 from slipform.train.config.losses import (
     Asymmetric,
     BinaryCrossEntropy,
@@ -39,24 +40,27 @@ def make_loss(
 
     Args:
         config: The [loss] section.
-        labels: The labels of the training images, for weights of classes. None: there are no
-            weights.
+        labels: The labels of the training images, for weights of classes. None: they are not
+            known, and the loss has no weights.
         device: The device of the logits, for the weights. Default: the CPU.
 
     Returns:
         A function of logits, labels and mix; see the module's docstring.
 
     Raises:
-        ConfigError: The loss cannot learn from such labels, or a class with a weight does not
-            exist.
+        ConfigError: The loss cannot learn from such labels, a class with a weight does not exist,
+            or the loss has weights and there are no labels.
     """
     weights: Tensor | None = None
     if labels is not None:
         labels.check(config)
-        if isinstance(config, BinaryCrossEntropy):
-            weights = positive_factors(config.positive_weights, labels)
-        elif not isinstance(config, Asymmetric):
-            weights = class_factors(config.class_weights, labels)
+        factors = positive_factors if isinstance(config, BinaryCrossEntropy) else class_factors
+        weights = factors(config.weights, labels)
+    elif config.weights != "none":
+        raise ConfigError(
+            f"loss.{config.weights_setting} needs the labels of the training images: give labels,"
+            " or the loss without weights, config.unweighted()"
+        )
     per_sample: _PerSample
     if isinstance(config, CrossEntropy):
         per_sample = partial(_cross_entropy, smoothing=config.label_smoothing)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest
 from slipform.train.cli import find_lr
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
@@ -73,6 +74,18 @@ def test_it_leaves_no_trace(
     assert losses[0] == losses[1]
     assert find_rate(config, shapes, device="cpu", steps=20) == first
     assert first.losses[0] == losses[0][0]  # the first batch and weights of the run
+
+
+def test_weights_of_classes_count(shapes: Path, small: Small) -> None:
+    """The first loss is the mean of (factor of the class * loss of the image)."""
+    classes = read_manifest(shapes).classes
+    every = small().replace("loss.class_weights", dict.fromkeys(classes, 3.0))
+    plain, weighted = (
+        find_rate(config, shapes, device="cpu", steps=20).losses[0] for config in (small(), every)
+    )
+    assert weighted == pytest.approx(3 * plain, rel=1e-5)
+    with pytest.raises(ConfigError, match="class in"):
+        find_rate(small("loss.class_weights={disk=2.0}"), shapes, device="cpu", steps=20)
 
 
 def test_limits_are_checked(shapes: Path, small: Small) -> None:

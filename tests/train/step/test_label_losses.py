@@ -136,6 +136,26 @@ def test_asymmetric_is_timms(options: dict[str, float], needs: Callable[[str], N
     torch.testing.assert_close(own, gradient, rtol=10 * close, atol=close)
 
 
+@pytest.mark.parametrize("weights", ["balanced", {"a": 2.0}])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "multi_margin", "bce"])
+def test_weights_of_classes_are_not_dropped_without_labels(name: str, weights: Any) -> None:
+    kind = LOSSES[name]
+    config = kind(**{kind.weights_setting: weights})
+    with pytest.raises(ConfigError, match=f"loss.{kind.weights_setting} needs the labels"):
+        make_loss(config)
+    logits, numbers = data()
+    plain = make_loss(config.unweighted())(logits, numbers, None)
+    assert torch.equal(plain, make_loss(kind())(logits, numbers, None))
+    assert config.unweighted() == kind()
+    whole = RunConfig(loss=config)
+    assert whole.unweighted() == RunConfig(loss=kind())
+
+
+def test_a_loss_without_weights_is_its_own_unweighted_one() -> None:
+    assert Asymmetric(clip=0.1).unweighted() == Asymmetric(clip=0.1)
+    assert Asymmetric().weights == "none"
+
+
 def test_asymmetric_with_equal_powers_is_the_focal_loss_of_torchvision() -> None:
     logits, targets = data()[0], sets()
     expected = sigmoid_focal_loss(logits.double(), targets.double(), alpha=-1, gamma=2)
