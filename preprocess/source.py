@@ -84,6 +84,9 @@ class Files:
         labels: int64 [N].
         table: See `Samples`.
 
+    Raises:
+        DatasetError: There are more or fewer paths than labels.
+
     Example:
         ```python
         from pathlib import Path
@@ -100,6 +103,9 @@ class Files:
     paths: Sequence[str]
     labels: Labels
     table: LabelTable | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("paths", len(self.paths), self.labels)
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -129,6 +135,9 @@ class Arrays:
         origin: What the samples are named after: "train".
         indices: int64 [N], which of `images` the samples are. None: all of them.
         table: See `Samples`.
+
+    Raises:
+        DatasetError: There are more or fewer images than labels.
     """
 
     images: _Pixels
@@ -136,6 +145,10 @@ class Arrays:
     origin: str
     indices: npt.NDArray[np.int64] | None = None
     table: LabelTable | None = None
+
+    def __post_init__(self) -> None:
+        chosen = self.images if self.indices is None else self.indices
+        _check_count("images", len(chosen), self.labels)
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -222,7 +235,8 @@ class SampleSource:
         listing: What was found below the source folder.
 
     Raises:
-        DatasetError: Some splits have one label for each sample, and others have several.
+        DatasetError: Some splits have one label for each sample, and others have several; or labels
+            do not belong to the samples or to the classes.
     """
 
     dataset: str
@@ -236,6 +250,8 @@ class SampleSource:
         if len({_kind(samples) for samples in self.splits.values()}) > 1:
             kinds = ", ".join(f"{name}: {_kind(s)}" for name, s in self.splits.items())
             raise DatasetError(f"all splits must have the same kind of labels ({kinds}).")
+        for name, samples in self.splits.items():
+            _check_labels(name, samples, len(self.classes))
 
     @property
     def label_kind(self) -> LabelKind:
@@ -245,3 +261,33 @@ class SampleSource:
 
 def _kind(samples: Samples) -> LabelKind:
     return "single" if samples.table is None else samples.table.kind
+
+
+def _check_count(what: str, count: int, labels: Labels) -> None:
+    if count != len(labels):
+        raise DatasetError(f"{count} {what} and {len(labels)} labels: give one label for each.")
+
+
+def _check_labels(split: str, samples: Samples, num_classes: int) -> None:
+    """Check that labels are numbers of classes, and that they agree with the table of labels."""
+    labels, table = np.asarray(samples.labels), samples.table
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DatasetError(
+            f"the labels of {split} are {labels.dtype} {labels.shape}: give int64 [N]."
+        )
+    if table is not None and table.num_samples != len(labels):
+        raise DatasetError(
+            f"{split} has {len(labels)} labels, and a table of labels for {table.num_samples}"
+            " samples: give one of each sample."
+        )
+    every = labels if table is None else np.append(labels, table.rows["class"])
+    if len(wrong := every[(every < 0) | (every >= num_classes)]):
+        raise DatasetError(
+            f"a label of {split} is {wrong[0]}, and there are {num_classes} classes: give 0 to"
+            f" {num_classes - 1}."
+        )
+    if table is not None and len(wrong := np.flatnonzero(labels != table.first())):
+        raise DatasetError(
+            f"sample {wrong[0]} of {split} has label {labels[wrong[0]]}, which is not that of its"
+            " table of labels: give table.first() as labels."
+        )

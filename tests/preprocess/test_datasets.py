@@ -19,6 +19,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.cli import main
 from slipform.preprocess.registry import discover
+from slipform.preprocess.source import Arrays
 from slipform.preprocess.splits import divide, per_class
 
 
@@ -219,7 +220,8 @@ def test_divide_and_per_class() -> None:
         "odd_indices": 32,
         "fraction": 32,
     }.items():
-        staying, taken = divide(labels, rule, 0.5, 3)
+        samples = Arrays(np.zeros((65, 4, 4), np.uint8), labels, "made")
+        staying, taken = divide(samples, rule, 0.5, 3)
         assert sorted([*staying, *taken]) == list(range(65))
         assert len(taken) == expected, rule
     chosen, rest = per_class(labels, 10, 0)

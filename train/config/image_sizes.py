@@ -131,7 +131,7 @@ def sizes_note(config: RunConfig) -> str:
         config: The configuration of a run.
 
     Returns:
-        ", 128 px, 160 px from epoch 9 (51 % of the pixels of 224 px), 256 px in evaluation". "":
+        ", 128 px, 160 px from epoch 9 (42 % of the pixels of 224 px), 256 px in evaluation". "":
         all images have one size.
     """
     changes = []

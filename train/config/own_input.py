@@ -7,16 +7,21 @@ The numbers are written into config.toml, so a resumed run and a trained model d
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipform.models.spec import InputSpec, ModelConfig
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation
+from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.layers import Settings
+
+if TYPE_CHECKING:
+    from slipform.train.config.run_config import RunConfig
 
 __all__ = ["input_note", "with_own_input"]
 
 _WORD = "model"
+_WITH_WORD = ("augment.image_size", "augment.resize", "augment.normalize")
 _OURS = "bilinear"  # the filter of the executors, with antialiasing
 
 
@@ -24,8 +29,9 @@ def with_own_input(settings: Settings) -> Settings:
     """Replace the word "model" in [augment] by the numbers of the net.
 
     augment.normalize, augment.image_size and augment.resize may have that word. With normalize =
-    "model", image_size, resize and crop are those of the net unless they are given, too. resize
-    keeps the net's share of the center crop at any image_size.
+    "model", image_size, resize and crop are those of the net, too, unless they are given: by a
+    recipe, by --set, or by the defaults for a dataset without a recipe. The net's resize keeps its
+    share of the center crop at any image_size.
 
     Args:
         settings: Nested dictionaries, as TOML gives them.
@@ -75,36 +81,52 @@ def _known(model: Settings, name: str) -> InputSpec:
     return own
 
 
-def input_note(augment: Augmentation, model: ModelConfig) -> list[str]:
-    """A line that compares the images that a net's weights were trained on with those of the run.
+def input_note(config: RunConfig) -> list[str]:
+    """A line that compares the images that a net's weights were trained on with those of a run.
 
     Args:
-        augment: The augmentation of the run.
-        model: The net of the run.
+        config: The configuration of the run.
 
     Returns:
         Nothing where the run has no pretrained weights, or where the net's images are not known.
     """
     from slipform.models.registry import own_input  # imports torch
 
+    model = config.model
     own = own_input(model) if model.weights != "none" else None
     if own is None or Path(model.weights).is_dir():  # a run folder has images of its own
         return []
+    shown = "squeezed to a square" if own.squash else f"resize {own.resize(own.image_size)}"
     line = (
-        f"images of the pretrained {model.name}: {own.image_size} px, resize"
-        f" {own.resize(own.image_size)} ({own.interpolation}), mean {_triple(own.mean)}, deviation"
-        f" {_triple(own.std)}."
+        f"images of the pretrained {model.name}: {own.image_size} px, {shown}"
+        f" ({own.interpolation}), mean {_triple(own.mean)}, deviation {_triple(own.std)}."
     )
-    differs = []
+    differs = _differences(config, own)
+    if not differs:
+        return [f"{line} This run has the same in evaluation."]
+    words = [f'{name} = "{_WORD}"' for name in differs if name in _WITH_WORD]
+    advice = f" For those of the net: {', '.join(words)}." if words else ""
+    return [f"{line} This run differs: {', '.join(differs.values())}.{advice}"]
+
+
+def _differences(config: RunConfig, own: InputSpec) -> dict[str, str]:
+    """Setting -> its value, where the images of a run in evaluation are not those of a net."""
+    augment, evaluated = config.augment, evaluation_augment(config)
+    found: dict[str, str] = {}
     if augment.image_size != own.image_size:
-        differs.append(f"{augment.image_size} px")
+        found["augment.image_size"] = f"{augment.image_size} px"
+    if config.train.eval_size not in (0, own.image_size):
+        found["train.eval_size"] = f"{config.train.eval_size} px in evaluation"
+    if own.squash != (evaluated.crop == "none"):
+        found["augment.crop"] = f"augment.crop = {augment.crop}"
+    elif not own.squash and abs(evaluated.resize - own.resize(evaluated.image_size)) > 1:  # rounded
+        name = "augment.evaluation_resize" if augment.evaluation_resize else "augment.resize"
+        found[name] = f"resize {evaluated.resize} at {evaluated.image_size} px"
     if MEAN_STD.get(str(augment.normalize), augment.normalize) != (own.mean, own.std):
-        differs.append(f"augment.normalize = {augment.normalize}")
-    advice = ' augment.normalize = "model" takes the numbers of the net.' if differs else ""
+        found["augment.normalize"] = f"augment.normalize = {augment.normalize}"
     if own.interpolation != _OURS:
-        differs.append(f"{_OURS} resize with antialiasing")
-    same = f" This run differs: {', '.join(differs)}." if differs else " This run has the same."
-    return [line + same + advice]
+        found["interpolation"] = f"{_OURS} resize with antialiasing"
+    return found
 
 
 def _triple(values: tuple[float, float, float]) -> str:

@@ -53,7 +53,7 @@ def finish(run: Run) -> dict[str, Any]:
                 image = next(iter(loader)).images[:1].clone()
     counts, clock = freeze.count(state.model), run.counters.timing
     summary = {
-        **recorded("test", test),
+        **recorded("test", test, run.manifest.labels),
         "test_seconds": test_seconds,
         "test_class_accuracy": _by_class(test, run.manifest.classes) if test else None,
         "val_accuracy": state.best.accuracy if run.val is not None else None,

@@ -178,7 +178,7 @@ def _end_epoch(run: Run) -> None:
     state.epoch += 1
     line = _epoch_line(run, result)
     if (test := _measure(run, run.test)) is not None:
-        found = recorded("test", test)
+        found = recorded("test", test, run.manifest.labels)
         line |= {name: found[name] for name in ("test_loss", "test_accuracy")}
     run.recorder.epoch(state.step, line)
     run.counters.epoch = EpochTotals()
@@ -229,7 +229,7 @@ def _epoch_line(run: Run, result: AnyEvaluation | None) -> dict[str, Any]:
         "epoch": run.state.epoch,
         "train_loss": epoch.mean_loss,
         "train_accuracy": epoch.accuracy,
-        **recorded("val", result),
+        **recorded("val", result, run.manifest.labels),
         "train_seconds": epoch.train_seconds,
         "images_per_second": epoch.images_per_second,
         "data_wait_share": epoch.wait_share,

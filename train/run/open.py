@@ -210,9 +210,7 @@ def _open(
         num_classes=manifest.num_classes,
         process=process,
         first_images=(lambda: first_images(loader)) if saved is None else None,
-        on_load=lambda report: messages.extend(
-            [str(report), *input_note(config.augment, config.model)]
-        ),
+        on_load=lambda report: messages.extend([str(report), *input_note(config)]),
         labels=Labels.of(loader),
     )
     counters = Counters()

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from slipform.pipelines.batch import Batch
+from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.loader import Loader
 from slipform.train.machine.distributed import Process
 from slipform.train.step.label_metrics import LabelEvaluation, LabelTotals
@@ -90,19 +91,23 @@ def count(
     return totals.result()
 
 
-def recorded(split: str, result: AnyEvaluation | None) -> dict[str, float | None]:
+def recorded(
+    split: str, result: AnyEvaluation | None, labels: LabelKind
+) -> dict[str, float | None]:
     """A result as numbers for the records.
 
     Args:
         split: "val" or "test", which the names begin with.
         result: None: there are no images.
+        labels: The manifest's `labels`.
 
     Returns:
         SPLIT_loss; SPLIT_accuracy, which is mAP if images have several labels; and SPLIT_top5, or
         SPLIT_f1 and SPLIT_auroc. None where there is no number: JSON has no nan.
     """
     if result is None:
-        return {f"{split}_{name}": None for name in ("loss", "accuracy", "top5")}
+        further = ("f1", "auroc") if labels == "multi" else ("top5",)
+        return {f"{split}_{name}": None for name in ("loss", "accuracy", *further)}
     found = {"loss": result.loss, "accuracy": result.headline, **result.values}
     # A loss that is not finite means that the run diverged.
     return {

@@ -162,7 +162,7 @@ class LabelTotals:
             labels: float32 [N, C], on the same device.
             indices: int64 [N] on the CPU, positions in the split; -1 is padding.
         """
-        own = upload(indices.clamp(min=0).numpy(), logits.device)
+        own = upload(indices.clamp(min=0), logits.device)
         counts = counted(labels)
         # Padding adds 0 to the first image: no image is written twice.
         self._logits.index_add_(0, own, torch.where(counts[:, None], logits.float(), 0.0))

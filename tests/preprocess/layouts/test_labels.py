@@ -107,7 +107,7 @@ def test_lists_where_text_is_expected(tmp_path: Path, line: str, words: str) -> 
     assert words in prep(root, "--list", "l.jsonl", code=1)
 
 
-def test_the_rarest_label_of_an_image_decides_about_its_part() -> None:
+def test_all_labels_of_an_image_decide_about_its_part() -> None:
     """Each class has its share in both parts, although `first` of all images is class 0."""
     sets = [[0, 1 + k % 4] for k in range(80)]
     table = LabelTable.of_sets(sets)
@@ -118,4 +118,4 @@ def test_the_rarest_label_of_an_image_decides_about_its_part() -> None:
         assert staying.table is not None
         assert taken.table.class_counts(5) == [20, 5, 5, 5, 5]
         assert staying.table.class_counts(5) == [60, 15, 15, 15, 15]
-    assert rule.endswith("by the rarest label of each image")
+    assert rule.endswith("by all labels of each image")

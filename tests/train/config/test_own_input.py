@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torchvision
 
-from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.own_input import input_note
 from slipform.train.config.recipe import Recipe
 from slipform.train.config.resolve import resolve
@@ -108,17 +109,21 @@ def test_what_cannot_be_known(sets: list[str], words: str) -> None:
     assert words in caught.value.message
 
 
-def test_the_log_compares_the_run_with_the_net(tmp_path: Path) -> None:
-    def note(*sets: str, weights: str = "pretrained") -> str:
-        config = resolve(Recipe("r", {}), sets)
-        return " ".join(input_note(config.augment, ModelConfig(config.model.name, weights)))
+def note(*sets: str, weights: str = "pretrained") -> str:
+    return " ".join(input_note(_config(*sets, f"model.weights={weights}")))
 
+
+def _config(*sets: str) -> RunConfig:
+    return resolve(Recipe("r", {}), sets)
+
+
+def test_the_log_describes_the_images_of_the_net(tmp_path: Path) -> None:
     assert note("model.name=resnet18", weights="none") == ""
     assert note("model.name=tiny", weights="x.pth") == ""
     assert note("model.name=timm/resnet18", weights=str(tmp_path)) == ""
     assert note("model.name=resnet18", "augment.normalize=imagenet") == (
         "images of the pretrained resnet18: 224 px, resize 256 (bilinear), mean 0.485 0.456 0.406,"
-        " deviation 0.229 0.224 0.225. This run has the same."
+        " deviation 0.229 0.224 0.225. This run has the same in evaluation."
     )
     lite0 = note("model.name=timm/tf_efficientnet_lite0", "augment.normalize=imagenet")
     assert lite0.startswith(
@@ -126,7 +131,62 @@ def test_the_log_compares_the_run_with_the_net(tmp_path: Path) -> None:
     )
     assert lite0.endswith(
         "This run differs: augment.normalize = imagenet, bilinear resize with antialiasing."
-        ' augment.normalize = "model" takes the numbers of the net.'
+        ' For those of the net: augment.normalize = "model".'
     )
     same = note("model.name=timm/tf_efficientnet_lite0", "augment.normalize=model")
     assert same.endswith("This run differs: bilinear resize with antialiasing.")
+
+
+@pytest.mark.parametrize(
+    ("sets", "differs"),
+    [
+        (
+            ["augment.resize=224"],
+            'resize 224 at 224 px. For those of the net: augment.resize = "model".',
+        ),
+        (["augment.evaluation_resize=232"], "resize 232 at 224 px."),
+        (
+            ["augment.image_size=128", "augment.resize=146"],
+            '128 px. For those of the net: augment.image_size = "model".',
+        ),
+        (
+            ["augment.image_size=128"],
+            '128 px, resize 256 at 128 px. For those of the net: augment.image_size = "model",'
+            ' augment.resize = "model".',
+        ),
+        (["augment.crop=none"], "augment.crop = none."),
+        (["train.eval_size=256"], "256 px in evaluation."),
+        (["augment.crop=random_resized"], ""),
+    ],
+)
+def test_every_difference_in_evaluation_is_named(sets: list[str], differs: str) -> None:
+    said = note("model.name=resnet18", "augment.normalize=imagenet", *sets)
+    if not differs:
+        assert said.endswith("This run has the same in evaluation.")
+    else:
+        assert f"This run differs: {differs}" in said
+
+
+def test_following_the_advice_leaves_no_difference() -> None:
+    """A bilinear net without squeezed images, and one with them."""
+    first = ["model.name=resnet18", "augment.image_size=96", "augment.normalize=half"]
+    said = note(*first)
+    words = re.findall(r'(augment\.\w+) = "model"', said)
+    assert words == ["augment.image_size", "augment.resize", "augment.normalize"]
+    advised = [f"{name}=model" for name in words]
+    assert note(*first, *advised).endswith("This run has the same in evaluation.")
+    squeezed = ["model.name=timm/convnext_base.fb_in22k_ft_in1k_384", "augment.normalize=model"]
+    assert "384 px, squeezed to a square (bicubic)" in note(*squeezed)
+    assert note(*squeezed).endswith("This run differs: bilinear resize with antialiasing.")
+    assert "augment.crop = center" in note(*squeezed, "augment.crop=center")
+
+
+def test_the_defaults_for_a_dataset_count_as_given(shapes: Path) -> None:
+    sets = ["model.name=resnet18", "augment.normalize=model"]
+    defaults = resolve(manifest=read_manifest(shapes)).augment
+    augment = resolve(None, sets, read_manifest(shapes)).augment
+    assert augment.normalize == IMAGENET
+    assert (augment.image_size, augment.resize) == (defaults.image_size, defaults.resize)
+    asked = [*sets, "augment.image_size=model", "augment.resize=model"]
+    augment = resolve(None, asked, read_manifest(shapes)).augment
+    assert (augment.image_size, augment.resize) == (224, 256)

@@ -53,6 +53,12 @@ def test_sizes_of_epochs(small: Small) -> None:
     assert [size_at(later, epoch) for epoch in range(1, 5)] == [32, 32, 16, 16]
 
 
+def test_the_example_of_the_note_is_right(small: Small) -> None:
+    sizes = ("train.image_sizes=[[1, 128], [9, 160]]", "train.eval_size=256", "train.epochs=16")
+    note = sizes_note(small("augment.image_size=224", *sizes))
+    assert f'"{note}"' in (sizes_note.__doc__ or "").replace("\n", " ")
+
+
 def test_one_size_is_the_default(small: Small) -> None:
     config = small()
     assert training_augment(config, 1) is config.augment

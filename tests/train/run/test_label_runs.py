@@ -30,7 +30,9 @@ from slipform.train.records import read_metrics, read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.best import BEST
 from slipform.train.run.loop import fit
+from slipform.train.step.evaluate import recorded
 from slipform.train.step.label_metrics import LabelEvaluation
+from slipform.train.step.metrics import Totals
 from tests.train.run.labeled import COLORS, SIZES, arrays_of, dataset_of
 
 
@@ -202,6 +204,16 @@ def test_any_batch_size_gives_one_result(run: Path, data: Path) -> None:
     assert isinstance(got, LabelEvaluation)
     np.testing.assert_allclose(got.probabilities, want.probabilities, atol=1e-5)
     assert got.mean_average_precision == pytest.approx(want.mean_average_precision, abs=1e-6)
+
+
+def test_a_split_without_images_has_the_figures_of_its_labels() -> None:
+    """The records of a run have the same columns with and without val."""
+    multi = LabelEvaluation.of(0.5, np.array([[0.7, 0.2]]), np.array([[True, False]]))
+    single = Totals.zeros(3, torch.device("cpu")).result()
+    for kind, result in (("multi", multi), ("single", single), ("soft", single)):
+        missing = recorded("val", None, kind)  # type: ignore[arg-type]
+        assert missing.keys() == recorded("val", result, kind).keys()  # type: ignore[arg-type]
+        assert set(missing.values()) == {None}
 
 
 def test_what_does_not_fit_is_refused(
