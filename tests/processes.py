@@ -1,12 +1,14 @@
-"""Waiting for a process of a test.
+"""Processes of tests: started by torchrun, and waited for.
 
-In: the process, and a condition. Out: nothing, or a failed test. There is no time limit here, so
-that no test fails on a busy machine. pytest's timeout ends a test that hangs.
+In: arguments; a process and a condition. Out: the process, or a failed test. There is no time limit
+here, so that no test fails on a busy machine. pytest's timeout ends a test that hangs.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -20,3 +22,31 @@ def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
             output, errors = process.communicate()
             pytest.fail(f"it ended with {process.returncode} before: {output} {errors}")
         time.sleep(0.02)
+
+
+def torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
+    """Start several processes of a program on this machine, with one thread each.
+
+    Args:
+        num: The number of processes.
+        arguments: "-m" and a module, or a file; then the program's own arguments.
+    """
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    return subprocess.Popen(
+        [*launcher, str(num), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for the end of a process. The test fails if the process does.
+
+    Returns:
+        Its output and its messages.
+    """
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output, errors

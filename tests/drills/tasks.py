@@ -5,6 +5,7 @@ In: arguments, as text. Out: files; the exit code and messages of the command.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,9 @@ from typing import Any
 
 import click
 import cv2  # noqa: F401 (imported before forks, as the others here)
+import pytest
 import torch
 
-import slipform.pipelines.executors.host
-import slipform.pipelines.executors.resident
-import slipform.train.figures.events
-import slipform.train.figures.result
-import slipform.train.inference.classifier
-import slipform.train.inference.export
-import slipform.train.run.loop
-import slipform.train.sweep.sweep
 from slipform.pipelines.errors import Command
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.profile import write_profile
@@ -35,6 +29,15 @@ from slipform.train.run import checkpoint, folder
 from slipform.train.run.best import save_best
 from slipform.train.run.loop import fit
 from slipform.train.sweep.table import Row, write_tables
+from tests.train.drawing import without_figures
+
+for _module in (  # before forks: it is loaded late otherwise
+    "slipform.pipelines.executors.host",
+    "slipform.pipelines.executors.resident",
+    "slipform.train.inference.export",
+    "slipform.train.sweep.sweep",
+):
+    importlib.import_module(_module)
 
 SMALL: dict[str, dict[str, Any]] = {
     "augment": {"image_size": 16, "resize": 18, "crop": "random", "flip": "horizontal"},
@@ -81,16 +84,8 @@ def command(name: str, *arguments: str) -> None:
 
 def train(*arguments: str) -> None:
     """The command `train` without its figures, which take longer than the rest."""
-    _without_figures()
+    without_figures(pytest.MonkeyPatch())
     command("train", *arguments, "--quiet", "--device", "cpu")
-
-
-def _without_figures() -> None:
-    result: Any = slipform.train.figures.result
-    records: Any = slipform.train.figures.events
-    result.curves = lambda *_: Path()
-    result.draw_result = lambda *_: None
-    records.draw_events = lambda *_: []
 
 
 def _as_command(work: Callable[[], object]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 import pytest
 
 from slipform.train.config.recipe import Recipe
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
+from tests.train.drawing import without_figures
 
 SMALL = {
     "augment": {"image_size": 32, "resize": 40, "crop": "random", "flip": "horizontal"},
@@ -31,9 +31,7 @@ def small() -> Callable[..., RunConfig]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no figures, which takes longer than the training of these runs."""
-    monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
-    monkeypatch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
-    monkeypatch.setattr("slipform.train.figures.events.draw_events", lambda *_: [])
+    without_figures(monkeypatch)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from slipform.bench.suites.ab import command
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import SlipformError
 from slipform.train.run import steps
+from tests.train.drawing import without_figures
 
 RECIPE = """
 description = "small"
@@ -56,7 +57,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
         return original(state, iter([copy]), *more)
 
     monkeypatch.setattr(steps, "train_step", watched)
-    monkeypatch.setattr("slipform.train.figures.curves.draw_run", lambda *_: Path())
+    without_figures(monkeypatch)
     return kept
 
 

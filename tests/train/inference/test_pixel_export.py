@@ -23,6 +23,7 @@ from slipform.train.inference.export import export
 from slipform.train.inference.predict import read_pixels
 from slipform.train.run.loop import fit
 from tests.page_blocks import blocks
+from tests.train.drawing import without_figures
 
 Small = Callable[..., RunConfig]
 CALTECH = Path(__file__).parents[4] / "shared/data/caltech101/101_ObjectCategories"
@@ -36,8 +37,7 @@ needs_onnx = pytest.mark.skipif(
 def run(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("pixels") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
-        patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
+        without_figures(patch)
         fit(small("train.epochs=1", "train.flip_test=true"), shapes, out, quiet=True)
     return out
 

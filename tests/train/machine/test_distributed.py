@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
-from tests.processes import wait_for
+from tests.processes import finish, torchrun, wait_for
 
 # Every process imports torch: 5 s of processor time each.
 pytestmark = pytest.mark.timeout(900)
@@ -36,30 +35,8 @@ SETS = [
 
 
 def _torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(num),
-        "-m",
-        "slipform.train.cli",
-    ]
     sets = [word for text in SETS for word in ("--set", text)]
-    return subprocess.Popen(
-        [*launcher, *sets, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    out, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    return out, errors
+    return torchrun(num, "-m", "slipform.train.cli", *sets, *arguments)
 
 
 def _compare(a: Path, b: Path) -> None:
@@ -100,7 +77,7 @@ def test_two_processes_equal_one_with_the_whole_batch(shapes: Path, tmp_path: Pa
     resident = "data.executor=resident"
     sets = ("train.epochs=2", sizes, "train.batch_size=40", resident)
     alone = _alone(shapes, tmp_path / "one", *sets)
-    out, _ = _finish(process)
+    out, _ = finish(process)
     assert out.count("test accuracy") == 1  # only one process prints
     _compare(tmp_path / "one", tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
@@ -120,7 +97,7 @@ def test_nets_of_timm_with_rates_for_each_layer(name: str, shapes: Path, tmp_pat
     sets = [f"model.name={name}", "optimizer.layer_decay=0.7", "train.epochs=1"]
     arguments = [word for text in [*sets, "train.batch_size=20"] for word in ("--set", text)]
     recipe = ("--recipe", _recipe(tmp_path))
-    _finish(_torchrun(2, shapes, "--out", tmp_path / "two", *arguments, *recipe))
+    finish(_torchrun(2, shapes, "--out", tmp_path / "two", *arguments, *recipe))
     _alone(shapes, tmp_path / "one", *sets, "train.batch_size=40")
     _compare(tmp_path / "one", tmp_path / "two")
 
@@ -129,7 +106,7 @@ def test_nets_of_timm_with_rates_for_each_layer(name: str, shapes: Path, tmp_pat
 def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path: Path) -> None:
     recipe = _recipe(tmp_path)
     _alone(shapes, tmp_path / "one", "train.epochs=2", "train.batch_size=40")
-    _finish(
+    finish(
         _torchrun(
             4,
             shapes,
@@ -144,7 +121,7 @@ def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path:
         )
     )
     _compare(tmp_path / "one", tmp_path / "four")
-    _finish(
+    finish(
         _torchrun(
             4,
             shapes,
@@ -158,7 +135,7 @@ def test_four_processes_and_resuming_with_another_number(shapes: Path, tmp_path:
             "train.batch_size=10",
         )
     )
-    _, errors = _finish(
+    _, errors = finish(
         _torchrun(
             2,
             "--resume",
@@ -180,7 +157,7 @@ def halfway(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = ("train.epochs=1", "train.batch_size=20", "train.checkpoint_every_steps=3")
     options = [word for text in sets for word in ("--set", text)]
     run = folder / "run"
-    _finish(_torchrun(2, shapes, "--out", run, "--recipe", _recipe(folder), *options))
+    finish(_torchrun(2, shapes, "--out", run, "--recipe", _recipe(folder), *options))
     (run / "summary.json").unlink()
     for path in (run / "checkpoints").iterdir():
         if not path.name.startswith("step-00000003-"):
@@ -197,7 +174,7 @@ def test_an_epoch_of_two_numbers_of_processes_is_weighted_by_images(
     run = tmp_path / "run"
     shutil.copytree(halfway, run)
     size = ("--set", f"train.batch_size={60 // num}")
-    _, errors = _finish(_torchrun(num, "--resume", run, "--set", "train.epochs=1", *size))
+    _, errors = finish(_torchrun(num, "--resume", run, "--set", "train.epochs=1", *size))
     assert f"changed: {num} processes, 2 before" in errors
     losses = [x["loss"] for x in read_metrics(run, "step")]
     images = [40, 40, 40, 60, 60]
@@ -246,6 +223,4 @@ def test_a_process_that_dies_ends_the_run_with_a_message(
     _, errors = process.communicate()
     assert process.returncode != 0
     assert ("lost the others" if what == "killed" else "Continue with: train --resume") in errors
-    _finish(
-        _torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40")
-    )
+    finish(_torchrun(1, "--resume", run, "--set", "train.epochs=1", "--set", "train.batch_size=40"))

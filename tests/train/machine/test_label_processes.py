@@ -4,9 +4,6 @@ one process with the whole batch."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
+from tests.processes import finish, torchrun
 from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -38,16 +36,10 @@ def test_two_processes_equal_one(tmp_path: Path, no_figures: None) -> None:
     data, recipe = dataset_of(tmp_path / "data", "multi"), tmp_path / "plain.toml"
     recipe.write_text('description = "plain"\n')
     sets = [word for text in (*SETS, "train.batch_size=10") for word in ("--set", text)]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ending = ["--recipe", str(recipe), "--out", str(tmp_path / "two")]
-    two = subprocess.Popen(
-        [*launcher, "--nproc-per-node", "2", "-m", "slipform.train.cli", *sets, str(data), *ending],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    ending = ["--recipe", recipe, "--out", tmp_path / "two"]
+    two = torchrun(2, "-m", "slipform.train.cli", *sets, data, *ending)
     fit(resolve(None, [*SETS, "train.batch_size=20"]), data, tmp_path / "one", quiet=True)
-    _, errors = two.communicate(timeout=600)
-    assert two.returncode == 0, errors
+    finish(two)
     one, many = (read_metrics(tmp_path / name, "step") for name in ("one", "two"))
     assert [x["loss"] for x in many] == pytest.approx([x["loss"] for x in one], abs=2e-4)
     summaries = [

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from safetensors.torch import load_file
 
 from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
+from tests.processes import finish, torchrun
 from tests.train.replay.conftest import SMALL
 
 # Each process keeps what its steps see.
@@ -50,15 +48,7 @@ def test_every_step_of_two_processes(shapes: Path, tmp_path: Path) -> None:
     kept.mkdir()
     changed = ("train.batch_size=20", "train.accumulate=2", "augment.mixup=0.4")
     sets = [word for text in (*SMALL, *changed) for word in ("--set", text)]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        program, kept, shapes, "--out", run, *sets,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    finish(torchrun(2, program, kept, shapes, "--out", run, *sets))
     segments = history(run)
     assert segments[0].start.world_size == 2
     for step in range(1, 7):

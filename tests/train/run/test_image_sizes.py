@@ -33,7 +33,8 @@ from slipform.train.run import steps
 from slipform.train.run.loop import fit
 from slipform.train.step.build import build_state
 from slipform.train.step.data import open_loader
-from tests.train.run.test_resume import Killed, _assert_same, _at_step, _kill
+from tests.train.drawing import without_figures
+from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -163,8 +164,7 @@ def shapes_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def growing(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("sizes") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("curves.draw_run", "result.draw_result", "events.draw_events"):
-            patch.setattr(f"slipform.train.figures.{name}", lambda *_: None)
+        without_figures(patch)
         seen = shapes_of_steps(patch)
         fit(small(*GROWING), shapes, run, quiet=True)
         assert [size for _, size in seen] == [16] * 6 + [24] * 12 + [32] * 6
@@ -199,11 +199,11 @@ def test_a_killed_run_goes_on_exactly(
 ) -> None:
     """Within an epoch, at the end of one, and just after the size changed."""
     config, run = small("train.checkpoint_every_steps=2", *GROWING), tmp_path / "run"
-    _at_step(monkeypatch, step, _kill)
+    at_step(monkeypatch, step, kill)
     with pytest.raises(Killed):
         fit(config, shapes, run, quiet=True)
     fit(config, shapes, run, resume=True, quiet=True)
-    _assert_same(growing, run)
+    assert_same(growing, run)
 
 
 @pytest.mark.parametrize("executor", ["resident", "dali"])

@@ -134,6 +134,14 @@ def test_tensorboard_is_written_by_a_thread_with_the_values_of_the_call(
     assert threading.get_ident() not in threads
     names = [name for name, _ in calls]
     assert names == ["image", *["histogram"] * 2, *["numbers"] * 2, "flush", "close"]
+    rows = [arguments[0] for name, arguments in calls if name == "numbers"]
+    assert rows == [
+        [
+            (1, {"train/loss": 0.5, "train/learning_rate": 0.1}),
+            (2, {"train/loss": 0.25, "train/learning_rate": 0.1}),
+        ],
+        [(7, {"epoch/val_accuracy": 0.5})],  # without the number that is not there
+    ]
     tag, values, step = calls[1][1]
     assert (tag, step) == ("weights/weight", 7)
     np.testing.assert_array_equal(np.sort(values), np.sort(before.numpy().ravel()))

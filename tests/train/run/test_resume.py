@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import checkpoint, steps
-from slipform.train.run.best import load_best
 from slipform.train.run.loop import fit
+from tests.train.drawing import without_figures
+from tests.train.run.interrupted import Killed, assert_same, at_step, kill, terminate
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -34,73 +29,11 @@ RICH = (
 )
 
 
-class Killed(BaseException):
-    """Simulates kill -9: no handler of Slipform catches it."""
-
-
-def _at_step(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
-    """Do `what` once, directly after that step."""
-    original = steps.train_step  # type: ignore[attr-defined]
-
-    def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(state, *args, **kwargs)
-        if state.step == step:
-            monkeypatch.setattr(steps, "train_step", original)
-            what()
-        return result
-
-    monkeypatch.setattr(steps, "train_step", wrapped)
-
-
-def _kill() -> None:
-    raise Killed
-
-
-def _terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _records(run: Path) -> tuple[list[Any], list[Any], dict[str, Tensor], Any]:
-    """The losses and rates of all steps, the validation of all epochs, the best weights, and the
-    state in the last checkpoint."""
-    steps = [(x["step"], x["epoch"], x["loss"], x["lr"]) for x in read_metrics(run, "step")]
-    epochs = [
-        (
-            x["step"],
-            x["epoch"],
-            x["train_loss"],
-            x["train_accuracy"],
-            x["val_loss"],
-            x["val_accuracy"],
-        )
-        for x in read_metrics(run, "epoch")
-    ]
-    saved = checkpoint.load_newest(run, pytest.fail)
-    assert saved is not None
-    return steps, epochs, load_best(run), saved
-
-
-def _assert_same(a: Path, b: Path) -> None:
-    steps, epochs, best, saved = _records(a)
-    steps_b, epochs_b, best_b, saved_b = _records(b)
-    assert steps == steps_b
-    assert epochs == epochs_b
-    assert all(torch.equal(best[name], best_b[name]) for name in best)
-    for part in ("model", "ema"):
-        assert (saved["state"][part] is None) == (saved_b["state"][part] is None)
-        for name, tensor in (saved["state"][part] or {}).items():
-            assert torch.equal(tensor, saved_b["state"][part][name]), name
-    assert torch.equal(saved["random"][0]["cpu"], saved_b["random"][0]["cpu"])
-    assert saved["loader"] == saved_b["loader"]
-    assert saved["state"]["best"] == saved_b["state"]["best"]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
-        patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
+        without_figures(patch)
         fit(small(*RICH), shapes, run, quiet=True)
     return run
 
@@ -118,15 +51,15 @@ def test_several_steps_in_a_launch_give_the_same_run(
     """Also if the run is stopped within a launch, which is then finished. 0: never stopped."""
     config, run = small(*RICH, "train.steps_per_launch=4"), tmp_path / "run"
     if step:
-        _at_step(monkeypatch, step, _terminate)
+        at_step(monkeypatch, step, terminate)
         with pytest.raises(Interrupted):
             fit(config, shapes, run, quiet=True)
     fit(config, shapes, run, resume=step > 0, quiet=True)
-    _assert_same(undisturbed, run)
+    assert_same(undisturbed, run)
 
 
 @pytest.mark.parametrize("step", range(1, 13))
-def test_terminated_after_any_step_and_resumed(
+def testterminated_after_any_step_and_resumed(
     step: int,
     undisturbed: Path,
     shapes: Path,
@@ -135,23 +68,23 @@ def test_terminated_after_any_step_and_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config, run = small(*RICH), tmp_path / "run"
-    _at_step(monkeypatch, step, _terminate)
+    at_step(monkeypatch, step, terminate)
     with pytest.raises(Interrupted, match=f"after step {step};.*--resume"):
         fit(config, shapes, run, quiet=True)
     fit(config, shapes, run, resume=True, quiet=True)
-    _assert_same(undisturbed, run)
+    assert_same(undisturbed, run)
 
 
-def test_killed_several_times_and_resumed(
+def testkilled_several_times_and_resumed(
     undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = small(*RICH, "train.checkpoint_every_steps=2"), tmp_path / "run"
     for resume, step in enumerate((1, 3, 6, 7, 11)):
-        _at_step(monkeypatch, step, _kill)
+        at_step(monkeypatch, step, kill)
         with pytest.raises(Killed):
             fit(config, shapes, run, resume=resume > 0, quiet=True)
     fit(config, shapes, run, resume=True, quiet=True)
-    _assert_same(undisturbed, run)
+    assert_same(undisturbed, run)
 
 
 def test_accumulated_steps_resume_too(
@@ -162,11 +95,11 @@ def test_accumulated_steps_resume_too(
     )  # 15 batches: 7 pairs and a single one
     fit(config, shapes, tmp_path / "whole", quiet=True)
     assert len(read_metrics(tmp_path / "whole", "step")) == 8
-    _at_step(monkeypatch, 5, _terminate)
+    at_step(monkeypatch, 5, terminate)
     with pytest.raises(Interrupted):
         fit(config, shapes, tmp_path / "run", quiet=True)
     fit(config, shapes, tmp_path / "run", resume=True, quiet=True)
-    _assert_same(tmp_path / "whole", tmp_path / "run")
+    assert_same(tmp_path / "whole", tmp_path / "run")
 
 
 def test_resumed_with_other_settings(
@@ -177,7 +110,7 @@ def test_resumed_with_other_settings(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = tmp_path / "run"
-    _at_step(monkeypatch, 2, _terminate)
+    at_step(monkeypatch, 2, terminate)
     with pytest.raises(Interrupted):
         fit(small("train.epochs=1"), shapes, run, quiet=True)
     summary = fit(small("train.batch_size=20", "optimizer.lr=0.01"), shapes, run, resume=True)
@@ -207,7 +140,7 @@ def test_a_finished_run_is_tested_again_and_can_be_lengthened(
     longer = fit(small("train.epochs=2"), shapes, run, resume=True, quiet=True)
     fit(small("train.epochs=2"), shapes, tmp_path / "whole", quiet=True)
     assert longer["steps"] == 12
-    _assert_same(tmp_path / "whole", run)
+    assert_same(tmp_path / "whole", run)
 
 
 def test_the_rate_of_muon_s_rest_may_change(

@@ -6,16 +6,13 @@ from pathlib import Path
 
 import pytest
 
-RECIPE = """
+from tests.train.sweep.commands import settings
+
+RECIPE = f"""
 study = "T1"
 description = "Learning rates"
-prep = { dataset = "shapes", seed = 7 }
-augment = { image_size = 32, resize = 40, crop = "random" }
-model = { name = "tiny", options = { width = 8 } }
-optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
-train = { epochs = 2, batch_size = 40, precision = "fp32", log_every_steps = 4 }
-data = { threads = 1, executor = "host" }
-[[runs]]
+prep = {{ dataset = "shapes", seed = 7 }}
+{settings(epochs=2)}[[runs]]
 name = "lr-0.05"
 [runs.reported]
 val_accuracy = 0.5
@@ -26,12 +23,12 @@ trainable_parameters = 24814
 [[runs]]
 name = "lr-huge"
 optimizer.lr = 1e30
-reported = { outcome = "diverged" }
+reported = {{ outcome = "diverged" }}
 [[runs]]
 name = "imagenet"
 model.name = "squeezenet1_1"
 model.weights = "imagenet"
-reported = { test_accuracy = 0.9 }
+reported = {{ test_accuracy = 0.9 }}
 """
 
 

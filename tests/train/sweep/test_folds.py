@@ -9,43 +9,18 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from slipform.pipelines.loader import Loader
-from slipform.train import cli
 from slipform.train.records import read_summary
-from slipform.train.sweep.jobs import Job
+from tests.train.sweep.commands import InThisProcess, run_train, settings
 
-RECIPE = """
-augment = { image_size = 32, resize = 40, crop = "random" }
-model = { name = "tiny", options = { width = 8 } }
-optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
-train = { epochs = 1, batch_size = 40, precision = "fp32" }
-data = { threads = 1, executor = "host", fold_seed = 3 }
-"""
+RECIPE = settings(epochs=1, data="fold_seed = 3")
 FOLDS = 3
-
-
-def _train(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
-
-
-class _InThisProcess:
-    """What subprocess.Popen is to a sweep, without a new process."""
-
-    def __init__(self, job: Job, arguments: list[str], cores: set[int]) -> None:
-        result = _train(*arguments)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_text(result.output)
-        self.returncode = result.exit_code
-
-    def poll(self) -> int:
-        return self.returncode
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
+    monkeypatch.setattr("slipform.train.sweep.jobs._start", InThisProcess)
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:
@@ -57,7 +32,7 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
     recipe, out = tmp_path / "one.toml", tmp_path / "out"
     recipe.write_text(RECIPE)
     command = (shapes, "--recipe", recipe, "--all", "--folds", FOLDS, "--out", out, "--quiet")
-    result = _train(*command)
+    result = run_train(*command)
     assert result.exit_code == 0, result.output
     runs = [out / "all" / f"seed-0-fold-{number}-of-{FOLDS}" for number in (1, 2, 3)]
     summaries = [read_summary(run) or {} for run in runs]
@@ -82,12 +57,12 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
     # The same command does what is left, and nothing else.
     before = {run: (run / "summary.json").stat().st_mtime_ns for run in (runs[0], runs[2])}
     shutil.rmtree(runs[1])
-    assert _train(*command).exit_code == 0
+    assert run_train(*command).exit_code == 0
     assert read_summary(runs[1]) is not None
     assert {run: (run / "summary.json").stat().st_mtime_ns for run in before} == before
     assert _rows(out)[0]["val_accuracy"] == row["val_accuracy"]
     # Another division of the folder is refused.
-    result = _train(*command, "--set", "data.fold_seed=4")
+    result = run_train(*command, "--set", "data.fold_seed=4")
     assert result.exit_code == 1
     assert "data.fold_seed = 3, not 4" in result.stderr
 
@@ -97,6 +72,6 @@ def test_folds_need_all_and_a_recipe_without_runs_needs_repeats(
 ) -> None:
     recipe = tmp_path / "one.toml"
     recipe.write_text(RECIPE)
-    assert "need --all" in _train(shapes, "--recipe", recipe, "--folds", 3).output
-    result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
+    assert "need --all" in run_train(shapes, "--recipe", recipe, "--folds", 3).output
+    result = run_train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
     assert "repeat it with --seeds or --folds" in result.output

@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
-from slipform.train import cli
 from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_runs
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
@@ -19,10 +17,7 @@ from slipform.train.records import write_summary
 from slipform.train.sweep.jobs import Job, Repeats, make_jobs
 from slipform.train.sweep.sweep import data_differences, run_sweep
 from slipform.train.sweep.table import Row, stated_settings, write_tables
-
-
-def _train(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+from tests.train.sweep.commands import run_train
 
 
 @pytest.mark.parametrize(
@@ -36,7 +31,7 @@ def _train(*arguments: object) -> Result:
     ],
 )
 def test_mistakes_have_clear_messages(arguments: list[str], words: str, shapes: Path) -> None:
-    result = _train(*[argument.format(shapes=shapes) for argument in arguments])
+    result = run_train(*[argument.format(shapes=shapes) for argument in arguments])
     assert result.exit_code in (1, 2)
     assert words in result.output
 

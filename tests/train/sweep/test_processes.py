@@ -10,22 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from click.testing import CliRunner, Result
 
-from slipform.train import cli
 from tests.processes import wait_for
+from tests.train.sweep.commands import run_train, settings
 
-RECIPE = """
-augment = { image_size = 32, resize = 40, crop = "random" }
-model = { name = "tiny", options = { width = 8 } }
-optimizer = { name = "sgd", lr = 0.05, momentum = 0.9 }
-train = { epochs = 2, batch_size = 40, precision = "fp32", log_every_steps = 4 }
-data = { threads = 1, executor = "host" }
-"""
-
-
-def _train(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
+RECIPE = settings(epochs=2)
 
 
 def _steps(metrics: Path) -> int:
@@ -88,8 +77,8 @@ def test_an_interrupted_sweep_continues(shapes: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert {path.parts[-4] for path in out.rglob("step-*.pt")} == {"a", "b"}
     assert not list(out.rglob("summary.json"))
-    assert _train(*arguments, "--out", out).exit_code == 0
-    assert _train(*arguments, "--out", tmp_path / "whole").exit_code == 0
+    assert run_train(*arguments, "--out", out).exit_code == 0
+    assert run_train(*arguments, "--out", tmp_path / "whole").exit_code == 0
 
     def losses(folder: Path) -> list[list[float]]:
         files = [folder / name / "seed-0" / "metrics.jsonl" for name in ("a", "b")]

@@ -10,35 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from slipform.models.imagenet import Unavailable
 from slipform.models.registry import fetch_weights
 from slipform.models.spec import ModelConfig
 from slipform.pipelines.files import locked
 from slipform.pipelines.manifest import read_manifest, write_manifest
-from slipform.train import cli
 from slipform.train.run.folder import LOCK
-from slipform.train.sweep.jobs import Job
 from slipform.train.sweep.table import TABLES, write_tables
-
-
-def _train(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.train, [str(argument) for argument in arguments])
-
-
-class _InThisProcess:
-    """Replaces subprocess.Popen for a sweep, without the seconds that a new process takes to import
-    torch."""
-
-    def __init__(self, job: Job, arguments: list[str], cores: set[int]) -> None:
-        result = _train(*arguments)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        job.log.write_text(result.output)
-        self.returncode = result.exit_code
-
-    def poll(self) -> int:
-        return self.returncode
+from tests.train.sweep.commands import InThisProcess, run_train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +33,7 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slipform.train.sweep.sweep.fetch_weights", fail)
-        patch.setattr("slipform.train.sweep.jobs._start", _InThisProcess)
+        patch.setattr("slipform.train.sweep.jobs._start", InThisProcess)
         yield patch
 
 
@@ -61,7 +41,7 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
 def sweep(recipe: Path, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe with two seeds, two runs at a time."""
     out = tmp_path_factory.mktemp("sweep") / "rates"
-    result = _train(shapes, "--recipe", recipe, "--all", "--jobs", 2, "--seeds", 2, "--out", out)
+    result = run_train(shapes, "--recipe", recipe, "--all", "--jobs", 2, "--seeds", 2, "--out", out)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"# {recipe} (T1)")
     return out
@@ -142,7 +122,7 @@ def test_the_same_command_again_runs_nothing(
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*.log")}
     checkpoints = sweep / "lr-0.05/seed-0/checkpoints"
     checkpoints.mkdir()
-    result = _train(
+    result = run_train(
         shapes,
         "--recipe",
         recipe,
@@ -162,7 +142,9 @@ def test_the_same_command_again_runs_nothing(
 
 
 def test_other_settings_are_refused(sweep: Path, recipe: Path, shapes: Path) -> None:
-    result = _train(shapes, "--recipe", recipe, "--all", "--out", sweep, "--set", "train.epochs=3")
+    result = run_train(
+        shapes, "--recipe", recipe, "--all", "--out", sweep, "--set", "train.epochs=3"
+    )
     assert result.exit_code == 1
     assert "train.epochs = 2, not 3" in result.stderr
     assert "--overwrite" in result.stderr
@@ -202,7 +184,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
         + f'[[runs]]\nname = "bad"\n{bad}\n[[runs]]\nname = "good"\ntrain.epochs = 1\n'
     )
     (tmp_path / "some.toml").write_text(text)
-    result = _train(
+    result = run_train(
         shapes, "--recipe", tmp_path / "some.toml", "--all", "--jobs", 2, "--out", tmp_path / "out"
     )
     assert result.exit_code == 1
@@ -228,18 +210,18 @@ def test_a_full_disk_for_tables_and_figures_does_not_end_a_run(
     monkeypatch.setattr("slipform.train.sweep.sweep.write_tables", full)
     monkeypatch.setattr("slipform.train.figures.curves.draw_sweep", lambda *_: 1 / 0)
     arguments = (shapes, "--recipe", f"{recipe}:lr-0.05", "--all", "--set", "train.epochs=1")
-    result = _train(*arguments, "--out", tmp_path)
+    result = run_train(*arguments, "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert _rows(tmp_path)["lr-0.05"]["test_accuracy"] != ""
     calls = 0
-    result = _train(*arguments, "--out", tmp_path)
+    result = run_train(*arguments, "--out", tmp_path)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr
 
 
 def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
     """The other runs have their rows, and a later command continues them."""
-    result = _train(
+    result = run_train(
         shapes,
         "--recipe",
         f"{recipe}:lr-0.05",
@@ -268,7 +250,7 @@ def test_a_sweep_refuses_finished_runs_of_other_data(
     splits = {**manifest.splits, "train": train}
     write_manifest(other, manifest.model_copy(update={"splits": splits}))
     before = {path: path.stat().st_mtime_ns for path in sweep.rglob("*") if path.is_file()}
-    result = _train(other, "--recipe", recipe, "--all", "--seeds", 2, "--out", sweep)
+    result = run_train(other, "--recipe", recipe, "--all", "--seeds", 2, "--out", sweep)
     assert result.exit_code == 1
     assert "was trained on another dataset: train has other images" in result.stderr
     assert "--overwrite" in result.stderr
@@ -282,7 +264,7 @@ def test_a_sweep_writes_through_no_link_out_of_its_folder(
     path = tmp_path / "out" / name
     path.parent.mkdir(parents=True)
     path.symlink_to(tmp_path / "elsewhere")
-    result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
+    result = run_train(shapes, "--recipe", recipe, "--all", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert f"{path} is a link to" in result.stderr
     assert not (tmp_path / "elsewhere").exists()
@@ -290,7 +272,7 @@ def test_a_sweep_writes_through_no_link_out_of_its_folder(
 
 def test_two_sweeps_never_share_a_folder(recipe: Path, shapes: Path, tmp_path: Path) -> None:
     with locked(tmp_path / LOCK, "another sweep"):
-        result = _train(shapes, "--recipe", recipe, "--all", "--out", tmp_path)
+        result = run_train(shapes, "--recipe", recipe, "--all", "--out", tmp_path)
     assert result.exit_code == 1
     assert f"another sweep is working in {tmp_path}" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [LOCK]

@@ -1,0 +1,23 @@
+"""Training without figures, which takes longer to draw than the runs of tests take to train.
+
+In: a MonkeyPatch. Out: until it is undone, runs draw nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import slipform.train.figures.curves
+import slipform.train.figures.events
+import slipform.train.figures.result
+
+__all__ = ["without_figures"]
+
+
+def without_figures(patch: pytest.MonkeyPatch) -> None:
+    """Replace all functions that draw the figures of a run."""
+    patch.setattr(slipform.train.figures.curves, "draw_run", lambda *_: Path())
+    patch.setattr(slipform.train.figures.result, "draw_result", lambda *_: None)
+    patch.setattr(slipform.train.figures.events, "draw_events", lambda *_: [])
