@@ -10,8 +10,11 @@ import pytest
 
 from slipform.bench.commands.experiments import FOLDER
 from slipform.bench.experiments import page, runs
+from slipform.bench.experiments.runs import Outcome
+from slipform.bench.experiments.weights import weight_files
+from slipform.models.spec import PRETRAINED
 from slipform.pipelines.errors import ConfigError
-from slipform.train.config.recipe import load_recipe
+from slipform.train.config.recipe import SweepRun, load_recipe
 from slipform.train.sweep.table import stated_settings
 
 NUM_RUNS, NUM_CONCLUSIONS = 142, 108  # of the corrected list
@@ -93,3 +96,13 @@ def test_a_study_with_too_few_checks_is_named(folder: Path) -> None:
     (folder / page.CHECKS).write_text(text.replace("A1 = [\n", "A1 = []\nunused = [\n"))
     with pytest.raises(ConfigError, match="A1 has 0 checks"):
         page.write_page(folder)
+
+
+@pytest.mark.parametrize("word", [*PRETRAINED, "IMAGENET1K_V1"])
+def test_the_file_of_each_word_for_weights(word: str) -> None:
+    one = Outcome(
+        "A1", "r", SweepRun("a", {}, {}), {"name": "resnet18", "weights": word}, "not run"
+    )
+    ((name, file, megabytes),) = weight_files([one])
+    assert (name, file) == ("resnet18", "resnet18-f37072fd.pth")
+    assert megabytes == pytest.approx(46.8, abs=0.1)

@@ -59,7 +59,7 @@ def test_several_steps_in_a_launch_give_the_same_run(
 
 
 @pytest.mark.parametrize("step", range(1, 13))
-def testterminated_after_any_step_and_resumed(
+def test_terminated_after_any_step_and_resumed(
     step: int,
     undisturbed: Path,
     shapes: Path,
@@ -75,7 +75,7 @@ def testterminated_after_any_step_and_resumed(
     assert_same(undisturbed, run)
 
 
-def testkilled_several_times_and_resumed(
+def test_killed_several_times_and_resumed(
     undisturbed: Path, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run = small(*RICH, "train.checkpoint_every_steps=2"), tmp_path / "run"
