@@ -35,7 +35,7 @@ def pretrained(
         Unavailable: The weights are not in the cache, and they cannot be downloaded.
         ConfigError: timm has no weights for the net, or their file is damaged.
     """
-    from huggingface_hub.utils import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError
     from timm.models import get_pretrained_cfg
 
     http: Any = HfHubHTTPError  # its bases are the errors of the hub's HTTP library
