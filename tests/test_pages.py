@@ -28,6 +28,7 @@ PAGES = [
     *(ROOT / room / "README.md" for room in ROOMS),
     ROOT / "preprocess/layouts/README.md",
     ROOT / "train/labels.md",
+    ROOT / "train/teacher.md",
     ROOT / "train/scores/README.md",
     ROOT / "train/records/README.md",
     ROOT / "pipelines/plan/README.md",

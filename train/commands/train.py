@@ -6,6 +6,7 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from contextlib import AbstractContextManager, nullcontext
@@ -43,6 +44,12 @@ __all__ = ["train"]
         "Change a setting, such as train.epochs=1. Can be repeated. Names: slipform list settings,"
         " slipform list nets."
     ),
+)
+@click.option(
+    "--teacher",
+    type=FOLDER,
+    metavar="RUN",
+    help="Also learn from the answers of the model in this run folder; see [distill].",
 )
 @click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
@@ -85,6 +92,7 @@ def train(
     data: Path | None,
     recipe: str | None,
     sets: tuple[str, ...],
+    teacher: Path | None,
     out: Path | None,
     resume: Path | None,
     overwrite: bool,
@@ -103,7 +111,10 @@ def train(
     train --resume runs/first
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
+    train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
+    if teacher is not None:
+        sets = (*sets, f"distill.teacher={json.dumps(str(teacher))}")
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from slipform.models.spec import ModelConfig
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.train.config.distill import DistillConfig
 from slipform.train.config.explain import explain
 from slipform.train.config.image_sizes import check_sizes
 from slipform.train.config.layers import Settings, current, laid_over, nested, with_names
@@ -45,6 +46,7 @@ class RunConfig(Section):
         optimizer: The optimizer: one class for each name.
         schedule: The schedule of the learning rate: one class for each name.
         loss: The loss: one class for each name.
+        distill: A teacher, whose answers the run learns from beside the labels.
         train: The training loop: epochs, batch_size, precision, seed and so on.
         records: Where the numbers of the run are kept.
 
@@ -66,6 +68,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Sgd()
     schedule: ScheduleConfig = Constant()
     loss: LossConfig = CrossEntropy()
+    distill: DistillConfig = DistillConfig()
     train: TrainConfig = TrainConfig()
     records: RecordsConfig = RecordsConfig()
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from slipform.models import registry
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import check_data, data_notes, dataset_of, labeled
+from slipform.train.inference.data import data_notes, dataset_of, labeled
 from slipform.train.inference.export import export
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -33,15 +31,12 @@ from slipform.train.inference.predict import (
     named_rows,
     read_batches,
 )
-from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process, pick_device
-from slipform.train.run.best import copy_weights, read_best
-from slipform.train.run.folder import run_config
+from slipform.train.run.identity import check_data
+from slipform.train.run.trained import inference_functions, load_trained
 from slipform.train.scores.thresholds import DEFAULT
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, count, totals_of
-from slipform.train.step.loss import make_loss
-from slipform.train.step.state import StepFunctions
 from slipform.train.step.step import predict_logits
 
 __all__ = ["Classifier"]
@@ -82,22 +77,11 @@ class Classifier:
         thresholds: tuple[float, ...] = (),
     ) -> None:  # fmt: skip
         self.device = pick_device(device, 0)
-        model = model.to(self.device).eval().requires_grad_(False)
-        if config.train.channels_last is not False:
-            model = model.to(memory_format=torch.channels_last)
+        self.functions = inference_functions(model, config, self.device)
         self.model, self.config, self.manifest, self.folder = model, config, manifest, folder
         usual = (DEFAULT,) * manifest.num_classes
         self.thresholds = None if manifest.labels != "multi" else thresholds or usual
         self.spec: Augmentation = evaluation_augment(config).resolved(manifest.mean, manifest.std)
-        self.functions = StepFunctions(
-            forward=model,
-            evaluate=model,
-            loss=make_loss(config.loss.unweighted()),  # it is not read
-            precision=pick_precision(config.train.precision, self.device),
-            device=self.device,
-            flip_test=config.train.flip_test,
-            shift_test=config.train.shift_test,
-        )
 
     @staticmethod
     def load(run: Path | str, device: str = "auto") -> Classifier:
@@ -110,16 +94,10 @@ class Classifier:
         Raises:
             SlipformError: `run` is no run folder, or its best.safetensors is missing or damaged.
         """
-        run = Path(run)
-        config, manifest = run_config(run), read_manifest(run)
-        best = read_best(run, manifest.classes)
-        model = registry.build(
-            replace(config.model, weights="none"),
-            num_classes=manifest.num_classes,
-            image_size=config.augment.image_size,
+        trained = load_trained(Path(run))
+        return Classifier(
+            trained.model, trained.config, trained.manifest, Path(run), device, trained.thresholds
         )
-        copy_weights(model, best.weights, run)
-        return Classifier(model, config, manifest, run, device, best.thresholds)
 
     @property
     def classes(self) -> list[str]:

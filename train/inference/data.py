@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import IGNORED_LABEL, Batch, counted
-from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
-from slipform.train.run.identity import split_difference
+from slipform.train.run.identity import some, split_difference
 
-__all__ = ["check_data", "data_notes", "dataset_of", "first_image", "labeled"]
+__all__ = ["data_notes", "dataset_of", "first_image", "labeled"]
 
 
 def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
@@ -45,35 +44,6 @@ def first_image(loader: Loader) -> Tensor | None:
     return next((batch.images[:1].clone() for batch in loader), None)
 
 
-def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
-    """Check that a model can be evaluated on a dataset.
-
-    Args:
-        own: The manifest of the dataset that the run was trained on.
-        given: The manifest of the dataset.
-        data: The dataset folder, for the text of the error.
-        run: The run folder, for the text of the error.
-
-    Raises:
-        ConfigError: The dataset has a class that the model does not have. Or one of them has
-            several labels for each image, and the other does not.
-    """
-    several = [one.labels == "multi" for one in (own, given)]
-    if several[0] != several[1]:
-        words = {True: "several labels for each image", False: "one label for each image"}
-        raise ConfigError(
-            f"{data} has {words[several[1]]}, and the run {run} has learned {words[several[0]]}:"
-            " give a dataset like that of the run"
-        )
-    known = set(own.classes)
-    foreign = [name for name in given.classes if name not in known]
-    if foreign:
-        raise ConfigError(
-            f"{data} has {len(foreign)} of {given.num_classes} classes that the run {run} does not"
-            f" have: {_some(foreign)}. The run's classes: {_some(own.classes)}."
-        )
-
-
 def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
     """Differences between a dataset and the run's dataset.
 
@@ -95,7 +65,7 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
         known = own.num_classes - len(missing)
         notes.append(
             f"{data} has {known} of the {own.num_classes} classes of the run; it has no"
-            f" {_some(missing)}"
+            f" {some(missing)}"
         )
     if different := split_difference(own, given, split):
         notes.append(f"{data} is not the dataset that the run was trained on: {different}")
@@ -128,7 +98,3 @@ def _relabeled(batches: Iterable[Batch], places: Tensor, num_classes: int) -> It
             labels[:, places] = batch.labels
             labels = torch.where(counts[:, None], labels, float(IGNORED_LABEL))
         yield replace(batch, labels=labels)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -1,10 +1,13 @@
-"""What changes at the beginning of an epoch: the size of the images, the layers that learn.
+"""What changes at the beginning of an epoch: size of images, layers that learn, teacher's answers.
 
 In: an open run before the first step of an epoch. Out: the run, with a loader and steps for the
-size of that epoch, and with the layers frozen for which it is time.
+size of that epoch, with the layers frozen for which it is time, and with the answers of a teacher
+for its images.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from slipform.models.freeze import select
 from slipform.train.config.image_sizes import size_at
@@ -18,7 +21,7 @@ __all__ = ["begin_epoch"]
 
 
 def begin_epoch(run: Run) -> None:
-    """Change the size of images and freeze or unfreeze layers, if it is time for it.
+    """Change the size of images, freeze or unfreeze layers, load the answers of a teacher.
 
     A second call changes nothing.
 
@@ -29,6 +32,7 @@ def begin_epoch(run: Run) -> None:
     _resize_if_due(run)
     _unfreeze_if_due(run)
     _freeze_if_due(run)
+    _teach(run)
 
 
 def _resize_if_due(run: Run) -> None:
@@ -79,3 +83,15 @@ def _freeze_if_due(run: Run) -> None:
         run.recorder.say(f"epoch {state.epoch + 1}: {layers} no longer learn")
         freeze_late(run.config, state, run.process)
         run.steps.forget()
+
+
+def _teach(run: Run) -> None:
+    if run.teacher is None or run.train.epoch >= run.config.train.epochs:
+        return
+    progress = run.recorder.progress
+
+    def begin(num_batches: int) -> Callable[[], None]:
+        progress.begin_teacher(run.train.epoch + 1, run.config.train.epochs, num_batches)
+        return progress.step
+
+    run.state.teacher = run.teacher.begin_epoch(run.train, run.state.teacher, begin)

@@ -29,6 +29,7 @@ from slipform.train.config.toml import to_toml
 from slipform.train.figures.draw import FOLDER as FIGURES
 from slipform.train.records import METRICS, SUMMARY
 from slipform.train.records.sink import written_names
+from slipform.train.run.answers import FOLDER as ANSWERS
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER, load_newest
 from slipform.train.run.starts import STARTS
@@ -48,11 +49,12 @@ CONFIG = "config.toml"
 LOCK = ".lock"
 _HOLDER = "another train, export or validate"
 _REPORT = "report.html"  # of the command validate
-# What a run writes, and a run that replaces it removes. config.toml is the first: without it the
-# folder is no run, even if the removal is interrupted.
-_FOLDERS = (FOLDER, FIGURES)
+# What a run and its students write, and a run that replaces it removes. config.toml is the first:
+# without it the folder is no run, even if the removal is interrupted.
+_FOLDERS = (FOLDER, FIGURES, ANSWERS)
 _OF_RUN = (CONFIG, METRICS, STARTS, SUMMARY, BEST, *_FOLDERS, _REPORT, *written_names())
 _FILES = (FILE_NAME, LOCK, *_OF_RUN)  # what is read and written in a run folder
+_NEW_SECTIONS = {"records", "distill"}  # runs of version 0.1 lack them
 _ADVICE = (
     "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
     " copy of this file, or train again with --overwrite."
@@ -215,7 +217,7 @@ def run_config(run: Path) -> RunConfig:
         config = read_config(path)
     except SlipformError as error:
         raise SlipformError(f"{error.message.removesuffix('.')}. {_ADVICE}") from error
-    missing = sorted(set(RunConfig.model_fields) - {"records"} - config.model_fields_set)
+    missing = sorted(set(RunConfig.model_fields) - _NEW_SECTIONS - config.model_fields_set)
     if missing:
         raise SlipformError(f"{path} is damaged: it has no {', '.join(missing)}. {_ADVICE}")
     return config

@@ -7,12 +7,13 @@ The path of the folder is not compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, printable
 from slipform.pipelines.manifest import Manifest, read_manifest
 
-__all__ = ["check_dataset", "differences", "split_difference"]
+__all__ = ["check_data", "check_dataset", "differences", "some", "split_difference"]
 
 
 def differences(own: Manifest, given: Manifest) -> list[str]:
@@ -102,3 +103,41 @@ def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -
             " then keeps its weights, and continues with the classes and images of this dataset."
         )
     return [f"{told}. Continuing with it and its classes, because --other-data is given"]
+
+
+def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
+    """Check that a model can be evaluated on a dataset.
+
+    Args:
+        own: The manifest of the dataset that the run was trained on.
+        given: The manifest of the dataset.
+        data: The dataset folder, for the text of the error.
+        run: The run folder, for the text of the error.
+
+    Raises:
+        ConfigError: The dataset has a class that the model does not have. Or one of them has
+            several labels for each image, and the other does not.
+    """
+    several = [one.labels == "multi" for one in (own, given)]
+    if several[0] != several[1]:
+        words = {True: "several labels for each image", False: "one label for each image"}
+        raise ConfigError(
+            f"{data} has {words[several[1]]}, and the run {run} has learned {words[several[0]]}:"
+            " give a dataset like that of the run"
+        )
+    known = set(own.classes)
+    foreign = [name for name in given.classes if name not in known]
+    if foreign:
+        raise ConfigError(
+            f"{data} has {len(foreign)} of {given.num_classes} classes that the run {run} does not"
+            f" have: {some(foreign)}. The run's classes: {some(own.classes)}."
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, for the text of an error.
+
+    Args:
+        names: The names; after five of them the text has "...".
+    """
+    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -13,11 +13,9 @@ from threading import Event
 
 from torch import Tensor
 
-from slipform.models import freeze
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
-from slipform.train.config.image_sizes import sizes_note
 from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
@@ -27,10 +25,12 @@ from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
 from slipform.train.run.auto import without_auto
 from slipform.train.run.counters import Counters
+from slipform.train.run.headline import continuing, headline
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
 from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
+from slipform.train.run.teacher import Teacher, with_teacher
 from slipform.train.run.training_data import (
     first_images,
     open_evaluation,
@@ -64,6 +64,7 @@ class Run:
         agreed_stop: Combines `stop_requested` over the processes.
         held: Holds the lock of the folder.
         steps: Makes the steps of the training.
+        teacher: Makes the answers of distill.teacher; None: there is no teacher.
     """
 
     config: RunConfig
@@ -80,6 +81,7 @@ class Run:
     agreed_stop: Agreement
     held: ExitStack
     steps: Steps
+    teacher: Teacher | None
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""
@@ -193,6 +195,7 @@ def _open(
     config = config.replace("data.folder", str(data.resolve()))
     messages: list[str] = []
     config, note = without_auto(config, manifest, process, messages, resume=resume)
+    config = with_teacher(config, manifest, process)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)
@@ -218,7 +221,7 @@ def _open(
         counters = resuming.restore(
             saved, config, state, loader, process, messages.append, other_data=other_data
         )
-        messages.append(_continuing(state.step, state.epoch, config.train.epochs))
+        messages.append(continuing(state.step, state.epoch, config.train.epochs))
     elif resume and read_summary(out) is not None:
         raise ConfigError(
             f"{out} is finished, and its checkpoints were removed, as a sweep does: it cannot"
@@ -248,22 +251,17 @@ def _open(
     )  # fmt: skip
     for message in messages:
         recorder.say(message)
-    recorder.say(_headline(config, manifest, state, loader, process))
+    recorder.say(headline(config, manifest, state, loader, process))
     recorder.settings(config)
     warm_up(loader, process, recorder.say)
     run = Run(
         config, out, manifest, process, state, counters, loader, val, test, recorder,
         stop_requested, process.agreement(), held.pop_all(), steps,
+        Teacher(config, process, recorder.say) if config.distill.teacher else None,
     )  # fmt: skip
     if saved is not None:
         _recover_best(run)
     return run
-
-
-def _continuing(step: int, epoch: int, epochs: int) -> str:
-    if epoch >= epochs:
-        return f"nothing is left to train (train.epochs = {epochs}): testing the best epoch again"
-    return f"continuing after step {step}, epoch {epoch + 1} of {epochs}"
 
 
 def _recover_best(run: Run) -> None:
@@ -281,17 +279,3 @@ def _recover_best(run: Run) -> None:
         thresholds = evaluate(state, run.val, process).best_thresholds
         state.best = replace(state.best, thresholds=thresholds)
         run.save_best()
-
-
-def _headline(
-    config: RunConfig, manifest: Manifest, state: TrainState, loader: Loader, process: Process
-) -> str:
-    counts = freeze.count(state.model)
-    precision = str(state.functions.precision).removeprefix("torch.")
-    images = f"{loader.num_samples} images of {manifest.num_classes} classes{sizes_note(config)}"
-    many = f" on {process.world_size} processes" if process.world_size > 1 else ""
-    return (
-        f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"
-        f" {images}; {process.device}{many}, {precision}, executor {loader.executor_name}, batch"
-        f" {config.train.batch_size}"
-    )

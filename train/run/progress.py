@@ -123,6 +123,17 @@ class ProgressLine:
         self._validates = True
         self._begin(f"validating {self._epoch}/{self._epochs}", 0, num_batches)
 
+    def begin_teacher(self, epoch: int, epochs: int, num_batches: int) -> None:
+        """Begin the answers of a teacher for an epoch.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            epochs: Epochs of the run.
+            num_batches: Batches that the teacher sees.
+        """
+        self._end_part()
+        self._begin(f"teacher {epoch}/{epochs}", 0, num_batches)
+
     def step(self, images: int = 0, seconds: float = 0.0, wait_share: float = 0.0) -> None:
         """Count one step or one batch of validation.
 
@@ -161,7 +172,7 @@ class ProgressLine:
         if self._name.startswith("epoch"):
             self._steps += self._done - self._first
             self._step_seconds += seconds
-        elif self._name:
+        elif self._name.startswith("validating"):
             self._validations += 1
             self._validation_seconds += seconds
         self._name = ""
@@ -173,7 +184,7 @@ class ProgressLine:
         trains = self._name.startswith("epoch")
         steps = self._steps + (done if trains else 0)
         step_seconds = self._step_seconds + (now if trains else 0.0)
-        if not steps or step_seconds < _MIN_SECONDS:
+        if not steps or step_seconds < _MIN_SECONDS or self._name.startswith("teacher"):
             return None
         step = step_seconds / steps
         validation = self._validation_seconds / self._validations if self._validations else 0.0

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from slipform.models.weights import load_exactly
+from slipform.train.step.distill import Distillation
 from slipform.train.step.loss import LossFunction
 from slipform.train.step.optim import load_moments
 
@@ -123,6 +124,7 @@ class TrainState:
         epochs_since_best: Epochs since the best one, or since the weights were reset to it.
         best_weights: The weights of the best epoch; only with train.restart_from_best_after.
         averages: The tensors of `model` and `ema`; the first step that averages weights sets it.
+        teacher: The answers of a teacher in the present epoch; None: there is no teacher.
     """
 
     model: nn.Module
@@ -136,6 +138,7 @@ class TrainState:
     epochs_since_best: int = 0
     best_weights: dict[str, Tensor] | None = None
     averages: Averages | None = None
+    teacher: Distillation | None = None
 
     @property
     def evaluated(self) -> nn.Module:

@@ -96,6 +96,8 @@ def train_step(
             with functions.autocast():
                 logits = functions.forward(batch.images)
             loss = functions.loss(logits, batch.labels, batch.mix)
+            if state.teacher is not None:
+                loss = state.teacher.mixed(loss, logits, batch)
             state.scaler.scale(loss * share).backward()
         losses.append(loss.detach())
         correct.append(hits(logits.detach(), batch.labels))

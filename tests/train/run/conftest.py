@@ -27,3 +27,13 @@ def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of the run folder, for one test."""
     shutil.copytree(finished, tmp_path / "run")
     return tmp_path / "run"
+
+
+# Dropout, a schedule and a random crop: everything that random numbers of the teacher could change.
+STUDENT = ("model.name=cnn", "model.head=mlp", "schedule.name=cosine", "train.epochs=2")
+
+
+@pytest.fixture
+def student(small: Callable[..., RunConfig], run: Path) -> Callable[..., RunConfig]:
+    """student("train.epochs=1"): the settings of a student of a teacher in `run`."""
+    return lambda *sets: small(*STUDENT, f'distill.teacher="{run}"', *sets)

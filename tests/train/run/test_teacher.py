@@ -1,0 +1,254 @@
+"""A teacher's answers: of the student's images, stored once, the same whoever made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slipform.models.weight_file import read_weights, write_weights
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import read_manifest, write_manifest
+from slipform.train.config.image_sizes import training_augment
+from slipform.train.config.resolve import resolve
+from slipform.train.config.run_config import RunConfig
+from slipform.train.config.toml import to_toml
+from slipform.train.inference.classifier import Classifier
+from slipform.train.records import read_metrics
+from slipform.train.run import steps, teacher
+from slipform.train.run.best import load_best
+from slipform.train.run.folder import resumed_recipe
+from slipform.train.run.loop import fit
+from slipform.train.step.distill import shortened
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+def _train(config: RunConfig, data: Path, out: Path, **options: Any) -> tuple[Any, ...]:
+    """Train, and return the losses of all steps and the best weights."""
+    fit(config, data, out, device="cpu", quiet=True, **options)
+    return [(line["step"], line["loss"]) for line in read_metrics(out, "step")], load_best(out)
+
+
+def _assert_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    assert one[0] == other[0]
+    for name, tensor in one[1].items():
+        assert torch.equal(tensor, other[1][name]), name
+
+
+def _reorder(teacher: Path) -> None:
+    """Give the outputs of a teacher the names of its classes in the reverse order."""
+    own = read_manifest(teacher)
+    reverse = own.classes[::-1]
+    write_manifest(teacher, own.model_copy(update={"classes": reverse}))
+    weights, about = read_weights(teacher / "best.safetensors")
+    write_weights(teacher / "best.safetensors", weights, {**about, "classes": json.dumps(reverse)})
+
+
+def _files(teacher: Path) -> list[Path]:
+    return sorted((teacher / "answers").rglob("*.safetensors"))
+
+
+class Killed(BaseException):
+    """Simulates kill -9: no handler of Slipform catches it."""
+
+
+def _kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    original = steps.train_step  # type: ignore[attr-defined]
+
+    def wrapped(state: Any, *args: Any) -> Any:
+        result = original(state, *args)
+        if state.step == step:
+            monkeypatch.setattr(steps, "train_step", original)
+            raise Killed
+        return result
+
+    monkeypatch.setattr(steps, "train_step", wrapped)
+
+
+@pytest.mark.parametrize(
+    ("reverse", "mixed"), [(False, ()), (True, ()), (False, ("augment.mixup=0.4",))]
+)
+def test_the_answers_are_those_of_the_teacher_to_the_students_images(
+    student: Callable[..., RunConfig],
+    shapes: Path,
+    run: Path,
+    tmp_path: Path,
+    reverse: bool,
+    mixed: tuple[str],
+) -> None:
+    """Also with another normalization than the teacher's, and another order of the classes."""
+    if reverse:
+        _reorder(run)
+    config = student("augment.normalize=imagenet", "distill.top=3", *mixed)
+    _train(config, shapes, tmp_path / "student")
+    known = Classifier.load(run, "cpu")
+    augment = replace(training_augment(config, 1), normalize=known.spec.normalize)
+    files, checked = _files(run), 0
+    assert [path.name for path in files] == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
+    with Loader(shapes, "train", augment, batch_size=40, executor="host", threads=1) as loader:
+        for path in files:
+            tensors, about = read_weights(path)
+            assert (about["first"], about["end"]) == ("0", str(40 * len(loader)))
+            for batch in loader:
+                with torch.inference_mode():
+                    logits = known.model(batch.images)
+                values, classes = shortened(logits.flip(1) if reverse else logits, 3)
+                # The normalization is changed by one product and one sum in float32, and float16
+                # rounds to 1 / 2048.
+                torch.testing.assert_close(
+                    tensors["values"][batch.indices], values, rtol=2e-3, atol=2e-3
+                )
+                agree = tensors["classes"][batch.indices].long() == classes
+                assert agree.float().mean() > 0.95  # probabilities may be equal
+                checked += len(batch)
+            seen = torch.ones(len(tensors["values"]), dtype=torch.bool)
+            seen[loader.sequence.order.samples(loader.epoch - 1)[: 40 * len(loader)]] = False
+            assert bool(tensors["values"][seen].isnan().all())
+    assert checked == 2 * 40 * len(loader)
+
+
+def test_a_student_that_reads_equals_the_one_that_made_the_answers(
+    student: Callable[..., RunConfig],
+    shapes: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = student("distill.share=0.9")
+    made = _train(config, shapes, tmp_path / "made")
+    with monkeypatch.context() as patched:
+        patched.setattr(teacher, "load_trained", lambda _: pytest.fail("it answered again"))
+        _assert_same(made, _train(config, shapes, tmp_path / "read"))
+    plain = _train(config.replace("distill.teacher", ""), shapes, tmp_path / "plain")
+    assert made[0] != plain[0]
+    _assert_same(plain, _train(student("distill.share=0.0"), shapes, tmp_path / "none"))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("mixed", [(), ("augment.mixup=0.4",)])
+def test_a_killed_student_resumes_exactly(
+    student: Callable[..., RunConfig],
+    shapes: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    keeps: bool,
+    mixed: tuple[str],
+) -> None:
+    """With the stored answers, and without: the teacher then answers for the rest of the epoch."""
+    config = student("train.checkpoint_every_steps=2", *mixed)
+    whole = _train(config, shapes, tmp_path / "whole")
+    shutil.rmtree(run / "answers")
+    _kill_after(monkeypatch, 3)
+    with suppress(Killed):
+        _train(config, shapes, tmp_path / "killed")
+    assert len(_files(run)) == 1
+    if not keeps:
+        shutil.rmtree(run / "answers")
+    _assert_same(whole, _train(config, shapes, tmp_path / "killed", resume=True))
+
+
+def test_answers_are_used_for_other_batch_sizes_but_not_for_other_images(
+    student: Callable[..., RunConfig], shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    _train(student("train.epochs=1", "train.batch_size=56"), shapes, tmp_path / "first")
+    (path,) = _files(run)
+    before, about = read_weights(path)
+    before["values"] -= 1  # the answers that are stored stay, whatever the teacher would say now
+    write_weights(path, before, about)
+    # Batches of 40 cover more of the epoch than batches of 56: the file gets more answers.
+    _train(student("train.epochs=1"), shapes, tmp_path / "second")
+    assert _files(run) == [path]
+    after, about = read_weights(path)
+    kept = ~before["values"].isnan().any(1)
+    assert int(about["end"]) == int((~after["values"].isnan().any(1)).sum()) > int(kept.sum())
+    assert torch.equal(before["values"][kept], after["values"][kept])
+    for number, changed in enumerate(
+        ("train.seed=1", "augment.flip=none", "augment.image_size=24", "augment.mixup=0.4")
+    ):
+        _train(student("train.epochs=1", changed), shapes, tmp_path / changed)
+        assert len(_files(run)) == number + 2, changed
+    _train(
+        student("train.epochs=1", "augment.mixup=0.4", "train.batch_size=32"),
+        shapes,
+        tmp_path / "mixed",
+    )
+    assert len(_files(run)) == 6
+
+
+def test_mixed_images_of_other_batches_have_other_answers(
+    student: Callable[..., RunConfig],
+    shapes: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that continues with another batch size divides the rest of its epoch in another way
+    than a run that began with it."""
+    config = student("train.epochs=1", "augment.mixup=0.4", "train.checkpoint_every_steps=2")
+    _kill_after(monkeypatch, 3)
+    with suppress(Killed):
+        _train(config, shapes, tmp_path / "student")
+    other = config.replace("train.batch_size", 32)
+    _train(other, shapes, tmp_path / "other")
+    assert len(_files(run)) == 2
+    _train(other, shapes, tmp_path / "student", resume=True)
+    found = [read_weights(path)[1]["first"] for path in _files(run)]
+    assert sorted(found) == ["0", "0", "80"]
+
+
+def test_other_weights_of_the_teacher_are_refused_when_a_run_continues(
+    student: Callable[..., RunConfig], shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    config, out = student("train.epochs=1"), tmp_path / "student"
+    _train(config, shapes, out)
+    weights, about = read_weights(run / "best.safetensors")
+    first = next(name for name in weights if weights[name].is_floating_point())
+    write_weights(run / "best.safetensors", {**weights, first: weights[first] + 1}, about)
+    again = resolve(resumed_recipe(out, pytest.fail), ("train.epochs=2",))
+    with pytest.raises(ConfigError, match=r"have changed since this run began.*distill\.sha256"):
+        fit(again, shapes, out, device="cpu", quiet=True, resume=True)
+    accepted = again.replace("distill.sha256", "")
+    fit(accepted, shapes, out, device="cpu", quiet=True, resume=True)
+    assert len(_files(run)) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(
+    student: Callable[..., RunConfig], shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    """Each makes the answers for its part of every batch."""
+    config = student("train.epochs=1", "model.name=tiny", "model.head=linear")
+    one = _train(config, shapes, tmp_path / "one")
+    (path,) = _files(run)
+    alone, about = read_weights(path)
+    shutil.rmtree(run / "answers")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(config.replace("train.batch_size", 20)), encoding="utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    ended = subprocess.run(
+        [
+            *launcher, "--nproc-per-node", "2", "-m", "slipform.train.cli", str(shapes),
+            "--recipe", str(recipe), "--out", str(tmp_path / "two"),
+        ],
+        capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert _files(run) == [path]
+    together, again = read_weights(path)
+    assert (again["first"], again["end"]) == (about["first"], about["end"])
+    torch.testing.assert_close(together["values"], alone["values"], rtol=2e-3, atol=2e-3)
+    losses = [line["loss"] for line in read_metrics(tmp_path / "two", "step")]
+    assert losses == pytest.approx([loss for _, loss in one[0]], abs=2e-4)

@@ -1,0 +1,269 @@
+"""The teacher of a run: it answers for the images of an epoch once, and the file is used again.
+
+In: the [distill] section, the run's loader. Out: the answers of the present epoch on the device,
+the same for every student with the same images, whether it made the file or read it.
+
+The teacher sees the views of the student, as in Beyer et al., "Knowledge Distillation: A Good
+Teacher is Patient and Consistent", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slipform.models import probe
+from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.files import open_regular
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.image_sizes import evaluation_augment, size_at
+from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
+from slipform.train.run.answers import (
+    FOLDER,
+    Stored,
+    answers_path,
+    merged,
+    read_answers,
+    write_answers,
+)
+from slipform.train.run.best import BEST
+from slipform.train.run.identity import check_data
+from slipform.train.run.trained import inference_functions, load_trained
+from slipform.train.step.distill import Answers, Distillation
+from slipform.train.step.step import predict_logits
+
+__all__ = ["Teacher", "with_teacher"]
+
+
+def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> RunConfig:
+    """Check [distill], and record the teacher's weights in it.
+
+    Args:
+        config: The settings of the run.
+        manifest: The manifest of the dataset.
+        process: This process; every process calls this function.
+
+    Returns:
+        The settings with an absolute distill.teacher and its SHA-256; unchanged without a teacher.
+
+    Raises:
+        ConfigError: The run cannot have a teacher, the teacher does not know the classes, or its
+            weights are not those with which the run began.
+        SlipformError: distill.teacher is no run folder, or has no weights.
+    """
+    distill = config.distill
+    if not distill.teacher:
+        return config
+    folder = Path(distill.teacher).resolve()
+    _check(config, manifest, process)
+    own = read_manifest(folder)
+    check_data(own, manifest, Path(config.data.folder), folder)
+    found = process.broadcast_object(_sha256(folder) if process.is_main else "")
+    if distill.sha256 not in ("", found):
+        raise ConfigError(
+            f"the weights of the teacher {folder} have changed since this run began (SHA-256"
+            f" {found[:12]}..., before {distill.sha256[:12]}...): restore them, or accept the new"
+            ' ones with --set distill.sha256=""'
+        )
+    changed = distill.model_copy(update={"teacher": str(folder), "sha256": found})
+    return config.replace("distill", changed)
+
+
+def _check(config: RunConfig, manifest: Manifest, process: Process) -> None:
+    if manifest.labels == "multi":
+        raise ConfigError("distill.teacher is for one label an image; this dataset has several")
+    if config.data.sampling != "all":
+        raise ConfigError(
+            "distill.teacher: answers are stored by epoch and image, and data.sampling may draw an"
+            ' image several times in an epoch. Set data.sampling = "all"; loss.class_weights also'
+            " gives rare classes more weight."
+        )
+    if config.train.steps_per_launch > 1 and process.device.type == "cuda":
+        raise ConfigError("distill.teacher needs train.steps_per_launch = 1")
+
+
+def _sha256(folder: Path) -> str:
+    path = folder / BEST
+    if not path.exists():
+        raise SlipformError(
+            f"{folder} has no {BEST}: give distill.teacher a run that finished an epoch"
+        )
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+class Teacher:
+    """A trained model that answers for the images of a run.
+
+    Args:
+        config: The settings of the run, as `with_teacher` returns them.
+        process: This process.
+        say: Prints a message.
+    """
+
+    def __init__(self, config: RunConfig, process: Process, say: Callable[[str], None]) -> None:
+        self._config, self._process, self._say = config, process, say
+        self._folder = Path(config.distill.teacher)
+        answers = config.distill.answers
+        self._answers = Path(answers) if answers else self._folder / FOLDER
+        self._loaded: tuple[Path, int, int] | None = None
+
+    def begin_epoch(
+        self,
+        loader: Loader,
+        table: Distillation | None,
+        progress: Callable[[int], Callable[[], None]],
+    ) -> Distillation:
+        """Load the answers for the rest of the present epoch; the teacher makes what is missing.
+
+        Every process calls this. A second call in the same epoch changes nothing.
+
+        Args:
+            loader: The loader of the training split. Its position does not change.
+            table: The result of the call before; its memory is used again.
+            progress: Called with the number of batches that the teacher is going to see. Its result
+                is called after each.
+
+        Returns:
+            `table`, or a new one.
+
+        Raises:
+            ConfigError: The teacher cannot take images of this size.
+            SlipformError: A stored file is damaged, or cannot be written.
+        """
+        settings, process = self._config.distill, self._process
+        if table is None:
+            empty = Answers.empty(
+                loader.num_samples, loader.num_classes, settings.top, process.device
+            )
+            table = Distillation(empty, settings.share, settings.temperature)
+        about = self._about(loader)
+        path = answers_path(self._answers, about, loader.epoch + 1)
+        first = loader.seen
+        end = first + loader.remaining_batches * loader.global_batch_size
+        if first == end:
+            return table
+        if self._loaded is not None:
+            known, known_first, known_end = self._loaded
+            if known == path and known_first <= first and end <= known_end:
+                return table
+        stored = read_answers(path, table.answers) if process.is_main else None
+        is_there = stored is not None and stored.covers(first, end)
+        if not process.broadcast_object(is_there):
+            new = Stored(self._made(loader, table.answers, progress), first, end)
+            if process.is_main:
+                stored = merged(stored, new)
+                write_answers(path, about, stored)
+        if stored is not None:
+            table.answers.values.copy_(stored.answers.values)
+            table.answers.classes.copy_(stored.answers.classes)
+        process.broadcast([table.answers.values, table.answers.classes])
+        self._loaded = (path, first, end)
+        return table
+
+    def _about(self, loader: Loader) -> dict[str, Any]:
+        """Everything that the answers of an epoch depend on."""
+        config, manifest = self._config, loader.manifest
+        views: dict[str, Any] = {}
+        if loader.augment.mixup or loader.augment.cutmix:  # the images of a batch are mixed
+            views = {
+                "batch_size": loader.batch_size,
+                "processes": self._process.world_size,
+                "offset": loader.seen % loader.global_batch_size,
+            }
+        splits = ("train", "val") if config.data.fold else ("train",)
+        return {
+            "format": 1,
+            "teacher": config.distill.sha256,
+            "classes": manifest.classes,
+            "images": {name: manifest.splits[name].sha256 for name in splits},
+            "fold": [config.data.fold, config.data.fold_seed] if config.data.fold else "",
+            "seed": config.train.seed,
+            "augment": asdict(loader.augment),
+            "decode_scale": config.data.decode_scale,
+            "mixed": views,
+            "top": config.distill.top,
+        }
+
+    @torch.inference_mode()
+    def _made(
+        self, loader: Loader, like: Answers, progress: Callable[[int], Callable[[], None]]
+    ) -> Answers:
+        """The teacher's answers for the rest of the epoch, of all processes, on the CPU."""
+        began, process = time.perf_counter(), self._process
+        devices = [process.device] if process.device.type == "cuda" else []
+        # Building a net draws random numbers. The student must not notice.
+        with torch.random.fork_rng(devices):
+            model, config, manifest, _ = load_trained(self._folder)
+        functions = inference_functions(model, config, process.device)
+        probe.check_size(model, config.model.name, size_at(self._config, loader.epoch + 1))
+        place = {name: number for number, name in enumerate(manifest.classes)}
+        places = [place[name] for name in loader.manifest.classes]
+        normalize = evaluation_augment(config).resolved(manifest.mean, manifest.std).normalize
+        change = _Normalization(loader, normalize, functions.precision)
+        made = Answers(torch.zeros_like(like.values), torch.zeros_like(like.classes))
+        known = torch.zeros(len(made.values), dtype=torch.int32, device=process.device)
+        position = loader.state_dict()
+        step = progress(loader.remaining_batches)
+        try:
+            for batch in loader:
+                logits = predict_logits(functions, change(batch.images))
+                samples = batch.indices.to(process.device)
+                made.put(samples, logits[:, places])
+                known[samples] = 1
+                step()
+        finally:
+            loader.load_state_dict(position)
+        # Each sample has an answer on one process, and 0 on the others.
+        classes = process.all_reduce(made.classes.int())
+        values = process.all_reduce(made.values.float()).half()
+        values[process.all_reduce(known) == 0] = torch.nan
+        answers = Answers(values.cpu(), classes.to(made.classes.dtype).cpu())
+        seconds = time.perf_counter() - began
+        self._say(
+            f"epoch {loader.epoch + 1}: the teacher answered in {seconds:.1f} s;"
+            f" {answers.num_bytes / 1e6:.1f} MB in {self._answers}"
+        )
+        return answers
+
+
+class _Normalization:
+    """Changes images with the mean and deviation of the student's data to those of the teacher's.
+
+    Args:
+        loader: The loader of the student.
+        normalize: Mean and deviation of the teacher's data.
+        precision: The dtype of the result.
+    """
+
+    def __init__(self, loader: Loader, normalize: Any, precision: torch.dtype) -> None:
+        (mean, deviation), (mean_after, deviation_after) = (
+            tuple(torch.tensor(numbers, device=loader.device).view(1, 3, 1, 1) for numbers in spec)
+            for spec in (loader.augment.normalize, normalize)
+        )
+        self._factor = deviation / deviation_after
+        self._shift = (mean - mean_after) / deviation_after
+        self._precision = precision
+        self._same = bool((self._factor == 1).all() and (self._shift == 0).all())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The images for the teacher.
+
+        Args:
+            images: [N, 3, S, S], normalized for the student.
+        """
+        if not self._same:
+            images = images.float() * self._factor + self._shift
+        return images.to(self._precision)
