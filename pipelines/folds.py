@@ -68,7 +68,7 @@ class Fold:
         """
         if isinstance(text, Fold):
             return text
-        if text == "":
+        if isinstance(text, str) and not text:
             return None
         found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text) if isinstance(text, str) else None
         if found is None:

@@ -1,7 +1,7 @@
 """The division of samples into splits.
 
 In: samples with labels, and a rule. Out: sorted indices, int64. The same seed gives the same split
-on every machine (PCG64 of numpy).
+on every machine with the same version of numpy (PCG64).
 """
 
 from __future__ import annotations

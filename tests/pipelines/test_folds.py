@@ -93,7 +93,7 @@ def test_a_fold_that_does_not_exist_cannot_be_made(values: tuple[Any, ...]) -> N
         Fold(*values)
 
 
-@pytest.mark.parametrize("fold", [5, None, ("1", "5"), ["1/5"], b"1/5"])
+@pytest.mark.parametrize("fold", [5, None, ("1", "5"), ["1/5"], b"1/5", np.arange(2)])
 def test_a_loader_takes_a_fold_or_a_text(data: Path, fold: Any) -> None:
     with pytest.raises(ConfigError, match="give NUMBER/COUNT"):
         Loader(data, batch_size=1, fold=fold)
