@@ -55,8 +55,8 @@ def validate(
 ) -> None:
     """Judge the best epoch of RUN on a split of DATA: accuracy, F1, AUROC, calibration.
 
-    Every figure has a 95 % interval. DATA is a dataset folder. It may have some of the run's
-    classes, in any order. Default: the dataset of the run.
+    Every figure of images with one label has a 95 % interval. DATA is a dataset folder. It may have
+    some of the run's classes, in any order. Default: the dataset of the run.
 
     \b
     Example: validate runs/first --split val --report first.html
