@@ -28,6 +28,7 @@ __all__ = ["LabelKind", "LabelTable", "label_table_path", "read_label_table", "w
 LabelKind = Literal["single", "multi", "soft"]
 _ROW = np.dtype([("sample", "<i4"), ("class", "<i4"), ("value", "<f4")])
 _SUM_TOLERANCE = 1e-3  # tolerance of the sum of a sample's shares, which are rounded to float32
+_ZERO = 2.0**-150  # the largest number that is 0 in float32
 _Int64 = npt.NDArray[np.int64]
 
 
@@ -87,10 +88,7 @@ class LabelTable:
         Raises:
             DatasetError: A class is no whole number, or is negative.
         """
-        try:
-            return LabelTable.of_shares([dict.fromkeys(one, 1.0) for one in sets], "multi")
-        except TypeError:  # a number instead of numbers
-            raise DatasetError("give for each sample a list of its classes") from None
+        return LabelTable.of_shares(map(_ones, sets), "multi")
 
     @staticmethod
     def of_shares(
@@ -110,8 +108,8 @@ class LabelTable:
         for count, one in enumerate(shares, start=1):
             try:
                 entries = sorted((operator.index(k), float(share)) for k, share in one.items())
-                rows += [(count - 1, k, x) for k, x in entries if x < 0 or np.float32(x) != 0]
-            except (TypeError, ValueError):
+                rows += [(count - 1, k, x) for k, x in entries if not 0 <= x <= _ZERO]
+            except (AttributeError, TypeError, ValueError):
                 raise DatasetError(
                     f"the labels of sample {count - 1} are {one!r}: give whole numbers of classes,"
                     " and numbers as shares"
@@ -208,6 +206,15 @@ class LabelTable:
         """
         numbers = self.rows["class"] if self.kind == "multi" else self.first()
         return [int(count) for count in np.bincount(numbers, minlength=num_classes)]
+
+
+def _ones(classes: Iterable[int]) -> Mapping[int, float]:
+    try:
+        return dict.fromkeys(classes, 1.0)
+    except TypeError:
+        raise DatasetError(
+            f"the labels of a sample are {classes!r}: give whole numbers of classes"
+        ) from None
 
 
 def label_table_path(beton: Path) -> Path:

@@ -85,6 +85,11 @@ def test_shares_of_float64_that_float32_rounds_to_0_are_left_out() -> None:
     assert LabelTable.of_shares([dict(enumerate(share))]).first().tolist() == [0]
     with pytest.raises(DatasetError, match=r"not in 0\.\.1"):
         LabelTable.of_shares([{0: 1.0, 1: -1e-60}])
+    limit = 2.0**-150  # halfway between 0 and the smallest number of float32
+    above = float(np.nextafter(limit, 1))
+    assert np.float32(limit) == 0
+    assert np.float32(above) == np.float32(2.0**-149)
+    assert len(LabelTable.of_shares([{0: 1.0, 1: limit, 2: above}]).rows) == 2
 
 
 @pytest.mark.parametrize(
@@ -95,6 +100,8 @@ def test_shares_of_float64_that_float32_rounds_to_0_are_left_out() -> None:
         ([{0: "half"}], "sample 0"),
         ([{0: None}], "sample 0"),
         ([{0: 0.5, "a": 0.5}], "sample 0"),
+        ([[0.5, 0.5]], "sample 0"),
+        ([1], "sample 0"),
         ([{2**40: 1.0}], r"not below 2\*\*31"),
         ([{-1: 1.0}], "negative class"),
         ([{0: np.nan}], "not in 0..1"),
