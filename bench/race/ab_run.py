@@ -13,6 +13,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 
 __all__ = ["METRICS", "settings_of", "train_arm"]
 
+_ADVICE = "give another --runs, or remove the folder"
 METRICS = ("test_accuracy", "test_loss", "val_accuracy")
 
 
@@ -44,12 +45,15 @@ def train_arm(
     seed: int,
     device: str,
     folder: str,
+    reference: str = "",
 ) -> dict[str, float]:
     """Train once, in this process.
 
     The order of the samples and their augmentation follow from the seed, so they are equal in both
     arms where the settings allow it. The first weights are those of the arm `first` for all layers
-    of equal shape: the same seed gives them where the nets are equal, else they are copied.
+    of equal shape: the same seed gives them where the nets are equal, else they are copied. "auto"
+    becomes what it has become in the first run of the comparison if it is "auto" in both arms, else
+    in the first run of this arm.
 
     Args:
         data: The dataset folder.
@@ -59,25 +63,37 @@ def train_arm(
         seed: The setting train.seed.
         device: "cpu" or "cuda".
         folder: The run folder.
+        reference: The run folder of the first run of the comparison, of the arm `first`; the first
+            run of this arm has the same name. "": this is the first run.
 
     Returns:
         The numbers of METRICS that the run has, images_per_second and seconds.
 
     Raises:
-        SlipformError: The folder has a run of other settings, or on other data.
+        SlipformError: The folder has a run of other settings, on other data or another device.
     """
+    from slipform.pipelines.manifest import read_manifest
     from slipform.train.records import read_summary
     from slipform.train.run.folder import CONFIG, run_config
     from slipform.train.run.loop import fit
+    from slipform.train.run.unchanged import check_unchanged
 
     run = Path(folder)
     config, other = settings_of(data, recipe, sets, seed), settings_of(data, recipe, first, seed)
+    if reference:
+        own = run.with_name(Path(reference).name)
+        both = _decided(other, Path(reference), run)
+        config = _with({name: both[name] for name in both if _auto(config).get(name)}, config)
+        config = _with(_decided(config, own, run), config)
+    untrained = config.model.weights == other.model.weights == "none"
     if (run / CONFIG).exists():
-        _check(run, config, data)
+        if untrained and run_config(run).model.weights == str(_first_weights(run)):
+            config = config.replace("model.weights", str(_first_weights(run)))
+        check_unchanged(run, config, read_manifest(Path(data)), _ADVICE, _has_no_effect)
+        _check_device(run, device)
         if read_summary(run) is None:  # its own settings: they have what "auto" has become
             fit(run_config(run), data, run, device=device, quiet=True, resume=True)
     else:
-        untrained = config.model.weights == other.model.weights == "none"
         if untrained and config.model != other.model:
             config = _shared(config, other, data, _first_weights(run))
         fit(config, data, run, device=device, quiet=True)
@@ -87,35 +103,60 @@ def train_arm(
     return {name: float(summary[name]) for name in names if summary.get(name) is not None}
 
 
+def _has_no_effect(name: str) -> bool:
+    return name.startswith("records.")
+
+
+def _auto(config: Any) -> dict[str, bool]:
+    """ "SECTION.KEY" -> True, for the settings that are "auto"."""
+    return {
+        f"{section}.{name}": True
+        for section, values in config.model_dump().items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if value == "auto"
+    }
+
+
+def _decided(config: Any, begun: Path, run: Path) -> dict[str, Any]:
+    """What the settings that are "auto" have become in a run that has begun; {} in itself."""
+    from slipform.train.run.folder import CONFIG, run_config
+    from slipform.train.run.starts import read_starts
+
+    if begun == run or not (begun / CONFIG).exists():
+        return {}
+    kept = run_config(begun).model_dump()
+    starts = read_starts(begun)
+    if starts and kept["data"]["executor"] == "auto":
+        kept["data"]["executor"] = starts[0].executor
+    found = {}
+    for name in _auto(config):
+        section, _, key = name.partition(".")
+        if kept[section].get(key, "auto") != "auto":
+            found[name] = kept[section][key]
+    return found
+
+
+def _with(values: dict[str, Any], config: Any) -> Any:
+    for name, value in values.items():
+        config = config.replace(name, value)
+    return config
+
+
 def _first_weights(run: Path) -> Path:
     """The file of the first weights, beside the run folder: a run without a checkpoint reads it."""
     return run.resolve().with_name(f"{run.name}-first.safetensors")
 
 
-def _check(run: Path, config: Any, data: str) -> None:
-    """Check that a run was begun with these settings and this dataset."""
-    from slipform.pipelines.manifest import read_manifest
-    from slipform.train.run import identity
-    from slipform.train.run.folder import run_config
-    from slipform.train.run.resume import differences
+def _check_device(run: Path, device: str) -> None:
+    """Check that a run was begun on this type of device: its numbers differ by rounding."""
+    from slipform.train.records import read_summary
+    from slipform.train.run.starts import read_starts
 
-    if changed := identity.differences(read_manifest(run), read_manifest(Path(data))):
-        raise SlipformError(
-            f"{run} has a run on other data: {'; '.join(changed)}. Give another --runs, or remove"
-            " the folder."
-        )
-    kept = run_config(run)
-    found = {
-        name: values
-        for name, values in differences(config, kept).items()
-        if values[0] != "auto" and values != ("none", str(_first_weights(run)))
-    }
-    if found:
-        name, (now, before) = next(iter(found.items()))
-        raise SlipformError(
-            f"{run} has a run of other settings: {name} = {before}, now {now}. Give another --runs,"
-            " or remove the folder."
-        )
+    kinds = {start.device for start in read_starts(run)}
+    kinds |= {str((read_summary(run) or {}).get("device") or device).partition(":")[0]}
+    if others := kinds - {device}:
+        raise SlipformError(f"{run} has a run on {others.pop()}, not on {device}: {_ADVICE}")
 
 
 def _shared(config: Any, other: Any, data: str, path: Path) -> Any:
@@ -123,21 +164,28 @@ def _shared(config: Any, other: Any, data: str, path: Path) -> Any:
     import torch
     from safetensors.torch import save_file
 
+    from slipform.models import registry
     from slipform.pipelines.files import replacing
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.machine.distributed import Process
-    from slipform.train.step.build import build_state
 
-    num_classes, process = read_manifest(Path(data)).num_classes, Process(torch.device("cpu"))
-    state = build_state(other.unweighted(), num_classes=num_classes, process=process)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        save_file({name: x.contiguous() for name, x in state.model.state_dict().items()}, temporary)
-    changed = config.replace("model.weights", str(path))
-    try:
-        build_state(
-            changed.unweighted(), num_classes=num_classes, process=process, on_load=lambda _: None
+    num_classes = read_manifest(Path(data)).num_classes
+
+    def build(one: Any) -> Any:
+        torch.manual_seed(one.train.seed)
+        size = one.augment.image_size
+        return registry.build(
+            one.model, num_classes=num_classes, image_size=size, on_load=lambda _: None
         )
-    except ConfigError:
-        return config  # fewer than half of the tensors fit
+
+    with torch.random.fork_rng([]):
+        model = build(other)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            tensors = {name: x.contiguous() for name, x in model.state_dict().items()}
+            save_file(tensors, temporary)
+        changed = config.replace("model.weights", str(path))
+        try:
+            build(changed)
+        except ConfigError:
+            return config  # fewer than half of the tensors fit
     return changed

@@ -51,6 +51,7 @@ class Layout:
         group: Keys of the case. The page has a separate table for each combination of their values.
         figures: The figures.
         verdict: Makes the verdict from the rows with figures of each result; None: no verdict.
+        caption: What the numbers in the table are.
     """
 
     title: str
@@ -60,6 +61,9 @@ class Layout:
     group: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
     verdict: Callable[[Sequence[_Rows]], Verdict | None] = _no_verdict
+    caption: str = (
+        "Median and 95 % interval of the median (of fewer than six repeats: smallest and largest)."
+    )
 
     def plots(self, rows: _Rows) -> list[tuple[str, str, str]]:
         """Draw all figures as SVG files.

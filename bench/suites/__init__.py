@@ -59,11 +59,9 @@ def finish(suite: str, rows: list[Row], out: Path | None, environment: Environme
     path = out or Path("runs/bench") / f"{suite}.json"
     write_result(path, Result(environment=environment, command=command_line(), rows=rows))
     click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
-    click.echo(
-        "Median and 95 % interval of the median (of fewer than six repeats: smallest and"
-        " largest).\n"
-    )
-    click.echo(table(rows, importlib.import_module(f"{__name__}.{suite}").LAYOUT))
+    layout = importlib.import_module(f"{__name__}.{suite}").LAYOUT
+    click.echo(f"{layout.caption}\n")
+    click.echo(table(rows, layout))
     if stages := stage_cells(rows):
         click.echo(f"\n{STAGES}\n\n{markdown(*stages)}")
     click.echo(f"\nwritten to {path}")

@@ -12,15 +12,20 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from slipform.bench.options import device_name, device_option, out_option
+from slipform.bench.race.ab_run import METRICS
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.paired import Paired, paired
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, ConfigError, SlipformError
+
+if TYPE_CHECKING:
+    from slipform.bench.race.worker import CallFailed
+    from slipform.bench.result.paired import Paired
 
 __all__ = ["LAYOUT", "command", "row_of"]
 
@@ -28,6 +33,8 @@ LAYOUT = Layout(
     title="Two settings, paired",
     about="Both arms train with the same seeds: the same batches and first weights. The interval of"
     " the mean difference holds at every look.",
+    caption="Mean difference B - A with the interval that holds at every look. Results of the arms:"
+    " median and 95 % interval of the median (of fewer than six seeds: smallest and largest).",
     rank=5,
     columns=("mean_difference", "a_result", "b_result"),
 )
@@ -44,8 +51,8 @@ LAYOUT = Layout(
 )
 @click.option(
     "--metric",
-    type=click.Choice(["test_accuracy", "test_loss", "val_accuracy"]),
-    default="test_accuracy",
+    type=click.Choice(METRICS),
+    default=METRICS[0],
     show_default=True,
 )
 @click.option(
@@ -53,7 +60,7 @@ LAYOUT = Layout(
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
     show_default=True,
-    help="The chance that equal arms are ever called different.",
+    help="The chance that equal arms are ever called different, if differences are normal.",
 )
 @click.option(
     "--runs",
@@ -86,6 +93,7 @@ def command(
     from slipform.bench.race.ab_run import settings_of, train_arm
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
+    from slipform.bench.result.paired import paired
     from slipform.pipelines.manifest import read_manifest
 
     arms = (*both, *a), (*both, *b)
@@ -101,23 +109,35 @@ def command(
         "device": chosen,
     }
     results: tuple[list[float], list[float]] = ([], [])
+    failed: CallFailed | None = None
     for seed in range(seeds):
-        for name, sets, kept in zip("ab", arms, results, strict=True):
+        pair: list[float] = []
+        for name, sets in zip("ab", arms, strict=True):
             folder = str(runs / name / f"seed-{seed}")
-            given = (str(data), recipe, sets, arms[0], seed, chosen, folder)
+            first = "" if (name, seed) == ("a", 0) else str(runs / "a" / "seed-0")
+            given = (str(data), recipe, sets, arms[0], seed, chosen, folder, first)
             try:
                 found = isolated(train_arm, *given, seconds=24 * 3600.0)
             except CallFailed as failure:
-                raise SlipformError(f"arm {name.upper()}, seed {seed}: {failure.note}") from failure
+                note = f"arm {name.upper()}, seed {seed}: {failure.note}"
+                failed = CallFailed(note, failure.status)
+                break
             if metric not in found:
                 raise ConfigError(f"the runs have no {metric}: {data} lacks that split")
-            kept.append(found[metric])
+            pair.append(found[metric])
+        if failed is not None:
+            break
+        for kept, value in zip(results, pair, strict=True):
+            kept.append(value)
         state = paired(*results, alpha)
         say(_line(seed, results, state, alpha))
         if state.decided:
             break
-    finish("ab", [row_of(case, results, alpha)], out, environment)
-    click.echo(_verdict(paired(*results, alpha), metric, len(results[0]), alpha))
+    finish("ab", [row_of(case, results, alpha, failed)], out, environment)
+    if failed is not None:
+        # Without that seed the others would be a choice: its result may be what differs.
+        raise SlipformError(f"{failed.note}. {len(results[0])} pairs were trained before.")
+    click.echo(_verdict(results, metric, alpha))
 
 
 def _line(seed: int, results: tuple[list[float], list[float]], state: Paired, alpha: float) -> str:
@@ -129,42 +149,81 @@ def _line(seed: int, results: tuple[list[float], list[float]], state: Paired, al
     return text
 
 
-def _verdict(state: Paired, metric: str, seeds: int, alpha: float) -> str:
+def _verdict(results: tuple[Sequence[float], Sequence[float]], metric: str, alpha: float) -> str:
+    from slipform.bench.result.paired import POWER, paired
+
+    state, seeds = paired(*results, alpha), len(results[0])
     if state.decided:
         which = "higher" if state.mean > 0 else "lower"
         text = f"B has a {which} {metric} than A: by {abs(state.mean):.4f} after {seeds} seeds"
     else:
         text = f"not decided after {seeds} seeds: the mean difference is {state.mean:+.4f}"
-    text += f"; the error rate over all looks is at most {alpha:g}"
-    if state.seeds_paired is not None and state.seeds_unpaired is not None:
+    text += f"; the error rate over all looks is at most {alpha:g} if the differences are normal"
+    in_pairs, alone = _needed(results, alpha)
+    if in_pairs is not None and alone is not None:
         text += (
-            f". A difference of this size needs about {state.seeds_paired} seeds in pairs, and"
-            f" {state.seeds_unpaired} seeds an arm without pairs (power 0.8)"
+            f". This rule finds a difference of this size after about {in_pairs} seeds in pairs, or"
+            f" {alone} seeds an arm without pairs (power {POWER:g})"
+        )
+    if state.few_values:
+        text += (
+            f"\nwarning: at most half of the {seeds} differences are distinct, so that they are not"
+            " normal, and the error rate may be higher. Give --metric test_loss, or a larger test"
+            " split"
         )
     return text
 
 
-def row_of(case: Settings, results: tuple[Sequence[float], Sequence[float]], alpha: float) -> Row:
+def _needed(
+    results: tuple[Sequence[float], Sequence[float]], alpha: float
+) -> tuple[int | None, int | None]:
+    """The number of seeds that the rule needs with pairs, and in each arm without."""
+    from slipform.bench.result.paired import seeds_needed
+
+    a, b = results
+    if len(a) < 2:
+        return None, None
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    mean, alone = statistics.fmean(differences), statistics.variance(a) + statistics.variance(b)
+    in_pairs = seeds_needed(mean, statistics.variance(differences), alpha)
+    return in_pairs, seeds_needed(mean, alone, alpha)
+
+
+def row_of(
+    case: Settings,
+    results: tuple[Sequence[float], Sequence[float]],
+    alpha: float,
+    failed: CallFailed | None = None,
+) -> Row:
     """The row of a comparison.
 
     Args:
         case: What identifies the comparison.
         results: The results of arm A and of arm B, one for each seed.
         alpha: The error rate.
+        failed: Why a run has no result; the pairs before it are in `results`. None: all have one.
 
     Returns:
         A row; mean_difference has the mean and the interval that holds at every look, a_result and
-        b_result have medians.
+        b_result have medians. The row of a failed comparison has no figures.
     """
     from slipform.bench.race.measure import estimate
+    from slipform.bench.result.paired import paired
 
-    state, n = paired(*results, alpha), len(results[0])
+    n = len(results[0])
+    if failed is not None:
+        pairs = {"seeds": n, "a": str(list(results[0])), "b": str(list(results[1]))}
+        return Row(
+            suite="ab", case=case, status=failed.status, note=failed.note, settings={**pairs}
+        )
+    state = paired(*results, alpha)
     figures = {"a_result": estimate(results[0]), "b_result": estimate(results[1])}
     if math.isfinite(state.high):
         figures["mean_difference"] = Estimate(
             median=state.mean, low=state.low, high=state.high, repeats=n
         )
     varies = n > 2 and min(map(statistics.pvariance, results)) > 0
+    in_pairs, alone = _needed(results, alpha)
     return Row(
         suite="ab",
         case=case,
@@ -172,11 +231,12 @@ def row_of(case: Settings, results: tuple[Sequence[float], Sequence[float]], alp
             "seeds": n,
             "alpha": alpha,
             "decided": state.decided,
+            "few_values": state.few_values,
             "mean": round(state.mean, 6),
             "deviation": None if math.isnan(state.deviation) else round(state.deviation, 6),
             "correlation": round(statistics.correlation(*results), 3) if varies else None,
-            "seeds_paired": state.seeds_paired,
-            "seeds_unpaired": state.seeds_unpaired,
+            "seeds_paired": in_pairs,
+            "seeds_unpaired": alone,
         },
         figures=figures,
     )

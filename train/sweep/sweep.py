@@ -30,9 +30,8 @@ from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
 from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run import checkpoint
-from slipform.train.run.folder import CONFIG, LOCK, run_config
-from slipform.train.run.identity import differences as data_changes
-from slipform.train.run.resume import differences
+from slipform.train.run.folder import CONFIG, LOCK
+from slipform.train.run.unchanged import check_unchanged
 from slipform.train.sweep.jobs import ONCE, WHOLE, Job, Repeats, make_jobs, run_jobs
 from slipform.train.sweep.table import TABLES, Row, stated_settings, write_tables
 
@@ -40,6 +39,7 @@ __all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
 _SELECTS = ("data.sampling", "data.fold", "data.fold_seed")
+_ADVICE = "give another --out, or --overwrite"
 
 
 def run_sweep(
@@ -113,7 +113,7 @@ def _run_locked(
             for name in (SUMMARY, METRICS):
                 (job.folder / name).unlink(missing_ok=True)
         else:
-            _check_unchanged(job, manifest)
+            check_unchanged(job.folder, job.config, manifest, _ADVICE, _has_no_effect)
     many = [
         f"--{name} {number}"
         for name, number in (
@@ -215,29 +215,9 @@ def prep_command(recipe: Recipe) -> str:
     return " ".join(f"prep {recipe.prep['dataset']} --source DIR --out DIR {options}".split())
 
 
-def _check_unchanged(job: Job, manifest: Manifest) -> None:
-    """Raise ConfigError if the run in the folder has other settings or another dataset.
-
-    Settings of [data] and [records] are not compared, except those that select images.
-    """
-    if not (job.folder / CONFIG).is_file():
-        return
-    if found := data_changes(read_manifest(job.folder), manifest):
-        raise ConfigError(
-            f"{job.folder} was trained on another dataset: {'; '.join(found)}. Give another --out,"
-            " or --overwrite"
-        )
-    changes = {
-        name: (before, now)
-        for name, (before, now) in differences(run_config(job.folder), job.config).items()
-        if (not name.startswith(("data.", "records.")) or name in _SELECTS)
-        and now != "auto"  # the run replaced "auto" by its choice
-    }
-    if changes:
-        listed = ", ".join(
-            f"{name} = {before}, not {now}" for name, (before, now) in changes.items()
-        )
-        raise ConfigError(f"{job.folder} was run with {listed}: give another --out, or --overwrite")
+def _has_no_effect(name: str) -> bool:
+    """Whether a setting is of [data] or [records], and does not select images."""
+    return name.startswith(("data.", "records.")) and name not in _SELECTS
 
 
 def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:

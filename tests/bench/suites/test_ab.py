@@ -1,23 +1,18 @@
-"""Paired runs: equal batches and first weights, an early stop, runs that are used again."""
+"""`bench ab`: an early stop, the row, warnings, runs that fail."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from slipform.bench.race import ab_run, worker
-from slipform.bench.race.ab_run import train_arm
 from slipform.bench.result.result import read_result
 from slipform.bench.suites.ab import command
-from slipform.pipelines.batch import Batch
-from slipform.pipelines.errors import SlipformError
-from slipform.train.run import steps
-from tests.train.drawing import without_figures
 
 RECIPE = """
 description = "small"
@@ -34,115 +29,12 @@ precision = "fp32"
 executor = "host"
 threads = 1
 """
-Seen = list[tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> str:
     (tmp_path / "small.toml").write_text(RECIPE)
     return str(tmp_path / "small.toml")
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """The images of each step, and the weights before it."""
-    kept: Seen = []
-    original = steps.train_step  # type: ignore[attr-defined]
-
-    def watched(state: Any, batches: Any, *more: Any) -> Any:
-        batch = next(batches)
-        weights = {name: x.clone() for name, x in state.model.state_dict().items()}
-        copy = Batch(batch.images.clone(), batch.labels, batch.indices, batch.mix)
-        kept.append((copy.images, weights))
-        return original(state, iter([copy]), *more)
-
-    monkeypatch.setattr(steps, "train_step", watched)
-    without_figures(monkeypatch)
-    return kept
-
-
-@pytest.mark.parametrize(
-    ("b", "differ"),
-    [
-        (("optimizer.lr=0.02",), set()),
-        (("model.options.width=16", "model.head=mlp"), {"classifier"}),
-    ],
-)
-def test_both_arms_see_the_same_batches_and_begin_with_the_same_weights(
-    b: tuple[str, ...], differ: set[str], shapes: Path, recipe: str, tmp_path: Path, seen: Seen
-) -> None:
-    """A new head draws other random numbers: without the copy, all other layers would differ."""
-    a = ("model.options.width=16",)
-    for name, sets in (("a", a), ("b", b)):
-        given = (str(shapes), recipe, sets, a, 3, "cpu", str(tmp_path / name))
-        found = train_arm(*given)
-        assert 0 <= found["test_accuracy"] <= 1
-    first, second = seen[:6], seen[6:]
-    for (images, _), (others, _) in zip(first, second, strict=True):
-        assert torch.equal(images, others)
-    weights, copied = first[0][1], second[0][1]
-    own = {name for name in weights.keys() & copied.keys() if name.partition(".")[0] not in differ}
-    assert len(own) > 4
-    assert all(torch.equal(weights[name], copied[name]) for name in own)
-
-
-def test_runs_are_used_again_and_others_are_refused(
-    shapes: Path, recipe: str, tmp_path: Path, seen: Seen
-) -> None:
-    def train(*sets: str) -> dict[str, float]:
-        return train_arm(str(shapes), recipe, sets, (), 0, "cpu", str(tmp_path / "run"))
-
-    found = train()
-    assert len(seen) == 6
-    assert train() == found
-    assert len(seen) == 6
-    with pytest.raises(SlipformError, match=r"other settings: optimizer.lr = 0.01, now 0.1"):
-        train("optimizer.lr=0.1")
-
-
-def test_weights_of_one_arm_alone_are_not_copied(
-    shapes: Path, recipe: str, tmp_path: Path, seen: Seen
-) -> None:
-    """A comparison of pretrained weights with none would compare them with themselves."""
-    none = ("model.options.width=16",)
-    train_arm(str(shapes), recipe, none, none, 1, "cpu", str(tmp_path / "pretrained"))
-    given = (*none, f"model.weights={tmp_path / 'pretrained'}")
-    train_arm(str(shapes), recipe, none, given, 3, "cpu", str(tmp_path / "run"))
-    train_arm(str(shapes), recipe, none, none, 3, "cpu", str(tmp_path / "alone"))
-    with_other, alone = seen[6][1], seen[12][1]
-    assert all(torch.equal(with_other[name], alone[name]) for name in alone)
-
-
-@pytest.mark.parametrize("after", [0, 3], ids=["before a checkpoint", "after a checkpoint"])
-def test_an_unfinished_run_is_continued(
-    after: int, shapes: Path, recipe: str, tmp_path: Path, seen: Seen,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """Also one whose first weights were copied. It ends like an undisturbed one."""
-    often = ("train.checkpoint_every_steps=3", "train.keep_checkpoints=9", "model.options.width=16")
-    sets = (*often, "model.head=mlp")
-
-    def train(name: str) -> dict[str, float]:
-        return train_arm(str(shapes), recipe, sets, often, 0, "cpu", str(tmp_path / name))
-
-    whole = train("whole")
-    train("run")
-    (tmp_path / "run/summary.json").unlink()
-    for path in (tmp_path / "run/checkpoints").iterdir():
-        if int(path.name.split("-")[1]) != after:
-            path.unlink()
-    found = train("run")
-    assert found["test_loss"] == whole["test_loss"]
-    assert len(seen) == 18 - after
-
-
-def test_runs_on_other_data_are_refused(
-    shapes: Path, shapes_raw: Path, recipe: str, tmp_path: Path, seen: Seen
-) -> None:
-    given = (recipe, (), (), 0, "cpu", str(tmp_path / "run"))
-    train_arm(str(shapes), *given)
-    with pytest.raises(SlipformError, match="a run on other data"):
-        train_arm(str(shapes_raw), *given)
 
 
 @pytest.fixture
@@ -156,7 +48,10 @@ def arms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]
             assert function is ab_run.train_arm
             arm = Path(given[6]).parent.name
             asked.append((arm, given[4]))
-            return {"test_accuracy": (a if arm == "a" else b)[given[4]]}
+            value = (a if arm == "a" else b)[given[4]]
+            if math.isnan(value):
+                raise worker.CallFailed("training diverged: the loss of step 3 is nan")
+            return {"test_accuracy": value}
 
         monkeypatch.setattr(worker, "isolated", isolated)
         return asked
@@ -186,10 +81,15 @@ def test_it_stops_when_it_is_decided(
     assert asked == [(arm, seed) for seed in range(seeds) for arm in "ab"]
     assert row.settings["decided"] is True
     assert row.settings["correlation"] > 0.99
-    assert row.settings["seeds_paired"] < 3
+    assert row.settings["seeds_paired"] <= 6
+    assert row.settings["few_values"] is False
+    assert "Mean difference B - A with the interval that holds at every look." in printed
+    assert "interval of the median (of fewer than six repeats" not in printed
     assert row.settings["seeds_unpaired"] > 100
     assert row.figures["mean_difference"].low > 0
     assert "B has a higher test_accuracy than A: by 0.01" in printed
+    assert "if the differences are normal" in printed
+    assert "warning" not in printed
 
 
 def test_it_ends_undecided_and_says_how_many_seeds_it_would_take(
@@ -200,6 +100,35 @@ def test_it_ends_undecided_and_says_how_many_seeds_it_would_take(
     assert code == 0, printed
     assert "not decided after 3 seeds: the mean difference is +0.0017" in printed
     assert "seeds in pairs" in printed
+
+
+def test_few_values_get_a_warning(
+    recipe: str, shapes: Path, tmp_path: Path, arms: Callable[..., list[tuple[str, int]]]
+) -> None:
+    """Always one image of 60 more: it is decided, and the differences are not normal."""
+    a = [0.8, 0.7, 0.75, 0.85, 0.9, 0.8]
+    arms(a, [x + 1 / 60 for x in a])
+    code, printed = _ab(recipe, shapes, tmp_path, "--seeds", "6")
+    assert code == 0, printed
+    assert "B has a higher test_accuracy" in printed
+    assert "warning: at most half of the 5 differences are distinct" in printed
+
+
+@pytest.mark.parametrize("pairs", [0, 2])
+def test_a_run_that_fails_ends_with_a_row(
+    pairs: int, recipe: str, shapes: Path, tmp_path: Path,
+    arms: Callable[..., list[tuple[str, int]]],
+) -> None:  # fmt: skip
+    a = [0.8, 0.81, 0.79]
+    asked = arms(a, [*a[:pairs], math.nan, 0.5])
+    code, printed = _ab(recipe, shapes, tmp_path, "--seeds", "4")
+    assert code == 1
+    assert f"arm B, seed {pairs}: training diverged" in printed
+    assert asked[-1] == ("b", pairs)
+    (row,) = read_result(tmp_path / "ab.json").rows
+    assert (row.status, row.settings["seeds"]) == ("failed", pairs)
+    assert "training diverged" in row.note
+    assert row.settings["a"] == str(a[:pairs])
 
 
 def test_equal_arms_are_refused(recipe: str, shapes: Path, tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Whether a run in a folder is the one that is asked for, so that it can be used again.
+
+In: a run folder, the settings and the dataset that are asked for. Out: nothing, or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.train.config.run_config import RunConfig
+from slipform.train.run import identity
+from slipform.train.run.folder import CONFIG, run_config
+from slipform.train.run.resume import differences
+
+__all__ = ["check_unchanged"]
+
+
+def check_unchanged(
+    run: Path,
+    config: RunConfig,
+    manifest: Manifest,
+    advice: str,
+    has_no_effect: Callable[[str], bool],
+) -> None:
+    """Check that the run in a folder, if there is one, has the settings and data asked for.
+
+    Args:
+        run: The run folder.
+        config: The settings asked for. "auto" is equal to what a run has chosen.
+        manifest: The manifest of the dataset.
+        advice: What to do if not, for the text of the error: "give another --out".
+        has_no_effect: Whether a setting such as "data.threads" need not be compared.
+
+    Raises:
+        ConfigError: The run has other settings or another dataset.
+    """
+    if not (run / CONFIG).is_file():
+        return
+    if found := identity.differences(read_manifest(run), manifest):
+        raise ConfigError(f"{run} was trained on another dataset: {'; '.join(found)}: {advice}")
+    changed = [
+        f"{name} = {before}, not {now}"
+        for name, (before, now) in differences(run_config(run), config).items()
+        if now != "auto" and not has_no_effect(name)
+    ]
+    if changed:
+        raise ConfigError(f"{run} was run with {', '.join(changed)}: {advice}")
