@@ -212,10 +212,8 @@ def row_of(
 
     n = len(results[0])
     if failed is not None:
-        pairs = {"seeds": n, "a": str(list(results[0])), "b": str(list(results[1]))}
-        return Row(
-            suite="ab", case=case, status=failed.status, note=failed.note, settings={**pairs}
-        )
+        before: Settings = {"seeds": n, "a": str(list(results[0])), "b": str(list(results[1]))}
+        return Row(suite="ab", case=case, status=failed.status, note=failed.note, settings=before)
     state = paired(*results, alpha)
     figures = {"a_result": estimate(results[0]), "b_result": estimate(results[1])}
     if math.isfinite(state.high):

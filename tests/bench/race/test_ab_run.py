@@ -102,8 +102,8 @@ def test_graphs_need_no_gpu_for_the_first_weights(
     shapes: Path, recipe: str, tmp_path: Path
 ) -> None:
     a, b = (*FAST, "train.compile=graphs"), (*FAST, "train.compile=graphs", "model.options.depth=3")
-    configs = [ab_run.settings_of(str(shapes), recipe, sets, 0) for sets in (b, a)]
-    found = ab_run._shared(*configs, str(shapes), tmp_path / "first.safetensors")
+    config, other = (ab_run.settings_of(str(shapes), recipe, sets, 0) for sets in (b, a))
+    found = ab_run._shared(config, other, str(shapes), tmp_path / "first.safetensors")
     assert found.model.weights == str(tmp_path / "first.safetensors")
 
 
