@@ -33,8 +33,6 @@ def balance(source: SampleSource) -> list[str]:
     names = source.classes
     counts = {split: _counts(samples, len(names)) for split, samples in source.splits.items()}
     lines = _alike(names)
-    if "train" not in counts:
-        return lines
     train = counts["train"]
     present = [label for label in range(len(names)) if train[label]]
     if never := [names[label] for label in range(len(names)) if not train[label]]:

@@ -76,15 +76,9 @@ def build_dataset(
         The manifest that was written.
 
     Raises:
-        DatasetError: There is no training image, a sample is unusable, a split is empty, or `out`
-            exists and is not a dataset.
+        DatasetError: A sample is unusable, a split is empty, or `out` exists and is not a dataset.
         OSError: The disk is full or fails, or a file vanished.
     """
-    if "train" not in source.splits:
-        raise DatasetError(
-            f"no image is left for train: {source.split_rule}. Choose other fractions, or complete"
-            " the lists."
-        )
     lines = account(source, encoding)
     threads = threads or num_cores()
     written = _Written()

@@ -235,8 +235,8 @@ class SampleSource:
         listing: What was found below the source folder.
 
     Raises:
-        DatasetError: Some splits have one label for each sample, and others have several; or labels
-            do not belong to the samples or to the classes.
+        DatasetError: There is no split train, a split is empty, some splits have one label for each
+            sample and others have several, or labels do not belong to the samples or to the classes.
     """
 
     dataset: str
@@ -247,6 +247,14 @@ class SampleSource:
     listing: Listing = field(default_factory=Listing)
 
     def __post_init__(self) -> None:
+        if "train" not in self.splits:
+            raise DatasetError(
+                f"no image is left for train: {self.split_rule}. Choose other fractions, or"
+                " complete the lists."
+            )
+        for name, samples in self.splits.items():
+            if not len(samples.labels):
+                raise DatasetError(f"the split {name} has no image: {self.split_rule}.")
         if len({_kind(samples) for samples in self.splits.values()}) > 1:
             kinds = ", ".join(f"{name}: {_kind(s)}" for name, s in self.splits.items())
             raise DatasetError(f"all splits must have the same kind of labels ({kinds}).")

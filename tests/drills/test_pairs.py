@@ -13,7 +13,7 @@ import pytest
 from slipform.models.weight_file import read_weights
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.verify import find_faults
-from tests.drills.runs import same_run, train_on
+from tests.drills.runs import recipe, same_run, train_on
 from tests.drills.tasks import small
 from tests.drills.warm import Ended, Warm
 
@@ -133,18 +133,56 @@ def test_profiles_twice(warm: Warm, tmp_path: Path, rounds: int, count: Count) -
     assert len(kept) == 2 * 20 * rounds
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_sweep_twice(warm: Warm, data: Path, tmp_path: Path, count: Count) -> None:
-    from tests.drills.runs import recipe
-
+@pytest.fixture
+def sweep(data: Path, tmp_path: Path) -> Callable[[str], tuple[str, ...]]:
+    """sweep("out"): the command of a sweep of two runs in the folder `out`."""
     path = tmp_path / "sweep.toml"
     path.write_text(
         recipe(tmp_path, small()).read_text()
         + '\n[[runs]]\nname = "a"\n[[runs]]\nname = "b"\n[runs.optimizer]\nlr = 0.1\n'
     )
+    command = ("train", str(data), "--recipe", str(path), "--all", "--out")
+    return lambda name: (*command, str(tmp_path / name))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_sweep_twice(
+    warm: Warm, sweep: Callable[[str], tuple[str, ...]], tmp_path: Path, count: Count
+) -> None:
     out = tmp_path / "sweep"
-    sweep = ("train", str(data), "--recipe", str(path), "--all", "--out", str(out))
-    assert _check(_both(warm, sweep, sweep), out) == 1
-    assert same_run(out / "a" / "seed-0", out / "a" / "seed-0") == ""
+    assert warm.run(*sweep("whole")).code == 0
+    assert _check(_both(warm, sweep("sweep"), sweep("sweep")), out) == 1
+    for run in ("a/seed-0", "b/seed-0"):
+        assert same_run(tmp_path / "whole" / run, out / run) == ""
     count("pairs sweep and sweep: once")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_sweep_beside_others(
+    warm: Warm, data: Path, sweep: Callable[[str], tuple[str, ...]], tmp_path: Path, count: Count
+) -> None:
+    """A sweep that trains another seed, and commands that write into one of its runs."""
+    out, kept, both = tmp_path / "sweep", tmp_path / "kept", 0
+    run, path = out / "a" / "seed-0", tmp_path / "sweep.toml"
+    longer = (*sweep("sweep"), "--seeds", "2")
+    others = [
+        ("validate", str(run), "--figures", str(run / "figures"), "--device", "cpu"),
+        ("export", str(run), "--format", "safetensors"),
+        ("train", str(data), "--recipe", f"{path}:a", "--out", str(run)),
+        ("train", str(data), "--recipe", f"{path}:b", "--out", str(out / "b" / "seed-1"),
+         "--set", "train.seed=1"),
+    ]  # fmt: skip
+    assert warm.run(*sweep("sweep")).code == 0
+    shutil.copytree(out, kept)
+    for other in others:
+        shutil.rmtree(out)
+        shutil.copytree(kept, out)
+        both += _check(_both(warm, longer, other), out) == 2
+        assert warm.run(*longer).code == 0  # it does what was refused before
+        for name in ("a/seed-0", "b/seed-0"):
+            assert same_run(kept / name, out / name) == ""
+        table = (out / "table.csv").read_text().splitlines()
+        assert [line.split(",")[:2] for line in table[1:]] == [["a", "2"], ["b", "2"]]
+    count(f"pairs sweep and validate, export, train: {len(others)}, {both} times both")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from slipform.pipelines.errors import DatasetError
+from slipform.preprocess.source import Files, SampleSource
 from tests.preprocess.sources import jpeg, prep, write
 
 
@@ -43,6 +46,22 @@ def test_the_files(root: Path) -> None:
     assert "warning: 3 cannot be used: dog/c.jpg (its content is not an image)" in text
     assert "dog/e.jpg (a link that cannot be followed" in text
     assert "Traceback" not in text
+
+
+def test_no_image_for_train(root: Path) -> None:
+    """The dry run fails as the run does."""
+    more = ("--val-fraction", "0.99", "--dry-run")
+    for k in range(2, 40):
+        (root / f"dog/{k}.jpg").unlink(missing_ok=True)
+    assert "no image is left for train" in prep(root, *more, code=1)
+
+
+@pytest.mark.parametrize("empty", ["train", "val"])
+def test_an_empty_split(empty: str) -> None:
+    labels = {name: np.zeros(0 if name == empty else 2, np.int64) for name in ("train", "val")}
+    splits = {name: Files(Path(), ["x"] * len(found), found) for name, found in labels.items()}
+    with pytest.raises(DatasetError, match=f"the split {empty} has no image"):
+        SampleSource("made", ["a"], splits, "made by hand")
 
 
 def test_a_part_of_many_images_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
