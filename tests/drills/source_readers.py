@@ -33,6 +33,14 @@ from slipform.preprocess.listing import Listing
 from tests.drills.reader import Reader
 from tests.pipelines.rendering.guarded import Guarded
 
+IN_ZIP = {"a/b.txt": "hello" * 20, "a/c.txt": "hi"}
+IN_TARS = {"a/b.txt": "hello", "c.txt": "hello"}
+LAID_OUT = {"list": "list/x.csv", "webdataset": "webdataset/x.tar"}
+SAMPLES = {
+    "list": [("train", f"{k}.jpg", "ab"[k % 2], b"image") for k in range(4)],
+    "webdataset": [("", "x.tar:1.jpg", "a", b"image")],
+}
+
 
 def of_sources(folder: Path) -> list[Reader]:
     folder.mkdir()
@@ -46,22 +54,36 @@ def of_sources(folder: Path) -> list[Reader]:
     (folder / "x-idx3-ubyte").write_bytes(idx)
     (folder / "y-idx3-ubyte.gz").write_bytes(gzip.compress(idx))
     with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr("a/b.txt", b"hello" * 20)
-        zipped.writestr("a/c.txt", b"hi")
+        for name, text in IN_ZIP.items():
+            zipped.writestr(name, text)
     for ending, mode in (("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")):
         with tarfile.open(folder / f"x.{ending}", mode) as tar:  # type: ignore[call-overload]
-            for name in ("a/b.txt", "c.txt"):
+            for name, text in IN_TARS.items():
                 info = tarfile.TarInfo(name)
-                info.size = 5
-                tar.addfile(info, io.BytesIO(b"hello"))
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
 
     def read_pickles() -> None:
         source = read_cifar10(folder, val_split="stratified", val_fraction=0.0, seed=0)
-        assert all(0 <= label < 10 for label in source.splits["train"].labels)
-        assert source.splits["train"].read(0).shape == (32, 32, 3)
+        train = source.splits["train"]
+        assert all(0 <= label < 10 for label in train.labels)
+        assert train.read(0).shape == (32, 32, 3)
+        if intact("data_batch_1") and intact("batches.meta"):
+            assert (train.read(1) == rows[1].reshape(3, 32, 32).transpose(1, 2, 0)).all()
+            assert train.labels.tolist() == [3, 9] * 5
+            assert source.classes == meta["label_names"]
 
     def reading(name: str) -> Callable[[], None]:
-        return lambda: _assert_idx(read_idx(folder / name, 3))
+        def read() -> None:
+            array = read_idx(folder / name, 3)
+            assert array.ndim == 3
+            assert array.dtype == np.uint8
+            assert not intact(name) or array.tobytes() == bytes(range(60))
+
+        return read
+
+    def intact(name: str) -> bool:
+        return (folder / name).read_bytes() == whole[name]
 
     def unpacking(name: str) -> Callable[[], None]:
         def read() -> None:
@@ -73,18 +95,25 @@ def of_sources(folder: Path) -> list[Reader]:
                 unpack(folder / name, into)
             finally:
                 assert sorted(folder.iterdir()) == before, "it wrote outside"
+            if intact(name):
+                found = {str(x.relative_to(into)): x.read_text() for x in into.rglob("*.txt")}
+                assert found == (IN_ZIP if name == "x.zip" else IN_TARS)
 
         return read
 
     def laying_out(layout: str) -> Callable[[], None]:
         def read() -> None:
             kind, place, listing = discover()[layout], folder / layout, Listing()
-            if not kind.find(place, Hints()):
+            if not kind.find(place, Hints()).words:
                 raise SlipformError("it is not of this kind")
-            for part in kind.read(place, Hints(), listing).splits.values():
-                for index in range(len(part.labels)):
+            divided, found = kind.read(place, Hints(), listing), []
+            for split, part in divided.splits.items():
+                for index, label in enumerate(part.labels):
                     with suppress(ValueError):
-                        assert isinstance(part.read(index), bytes)
+                        data = part.read(index)
+                        assert isinstance(data, bytes)
+                        found.append((split, part.name(index), divided.classes[label], data))
+            assert not intact(LAID_OUT[layout]) or found == SAMPLES[layout]
 
         return read
 
@@ -99,6 +128,8 @@ def of_sources(folder: Path) -> list[Reader]:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    whole = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     archives = ("x.zip", "x.tar", "x.tar.gz", "x.tar.xz")
     return [
         Reader("CIFAR pickle", folder / "data_batch_1", read_pickles, 120),
@@ -106,14 +137,9 @@ def of_sources(folder: Path) -> list[Reader]:
         Reader("idx", folder / "x-idx3-ubyte", reading("x-idx3-ubyte"), 16),
         Reader("idx.gz", folder / "y-idx3-ubyte.gz", reading("y-idx3-ubyte.gz"), 20),
         *(Reader(name, folder / name, unpacking(name), 600) for name in archives),
-        Reader("list of images", folder / "list/x.csv", laying_out("list"), 60),
-        Reader("WebDataset", folder / "webdataset/x.tar", laying_out("webdataset"), 2000),
+        Reader("list of images", folder / LAID_OUT["list"], laying_out("list"), 60),
+        Reader("WebDataset", folder / LAID_OUT["webdataset"], laying_out("webdataset"), 2000),
     ]
-
-
-def _assert_idx(array: np.ndarray) -> None:  # type: ignore[type-arg]
-    assert array.ndim == 3
-    assert array.dtype == np.uint8
 
 
 _FORMATS = {

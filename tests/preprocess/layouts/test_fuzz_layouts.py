@@ -45,7 +45,7 @@ def check_mutations(data: bytes, name: str, layout: str, around: Callable[[Path]
             around(root)
             write(root / name, data)
             try:
-                if not found.find(root, Hints()):
+                if not found.find(root, Hints()).words:
                     return
                 listing = Listing()
                 divided = found.read(root, Hints(), listing)
