@@ -236,7 +236,8 @@ class SampleSource:
 
     Raises:
         DatasetError: There is no split train, a split is empty, some splits have one label for each
-            sample and others have several, or labels do not belong to the samples or to the classes.
+            sample and others have several, or labels do not belong to the samples or to the
+            classes.
     """
 
     dataset: str
@@ -252,14 +253,13 @@ class SampleSource:
                 f"no image is left for train: {self.split_rule}. Choose other fractions, or"
                 " complete the lists."
             )
-        for name, samples in self.splits.items():
-            if not len(samples.labels):
-                raise DatasetError(f"the split {name} has no image: {self.split_rule}.")
         if len({_kind(samples) for samples in self.splits.values()}) > 1:
             kinds = ", ".join(f"{name}: {_kind(s)}" for name, s in self.splits.items())
             raise DatasetError(f"all splits must have the same kind of labels ({kinds}).")
         for name, samples in self.splits.items():
             _check_labels(name, samples, len(self.classes))
+            if not len(samples.labels):
+                raise DatasetError(f"the split {name} has no image: {self.split_rule}.")
 
     @property
     def label_kind(self) -> LabelKind:
