@@ -235,9 +235,8 @@ class SampleSource:
         listing: What was found below the source folder.
 
     Raises:
-        DatasetError: There is no split train, a split is empty, some splits have one label for each
-            sample and others have several, or labels do not belong to the samples or to the
-            classes.
+        DatasetError: There is no split train, a split is empty, labels do not belong to the samples
+            or to the classes, or splits have labels of different kinds.
     """
 
     dataset: str
