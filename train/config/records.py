@@ -23,6 +23,9 @@ class RecordsConfig(Section):
             A sink that fails does not end the run.
         project: The project of W&B and trackio, the experiment of MLflow.
         name: The name of the run there; "": the name of its folder.
+        samples: Whether loss, margin and correctness of every training image are kept for each
+            epoch, in two bytes, in the folder samples/ of the run. `validate --suspects` reads
+            them.
     """
 
     sinks: tuple[Literal["tensorboard", "csv", "wandb", "mlflow", "trackio"], ...] = (
@@ -30,3 +33,4 @@ class RecordsConfig(Section):
     )
     project: str = Field(default="slipform", pattern=r"^[\w .-]+$")
     name: str = ""
+    samples: bool = False

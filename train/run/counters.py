@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
+from slipform.train.run.samples import SampleRecord
 from slipform.train.step.download import Download
 
 __all__ = ["Counters", "EpochTotals", "PendingMetrics", "SentMetrics", "Span", "Timing", "advice"]
@@ -149,12 +150,14 @@ class Counters:
         epoch: The sums over the present epoch.
         pending: Numbers still on the device; empty whenever a checkpoint is written.
         sent: Numbers on their way to the host; None whenever a checkpoint is written.
+        samples: The observations of single images; None without records.samples.
     """
 
     timing: Timing = field(default_factory=Timing)
     epoch: EpochTotals = field(default_factory=EpochTotals)
     pending: PendingMetrics = field(default_factory=PendingMetrics)
     sent: SentMetrics | None = None
+    samples: SampleRecord | None = None
 
     def timed(self, loader: Loader, world_size: int) -> Iterator[Batch]:
         """Iterate over a loader, and measure the training and the waiting time of each batch.
@@ -197,10 +200,11 @@ class Counters:
             span.images += images
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters as plain values, for a checkpoint."""
+        """The counters as plain values and tensors, for a checkpoint. Every process calls this."""
         timing = asdict(self.timing) | {"seconds_before": self.timing.seconds}
         del timing["began"]
-        return {"timing": timing, "epoch": asdict(self.epoch)}
+        samples = None if self.samples is None else self.samples.state_dict()
+        return {"timing": timing, "epoch": asdict(self.epoch), "samples": samples}
 
     @staticmethod
     def from_checkpoint(saved: dict[str, Any]) -> Counters:

@@ -28,6 +28,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.figures.draw import FOLDER as FIGURES
 from slipform.train.records import METRICS, SUMMARY
+from slipform.train.records.samples import FOLDER as SAMPLES
 from slipform.train.records.sink import written_names
 from slipform.train.run.answers import FOLDER as ANSWERS
 from slipform.train.run.best import BEST
@@ -51,7 +52,7 @@ _HOLDER = "another train, export or validate"
 _REPORT = "report.html"  # of the command validate
 # What a run and its students write, and a run that replaces it removes. config.toml is the first:
 # without it the folder is no run, even if the removal is interrupted.
-_FOLDERS = (FOLDER, FIGURES, ANSWERS)
+_FOLDERS = (FOLDER, FIGURES, ANSWERS, SAMPLES)
 _OF_RUN = (CONFIG, METRICS, STARTS, SUMMARY, BEST, *_FOLDERS, _REPORT, *written_names())
 _FILES = (FILE_NAME, LOCK, *_OF_RUN)  # what is read and written in a run folder
 _NEW_SECTIONS = {"records", "distill"}  # runs of version 0.1 lack them
@@ -152,7 +153,7 @@ def _lock(run: Path, held: ExitStack) -> None:
     """Lock the folder, and remove temporary files of killed processes: no other process writes."""
     check_links(run, _FILES)
     held.enter_context(locked(run / LOCK, _HOLDER))
-    for folder in (run, run / FOLDER, run / FIGURES):
+    for folder in (run, *(run / name for name in _FOLDERS)):
         remove_orphans(folder)
 
 

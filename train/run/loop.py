@@ -176,6 +176,8 @@ def _end_epoch(run: Run) -> None:
     if result is not None and not math.isfinite(result.loss):
         raise diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
     state.epoch += 1
+    if run.counters.samples is not None:
+        run.counters.samples.end_epoch(run.folder, state.epoch)
     line = _epoch_line(run, result)
     if (test := _measure(run, run.test)) is not None:
         found = recorded("test", test, run.manifest.labels)

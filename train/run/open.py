@@ -28,6 +28,7 @@ from slipform.train.run.counters import Counters
 from slipform.train.run.headline import continuing, headline
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
+from slipform.train.run.samples import open_samples
 from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
 from slipform.train.run.teacher import Teacher, with_teacher
@@ -216,7 +217,7 @@ def _open(
         on_load=lambda report: messages.extend([str(report), *input_note(config)]),
         labels=Labels.of(loader),
     )
-    counters = Counters()
+    counters = Counters(samples=open_samples(config, loader, process))
     if saved is not None:
         counters = resuming.restore(
             saved, config, state, loader, process, messages.append, other_data=other_data

@@ -20,7 +20,7 @@ from slipform.pipelines.errors import printable
 from slipform.pipelines.rendering.workers import Task, Workers
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
-from slipform.train.records import METRICS, forget_after
+from slipform.train.records import METRICS, forget_after, samples
 from slipform.train.records.sink import Place, Sink, open_sinks
 from slipform.train.run.checkpoint import unwritable
 from slipform.train.run.progress import ProgressLine, open_console
@@ -61,6 +61,7 @@ class Recorder:
         self.progress = ProgressLine(self._console)
         if writes:
             forget_after(run, step, epoch)
+            samples.forget_after(run, epoch)
             # The file is open during the whole run.
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
             # Sinks are written on a thread: forty numbers of TensorBoard take some milliseconds.

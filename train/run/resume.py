@@ -19,6 +19,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters, EpochTotals
+from slipform.train.run.samples import open_samples
 from slipform.train.step.state import TrainState
 
 __all__ = ["content", "differences", "epoch_of", "executor_of", "restore"]
@@ -152,6 +153,9 @@ def restore(
         if process.rank < len(random):  # an additional process keeps its new seed
             _set_random_state(random[process.rank], process)
         counters = Counters.from_checkpoint(saved)
+        if (samples := open_samples(config, loader, process)) is not None and not moved:
+            samples.load_state_dict(saved.get("counters", {}).get("samples"))
+        counters.samples = samples
         before_images, seen = saved["loader"]["num_samples"], saved["loader"]["seen"]
     if moved:
         text = f"changed: {loader.num_samples} training images, {before_images} before"

@@ -76,6 +76,8 @@ class LoaderSteps:
     ) -> None:
         self._state, self._loader, self._counters = state, loader, counters
         self._world_size = world_size
+        samples = counters.samples
+        self._observe = None if samples is None else samples.observations.keep
         self._batches: Iterator[Batch] = iter(())
 
     def begin(self) -> None:
@@ -87,7 +89,7 @@ class LoaderSteps:
         losses, correct = [], []
         for count, rate in zip(counts, rates, strict=True):
             set_learning_rate(self._state.optimizers, rate)
-            result = train_step(self._state, self._batches, count)
+            result = train_step(self._state, self._batches, count, None, self._observe)
             losses.append(result.loss)
             correct.append(result.correct)
         return Launched(torch.stack(losses), torch.stack(correct), result.images)
@@ -168,7 +170,9 @@ def open_steps(
             " train.steps_per_launch = 1."
         )
     graphs = CudaGraphs(process.device)
-    return TimedGraphSteps(GraphSteps(state, batches, graphs, most), counters, batches.batch_size)
+    observations = None if counters.samples is None else counters.samples.observations
+    steps = GraphSteps(state, batches, graphs, most, observations)
+    return TimedGraphSteps(steps, counters, batches.batch_size)
 
 
 def next_counts(config: TrainConfig, step: int, left: int) -> list[int]:

@@ -20,6 +20,7 @@ from slipform.pipelines.batch import Batch
 from slipform.pipelines.device_batches import DeviceBatches
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.upload import upload
+from slipform.train.step.observe import Observations
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import Launched, ema_decay, train_step
 
@@ -87,15 +88,23 @@ class GraphSteps:
         batches: The batches.
         graphs: Records and replays the steps.
         most: The maximum number of steps in a launch.
+        observations: Notes the logits of all batches; None: nothing does.
 
     Raises:
         ConfigError: The precision or the optimizer of the run needs the host in each step.
     """
 
     def __init__(
-        self, state: TrainState, batches: DeviceBatches, graphs: Graphs, most: int
+        self,
+        state: TrainState,
+        batches: DeviceBatches,
+        graphs: Graphs,
+        most: int,
+        observations: Observations | None = None,
     ) -> None:
         self._state, self._batches, self._graphs, self._most = state, batches, graphs, most
+        # Logits and batches are overwritten by the next step: they are encoded in their own.
+        self._observe = None if observations is None else observations.add
         check(state)
         device = self._device = state.functions.device
         self._rates: list[tuple[Tensor, float]] = []
@@ -177,7 +186,8 @@ class GraphSteps:
         now = self._plan.index_select(1, self._cursor)
         for rate, initial in self._rates:
             rate.copy_(now[0, 0] * initial)
-        result = train_step(self._state, self._source, count, decay=now[1, 0].float())
+        decay = now[1, 0].float()
+        result = train_step(self._state, self._source, count, decay, self._observe)
         self._losses.index_copy_(0, self._cursor, result.loss.reshape(1))
         self._correct.index_copy_(0, self._cursor, result.correct.reshape(1))
         self._images = result.images

@@ -6,7 +6,7 @@ the device. The host waits only when the loop reads numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -71,6 +71,7 @@ def train_step(
     batches: Iterator[Batch],
     count: int = 1,
     decay: float | Tensor | None = None,
+    observe: Callable[[Tensor, Batch], None] | None = None,
 ) -> StepResult:
     """Run forward and backward for the next `count` batches, then one step of the optimizers.
 
@@ -84,6 +85,8 @@ def train_step(
         count: Batches of the step: train.accumulate, or fewer at the end of an epoch.
         decay: The decay of the averaged weights, a number or a scalar tensor on the device.
             Default: `ema_decay`.
+        observe: Called with the logits [N, C] and the batch of each forward pass, without waiting
+            for the device. Default: nothing is called.
     """
     zero_gradients(state)
     functions = state.functions
@@ -101,6 +104,8 @@ def train_step(
             state.scaler.scale(loss * share).backward()
         losses.append(loss.detach())
         correct.append(hits(logits.detach(), batch.labels))
+        if observe is not None:
+            observe(logits.detach(), batch)
         num_images += len(batch)
     _update(state, decay)
     if count == 1:
