@@ -204,12 +204,32 @@ def _run(
     default=0,
     help="Number of threads. 0, the default: one per core.",
 )
-def verify(folder: Path, threads: int) -> None:
-    """Check every byte of a dataset: header, table, checksums, a decode of every sample."""
+@click.option(
+    "--duplicates",
+    type=click.Choice(["near", "exact", "none"]),
+    default="near",
+    show_default=True,
+    help="Report images that are in two splits: almost equal ones, too; equal ones; none.",
+)
+@click.option(
+    "--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write all duplicates here."
+)
+def verify(folder: Path, threads: int, duplicates: str, csv: Path | None) -> None:
+    """Check every byte of a dataset: header, table, checksums, a decode of every sample.
+
+    Images of val and test that are also in another split are reported, and are no fault.
+
+    \b
+    Example: prep verify data/cifar10 --csv duplicates.csv
+    """
     from slipform.pipelines.manifest import read_manifest
+    from slipform.preprocess.duplicate_report import duplicate_lines, write_csv
+    from slipform.preprocess.duplicates import find_duplicates
     from slipform.preprocess.progress import progress_bar
     from slipform.preprocess.verify import find_faults
 
+    if csv is not None and duplicates == "none":
+        raise click.UsageError("--csv has the duplicates: give --duplicates near or exact")
     manifest = read_manifest(folder)
     total = sum(info.num_samples for info in manifest.splits.values())
     faults = 0
@@ -221,6 +241,15 @@ def verify(folder: Path, threads: int) -> None:
         plural = "s" if faults > 1 else ""
         raise DatasetError(f"{folder}: {faults} fault{plural}. Run prep again.")
     click.echo(f"{folder}: {total:,} samples, no fault")
+    if duplicates == "none":
+        return
+    near = duplicates == "near"
+    with progress_bar(total if near else 0) as progress:
+        found = find_duplicates(folder, manifest, near=near, threads=threads, progress=progress)
+    for line in duplicate_lines(found, folder, manifest):
+        click.echo(line)
+    if csv is not None:
+        write_csv(found, folder, manifest, csv)
 
 
 @main.command()

@@ -1,0 +1,95 @@
+"""What `prep verify` says about duplicates: lines for the terminal, and a CSV file.
+
+In: the result of `find_duplicates`. Out: text with names and classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from slipform.pipelines.errors import printable
+from slipform.pipelines.files import write_whole
+from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.sample_names import read_names
+from slipform.preprocess.duplicates import Duplicate
+
+__all__ = ["duplicate_lines", "write_csv"]
+
+_COLUMNS = (
+    "split", "index", "name", "class", "other_split", "other_index", "other_name", "other_class",
+    "similarity", "exact",
+)  # fmt: skip
+
+
+def duplicate_lines(
+    found: Sequence[Duplicate], folder: Path, manifest: Manifest, most: int = 20
+) -> Iterator[str]:
+    """Describe duplicates.
+
+    Args:
+        found: The result of `find_duplicates`.
+        folder: The dataset folder.
+        manifest: Its manifest.
+        most: The number of pairs that are listed.
+
+    Yields:
+        A line for each listed pair, and one with the numbers.
+    """
+    for row in list(_rows(found, folder, manifest))[:most]:
+        kind = "equals" if row["exact"] else "is almost equal to"
+        end = "" if row["exact"] else f", correlation {row['similarity']:.3f}"
+        yield printable(
+            f"{row['split']} sample {row['index']} ({row['name']}, {row['class']}) {kind}"
+            f" {row['other_split']} sample {row['other_index']} ({row['other_name']},"
+            f" {row['other_class']}){end}"
+        )
+    if found:
+        more = f"; {len(found) - most} are not listed here" if len(found) > most else ""
+        equal, other = (
+            sum(one.exact for one in found),
+            sum(a != b for a, b in (one.labels for one in found)),
+        )
+        yield (
+            f"{len(found)} images of later splits are also in an earlier one, {equal} of them byte"
+            f" for byte; {other} have another class there{more}"
+        )
+
+
+def write_csv(found: Sequence[Duplicate], folder: Path, manifest: Manifest, out: Path) -> None:
+    """Write duplicates to a CSV file, completely or not at all.
+
+    Args:
+        found: The result of `find_duplicates`.
+        folder: The dataset folder.
+        manifest: Its manifest.
+        out: The file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(found, folder, manifest))
+    write_whole(out, text.getvalue())
+
+
+def _rows(found: Sequence[Duplicate], folder: Path, manifest: Manifest) -> Iterator[dict[str, Any]]:
+    names = {split: read_names(folder, info) for split, info in manifest.splits.items()}
+
+    def name_of(split: str, index: int) -> str:
+        known = names[split]
+        return known[index] if known else "no name"
+
+    for one in found:
+        own, its = (manifest.classes[label] for label in one.labels)
+        values = (
+            one.split, one.index, name_of(one.split, one.index), own,
+            one.other, one.other_index, name_of(one.other, one.other_index), its,
+            round(one.similarity, 4), one.exact,
+        )  # fmt: skip
+        yield dict(zip(_COLUMNS, values, strict=True))

@@ -1,0 +1,66 @@
+"""Which training samples look wrong: `sample_scores` from observations, and three rankings.
+
+In: the observations of all epochs. Out: mean margins and losses, how often each sample was learned
+and forgotten; the samples that are probably mislabeled, never learned, or forgotten.
+
+- The mean margin over the epochs is the area under the margin of Pleiss et al., 2020, "Identifying
+  Mislabeled Data using the Area Under the Margin Ranking".
+- A sample is forgotten where it was classified rightly in one epoch and wrongly in the next one
+  (Toneva et al., 2019, "An Empirical Study of Example Forgetting").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.train.scores.observations import Codes
+
+__all__ = ["SampleScores", "Suspects", "find_suspects", "sample_scores"]
+
+_Floats = npt.NDArray[np.float64]
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SampleScores:
+    """What a run has seen of each training sample.
+
+    Attributes:
+        margins: The mean margin over the epochs, float64 [N]; nan for a sample that was never seen.
+        losses: The mean loss over the epochs, float64 [N]; nan for a sample that was never seen.
+        seen: In how many epochs it was seen, int64 [N].
+        right: In how many epochs it was classified rightly, int64 [N].
+        forgotten: How often it was classified wrongly after it was classified rightly, int64 [N].
+    """
+
+    margins: _Floats
+    losses: _Floats
+    seen: _Ints
+    right: _Ints
+    forgotten: _Ints
+
+
+def sample_scores(codes: Codes) -> SampleScores:
+    """Summarize the observations of a run.
+
+    Args:
+        codes: Of shape [epochs, N].
+    """
+    num = codes.values.shape[1]
+    margins, losses = np.zeros(num), np.zeros(num)
+    seen, right, forgotten = (np.zeros(num, np.int64) for _ in range(3))
+    before = np.zeros(num, np.bool_)  # whether it was right when it was seen last
+    for row in codes.values:  # one epoch at a time: all of them may be a gigabyte
+        epoch = Codes(row)
+        there, correct = epoch.seen, epoch.correct
+        margins += np.where(there, epoch.margins, 0)
+        losses += np.where(there, epoch.losses, 0)
+        seen += there
+        right += correct
+        forgotten += there & before & ~correct
+        before = np.where(there, correct, before)
+    with np.errstate(invalid="ignore"):
+        return SampleScores(margins / seen, losses / seen, seen, right, forgotten)
