@@ -16,6 +16,7 @@ from typing import Any
 os.environ["TRITON_INTERPRET"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,10 @@ from slipform.pipelines.plan import triton as draw_kernels
 from slipform.pipelines.rendering import triton as render_kernels
 from slipform.train.config.resolve import resolve
 from slipform.train.machine.distributed import Process
+from slipform.train.scores.observations import Codes
 from slipform.train.step.build import build_state
 from slipform.train.step.graph import GraphSteps
+from slipform.train.step.observe import Observations
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import set_train_mode, train_step
@@ -73,7 +76,12 @@ def tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def in_graphs(
-    folder: Path, sets: list[str], augment: dict[str, Any], launches: Any, most: int
+    folder: Path,
+    sets: list[str],
+    augment: dict[str, Any],
+    launches: Any,
+    most: int,
+    observations: Observations,
 ) -> tuple[TrainState, Tensor, tuple[int, int], RecordedGraphs]:
     """Train in recorded graphs. most = 0: all steps are eager, on the same numbers."""
     for (module, name), kernel in zip(KERNELS, PLAIN, strict=True):
@@ -83,7 +91,7 @@ def in_graphs(
     with open_loader(folder, ResidentGpuExecutor, **augment) as loader:
         batches = device_batches(loader.sequence)
         assert batches
-        steps = GraphSteps(state, batches, graphs, MOST)
+        steps = GraphSteps(state, batches, graphs, MOST, observations)
         if not most:
             steps._warm = -1000  # more warm-up steps than there are steps: no capture
         losses = []
@@ -98,7 +106,11 @@ def in_graphs(
 
 
 def on_the_host(
-    folder: Path, sets: list[str], augment: dict[str, Any], steps: list[int]
+    folder: Path,
+    sets: list[str],
+    augment: dict[str, Any],
+    steps: list[int],
+    observations: Observations,
 ) -> tuple[TrainState, Tensor]:
     """Train as `train` does: a Loader on CPU cores, one step at a time, rates in Python."""
     state, losses = build(sets), []
@@ -111,15 +123,17 @@ def on_the_host(
         source = batches()
         for count in steps:
             set_learning_rate(state.optimizers, rate(state.step))
-            losses.append(train_step(state, source, count).loss)
+            result = train_step(state, source, count, None, observations.keep)
+            losses.append(result.loss)
     return state, torch.stack(losses)
 
 
 def compare(folder: Path, sets: list[str], augment: dict[str, Any], launches: Any) -> None:
     """Compare graphs with eager steps, bit for bit, and with `train`, up to rounding."""
     flat = [count for launch in launches for count in launch]
-    state, losses, position, graphs = in_graphs(folder, sets, augment, launches, MOST)
-    eager, eager_losses, eager_position, _ = in_graphs(folder, sets, augment, launches, 0)
+    seen = [Observations(14, CPU) for _ in range(3)]
+    state, losses, position, graphs = in_graphs(folder, sets, augment, launches, MOST, seen[0])
+    eager, eager_losses, eager_position, _ = in_graphs(folder, sets, augment, launches, 0, seen[1])
     assert graphs.captures >= 2
     assert graphs.replays < len(flat)  # some launches are several steps
     assert position == eager_position
@@ -128,7 +142,13 @@ def compare(folder: Path, sets: list[str], augment: dict[str, Any], launches: An
     want = tensors(eager)
     for name, value in tensors(state).items():
         assert torch.equal(value, want[name]), name
-    _, host_losses = on_the_host(folder, sets, augment, flat)
+    _, host_losses = on_the_host(folder, sets, augment, flat, seen[2])
+    codes, eager_codes, host_codes = (Codes(one.state()) for one in seen)
+    assert codes.seen.any()
+    assert np.array_equal(codes.values, eager_codes.values)
+    assert np.array_equal(codes.seen, host_codes.seen)
+    # A loss near the middle between two codes may be rounded to the other one.
+    np.testing.assert_allclose(codes.losses, host_codes.losses, rtol=0.05, atol=0.02)
     # Pixels differ by 1e-5, rates in their last place.
     torch.testing.assert_close(losses, host_losses, rtol=5e-3, atol=5e-3)
     assert len(set(losses.tolist())) == len(flat)

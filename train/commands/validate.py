@@ -25,7 +25,7 @@ __all__ = ["validate"]
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @click.argument("data", type=FOLDER, required=False)
-@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--split", help="train, val or test.  [default: test]")
 @click.option(
     "--figures",
     type=FOLDER,
@@ -39,6 +39,13 @@ __all__ = ["validate"]
     help="Write one HTML page with all figures and pictures.",
 )
 @click.option(
+    "--suspects",
+    is_flag=True,
+    help="Find training images that are mislabeled, never learned or forgotten, with the"
+    " observations of a run with records.samples. Writes suspects.csv and sheets of images to"
+    " --figures, or to figures/ in RUN.",
+)
+@click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -46,9 +53,10 @@ __all__ = ["validate"]
 def validate(
     run: Path,
     data: Path | None,
-    split: str,
+    split: str | None,
     figures: Path | None,
     report: Path | None,
+    suspects: bool,
     seed: int,
     as_json: bool,
     device: str,
@@ -59,12 +67,21 @@ def validate(
     some of the run's classes, in any order. Default: the dataset of the run.
 
     \b
-    Example: validate runs/first --split val --report first.html
+    Examples: validate runs/first --split val --report first.html
+              validate runs/first --suspects
     """
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.judge import judge_model
 
+    if suspects and (report is not None or split not in (None, "train")):
+        raise click.UsageError("--suspects is for the training images: remove --report and --split")
+    split = split or "test"
     classifier = Classifier.load(run, device)
+    if suspects:
+        from slipform.train.commands.validate_suspects import show_suspects
+
+        show_suspects(classifier, data, figures, as_json)
+        return
     if classifier.thresholds is not None:
         _validate_labels(classifier, data, split, figures, report, as_json)
         return

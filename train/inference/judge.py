@@ -142,7 +142,8 @@ def answers_of(
 
 def pictures_of(
     classifier: Classifier,
-    judged: Judgment,
+    answers: Answers,
+    split: str,
     positions: Sequence[int],
     data: Path | str | None = None,
     *,
@@ -152,9 +153,10 @@ def pictures_of(
 
     Args:
         classifier: The model.
-        judged: What it says.
-        positions: Positions of the images in `judged.answers`.
-        data: The dataset of the judgment.
+        answers: What it says of the images of a split.
+        split: The name of the split.
+        positions: Positions of the images in `answers`.
+        data: The dataset folder. Default: the dataset of the run.
         maps: Whether the pictures have class activation maps.
 
     Raises:
@@ -162,10 +164,10 @@ def pictures_of(
     """
     if not positions:
         return []
-    answers, folder = judged.answers, dataset_of(classifier.config, data)
+    folder, classes = dataset_of(classifier.config, data), classifier.classes
     settings = classifier.config.data
     fold = Fold.parse(settings.fold, settings.fold_seed) if data is None else None
-    samples = open_samples(folder, read_manifest(folder), judged.split, fold)
+    samples = open_samples(folder, read_manifest(folder), split, fold)
     indices = [int(answers.indices[position]) for position in positions]
     images, names = [samples.image(index) for index in indices], samples.names()
     device, options = classifier.device, samples.manifest.options
@@ -188,9 +190,9 @@ def pictures_of(
         found.append(
             Picture(
                 image=shown[row],
-                name=names[indices[row]] if names else f"{judged.split} {indices[row]}",
-                actual=judged.classes[label],
-                predicted=judged.classes[guess],
+                name=names[indices[row]] if names else f"{split} {indices[row]}",
+                actual=classes[label],
+                predicted=classes[guess],
                 probability=float(shares[row, guess]),
                 actual_probability=float(shares[row, label]),
                 loss=float(answers.losses[position]),

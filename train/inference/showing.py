@@ -58,9 +58,15 @@ def pictures(classifier: Classifier, judged: Judgment, data: Path | None) -> Sho
         data: The dataset of the judgment; None: that of the run.
     """
     positions, missing = judged.top_losses, list[str]()
-    losses = _or_none(lambda: pictures_of(classifier, judged, positions[:_LOSSES], data), missing)
+    losses = _or_none(
+        lambda: pictures_of(classifier, judged.answers, judged.split, positions[:_LOSSES], data),
+        missing,
+    )
     maps = _or_none(
-        lambda: pictures_of(classifier, judged, positions[:_MAPS], data, maps=True), missing
+        lambda: pictures_of(
+            classifier, judged.answers, judged.split, positions[:_MAPS], data, maps=True
+        ),
+        missing,
     )
     return Shown(losses, maps, list(dict.fromkeys(missing)))
 

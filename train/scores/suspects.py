@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from slipform.train.scores.answers import Answers
 from slipform.train.scores.observations import Codes
 
 __all__ = ["SampleScores", "Suspects", "find_suspects", "sample_scores"]
@@ -64,3 +65,56 @@ def sample_scores(codes: Codes) -> SampleScores:
         before = np.where(there, correct, before)
     with np.errstate(invalid="ignore"):
         return SampleScores(margins / seen, losses / seen, seen, right, forgotten)
+
+
+def _mislabeled(scores: SampleScores, answers: Answers, suggested: _Ints) -> _Ints:
+    there = np.flatnonzero((scores.margins < 0) & (suggested >= 0))
+    return there[np.argsort(scores.margins[there], kind="stable")]
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Training samples that look wrong. The rankings begin with the most suspicious sample.
+
+    Attributes:
+        scores: What the run has seen of all samples.
+        answers: What the model says of the samples that can be read.
+        suggested: The most probable class besides the label, int64 [N]; -1 where it is unknown.
+        mislabeled: The samples that are probably mislabeled.
+        never_learned: The samples that were right in no epoch, the highest mean loss first.
+        forgotten: The samples that were forgotten, the most often forgotten first.
+    """
+
+    scores: SampleScores
+    answers: Answers
+    suggested: _Ints
+    mislabeled: _Ints
+    never_learned: _Ints
+    forgotten: _Ints
+
+
+def find_suspects(codes: Codes, answers: Answers) -> Suspects:
+    """Rank the samples of a run.
+
+    Args:
+        codes: The observations, of shape [epochs, N].
+        answers: The logits of the model for the training samples. Samples without an answer, since
+            they cannot be read, are not mislabeled.
+    """
+    scores = sample_scores(codes)
+    suggested = np.full(codes.values.shape[1], -1, np.int64)
+    others = answers.logits.copy()
+    others[np.arange(len(answers)), answers.labels] = -np.inf
+    suggested[answers.indices] = others.argmax(1)
+    never = np.flatnonzero((scores.right == 0) & (scores.seen > 0))
+    forgotten = np.flatnonzero(scores.forgotten > 0)
+    by_loss = np.argsort(-scores.losses[forgotten], kind="stable")
+    forgotten = forgotten[by_loss]
+    return Suspects(
+        scores,
+        answers,
+        suggested,
+        _mislabeled(scores, answers, suggested),
+        never[np.argsort(-scores.losses[never], kind="stable")],
+        forgotten[np.argsort(-scores.forgotten[forgotten], kind="stable")],
+    )

@@ -73,7 +73,7 @@ def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
 ) -> None:
     judged = judge_model(classifier)
     positions = judged.top_losses[:5]
-    found = pictures_of(classifier, judged, positions)
+    found = pictures_of(classifier, judged.answers, judged.split, positions)
     with classifier.open_split() as loader:
         seen = torch.cat([batch.images.float() for batch in loader]).numpy()
     mean, std = (np.array(x)[:, None, None] for x in classifier.spec.normalize)
@@ -91,7 +91,7 @@ def test_pictures_have_names_probabilities_and_the_pixels_that_the_net_sees(
         assert one.maps is None
     losses = [one.loss for one in found]
     assert losses == sorted(judged.answers.losses, reverse=True)[:5]
-    assert pictures_of(classifier, judged, []) == []
+    assert pictures_of(classifier, judged.answers, judged.split, []) == []
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_validation_is_of_the_fold_and_of_each_image_once(
     # The pictures of the report are those of the fold.
     judged = judge(tmp_path / "run", split="val", device="cpu")
     classifier = Classifier.load(tmp_path / "run", device="cpu")
-    (picture,) = pictures_of(classifier, judged, judged.top_losses[:1])
+    (picture,) = pictures_of(classifier, judged.answers, judged.split, judged.top_losses[:1])
     samples = open_samples(shapes, read_manifest(shapes), "val", Fold(2, 3))
     index = int(judged.answers.indices[judged.top_losses[0]])
     assert picture.name == (samples.names() or [])[index]
