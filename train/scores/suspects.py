@@ -5,6 +5,8 @@ and forgotten; the samples that are probably mislabeled, never learned, or forgo
 
 - The mean margin over the epochs is the area under the margin of Pleiss et al., 2020, "Identifying
   Mislabeled Data using the Area Under the Margin Ranking".
+- A sample is probably mislabeled if another class wins on it by as much as that class usually wins on
+  its own samples.
 - A sample is forgotten where it was classified rightly in one epoch and wrongly in the next one
   (Toneva et al., 2019, "An Empirical Study of Example Forgetting").
 """
@@ -67,9 +69,25 @@ def sample_scores(codes: Codes) -> SampleScores:
         return SampleScores(margins / seen, losses / seen, seen, right, forgotten)
 
 
-def _mislabeled(scores: SampleScores, answers: Answers, suggested: _Ints) -> _Ints:
-    there = np.flatnonzero((scores.margins < 0) & (suggested >= 0))
-    return there[np.argsort(scores.margins[there], kind="stable")]
+def _mislabeled(scores: SampleScores, labels: _Ints, suggested: _Ints) -> _Ints:
+    """The samples on which another class wins by as much as that class wins on its own samples.
+
+    That is confident learning (Northcutt et al., 2021) with margins in place of probabilities.
+
+    Args:
+        scores: What the run has seen.
+        labels: int64 [N]; -1 where a sample cannot be read.
+        suggested: int64 [N]; -1 where a sample cannot be read.
+    """
+    margins = np.where(suggested < 0, np.nan, scores.margins)
+    wins = margins > 0
+    num_classes = int(max(labels.max(initial=0), suggested.max(initial=0))) + 1
+    sums = np.bincount(labels[wins], margins[wins], num_classes)
+    counts = np.bincount(labels[wins], minlength=num_classes)
+    # A class that never wins on its own samples wins on no other one.
+    usual = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    found = np.flatnonzero(-margins >= usual[suggested])
+    return found[np.argsort(margins[found], kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Suspects:
         scores: What the run has seen of all samples.
         answers: What the model says of the samples that can be read.
         suggested: The most probable class besides the label, int64 [N]; -1 where it is unknown.
-        mislabeled: The samples that are probably mislabeled.
+        mislabeled: The samples that are probably mislabeled, the lowest mean margin first.
         never_learned: The samples that were right in no epoch, the highest mean loss first.
         forgotten: The samples that were forgotten, the most often forgotten first.
     """
@@ -102,7 +120,8 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
             they cannot be read, are not mislabeled.
     """
     scores = sample_scores(codes)
-    suggested = np.full(codes.values.shape[1], -1, np.int64)
+    labels, suggested = (np.full(codes.values.shape[1], -1, np.int64) for _ in range(2))
+    labels[answers.indices] = answers.labels
     others = answers.logits.copy()
     others[np.arange(len(answers)), answers.labels] = -np.inf
     suggested[answers.indices] = others.argmax(1)
@@ -114,7 +133,7 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
         scores,
         answers,
         suggested,
-        _mislabeled(scores, answers, suggested),
+        _mislabeled(scores, labels, suggested),
         never[np.argsort(-scores.losses[never], kind="stable")],
         forgotten[np.argsort(-scores.forgotten[forgotten], kind="stable")],
     )
