@@ -86,8 +86,8 @@ def find_duplicates(
     Raises:
         DatasetError: A beton is damaged.
     """
-    names = [name for name in ("train", "val", "test") if name in manifest.splits]
-    names += [name for name in manifest.splits if name not in names]
+    usual = [name for name in ("train", "val", "test") if name in manifest.splits]
+    names: list[str] = [*usual, *(name for name in manifest.splits if name not in usual)]
     betons = {name: Beton(folder / manifest.splits[name].file) for name in names}
     found = {(one.split, one.index): one for one in _equal(betons)}
     if near:
@@ -192,12 +192,12 @@ def _similar(
 
 def _correlation(beton: Beton, index: int, other: Beton, other_index: int) -> float:
     """The correlation of two small gray images; 1 if both have one gray value only."""
-    small = _small(beton, index), _small(other, other_index)
-    assert small[0] is not None
-    assert small[1] is not None
-    a, b = (one.astype(np.float64) - one.mean() for one in small if one is not None)
+    own, its = _small(beton, index), _small(other, other_index)
+    assert own is not None
+    assert its is not None
+    a, b = own - own.mean(), its - its.mean()
     size = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / size if size else float(np.array_equal(*small))
+    return float((a * b).sum()) / size if size else float(np.array_equal(own, its))
 
 
 def _nearest(

@@ -76,7 +76,8 @@ ROOMS = {
         ("encode", "survey", "balance"),
         ("account", "writer"),
         ("build",),
-        ("prep", "verify", "show"),
+        ("prep", "verify", "show", "duplicates"),
+        ("duplicate_report",),
         ("cli",),
     ),
     "train": (

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.beton_format import DESCRIPTOR, FIELD_TYPES, HEADER, INT_FIELD
+from slipform.pipelines.beton_format import DESCRIPTOR, HEADER, metadata_type
 from slipform.pipelines.checksums import index_sha256
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import FILE_NAME, read_manifest, write_manifest
@@ -76,8 +76,7 @@ def _write_labels(path: Path, labels: npt.NDArray[np.int64]) -> None:
     data = np.memmap(path, np.uint8, "r+")
     num_fields = int(data[: HEADER.itemsize].view(HEADER)[0]["num_fields"])
     start = HEADER.itemsize + num_fields * DESCRIPTOR.itemsize
-    types = [int(t) for t in data[HEADER.itemsize : start].view(DESCRIPTOR)["type_id"]]
-    names = [("label" if t == INT_FIELD else "image", FIELD_TYPES[t]) for t in types]
-    layout = np.dtype(names, align=True)
+    fields = [int(t) for t in data[HEADER.itemsize : start].view(DESCRIPTOR)["type_id"]]
+    layout = metadata_type(fields)
     data[start : start + len(labels) * layout.itemsize].view(layout)["label"] = labels
     data.flush()

@@ -24,7 +24,7 @@ from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import answers_of, pictures_of
 from slipform.train.records.samples import History, read_history
 from slipform.train.run.folder import locked_if_run
-from slipform.train.run.starts import images_of
+from slipform.train.run.identity import images_of
 from slipform.train.scores.suspects import Suspects, find_suspects
 
 __all__ = ["CSV", "KINDS", "Found", "draw_suspects", "suspects_of", "table", "write_csv"]

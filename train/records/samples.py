@@ -48,7 +48,7 @@ def write_epoch(run: Path, epoch: int, codes: npt.NDArray[np.int16], images: str
         run: The run folder.
         epoch: The epoch, counted from 1.
         codes: int16 [N].
-        images: The identity of the training images; see `slipform.train.run.starts.images_of`.
+        images: The identity of the training images; see `slipform.train.run.identity.images_of`.
 
     Raises:
         OSError: It cannot be written.

@@ -15,8 +15,8 @@ from slipform.pipelines.batch import Batch, Mix
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.train.machine.distributed import Process
+from slipform.train.run.identity import images_of
 from slipform.train.run.segments import Place, Segment
-from slipform.train.run.starts import images_of
 from slipform.train.step.data import open_loader
 
 __all__ = ["StepBatches", "open_rank", "replayed", "tensors"]

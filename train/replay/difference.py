@@ -24,9 +24,9 @@ from slipform.train.records import read_metrics
 from slipform.train.replay.batches import open_rank, replayed
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.weights import first_net
+from slipform.train.run.identity import images_of
 from slipform.train.run.resume import differences
 from slipform.train.run.segments import Place, Segment
-from slipform.train.run.starts import images_of
 
 __all__ = ["Difference", "first_difference"]
 

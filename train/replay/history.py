@@ -16,8 +16,9 @@ from slipform.train.config.toml import to_toml
 from slipform.train.records import read_metrics, read_summary
 from slipform.train.run.checkpoint import checkpoints, load_all
 from slipform.train.run.folder import run_config
+from slipform.train.run.identity import images_in
 from slipform.train.run.segments import Place, Segment, Start
-from slipform.train.run.starts import images_in, read_starts, segment_of, start_of_older
+from slipform.train.run.starts import read_starts, segment_of, start_of_older
 
 __all__ = ["history", "place_of_step"]
 

@@ -7,13 +7,17 @@ The path of the folder is not compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, printable
+from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 
-__all__ = ["check_data", "check_dataset", "differences", "some", "split_difference"]
+__all__ = [
+    "check_data", "check_dataset", "differences", "images_in", "images_of", "some",
+    "split_difference",
+]  # fmt: skip
 
 
 def differences(own: Manifest, given: Manifest) -> list[str]:
@@ -141,3 +145,30 @@ def some(names: Sequence[str]) -> str:
         names: The names; after five of them the text has "...".
     """
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+
+
+def images_of(loader: Loader) -> str:
+    """The identity of the stored images and labels of a loader; see `images_in`.
+
+    Args:
+        loader: The loader of the training split.
+    """
+    return images_in(loader.manifest, loader.samples.splits)
+
+
+def images_in(manifest: Manifest, splits: Iterable[str]) -> str:
+    """The identity of the stored images and labels of splits.
+
+    Args:
+        manifest: The manifest of a dataset.
+        splits: The names of the splits.
+
+    Returns:
+        For each split the SHA-256 of labels and checksums, or of the beton where that is unknown,
+        with "+" and the SHA-256 of the label table if there is one; commas between the splits.
+    """
+    texts = []
+    for info in (manifest.split(name) for name in splits):
+        table = f"+{info.labels_sha256}" if info.labels_sha256 else ""
+        texts.append(f"{info.index_sha256 or info.sha256}{table}")
+    return ",".join(texts)

@@ -20,7 +20,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.records.samples import write_epoch
 from slipform.train.run.checkpoint import unwritable
-from slipform.train.run.starts import images_of
+from slipform.train.run.identity import images_of
 from slipform.train.scores.observations import UNSEEN
 from slipform.train.step.observe import Observations
 

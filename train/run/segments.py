@@ -24,7 +24,7 @@ class Start:
         executor: The executor of the training split.
         device: The type of the device: "cpu" or "cuda".
         num_samples: Samples of the training split or fold.
-        images: The identity of the stored images and labels; see `starts.images_in`. "" if
+        images: The identity of the stored images and labels; see `identity.images_in`. "" if
             unknown.
         config: All settings, as TOML.
     """

@@ -7,7 +7,6 @@ settings and the position of its batches, also where a later start changed them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,16 @@ from typing import Any
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.manifest import Manifest
 from slipform.train.config.recipe import parse_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
+from slipform.train.run.identity import images_of
 from slipform.train.run.resume import differences
 from slipform.train.run.segments import Segment, Start
 
 __all__ = [
     "STARTS",
-    "images_in",
-    "images_of",
     "read_starts",
     "record_start",
     "segment_of",
@@ -167,33 +164,6 @@ def start_of_older(
         "",
         config,
     )
-
-
-def images_of(loader: Loader) -> str:
-    """The identity of the stored images and labels of a loader; see `images_in`.
-
-    Args:
-        loader: The loader of the training split.
-    """
-    return images_in(loader.manifest, loader.samples.splits)
-
-
-def images_in(manifest: Manifest, splits: Iterable[str]) -> str:
-    """The identity of the stored images and labels of splits.
-
-    Args:
-        manifest: The manifest of a dataset.
-        splits: The names of the splits.
-
-    Returns:
-        For each split the SHA-256 of labels and checksums, or of the beton where that is unknown,
-        with "+" and the SHA-256 of the label table if there is one; commas between the splits.
-    """
-    texts = []
-    for info in (manifest.split(name) for name in splits):
-        table = f"+{info.labels_sha256}" if info.labels_sha256 else ""
-        texts.append(f"{info.index_sha256 or info.sha256}{table}")
-    return ",".join(texts)
 
 
 def read_starts(run: Path) -> list[Start]:

@@ -5,8 +5,8 @@ and forgotten; the samples that are probably mislabeled, never learned, or forgo
 
 - The mean margin over the epochs is the area under the margin of Pleiss et al., 2020, "Identifying
   Mislabeled Data using the Area Under the Margin Ranking".
-- A sample is probably mislabeled if another class wins on it by as much as that class usually wins on
-  its own samples.
+- A sample is probably mislabeled if another class wins on it by as much as that class usually wins
+  on its own samples.
 - A sample is forgotten where it was classified rightly in one epoch and wrongly in the next one
   (Toneva et al., 2019, "An Empirical Study of Example Forgetting").
 """

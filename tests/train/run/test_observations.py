@@ -22,6 +22,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.records import read_metrics
 from slipform.train.records.samples import FOLDER, History, read_history, write_epoch
 from slipform.train.run import checkpoint, steps
+from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
 from slipform.train.run.samples import SampleRecord
 from slipform.train.scores.observations import UNSEEN
@@ -38,7 +39,7 @@ class Killed(BaseException):
 
 def _history(run: Path, data: Path) -> History:
     info = read_manifest(data).split("train")
-    return read_history(run, info.num_samples, info.index_sha256)
+    return read_history(run, info.num_samples, images_in(read_manifest(data), ["train"]))
 
 
 def _files(run: Path) -> dict[str, bytes]:
