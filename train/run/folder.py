@@ -96,6 +96,11 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
             f"{run} contains a run already. Continue it (--resume {run}), replace it"
             " (--overwrite), or give another --out."
         )
+    if exists and not resume and not overwrite and (found := _of_a_run(run)):
+        raise ConfigError(
+            f"{run} is no run folder, and contains {found[0].name}, which a run would replace. Give"
+            " another --out, or --overwrite."
+        )
     return exists
 
 
@@ -181,17 +186,24 @@ def locked_if_run(folder: Path, pattern: str) -> Iterator[None]:
         yield
 
 
-def _clear(run: Path) -> None:
-    """Remove the files of a run, and no others.
+def _of_a_run(run: Path) -> list[Path]:
+    """What stands in a folder and is removed when a run replaces it, config.toml first.
 
     The folder of a tracker stays: it may have numbers of other runs that are not sent yet.
     """
-    for name in _OF_RUN:
-        for path in run.glob(name) if "*" in name else [run / name]:
-            if name in _FOLDERS:
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.is_symlink() or not path.is_dir():
-                path.unlink(missing_ok=True)
+    paths = [path for name in _OF_RUN for path in run.glob(name)]
+    return [
+        path for path in paths if path.name in _FOLDERS or path.is_symlink() or not path.is_dir()
+    ]
+
+
+def _clear(run: Path) -> None:
+    """Remove the files of a run, and no others."""
+    for path in _of_a_run(run):
+        if path.name in _FOLDERS:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def run_config(run: Path) -> RunConfig:

@@ -178,7 +178,8 @@ def _arguments(
     what = ["--recipe", name, "--out"] if begins else ["--resume"]
     own = [f"train.seed={job.config.train.seed}", f'data.fold="{job.config.data.fold}"']
     changed = [f"--set={text}" for text in (*sets, *own)]
-    replace = ["--overwrite"] if overwrite else []
+    # A folder without settings is left of an own job that was killed as it began.
+    replace = ["--overwrite"] if overwrite or (begins and job.folder.exists()) else []
     return [str(data), *what, str(job.folder), *changed, "--device", device, *replace]
 
 

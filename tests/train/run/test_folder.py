@@ -35,7 +35,8 @@ def test_a_folder_that_another_process_uses_is_not_changed(
     how: str, run: Path, shapes: Path, small: Small
 ) -> None:
     if how == "new":
-        (run / "config.toml").unlink()
+        shutil.rmtree(run)
+        run.mkdir()
     before = _contents(run)
     options: dict[str, Any] = {"resume": how == "resume", "overwrite": how == "overwrite"}
     with locked(run / LOCK, "a test"):
@@ -45,6 +46,26 @@ def test_a_folder_that_another_process_uses_is_not_changed(
             k: v for k, v in before.items() if LOCK not in k
         }
     fit(small("train.epochs=2"), shapes, run, quiet=True, **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["figures/own.png", "checkpoints/own", "best.safetensors", "report.html", "epochs.csv"]
+)
+def test_a_new_run_does_not_replace_what_was_in_its_folder(
+    name: str, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """The folder is no run, but has names of a run's files; other names do not matter."""
+    out = tmp_path / "mine"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(SlipformError, match=f"{name.partition('/')[0]}, which a run would replace"):
+        fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
+    assert (out / name).read_text() == (out / "notes.txt").read_text() == "mine"
+    assert not (out / "config.toml").exists()
+    fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "config.toml").exists()
 
 
 def test_the_lock_is_free_after_a_mistake_and_after_the_end(
