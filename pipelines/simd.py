@@ -15,6 +15,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 __all__ = [
+    "BFLOAT16",
+    "FLOAT16",
+    "FLOAT32",
+    "LEVELS",
     "add",
     "blue",
     "divide",
@@ -29,14 +33,14 @@ __all__ = [
     "multiply",
     "pair_sums",
     "red",
-    "store_bfloat16",
-    "store_float16",
+    "store",
     "store_float32",
-    "store_levels",
     "subtract",
     "zeros",
 ]
 
+# Kinds of output. LEVELS: whole numbers 0..255 as uint16.
+FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
 _FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
 _V4, _V8 = ir.VectorType(_FLOAT, 4), ir.VectorType(_FLOAT, 8)
 
@@ -290,9 +294,49 @@ def _to_levels(builder: Any, value: Any) -> Any:
     return builder.trunc(whole, ir.VectorType(_I16, 8))
 
 
-# (array, first, second, pixels): store two pixels at positions first and second of an array. The
-# arrays of 16-bit floats are uint16, because numpy has no bfloat16.
+# (array, first, second, pixels): store two pixels at positions first and second of an array.
 store_float32 = _store_pixels(_FLOAT, lambda builder, value: value)
-store_bfloat16 = _store_pixels(_I16, _to_bfloat16)
-store_float16 = _store_pixels(_I16, _to_float16)
-store_levels = _store_pixels(_I16, _to_levels)
+# The arrays of 16-bit floats are uint16, because numpy has no bfloat16.
+_CONVERTED = {BFLOAT16: _to_bfloat16, FLOAT16: _to_float16, LEVELS: _to_levels}
+
+
+@intrinsic
+def store(typing_context, kind, out32, out16, at, pixels):
+    """Store two pixels side by side. One value to their right is overwritten.
+
+    Args:
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS.
+        out32: Output of kind FLOAT32: float32.
+        out16: Output of the other kinds, as bits: uint16.
+        at: Position of the first pixel in the output.
+        pixels: Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind, arrays, at, value = args[0], args[1:3], args[3], args[4]
+
+        def write(which, lane, value):
+            four, array_type = ir.VectorType(lane, 4), signature.args[1 + which]
+            for lanes in (range(4), range(4, 8)):
+                index = builder.add(at, ir.Constant(at.type, 3 * (lanes[0] // 4)))
+                half = builder.shuffle_vector(value, value, _mask(lanes))
+                place = _pointer(context, builder, array_type, arrays[which], index, four)
+                builder.store(half, place).align = 4 if lane is _FLOAT else 2
+
+        def choose(kinds):
+            if not kinds:
+                return
+            condition = builder.icmp_signed("==", kind, ir.Constant(kind.type, kinds[0]))
+            with builder.if_else(condition) as (this, others):
+                with this:
+                    if kinds[0] == FLOAT32:
+                        write(0, _FLOAT, value)
+                    else:
+                        write(1, _I16, _CONVERTED[kinds[0]](builder, value))
+                with others:
+                    choose(kinds[1:])
+
+        choose((FLOAT32, BFLOAT16, FLOAT16, LEVELS))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, out32, out16, types.intp, pixels), codegen

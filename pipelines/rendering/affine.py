@@ -10,36 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import (
-    BFLOAT16,
-    FLOAT16,
-    FLOAT32,
-    color_columns,
-    copy_row,
-    resample,
-)
-from slipform.pipelines.rendering.taps import ZERO
-from slipform.pipelines.simd import (
-    blue,
-    green,
-    halves,
-    load8,
-    load_pixels,
-    mul_add,
-    pair_sums,
-    red,
-    store_bfloat16,
-    store_float16,
-    store_float32,
-    store_levels,
-    zeros,
-)
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.reduce import moved_to, reduce
+from slipform.pipelines.simd import FLOAT32, halves, load_pixels, mul_add, pair_sums, store, zeros
 
 __all__ = ["affine"]
 
-# Black pixels around the reduced image: taps are at most one pixel outside, and one more after the
-# last pixel of a row, as pixels are sampled in pairs.
-_FRAME = 3
 _BITS, _FRACTION = 32, np.float32(2.0**-32)  # positions are whole numbers of 2**-32 pixels
 
 
@@ -54,7 +30,7 @@ def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, 
         reduced: (height, width) to which the image is reduced before it is sampled.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `resample`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.
@@ -64,28 +40,19 @@ def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, 
         `scratch`, or a larger array if it was too small.
     """
     height, width = reduced
-    small, m = _reduced(image, matrix, clip, height, width, scratch)
-    stride = (width + 2 * _FRAME) * 3
+    m = moved_to(matrix, clip, height, width)
+    # Taps are at most one pixel outside. Pixels are sampled in pairs, so the second one of a pair
+    # may be one step farther.
+    frame = 2 + int(np.ceil(max(abs(m[0, 0]), abs(m[1, 0]))))
+    small = reduce(image, clip, height, width, frame, scratch)
+    stride = (width + 2 * frame) * 3
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = (
-        load8(columns, 0),
-        load8(columns, 8),
-        load8(columns, 16),
-        load8(columns, 24),
-    )
     one, unit = np.float32(1.0), 2.0**_BITS
     step_x, step_y = np.int64(np.rint(m[0, 0] * unit)), np.int64(np.rint(m[1, 0] * unit))
     row32, row16 = np.empty(3 * size + 16, np.float32), np.empty(3 * size + 16, np.uint16)
     black32, black16 = np.empty(3 * size + 16, np.float32), np.empty(3 * size + 16, np.uint16)
     for i in range(0, size, 2):
-        if kind == FLOAT32:
-            store_float32(black32, 3 * i, 3 * i + 3, offset)
-        elif kind == BFLOAT16:
-            store_bfloat16(black16, 3 * i, 3 * i + 3, offset)
-        elif kind == FLOAT16:
-            store_float16(black16, 3 * i, 3 * i + 3, offset)
-        else:
-            store_levels(black16, 3 * i, 3 * i + 3, offset)
+        store(kind, black32, black16, 3 * i, columns[3])
     for j in range(size):
         left = m[0, 0] * 0.5 + m[0, 1] * (j + 0.5) + m[0, 2] - 0.5
         top = m[1, 0] * 0.5 + m[1, 1] * (j + 0.5) + m[1, 2] - 0.5
@@ -94,10 +61,10 @@ def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, 
         x, y = np.int64(np.rint(left * unit)), np.int64(np.rint(top * unit))
         x, y = x + begin * step_x, y + begin * step_y
         for i in range(begin, end, 2):
-            at_a = ((y >> _BITS) + _FRAME) * stride + ((x >> _BITS) + _FRAME) * 3
+            at_a = ((y >> _BITS) + frame) * stride + ((x >> _BITS) + frame) * 3
             fx_a, fy_a = _fraction(x), _fraction(y)
             x, y = x + step_x, y + step_y
-            at_b = ((y >> _BITS) + _FRAME) * stride + ((x >> _BITS) + _FRAME) * 3
+            at_b = ((y >> _BITS) + frame) * stride + ((x >> _BITS) + frame) * 3
             fx_b, fy_b = _fraction(x), _fraction(y)
             x, y = x + step_x, y + step_y
             a = mul_add(load_pixels(small, at_a, at_a + 3), halves(one - fy_a, one - fy_a), zeros())
@@ -108,19 +75,7 @@ def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, 
                 mul_add(a, halves(one - fx_a, fx_a), zeros()),
                 mul_add(b, halves(one - fx_b, fx_b), zeros()),
             )
-            pixel = mul_add(
-                from_red,
-                red(pixel),
-                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
-            )
-            if kind == FLOAT32:
-                store_float32(row32, 3 * i, 3 * i + 3, pixel)
-            elif kind == BFLOAT16:
-                store_bfloat16(row16, 3 * i, 3 * i + 3, pixel)
-            elif kind == FLOAT16:
-                store_float16(row16, 3 * i, 3 * i + 3, pixel)
-            else:
-                store_levels(row16, 3 * i, 3 * i + 3, pixel)
+            store(kind, row32, row16, 3 * i, colored(pixel, columns))
         if kind == FLOAT32:
             row32[: 3 * begin] = black32[: 3 * begin]
             row32[3 * end : 3 * size] = black32[3 * end : 3 * size]
@@ -146,46 +101,6 @@ def _inside(start, step, length, begin, end):
     first, last = (-1 - start) / step, (length - start) / step
     if step < 0:
         first, last = last, first
-    begin = max(begin, int(np.ceil(max(first, -1.0))))
-    return begin, max(begin, min(end, int(np.floor(min(last, 1e6))) + 1))
-
-
-@kernel
-def _reduced(image, matrix, box, height, width, scratch):
-    """Reduce a box (x0, y0, x1, y1) of the image.
-
-    Returns the float32 pixels in a black frame, and the map from output points to points of the
-    reduced image.
-    """
-    m = matrix.astype(np.float64)
-    m[0, 2] -= box[0]
-    m[1, 2] -= box[1]
-    stored_height, stored_width = box[3] - box[1], box[2] - box[0]
-    stride = (width + 2 * _FRAME) * 3
-    length = (height + 2 * _FRAME) * stride + 8
-    small = scratch if len(scratch) >= length else np.empty(length, np.float32)
-    identity = np.zeros((3, 4), np.float32)
-    identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
-    none = np.empty(0, np.uint16)
-    dx, dy = stored_width / width, stored_height / height
-    begin = _FRAME * stride + _FRAME * 3
-    if dx == 1 and dy == 1:
-        for j in range(height):
-            source = image[box[1] + j, 3 * box[0] : 3 * box[2]]
-            target = small[begin + j * stride : begin + j * stride + 3 * width]
-            for i in range(len(target)):
-                target[i] = source[i]
-    else:
-        resample(
-            image, float(box[0]), dx, width, float(box[1]), dy, height,
-            box, ZERO, identity, FLOAT32, small, none, begin, stride,
-        )  # fmt: skip
-    # Storing a pixel overwrote one lane to its right, which is a part of the frame.
-    small[: _FRAME * stride] = 0
-    small[(height + _FRAME) * stride : length] = 0
-    for j in range(_FRAME, height + _FRAME):
-        small[j * stride : j * stride + _FRAME * 3] = 0
-        small[(j + 1) * stride - _FRAME * 3 : (j + 1) * stride] = 0
-    m[0] /= dx
-    m[1] /= dy
-    return small, m
+    # The limits keep whole numbers small if `step` is nearly 0.
+    begin = max(begin, int(np.ceil(min(max(first, -1.0), 1e6))))
+    return begin, max(begin, min(end, int(np.floor(max(min(last, 1e6), -1e6))) + 1))

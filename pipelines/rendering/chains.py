@@ -14,26 +14,15 @@ from slipform.pipelines.plan.operations import changes_pixels
 from slipform.pipelines.rendering.affine import affine
 from slipform.pipelines.rendering.erase import erase_box
 from slipform.pipelines.rendering.operations import operate
-from slipform.pipelines.rendering.render import paint, pointer
-from slipform.pipelines.rendering.resample import (
-    BFLOAT16,
-    FLOAT32,
-    LEVELS,
+from slipform.pipelines.rendering.output import (
     color_columns,
+    colored,
     copy_row,
+    identity_map,
 )
+from slipform.pipelines.rendering.render import paint, pointer
 from slipform.pipelines.rendering.taps import ZERO, reduced_size
-from slipform.pipelines.simd import (
-    blue,
-    green,
-    load8,
-    load_pixels,
-    mul_add,
-    red,
-    store_bfloat16,
-    store_float16,
-    store_float32,
-)
+from slipform.pipelines.simd import LEVELS, load_pixels, store
 
 __all__ = ["render_chains"]
 
@@ -57,8 +46,7 @@ def render_chains(
     mixed = np.empty(pixels if num_chains > 1 else 0, np.float32)
     scratch = np.empty(0, np.float32)
     no_floats, spans = np.empty(0, np.float32), np.empty((size, 2), np.int64)
-    identity = np.zeros((3, 4), np.float32)
-    identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
+    identity = identity_map()
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         base = i * pixels
@@ -125,9 +113,9 @@ def _find_spans(matrix, clip, flat, size, spans):
                     spans[j, 1] = 0
                 continue
             first, last = min(low / step, high / step), max(low / step, high / step)
-            # A thousandth of a pixel for rounding.
-            spans[j, 0] = max(spans[j, 0], np.ceil(max(first - 1e-3, 0.0)))
-            spans[j, 1] = min(spans[j, 1], np.floor(min(last + 1e-3, size - 1.0)) + 1)
+            # A thousandth of a pixel for rounding. The limits keep whole numbers small.
+            spans[j, 0] = max(spans[j, 0], int(np.ceil(min(max(first - 1e-3, 0.0), size))))
+            spans[j, 1] = min(spans[j, 1], int(np.floor(max(min(last + 1e-3, size), -1.0))) + 1)
         spans[j, 1] = max(spans[j, 0], spans[j, 1])
 
 
@@ -141,12 +129,6 @@ def _add(levels, weight, mixed):
 def _color(values, size, color, kind, out32, out16, base):
     """Map levels by the color map, and write them to out[base:]."""
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = (
-        load8(columns, 0),
-        load8(columns, 8),
-        load8(columns, 16),
-        load8(columns, 24),
-    )
     line = 3 * size
     row = np.zeros(line + 8, np.float32)
     last32, last16 = np.empty(line + 8, np.float32), np.empty(line + 8, np.uint16)
@@ -160,15 +142,5 @@ def _color(values, size, color, kind, out32, out16, base):
         to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * line)
         for pair in range((size + 1) // 2):
             pixel = load_pixels(row, 6 * pair, 6 * pair + 3)
-            pixel = mul_add(
-                from_red,
-                red(pixel),
-                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
-            )
-            if kind == FLOAT32:
-                store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
-            elif kind == BFLOAT16:
-                store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            else:
-                store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
     copy_row(kind, last32, last16, out32, out16, base + (size - 1) * line, line)

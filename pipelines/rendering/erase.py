@@ -12,8 +12,8 @@ import numpy.typing as npt
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.noise import MODES, normals
 from slipform.pipelines.plan.plan import Plan
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT32, copy_row
-from slipform.pipelines.simd import load_pixels, store_bfloat16, store_float16
+from slipform.pipelines.rendering.output import copy_row
+from slipform.pipelines.simd import FLOAT32, load_pixels, store
 
 __all__ = ["erase_box", "erased"]
 
@@ -44,7 +44,7 @@ def erase_box(box, mode, key, size, kind, out32, out16, base):
         mode: Code of `noise.MODES`.
         key: uint64, key of the noise.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `resample`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
         out32, out16: Outputs, flat, as for `resample`.
         base: Position of the image in the output.
     """
@@ -61,10 +61,6 @@ def erase_box(box, mode, key, size, kind, out32, out16, base):
                     number += np.uint64(1)
             if kind != FLOAT32:
                 for at in range(0, count, 6):
-                    pair = load_pixels(row32, at, at + 3)
-                    if kind == BFLOAT16:
-                        store_bfloat16(row16, at, at + 3, pair)
-                    else:
-                        store_float16(row16, at, at + 3, pair)
+                    store(kind, row32, row16, at, load_pixels(row32, at, at + 3))
         at = base + (row * size + box[0]) * 3
         copy_row(kind, row32, row16, out32, out16, at, count)

@@ -24,10 +24,10 @@ from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.request import Rendered, Settings
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.rendering.taps import BORDERS
 from slipform.pipelines.rendering.workers import Gate, Task, Workers
+from slipform.pipelines.simd import BFLOAT16, FLOAT16, FLOAT32
 
 __all__ = ["RenderPool", "Source"]
 

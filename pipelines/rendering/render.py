@@ -75,7 +75,7 @@ def render(
         border: ZERO, REFLECT or EDGE of `taps`.
         aligned: Whether all samples are axis-aligned.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `resample`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
         out32: Output of kind FLOAT32: float32 [N * size * size * 3].
         out16: Output of the other kinds, as bits: uint16 [N * size * size * 3].
         start, stop: The samples to render.

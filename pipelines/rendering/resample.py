@@ -17,25 +17,11 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
-from slipform.pipelines.simd import (
-    blue,
-    green,
-    load8,
-    load_pixels,
-    mul_add,
-    red,
-    store_bfloat16,
-    store_float16,
-    store_float32,
-    store_levels,
-    zeros,
-)
+from slipform.pipelines.simd import load8, load_pixels, mul_add, store, zeros
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "color_columns", "copy_row", "resample"]
-
-# Kinds of output. LEVELS: whole numbers 0..255 as uint16, for a color map that is the identity.
-FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
+__all__ = ["resample"]
 
 
 @kernel(fastmath={"contract", "nsz"})
@@ -69,7 +55,7 @@ def resample(
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
         border: ZERO, REFLECT or EDGE of `taps`.
         color: float32 [3, 4], as in `Plan`.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.
@@ -94,12 +80,6 @@ def resample(
             at = ((j // 2) * taps_x + k) * 8 + (j % 2) * 4
             lanes[at] = lanes[at + 1] = lanes[at + 2] = lanes[at + 3] = weight_x[j, k]
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = (
-        load8(columns, 0),
-        load8(columns, 8),
-        load8(columns, 16),
-        load8(columns, 24),
-    )
     row = np.zeros(width + 8, np.float32)
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
@@ -118,20 +98,7 @@ def resample(
                     pixel = mul_add(
                         load_pixels(row, a + 3 * k, b + 3 * k), load8(lanes, lane + 8 * k), pixel
                     )
-            pixel = mul_add(
-                from_red,
-                red(pixel),
-                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
-            )
-            # This is repeated in `shift` and `warp`. As a function it made the loop 4 times slower.
-            if kind == FLOAT32:
-                store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
-            elif kind == BFLOAT16:
-                store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            elif kind == FLOAT16:
-                store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            else:
-                store_levels(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
     copy_row(kind, last32, last16, out32, out16, base + (out_height - 1) * stride, out_width * 3)
 
 
@@ -151,38 +118,3 @@ def _blend_rows(image, first, weights, left, width, row):
             more = image[first + k, left : left + width]
             for i in range(width):
                 row[i] += np.float32(more[i]) * weights[k]
-
-
-@kernel
-def color_columns(color):
-    """Arrange a color map for vectors of two pixels.
-
-    Args:
-        color: float32 [3, 4].
-
-    Returns:
-        float32 [32]: each of the four columns as (r, g, b, 0, r, g, b, 0).
-    """
-    columns = np.zeros(32, np.float32)
-    for k in range(4):
-        for c in range(3):
-            columns[k * 8 + c] = columns[k * 8 + 4 + c] = color[c, k]
-    return columns
-
-
-@kernel
-def copy_row(kind, row32, row16, out32, out16, begin, count):
-    """Copy a row from a buffer to the output.
-
-    Args:
-        kind: FLOAT32, BFLOAT16 or FLOAT16.
-        row32: The buffer of kind FLOAT32: float32.
-        row16: The buffer of the other kinds: uint16.
-        out32, out16: The outputs, flat.
-        begin: Position in the output.
-        count: Number of values.
-    """
-    if kind == FLOAT32:
-        out32[begin : begin + count] = row32[:count]
-    else:
-        out16[begin : begin + count] = row16[:count]

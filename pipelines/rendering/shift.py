@@ -11,26 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import (
-    BFLOAT16,
-    FLOAT16,
-    FLOAT32,
-    color_columns,
-    copy_row,
-)
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.taps import EDGE, ZERO
-from slipform.pipelines.simd import (
-    blue,
-    green,
-    load8,
-    load_pixels,
-    mul_add,
-    red,
-    store_bfloat16,
-    store_float16,
-    store_float32,
-    store_levels,
-)
+from slipform.pipelines.simd import load_pixels, store
 
 __all__ = ["is_shift", "shift"]
 
@@ -64,12 +47,6 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
     begin = min(max(clip[0] - left, 0), size)
     end = max(min(clip[2] - left, size), begin)
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = (
-        load8(columns, 0),
-        load8(columns, 8),
-        load8(columns, 16),
-        load8(columns, 24),
-    )
     row = np.zeros(3 * size + 2 * _MARGIN, np.float32)
     inside = row[_MARGIN + 3 * begin : _MARGIN + 3 * end]
     pairs, stride = (size + 1) // 2, 3 * size
@@ -100,19 +77,7 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
         a, b = first, second
         for pair in range(pairs):
             pixel = load_pixels(row, a, b)
-            pixel = mul_add(
-                from_red,
-                red(pixel),
-                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
-            )
-            if kind == FLOAT32:
-                store_float32(to32, at + 6 * pair, at + 6 * pair + 3, pixel)
-            elif kind == BFLOAT16:
-                store_bfloat16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            elif kind == FLOAT16:
-                store_float16(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
-            else:
-                store_levels(to16, at + 6 * pair, at + 6 * pair + 3, pixel)
+            store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
             a, b = a + step, b + step
     copy_row(kind, last32, last16, out32, out16, base + (size - 1) * stride, size * 3)
 

@@ -10,30 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.resample import (
-    BFLOAT16,
-    FLOAT16,
-    FLOAT32,
-    color_columns,
-    copy_row,
-    resample,
-)
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.reduce import moved_to, reduce
 from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
-from slipform.pipelines.simd import (
-    blue,
-    green,
-    halves,
-    load8,
-    load_pixels,
-    mul_add,
-    pair_sums,
-    red,
-    store_bfloat16,
-    store_float16,
-    store_float32,
-    store_levels,
-    zeros,
-)
+from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, store, zeros
 
 __all__ = ["warp"]
 
@@ -53,7 +33,7 @@ def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, 
         border: ZERO, REFLECT or EDGE of `taps`.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `resample`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.
@@ -62,18 +42,16 @@ def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, 
     cut = reduced[0] > 0
     if cut:
         box[:] = clip
-    small, height, width, m = _reduced(image, matrix, size, box, reduced)
+    height, width = reduced
+    if not cut:
+        height, width = reduced_size(matrix.astype(np.float64), size, box[3], box[2])
+    small = reduce(image, box, height, width, _FRAME, np.empty(0, np.float32))
+    m = moved_to(matrix, box, height, width)
     limits = _limits(clip, box[3], box[2], height, width)
     if cut:
         limits = (-np.inf, -np.inf, np.inf, np.inf)
     stride = (width + 2 * _FRAME) * 3
     columns = color_columns(color)
-    from_red, from_green, from_blue, offset = (
-        load8(columns, 0),
-        load8(columns, 8),
-        load8(columns, 16),
-        load8(columns, 24),
-    )
     pairs = (size + 1) // 2
     row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     one = np.float32(1.0)
@@ -91,52 +69,8 @@ def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, 
                 mul_add(a, halves(one - fx_a, fx_a), zeros()),
                 mul_add(b, halves(one - fx_b, fx_b), zeros()),
             )
-            pixel = mul_add(
-                from_red,
-                red(pixel),
-                mul_add(from_green, green(pixel), mul_add(from_blue, blue(pixel), offset)),
-            )
-            if kind == FLOAT32:
-                store_float32(row32, 6 * pair, 6 * pair + 3, pixel)
-            elif kind == BFLOAT16:
-                store_bfloat16(row16, 6 * pair, 6 * pair + 3, pixel)
-            elif kind == FLOAT16:
-                store_float16(row16, 6 * pair, 6 * pair + 3, pixel)
-            else:
-                store_levels(row16, 6 * pair, 6 * pair + 3, pixel)
+            store(kind, row32, row16, 6 * pair, colored(pixel, columns))
         copy_row(kind, row32, row16, out32, out16, base + j * size * 3, size * 3)
-
-
-@kernel
-def _reduced(image, matrix, size, box, reduced):
-    """Reduce a box (x0, y0, x1, y1) of the image, to the given size or if the map reduces.
-
-    Returns the float32 pixels in a black frame, height and width without it, and the map from
-    output points to points of the reduced image.
-    """
-    m = matrix.astype(np.float64)
-    m[0] -= box[0] * m[2]
-    m[1] -= box[1] * m[2]
-    stored_height, stored_width = box[3] - box[1], box[2] - box[0]
-    height, width = reduced
-    if height == 0:
-        height, width = reduced_size(m, size, stored_height, stored_width)
-    stride = (width + 2 * _FRAME) * 3
-    small = np.zeros((height + 2 * _FRAME) * stride + 8, np.float32)
-    identity = np.zeros((3, 4), np.float32)
-    identity[0, 0] = identity[1, 1] = identity[2, 2] = 1.0
-    none = np.empty(0, np.uint16)
-    dx, dy = stored_width / width, stored_height / height
-    # Storing a pixel overwrites one lane to its right. With this color map the lane is 0, so the
-    # frame stays black.
-    begin = _FRAME * stride + _FRAME * 3
-    resample(
-        image, float(box[0]), dx, width, float(box[1]), dy, height,
-        box, ZERO, identity, FLOAT32, small, none, begin, stride,
-    )  # fmt: skip
-    m[0] /= dx
-    m[1] /= dy
-    return small, height, width, m
 
 
 @kernel

@@ -14,8 +14,8 @@ from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.render import render
-from slipform.pipelines.rendering.resample import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.rendering.taps import BORDERS
+from slipform.pipelines.simd import BFLOAT16, FLOAT16, FLOAT32
 from tests.pipelines import folders, reference
 from tests.pipelines.rendering.guarded import Guarded
 
