@@ -38,7 +38,9 @@ MAPS = {
 }
 
 
-def _affine(image: np.ndarray, matrix: np.ndarray, clip: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _affine(
+    image: np.ndarray, matrix: np.ndarray, clip: np.ndarray, scratch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     height, width = image.shape[:2]
     out = np.full(SIZE * SIZE * 3, np.nan, np.float32)
     box = (int(clip[3] - clip[1]), int(clip[2] - clip[0]))
