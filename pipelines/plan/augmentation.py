@@ -19,19 +19,23 @@ and one color map, so it differs where torchvision's steps are not linear:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
-from slipform.pipelines.plan.policy import STRICT, Policy
+from slipform.pipelines.plan.checks import STRICT, check_types, is_number
+from slipform.pipelines.plan.color_jitter import ColorJitter
+from slipform.pipelines.plan.policy import Policy
 
-__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter", "EraseMode"]
+__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter", "EraseMode", "Interpolation"]
 
 _Crop = Literal["center", "random", "random_resized", "none"]
 _Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]
 Border = Literal["zero", "reflect", "edge"]
 EraseMode = Literal["const", "rand", "pixel"]
 _Corners = Literal["image", "black"]
+Interpolation = Literal["bilinear", "bicubic"]
 _Pair = tuple[float, float]
 
 # Mean and standard deviation per channel (R, G, B), in 0..1.
@@ -39,43 +43,6 @@ MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-
-
-@dataclass(frozen=True)
-class ColorJitter:
-    """Random changes of color, as in torchvision's ColorJitter.
-
-    Args:
-        brightness: Strength x: the factor is uniform in [max(0, 1 - x), 1 + x].
-        contrast: The same.
-        saturation: The same.
-        hue: Strength x, 0 to 0.5: the hue is turned by a part of the circle, uniform in [-x, x].
-
-    Raises:
-        ConfigError: A value is not allowed.
-
-    Example:
-        >>> import slipform as sf
-        >>> spec = sf.Augmentation(color_jitter=sf.ColorJitter(brightness=0.4, hue=0.1))
-        >>> spec.color_jitter.hue
-        0.1
-    """
-
-    __pydantic_config__ = STRICT
-
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("brightness", "contrast", "saturation", "hue"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"augment.color_jitter.{name} = {getattr(self, name)}: give 0 or more"
-                )
-        if self.hue > 0.5:
-            raise ConfigError(f"augment.color_jitter.hue = {self.hue}: give 0 to 0.5 (turns)")
 
 
 @dataclass(frozen=True)
@@ -95,6 +62,9 @@ class Augmentation:
         border: What is outside the image: "zero" (black), "reflect" or "edge". Default "zero".
         corners: What rotation, perspective and affine parts show from outside the crop: "image"
             (the stored image) or "black". Default "image".
+        interpolation: The filter of the resize, "bilinear" or "bicubic", both with antialiasing.
+            Warps and the movements of a policy are sampled bilinearly after it, as in torchvision;
+            a warp without a policy enlarges bilinearly. Default "bilinear".
         scale: random_resized: lowest and highest share of the area. Default 0.08 to 1.
         ratio: random_resized: lowest and highest width / height. Default 3/4 to 4/3.
         flip: "none", "horizontal", "vertical", "both", or "alternating", which mirrors each image
@@ -139,6 +109,7 @@ class Augmentation:
     padding: int = 0
     evaluation_resize: int = 0
     border: Border = "zero"
+    interpolation: Interpolation = "bilinear"
     corners: _Corners = "image"
     scale: _Pair = (0.08, 1.0)
     ratio: _Pair = (3 / 4, 4 / 3)
@@ -166,18 +137,24 @@ class Augmentation:
             if not ok:
                 raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
 
+        check_types(self, "augment")
         # Lists become tuples, so that an Augmentation can be a key of a cache.
         for name in ("scale", "ratio", "translate", "zoom"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            check(len(getattr(self, name)) == 2, name, "two numbers")
+            pair = _items(getattr(self, name))
+            check(len(pair) == 2 and all(map(is_number, pair)), name, "two numbers")
+            object.__setattr__(self, name, pair)
         if not isinstance(self.normalize, str):
-            triples = tuple(tuple(float(value) for value in values) for values in self.normalize)
-            object.__setattr__(self, "normalize", triples)
-            check([len(triple) for triple in triples] == [3, 3], "normalize", "two times 3 numbers")
+            triples = [_items(values) for values in _items(self.normalize)]
+            numbers = all(is_number(value) for values in triples for value in values)
+            right = numbers and [len(values) for values in triples] == [3, 3]
+            check(right, "normalize", "two times 3 numbers")
+            floats = tuple(tuple(float(value) for value in values) for values in triples)
+            object.__setattr__(self, "normalize", floats)
         choices = (
             ("crop", _Crop),
             ("flip", _Flip),
             ("border", Border),
+            ("interpolation", Interpolation),
             ("corners", _Corners),
             ("erase_mode", EraseMode),
         )
@@ -248,6 +225,8 @@ class Augmentation:
         """The setting that only CPU cores can render, `name = value`. "": there is none."""
         if self.policy:
             return f'augment.policy.name = "{self.policy.name}"'
+        if self.interpolation == "bicubic":
+            return 'augment.interpolation = "bicubic"'
         if self.erase and self.erase_mode != "const":
             return f'augment.erase_mode = "{self.erase_mode}"'
         return ""
@@ -273,6 +252,7 @@ class Augmentation:
             resize=self.evaluation_resize or self.resize,
             crop="none" if self.crop == "none" else "center",
             border=self.border,
+            interpolation=self.interpolation,
             normalize=self.normalize,
         )
 
@@ -293,3 +273,8 @@ class Augmentation:
         else:
             numbers = MEAN_STD[self.normalize]
         return replace(self, normalize=numbers)
+
+
+def _items(values: object) -> tuple[Any, ...]:
+    """A list, tuple or array as a tuple. Anything else: an empty one."""
+    return tuple(values) if isinstance(values, Iterable) else ()

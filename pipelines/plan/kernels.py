@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
+from slipform.pipelines.plan.erasing import draw_box
 from slipform.pipelines.plan.philox import uniforms
 
 __all__ = ["CROPS", "FLIPS", "GRAY", "Numbers", "draw"]
@@ -34,7 +35,8 @@ class Numbers(NamedTuple):
         image_size, resize, padding, scale, ratio, flip_probability: As there.
         crop, flip: Codes in CROPS and FLIPS.
         warp: Whether the geometry is not axis-aligned.
-        cut: Whether `clip` is the crop, rounded to stored pixels, because what is outside is black.
+        cut: Whether `clip` is the crop, rounded to stored pixels, because what is outside is black:
+            to the nearest ones if there is a warp, else outward.
         rotation, perspective, perspective_probability, translate, zoom, shear, grayscale, erase: As
             there.
         brightness, contrast, saturation, hue: Of the color jitter.
@@ -106,15 +108,20 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
         if numbers.crop == _RANDOM_RESIZED and not numbers.warp:
             # torchvision's resized_crop reads no pixels outside the box.
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = x, y, x + w, y + h
-        elif numbers.cut:
+        elif numbers.cut and numbers.warp:
             clip[i, 0], clip[i, 1] = max(np.rint(x), 0), max(np.rint(y), 0)
             clip[i, 2] = min(np.rint(x + w), width)
             clip[i, 3] = min(np.rint(y + h), height)
+        elif numbers.cut:
+            # Outward, so that no output pixel of the crop is outside. A millionth for rounding.
+            clip[i, 0], clip[i, 1] = max(np.floor(x + 1e-6), 0), max(np.floor(y + 1e-6), 0)
+            clip[i, 2] = min(np.ceil(x + w - 1e-6), width)
+            clip[i, 3] = min(np.ceil(y + h - 1e-6), height)
         else:
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = 0, 0, width, height
         u = uniforms(key, epoch, sample, np.uint64(11))
         _color(numbers, gray, u[0], u[1], u[2], u[3], color[i])
-        _erase_box(numbers, key, epoch, sample, erase[i])
+        draw_box(numbers, key, epoch, sample, erase[i])
 
 
 @kernel
@@ -278,22 +285,3 @@ def _color(numbers, gray, u0, u1, u2, u3, out):
         out[c, 3] = (
             shift * total * (saturation + (1 - saturation) * luma) - numbers.mean[c]
         ) * scale
-
-
-@kernel
-def _erase_box(numbers, key, epoch, sample, out):
-    """torchvision's RandomErasing with its default scale (0.02, 0.33) and ratio (0.3, 3.3). The box
-    is (x0, y0, x1, y1) in output pixels."""
-    out[:] = 0
-    if numbers.erase == 0.0 or uniforms(key, epoch, sample, np.uint64(10))[3] >= numbers.erase:
-        return
-    size = numbers.image_size
-    for attempt in range(10):
-        u = uniforms(key, epoch, sample, np.uint64(20 + attempt))
-        area = size * size * (0.02 + u[0] * 0.31)
-        shape = np.exp(np.log(0.3) + u[1] * (np.log(3.3) - np.log(0.3)))
-        h, w = int(np.rint(np.sqrt(area * shape))), int(np.rint(np.sqrt(area / shape)))
-        if h < size and w < size:
-            out[0], out[1] = int(u[2] * (size - w + 1)), int(u[3] * (size - h + 1))
-            out[2], out[3] = out[0] + w, out[1] + h
-            return

@@ -24,8 +24,12 @@ def mix(batch: Batch, plan: MixPlan) -> Batch:
 
     Returns:
         A new Batch on the same device. The label of a sample is masked (negative) if its own label
-        or that of its partner is.
+        or that of its partner is. If the batch is not mixed, each sample is its own partner, and
+        the images are those of `batch`.
     """
+    if plan.weight == 1.0 and plan.box is None:
+        weight = torch.ones(len(batch), device=batch.images.device)
+        return Batch(batch.images, batch.labels, batch.indices, Mix(batch.labels, weight))
     partner = upload(plan.partner, batch.images.device)
     images = batch.images
     if plan.box is None:

@@ -10,7 +10,8 @@ Axis-aligned samples (a box, perhaps mirrored): the center of each output pixel 
 stored pixels around it are averaged with a triangle filter. Its half-width on each axis is
 max(1, scale), where scale is the number of stored pixels per output pixel. It is thus bilinear on
 an axis that is enlarged, and antialiased on one that is reduced, as in Pillow and torchvision
-(antialias=True).
+(antialias=True). With interpolation = "bicubic" the filter is cubic, of twice the width, and values
+are cut off to 0..255.
 Pixels outside `clip` do not count: the weights of those inside are normalized. If the center is
 outside `clip`, `border` applies. "zero" gives black. "edge" repeats the outermost output pixel.
 "reflect" mirrors output pixels about the center of the outermost one.
@@ -42,7 +43,7 @@ import numpy.typing as npt
 from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
 from slipform.pipelines.plan.chains import Chains, draw_chains
-from slipform.pipelines.plan.noise import draw_keys
+from slipform.pipelines.plan.erasing import draw_keys
 from slipform.pipelines.plan.philox import batch_uniforms
 
 __all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
@@ -87,6 +88,7 @@ class Plan:
         chains: The operations of a policy. None: there is no policy.
         erase_mode: What erased boxes get: "const", "rand" or "pixel".
         erase_keys: uint64 [N], keys of the noise in erased boxes. None: they get none.
+        cubic: Whether images are resized by a cubic filter, and not by a triangle.
 
     Example:
         ```python
@@ -114,6 +116,7 @@ class Plan:
     chains: Chains | None = None
     erase_mode: EraseMode = "const"
     erase_keys: npt.NDArray[np.uint64] | None = None
+    cubic: bool = False
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -191,6 +194,7 @@ def draw(
         chains=chains,
         erase_mode=spec.erase_mode,
         erase_keys=keys,
+        cubic=spec.interpolation == "bicubic",
     )
 
 

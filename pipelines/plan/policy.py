@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.plan.checks import STRICT, check_types
 
-__all__ = ["STRICT", "Policy"]
+__all__ = ["Policy"]
 
 _Name = Literal[
     "none",
@@ -22,7 +23,6 @@ _Name = Literal[
     "auto_augment_svhn",
     "augmix",
 ]
-STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests a class of settings
 _MOST = 10  # operations of a chain, and chains
 
 
@@ -77,10 +77,11 @@ class Policy:
         names = _Name.__args__  # type: ignore[attr-defined]
         if self.name not in names:
             raise unknown("augment.policy.name", self.name, names)
+        check_types(self, "augment.policy")
         check(0 <= self.num_ops <= _MOST, "num_ops", f"0 to {_MOST}")
         check(2 <= self.num_magnitude_bins <= 1000, "num_magnitude_bins", "2 to 1000")
         check(
-            0 <= self.magnitude < self.num_magnitude_bins,
+            self.name != "rand_augment" or 0 <= self.magnitude < self.num_magnitude_bins,
             "magnitude",
             f"0 to {self.num_magnitude_bins - 1}, below num_magnitude_bins",
         )

@@ -8,7 +8,7 @@ them).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -154,14 +154,16 @@ def _space(
     """A space. reach: the largest magnitudes, where they differ from those of RandAugment. bits: of
     Posterize, at the lowest magnitude, and how many fewer at the highest one."""
     largest = {"ShearX": 0.3, "ShearY": 0.3, "Rotate": 30.0} | dict.fromkeys(_ENHANCE, 0.9) | reach
-    amounts = torch.zeros(len(names), bins)
+    # Not the default type and device of the process: a draw depends on nothing but its arguments.
+    options: Any = {"dtype": torch.float32, "device": "cpu"}
+    amounts = torch.zeros(len(names), bins, **options)
     for row, name in zip(amounts, names, strict=True):
         if name in largest:
-            row[:] = torch.linspace(0.0, largest[name], bins)
+            row[:] = torch.linspace(0.0, largest[name], bins, **options)
         elif name == "Posterize":
-            row[:] = (bits[0] - torch.arange(bins) / ((bins - 1) / bits[1])).round()
+            row[:] = (bits[0] - torch.arange(bins, **options) / ((bins - 1) / bits[1])).round()
         elif name == "Solarize":
-            row[:] = torch.linspace(1.0, 0.0, bins)
+            row[:] = torch.linspace(1.0, 0.0, bins, **options)
     return Space(
         chains=chains,
         depth=depth,

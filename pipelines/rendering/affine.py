@@ -20,14 +20,15 @@ _BITS, _FRACTION = 32, np.float32(2.0**-32)  # positions are whole numbers of 2*
 
 
 @kernel(fastmath={"contract", "nsz"})
-def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, scratch):
+def affine(image, matrix, clip, reduced, cubic, color, size, kind, out32, out16, base, scratch):
     """Sample one image at size x size points, and write the pixels to out[base:].
 
     Args:
         image: uint8 [H, W * 3].
-        matrix: float32 [3, 3], output point -> stored point; the last row is (0, 0, 1).
+        matrix: [3, 3], output point -> stored point; the last row is (0, 0, 1).
         clip: int32 [4] (x0, y0, x1, y1), the image. What is outside is black.
         reduced: (height, width) to which the image is reduced before it is sampled.
+        cubic: Whether the filter of this is cubic.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
@@ -44,7 +45,7 @@ def affine(image, matrix, clip, reduced, color, size, kind, out32, out16, base, 
     # Taps are at most one pixel outside. Pixels are sampled in pairs, so the second one of a pair
     # may be one step farther.
     frame = 2 + int(np.ceil(max(abs(m[0, 0]), abs(m[1, 0]))))
-    small = reduce(image, clip, height, width, frame, scratch)
+    small = reduce(image, clip, height, width, cubic, frame, scratch)
     stride = (width + 2 * frame) * 3
     columns = color_columns(color)
     one, unit = np.float32(1.0), 2.0**_BITS

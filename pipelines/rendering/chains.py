@@ -30,19 +30,21 @@ __all__ = ["render_chains"]
 @kernel
 def render_chains(
     addresses, heights, widths, geometry, chains, codes, amounts, weights, color, clip, erase,
-    erase_mode, erase_keys, size, kind, out32, out16, start, stop,
+    erase_mode, erase_keys, cubic, size, kind, out32, out16, start, stop,
 ):  # fmt: skip
     """Render samples start..stop-1 of a batch.
 
     Args:
-        addresses, heights, widths, geometry: As for `render`.
-        chains: float32 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
+        addresses, heights, widths: As for `render`.
+        geometry: float64 [N, 3, 3], as in `Plan`, in pixels of the images.
+        chains: float64 [N, C, 3, 3], the geometry of `Chains`, in pixels of the images.
         codes, amounts, weights: As in `Chains`.
         color, clip, erase, erase_mode, erase_keys: As for `render`.
-        size, kind, out32, out16, start, stop: As for `render`.
+        cubic, size, kind, out32, out16, start, stop: As for `render`.
     """
     pixels, num_chains = size * size * 3, chains.shape[1]
     levels = np.empty(pixels, np.uint16)
+    unmoved = np.empty(pixels if num_chains > 1 else 0, np.uint16)  # the picture of the first chain
     mixed = np.empty(pixels if num_chains > 1 else 0, np.float32)
     scratch = np.empty(0, np.float32)
     no_floats, spans = np.empty(0, np.float32), np.empty((size, 2), np.int64)
@@ -54,7 +56,7 @@ def render_chains(
         if num_chains > 1:
             mixed[:] = 0.0
         x0, y0, x1, y1 = clip[i]
-        reduced = reduced_size(geometry[i], size, y1 - y0, x1 - x0)
+        reduced = reduced_size(geometry[i], size, y1 - y0, x1 - x0, cubic)
         for c in range(num_chains):
             matrix = chains[i, c]
             to_color, to_kind, to32, to16, at = (
@@ -62,29 +64,17 @@ def render_chains(
                 if direct
                 else (identity, LEVELS, no_floats, levels, 0)
             )
-            flat = matrix[2, 0] == 0 and matrix[2, 1] == 0
-            box = flat and matrix[0, 1] == 0 and matrix[1, 0] == 0
-            if box or not flat:
-                paint(
-                    image, matrix, box, clip[i], reduced, ZERO, to_color, size,
-                    to_kind, to32, to16, at,
-                )  # fmt: skip
+            if c > 0 and _are_equal(matrix, chains[i, 0]):
+                levels[:] = unmoved
             else:
-                scratch = affine(
-                    image,
-                    matrix,
-                    clip[i],
-                    reduced,
-                    to_color,
-                    size,
-                    to_kind,
-                    to32,
-                    to16,
-                    at,
-                    scratch,
-                )
+                scratch = _sample(
+                    image, matrix, clip[i], reduced, cubic, to_color, size, to_kind, to32, to16,
+                    at, scratch,
+                )  # fmt: skip
+            if c == 0 and num_chains > 1:
+                unmoved[:] = levels
             if not direct:
-                _find_spans(matrix, clip[i], flat, size, spans)
+                _find_spans(matrix, clip[i], size, spans)
                 operate(levels, size, codes[i, c], amounts[i, c], spans)
             if num_chains > 1:
                 _add(levels, weights[i, c], mixed)
@@ -92,16 +82,40 @@ def render_chains(
             _color(mixed, size, color[i], kind, out32, out16, base)
         elif not direct:
             _color(levels, size, color[i], kind, out32, out16, base)
-        if len(erase):
-            key = erase_keys[i] if len(erase_keys) else np.uint64(0)
-            erase_box(erase[i], erase_mode, key, size, kind, out32, out16, base)
+        erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 
 
 @kernel
-def _find_spans(matrix, clip, flat, size, spans):
+def _sample(
+    image, matrix, clip, reduced, cubic, color, size, kind, out32, out16, base, scratch
+):  # fmt: skip
+    """Sample the image once, by the kernel for its map. Returns `scratch`, or a larger array."""
+    flat = matrix[2, 0] == 0 and matrix[2, 1] == 0
+    box = flat and matrix[0, 1] == 0 and matrix[1, 0] == 0
+    if flat and not box:
+        return affine(
+            image, matrix, clip, reduced, cubic, color, size, kind, out32, out16, base, scratch
+        )
+    paint(
+        image, matrix, box, clip, reduced, ZERO, cubic, color, size, kind, out32, out16, base,
+    )  # fmt: skip
+    return scratch
+
+
+@kernel
+def _are_equal(one, other):
+    for r in range(3):
+        for c in range(3):
+            if one[r, c] != other[r, c]:
+                return False
+    return True
+
+
+@kernel
+def _find_spans(matrix, clip, size, spans):
     """The outputs of each row whose centers are inside `clip`. If the map is no affine one: all."""
     spans[:, 0], spans[:, 1] = 0, size
-    if not flat:
+    if matrix[2, 0] != 0 or matrix[2, 1] != 0:
         return
     for j in range(size):
         for axis in range(2):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.plan.noise import MODES, normals
+from slipform.pipelines.plan.erasing import MODES, normals
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.output import copy_row
 from slipform.pipelines.simd import FLOAT32, load_pixels, store
@@ -36,18 +36,20 @@ def erased(plan: Plan) -> tuple[npt.NDArray[np.int32], int, npt.NDArray[np.uint6
 
 
 @kernel
-def erase_box(box, mode, key, size, kind, out32, out16, base):
-    """Fill a box of one output image.
+def erase_box(boxes, mode, keys, i, size, kind, out32, out16):
+    """Fill the box of an output image.
 
     Args:
-        box: int32 [4] (x0, y0, x1, y1), in output pixels.
-        mode: Code of `noise.MODES`.
-        key: uint64, key of the noise.
+        boxes, mode, keys: From `erased`.
+        i: The sample.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
         out32, out16: Outputs, flat, as for `resample`.
-        base: Position of the image in the output.
     """
+    if len(boxes) == 0:
+        return
+    box, base = boxes[i], i * size * size * 3
+    key = keys[i] if len(keys) else np.uint64(0)
     count = 3 * (box[2] - box[0])
     if count <= 0:
         return

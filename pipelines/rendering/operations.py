@@ -33,8 +33,6 @@ from slipform.pipelines.simd import (
     halves,
     load8,
     load_pixels,
-    maximum,
-    minimum,
     multiply,
     red,
     store_float32,
@@ -206,16 +204,16 @@ def _sharpen(picture, size, spans, rest):
 @kernel
 def _stretch(picture, size, spans, values, results):
     """Auto contrast: the lowest level of a channel becomes 0, and the highest one 255."""
-    low, high = halves(_MOST, _MOST), zeros()
+    lowest, highest = np.full(3 * size, 255, np.uint16), np.zeros(3 * size, np.uint16)
     for j in range(size):
-        for pair in range(_load_row(_row(picture, size, spans, j), values)):
-            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
-            low, high = minimum(low, pixel), maximum(high, pixel)
-    lows, scales = np.empty(8, np.float32), np.empty(8, np.float32)
-    store_float32(lows, 0, 4, low)
-    store_float32(scales, 0, 4, high)
-    for c in range(4):
-        first, last = min(lows[c], lows[c + 4]), max(scales[c], scales[c + 4])
+        row, begin = _row(picture, size, spans, j), 3 * spans[j, 0]
+        low_row, high_row = lowest[begin : begin + len(row)], highest[begin : begin + len(row)]
+        for at in range(len(row)):
+            low_row[at] = min(low_row[at], row[at])
+            high_row[at] = max(high_row[at], row[at])
+    lows, scales = np.zeros(8, np.float32), np.ones(8, np.float32)
+    for c in range(3):
+        first, last = np.float32(lowest[c::3].min()), np.float32(highest[c::3].max())
         if first >= last:
             first, last = _ZERO, _MOST
         lows[c] = lows[c + 4] = first

@@ -19,13 +19,9 @@ from torch import Tensor
 
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
-from slipform.pipelines.rendering.chains import render_chains
-from slipform.pipelines.rendering.erase import erased
-from slipform.pipelines.rendering.region import moved, relative
-from slipform.pipelines.rendering.render import render
+from slipform.pipelines.rendering.prepare import prepared
 from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
-from slipform.pipelines.rendering.taps import BORDERS
 from slipform.pipelines.rendering.workers import Gate, Task, Workers
 from slipform.pipelines.simd import BFLOAT16, FLOAT16, FLOAT32
 
@@ -202,25 +198,7 @@ class RenderPool:
 
     def _renderer(self, plan: Plan, pixels: Pixels) -> _RenderInto:
         """A function that renders some of the samples into memory for all of them."""
-        geometry, clip = plan.geometry, plan.clip
-        if pixels.origin is not None:
-            geometry, clip = relative(
-                plan, pixels.origin, pixels.heights, pixels.widths, pixels.scales
-            )
-        erase = erased(plan)
-        images, kernel = (pixels.addresses, pixels.heights, pixels.widths), render
-        arguments: tuple[object, ...] = (
-            *images, geometry, plan.color, clip, *erase, BORDERS[plan.border],
-            plan.axis_aligned, self._size, self._kind,
-        )  # fmt: skip
-        if (chains := plan.chains) is not None:
-            own, kernel = chains.geometry, render_chains
-            if pixels.origin is not None:
-                own = moved(own, pixels.origin, pixels.scales)
-            arguments = (
-                *images, geometry, own, chains.codes, chains.amounts, chains.weights, plan.color,
-                clip, *erase, self._size, self._kind,
-            )  # fmt: skip
+        kernel, arguments = prepared(plan, pixels, self._size, self._kind)
         floats = self._kind == FLOAT32
 
         # `keep` keeps the pixels in memory until the function is freed.

@@ -38,13 +38,14 @@ def moved_to(matrix, box, height, width):
 
 
 @kernel
-def reduce(image, box, height, width, frame, scratch):
+def reduce(image, box, height, width, cubic, frame, scratch):
     """Reduce a box of an image.
 
     Args:
         image: uint8 [H, W * 3].
         box: int32 [4] (x0, y0, x1, y1), in stored pixels.
         height, width: The size to which the box is reduced, in pixels.
+        cubic: Whether the filter is cubic.
         frame: Width of the black frame in pixels.
         scratch: Memory for the pixels, float32.
 
@@ -65,8 +66,8 @@ def reduce(image, box, height, width, frame, scratch):
                 target[i] = source[i]
     else:
         resample(
-            image, float(box[0]), dx, width, float(box[1]), dy, height, box, ZERO, identity_map(),
-            FLOAT32, small, np.empty(0, np.uint16), begin, stride,
+            image, float(box[0]), dx, width, float(box[1]), dy, height, box, ZERO, cubic,
+            identity_map(), FLOAT32, small, np.empty(0, np.uint16), begin, stride,
         )  # fmt: skip
     # Storing a pixel overwrote one lane to its right, which is a part of the frame.
     small[: frame * stride] = 0

@@ -49,12 +49,12 @@ def relative(
     clip = np.concatenate([low, high], axis=1).astype(np.int32)
     if scales is None and not origin.any():
         return plan.geometry, clip
-    return moved(plan.geometry, origin, scales), clip
+    return moved(plan.geometry, origin, scales).astype(np.float32), clip
 
 
 def moved(
     geometry: npt.NDArray[np.float32], origin: Int32, scales: Int32 | None = None
-) -> npt.NDArray[np.float32]:
+) -> npt.NDArray[np.float64]:
     """Translate geometry to regions of the images.
 
     Args:
@@ -63,14 +63,15 @@ def moved(
         scales: int32 [N], the scales of `Pixels`. None: all 1.
 
     Returns:
-        float32, of the same shape.
+        float64, of the same shape. In float32 the positions would be rounded in another way than
+        those in the whole image.
     """
     matrix = geometry.astype(np.float64)
     sides = (len(origin), *[1] * (matrix.ndim - 3))
     matrix[..., :2, :] -= origin.reshape(*sides, 2, 1) * matrix[..., 2:3, :]
     if scales is not None:
         matrix[..., :2, :] /= scales.reshape(*sides, 1, 1)
-    return matrix.astype(np.float32)
+    return matrix
 
 
 def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
@@ -96,8 +97,8 @@ def regions_needed(plan: Plan, heights: Int32, widths: Int32) -> Int32:
         step = plan.geometry[:, axis, axis].astype(np.float64)
         start = plan.geometry[:, axis, 2].astype(np.float64)
         end = start + step * plan.image_size
-        # Half the width of the triangle filter, and one pixel for rounding.
-        margin = np.maximum(1.0, np.abs(step)) + 1.0
+        # Half the width of the filter, and one pixel for rounding.
+        margin = np.maximum(1.0, np.abs(step)) * (2.0 if plan.cubic else 1.0) + 1.0
         low, high = plan.clip[:, axis], plan.clip[:, axis + 2]
         regions[:, axis] = np.clip(np.floor(np.minimum(start, end) - margin), low, high - 1)
         regions[:, axis + 2] = np.clip(

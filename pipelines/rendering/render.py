@@ -54,6 +54,7 @@ def render(
     erase_mode,
     erase_keys,
     border,
+    cubic,
     aligned,
     size,
     kind,
@@ -73,6 +74,7 @@ def render(
         erase: int32 [N, 4], as in `Plan`; [0, 4]: nothing is erased.
         erase_mode, erase_keys: As from `erase.erased`.
         border: ZERO, REFLECT or EDGE of `taps`.
+        cubic: Whether images are resized by a cubic filter.
         aligned: Whether all samples are axis-aligned.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
@@ -84,26 +86,26 @@ def render(
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         paint(
-            image, geometry[i], aligned, clip[i], (0, 0), border, color[i], size,
-            kind, out32, out16, i * pixels,
+            image, geometry[i], aligned, clip[i], (0, 0), border, cubic, color[i],
+            size, kind, out32, out16, i * pixels,
         )  # fmt: skip
-        if len(erase):
-            key = erase_keys[i] if len(erase_keys) else np.uint64(0)
-            erase_box(erase[i], erase_mode, key, size, kind, out32, out16, i * pixels)
+        erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 
 
 @kernel
-def paint(image, matrix, aligned, clip, reduced, border, color, size, kind, out32, out16, base):
+def paint(
+    image, matrix, aligned, clip, reduced, border, cubic, color, size, kind, out32, out16, base
+):
     """Render one image.
 
     Args:
         image: uint8 [H, W * 3].
-        matrix: float32 [3, 3], the geometry of the `Plan`.
+        matrix: [3, 3], the geometry of the `Plan`.
         aligned: Whether the geometry is a box, perhaps mirrored.
-        clip, reduced, border, color, size, kind, out32, out16, base: As for `warp`.
+        clip, reduced, border, cubic, color, size, kind, out32, out16, base: As for `warp`.
     """
     if not aligned:
-        warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, base)
+        warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, out16, base)
         return
     # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is matrix[0, 0]
     # stored pixels wide, which is negative if the box is mirrored.
@@ -113,5 +115,5 @@ def paint(image, matrix, aligned, clip, reduced, border, color, size, kind, out3
     else:
         resample(
             image, x, dx, size, y, dy, size,
-            clip, border, color, kind, out32, out16, base, size * 3,
+            clip, border, cubic, color, kind, out32, out16, base, size * 3,
         )  # fmt: skip

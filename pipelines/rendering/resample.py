@@ -19,9 +19,20 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
-from slipform.pipelines.simd import load8, load_pixels, mul_add, store, zeros
+from slipform.pipelines.simd import (
+    halves,
+    load8,
+    load_pixels,
+    maximum,
+    minimum,
+    mul_add,
+    store,
+    zeros,
+)
 
 __all__ = ["resample"]
+
+_MOST = np.float32(255)
 
 
 @kernel(fastmath={"contract", "nsz"})
@@ -35,6 +46,7 @@ def resample(
     out_height,
     clip,
     border,
+    cubic,
     color,
     kind,
     out32,
@@ -54,6 +66,7 @@ def resample(
         out_width, out_height: Size of the output in pixels.
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
         border: ZERO, REFLECT or EDGE of `taps`.
+        cubic: Whether the filter is cubic. Its values are cut off to 0..255.
         color: float32 [3, 4], as in `Plan`.
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
         out32: Output of kind FLOAT32: float32, flat.
@@ -61,12 +74,13 @@ def resample(
         base: Position of the first row in the output.
         stride: Distance of rows in the output.
     """
-    taps_y, taps_x = num_taps(dy, y, clip[1], clip[3]), num_taps(dx, x, clip[0], clip[2])
+    taps_y = num_taps(dy, y, clip[1], clip[3], cubic)
+    taps_x = num_taps(dx, x, clip[0], clip[2], cubic)
     pairs = (out_width + 1) // 2
     first_y, weight_y = np.empty(out_height, np.int64), np.empty((out_height, taps_y), np.float32)
     first_x, weight_x = np.zeros(2 * pairs, np.int64), np.zeros((2 * pairs, taps_x), np.float32)
-    axis_taps(y, dy, clip[1], clip[3], border, first_y, weight_y, out_height)
-    axis_taps(x, dx, clip[0], clip[2], border, first_x, weight_x, out_width)
+    axis_taps(y, dy, clip[1], clip[3], border, cubic, first_y, weight_y, out_height)
+    axis_taps(x, dx, clip[0], clip[2], border, cubic, first_x, weight_x, out_width)
     # The columns that any output pixel needs, as positions in a row of 3 * W bytes.
     left, right = first_x[0], first_x[0]
     for j in range(out_width):
@@ -79,7 +93,7 @@ def resample(
         for k in range(taps_x):
             at = ((j // 2) * taps_x + k) * 8 + (j % 2) * 4
             lanes[at] = lanes[at + 1] = lanes[at + 2] = lanes[at + 3] = weight_x[j, k]
-    columns = color_columns(color)
+    columns, most = color_columns(color), halves(_MOST, _MOST)
     row = np.zeros(width + 8, np.float32)
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
@@ -98,6 +112,8 @@ def resample(
                     pixel = mul_add(
                         load_pixels(row, a + 3 * k, b + 3 * k), load8(lanes, lane + 8 * k), pixel
                     )
+            if cubic:
+                pixel = minimum(maximum(pixel, zeros()), most)
             store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
     copy_row(kind, last32, last16, out32, out16, base + (out_height - 1) * stride, out_width * 3)
 

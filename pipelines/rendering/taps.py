@@ -1,6 +1,7 @@
-"""The triangle filter along one axis: which stored pixels an output pixel uses, and their weights.
+"""The filter along one axis: which stored pixels an output pixel uses, and their weights.
 
-Compiled by numba.
+Compiled by numba. The filter is a triangle, or cubic (Keys, "Cubic Convolution Interpolation for
+Digital Image Processing", 1981, a = -0.5), as in Pillow and torchvision with antialias=True.
 
 In: where the output begins in stored pixels, its step, the part of the image that exists. Out: the
 first tap and the weights of each output pixel. A tap is a stored pixel that is used. Support, clip
@@ -29,24 +30,28 @@ BORDERS = {"zero": ZERO, "reflect": REFLECT, "edge": EDGE}
 
 
 @kernel
-def num_taps(step, start, low, high):
+def num_taps(step, start, low, high, cubic):
     """The largest number of taps of an output pixel.
 
     Args:
         step: Stored pixels per output pixel. Negative: mirrored.
         start: The position in stored pixels where the output begins.
         low, high: The stored pixels that may be used are low..high - 1.
+        cubic: Whether the filter is cubic.
 
     Returns:
-        1 for a shift by whole pixels, else the width of the triangle, at most high - low.
+        1 for a shift by whole pixels, else the width of the filter, at most high - low.
     """
     if abs(step) == 1.0 and start == np.floor(start):
         return 1
-    return max(1, min(2 if abs(step) <= 1.0 else int(np.ceil(2 * abs(step))) + 1, high - low))
+    width = 4 if cubic else 2
+    return max(
+        1, min(width if abs(step) <= 1.0 else int(np.ceil(width * abs(step))) + 1, high - low)
+    )
 
 
 @kernel
-def axis_taps(start, step, low, high, border, first, weights, count):
+def axis_taps(start, step, low, high, border, cubic, first, weights, count):
     """Compute the taps and weights of all output pixels along one axis.
 
     The center of output pixel i is start + (i + 0.5) * step. Its taps are the stored pixels
@@ -58,12 +63,14 @@ def axis_taps(start, step, low, high, border, first, weights, count):
         step: Stored pixels per output pixel. Negative: mirrored.
         low, high: The stored pixels that may be used are low..high - 1.
         border: ZERO, REFLECT or EDGE.
+        cubic: Whether the filter is cubic.
         first: Output, int64 [count or more].
         weights: Output, float32 [count or more, taps], with `num_taps` taps.
         count: Number of output pixels.
     """
     taps = weights.shape[1]
-    support = max(1.0, abs(step))
+    scale = max(1.0, abs(step))
+    support = 2 * scale if cubic else scale
     # The centers of the outermost output pixels: `edge` repeats them, `reflect` mirrors about them.
     inner_low, inner_high = low + 0.5 * abs(step), high - 0.5 * abs(step)
     for i in range(count):
@@ -86,7 +93,8 @@ def axis_taps(start, step, low, high, border, first, weights, count):
             begin = max(low, min(int(np.floor(center)), high - 1))
         total = 0.0
         for k in range(taps):
-            weight = max(0.0, 1.0 - abs(begin + k + 0.5 - center) / support)
+            distance = abs(begin + k + 0.5 - center) / scale
+            weight = _keys(distance) if cubic else max(0.0, 1.0 - distance)
             total += weight
             weights[i, k] = weight
         for k in range(taps):
@@ -95,7 +103,17 @@ def axis_taps(start, step, low, high, border, first, weights, count):
 
 
 @kernel
-def reduced_size(matrix, size, height, width):
+def _keys(distance):
+    """The cubic filter at a distance in pixels."""
+    if distance < 1.0:
+        return (1.5 * distance - 2.5) * distance * distance + 1.0
+    if distance < 2.0:
+        return ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
+    return 0.0
+
+
+@kernel
+def reduced_size(matrix, size, height, width, enlarge=False):
     """The size to which an image is reduced before it is warped.
 
     It is the stored size divided by the scale of the map at the center of the output.
@@ -104,9 +122,10 @@ def reduced_size(matrix, size, height, width):
         matrix: [3, 3], output point -> stored point.
         size: Side of the output in pixels.
         height, width: Size of the stored image in pixels.
+        enlarge: Whether the image is enlarged, too, if the map enlarges: at most to `size`.
 
     Returns:
-        (height, width) in pixels, each between 1 and the stored size.
+        (height, width) in pixels, each 1 or more. Without `enlarge` the stored size at most.
     """
     u = v = size / 2
     depth = matrix[2, 0] * u + matrix[2, 1] * v + matrix[2, 2]
@@ -116,8 +135,10 @@ def reduced_size(matrix, size, height, width):
     scale_x = np.hypot(matrix[0, 0] - x * matrix[2, 0], matrix[0, 1] - x * matrix[2, 1])
     scale_y = np.hypot(matrix[1, 0] - y * matrix[2, 0], matrix[1, 1] - y * matrix[2, 1])
     scale_x, scale_y = scale_x / abs(depth), scale_y / abs(depth)
-    reduced_height = max(1, int(np.rint(height / max(1.0, scale_y))))
-    reduced_width = max(1, int(np.rint(width / max(1.0, scale_x))))
+    least_y = min(1.0, height / size) if enlarge else 1.0
+    least_x = min(1.0, width / size) if enlarge else 1.0
+    reduced_height = max(1, int(np.rint(height / max(least_y, scale_y))))
+    reduced_width = max(1, int(np.rint(width / max(least_x, scale_x))))
     return reduced_height, reduced_width
 
 

@@ -21,7 +21,7 @@ _FRAME = 2  # black pixels around the reduced image, so that taps outside need n
 
 
 @kernel(fastmath={"contract", "nsz"})
-def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, base):
+def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, out16, base):
     """Warp one image to size x size pixels, which are written to out[base:].
 
     Args:
@@ -31,6 +31,7 @@ def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, 
         reduced: (height, width): the image is what is inside `clip`, and is reduced to this size.
             (0, 0): points outside `clip` are black, and the map says how the image is reduced.
         border: ZERO, REFLECT or EDGE of `taps`.
+        cubic: Whether the filter that reduces the image is cubic.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
@@ -45,7 +46,7 @@ def warp(image, matrix, clip, reduced, border, color, size, kind, out32, out16, 
     height, width = reduced
     if not cut:
         height, width = reduced_size(matrix.astype(np.float64), size, box[3], box[2])
-    small = reduce(image, box, height, width, _FRAME, np.empty(0, np.float32))
+    small = reduce(image, box, height, width, cubic, _FRAME, np.empty(0, np.float32))
     m = moved_to(matrix, box, height, width)
     limits = _limits(clip, box[3], box[2], height, width)
     if cut:

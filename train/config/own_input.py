@@ -21,17 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["input_note", "with_own_input"]
 
 _WORD = "model"
-_WITH_WORD = ("augment.image_size", "augment.resize", "augment.normalize")
-_OURS = "bilinear"  # the filter of the executors, with antialiasing
+_WITH_WORD = (
+    "augment.image_size",
+    "augment.resize",
+    "augment.normalize",
+    "augment.interpolation",
+)
 
 
 def with_own_input(settings: Settings) -> Settings:
     """Replace the word "model" in [augment] by the numbers of the net.
 
-    augment.normalize, augment.image_size and augment.resize may have that word. With normalize =
+    augment.normalize, image_size, resize and interpolation may have that word. With normalize =
     "model", image_size, resize and crop are those of the net, too, unless they are given: by a
     recipe, by --set, or by the defaults for a dataset without a recipe. The net's resize keeps its
-    share of the center crop at any image_size.
+    share of the center crop at any image_size. Only CPU cores resize bicubically, so interpolation
+    must be asked for.
 
     Args:
         settings: Nested dictionaries, as TOML gives them.
@@ -45,7 +50,8 @@ def with_own_input(settings: Settings) -> Settings:
     normalize = augment.get("normalize")
     if isinstance(normalize, str) and normalize not in (*MEAN_STD, "dataset", _WORD):
         raise unknown("augment.normalize", normalize, (*MEAN_STD, "dataset", _WORD))
-    asked = [name for name in ("normalize", "image_size", "resize") if augment.get(name) == _WORD]
+    words = ("normalize", "image_size", "resize", "interpolation")
+    asked = [name for name in words if augment.get(name) == _WORD]
     if not asked:
         return settings
     own = _known(model, asked[0])
@@ -61,6 +67,8 @@ def with_own_input(settings: Settings) -> Settings:
     if values.get("resize") == _WORD:
         size = values.get("image_size", Augmentation().image_size)
         values["resize"] = own.resize(size) if isinstance(size, int) else size
+    if values.get("interpolation") == _WORD:
+        values["interpolation"] = own.interpolation
     return {**settings, "augment": values}
 
 
@@ -124,8 +132,8 @@ def _differences(config: RunConfig, own: InputSpec) -> dict[str, str]:
         found[name] = f"resize {evaluated.resize} at {evaluated.image_size} px"
     if MEAN_STD.get(str(augment.normalize), augment.normalize) != (own.mean, own.std):
         found["augment.normalize"] = f"augment.normalize = {augment.normalize}"
-    if own.interpolation != _OURS:
-        found["interpolation"] = f"{_OURS} resize with antialiasing"
+    if own.interpolation != augment.interpolation:
+        found["augment.interpolation"] = f"{augment.interpolation} resize with antialiasing"
     return found
 
 

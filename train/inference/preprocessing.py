@@ -5,7 +5,7 @@ In: the spec of evaluation and a net. Out: a module from uint8 images of any siz
 with operations that torch.export and ONNX have. `Classifier.predict` gives the same probabilities,
 up to rounding.
 
-The triangle filter of each axis is a matrix [S, H] or [S, W], made from the size of the image. The
+The filter of each axis is a matrix [S, H] or [S, W], made from the size of the image. The
 resized crop is the product of these matrices with the image.
 """
 
@@ -61,6 +61,8 @@ class Preprocessing(nn.Module):
         flat = images.to(torch.float32).reshape(count, height, width * 3)
         reduced = (down @ flat).reshape(count, self.spec.image_size, width, 3)
         pixels = reduced.permute(0, 3, 1, 2) @ across.T
+        if self.spec.interpolation == "bicubic":
+            pixels = pixels.clamp(0.0, 255.0)
         return pixels * self.scale + self.shift
 
     def _box(self, length: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,8 +91,11 @@ class Preprocessing(nn.Module):
         outside = (centers < 0) | (centers >= length)
         if self.spec.border != "zero":
             centers = torch.where(outside, self._inside(centers, length, step), centers)
-        distances = (places + 0.5 - centers.unsqueeze(1)).abs()
-        weights = (1 - distances / step.clamp(min=1.0)).clamp(min=0.0)
+        distances = (places + 0.5 - centers.unsqueeze(1)).abs() / step.clamp(min=1.0)
+        if self.spec.interpolation == "bicubic":
+            weights = _keys(distances)
+        else:
+            weights = (1 - distances).clamp(min=0.0)
         weights = weights / weights.sum(1, keepdim=True)
         if self.spec.border == "zero":
             weights = torch.where(outside.unsqueeze(1), 0.0, weights)
@@ -107,6 +112,13 @@ class Preprocessing(nn.Module):
             phase = phase - torch.floor(phase / period) * period
             moved = low + torch.minimum(phase, period - phase)
         return torch.where(high <= low, 0.5 * length, moved)
+
+
+def _keys(distances: Tensor) -> Tensor:
+    """The cubic filter of `taps`, which is 0 from a distance of 2 on."""
+    near = (1.5 * distances - 2.5) * distances**2 + 1
+    far = ((-0.5 * distances + 2.5) * distances - 4) * distances + 2
+    return torch.where(distances < 1, near, torch.where(distances < 2, far, 0.0))
 
 
 class PixelClassifier(nn.Module):

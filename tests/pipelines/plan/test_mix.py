@@ -135,6 +135,10 @@ def test_a_batch_that_is_not_mixed_stays_as_it_is() -> None:
     mixed = mix(batch, MixPlan(np.roll(np.arange(6), 1), 1.0, None))
     assert torch.equal(mixed.images, batch.images)
     assert torch.equal(_targets(mixed, 6), torch.eye(6))
+    masked = Batch(batch.images, torch.tensor([4, -100, 5, 0, 1, 2]), batch.indices)
+    same = mix(masked, MixPlan(np.roll(np.arange(6), 1), 1.0, None))
+    assert same.mix is not None
+    assert same.labels.tolist() == same.mix.labels.tolist() == [4, -100, 5, 0, 1, 2]
     assert [plan.weight for plan in _drawn(40, mixup=0.4, mix_probability=0.0)] == [1.0] * 40
 
 

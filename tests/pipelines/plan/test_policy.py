@@ -142,6 +142,18 @@ def test_spaces(policy: Policy, transform: Any, size: int) -> None:
         np.testing.assert_array_equal(amounts, 0 if want is None else want.double().numpy())
 
 
+def test_magnitudes_do_not_depend_on_the_defaults_of_torch() -> None:
+    want = space_of(Policy("rand_augment"), 77).amounts
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = space_of.__wrapped__(Policy("rand_augment"), 77).amounts
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(found, want)
+
+
 def test_a_sample_depends_on_nothing_else() -> None:
     """Neither on the batch nor on its place in it; another epoch draws again."""
     spec = Augmentation(image_size=SIZE, policy=Policy("augmix")).resolved([], [])
@@ -182,8 +194,8 @@ def test_crop_and_color_stay_those_without_a_policy() -> None:
     [
         ({"name": "rand_augmnt"}, 'Did you mean "rand_augment"'),
         ({"num_ops": 11}, "policy.num_ops = 11: give 0 to 10"),
-        ({"magnitude": 31}, "policy.magnitude = 31: give 0 to 30"),
-        ({"magnitude": -1}, "policy.magnitude"),
+        ({"name": "rand_augment", "magnitude": 31}, "policy.magnitude = 31: give 0 to 30"),
+        ({"name": "rand_augment", "magnitude": -1}, "policy.magnitude"),
         ({"num_magnitude_bins": 1}, "policy.num_magnitude_bins"),
         ({"severity": 0}, "policy.severity"),
         ({"mixture_width": 0}, "policy.mixture_width"),

@@ -46,7 +46,18 @@ def _affine(
     box = (int(clip[3] - clip[1]), int(clip[2] - clip[0]))
     flat = image.reshape(height, width * 3)
     used = affine(
-        flat, matrix, clip, box, PLAIN, SIZE, FLOAT32, out, np.empty(0, np.uint16), 0, scratch
+        flat,
+        matrix,
+        clip,
+        box,
+        False,
+        PLAIN,
+        SIZE,
+        FLOAT32,
+        out,
+        np.empty(0, np.uint16),
+        0,
+        scratch,
     )
     return out.reshape(SIZE, SIZE, 3), used
 
@@ -65,7 +76,7 @@ def test_the_same_as_warp_within_its_memory(case: str, at_end: bool) -> None:
     assert same is guarded.array or same.ctypes.data == guarded.array.ctypes.data
     want = np.empty(SIZE * SIZE * 3, np.float32)
     warp(
-        image.reshape(35, 93), matrix, clip, (33, 28), ZERO, PLAIN, SIZE, FLOAT32, want,
+        image.reshape(35, 93), matrix, clip, (33, 28), ZERO, False, PLAIN, SIZE, FLOAT32, want,
         np.empty(0, np.uint16), 0,
     )  # fmt: skip
     np.testing.assert_allclose(found, want.reshape(SIZE, SIZE, 3), atol=0.02)
@@ -75,7 +86,7 @@ def test_the_same_as_warp_within_its_memory(case: str, at_end: bool) -> None:
 def test_spans_are_the_centers_inside_the_image(case: str) -> None:
     matrix, clip = MAPS[case].astype(np.float32), np.array([2, 1, 30, 34], np.int32)
     spans = np.empty((SIZE, 2), np.int64)
-    _find_spans(matrix, clip, True, SIZE, spans)
+    _find_spans(matrix, clip, SIZE, spans)
     at = np.arange(SIZE) + 0.5
     x, y = (m[0] * at[None] + m[1] * at[:, None] + m[2] for m in matrix[:2].astype(np.float64))
     inside = (x >= 2) & (x < 30) & (y >= 1) & (y < 34)

@@ -15,6 +15,7 @@ from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import keeps, streaming
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.launch import check
 from tests.pipelines import folders
@@ -68,6 +69,18 @@ def test_pixels_and_channels_are_independent() -> None:
     limit = 6 / np.sqrt(len(pixels))
     assert np.abs(np.corrcoef(pixels.T) - np.eye(3)).max() < limit
     assert abs(np.corrcoef(pixels[:-1, 0], pixels[1:, 0])[0, 1]) < limit
+
+
+def test_the_noise_depends_on_seed_epoch_and_sample() -> None:
+    spec = Augmentation(image_size=SIZE, erase=1.0, erase_mode="pixel").resolved([], [])
+    sides = np.full(50, 40, np.int32)
+    keys = [
+        draw(spec, np.arange(start, start + 50), sides, sides, seed, epoch).erase_keys
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for start in (0, 50, 1 << 33)
+    ]
+    assert len(np.unique(np.concatenate(keys))) == 600  # type: ignore[arg-type]
 
 
 def test_const_is_the_mean_color_and_boxes_do_not_depend_on_the_mode() -> None:

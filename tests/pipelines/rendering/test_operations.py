@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.pipelines import folders
-from tests.pipelines.rendering.painted import Operations, ours, theirs
+from tests.pipelines.rendering.painted import Operations, ours, paint, plan_for, spec_for, theirs
 
 TABLES: list[Operations] = [
     [("Brightness", 0.27)],
@@ -109,7 +109,9 @@ TWO: dict[str, tuple[Operations, float]] = {
     "equalize, then positions": ([("Equalize", 0.0), ("Rotate", 9.0)], 4.0),
     "contrast, then positions": ([("Contrast", 0.8), ("Rotate", 9.0)], 1.5),
     "color, then positions": ([("Color", 0.8), ("Rotate", 9.0)], 1.0),
-    "sharpness, then positions": ([("Sharpness", 0.8), ("Rotate", 9.0)], 0.5),
+    "sharpness, then positions": ([("Sharpness", 0.8), ("Rotate", 9.0)], 0.3),
+    # In the other order 12 levels.
+    "moved by whole pixels, then sheared": ([("TranslateY", 20.0), ("ShearX", 0.3)], 0.2),
     # Sampled once here, twice by torchvision.
     "positions twice": ([("Rotate", 9.0), ("ShearX", 0.1)], 3.0),
 }
@@ -122,3 +124,14 @@ def test_the_distance_where_all_positions_come_first(case: str) -> None:
     image = _images(64)["dull"]
     off = np.abs(ours(image, 64, operations) - theirs(image, operations))
     assert off.mean() <= mean
+
+
+@pytest.mark.parametrize("stored", [7, 20, 33])
+@pytest.mark.parametrize("crop", ["center", "random"])
+def test_the_edge_of_a_crop_between_stored_pixels_is_not_black(crop: str, stored: int) -> None:
+    """The crop is enlarged, so an output pixel is a part of a stored one."""
+    images = [np.full((stored, stored, 3), 200, np.uint8)] * 40
+    for resize, size in ((64, 56), (50, 50), (71, 45)):
+        spec = spec_for(size, crop=crop, resize=resize)
+        out = paint(spec, images, plan_for(spec, images, [])) * 255
+        np.testing.assert_allclose(out, 200, atol=1e-3)

@@ -73,6 +73,16 @@ def test_single_settings() -> None:
     assert config.augment.normalize == "dataset"
 
 
+def test_the_filter_of_the_resize() -> None:
+    config = _resolved("model.name=timm/tf_efficientnet_lite0", "augment.interpolation=model")
+    assert config.augment.interpolation == "bicubic"
+    assert _resolved(
+        "model.name=resnet18", "augment.interpolation=model"
+    ).augment.interpolation == ("bilinear")
+    # It is on CPU cores only, so it is not taken with the other numbers.
+    assert _resolved("model.name=timm/tf_efficientnet_lite0").augment.interpolation == "bilinear"
+
+
 def test_the_run_of_a_sweep_has_the_numbers_of_its_net() -> None:
     text = {"augment": {"normalize": "model"}, "model": {"name": "resnet18"}}
     assert _resolved(base=text).augment.image_size == 224
@@ -131,10 +141,15 @@ def test_the_log_describes_the_images_of_the_net(tmp_path: Path) -> None:
     )
     assert lite0.endswith(
         "This run differs: augment.normalize = imagenet, bilinear resize with antialiasing."
-        ' For those of the net: augment.normalize = "model".'
+        ' For those of the net: augment.normalize = "model", augment.interpolation = "model".'
     )
-    same = note("model.name=timm/tf_efficientnet_lite0", "augment.normalize=model")
-    assert same.endswith("This run differs: bilinear resize with antialiasing.")
+    sets = ["model.name=timm/tf_efficientnet_lite0", "augment.normalize=model"]
+    assert note(*sets).endswith(
+        "This run differs: bilinear resize with antialiasing."
+        ' For those of the net: augment.interpolation = "model".'
+    )
+    same = note(*sets, "augment.interpolation=model")
+    assert same.endswith("This run has the same in evaluation.")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +192,10 @@ def test_following_the_advice_leaves_no_difference() -> None:
     assert note(*first, *advised).endswith("This run has the same in evaluation.")
     squeezed = ["model.name=timm/convnext_base.fb_in22k_ft_in1k_384", "augment.normalize=model"]
     assert "384 px, squeezed to a square (bicubic)" in note(*squeezed)
-    assert note(*squeezed).endswith("This run differs: bilinear resize with antialiasing.")
+    assert note(*squeezed).endswith(
+        "This run differs: bilinear resize with antialiasing."
+        ' For those of the net: augment.interpolation = "model".'
+    )
     assert "augment.crop = center" in note(*squeezed, "augment.crop=center")
 
 

@@ -25,22 +25,30 @@ def _rendered(pixels: np.ndarray, spec: Augmentation) -> torch.Tensor:
     return batch.tensor.clone()
 
 
-def _spec(size: int, resize: int, crop: str = "center", border: str = "zero") -> Augmentation:
+def _spec(
+    size: int,
+    resize: int,
+    crop: str = "center",
+    border: str = "zero",
+    interpolation: str = "bilinear",
+) -> Augmentation:
     given = Augmentation(
-        image_size=size, resize=resize, crop=crop, border=border, normalize=NORMALIZE
-    )
+        image_size=size, resize=resize, crop=crop, border=border, normalize=NORMALIZE,
+        interpolation=interpolation,  # type: ignore[arg-type]
+    )  # fmt: skip
     return given.evaluation()
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_any_size_resize_crop_and_border(size: tuple[int, int]) -> None:
+def test_any_size_resize_crop_and_border(size: tuple[int, int], interpolation: str) -> None:
     """resize = 50 and 0 leave places outside of the image."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     numbers = [(64, 72), (64, 64), (64, 50), (64, 0), (97, 111)]
     for (side, resize), crop, border in itertools.product(
         numbers, ("center", "none"), ("zero", "edge", "reflect")
     ):
-        spec = _spec(side, resize, crop, border)
+        spec = _spec(side, resize, crop, border, interpolation)
         found = Preprocessing(spec)(torch.from_numpy(pixels)[None])
         assert found.shape == (1, 3, side, side)
         # 1e-3 is a fourteenth of the smallest step of a pixel, 1 / 255 / 0.229.

@@ -1,0 +1,58 @@
+"""Checks of the types of settings, for use without a recipe, whose types pydantic checks.
+
+In: a dataclass of settings. Out: nothing, or an error that names the setting.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import is_dataclass
+from functools import cache
+from numbers import Real
+from typing import Any, get_type_hints
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.limits import whole
+
+__all__ = ["STRICT", "check_types", "is_number"]
+
+STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests a class of settings
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, of Python or numpy.
+
+    Args:
+        value: Any object.
+    """
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def check_types(settings: Any, section: str) -> None:
+    """Check that numbers are numbers, and that sections are sections.
+
+    Args:
+        settings: A dataclass.
+        section: The name of its section in a recipe.
+
+    Raises:
+        ConfigError: A value has another type, or is infinite or no number.
+    """
+    cls: Any = type(settings)
+    for name, kind in _kinds(cls).items():
+        value, full = getattr(settings, name), f"{section}.{name}"
+        if kind is int:
+            whole(full, value)
+        elif kind is float and not is_number(value):
+            raise ConfigError(f"{full} = {value!r}: give a number")
+        elif kind is bool and not isinstance(value, bool):
+            raise ConfigError(f"{full} = {value!r}: give True or False")
+        elif isinstance(kind, type) and is_dataclass(kind) and not isinstance(value, kind):
+            example = f"{kind.__name__}(...), in a recipe {name} = {{ ... }}"
+            raise ConfigError(f"{full} = {value!r}: give {example}")
+
+
+@cache
+def _kinds(cls: Any) -> dict[str, Any]:
+    """The settings of a class and their types."""
+    return get_type_hints(cls)
