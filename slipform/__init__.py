@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from slipform.pipelines.label_table import LabelTable
     from slipform.pipelines.loader import Loader
     from slipform.pipelines.manifest import Manifest, read_manifest
-    from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+    from slipform.pipelines.plan.augmentation import Augmentation
+    from slipform.pipelines.plan.color_jitter import ColorJitter
     from slipform.pipelines.plan.plan import Plan
     from slipform.pipelines.plan.policy import Policy
     from slipform.preprocess.prep import prepare
@@ -102,7 +103,8 @@ _HOMES = {
     "pipelines.label_table": ("LabelTable",),
     "pipelines.loader": ("Loader",),
     "pipelines.manifest": ("Manifest", "read_manifest"),
-    "pipelines.plan.augmentation": ("Augmentation", "ColorJitter"),
+    "pipelines.plan.augmentation": ("Augmentation",),
+    "pipelines.plan.color_jitter": ("ColorJitter",),
     "pipelines.plan.plan": ("Plan",),
     "pipelines.plan.policy": ("Policy",),
     "preprocess.prep": ("prepare",),

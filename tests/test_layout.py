@@ -54,7 +54,7 @@ ROOMS = {
             "profile",
             "upload",
         ),
-        ("kernel", "simd"),
+        ("kernel", "simd", "stores"),
         ("plan", "sampling", "folds", "order"),
         ("decoding",),
         ("dataset", "samples"),

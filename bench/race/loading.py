@@ -22,7 +22,7 @@ from slipform.bench.result.result import Row, Settings
 from slipform.bench.work import Work, is_small, usual_work
 from slipform.pipelines.executors import GPU_ONLY
 from slipform.pipelines.manifest import read_manifest
-from slipform.pipelines.plan.augmentation import ColorJitter
+from slipform.pipelines.plan.color_jitter import ColorJitter
 
 __all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "races", "run_race"]
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.simd import halves, load8, mul_add, store_float32, zeros
+from slipform.pipelines.simd import halves, load8, mul_add, zeros
+from slipform.pipelines.stores import store_float32
 
 __all__ = ["add_frequency", "clear", "finish_block", "last_needed", "to_rgb"]
 

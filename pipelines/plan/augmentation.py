@@ -28,7 +28,7 @@ from slipform.pipelines.plan.checks import STRICT, check_types, is_number
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
 
-__all__ = ["MEAN_STD", "Augmentation", "Border", "ColorJitter", "EraseMode", "Interpolation"]
+__all__ = ["MEAN_STD", "Augmentation", "Border", "EraseMode", "Interpolation"]
 
 _Crop = Literal["center", "random", "random_resized", "none"]
 _Flip = Literal["none", "horizontal", "vertical", "both", "alternating"]

@@ -12,7 +12,8 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.reduce import moved_to, reduce
-from slipform.pipelines.simd import FLOAT32, halves, load_pixels, mul_add, pair_sums, store, zeros
+from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, zeros
+from slipform.pipelines.stores import FLOAT32, store
 
 __all__ = ["affine"]
 
@@ -31,7 +32,7 @@ def affine(image, matrix, clip, reduced, cubic, color, size, kind, out32, out16,
         cubic: Whether the filter of this is cubic.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `stores`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.

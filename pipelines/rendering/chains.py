@@ -22,7 +22,8 @@ from slipform.pipelines.rendering.output import (
 )
 from slipform.pipelines.rendering.render import paint, pointer
 from slipform.pipelines.rendering.taps import ZERO, reduced_size
-from slipform.pipelines.simd import LEVELS, load_pixels, store
+from slipform.pipelines.simd import load_pixels
+from slipform.pipelines.stores import LEVELS, store
 
 __all__ = ["render_chains"]
 

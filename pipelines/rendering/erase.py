@@ -13,7 +13,8 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.erasing import MODES, normals
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.output import copy_row
-from slipform.pipelines.simd import FLOAT32, load_pixels, store
+from slipform.pipelines.simd import load_pixels
+from slipform.pipelines.stores import FLOAT32, store
 
 __all__ = ["erase_box", "erased"]
 
@@ -43,7 +44,7 @@ def erase_box(boxes, mode, keys, i, size, kind, out32, out16):
         boxes, mode, keys: From `erased`.
         i: The sample.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `stores`.
         out32, out16: Outputs, flat, as for `resample`.
     """
     if len(boxes) == 0:

@@ -35,10 +35,10 @@ from slipform.pipelines.simd import (
     load_pixels,
     multiply,
     red,
-    store_float32,
     subtract,
     zeros,
 )
+from slipform.pipelines.stores import store_float32
 
 __all__ = ["operate"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.simd import FLOAT32, blue, green, load8, mul_add, red
+from slipform.pipelines.simd import blue, green, load8, mul_add, red
+from slipform.pipelines.stores import FLOAT32
 
 __all__ = ["color_columns", "colored", "copy_row", "identity_map"]
 

@@ -27,7 +27,7 @@ def prepared(plan: Plan, pixels: Pixels, size: int, kind: int) -> tuple[Any, tup
         plan: The Plan of N samples.
         pixels: Their pixels.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `stores`.
 
     Returns:
         The kernel, and its arguments without the outputs and the range of samples.

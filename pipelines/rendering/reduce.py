@@ -12,7 +12,7 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import identity_map
 from slipform.pipelines.rendering.resample import resample
 from slipform.pipelines.rendering.taps import ZERO
-from slipform.pipelines.simd import FLOAT32
+from slipform.pipelines.stores import FLOAT32
 
 __all__ = ["moved_to", "reduce"]
 

@@ -77,7 +77,7 @@ def render(
         cubic: Whether images are resized by a cubic filter.
         aligned: Whether all samples are axis-aligned.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16 or FLOAT16 of `simd`.
+        kind: FLOAT32, BFLOAT16 or FLOAT16 of `stores`.
         out32: Output of kind FLOAT32: float32 [N * size * size * 3].
         out16: Output of the other kinds, as bits: uint16 [N * size * size * 3].
         start, stop: The samples to render.

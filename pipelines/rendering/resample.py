@@ -19,16 +19,8 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
-from slipform.pipelines.simd import (
-    halves,
-    load8,
-    load_pixels,
-    maximum,
-    minimum,
-    mul_add,
-    store,
-    zeros,
-)
+from slipform.pipelines.simd import halves, load8, load_pixels, maximum, minimum, mul_add, zeros
+from slipform.pipelines.stores import store
 
 __all__ = ["resample"]
 
@@ -68,7 +60,7 @@ def resample(
         border: ZERO, REFLECT or EDGE of `taps`.
         cubic: Whether the filter is cubic. Its values are cut off to 0..255.
         color: float32 [3, 4], as in `Plan`.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `stores`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.

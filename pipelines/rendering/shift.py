@@ -13,7 +13,8 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.taps import EDGE, ZERO
-from slipform.pipelines.simd import load_pixels, store
+from slipform.pipelines.simd import load_pixels
+from slipform.pipelines.stores import store
 
 __all__ = ["is_shift", "shift"]
 

@@ -13,7 +13,8 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row
 from slipform.pipelines.rendering.reduce import moved_to, reduce
 from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
-from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, store, zeros
+from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, zeros
+from slipform.pipelines.stores import store
 
 __all__ = ["warp"]
 
@@ -34,7 +35,7 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
         cubic: Whether the filter that reduces the image is cubic.
         color: float32 [3, 4], as in `Plan`.
         size: Side of the output in pixels.
-        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `simd`.
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `stores`.
         out32: Output of kind FLOAT32: float32, flat.
         out16: Output of the other kinds, as bits: uint16, flat.
         base: Position of the first row in the output.

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from slipform.pipelines.order import EpochOrder
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.device import DevicePlan
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.taps import reduced_sizes

@@ -22,7 +22,8 @@ import torch
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 

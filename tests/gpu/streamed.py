@@ -26,7 +26,8 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import SampleError
 from slipform.pipelines.executors.host import HostExecutor
 from slipform.pipelines.executors.stream import StreamExecutor
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders

@@ -12,7 +12,8 @@ import numpy as np
 
 from slipform.pipelines.executors import GPU_ONLY, NAMES
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 
 ON_CPU = tuple(name for name in NAMES if name not in GPU_ONLY)
 Epoch = dict[int, tuple[int, np.ndarray]]

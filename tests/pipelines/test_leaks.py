@@ -18,7 +18,8 @@ import pytest
 
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.machine import peak_resident_bytes, reset_peak
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
 

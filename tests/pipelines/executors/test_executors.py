@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from tests.pipelines import reference
 from tests.pipelines.epochs import ON_CPU as NAMES

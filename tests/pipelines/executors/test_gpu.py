@@ -16,7 +16,8 @@ from PIL import Image
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors import GPU_ONLY, NAMES, choose
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders

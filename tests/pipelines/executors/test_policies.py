@@ -14,7 +14,8 @@ from slipform.pipelines import executors
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import keeps, streaming
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.launch import check
 from tests.pipelines.epochs import open_loader, read_epoch

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
 
 

@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 
 NUM = 4000

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import v2
 
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw, draw_mix
 from tests.pipelines.plan.draws import NUM, PLAIN, alike, blank, draw_plan, theirs_of
 

@@ -10,7 +10,7 @@ from slipform.pipelines.rendering.affine import affine
 from slipform.pipelines.rendering.chains import _find_spans
 from slipform.pipelines.rendering.taps import ZERO
 from slipform.pipelines.rendering.warp import warp
-from slipform.pipelines.simd import FLOAT32
+from slipform.pipelines.stores import FLOAT32
 from tests.pipelines import folders
 from tests.pipelines.rendering.guarded import Guarded
 

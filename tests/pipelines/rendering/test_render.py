@@ -10,12 +10,13 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from slipform.pipelines.plan.augmentation import Augmentation, ColorJitter
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.taps import BORDERS
-from slipform.pipelines.simd import BFLOAT16, FLOAT16, FLOAT32
+from slipform.pipelines.stores import BFLOAT16, FLOAT16, FLOAT32
 from tests.pipelines import folders, reference
 from tests.pipelines.rendering.guarded import Guarded
 

@@ -1,0 +1,113 @@
+"""Stores of two pixels in a vector of `simd`, in each kind of output.
+
+In: arrays, positions in them, a Float8. Out: the values in the array, converted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from slipform.pipelines.simd import mask, pointer_to
+
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "store", "store_float32"]
+
+# Kinds of output. LEVELS: whole numbers 0..255 as uint16.
+FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
+_FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
+_V8 = ir.VectorType(_FLOAT, 8)
+
+
+def _store_pixels(lane: Any, convert: Any) -> Any:
+    """An intrinsic that converts two pixels to type `lane` and stores four lanes of each."""
+    four = ir.VectorType(lane, 4)
+
+    @intrinsic
+    def store(typing_context, array, first, second, pixels):
+        def codegen(context, builder, signature, args):
+            value = convert(builder, args[3])
+            for index, lanes in ((args[1], range(4)), (args[2], range(4, 8))):
+                half = builder.shuffle_vector(value, value, mask(lanes))
+                stored = builder.store(
+                    half, pointer_to(context, builder, signature.args[0], args[0], index, four)
+                )
+                stored.align = lane.width // 8 if isinstance(lane, ir.IntType) else 4
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, types.intp, pixels), codegen
+
+    return store
+
+
+def _to_bfloat16(builder: Any, value: Any) -> Any:
+    """Round to nearest, ties to even, on the bits."""
+    v8 = ir.VectorType(_I32, 8)
+    bits = builder.bitcast(value, v8)
+    sixteen, one, half = (ir.Constant(v8, [n] * 8) for n in (16, 1, 0x7FFF))
+    odd = builder.and_(builder.lshr(bits, sixteen), one)
+    return builder.trunc(
+        builder.lshr(builder.add(builder.add(bits, half), odd), sixteen), ir.VectorType(_I16, 8)
+    )
+
+
+def _to_float16(builder: Any, value: Any) -> Any:
+    half = builder.fptrunc(value, ir.VectorType(ir.HalfType(), 8))
+    return builder.bitcast(half, ir.VectorType(_I16, 8))
+
+
+def _to_levels(builder: Any, value: Any) -> Any:
+    """Round values of 0 or more, at most 255.4, to the nearest whole number."""
+    half = ir.Constant(_V8, [0.5] * 8)
+    whole = builder.fptosi(builder.fadd(value, half), ir.VectorType(_I32, 8))
+    return builder.trunc(whole, ir.VectorType(_I16, 8))
+
+
+# (array, first, second, pixels): store two pixels at positions first and second of an array.
+store_float32 = _store_pixels(_FLOAT, lambda builder, value: value)
+# The arrays of 16-bit floats are uint16, because numpy has no bfloat16.
+_CONVERTED = {BFLOAT16: _to_bfloat16, FLOAT16: _to_float16, LEVELS: _to_levels}
+
+
+@intrinsic
+def store(typing_context, kind, out32, out16, at, pixels):
+    """Store two pixels side by side. One value to their right is overwritten.
+
+    Args:
+        kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS.
+        out32: Output of kind FLOAT32: float32.
+        out16: Output of the other kinds, as bits: uint16.
+        at: Position of the first pixel in the output.
+        pixels: Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind, arrays, at, value = args[0], args[1:3], args[3], args[4]
+
+        def write(which, lane, value):
+            four, array_type = ir.VectorType(lane, 4), signature.args[1 + which]
+            for lanes in (range(4), range(4, 8)):
+                index = builder.add(at, ir.Constant(at.type, 3 * (lanes[0] // 4)))
+                half = builder.shuffle_vector(value, value, mask(lanes))
+                place = pointer_to(context, builder, array_type, arrays[which], index, four)
+                builder.store(half, place).align = 4 if lane is _FLOAT else 2
+
+        def choose(kinds):
+            if not kinds:
+                return
+            condition = builder.icmp_signed("==", kind, ir.Constant(kind.type, kinds[0]))
+            with builder.if_else(condition) as (this, others):
+                with this:
+                    if kinds[0] == FLOAT32:
+                        write(0, _FLOAT, value)
+                    else:
+                        write(1, _I16, _CONVERTED[kinds[0]](builder, value))
+                with others:
+                    choose(kinds[1:])
+
+        choose((FLOAT32, BFLOAT16, FLOAT16, LEVELS))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, out32, out16, types.intp, pixels), codegen
