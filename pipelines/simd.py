@@ -75,7 +75,7 @@ def pointer_to(
         vector: The type of the vector.
     """
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), vector.aspointer_to())
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
 def _load(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Any) -> Any:
