@@ -248,9 +248,13 @@ class _Room:
             raise _Hostile(f"it would write outside its folder: {name}")
         path = self.folder / inside
         if path in self.occupied:
+            with content:
+                if _same(content, path):
+                    return
             raise DatasetError(
-                f"{self.archive.name} holds {printable(name)}, which lies beside it already. Unpack"
-                " the archives into folders of their own, and give those as --source."
+                f"{self.archive.name} holds {printable(name)}, and another file of this name lies"
+                " beside it. Unpack the archives into folders of their own, and give those as"
+                " --source."
             )
         # Both readers read no more bytes than the declared size.
         if size_bytes > shutil.disk_usage(self.folder).free:
@@ -262,3 +266,12 @@ class _Room:
         with content, open(path, "wb") as file:
             shutil.copyfileobj(content, file)
         self.written.add(path)
+
+
+def _same(content: IO[bytes], path: Path) -> bool:
+    """Whether a file has this content."""
+    with open_regular(path, DatasetError) as file:
+        while (block := content.read(1 << 20)) == file.read(1 << 20):
+            if not block:
+                return True
+    return False

@@ -223,4 +223,7 @@ def test_archives_in_an_archive(tmp_path: Path) -> None:
     assert [name for name, _, _ in stored(path)["train"]] == ["cat/0.jpg", "dog/1.jpg"]
     assert "left out" not in (tmp_path / "outer.tar-out/report.txt").read_text()
     again = write(tmp_path / "again.tar", tar({**inner, "2.tar": tar({"cat/0.jpg": jpeg(9)})}))
-    assert "2.tar holds cat/0.jpg, which lies beside it already" in prep(again, code=1)
+    assert "2.tar holds cat/0.jpg, and another file of this name" in prep(again, code=1)
+    same = write(tmp_path / "same.tar", tar({**inner, "2.tar": tar({"cat/0.jpg": jpeg(0)})}))
+    prep(same)
+    assert len(stored(same)["train"]) == 2
