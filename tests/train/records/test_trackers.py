@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slipform.train.records import mlflow
 from slipform.train.records.sink import Place
 from slipform.train.run.loop import fit
 from tests.train.records.test_sinks import Small, recorded, train_in_parts, with_sinks
@@ -37,6 +38,25 @@ def test_mlflow_has_every_number_once(
         history = client.get_metric_history(run.info.run_id, name)
         assert len(history) == len(expected), name
         assert {one.step: one.value for one in history} == expected
+
+
+def test_a_run_of_mlflow_that_is_resumed_is_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    needs("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    place, states = Place(tmp_path, "tests", "run", 0, print), list[str]()
+    for _ in range(2):
+        sink = mlflow.open_sink(place)
+        client = MlflowClient()
+        experiment = client.get_experiment_by_name("tests").experiment_id
+        states += [run.info.status for run in client.search_runs([experiment])]
+        sink.close()
+        states += [run.info.status for run in client.search_runs([experiment])]
+    assert states == ["RUNNING", "FINISHED"] * 2
 
 
 def test_trackio_has_every_number_once_and_prints_nothing(

@@ -14,6 +14,7 @@ from slipform.train.scores.answers import Answers
 from slipform.train.scores.bootstrap import figures_of, interval, memory_bytes, resampled
 from slipform.train.scores.calibration import bins, cross_entropy, fit_temperature
 from slipform.train.scores.judgment import Judgment, confused_pairs, judge
+from slipform.train.scores.ranking import placements
 
 
 def answers(num: int = 500, classes: int = 8, sharp: float = 3.0, seed: int = 0) -> Answers:
@@ -122,6 +123,25 @@ def test_the_interval_of_auroc_is_that_of_the_plain_bootstrap() -> None:
     width = theirs.high - theirs.low
     assert got.low == pytest.approx(theirs.low, abs=0.15 * width)
     assert got.high == pytest.approx(theirs.high, abs=0.15 * width)
+
+
+def test_areas_of_resamples_follow_their_definition() -> None:
+    """DeLong's first-order change: the mean placements of the positive and the negative images."""
+    found, rng = answers(40, 4), np.random.default_rng(3)
+    weights = np.concatenate([np.ones((1, 40)), rng.integers(0, 4, (5, 40))]).astype(np.uint8)
+    actual = np.array([[row[found.labels == c].sum() for c in range(4)] for row in weights], float)
+    own, others = bootstrap._placed(found, weights)
+    sums = np.array([np.bincount(found.labels, row * own, 4) for row in weights])
+    areas = bootstrap._areas(actual, sums, others)
+    for c in range(3):
+        positive = found.labels == c
+        placed = placements(found.log_probability(c), positive)
+        area = placed[positive].mean()
+        for row, got in zip(weights, areas[:, c], strict=True):
+            up = np.average(placed[positive], weights=row[positive])
+            down = np.average(placed[~positive], weights=row[~positive])
+            assert got == pytest.approx(min(up + down - area, 1.0), abs=1e-6)
+    assert np.isnan(areas[:, 3]).all()
 
 
 def test_intervals_have_a_seed_contain_the_value_and_narrow_with_images() -> None:

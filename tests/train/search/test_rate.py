@@ -18,6 +18,7 @@ from slipform.train.cli import find_lr
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
+from slipform.train.search import rate as searching
 from slipform.train.search.rate import find_rate, valley
 
 Small = Callable[..., RunConfig]
@@ -116,3 +117,24 @@ def test_the_losses_are_those_of_the_run_with_weights_of_classes(
     found = find_rate(config, shapes, device="cpu", steps=20)
     assert found.losses[0] == read_metrics(tmp_path / "run", "step")[0]["loss"]
     assert found.losses[0] != find_rate(small(), shapes, device="cpu", steps=20).losses[0]
+
+
+def test_the_steps_end_where_the_loss_diverges(shapes: Path, small: Small) -> None:
+    found = find_rate(small(), shapes, device="cpu", steps=40, low=1e-3, high=1e6)
+    smoothed = found.smoothed
+    assert 20 < len(smoothed) < 40
+    assert all(x <= 4 * min(smoothed[: i + 1]) for i, x in enumerate(smoothed[:-1]))
+
+
+def test_the_first_tenth_and_the_last_five_losses_suggest_nothing(
+    shapes: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss falls fastest at both ends; between them it falls at steps 10 to 94 only."""
+    losses = [1000.0 - 50 * i for i in range(10)]
+    losses += [100.0 - 0.1 * i for i in range(85)] + [50.0 - 9 * i for i in range(5)]
+    losses[60] = losses[61]  # the step from 59 to 60 is the steepest one of the others
+    rates = [10.0**i for i in range(100)]
+    monkeypatch.setattr(searching, "_try_rates", lambda *_: (rates, losses, losses))
+    found = find_rate(small(), shapes, device="cpu", steps=100)
+    assert found.steepest == rates[59]
+    assert found.suggestion == rates[10 + valley(losses[10:95])]
