@@ -112,6 +112,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "overhead",
         "policies",
         "prep",
+        "suspects",
         "train",
         "tune",
     ]
@@ -121,6 +122,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "prep",
         "accuracy",
         "ab",
+        "suspects",
         "tune",
         "overhead",
         "policies",
