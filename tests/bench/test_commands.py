@@ -106,6 +106,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
     assert suites.suite_names() == [
         "ab",
         "accuracy",
+        "distill",
         "gpu",
         "growth",
         "loaders",
@@ -124,6 +125,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "ab",
         "suspects",
         "tune",
+        "distill",
         "overhead",
         "policies",
         "growth",
