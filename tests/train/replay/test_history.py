@@ -22,7 +22,7 @@ from slipform.train.replay.sample import find_sample
 from slipform.train.run import loop
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
-from slipform.train.run.starts import STARTS, read_starts
+from slipform.train.run.starts import STARTS, images_in, read_starts
 from tests.train.replay.conftest import Seen, assert_all, forget_after
 
 Small = Callable[..., RunConfig]
@@ -217,3 +217,20 @@ def test_huge_numbers(
     done = CliRunner().invoke(replay, [str(run), *map(str, asked)])
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit), done.output
+
+
+def test_the_identity_of_images_has_the_label_table(shapes: Path) -> None:
+    """Other labels of the same images are another dataset. The splits of a fold are both named."""
+    manifest = read_manifest(shapes)
+    own = manifest.split("train")
+    assert images_in(manifest, ["train"]) == own.index_sha256
+    assert images_in(manifest, ["train", "val"]).count(",") == 1
+    changes: list[dict[str, str]] = [
+        {"labels_sha256": "aa"}, {"labels_sha256": "bb"}, {"index_sha256": "", "sha256": "cc"},
+    ]  # fmt: skip
+    found = set()
+    for change in changes:
+        split = own.model_copy(update=change)
+        splits = {**manifest.splits, "train": split}
+        found.add(images_in(manifest.model_copy(update={"splits": splits}), ["train"]))
+    assert found == {f"{own.index_sha256}+aa", f"{own.index_sha256}+bb", "cc"}
