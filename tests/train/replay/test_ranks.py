@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from slipform.train.cli import replay
 from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
 from tests.processes import finish, torchrun
@@ -61,3 +63,22 @@ def test_every_step_of_two_processes(shapes: Path, tmp_path: Path) -> None:
                 assert torch.equal(batch.images, seen["images"])
                 assert torch.equal(batch.mix.weight, seen["weight"])
     assert len(list(kept.iterdir())) == 6 * 2 * 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_divergence_of_two_processes(shapes: Path, tmp_path: Path) -> None:
+    """It is found by two processes, and one process draws. Other numbers of processes are
+    refused."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    changed = (*SMALL, "train.batch_size=20", "optimizer.lr=1e20")
+    sets = [word for text in changed for word in ("--set", text)]
+    _, errors = torchrun(2, "-m", "slipform.train.cli", shapes, "--out", run, *sets).communicate()
+    assert "training diverged" in errors
+    words = [str(run), "--to-divergence", "--device", "cpu", "--out", str(out)]
+    alone = CliRunner().invoke(replay, words)
+    assert alone.exit_code == 1
+    assert f"torchrun --nproc-per-node 2 --no-python slipform replay {run}" in alone.output
+    output, _ = finish(torchrun(2, "-m", "slipform", "replay", *words))
+    assert output.count("images; loss") == 1
+    assert len(list(out.glob("replay-step-*.png"))) == 1
