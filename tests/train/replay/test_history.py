@@ -21,8 +21,9 @@ from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sample import find_sample
 from slipform.train.run import loop
 from slipform.train.run.folder import run_config
+from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
-from slipform.train.run.starts import STARTS, images_in, read_starts
+from slipform.train.run.starts import STARTS, read_starts
 from tests.train.replay.conftest import Seen, assert_all, forget_after
 
 Small = Callable[..., RunConfig]
