@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.reduce import moved_to, reduce
 from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, zeros
 from slipform.pipelines.stores import FLOAT32, store
@@ -48,7 +48,7 @@ def affine(image, matrix, clip, reduced, cubic, color, size, kind, out32, out16,
     frame = 2 + int(np.ceil(max(abs(m[0, 0]), abs(m[1, 0]))))
     small = reduce(image, clip, height, width, cubic, frame, scratch)
     stride = (width + 2 * frame) * 3
-    columns = color_columns(color)
+    columns = loaded(color_columns(color))
     one, unit = np.float32(1.0), 2.0**_BITS
     step_x, step_y = np.int64(np.rint(m[0, 0] * unit)), np.int64(np.rint(m[1, 0] * unit))
     row32, row16 = np.empty(3 * size + 16, np.float32), np.empty(3 * size + 16, np.uint16)

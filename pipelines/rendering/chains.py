@@ -19,6 +19,7 @@ from slipform.pipelines.rendering.output import (
     colored,
     copy_row,
     identity_map,
+    loaded,
 )
 from slipform.pipelines.rendering.render import paint, pointer
 from slipform.pipelines.rendering.taps import ZERO, reduced_size
@@ -143,7 +144,7 @@ def _add(levels, weight, mixed):
 @kernel(fastmath={"contract", "nsz"})
 def _color(values, size, color, kind, out32, out16, base):
     """Map levels by the color map, and write them to out[base:]."""
-    columns = color_columns(color)
+    columns = loaded(color_columns(color))
     line = 3 * size
     row = np.zeros(line + 8, np.float32)
     last32, last16 = np.empty(line + 8, np.float32), np.empty(line + 8, np.uint16)

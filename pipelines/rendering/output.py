@@ -13,7 +13,7 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.simd import blue, green, load8, mul_add, red
 from slipform.pipelines.stores import FLOAT32
 
-__all__ = ["color_columns", "colored", "copy_row", "identity_map"]
+__all__ = ["color_columns", "colored", "copy_row", "identity_map", "loaded"]
 
 
 @kernel
@@ -32,12 +32,26 @@ def color_columns(color):
         color: float32 [3, 4].
 
     Returns:
-        Four Float8: each column as (r, g, b, 0, r, g, b, 0), for red, green, blue and the offset.
+        float32 [32]: each of the four columns as (r, g, b, 0, r, g, b, 0).
     """
     columns = np.zeros(32, np.float32)
     for k in range(4):
         for c in range(3):
             columns[k * 8 + c] = columns[k * 8 + 4 + c] = color[c, k]
+    return columns
+
+
+@kernel(inline="always")
+def loaded(columns):
+    """Load the columns of a color map, in the function that uses them, so that they stay in
+    registers.
+
+    Args:
+        columns: From `color_columns`.
+
+    Returns:
+        Four Float8: for red, green, blue and the offset.
+    """
     return load8(columns, 0), load8(columns, 8), load8(columns, 16), load8(columns, 24)
 
 
@@ -47,7 +61,7 @@ def colored(pixel, columns):
 
     Args:
         pixel: Float8.
-        columns: From `color_columns`.
+        columns: From `loaded`.
 
     Returns:
         Float8.

@@ -17,14 +17,14 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
 from slipform.pipelines.simd import halves, load8, load_pixels, maximum, minimum, mul_add, zeros
 from slipform.pipelines.stores import store
 
 __all__ = ["resample"]
 
-_MOST = np.float32(255)
+_LEAST, _MOST, _FAR = np.float32(0), np.float32(255), np.float32(np.inf)
 
 
 @kernel(fastmath={"contract", "nsz"})
@@ -85,7 +85,10 @@ def resample(
         for k in range(taps_x):
             at = ((j // 2) * taps_x + k) * 8 + (j % 2) * 4
             lanes[at] = lanes[at + 1] = lanes[at + 2] = lanes[at + 3] = weight_x[j, k]
-    columns, most = color_columns(color), halves(_MOST, _MOST)
+    columns = loaded(color_columns(color))
+    # Limits instead of a branch, which made the loop a tenth slower.
+    low, high = (_LEAST, _MOST) if cubic else (-_FAR, _FAR)
+    least, most = halves(low, low), halves(high, high)
     row = np.zeros(width + 8, np.float32)
     last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
@@ -104,8 +107,7 @@ def resample(
                     pixel = mul_add(
                         load_pixels(row, a + 3 * k, b + 3 * k), load8(lanes, lane + 8 * k), pixel
                     )
-            if cubic:
-                pixel = minimum(maximum(pixel, zeros()), most)
+            pixel = minimum(maximum(pixel, least), most)
             store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
     copy_row(kind, last32, last16, out32, out16, base + (out_height - 1) * stride, out_width * 3)
 

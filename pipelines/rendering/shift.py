@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.taps import EDGE, ZERO
 from slipform.pipelines.simd import load_pixels
 from slipform.pipelines.stores import store
@@ -47,7 +47,7 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
     # Positions begin..end - 1 of a row have stored pixels. The others are outside the image.
     begin = min(max(clip[0] - left, 0), size)
     end = max(min(clip[2] - left, size), begin)
-    columns = color_columns(color)
+    columns = loaded(color_columns(color))
     row = np.zeros(3 * size + 2 * _MARGIN, np.float32)
     inside = row[_MARGIN + 3 * begin : _MARGIN + 3 * end]
     pairs, stride = (size + 1) // 2, 3 * size

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.output import color_columns, colored, copy_row
+from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.reduce import moved_to, reduce
 from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
 from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, zeros
@@ -53,7 +53,7 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
     if cut:
         limits = (-np.inf, -np.inf, np.inf, np.inf)
     stride = (width + 2 * _FRAME) * 3
-    columns = color_columns(color)
+    columns = loaded(color_columns(color))
     pairs = (size + 1) // 2
     row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     one = np.float32(1.0)
