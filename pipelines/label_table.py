@@ -23,7 +23,14 @@ from slipform.pipelines.checksums import read_array
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import read_regular, write_whole
 
-__all__ = ["LabelKind", "LabelTable", "label_table_path", "read_label_table", "write_label_table"]
+__all__ = [
+    "LabelKind",
+    "LabelTable",
+    "label_table_path",
+    "label_table_sha256",
+    "read_label_table",
+    "write_label_table",
+]
 
 LabelKind = Literal["single", "multi", "soft"]
 _ROW = np.dtype([("sample", "<i4"), ("class", "<i4"), ("value", "<f4")])
@@ -242,10 +249,23 @@ def write_label_table(beton: Path, table: LabelTable) -> str:
     Raises:
         OSError: The file cannot be written.
     """
+    write_whole(label_table_path(beton), _content(table))
+    return label_table_sha256(table)
+
+
+def label_table_sha256(table: LabelTable) -> str:
+    """The SHA-256 of the file of a table, in hex.
+
+    Args:
+        table: The labels of samples.
+    """
+    return hashlib.sha256(_content(table)).hexdigest()
+
+
+def _content(table: LabelTable) -> bytes:
     file = io.BytesIO()
     np.save(file, table.rows, allow_pickle=False)
-    write_whole(label_table_path(beton), file.getvalue())
-    return hashlib.sha256(file.getvalue()).hexdigest()
+    return file.getvalue()
 
 
 def read_label_table(

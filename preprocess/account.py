@@ -18,6 +18,7 @@ from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.balance import balance
 from slipform.preprocess.encode import Encoding, Rejected
 from slipform.preprocess.listing import Listing, some
+from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.survey import size_of
 
@@ -59,7 +60,7 @@ def account(source: SampleSource, encoding: Encoding) -> list[str]:
 
 def report(
     lines: Iterable[str],
-    listing: Listing,
+    left_out: Iterable[tuple[str, str]],
     rejected: Sequence[tuple[str, Rejected]],
     damaged: Sequence[tuple[str, Rejected]],
 ) -> str:
@@ -67,18 +68,37 @@ def report(
 
     Args:
         lines: The account.
-        listing: What was found below the source folder.
+        left_out: Path and reason of each file that was not taken as an image.
         rejected: Split and sample of each sample that was not stored.
         damaged: Split and sample of each sample that was stored although its decoder warns.
     """
     text = [*lines]
-    if listing.left_out:
-        text += ["", "left out:"]
-        text += [f"  {printable(path)}: {reason}" for path, reason in sorted(listing.left_out)]
+    if paths := sorted(left_out):
+        text += ["", "left out:", *(f"  {printable(path)}: {reason}" for path, reason in paths)]
     for title, samples in (("rejected", rejected), (_DAMAGED, damaged)):
         if samples:
             text += ["", f"{title}:", *named(samples)]
     return "\n".join(text) + "\n"
+
+
+def shard_words(shard: Shard, manifest: Manifest, written: bool, out: Path) -> list[str]:
+    """Describe a shard that is finished.
+
+    Args:
+        shard: The shard.
+        manifest: The manifest of this shard alone.
+        written: Whether it was written now. False: it was finished before.
+        out: The dataset folder.
+
+    Returns:
+        Lines without control characters.
+    """
+    done = "written" if written else "was finished before, and its checksums are right"
+    return [
+        f"shard {shard}: {done}",
+        *(f"{name}: {info.num_samples:,} images" for name, info in manifest.splits.items()),
+        f"after all {shard.count} shards: slipform prep merge {shlex.quote(printable(str(out)))}",
+    ]
 
 
 def closing_words(manifest: Manifest, out: Path) -> list[str]:

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,7 @@ _OURS = {FILE_NAME, REJECTED, REPORT} | {
     for beton in _BETONS
     for path in (beton, crc32_path(beton), names_path(beton), label_table_path(beton))
 }
+_SHARD = re.compile(r"(train|val|test|shard)-\d{5}-of-\d{5}")  # of train-00003-of-00008.beton
 
 
 @contextmanager
@@ -85,6 +87,11 @@ def replacing(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def _is_ours(name: str) -> bool:
+    """Whether prep writes files of this name, with or without shards."""
+    return _SHARD.sub(r"\1", name, count=1) in {*_OURS, "shard.json"}
+
+
 def _check_replaceable(out: Path) -> None:
     """Refuse to replace a folder that is not a dataset: the exchange would delete it."""
     if not out.exists():
@@ -98,7 +105,7 @@ def _check_replaceable(out: Path) -> None:
         )
     found = sorted(entry.name for entry in os.scandir(out))
     # Betons in a folder without a manifest may be those of ffcv.
-    foreign = [name for name in found if FILE_NAME not in found or name not in _OURS]
+    foreign = [name for name in found if FILE_NAME not in found or not _is_ours(name)]
     if foreign:
         raise DatasetError(
             f"{out} holds {printable(', '.join(foreign[:5]))}, which prep did not write and would"

@@ -1,4 +1,4 @@
-"""`prep`: one subcommand per dataset, and `verify` and `show` for dataset folders.
+"""`prep`: one subcommand per dataset, and `merge`, `verify` and `show` for dataset folders.
 
 In: the command line. Out: a dataset folder, a report, an exit status. Modules that are slow to
 import are imported when a command runs.
@@ -14,7 +14,7 @@ import click
 from slipform.pipelines.errors import Command, DatasetError, Group
 from slipform.preprocess.registry import DatasetSpec, discover
 
-__all__ = ["main", "show", "verify"]
+__all__ = ["main", "merge", "show", "verify"]
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -112,6 +112,15 @@ def _command(dataset: DatasetSpec) -> click.Command:
             help="How many of the 16 bits in PNG and TIFF files are used.",
         ),
         click.Option(
+            ["--shard"],
+            metavar="K/N",
+            default="",
+            help=(
+                "Write the K-th of N shards of each split, unless it is finished, to a folder that"
+                " all shards share. `prep merge DIR` then makes a dataset of them."
+            ),
+        ),
+        click.Option(
             ["--dry-run"],
             is_flag=True,
             help="Print what was found and would be written, and stop.",
@@ -165,16 +174,19 @@ def _run(
     on_bad: str,
     threads: int,
     dry_run: bool,
+    shard: str,
     source: Path | None = None,
     download: Path | None = None,
     **options: Any,
 ) -> None:
     """Write a dataset and print its account."""
-    from slipform.preprocess.account import account, closing_words
+    from slipform.preprocess.account import account, closing_words, shard_words
     from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding
     from slipform.preprocess.prep import opened
     from slipform.preprocess.progress import progress_bar
+    from slipform.preprocess.shard_record import Shard
+    from slipform.preprocess.shards import write_shard
     from slipform.preprocess.survey import survey
 
     if dataset.takes_source and (source is None) == (download is None):
@@ -182,17 +194,37 @@ def _run(
             "give --source, the folder or archive with the raw data"
             + (", or --download DIR to fetch it." if dataset.torchvision else ".")
         )
+    part = Shard.parse(shard) if shard else None
     how = Encoding(encoding, quality, shorter_side, max_side, not no_check, bits, strict)
     with opened(dataset, source, download, options) as samples:
         click.echo("\n".join(account(samples, how)))
         if dry_run:
             click.echo("\n".join([*survey(samples), "dry run: nothing was written"]))
             return
-        with progress_bar(sum(len(split.labels) for split in samples.splits.values())) as progress:
-            manifest = build_dataset(
-                samples, out, how, threads=threads, on_bad=on_bad, progress=progress
-            )
-    click.echo("\n".join(closing_words(manifest, out)))
+        total = sum(len(split.labels) for split in samples.splits.values())
+        with progress_bar(total // (part.count if part else 1)) as progress:
+            given: dict[str, Any] = {"threads": threads, "on_bad": on_bad, "progress": progress}
+            if part is None:
+                lines = closing_words(build_dataset(samples, out, how, **given), out)
+            else:
+                lines = shard_words(part, *write_shard(samples, out, part, how, **given), out)
+    click.echo("\n".join(lines))
+
+
+@main.command()
+@click.argument("folder", type=_FOLDER)
+def merge(folder: Path) -> None:
+    """Check all shards of a folder and make a dataset of them: it writes the manifest only.
+
+    \b
+    Example:
+      for k in $(seq 8); do prep images --source photos --out data/photos --shard $k/8; done
+      prep merge data/photos
+    """
+    from slipform.preprocess.account import closing_words
+    from slipform.preprocess.merge import merge as merged
+
+    click.echo("\n".join(closing_words(merged(folder), folder)))
 
 
 @main.command()

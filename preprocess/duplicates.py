@@ -88,7 +88,9 @@ def find_duplicates(
     """
     usual = [name for name in ("train", "val", "test") if name in manifest.splits]
     names: list[str] = [*usual, *(name for name in manifest.splits if name not in usual)]
-    betons = {name: Beton(folder / manifest.splits[name].file) for name in names}
+    betons = {
+        name: Beton(*(folder / one.file for one in manifest.splits[name].files)) for name in names
+    }
     found = {(one.split, one.index): one for one in _equal(betons)}
     if near:
         with ThreadPoolExecutor(threads or num_cores()) as pool:

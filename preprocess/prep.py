@@ -20,6 +20,8 @@ from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.registry import DatasetSpec, discover
+from slipform.preprocess.shard_record import Shard
+from slipform.preprocess.shards import write_shard
 from slipform.preprocess.source import SampleSource
 
 __all__ = ["opened", "prepare"]
@@ -40,6 +42,7 @@ def prepare(
     strict: bool = False,
     on_bad: str = "error",
     threads: int = 0,
+    shard: str = "",
     **options: Any,
 ) -> Manifest:
     """Write an image dataset once into .beton files, as the command `prep` does.
@@ -60,10 +63,13 @@ def prepare(
         on_bad: "error": all unusable images are listed and nothing is written. "skip": they are
             left out and named in rejected.csv and report.txt.
         threads: Number of threads. 0: one per core.
+        shard: "3/8": only the third of eight shards of each split is written to `out`, unless it is
+            finished there. `slipform.preprocess.merge.merge` makes a dataset of all shards.
         options: Options of the dataset, with `_` for `-`: `val_fraction=0.2`, `layout="classes"`.
 
     Returns:
-        The manifest of the dataset. `manifest.account` says what was found.
+        The manifest of the dataset. `manifest.account` says what was found. With `shard`: the
+        manifest of this shard alone.
 
     Raises:
         ConfigError: A dataset or option does not exist, or a value is not allowed.
@@ -83,7 +89,10 @@ def prepare(
     if on_bad not in ("error", "skip"):
         raise unknown("on_bad", on_bad, ("error", "skip"))
     raw, fetched = (None if path is None else Path(path) for path in (source, download))
+    part = Shard.parse(shard) if shard else None
     with opened(chosen, raw, fetched, _checked(chosen, options)) as samples:
+        if part is not None:
+            return write_shard(samples, Path(out), part, how, threads=threads, on_bad=on_bad)[0]
         return build_dataset(samples, Path(out), how, threads=threads, on_bad=on_bad)
 
 

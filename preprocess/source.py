@@ -11,17 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.decoding.image_file import read_bytes
+from slipform.pipelines.decoding.image_file import read_bytes, size_of_file
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import LabelKind, LabelTable
 from slipform.preprocess.listing import Listing
 
-__all__ = ["Arrays", "Divisible", "Files", "Generated", "Labels", "SampleSource", "Samples"]
+__all__ = [
+    "Arrays",
+    "Divisible",
+    "Files",
+    "Generated",
+    "Labels",
+    "SampleSource",
+    "Samples",
+    "Sized",
+]
 
 Labels = npt.NDArray[np.int64]
 _Pixels = npt.NDArray[np.uint8]  # [H, W] gray or [H, W, 3] RGB
@@ -60,6 +69,18 @@ class Samples(Protocol):
         Raises:
             ValueError: The sample cannot be used.
             OSError: The file does not exist, or the disk fails.
+        """
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """Samples whose bytes are known before they are read. Shards are balanced by them."""
+
+    def num_bytes(self, index: int) -> int:
+        """The bytes of a sample as it is in the source. 0: unknown.
+
+        Args:
+            index: Position of the sample.
         """
 
 
@@ -114,6 +135,10 @@ class Files:
     def read(self, index: int) -> bytes:
         """See `Samples`."""
         return read_bytes(f"{self.root}/{self.paths[index]}")
+
+    def num_bytes(self, index: int) -> int:
+        """See `Sized`."""
+        return size_of_file(f"{self.root}/{self.paths[index]}")
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Files:
         """Select files.

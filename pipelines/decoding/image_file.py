@@ -11,7 +11,7 @@ import re
 import stat
 from pathlib import Path
 
-__all__ = ["ENDINGS", "FORMATS", "looks_like_image", "read_bytes", "read_head"]
+__all__ = ["ENDINGS", "FORMATS", "looks_like_image", "read_bytes", "read_head", "size_of_file"]
 
 # The supported formats, by Pillow's names, and the endings of their files.
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -65,6 +65,18 @@ def read_head(path: str | Path) -> bytes:
         return b""
     finally:
         os.close(file)
+
+
+def size_of_file(path: str | Path) -> int:
+    """The size of a file in bytes; 0 if it does not exist or cannot be looked at.
+
+    Args:
+        path: Any path.
+    """
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def read_bytes(path: str | Path) -> bytes:

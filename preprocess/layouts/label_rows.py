@@ -54,6 +54,13 @@ class Store(Protocol):
             OSError: The disk fails.
         """
 
+    def num_bytes(self, index: int) -> int:
+        """The bytes of an image, known before it is read. 0: unknown.
+
+        Args:
+            index: Number of its row.
+        """
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -93,6 +100,14 @@ class Parts:
             OSError: The disk fails.
         """
         return self.store.read(int(self.indices[index]))
+
+    def num_bytes(self, index: int) -> int:
+        """The bytes of a sample; see `Store`.
+
+        Args:
+            index: Position of the sample.
+        """
+        return self.store.num_bytes(int(self.indices[index]))
 
     def subset(self, indices: npt.NDArray[np.int64]) -> Parts:
         """Select samples.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes
+from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes, size_of_file
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.splits import canonical
 
@@ -57,6 +57,14 @@ class Listed:
         if not self.paths[index]:
             raise ValueError("the list names it, but there is no such image")
         return read_bytes(f"{self.root}/{self.paths[index]}")
+
+    def num_bytes(self, index: int) -> int:
+        """See `Store`.
+
+        Args:
+            index: Number of its row.
+        """
+        return size_of_file(f"{self.root}/{self.paths[index]}") if self.paths[index] else 0
 
 
 def match_images(

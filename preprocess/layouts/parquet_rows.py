@@ -107,6 +107,10 @@ class _Groups:
             raise ValueError(f"{len(value):,} bytes are more than an image may have")
         return bytes(value)
 
+    def num_bytes(self, index: int) -> int:
+        """See `Store`. Row groups do not say the sizes of their rows."""
+        return 0
+
     def _cached_bytes(self) -> int:
         return sum(loaded.bytes for loaded in self.cache.values())
 

@@ -90,6 +90,10 @@ class _Tars:
         file.seek(start)
         return file
 
+    def num_bytes(self, index: int) -> int:
+        """See `Store`."""
+        return self.places[index].size
+
 
 def _compressed(name: str) -> bool:
     return not name.lower().endswith(".tar")

@@ -17,6 +17,10 @@ from PIL import Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG, RAW
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.shard_record import Shard
+from slipform.preprocess.shards import write_shard
+from slipform.preprocess.source import Arrays, SampleSource
 from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     shutil.copy(shapes_raw / "train.beton", folder / "ours/raw.beton")
     several = dataset_of(folder / "labels", "multi")  # its label table is not ffcv's matter
     shutil.copy(several / "train.beton", folder / "ours/several.beton")
+    _write_shards(shapes_raw, folder)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     script = Path(__file__).with_name("ffcv_both_ways.py")
     done = subprocess.run(
@@ -46,7 +51,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shapes: Path, shapes_raw: P
     return folder
 
 
-@pytest.mark.parametrize("name", ["train", "raw", "several"])
+def _write_shards(whole: Path, folder: Path) -> None:
+    """The raw images of `whole`, in two shards of each split."""
+    beton = Beton(whole / "train.beton")
+    images = np.stack([beton.raw(index) for index in range(len(beton))])
+    samples = Arrays(images, beton.labels, "made")
+    source = SampleSource("made", read_manifest(whole).classes, {"train": samples}, "")
+    for number in (1, 2):
+        shard = Shard(number, 2)
+        write_shard(source, folder / "shards", shard)
+        os.rename(folder / "shards" / shard.file("train"), folder / f"ours/shard{number}.beton")
+
+
+@pytest.mark.parametrize("name", ["train", "raw", "several", "shard1", "shard2"])
 def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")
     metadata, table = (
@@ -61,7 +78,7 @@ def test_stock_reader_sees_our_tables(folder: Path, name: str) -> None:
     np.testing.assert_array_equal(table["size"], ours.sizes)
 
 
-@pytest.mark.parametrize("name", ["raw", "several"])
+@pytest.mark.parametrize("name", ["raw", "several", "shard1", "shard2"])
 @pytest.mark.parametrize("os_cache", [True, False])
 def test_stock_loader_gives_our_raw_pixels(folder: Path, os_cache: bool, name: str) -> None:
     ours = Beton(folder / f"ours/{name}.beton")

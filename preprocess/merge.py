@@ -1,0 +1,169 @@
+"""The shards of a folder become a dataset: `merge` checks them, and writes the manifest.
+
+In: a folder in which all shards are finished. Out: dataset.json, report.txt, and rejected.csv if
+samples were left out. The betons are not changed. The dataset equals the one that prep writes
+without shards, sample for sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slipform.pipelines.checksums import index_sha256
+from slipform.pipelines.dataset import open_split, open_table
+from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.label_table import label_table_sha256
+from slipform.pipelines.manifest import BetonInfo, Manifest, SplitInfo
+from slipform.pipelines.sample_names import names_path
+from slipform.preprocess.build import finish
+from slipform.preprocess.encode import Rejected
+from slipform.preprocess.pixel_sums import PixelSums
+from slipform.preprocess.shard_record import (
+    NamedSample,
+    ShardRecord,
+    check_files,
+    read_record,
+    record_paths,
+)
+from slipform.preprocess.shards import remove_unfinished
+from slipform.preprocess.write_splits import Written
+
+__all__ = ["merge"]
+
+_SHOWN = 8  # missing shards that are named
+
+
+def merge(folder: Path | str) -> Manifest:
+    """Check all shards of a folder, and write its manifest. A second call does the same.
+
+    Args:
+        folder: The dataset folder.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        DatasetError: A shard is missing or damaged, or shards do not belong together.
+        OSError: The disk is full or fails.
+    """
+    folder = Path(folder)
+    records = _records(folder)
+    first = records[0]
+    sums = PixelSums()
+    for one in records:
+        sums.add(PixelSums(one.num_pixels, one.sums, one.squares))
+    converted: Counter[str] = Counter()
+    for one in records:
+        converted += Counter(one.manifest.converted)
+    splits = list(first.manifest.splits)
+    written = Written(
+        rejected=_joined(splits, [one.rejected for one in records]),
+        damaged=_joined(splits, [one.damaged for one in records]),
+    )
+    mean, std = sums.mean_std()
+    manifest = first.manifest.model_copy(
+        update={
+            "splits": {
+                split: _split([one.manifest.splits[split] for one in records]) for split in splits
+            },
+            "mean": mean,
+            "std": std,
+            "converted": dict(sorted(converted.items())),
+            "rejected": len(written.rejected),
+            "damaged": len(written.damaged),
+        }
+    )
+    check_files(folder, manifest)
+    manifest = manifest.model_copy(
+        update={"splits": {split: _hashed(folder, manifest, split) for split in splits}}
+    )
+    finish(folder, manifest, first.left_out, written)
+    remove_unfinished(folder)
+    return manifest
+
+
+def _records(folder: Path) -> list[ShardRecord]:
+    """The records of all shards, which belong together."""
+    paths = record_paths(folder) if folder.is_dir() else []
+    if not paths:
+        raise DatasetError(
+            f"{folder} has no finished shard. Write shards first: prep DATASET --shard K/N --out"
+            f" {folder}"
+        )
+    counts = sorted({shard.count for shard, _ in paths})
+    if len(counts) > 1:
+        listed = " and ".join(map(str, counts))
+        raise DatasetError(
+            f"{folder} has shards of datasets with {listed} shards. Delete those of one of them."
+        )
+    found = {shard.number for shard, _ in paths}
+    missing = [number for number in range(1, counts[0] + 1) if number not in found]
+    if missing:
+        named = ", ".join(f"{number}/{counts[0]}" for number in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise DatasetError(
+            f"{folder}: {len(missing)} of {counts[0]} shards are not finished: {named}{more}. Run"
+            " prep for them with --shard"
+        )
+    records = [read_record(path) for _, path in paths]
+    for one in records:
+        if why := records[0].difference(one):
+            raise DatasetError(
+                f"{folder}: shards {records[0].shard} and {one.shard} do not belong together"
+                f" ({why}). Delete one of them, and run prep again for it."
+            )
+    return records
+
+
+def _split(shards: Sequence[SplitInfo]) -> SplitInfo:
+    """The split of its shards, without the hashes that need the files."""
+    filled = [one for one in shards if one.num_samples] or shards[:1]
+    lines = "".join(f"{one.sha256}\n" for one in shards).encode()
+    modes: Counter[str] = Counter()
+    for one in shards:
+        modes.update(one.modes)
+    return SplitInfo(
+        file="",
+        num_samples=sum(one.num_samples for one in shards),
+        bytes=sum(one.bytes for one in shards),
+        sha256=hashlib.sha256(lines).hexdigest(),
+        counts=np.sum([one.counts for one in shards], axis=0).tolist(),
+        modes=dict(modes),
+        min_height=min(one.min_height for one in filled),
+        min_width=min(one.min_width for one in filled),
+        max_height=max(one.max_height for one in filled),
+        max_width=max(one.max_width for one in filled),
+        label_counts=np.sum([one.label_counts for one in shards], axis=0, dtype=int).tolist(),
+        shards=[BetonInfo(**one.model_dump(include=set(BetonInfo.model_fields))) for one in shards],
+    )
+
+
+def _hashed(folder: Path, manifest: Manifest, split: str) -> SplitInfo:
+    """The split with the hashes that one beton with the same samples has."""
+    info, beton = manifest.split(split), open_split(folder, manifest, split)
+    names, table = hashlib.sha256(), open_table(folder, manifest, split)
+    for one in info.files:
+        names.update(names_path(folder / one.file).read_bytes())
+    return info.model_copy(
+        update={
+            "names_sha256": names.hexdigest(),
+            "index_sha256": index_sha256(beton.labels, beton.read_crc32()),
+            "labels_sha256": "" if table is None else label_table_sha256(table),
+        }
+    )
+
+
+def _joined(splits: list[str], parts: list[list[NamedSample]]) -> list[tuple[str, Rejected]]:
+    """The samples of all shards, in the order in which one prep finds them."""
+    return [
+        (split, Rejected(one.index, one.label, one.name, one.reason))
+        for split in splits
+        for part in parts
+        for one in part
+        if one.split == split
+    ]

@@ -1,0 +1,223 @@
+"""The record of a finished shard: shard-00003-of-00008.json, written after its betons.
+
+In: a dataset folder. Out: a frozen `ShardRecord`: what the manifest and the reports need to know
+about the shard, and from what it was made. A shard without a record is not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from slipform.pipelines.dataset import open_split, open_table
+from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.files import read_regular
+from slipform.pipelines.machine import num_cores
+from slipform.pipelines.manifest import BetonInfo, Manifest
+from slipform.pipelines.sample_names import read_names
+
+__all__ = ["NamedSample", "Shard", "ShardRecord", "check_files", "read_record", "record_paths"]
+
+_MOST = 99_999  # shards: the names of the files have five digits
+_MAX_BYTES = 1 << 30  # of a record
+_NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of the parts in which a dataset is written.
+
+    Attributes:
+        number: 1 to `count`.
+        count: The number of shards of each split.
+
+    Raises:
+        ConfigError: There is no such shard.
+
+    Example:
+        >>> from slipform.preprocess.shard_record import Shard
+        >>> Shard.parse("3/8").file("train")
+        'train-00003-of-00008.beton'
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count <= _MOST:
+            raise ConfigError(
+                f"there is no shard {self.number}/{self.count}: give K/N, where N is the number of"
+                f" shards (1 to {_MOST:,}), and K is 1 to N"
+            )
+
+    @staticmethod
+    def parse(text: str) -> Shard:
+        """Read a text such as "3/8".
+
+        Args:
+            text: The number of the shard, from 1, and the number of shards.
+
+        Raises:
+            ConfigError: It is another text, or there is no such shard.
+        """
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if found is None:
+            raise ConfigError(f'shard = "{text}": give K/N, such as 3/8 for the third of 8 shards')
+        return Shard(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def file(self, split: str) -> str:
+        """The name of its beton.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        return f"{split}-{self.number:05d}-of-{self.count:05d}.beton"
+
+    @property
+    def record(self) -> str:
+        """The name of its record."""
+        return f"shard-{self.number:05d}-of-{self.count:05d}.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class NamedSample(_Strict):
+    """A sample that the reports name; see `encode.Rejected`."""
+
+    split: str
+    index: int
+    label: int
+    name: str
+    reason: str
+
+
+class ShardRecord(_Strict):
+    """What is known of a finished shard.
+
+    Attributes:
+        slipform: The version of the program.
+        source_sha256: The hash of the list of all samples of all shards.
+        how: The options of prep that change what is stored.
+        number, count: See `Shard`.
+        manifest: The manifest of this shard alone.
+        left_out: Path and reason of each file of the source that was not taken as an image.
+        rejected, damaged: As in `Written`.
+        num_pixels, sums, squares: The `PixelSums` of the shard.
+    """
+
+    slipform: str
+    source_sha256: str
+    how: dict[str, Any]
+    number: int
+    count: int
+    manifest: Manifest
+    left_out: list[tuple[str, str]] = []
+    rejected: list[NamedSample] = []
+    damaged: list[NamedSample] = []
+    num_pixels: int = Field(default=0, ge=0)
+    sums: list[int] = [0, 0, 0]
+    squares: list[int] = [0, 0, 0]
+
+    @property
+    def shard(self) -> Shard:
+        """Which shard it is."""
+        return Shard(self.number, self.count)
+
+    def difference(self, other: ShardRecord) -> str:
+        """Why two shards do not belong to one dataset; "" if they do.
+
+        Args:
+            other: Another shard.
+        """
+        a, b = self.manifest, other.manifest
+        changed = [
+            f"{name} = {self.how.get(name)} and {other.how.get(name)}"
+            for name in sorted({*self.how, *other.how})
+            if self.how.get(name) != other.how.get(name)
+        ]
+        for what, one, two in (
+            ("versions of slipform", self.slipform, other.slipform),
+            ("numbers of shards", self.count, other.count),
+            ("datasets", a.dataset, b.dataset),
+            ("options" + "".join(f": {text}" for text in changed[:1]), self.how, other.how),
+            ("options", (a.options, a.split_rule), (b.options, b.split_rule)),
+            ("classes", (a.classes, a.labels), (b.classes, b.labels)),
+            ("lists of images", self.source_sha256, other.source_sha256),
+            ("splits", list(a.splits), list(b.splits)),
+        ):
+            if one != two:
+                return f"other {what}"
+        return ""
+
+
+def record_paths(folder: Path) -> list[tuple[Shard, Path]]:
+    """The records in a folder, in the order of the shards.
+
+    Args:
+        folder: The dataset folder.
+    """
+    found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    shards = [(Shard(int(match[1]), int(match[2])), path) for match, path in found]
+    return sorted(shards, key=lambda one: (one[0].count, one[0].number))
+
+
+def read_record(path: Path) -> ShardRecord:
+    """Read a record.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DatasetError: It does not exist, or is damaged.
+    """
+    content = read_regular(path, _MAX_BYTES, "the record of a shard", DatasetError)
+    try:
+        record = ShardRecord.model_validate_json(content)
+        record.shard  # noqa: B018 (it raises if there is no such shard)
+    except (ValueError, ConfigError) as error:
+        raise DatasetError(
+            f"{path} is damaged. Delete it, and run prep again for this shard."
+        ) from error
+    if path.name != record.shard.record:
+        raise DatasetError(f"{path} is the record of shard {record.shard}. Delete it.")
+    return record
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that the betons and the files beside them are those that the manifest describes.
+
+    Args:
+        folder: The dataset folder.
+        manifest: A manifest of the dataset or of a shard.
+
+    Raises:
+        DatasetError: A file is missing or is another one.
+    """
+    for split, info in manifest.splits.items():
+        open_split(folder, manifest, split)
+        open_table(folder, manifest, split)
+        read_names(folder, info)
+    files = [one for info in manifest.splits.values() for one in info.files]
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for same, one in zip(pool.map(lambda one: _is(folder, one), files), files, strict=True):
+            if not same:
+                raise DatasetError(
+                    f"{folder / one.file} is not the file that prep wrote: its SHA-256 differs."
+                    " Run prep again."
+                )
+
+
+def _is(folder: Path, info: BetonInfo) -> bool:
+    with open(folder / info.file, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == info.sha256
