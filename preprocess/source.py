@@ -19,6 +19,7 @@ import numpy.typing as npt
 from slipform.pipelines.decoding.image_file import read_bytes, size_of_file
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import LabelKind, LabelTable
+from slipform.preprocess.label_check import check_count, check_labels
 from slipform.preprocess.listing import Listing
 
 __all__ = [
@@ -126,7 +127,7 @@ class Files:
     table: LabelTable | None = None
 
     def __post_init__(self) -> None:
-        _check_count("paths", len(self.paths), self.labels)
+        check_count("paths", len(self.paths), self.labels)
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -173,7 +174,7 @@ class Arrays:
 
     def __post_init__(self) -> None:
         chosen = self.images if self.indices is None else self.indices
-        _check_count("images", len(chosen), self.labels)
+        check_count("images", len(chosen), self.labels)
 
     def name(self, index: int) -> str:
         """See `Samples`."""
@@ -281,7 +282,7 @@ class SampleSource:
             kinds = ", ".join(f"{name}: {_kind(s)}" for name, s in self.splits.items())
             raise DatasetError(f"all splits must have the same kind of labels ({kinds}).")
         for name, samples in self.splits.items():
-            _check_labels(name, samples, len(self.classes))
+            check_labels(name, samples.labels, samples.table, len(self.classes))
             if not len(samples.labels):
                 raise DatasetError(f"the split {name} has no image: {self.split_rule}.")
 
@@ -293,33 +294,3 @@ class SampleSource:
 
 def _kind(samples: Samples) -> LabelKind:
     return "single" if samples.table is None else samples.table.kind
-
-
-def _check_count(what: str, count: int, labels: Labels) -> None:
-    if count != len(labels):
-        raise DatasetError(f"{count} {what} and {len(labels)} labels: give one label for each.")
-
-
-def _check_labels(split: str, samples: Samples, num_classes: int) -> None:
-    """Check that labels are numbers of classes, and that they agree with the table of labels."""
-    labels, table = np.asarray(samples.labels), samples.table
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DatasetError(
-            f"the labels of {split} are {labels.dtype} {labels.shape}: give int64 [N]."
-        )
-    if table is not None and table.num_samples != len(labels):
-        raise DatasetError(
-            f"{split} has {len(labels)} labels, and a table of labels for {table.num_samples}"
-            " samples: give one of each sample."
-        )
-    every = labels if table is None else np.append(labels, table.rows["class"])
-    if len(wrong := every[(every < 0) | (every >= num_classes)]):
-        raise DatasetError(
-            f"a label of {split} is {wrong[0]}, and there are {num_classes} classes: give 0 to"
-            f" {num_classes - 1}."
-        )
-    if table is not None and len(wrong := np.flatnonzero(labels != table.first())):
-        raise DatasetError(
-            f"sample {wrong[0]} of {split} has label {labels[wrong[0]]}, which is not that of its"
-            " table of labels: give table.first() as labels."
-        )

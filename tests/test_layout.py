@@ -68,7 +68,7 @@ ROOMS = {
         ("atomic_folder", "drawing", "listing", "pickles", "pixel_sums", "progress"),
         ("temporary_folder",),
         ("archive",),
-        ("shard_record",),
+        ("shard_record", "label_check"),
         ("source",),
         ("class_folders", "splits", "idx", "cifar_files"),
         ("layouts",),

@@ -1,7 +1,7 @@
 """test_ffcv.py runs this in a separate process: importing ffcv takes seconds, and its loader may
 hang.
 
-In: a folder with ours/train.beton, raw.beton, several.beton, shard1.beton and shard2.beton. Out: the
+In: a folder with ours/train.beton, raw.beton, several.beton, shard1.beton, shard2.beton. Out: the
 samples that stock ffcv reads from them, as .npy; and stock-jpg.beton and stock-raw.beton, written
 by its DatasetWriter.
 """

@@ -36,7 +36,8 @@ def made(labels: str = "single", bad: tuple[int, ...] = (), label: int = 0) -> S
             table = LabelTable.of_sets(
                 [[k % 3, (k + 1) % 3] if k % 2 else [] for k in range(count)]
             )
-        return Generated(read, (np.arange(count) + label) % 3, "made", table)
+        numbers = (np.arange(count) + label) % 3 if table is None else table.first()
+        return Generated(read, numbers, "made", table)
 
     return SampleSource(
         "made", list("abc"), {"train": split(0, 37), "val": split(37, 9)}, "as made"
