@@ -22,7 +22,7 @@ from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.survey import size_of
 
-__all__ = ["account", "closing_words", "named", "report"]
+__all__ = ["account", "closing_words", "named", "report", "shard_words"]
 
 _LARGE_PIXELS = 2_000_000
 _LOOKED_AT = 15  # number of images whose headers are read for their size

@@ -59,7 +59,7 @@ class Listed:
         return read_bytes(f"{self.root}/{self.paths[index]}")
 
     def num_bytes(self, index: int) -> int:
-        """See `Store`.
+        """The bytes of an image, known before it is read. 0: unknown.
 
         Args:
             index: Number of its row.
