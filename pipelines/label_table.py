@@ -26,8 +26,8 @@ from slipform.pipelines.files import read_regular, write_whole
 __all__ = [
     "LabelKind",
     "LabelTable",
+    "label_table_bytes",
     "label_table_path",
-    "label_table_sha256",
     "read_label_table",
     "write_label_table",
 ]
@@ -249,22 +249,17 @@ def write_label_table(beton: Path, table: LabelTable) -> str:
     Raises:
         OSError: The file cannot be written.
     """
-    write_whole(label_table_path(beton), _content(table))
-    return label_table_sha256(table)
+    write_whole(label_table_path(beton), content := label_table_bytes(table))
+    return hashlib.sha256(content).hexdigest()
 
 
-def label_table_sha256(table: LabelTable) -> str:
-    """The SHA-256 of the file of a table, in hex.
+def label_table_bytes(table: LabelTable) -> bytes:
+    """The content of the file of a table.
 
     Args:
         table: The labels of samples.
     """
-    return hashlib.sha256(_content(table)).hexdigest()
-
-
-def _content(table: LabelTable) -> bytes:
-    file = io.BytesIO()
-    np.save(file, table.rows, allow_pickle=False)
+    np.save(file := io.BytesIO(), table.rows, allow_pickle=False)
     return file.getvalue()
 
 

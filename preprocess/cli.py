@@ -115,10 +115,7 @@ def _command(dataset: DatasetSpec) -> click.Command:
             ["--shard"],
             metavar="K/N",
             default="",
-            help=(
-                "Write the K-th of N shards of each split, unless it is finished, to a folder that"
-                " all shards share. `prep merge DIR` then makes a dataset of them."
-            ),
+            help="Write the K-th of N shards to a folder that all share; see `prep merge`.",
         ),
         click.Option(
             ["--dry-run"],
@@ -214,13 +211,7 @@ def _run(
 @main.command()
 @click.argument("folder", type=_FOLDER)
 def merge(folder: Path) -> None:
-    """Check all shards of a folder and make a dataset of them: it writes the manifest only.
-
-    \b
-    Example:
-      for k in $(seq 8); do prep images --source photos --out data/photos --shard $k/8; done
-      prep merge data/photos
-    """
+    """Check all shards of a folder and make a dataset of them: it writes the manifest only."""
     from slipform.preprocess.account import closing_words
     from slipform.preprocess.merge import merge as merged
 

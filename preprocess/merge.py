@@ -17,7 +17,7 @@ import numpy as np
 from slipform.pipelines.checksums import index_sha256
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.label_table import label_table_sha256
+from slipform.pipelines.label_table import label_table_bytes
 from slipform.pipelines.manifest import BetonInfo, Manifest, SplitInfo
 from slipform.pipelines.sample_names import names_path
 from slipform.preprocess.build import finish
@@ -153,7 +153,9 @@ def _hashed(folder: Path, manifest: Manifest, split: str) -> SplitInfo:
         update={
             "names_sha256": names.hexdigest(),
             "index_sha256": index_sha256(beton.labels, beton.read_crc32()),
-            "labels_sha256": "" if table is None else label_table_sha256(table),
+            "labels_sha256": ""
+            if table is None
+            else hashlib.sha256(label_table_bytes(table)).hexdigest(),
         }
     )
 
