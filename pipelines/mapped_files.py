@@ -1,8 +1,9 @@
 """Files, mapped read-only one after another into one range of addresses: `MappedFiles`.
 
 In: paths. Out: one array of all their bytes, and where each file begins in it. A split of a
-thousand shards is thus read as one file is. No file stays open: a process may open about a thousand
-files, and map about 65,000.
+thousand shards is thus read as one file is. The first files stay open, since the length of an open
+file is known soon. The others do not: a process may open about a thousand files, and map about
+65,000.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,6 +31,7 @@ _LIBC.mmap.argtypes = (
 )  # fmt: skip
 _MAP_FIXED = 0x10  # linux/mman.h
 _MAP_FAILED = ctypes.c_void_p(-1).value
+_MOST_OPEN = 16  # files
 
 
 class MappedFiles:
@@ -64,6 +67,8 @@ class MappedFiles:
             prot=mmap.PROT_READ,
         )
         self.data: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._handles: list[int] = []  # of the files that stay open
+        weakref.finalize(self, _close, self._handles)
         for number, path in enumerate(self.paths):
             self._map_file(number, path)
         watch(self)
@@ -76,6 +81,8 @@ class MappedFiles:
             address = self.data.ctypes.data + start
             flags = mmap.MAP_SHARED | _MAP_FIXED
             mapped = _LIBC.mmap(address, length, mmap.PROT_READ, flags, file.fileno(), 0)
+            if number < _MOST_OPEN:
+                self._handles.append(os.dup(file.fileno()))
         if mapped == _MAP_FAILED:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), str(path))
@@ -98,16 +105,24 @@ class MappedFiles:
     def truncated(self, numbers: Iterable[int] | None = None) -> Truncated | None:
         """The first file that was truncated after it was mapped.
 
-        A file that was replaced keeps its bytes, as long as it is mapped.
+        A file that was replaced keeps its bytes, as long as it is mapped. If it is truncated after
+        that, this is known for open files only.
 
         Args:
             numbers: The files to look at. None: all.
         """
         for number in range(len(self.paths)) if numbers is None else numbers:
-            now, mapped = _current(self._names[number]), self.identities[number]
-            if now[:2] == mapped[:2] and now[2] < mapped[2]:
-                return Truncated(self.paths[number], now[2], mapped[2])
+            length = self._length(number)
+            if length is not None and length < self.identities[number][2]:
+                return Truncated(self.paths[number], length, self.identities[number][2])
         return None
+
+    def _length(self, number: int) -> int | None:
+        """The present length of a mapped file; None if another one has its path now."""
+        if number < len(self._handles):
+            return os.fstat(self._handles[number]).st_size
+        now = _current(self._names[number])
+        return now[2] if now[:2] == self.identities[number][:2] else None
 
     def replaced(self, number: int) -> bool:
         """Whether a file was replaced or changed after it was mapped.
@@ -116,6 +131,11 @@ class MappedFiles:
             number: The number of the file.
         """
         return _current(self._names[number]) != self.identities[number]
+
+
+def _close(handles: list[int]) -> None:
+    while handles:
+        os.close(handles.pop())
 
 
 def _current(path: str) -> tuple[int, ...]:
