@@ -84,7 +84,8 @@ def render_chains(
             _color(mixed, size, color[i], kind, out32, out16, base)
         elif not direct:
             _color(levels, size, color[i], kind, out32, out16, base)
-        erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
+        if len(erase):
+            erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 
 
 @kernel

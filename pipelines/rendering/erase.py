@@ -41,14 +41,12 @@ def erase_box(boxes, mode, keys, i, size, kind, out32, out16):
     """Fill the box of an output image.
 
     Args:
-        boxes, mode, keys: From `erased`.
+        boxes, mode, keys: From `erased`; there are boxes.
         i: The sample.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16 or FLOAT16 of `stores`.
         out32, out16: Outputs, flat, as for `resample`.
     """
-    if len(boxes) == 0:
-        return
     box, base = boxes[i], i * size * size * 3
     key = keys[i] if len(keys) else np.uint64(0)
     count = 3 * (box[2] - box[0])

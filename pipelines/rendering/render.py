@@ -89,7 +89,8 @@ def render(
             image, geometry[i], aligned, clip[i], (0, 0), border, cubic, color[i],
             size, kind, out32, out16, i * pixels,
         )  # fmt: skip
-        erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
+        if len(erase):
+            erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 
 
 @kernel

@@ -51,7 +51,7 @@ def num_taps(step, start, low, high, cubic):
 
 
 @kernel
-def axis_taps(start, step, low, high, border, cubic, first, weights, count):
+def axis_taps(start, step, low, high, border, limit, first, weights, count):
     """Compute the taps and weights of all output pixels along one axis.
 
     The center of output pixel i is start + (i + 0.5) * step. Its taps are the stored pixels
@@ -63,14 +63,15 @@ def axis_taps(start, step, low, high, border, cubic, first, weights, count):
         step: Stored pixels per output pixel. Negative: mirrored.
         low, high: The stored pixels that may be used are low..high - 1.
         border: ZERO, REFLECT or EDGE.
-        cubic: Whether the filter is cubic.
+        limit: None: the filter is a triangle. Otherwise it is cubic. The type selects the filter,
+            since a branch in the innermost loop takes as long as the triangle.
         first: Output, int64 [count or more].
         weights: Output, float32 [count or more, taps], with `num_taps` taps.
         count: Number of output pixels.
     """
     taps = weights.shape[1]
     scale = max(1.0, abs(step))
-    support = 2 * scale if cubic else scale
+    support = scale if limit is None else 2 * scale
     # The centers of the outermost output pixels: `edge` repeats them, `reflect` mirrors about them.
     inner_low, inner_high = low + 0.5 * abs(step), high - 0.5 * abs(step)
     for i in range(count):
@@ -94,7 +95,7 @@ def axis_taps(start, step, low, high, border, cubic, first, weights, count):
         total = 0.0
         for k in range(taps):
             distance = abs(begin + k + 0.5 - center) / scale
-            weight = _keys(distance) if cubic else max(0.0, 1.0 - distance)
+            weight = max(0.0, 1.0 - distance) if limit is None else _keys(distance)
             total += weight
             weights[i, k] = weight
         for k in range(taps):
