@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -31,9 +32,11 @@ def _pytest(*arguments: object, ignored: tuple[signal.Signals, ...] = ()) -> tup
     ignore = "".join(f"signal.signal({int(number)}, signal.SIG_IGN);" for number in ignored)
     code = f"import signal, sys; {ignore} import pytest; sys.exit(pytest.main())"
     command = [sys.executable, "-c", code, "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml"]
+    # Without the variables that say that this test runs in a process of xdist.
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     done = subprocess.run(
         [*map(str, command), *map(str, arguments)],
-        cwd=ROOT, stdin=subprocess.PIPE, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=env, stdin=subprocess.PIPE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

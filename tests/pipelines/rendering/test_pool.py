@@ -16,7 +16,7 @@ import torch
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
-from slipform.pipelines.rendering import pool as module
+from slipform.pipelines.rendering import prepare as module
 from slipform.pipelines.rendering.pool import RenderPool, Source
 from slipform.pipelines.rendering.request import Settings
 from tests.pipelines import folders
