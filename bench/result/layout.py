@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from slipform.bench.result.panels import Panel, whole_file
+from slipform.bench.result.panels import Drawing, whole_file
 from slipform.bench.result.quantities import case_heading, case_text
 from slipform.bench.result.result import Row
 from slipform.bench.result.verdict import Verdict
@@ -30,7 +30,7 @@ class Figure:
     """
 
     name: str
-    draw: Callable[[_Rows], list[Panel]]
+    draw: Callable[[_Rows], Sequence[Drawing]]
     description: str
 
 
@@ -79,7 +79,7 @@ class Layout:
             for figure, panels in self.drawn(rows)
         ]
 
-    def drawn(self, rows: _Rows) -> list[tuple[Figure, list[Panel]]]:
+    def drawn(self, rows: _Rows) -> list[tuple[Figure, Sequence[Drawing]]]:
         """Make the panels of all figures.
 
         Args:

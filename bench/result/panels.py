@@ -1,4 +1,4 @@
-"""Figures of the report: panels of horizontal bars, as SVG.
+"""Figures of the report: panels, such as `Panel` of horizontal bars, as SVG.
 
 In: bars, each with a name and an estimate. Out: SVG without a size, for a page that has the styles,
 or one file with all panels. The same bars give the same bytes: committed figures change only with
@@ -8,15 +8,16 @@ phone, and it has the colors of the page, light or dark.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate
 from slipform.train.page.style import colors
 
-__all__ = ["FIGURE", "Bar", "Panel", "whole_file"]
+__all__ = ["FIGURE", "WIDTH", "Bar", "Drawing", "Panel", "whole_file"]
 
 # The styles of a figure. A page has them once; a file with panels has them, and the colors.
 FIGURE = """\
@@ -32,7 +33,7 @@ FIGURE = """\
 .figure .mark { stroke: var(--mark); stroke-width: 2.5; }
 """
 
-_WIDTH = 360.0
+WIDTH = 360.0
 _TITLE, _BAR = 30.0, 8.0
 _ROW, _EMPTY_ROW = 36.0, 22.0
 _LETTERS = 56  # maximum length of a name and its number, which are in one line
@@ -63,8 +64,56 @@ class Bar:
         return _ROW if self.estimate else _EMPTY_ROW
 
 
+class Drawing(ABC):
+    """A part of a figure, `WIDTH` wide.
+
+    Attributes:
+        title: The title.
+        unit: The text at the right of the title, such as a unit.
+    """
+
+    title: str
+    unit: str
+
+    @property
+    @abstractmethod
+    def height(self) -> float:
+        """The height of the drawing."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """The content as text, for screen readers."""
+
+    @abstractmethod
+    def with_unit(self, unit: str) -> Drawing:
+        """The same drawing with another unit.
+
+        Args:
+            unit: The text at the right of the title.
+        """
+
+    @abstractmethod
+    def drawing(self) -> str:
+        """The content of the SVG element."""
+
+    def svg(self) -> str:
+        """The drawing as an SVG element, for a page that has the styles."""
+        return (
+            f'<svg class="figure" role="img" aria-label="{escape(self.words)}"'
+            f' viewBox="0 0 {WIDTH:g} {self.height:g}">\n{self.drawing()}</svg>\n'
+        )
+
+    def heading(self) -> list[str]:
+        """The elements of the title and the unit."""
+        return [
+            f'<text class="title" x="0" y="14">{escape(self.title)}</text>',
+            f'<text class="muted end" x="{WIDTH:g}" y="14">{escape(self.unit)}</text>',
+        ]
+
+
 @dataclass(frozen=True)
-class Panel:
+class Panel(Drawing):
     """Bars of one quantity, on one scale that begins at 0.
 
     Attributes:
@@ -79,6 +128,10 @@ class Panel:
     unit: str
     bars: tuple[Bar, ...]
 
+    def with_unit(self, unit: str) -> Panel:
+        """See `Drawing`."""
+        return replace(self, unit=unit)
+
     @property
     def height(self) -> float:
         """The height of the panel."""
@@ -91,25 +144,15 @@ class Panel:
         unit = f", {self.unit}" if self.unit else ""
         return f"{self.title}{unit}: {'; '.join(said)}"
 
-    def svg(self) -> str:
-        """The panel as an SVG element, for a page that has the styles."""
-        return (
-            f'<svg class="figure" role="img" aria-label="{escape(self.words)}"'
-            f' viewBox="0 0 {_WIDTH:g} {self.height:g}">\n{self.drawing()}</svg>\n'
-        )
-
     def drawing(self) -> str:
         """The content of the SVG element."""
-        parts = [
-            f'<text class="title" x="0" y="14">{escape(self.title)}</text>',
-            f'<text class="muted end" x="{_WIDTH:g}" y="14">{escape(self.unit)}</text>',
-        ]
+        parts = self.heading()
         estimates = [bar.estimate.high for bar in self.bars if bar.estimate]
         marks = [bar.mark for bar in self.bars if bar.mark is not None]
         most = max([*estimates, *marks], default=0.0) or 1.0
         top = _TITLE
         for bar in self.bars:
-            parts += self._bar(bar, top, _WIDTH / most)
+            parts += self._bar(bar, top, WIDTH / most)
             top += bar.height
         return "\n".join(parts) + "\n"
 
@@ -123,7 +166,7 @@ class Panel:
             return [*parts, _text(f'<tspan class="muted">{escape(bar.note)}</tspan>', top)]
         spread = f'<tspan class="muted">{escape(bracket + rest)}</tspan>'
         parts.append(_text(f'<tspan class="median">{escape(median)}</tspan>{spread}', top))
-        parts.append(_rectangle("track", y, _WIDTH))
+        parts.append(_rectangle("track", y, WIDTH))
         length, low, high = (
             value * scale for value in (bar.estimate.median, bar.estimate.low, bar.estimate.high)
         )
@@ -131,7 +174,7 @@ class Panel:
         if bar.estimate.repeats > 1:
             parts.append(f'<path class="spread" d="M{low:.1f} {middle:g}H{high:.1f}"/>')
         if bar.mark is not None:
-            at = min(bar.mark * scale, _WIDTH - 1.5)
+            at = min(bar.mark * scale, WIDTH - 1.5)
             parts.append(f'<path class="mark" d="M{at:.1f} {y - 3:g}V{y + _BAR + 3:g}"/>')
         return parts
 
@@ -139,7 +182,7 @@ class Panel:
         return quantity(self.figure).text(bar.estimate)
 
 
-def whole_file(panels: Sequence[Panel], title: str) -> str:
+def whole_file(panels: Sequence[Drawing], title: str) -> str:
     """Make an SVG file of panels, three in a row, that contains its styles.
 
     Args:
@@ -148,11 +191,11 @@ def whole_file(panels: Sequence[Panel], title: str) -> str:
     """
     columns = min(_COLUMNS, len(panels))
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    width = columns * _WIDTH + (columns - 1) * _GAP + 2 * _MARGIN
+    width = columns * WIDTH + (columns - 1) * _GAP + 2 * _MARGIN
     parts, top = [], _MARGIN + 30
     for row in rows:
         for number, panel in enumerate(row):
-            left = _MARGIN + number * (_WIDTH + _GAP)
+            left = _MARGIN + number * (WIDTH + _GAP)
             parts.append(f'<g transform="translate({left:g} {top:g})">\n{panel.drawing()}</g>\n')
         top += max(panel.height for panel in row) + _GAP
     height = top - _GAP + _MARGIN
@@ -168,7 +211,7 @@ def whole_file(panels: Sequence[Panel], title: str) -> str:
 
 
 def _text(content: str, top: float) -> str:
-    return f'<text class="end" x="{_WIDTH:g}" y="{top + 13:g}">{content}</text>'
+    return f'<text class="end" x="{WIDTH:g}" y="{top + 13:g}">{content}</text>'
 
 
 def _rectangle(kind: str, y: float, width: float) -> str:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from slipform.bench.result.html_table import html_table
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.measured import METHOD, facts, machine_text
-from slipform.bench.result.panels import FIGURE, Panel
+from slipform.bench.result.panels import FIGURE, Drawing
 from slipform.bench.result.quantities import contestant, is_ours
 from slipform.bench.result.result import Result, Row, read_result
 from slipform.bench.result.tables import STAGES, cells, constants, stage_cells
@@ -149,9 +148,9 @@ def _figures(title: str, parts: Sequence[_Part], results: Results) -> str:
     return f"<h3>{escape(title)}</h3>\n{about}{text}" if text else ""
 
 
-def _of_run(panel: Panel, number: int, runs: int) -> Panel:
+def _of_run(panel: Drawing, number: int, runs: int) -> Drawing:
     """The panel, with the number of its run if the figure shows several runs."""
-    return replace(panel, unit=f"{panel.unit}, run {number + 1}") if runs > 1 else panel
+    return panel.with_unit(f"{panel.unit}, run {number + 1}") if runs > 1 else panel
 
 
 def _tables(title: str, parts: Sequence[_Part], results: Results) -> str:

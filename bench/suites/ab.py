@@ -18,7 +18,8 @@ import click
 
 from slipform.bench.options import device_name, device_option, out_option
 from slipform.bench.race.ab_run import METRICS
-from slipform.bench.result.layout import Layout
+from slipform.bench.result.layout import Figure, Layout
+from slipform.bench.result.pairs import pairs_of
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, ConfigError, SlipformError
@@ -37,6 +38,13 @@ LAYOUT = Layout(
     " median and 95 % interval of the median (of fewer than six seeds: smallest and largest).",
     rank=5,
     columns=("mean_difference", "a_result", "b_result"),
+    figures=(
+        Figure(
+            "pairs",
+            pairs_of,
+            "Both arms of each seed, and the mean difference with its interval.",
+        ),
+    ),
 )
 
 
@@ -212,7 +220,7 @@ def row_of(
 
     n = len(results[0])
     if failed is not None:
-        before: Settings = {"seeds": n, "a": str(list(results[0])), "b": str(list(results[1]))}
+        before: Settings = {"seeds": n, **_all(results)}
         return Row(suite="ab", case=case, status=failed.status, note=failed.note, settings=before)
     state = paired(*results, alpha)
     figures = {"a_result": estimate(results[0]), "b_result": estimate(results[1])}
@@ -227,6 +235,7 @@ def row_of(
         case=case,
         settings={
             "seeds": n,
+            **_all(results),
             "alpha": alpha,
             "decided": state.decided,
             "few_values": state.few_values,
@@ -238,3 +247,11 @@ def row_of(
         },
         figures=figures,
     )
+
+
+def _all(results: tuple[Sequence[float], Sequence[float]]) -> dict[str, str]:
+    """The results of all seeds as texts: a row holds single values."""
+    return {
+        f"{arm}_results": " ".join(f"{value:.6g}" for value in found)
+        for arm, found in zip("ab", results, strict=True)
+    }

@@ -128,7 +128,7 @@ def test_a_run_that_fails_ends_with_a_row(
     (row,) = read_result(tmp_path / "ab.json").rows
     assert (row.status, row.settings["seeds"]) == ("failed", pairs)
     assert "training diverged" in row.note
-    assert row.settings["a"] == str(a[:pairs])
+    assert row.settings["a_results"] == " ".join(map(str, a[:pairs]))
 
 
 def test_equal_arms_are_refused(recipe: str, shapes: Path, tmp_path: Path) -> None:
