@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipform.pipelines.errors import Command, printable
+from slipform.pipelines.errors import Command, SlipformError, printable
 from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import FOLDER, device_option
 
 if TYPE_CHECKING:
     from slipform.train.inference.classifier import Classifier
+    from slipform.train.page.run_page import Replayed
     from slipform.train.scores.judgment import Judgment
 
 __all__ = ["validate"]
@@ -99,12 +100,23 @@ def validate(
             draw_figures(classifier, judged, data, figures, shown)
             click.echo(f"figures: {printable(str(figures))}", err=True)
         if report is not None:
-            write_report(classifier, judged, data, report, shown, notes)
+            batch, missing = _outstanding(run, device) if data is None else (None, [])
+            write_report(classifier, judged, data, report, shown, [*notes, *missing], batch)
             click.echo(f"report: {printable(str(report))}", err=True)
     if as_json:
         click.echo(json_text(_values(judged)))
         return
     _print(judged)
+
+
+def _outstanding(run: Path, device: str) -> tuple[Replayed | None, list[str]]:
+    """The batch of the step that stood out, or a sentence that says why there is none."""
+    from slipform.train.replay.outstanding import outstanding_batch
+
+    try:
+        return outstanding_batch(run, device), []
+    except SlipformError as error:
+        return None, [f"The step that stood out cannot be shown: {error.message}"]
 
 
 def _validate_labels(

@@ -22,7 +22,7 @@ from slipform.train.figures.result import draw_result
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.data import first_image
 from slipform.train.inference.judge import pictures_of
-from slipform.train.page.run_page import run_page
+from slipform.train.page.run_page import Replayed, run_page
 from slipform.train.records import read_summary
 from slipform.train.run.folder import locked_if_run
 from slipform.train.scores.judgment import Judgment
@@ -109,6 +109,7 @@ def write_report(
     out: Path,
     shown: Shown,
     notes: Sequence[str] = (),
+    batch: Replayed | None = None,
 ) -> None:
     """Write the page of a run.
 
@@ -119,6 +120,7 @@ def write_report(
         out: The HTML file.
         shown: The pictures.
         notes: Sentences about the data.
+        batch: The batch of a step of the training.
 
     Raises:
         SlipformError: Another process uses the run folder of the file.
@@ -127,7 +129,7 @@ def write_report(
     text = run_page(
         classifier.folder, judged, facts=_facts(classifier, judged, data),
         settings=to_toml(classifier.config), losses=shown.losses, maps=shown.maps,
-        notes=[*notes, *shown.missing],
+        batch=batch, notes=[*notes, *shown.missing],
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked_if_run(out.parent, out.name):

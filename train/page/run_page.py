@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slipform.pipelines.errors import printable
 from slipform.train.figures.calibration import reliability_figure
@@ -23,7 +23,7 @@ from slipform.train.page.document import Section, document, numbers, table
 from slipform.train.records import read_metrics
 from slipform.train.scores.judgment import HEADLINES, Judgment
 
-__all__ = ["run_page"]
+__all__ = ["Replayed", "run_page"]
 
 _FIRST = ("top1", "f1", "auroc")  # the large numbers
 _LINES = 30  # of the table of classes that are seen without opening the rest
@@ -49,6 +49,20 @@ pre { overflow-x: auto; font-size: .8125rem; background: var(--panel); padding: 
 """
 
 
+class Replayed(NamedTuple):
+    """The batch of a step, made again.
+
+    Attributes:
+        figure: The matplotlib figure of its images.
+        words: A sentence about the step.
+        command: The command that shows all of the batch.
+    """
+
+    figure: Any
+    words: str
+    command: str
+
+
 def run_page(
     run: Path,
     judged: Judgment,
@@ -57,6 +71,7 @@ def run_page(
     settings: str,
     losses: Sequence[Picture] = (),
     maps: Sequence[Picture] = (),
+    batch: Replayed | None = None,
     notes: Sequence[str] = (),
 ) -> str:
     """Make the page of a run.
@@ -68,6 +83,7 @@ def run_page(
         settings: The settings of the run as TOML.
         losses: Pictures of the images with the highest losses.
         maps: Pictures with class activation maps.
+        batch: The batch of a step of the training.
         notes: Sentences about the data, or about what is missing.
     """
     figures, images = judged.figures, len(judged.answers)
@@ -91,6 +107,8 @@ def run_page(
     if maps:
         sections.append(Section("maps", "Class activation maps", _maps(maps)))
     sections.append(Section("calibration", "Calibration", _calibration(judged)))
+    if batch is not None:
+        sections.append(Section("batch", "The step that stood out", _batch(batch)))
     sections.append(Section("training", "Training", _training(run, facts, settings)))
     return document(
         name=f"Slipform: {escape(name)}",
@@ -170,6 +188,14 @@ def _calibration(judged: Judgment) -> str:
         "<p>A model is calibrated if 80 % of the images with a confidence of 0.8 are right. The"
         " expected calibration error (ECE) is the mean distance from that, over 15 bins.</p>\n"
         f"<p>{escape(told)}</p>\n" + _figure(lambda: reliability_figure(found), "Reliability")
+    )
+
+
+def _batch(batch: Replayed) -> str:
+    figure = _figure(lambda: batch.figure, "Images of the step that stood out", narrow=False)
+    return (
+        f"<p>{escape(printable(batch.words))} The whole batch:"
+        f" <code>{escape(printable(batch.command))}</code></p>\n{figure}"
     )
 
 

@@ -18,7 +18,7 @@ from slipform.train.figures.draw import save, short
 from slipform.train.figures.pictures import picture_grid, to_uint8
 from slipform.train.replay.weights import Answers
 
-__all__ = ["Sheet", "draw_sheet", "is_right", "positions"]
+__all__ = ["Sheet", "draw_sheet", "is_right", "positions", "sheet_figure"]
 
 _COLUMNS = 8
 _LONGEST = 26  # characters of a line above an image
@@ -60,9 +60,7 @@ def positions(batch: Batch, most: int, index: int | None) -> list[int]:
 
 
 def draw_sheet(out: Path, name: str, sheet: Sheet, at: list[int]) -> Path:
-    """Draw images of a batch, each with its index, label, prediction and loss.
-
-    The frame of an image is green if the prediction is right, see `is_right`, and else red.
+    """Write `sheet_figure` as a PNG file.
 
     Args:
         out: The folder.
@@ -73,8 +71,24 @@ def draw_sheet(out: Path, name: str, sheet: Sheet, at: list[int]) -> Path:
     Returns:
         The path of the file.
     """
-    figure, panels = picture_grid(len(at), _COLUMNS, width=1.9, height=2.6)
+    figure = sheet_figure(sheet, at)
     figure.suptitle(sheet.title, fontsize=10, parse_math=False)
+    return save(figure, out, name)
+
+
+def sheet_figure(sheet: Sheet, at: list[int]) -> Any:
+    """Draw images of a batch, each with its index, label, prediction and loss.
+
+    The frame of an image is green if the prediction is right, see `is_right`, and else red.
+
+    Args:
+        sheet: What it shows.
+        at: The positions of the images to draw.
+
+    Returns:
+        The matplotlib figure.
+    """
+    figure, panels = picture_grid(len(at), _COLUMNS, width=1.9, height=2.6)
     images = to_uint8(sheet.batch.images[at], sheet.normalize)
     for panel, image, i in zip(panels, images, at, strict=True):
         panel.imshow(image, interpolation="nearest")
@@ -86,7 +100,7 @@ def draw_sheet(out: Path, name: str, sheet: Sheet, at: list[int]) -> Path:
         if sheet.said is not None and shares is not None and bool(shares.any()):
             right = is_right(shares, int(sheet.said.predicted[i]))
             _frame(panel, _RIGHT if right else _WRONG)
-    return save(figure, out, name)
+    return figure
 
 
 def is_right(shares: Tensor, predicted: int) -> bool:

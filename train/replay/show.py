@@ -21,7 +21,7 @@ from slipform.train.run.segments import Place, Segment
 from slipform.train.run.starts import STARTS
 from slipform.train.step.class_weights import Labels
 
-__all__ = ["Shown", "show_step"]
+__all__ = ["Shown", "sheet_of", "show_step"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,49 @@ def show_step(
         SlipformError: The dataset is missing or differs, a sample cannot be read, or another
             process uses the run folder.
     """
+    sheet, made = sheet_of(run, segments, place, device, weights=weights, executor=executor)
+    batch = sheet.batch
+    folder, stem = out or run / FOLDER, f"replay-step-{place.step:08d}"
+    with locked_if_run(folder, "replay-*"):
+        files = [draw_sheet(folder, f"{stem}.png", sheet, positions(batch, images, index))]
+        if with_tensors:
+            files.append(folder / f"{stem}.safetensors")
+            noted = {"run": str(run), "step": str(place.step), "epoch": str(place.epoch + 1)}
+            with replacing(files[-1]) as temporary:
+                save_file(tensors(made), temporary, {**noted, "executor": made.executor})
+    lines = [sheet.title, _exactness(made)]
+    if sheet.said is None:
+        lines.append("the run has no weights: the sheet has no predictions")
+    if not (run / STARTS).exists():
+        lines.append("this run is of an older version: replayed as if it never had other settings")
+    return Shown(lines, files)
+
+
+def sheet_of(
+    run: Path,
+    segments: list[Segment],
+    place: Place,
+    device: torch.device,
+    *,
+    weights: Weights | None = None,
+    executor: str = "",
+) -> tuple[Sheet, StepBatches]:
+    """Make the batch of a step again, and ask a net what it says of it.
+
+    Args:
+        run: The run folder.
+        segments: The segments of the run.
+        place: The place of the step.
+        device: The device of the batches and of the net.
+        weights: The weights for the predictions. Default: `weights_near`.
+        executor: The executor; see `open_rank`.
+
+    Returns:
+        The sheet, whose `said` is None if the run has no weights, and the batches of the step.
+
+    Raises:
+        SlipformError: The dataset is missing or differs, or a sample cannot be read.
+    """
     config = place.segment.config
     made = replayed(place, device, executor)
     batch = made.together()
@@ -81,21 +124,7 @@ def show_step(
         said = answers(weights.model.to(device), config, batch, labels)
         loss = float(said.losses.mean())
         title += f"; loss {loss:.4g} with the weights of {weights.source}"
-    sheet = Sheet(title, batch, normalize, manifest.classes, names, said)
-    folder, stem = out or run / FOLDER, f"replay-step-{place.step:08d}"
-    with locked_if_run(folder, "replay-*"):
-        files = [draw_sheet(folder, f"{stem}.png", sheet, positions(batch, images, index))]
-        if with_tensors:
-            files.append(folder / f"{stem}.safetensors")
-            noted = {"run": str(run), "step": str(place.step), "epoch": str(place.epoch + 1)}
-            with replacing(files[-1]) as temporary:
-                save_file(tensors(made), temporary, {**noted, "executor": made.executor})
-    lines = [title, _exactness(made)]
-    if weights is None:
-        lines.append("the run has no weights: the sheet has no predictions")
-    if not (run / STARTS).exists():
-        lines.append("this run is of an older version: replayed as if it never had other settings")
-    return Shown(lines, files)
+    return Sheet(title, batch, normalize, manifest.classes, names, said), made
 
 
 def _exactness(made: StepBatches) -> str:

@@ -1,0 +1,94 @@
+"""The step that stands out: against a plain loop; its images are those that the step saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from slipform.train.cli import validate
+from slipform.train.config.run_config import RunConfig
+from slipform.train.figures.pictures import to_uint8
+from slipform.train.replay import outstanding
+from slipform.train.run.loop import fit
+from tests.train.replay.conftest import Seen
+
+
+def _write(run: Path, losses: list[float]) -> None:
+    lines = [
+        json.dumps({"kind": "step", "step": step, "epoch": 1, "loss": loss, "lr": 0.1})
+        for step, loss in enumerate(losses, start=1)
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def test_the_step_is_that_of_a_plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the windows are divided, and where losses that are not finite lie between."""
+    monkeypatch.setattr(outstanding, "_ROWS", 7)
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        losses = list(np.exp(draws.normal(size=60)) / np.arange(1, 61))
+        _write(tmp_path, [float("nan"), *losses, float("inf")])
+        ratios = {i: losses[i] / median(losses[i - 20 : i]) for i in range(20, 60)}
+        right = max(ratios, key=lambda i: ratios[i])
+        found = outstanding.outstanding_step(tmp_path)
+        assert found is not None
+        assert (found.step, found.loss) == (right + 2, losses[right])
+        assert found.usual == pytest.approx(median(losses[right - 20 : right]))
+
+
+@pytest.mark.parametrize("losses", [[], [1.0] * 20, [0.0] * 30])
+def test_a_short_run_has_no_such_step(tmp_path: Path, losses: list[float]) -> None:
+    _write(tmp_path, losses)
+    assert outstanding.outstanding_step(tmp_path) is None
+    assert outstanding.outstanding_batch(tmp_path) is None
+
+
+def test_the_page_shows_the_images_that_the_step_saw(
+    small: Callable[..., RunConfig],
+    shapes: Path,
+    tmp_path: Path,
+    seen: Seen,
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, page = tmp_path / "a run", tmp_path / "page.html"
+    fit(small("train.batch_size=16"), shapes, run, device="cpu", quiet=True)
+    found = outstanding.outstanding_step(run)
+    assert found is not None
+    drawn = list[np.ndarray]()  # type: ignore[type-arg]
+    original = outstanding.sheet_figure
+
+    def kept(sheet, at):  # type: ignore[no-untyped-def]
+        drawn.append(to_uint8(sheet.batch.images[at], sheet.normalize))
+        return original(sheet, at)
+
+    monkeypatch.setattr(outstanding, "sheet_figure", kept)
+    done = CliRunner().invoke(validate, [str(run), "--report", str(page), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    text = page.read_text(encoding="utf-8")
+    assert "The step that stood out" in text
+    assert f"Step {found.step} of epoch" in text
+    assert f"a run&#x27; --step {found.step}</code>" in text
+    (batch,) = seen[found.step]
+    np.testing.assert_array_equal(drawn[0], to_uint8(batch.images, ((0.5,) * 3, (0.5,) * 3)))
+
+
+def test_a_missing_dataset_is_said_on_the_page(
+    small: Callable[..., RunConfig],
+    shapes: Path,
+    tmp_path: Path,
+    no_figures: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, page = tmp_path / "run", tmp_path / "page.html"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    _write(run, [1.0] * 30)  # the run has planned six steps
+    done = CliRunner().invoke(validate, [str(run), "--report", str(page), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "The step that stood out cannot be shown: " in page.read_text(encoding="utf-8")
