@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.distributed import Process
 from slipform.train.run import identity
 from slipform.train.run.folder import CONFIG, run_config
 from slipform.train.run.resume import differences
+from slipform.train.run.teacher import with_teacher
 
 __all__ = ["check_unchanged"]
 
@@ -29,7 +33,8 @@ def check_unchanged(
 
     Args:
         run: The run folder.
-        config: The settings asked for. "auto" is equal to what a run has chosen.
+        config: The settings asked for. "auto" is equal to what a run has chosen. The weights of a
+            teacher are those that it has now.
         manifest: The manifest of the dataset.
         advice: What to do if not, for the text of the error: "give another --out".
         has_no_effect: Whether a setting such as "data.threads" need not be compared.
@@ -41,6 +46,7 @@ def check_unchanged(
         return
     if found := identity.differences(read_manifest(run), manifest):
         raise ConfigError(f"{run} was trained on another dataset: {'; '.join(found)}: {advice}")
+    config = with_teacher(config, manifest, Process(torch.device("cpu")))
     changed = [
         f"{name} = {before}, not {now}"
         for name, (before, now) in differences(run_config(run), config).items()

@@ -38,7 +38,8 @@ from slipform.train.sweep.table import TABLES, Row, stated_settings, write_table
 __all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
-_SELECTS = ("data.sampling", "data.fold", "data.fold_seed")
+# Settings of [data] that decide which images are seen, and in which order.
+_SELECTS = ("data.sampling", "data.fold", "data.fold_seed", "data.block")
 _ADVICE = "give another --out, or --overwrite"
 
 
@@ -217,7 +218,7 @@ def prep_command(recipe: Recipe) -> str:
 
 
 def _has_no_effect(name: str) -> bool:
-    """Whether a setting is of [data] or [records], and does not select images."""
+    """Whether a setting is of [data] or [records], and not one of _SELECTS."""
     return name.startswith(("data.", "records.")) and name not in _SELECTS
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from slipform.train.cli import validate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.figures.pictures import to_uint8
-from slipform.train.replay import outstanding
+from slipform.train.replay import outstanding, sheet
 from slipform.train.run.loop import fit
 from tests.train.replay.conftest import Seen
 
@@ -62,11 +62,11 @@ def test_the_page_shows_the_images_that_the_step_saw(
     found = outstanding.outstanding_step(run)
     assert found is not None
     drawn = list[np.ndarray]()  # type: ignore[type-arg]
-    original = outstanding.sheet_figure
+    original = sheet.sheet_figure
 
-    def kept(sheet, at):  # type: ignore[no-untyped-def]
-        drawn.append(to_uint8(sheet.batch.images[at], sheet.normalize))
-        return original(sheet, at)
+    def kept(shown, at):  # type: ignore[no-untyped-def]
+        drawn.append(to_uint8(shown.batch.images[at], shown.normalize))
+        return original(shown, at)
 
     monkeypatch.setattr(outstanding, "sheet_figure", kept)
     done = CliRunner().invoke(validate, [str(run), "--report", str(page), "--device", "cpu"])

@@ -30,6 +30,7 @@ from slipform.train.run import steps, teacher
 from slipform.train.run.best import load_best
 from slipform.train.run.folder import resumed_recipe
 from slipform.train.run.loop import fit
+from slipform.train.run.unchanged import check_unchanged
 from slipform.train.step.distill import shortened
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -252,3 +253,23 @@ def test_two_processes_equal_one(
     torch.testing.assert_close(together["values"], alone["values"], rtol=2e-3, atol=2e-3)
     losses = [line["loss"] for line in read_metrics(tmp_path / "two", "step")]
     assert losses == pytest.approx([loss for _, loss in one[0]], abs=2e-4)
+
+
+def test_a_finished_student_is_the_one_that_is_asked_for_until_its_teacher_changes(
+    student: Callable[..., RunConfig], shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    """As sweeps and `bench ab` ask, with settings that have no SHA-256."""
+    config, out = student("train.epochs=1"), tmp_path / "student"
+    _train(config, shapes, out)
+
+    def check(asked: RunConfig) -> None:
+        asked = asked.replace("data.folder", str(shapes))
+        check_unchanged(out, asked, read_manifest(shapes), "again", lambda _: False)
+
+    check(config)
+    with pytest.raises(ConfigError, match=r"distill\.share = 0\.5, not 0\.6"):
+        check(config.replace("distill.share", 0.6))
+    weights, about = read_weights(run / "best.safetensors")
+    write_weights(run / "best.safetensors", weights, {**about, "note": "other"})
+    with pytest.raises(ConfigError, match=r"distill\.sha256"):
+        check(config)

@@ -65,6 +65,9 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
     result = run_train(*command, "--set", "data.fold_seed=4")
     assert result.exit_code == 1
     assert "data.fold_seed = 3, not 4" in result.stderr
+    result = run_train(*command, "--set", "data.block=8")
+    assert result.exit_code == 1
+    assert "data.block = 0, not 8" in result.stderr
 
 
 def test_folds_need_all_and_a_recipe_without_runs_needs_repeats(
