@@ -84,8 +84,9 @@ def command(name: str, *arguments: str) -> None:
 
 def train(*arguments: str) -> None:
     """The command `train` without its figures, which take longer than the rest."""
-    without_figures(pytest.MonkeyPatch())
-    command("train", *arguments, "--quiet", "--device", "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        command("train", *arguments, "--quiet", "--device", "cpu")
 
 
 def _as_command(work: Callable[[], object]) -> None:

@@ -14,11 +14,10 @@ import torch
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import write_whole
 from slipform.train.config.toml import to_toml
-from slipform.train.figures import curves
+from slipform.train.figures import curves, result
 from slipform.train.figures.calibration import reliability_figure
 from slipform.train.figures.draw import save
 from slipform.train.figures.pictures import Picture, losses_figure, maps_figure
-from slipform.train.figures.result import draw_result
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.data import first_image
 from slipform.train.inference.judge import pictures_of
@@ -93,7 +92,7 @@ def draw_figures(
         curves.draw_run(classifier.folder, out)
         if first is not None:
             classes = list(judged.classes)
-            draw_result(out, classifier.model, first, _evaluation(judged), classes)
+            result.draw_result(out, classifier.model, first, _evaluation(judged), classes)
         if len(judged.answers):
             save(reliability_figure(judged.calibration), out, "reliability.png")
         if shown.losses:

@@ -204,7 +204,7 @@ def test_a_full_disk_is_an_error_of_ours(small: Small, shapes: Path, tmp_path: P
     run.mkdir()
     (run / FOLDER).write_text("a file is where the folder must be")
     with pytest.raises(Exception, match="observations of the samples in epoch 1 could not be"):
-        fit(small(ON), shapes, run, quiet=True)
+        fit(small(ON), shapes, run, quiet=True, overwrite=True)
 
 
 class _Two(Process):
