@@ -12,6 +12,7 @@ from slipform.pipelines.loader import Loader
 from slipform.train import cli
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference import data as inputs
+from slipform.train.inference import showing
 from slipform.train.run.loop import fit
 from tests.pipelines import folders
 from tests.train.run.labeled import dataset_of
@@ -38,10 +39,9 @@ def test_validate_and_figures(
     loss = "bce" if kind == "multi" else "cross_entropy"
     config = small(f'loss.name="{loss}"', "train.epochs=1", 'augment.crop="center"')
     fit(config, dataset_of(tmp_path / "data", kind), tmp_path / "run", quiet=True)
-    for module in ("data", "showing"):
-        monkeypatch.setattr(
-            f"slipform.train.inference.{module}.first_image", lambda _: None, raising=False
-        )
+    # Both were imported above: a module that is imported meanwhile would keep the replacement.
+    for module in (inputs, showing):
+        monkeypatch.setattr(module, "first_image", lambda _: None)
     arguments = [str(tmp_path / "run"), "--figures", str(tmp_path / "drawn"), "--device", "cpu"]
     result = CliRunner().invoke(cli.validate, arguments)
     assert result.exit_code == 0, result.output
