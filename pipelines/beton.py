@@ -156,21 +156,22 @@ class Beton:
         assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
-    def check_length(self, indices: _Int64 | None = None) -> None:
+    def check_length(self, indices: npt.ArrayLike | None = None) -> None:
         """Check that no file was truncated while it is mapped. This takes a microsecond for a file.
 
         A read beyond the end of a file ends the process with a message (`bus_error`). This check
         raises an exception instead, unless the file is truncated between the check and the read.
 
         Args:
-            indices: int64 [N], samples: only their files are checked. None: all files.
+            indices: int64 [N], an array or a tensor of samples: only their files are checked. None:
+                all files.
 
         Raises:
             DatasetError: A file is shorter than when it was opened.
         """
         numbers = None
         if indices is not None and len(self._files.paths) > 1:
-            numbers = np.unique(self._files.of(self.offsets[indices])).tolist()
+            numbers = np.unique(self._files.of(self.offsets[np.asarray(indices)])).tolist()
         if cut := self._files.truncated(numbers):
             raise DatasetError(
                 f"{cut.path} was truncated while it was open: {cut.left} of {cut.length} bytes are"

@@ -106,7 +106,7 @@ class Prefetcher:
         indices, labels = self._under_way[0].samples.result()
         rendered = self.executor.collect()
         # Bytes that were cut off meanwhile were read as zeros. An index of -1 is padding.
-        self._beton.check_length(indices.numpy())
+        self._beton.check_length(indices)
         self._under_way.popleft()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
