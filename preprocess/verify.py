@@ -60,7 +60,9 @@ def find_faults(
                 faults = _file_faults(beton, file, manifest)
                 yield from (f"{split}: {fault}" for fault in faults)
                 yield from _sample_faults(pool, beton, f"{split} sample", first, manifest, progress)
-                counts += np.bincount(beton.labels, minlength=len(counts))[: len(counts)]
+                # A damaged label may be any number: an array up to it would not fit into memory.
+                known = beton.labels[beton.labels < len(counts)]
+                counts += np.bincount(known, minlength=len(counts))
                 first += len(beton)
             if counts.sum() == info.num_samples and counts.tolist() != info.counts:
                 yield f"{split} has other numbers of images per class than the manifest"

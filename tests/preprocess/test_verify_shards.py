@@ -6,9 +6,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import (
+    DESCRIPTOR,
+    HEADER,
+    IMAGE_FIELD,
+    INT_FIELD,
+    metadata_type,
+)
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.preprocess.verify import find_faults
 from tests.pipelines.sharded import write_shards
@@ -50,6 +58,17 @@ def test_counts_are_those_of_all_shards(shards: Path) -> None:
     counts[0], counts[1] = counts[0] - 1, counts[1] + 1
     (shards / FILE_NAME).write_text(json.dumps(content))
     assert _faults(shards) == ["train has other numbers of images per class than the manifest"]
+
+
+@pytest.mark.parametrize("label", [6, 1 << 40, (1 << 63) - 1])
+def test_labels_outside_the_classes_are_counted(shards: Path, label: int) -> None:
+    path = shards / "train-00001-of-00004.beton"
+    content = bytearray(path.read_bytes())
+    start = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
+    metadata = np.frombuffer(content, metadata_type((IMAGE_FIELD, INT_FIELD)), 1, start)
+    metadata["label"][0] = label
+    path.write_bytes(content)
+    assert "train: train-00001-of-00004.beton has 1 labels outside the 6 classes" in _faults(shards)
 
 
 def test_a_truncated_shard_is_one_fault_of_a_file(shards: Path) -> None:
