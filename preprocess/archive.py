@@ -95,13 +95,14 @@ def unpacked(source: Path, keep: Callable[[Path], bool] = lambda file: False) ->
         return
     if not source.is_file():
         raise DatasetError(f"{source} is neither a folder nor a regular file.")
-    with temporary_folder() as folder:
+    with temporary_folder(Path(tempfile.gettempdir()), "slipform-prep-") as folder:
         unpack(source, folder)
         files = {path for path in sorted(folder.rglob("*")) if path.is_file()}
         for inner in sorted(path for path in files if path.name.endswith(_SUFFIXES)):
             if not keep(inner):
                 files |= unpack(inner, inner.parent, files)
                 inner.unlink()  # its content is there now
+                files.remove(inner)
         yield folder
 
 

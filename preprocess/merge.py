@@ -24,13 +24,14 @@ from slipform.preprocess.build import finish
 from slipform.preprocess.encode import Rejected
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.shard_record import (
+    HIDDEN,
     NamedSample,
     ShardRecord,
     check_files,
     read_record,
     record_paths,
 )
-from slipform.preprocess.shards import remove_unfinished
+from slipform.preprocess.temporary_folder import remove_abandoned
 from slipform.preprocess.write_splits import Written
 
 __all__ = ["merge"]
@@ -83,7 +84,7 @@ def merge(folder: Path | str) -> Manifest:
         update={"splits": {split: _hashed(folder, manifest, split) for split in splits}}
     )
     finish(folder, manifest, first.left_out, written)
-    remove_unfinished(folder)
+    remove_abandoned(folder, HIDDEN)
     return manifest
 
 

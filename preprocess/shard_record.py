@@ -22,8 +22,17 @@ from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import BetonInfo, Manifest
 from slipform.pipelines.sample_names import read_names
 
-__all__ = ["NamedSample", "Shard", "ShardRecord", "check_files", "read_record", "record_paths"]
+__all__ = [
+    "HIDDEN",
+    "NamedSample",
+    "Shard",
+    "ShardRecord",
+    "check_files",
+    "read_record",
+    "record_paths",
+]
 
+HIDDEN = ".shard-"  # the begin of the names of all folders for unfinished files
 _MOST = 99_999  # shards: the names of the files have five digits
 _MAX_BYTES = 1 << 30  # of a record
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
@@ -86,6 +95,11 @@ class Shard:
     def record(self) -> str:
         """The name of its record."""
         return f"shard-{self.number:05d}-of-{self.count:05d}.json"
+
+    @property
+    def hidden(self) -> str:
+        """The begin of the name of the folder for its files that are not finished."""
+        return f"{HIDDEN}{self.number:05d}-of-{self.count:05d}."
 
 
 class _Strict(BaseModel):

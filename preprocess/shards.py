@@ -7,14 +7,10 @@ samples, of their order, and of the number of the shard. Shards have about the s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -37,11 +33,13 @@ from slipform.preprocess.shard_record import (
     record_paths,
 )
 from slipform.preprocess.source import Samples, SampleSource, Sized
+from slipform.preprocess.temporary_folder import temporary_folder
 from slipform.preprocess.write_splits import Part, Written, write_splits
 
-__all__ = ["remove_unfinished", "shard_parts", "write_shard"]
+__all__ = ["shard_parts", "write_shard"]
 
-_READERS = 32  # threads that ask for the sizes of files, for slow file systems
+# Threads that ask for the sizes of files, for slow file systems; and files that each asks for.
+_READERS, _ASKED = 32, 256
 
 
 def write_shard(
@@ -98,15 +96,18 @@ def write_shard(
         split: Part(shard.file(split), samples)
         for split, samples in shard_parts(sizes, shard).items()
     }
-    with _hidden_folder(out, shard) as folder:
+    with temporary_folder(out, shard.hidden) as folder:
         written = write_splits(
             source, folder, parts, encoding, threads=threads, on_bad=on_bad, progress=progress
         )
-        for path in sorted(folder.iterdir()):
+        files, found = sorted(folder.iterdir()), record(written)
+        write_whole(folder / shard.record, found.model_dump_json(indent=1) + "\n")
+        for path in files:
             os.replace(path, out / path.name)
         sync_folder(out)
-    found = record(written)
-    write_whole(out / shard.record, found.model_dump_json(indent=1) + "\n")
+        # The record comes last: with it the shard is finished.
+        os.replace(folder / shard.record, out / shard.record)
+        sync_folder(out)
     return found.manifest, True
 
 
@@ -141,9 +142,15 @@ def _sizes_of(samples: Samples) -> npt.NDArray[np.int64]:
     count = len(samples.labels)
     if not isinstance(samples, Sized):
         return np.ones(count, np.int64)
+    num_bytes, found = samples.num_bytes, np.zeros(count, np.int64)
+
+    def ask(start: int) -> None:
+        for index in range(start, min(start + _ASKED, count)):
+            found[index] = num_bytes(index)
+
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(samples.num_bytes, range(count), chunksize=64)
-        return np.fromiter(found, np.int64, count)
+        list(pool.map(ask, range(0, count, _ASKED)))  # raises the error of any thread
+    return found
 
 
 def _list_sha256(source: SampleSource, sizes: dict[str, npt.NDArray[np.int64]]) -> str:
@@ -152,7 +159,8 @@ def _list_sha256(source: SampleSource, sizes: dict[str, npt.NDArray[np.int64]]) 
     for split, samples in source.splits.items():
         digest.update(f"{split} {len(samples.labels)}\n".encode())
         for index in range(len(samples.labels)):
-            digest.update(samples.name(index).encode("utf-8", "surrogateescape") + b"\0")
+            # A list may name files with characters that UTF-8 does not have.
+            digest.update(samples.name(index).encode("utf-8", "surrogatepass") + b"\0")
         digest.update(np.ascontiguousarray(samples.labels, "<i8").data)
         digest.update(np.ascontiguousarray(sizes[split], "<i8").data)
         if samples.table is not None:
@@ -204,50 +212,3 @@ def _readable(path: Path) -> ShardRecord | None:
         return read_record(path)
     except DatasetError:
         return None
-
-
-@contextmanager
-def _hidden_folder(out: Path, shard: Shard) -> Iterator[Path]:
-    """A folder for files that are not finished. It is removed when the block ends.
-
-    It is locked, so that others see that it is in use. The kernel releases the lock when the
-    process ends in any way.
-    """
-    remove_unfinished(out, shard.record)
-    folder = Path(tempfile.mkdtemp(prefix=f".{shard.record}.", dir=out))
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _locked(handle)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def remove_unfinished(out: Path, record: str = "shard-") -> None:
-    """Delete what killed processes left in a folder.
-
-    Args:
-        out: The dataset folder.
-        record: The name of a record: only what belongs to this shard is deleted.
-    """
-    for folder in out.glob(f".{record}*.*"):
-        if not folder.is_dir() or folder.is_symlink():
-            continue
-        try:
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # another process has removed it
-            continue
-        try:
-            if _locked(handle):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has it, or the file system has no locks
-        return False
-    return True

@@ -1,6 +1,6 @@
-"""A folder below TMPDIR that is deleted, at the latest by the next `prep`.
+"""A folder that is deleted when its process no longer needs it, at the latest by the next process.
 
-In: nothing. Out: a context with an empty folder.
+In: where it lies, and the begin of its name. Out: a context with an empty folder.
 """
 
 from __future__ import annotations
@@ -14,16 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["temporary_folder"]
+__all__ = ["remove_abandoned", "temporary_folder"]
 
-_PREFIX = "slipform-prep-"
+_LOCK, _FILES = "lock", "files"
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
     """Give an empty folder, which is deleted after the block.
 
-    Folders that a killed process left are deleted first. A lock shows that a process is alive.
+    Folders of this prefix that killed processes left are deleted first.
+
+    Args:
+        place: The folder in which it is made. Several computers may share it.
+        prefix: The begin of its name, without wildcards.
 
     Yields:
         The folder.
@@ -31,30 +35,44 @@ def temporary_folder() -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be made.
     """
-    for orphan in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        if _is_orphan(orphan):
-            shutil.rmtree(orphan, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        lock = os.open(f"{name}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    remove_abandoned(place, prefix)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
+        # The lock shows that this process is alive. The file gets its name when it is locked: no
+        # other process sees a lock that is still free.
+        lock = os.open(f"{name}/new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            (Path(name) / "files").mkdir()
-            yield Path(name) / "files"
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(f"{name}/new", f"{name}/{_LOCK}")
+            (Path(name) / _FILES).mkdir()
+            yield Path(name) / _FILES
         finally:
             with suppress(OSError):  # nothing was written to it
                 os.close(lock)
 
 
-def _is_orphan(folder: Path) -> bool:
+def remove_abandoned(place: Path, prefix: str) -> None:
+    """Delete the temporary folders that killed processes left.
+
+    Args:
+        place: The folder in which they are.
+        prefix: The begin of their names, without wildcards.
+    """
+    for folder in place.glob(f"{prefix}*"):
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
     """Whether the folder belongs to this user and its lock is free.
 
     A folder without a lock file is being made.
     """
     try:
         state = os.lstat(folder)  # another prep may remove it at the same time
-        if stat.S_ISLNK(state.st_mode) or state.st_uid != os.getuid():
+        if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid():
             return False
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -27,7 +27,7 @@ from slipform.preprocess.cli import main
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.merge import merge
 from slipform.preprocess.shard_record import Shard
-from slipform.preprocess.source import Files, SampleSource
+from slipform.preprocess.source import Files, Generated, SampleSource
 from slipform.preprocess.verify import find_faults
 from tests.preprocess.made import COUNT, made, write_all
 from tests.preprocess.sources import jpeg, write
@@ -102,7 +102,7 @@ replace = os.replace
 def replaced(*paths):
     global done
     replace(*paths)
-    done += 1
+    done += Path(paths[1]).parent == Path(sys.argv[1])
     if where == "moving" and done == 3:
         kill()
 os.replace = replaced
@@ -119,6 +119,8 @@ def test_a_killed_worker_is_repeated(tmp_path: Path, where: str) -> None:
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert any(path.name.startswith(".shard-00002") for path in out.iterdir())
+    moved = [path for path in out.iterdir() if path.is_file()]
+    assert len(moved) == (3 if where == "moving" else 0)
     assert not (out / Shard(2, COUNT).record).exists()
     with pytest.raises(DatasetError, match="has no finished shard"):
         merge(out)
@@ -160,6 +162,26 @@ def test_large_files_are_balanced_by_their_bytes(tmp_path: Path) -> None:
     source = SampleSource("made", ["a", "b"], {"train": files}, "")
     manifest = shards.write_shard(source, tmp_path / "out", Shard(2, 2))[0]
     assert manifest.split("train").num_samples in (5, 6)
+
+
+def test_the_sizes_of_many_samples_are_in_their_order(tmp_path: Path) -> None:
+    for index in range(600):
+        write(tmp_path / str(index), bytes(index))
+    files = Files(tmp_path, [str(index) for index in range(600)], np.zeros(600, np.int64))
+    source = SampleSource("made", ["a"], {"train": files}, "")
+    assert shards._sizes(source)["train"].tolist() == list(range(600))
+
+
+def test_names_that_utf_8_does_not_have(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 in the name of a file, and the half of a pair in a list."""
+    for name in ("\udcff.jpg", "\ud800.jpg"):
+        labels = np.zeros(4, np.int64)
+        samples = Generated(jpeg, labels, name)
+        source = SampleSource("made", ["a"], {"train": samples}, "")
+        out = tmp_path / ascii(name)
+        for number in (1, 2):
+            shards.write_shard(source, out, Shard(number, 2))
+        assert merge(out).split("train").num_samples == 4
 
 
 @pytest.mark.parametrize(

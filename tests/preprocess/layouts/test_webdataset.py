@@ -227,3 +227,6 @@ def test_archives_in_an_archive(tmp_path: Path) -> None:
     same = write(tmp_path / "same.tar", tar({**inner, "2.tar": tar({"cat/0.jpg": jpeg(0)})}))
     prep(same)
     assert len(stored(same)["train"]) == 2
+    named = write(tmp_path / "named.tar", tar({**inner, "2.tar": tar({"1.tar": tar({})})}))
+    prep(named)  # 1.tar was unpacked before 2.tar
+    assert len(stored(named)["train"]) == 2
