@@ -39,7 +39,7 @@ def duplicate_lines(
     Yields:
         A line for each listed pair, and one with the numbers.
     """
-    for row in list(_rows(found, folder, manifest))[:most]:
+    for row in _rows(found[:most], folder, manifest):
         kind = "equals" if row["exact"] else "is almost equal to"
         end = "" if row["exact"] else f", correlation {row['similarity']:.3f}"
         yield printable(
@@ -49,10 +49,8 @@ def duplicate_lines(
         )
     if found:
         more = f"; {len(found) - most} are not listed here" if len(found) > most else ""
-        equal, other = (
-            sum(one.exact for one in found),
-            sum(a != b for a, b in (one.labels for one in found)),
-        )
+        equal = sum(one.exact for one in found)
+        other = sum(one.labels[0] != one.labels[1] for one in found)
         yield (
             f"{len(found)} images of later splits are also in an earlier one, {equal} of them byte"
             f" for byte; {other} have another class there{more}"

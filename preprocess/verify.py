@@ -85,6 +85,7 @@ def _sample_faults(
                 label = int(beton.labels[index])
                 name = manifest.classes[label] if label < manifest.num_classes else "no class"
                 yield f"{what} {first + index} (class {label}, {printable(name)}): {fault}"
+        beton.release_pages()
         progress(len(indices))
 
 

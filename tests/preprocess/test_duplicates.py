@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_almost_equal_images_of_other_splits(folder: Path) -> None:
 def test_images_with_the_same_checksum_are_compared(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "_crc32", lambda beton: [1] * len(beton))
+    monkeypatch.setattr(duplicates, "_crc32", lambda beton: np.ones(len(beton), np.uint32))
     assert len(_find(folder, near=False)) == 4
 
 
@@ -149,11 +150,24 @@ def test_an_undecodable_image_is_no_duplicate(
     original = duplicates._small
 
     def fails(beton: Beton, index: int) -> npt.NDArray[np.uint8] | None:
-        return None if beton.path.stem == "train" and index == 10 else original(beton, index)
+        file, place = beton.place(index)
+        return None if (file.stem, place) == ("train", 10) else original(beton, index)
 
     monkeypatch.setattr(duplicates, "_small", fails)
     near = [x for x in _find(folder) if not x.exact]
     assert sorted(x.index for x in near) == [1, 2, 3]
+
+
+def test_comparing_with_a_million_images_needs_little_memory() -> None:
+    known = np.random.default_rng(0).integers(0, 1 << 63, 1_000_000).astype(np.uint64)
+    own = known[::20_000] ^ np.uint64(5)
+    tracemalloc.start()
+    bits, places = duplicates._nearest(known, own)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert places.tolist() == list(range(0, 1_000_000, 20_000))
+    assert set(bits.tolist()) == {2}
+    assert peak < 20 << 20
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

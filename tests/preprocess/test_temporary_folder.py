@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from slipform.preprocess import temporary_folder as module
 from slipform.preprocess.temporary_folder import remove_abandoned, temporary_folder
 
 
@@ -19,8 +18,8 @@ def test_a_folder_that_is_being_made_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Another process looks for abandoned folders before each step."""
-    where: Any = {"flock": module.fcntl, "rename": module.os, "mkdir": Path}[step]
-    original, looked = getattr(where, step), []
+    where: Any = {"flock": fcntl, "rename": os, "mkdir": Path}[step]
+    original, looked = getattr(where, step), list[str]()
 
     def after_another(*arguments: Any, **options: Any) -> Any:
         if not looked:  # the other process calls these functions, too
