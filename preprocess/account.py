@@ -179,10 +179,8 @@ def _files(listing: Listing) -> list[str]:
 
 def _large(source: SampleSource, encoding: Encoding) -> str:
     """A note about large images: training would be much faster with reduced ones."""
-    train = source.splits.get("train")
-    if train is None or isinstance(train, Arrays | Generated):
-        return ""
-    if encoding.shorter_side or encoding.max_side:
+    train = source.splits["train"]
+    if isinstance(train, Arrays | Generated) or encoding.shorter_side or encoding.max_side:
         return ""
     step = -(-len(train.labels) // _LOOKED_AT)
     sizes = (size_of(train, index) for index in range(0, len(train.labels), step))

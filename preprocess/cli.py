@@ -211,7 +211,7 @@ def _run(
 @main.command()
 @click.argument("folder", type=_FOLDER)
 def merge(folder: Path) -> None:
-    """Check all shards of a folder and make a dataset of them: it writes the manifest only."""
+    """Check all shards of a folder and make a dataset of them. The images are not written again."""
     from slipform.preprocess.account import closing_words
     from slipform.preprocess.merge import merge as merged
 

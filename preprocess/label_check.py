@@ -41,7 +41,7 @@ def check_labels(split: str, labels: Labels, table: LabelTable | None, num_class
         num_classes: The number of classes.
 
     Raises:
-        DatasetError: They are not, or do not.
+        DatasetError: A label is no number of a class, or is not that of the table.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -51,7 +51,7 @@ def check_labels(split: str, labels: Labels, table: LabelTable | None, num_class
     if table is not None and table.num_samples != len(labels):
         raise DatasetError(
             f"{split} has {len(labels)} labels, and a table of labels for {table.num_samples}"
-            " samples: give one of each sample."
+            " samples: give labels for the same samples in both."
         )
     every = labels if table is None else np.append(labels, table.rows["class"])
     if len(wrong := every[(every < 0) | (every >= num_classes)]):

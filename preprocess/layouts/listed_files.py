@@ -14,13 +14,14 @@ from pathlib import Path
 
 from slipform.pipelines.decoding.image_file import ENDINGS, read_bytes, size_of_file
 from slipform.pipelines.errors import DatasetError, printable
+from slipform.preprocess.layouts.label_rows import Store
 from slipform.preprocess.splits import canonical
 
 __all__ = ["Listed", "match_images", "names_any"]
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(Store):
     """Images that a list names.
 
     Attributes:
@@ -34,36 +35,17 @@ class Listed:
     paths: Sequence[str]
 
     def name(self, index: int) -> str:
-        """The name of an image for people.
-
-        Args:
-            index: Number of its row.
-        """
+        """See `Store`."""
         return self.paths[index] or self.names[index] or f"row {index + 1}"
 
     def read(self, index: int) -> bytes:
-        """Read an image. Several threads may call it at the same time.
-
-        Args:
-            index: Number of its row.
-
-        Returns:
-            The bytes of an image file.
-
-        Raises:
-            ValueError: The image cannot be used.
-            OSError: The disk fails.
-        """
+        """See `Store`."""
         if not self.paths[index]:
             raise ValueError("the list names it, but there is no such image")
         return read_bytes(f"{self.root}/{self.paths[index]}")
 
     def num_bytes(self, index: int) -> int:
-        """The bytes of an image, known before it is read. 0: unknown.
-
-        Args:
-            index: Number of its row.
-        """
+        """See `Store`."""
         return size_of_file(f"{self.root}/{self.paths[index]}") if self.paths[index] else 0
 
 
