@@ -123,6 +123,7 @@ class BetonWriter:
         metadata["label"] = self._labels
         table["sample_id"], table["ptr"] = np.arange(num), self._pointers
         table["size"] = self._sizes
+        self._file.truncate(self._position)  # it is shorter only if there are no samples
         self._write(table.tobytes(), self._position)
         self._write(header.tobytes() + descriptors.tobytes() + metadata.tobytes(), 0)
         modes = Counter(self._modes.tobytes())

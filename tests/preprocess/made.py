@@ -44,9 +44,9 @@ def made(labels: str = "single", bad: tuple[int, ...] = (), label: int = 0) -> S
     )
 
 
-def write_all(source: SampleSource, out: Path, **options: Any) -> Manifest:
+def write_all(source: SampleSource, out: Path, *, count: int = COUNT, **options: Any) -> Manifest:
     """All shards, the last one first."""
-    for number in range(COUNT, 0, -1):
-        _, written = shards.write_shard(source, out, Shard(number, COUNT), **options)
+    for number in range(count, 0, -1):
+        _, written = shards.write_shard(source, out, Shard(number, count), **options)
         assert written
     return merge(out)

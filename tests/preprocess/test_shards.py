@@ -66,12 +66,28 @@ def test_the_merged_dataset_is_the_one_of_one_prep(
             assert several.targets(split, index).tolist() == one.targets(split, index).tolist()
             a, b = (data.beton(split).bytes_of(index).tobytes() for data in (one, several))
             assert a == b
-    epochs = []
-    for folder in (tmp_path / "whole", tmp_path / "shards"):
-        spec = Augmentation(image_size=16, crop="random_resized", flip="horizontal")
-        with Loader(folder, "train", spec, batch_size=4, seed=3, threads=1) as loader:
-            epochs.append(torch.cat([batch.images for batch in loader]))
-    assert torch.equal(*epochs)
+    assert torch.equal(_epoch(tmp_path / "whole"), _epoch(tmp_path / "shards"))
+
+
+def _epoch(folder: Path) -> torch.Tensor:
+    spec = Augmentation(image_size=16, crop="random_resized", flip="horizontal")
+    with Loader(folder, "train", spec, batch_size=4, seed=3, threads=1) as loader:
+        return torch.cat([batch.images for batch in loader])
+
+
+@pytest.mark.parametrize("bad", [(), (*range(5, 10), 40)])
+def test_shards_may_have_no_samples(tmp_path: Path, bad: tuple[int, ...]) -> None:
+    """There are more shards than samples of val, or all samples of a shard are left out."""
+    source, out = made(bad=bad), tmp_path / "shards"
+    whole = build_dataset(source, tmp_path / "whole", on_bad="skip")
+    merged = write_all(source, out, count=20, on_bad="skip")
+    assert described(merged) == described(whole)
+    for split in ("train", "val") if bad else ("val",):
+        assert 0 in [one.num_samples for one in merged.split(split).shards]
+    assert list(find_faults(out, merged)) == []
+    assert torch.equal(_epoch(tmp_path / "whole"), _epoch(out))
+    for number in range(1, 21):
+        assert not shards.write_shard(source, out, Shard(number, 20), on_bad="skip")[1]
 
 
 def test_a_finished_shard_is_skipped_and_a_damaged_one_is_written_again(tmp_path: Path) -> None:
