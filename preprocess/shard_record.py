@@ -11,9 +11,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.errors import ConfigError, DatasetError
@@ -36,6 +36,8 @@ HIDDEN = ".shard-"  # the begin of the names of all folders for unfinished files
 _MOST = 99_999  # shards: the names of the files have five digits
 _MAX_BYTES = 1 << 30  # of a record
 _NAME = re.compile(r"shard-(\d{5})-of-(\d{5})\.json")
+
+_Channels = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=3, max_length=3)]
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,15 @@ class ShardRecord(_Strict):
     left_out: list[tuple[str, str]] = []
     rejected: list[NamedSample] = []
     damaged: list[NamedSample] = []
-    num_pixels: int = Field(default=0, ge=0)
-    sums: list[int] = [0, 0, 0]
-    squares: list[int] = [0, 0, 0]
+    num_pixels: int = Field(ge=0)
+    sums: _Channels
+    squares: _Channels
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if max(self.sums) > 255 * self.num_pixels or max(self.squares) > 255**2 * self.num_pixels:
+            raise ValueError("its pixels do not have this sum")
+        return self
 
     @property
     def shard(self) -> Shard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,33 @@ def test_merge_refuses_what_is_not_complete(tmp_path: Path, change: str, message
     with pytest.raises(DatasetError, match=message):
         merge(tmp_path)
     assert not (tmp_path / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sums", [1, 2]),
+        ("sums", [-1, 2, 3]),
+        ("sums", [1, 2, 1 << 80]),
+        ("squares", [1, 2, 1 << 80]),
+        ("squares", []),
+        ("num_pixels", -1),
+        ("num_pixels", 0),
+        ("number", 0),
+        ("count", 1 << 40),
+        ("rejected", [{}]),
+        ("manifest", {}),
+        ("left_out", [["a"]]),
+    ],
+)
+def test_a_record_with_wrong_values_is_damaged(tmp_path: Path, name: str, value: Any) -> None:
+    shards.write_shard(made(), tmp_path, Shard(1, 1))
+    path = tmp_path / Shard(1, 1).record
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(DatasetError, match="shard-00001-of-00001.json is damaged"):
+        merge(tmp_path)
+    assert shards.write_shard(made(), tmp_path, Shard(1, 1))[1]
+    assert merge(tmp_path).split("train").num_samples == 37
 
 
 def test_merge_may_be_repeated_and_a_merged_folder_may_be_replaced(tmp_path: Path) -> None:
