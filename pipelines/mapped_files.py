@@ -56,7 +56,8 @@ class MappedFiles:
         self.paths = list(paths)
         self._names = [str(path) for path in paths]  # `os.stat` of a Path takes twice as long
         self.identities = [_identity(path) for path in self.paths]
-        self.lengths = np.array([one[2] for one in self.identities], np.int64)
+        self._sizes = [one[2] for one in self.identities]
+        self.lengths = np.array(self._sizes, np.int64)
         pages = -(-self.lengths // mmap.PAGESIZE) * mmap.PAGESIZE
         self.starts = np.cumsum(pages) - pages
         # Addresses without memory. Each file replaces its part. The range is freed as a whole.
@@ -112,17 +113,21 @@ class MappedFiles:
             numbers: The files to look at. None: all.
         """
         for number in range(len(self.paths)) if numbers is None else numbers:
-            length = self._length(number)
-            if length is not None and length < self.identities[number][2]:
-                return Truncated(self.paths[number], length, self.identities[number][2])
+            # For open files: three times as fast as `os.fstat`, which fills a structure.
+            left = (
+                os.lseek(self._handles[number], 0, os.SEEK_END)
+                if number < len(self._handles)
+                else self._left(number)
+            )
+            if left < self._sizes[number]:
+                return Truncated(self.paths[number], left, self._sizes[number])
         return None
 
-    def _length(self, number: int) -> int | None:
-        """The present length of a mapped file; None if another one has its path now."""
-        if number < len(self._handles):
-            return os.fstat(self._handles[number]).st_size
-        now = _current(self._names[number])
-        return now[2] if now[:2] == self.identities[number][:2] else None
+    def _left(self, number: int) -> int:
+        """The present length of a mapped file; as when it was mapped if another one has its path
+        now."""
+        now, then = _current(self._names[number]), self.identities[number]
+        return now[2] if now[:2] == then[:2] else then[2]
 
     def replaced(self, number: int) -> bool:
         """Whether a file was replaced or changed after it was mapped.

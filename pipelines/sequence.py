@@ -86,13 +86,13 @@ class BatchSequence:
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
         batch = Batch(rendered.images, upload(labels, self._device), indices)
-        number = seen // self.order.batch_size + self.order.rank
-        if plan := draw_mix(self.augment, len(batch), self.order.seed, epoch, number):
+        number, size = seen // self.order.batch_size + self.order.rank, len(indices)
+        if plan := draw_mix(self.augment, size, self.order.seed, epoch, number):
             batch = mix(batch, plan)
         position = self.order.after(epoch, seen)
         # The position moves before the batch is handed out: a state that is saved after the
         # training step counts the batch as seen.
-        self.done = Progress(*position, num_bad + len(bad), num_images + len(indices))
+        self.done = Progress(*position, num_bad + len(bad), num_images + size)
         return batch
 
     def loop(self, *, restart: bool) -> Loop:

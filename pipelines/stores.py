@@ -21,25 +21,15 @@ _FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
 _V8 = ir.VectorType(_FLOAT, 8)
 
 
-def _store_pixels(lane: Any, convert: Any) -> Any:
-    """An intrinsic that converts two pixels to type `lane` and stores four lanes of each."""
+def _write(
+    context: Any, builder: Any, array_type: Any, array: Any, positions: Any, value: Any, lane: Any
+) -> None:
+    """Emit the stores of the two pixels of a vector, as four lanes of type `lane` each."""
     four = ir.VectorType(lane, 4)
-
-    @intrinsic
-    def store(typing_context, array, first, second, pixels):
-        def codegen(context, builder, signature, args):
-            value = convert(builder, args[3])
-            for index, lanes in ((args[1], range(4)), (args[2], range(4, 8))):
-                half = builder.shuffle_vector(value, value, mask(lanes))
-                stored = builder.store(
-                    half, pointer_to(context, builder, signature.args[0], args[0], index, four)
-                )
-                stored.align = lane.width // 8 if isinstance(lane, ir.IntType) else 4
-            return context.get_dummy_value()
-
-        return types.void(array, types.intp, types.intp, pixels), codegen
-
-    return store
+    for position, lanes in zip(positions, (range(4), range(4, 8)), strict=True):
+        half = builder.shuffle_vector(value, value, mask(lanes))
+        place = pointer_to(context, builder, array_type, array, position, four)
+        builder.store(half, place).align = 4 if lane is _FLOAT else 2
 
 
 def _to_bfloat16(builder: Any, value: Any) -> Any:
@@ -65,10 +55,25 @@ def _to_levels(builder: Any, value: Any) -> Any:
     return builder.trunc(whole, ir.VectorType(_I16, 8))
 
 
-# (array, first, second, pixels): store two pixels at positions first and second of an array.
-store_float32 = _store_pixels(_FLOAT, lambda builder, value: value)
 # The arrays of 16-bit floats are uint16, because numpy has no bfloat16.
 _CONVERTED = {BFLOAT16: _to_bfloat16, FLOAT16: _to_float16, LEVELS: _to_levels}
+
+
+@intrinsic
+def store_float32(typing_context, array, first, second, pixels):
+    """Store two pixels. One value to the right of each is overwritten.
+
+    Args:
+        array: float32, flat.
+        first, second: Their positions in the array.
+        pixels: Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        _write(context, builder, signature.args[0], args[0], args[1:3], args[3], _FLOAT)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, pixels), codegen
 
 
 @intrinsic
@@ -86,13 +91,11 @@ def store(typing_context, kind, out32, out16, at, pixels):
     def codegen(context, builder, signature, args):
         kind, arrays, at, value = args[0], args[1:3], args[3], args[4]
 
+        positions = (at, builder.add(at, ir.Constant(at.type, 3)))
+
         def write(which, lane, value):
-            four, array_type = ir.VectorType(lane, 4), signature.args[1 + which]
-            for lanes in (range(4), range(4, 8)):
-                index = builder.add(at, ir.Constant(at.type, 3 * (lanes[0] // 4)))
-                half = builder.shuffle_vector(value, value, mask(lanes))
-                place = pointer_to(context, builder, array_type, arrays[which], index, four)
-                builder.store(half, place).align = 4 if lane is _FLOAT else 2
+            array_type = signature.args[1 + which]
+            _write(context, builder, array_type, arrays[which], positions, value, lane)
 
         def choose(kinds):
             if not kinds:

@@ -29,7 +29,7 @@ from slipform.pipelines.plan.philox import uniforms
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.policy_space import space_of
 
-__all__ = ["Chains", "draw_chains", "join"]
+__all__ = ["Chains", "draw_chains", "draw_operations", "join"]
 
 _Float32 = npt.NDArray[np.float32]
 
@@ -86,7 +86,7 @@ def draw_chains(
     codes = np.zeros((n, chains, space.depth), np.uint8)
     amounts = np.zeros((n, chains, space.depth), np.float32)
     weights = np.ones((n, chains), np.float32)
-    _draw(
+    draw_operations(
         indices, geometry, np.uint64(seed), np.uint64(epoch), float(size), space,
         moved, codes, amounts, weights,
     )  # fmt: skip
@@ -94,7 +94,16 @@ def draw_chains(
 
 
 @kernel
-def _draw(indices, geometry, key, epoch, size, space, moved, codes, amounts, weights):
+def draw_operations(indices, geometry, key, epoch, size, space, moved, codes, amounts, weights):
+    """Draw the operations of a batch: the kernel of `draw_chains`.
+
+    Args:
+        indices, geometry: As for `draw_chains`.
+        key, epoch: uint64, seed and epoch.
+        size: Side of the output in pixels, float.
+        space: The `Space` of the policy.
+        moved, codes, amounts, weights: Outputs, as in `Chains`. `codes` and `amounts` are 0 before.
+    """
     total, step = np.empty((3, 3)), np.empty((3, 3))
     for i in range(len(indices)):
         sample = np.uint64(indices[i])

@@ -89,6 +89,7 @@ class RenderPool:
         self._images = [_images(out) for out in self._copies or self._buffers]  # the same memory
         self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size = _KINDS[dtype], settings.spec.image_size
+        self._batch_size = settings.batch_size
         self._num_threads = num_threads or settings.threads
         self._reuse_buffers = settings.reuse_buffers
         self._workers = Workers(self._num_threads, "slipform-render")
@@ -217,7 +218,7 @@ class RenderPool:
         images = self._images[batch.slot]
         if not self._reuse_buffers:
             self._replace(batch.slot)
-        return images if len(images) == batch.size else images[: batch.size]
+        return images if batch.size == self._batch_size else images[: batch.size]
 
     def _replace(self, slot: int) -> None:
         """Put a new buffer in the place of one that the consumer may hold."""

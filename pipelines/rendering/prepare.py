@@ -1,6 +1,7 @@
 """The kernel for a Plan, and its arguments.
 
 In: a Plan, the pixels of its samples. Out: `render` or `render_chains`, and what it is called with.
+`are_compiled` says whether the kernels for an augmentation must be compiled first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from typing import Any
 import numpy as np
 
 from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.kernel import is_compiled
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.chains import draw_operations
+from slipform.pipelines.plan.kernels import draw
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.chains import render_chains
 from slipform.pipelines.rendering.erase import erased
@@ -17,7 +22,7 @@ from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.taps import BORDERS
 
-__all__ = ["prepared"]
+__all__ = ["are_compiled", "prepared"]
 
 
 def prepared(plan: Plan, pixels: Pixels, size: int, kind: int) -> tuple[Any, tuple[object, ...]]:
@@ -49,3 +54,15 @@ def prepared(plan: Plan, pixels: Pixels, size: int, kind: int) -> tuple[Any, tup
         *images, base, own, chains.codes, chains.amounts, chains.weights, plan.color, clip,
         *erased(plan), plan.cubic, size, kind,
     )  # fmt: skip
+
+
+def are_compiled(augment: Augmentation) -> bool:
+    """Whether the kernels that draw and render an augmentation on CPU cores are compiled.
+
+    Otherwise its first batch compiles them, which takes about a minute.
+
+    Args:
+        augment: The augmentation.
+    """
+    kernels = (draw, draw_operations, render_chains) if augment.policy else (draw, render)
+    return all(map(is_compiled, kernels))

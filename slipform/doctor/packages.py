@@ -132,14 +132,18 @@ def compiler() -> Iterator[Finding]:
 def _kernels() -> Finding:
     """Whether numba's compiled code is in the cache."""
     try:
-        from slipform.pipelines.kernel import is_compiled
+        from slipform.pipelines.plan.augmentation import Augmentation
         from slipform.pipelines.plan.kernels import draw
-        from slipform.pipelines.rendering.render import render
+        from slipform.pipelines.plan.policy import Policy
+        from slipform.pipelines.rendering.prepare import are_compiled
 
         folder = str(draw._cache._cache_path)
-        done = is_compiled(draw) and is_compiled(render)
+        done = are_compiled(Augmentation())
+        all_done = done and are_compiled(Augmentation(policy=Policy("rand_augment")))
     except Exception as error:
         text = f"not usable: {error}"
         return Finding("Compiling", "compiled kernels", text, None, "needed", "pip install numba")
     state = "compiled, in" if done else "compiled at first use (about a minute), then kept in"
+    if done and not all_done:
+        state = "compiled, except those of policies (about a minute at first use), in"
     return Finding("Compiling", "compiled kernels", f"{state} {folder}", done)

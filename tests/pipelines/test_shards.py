@@ -186,9 +186,12 @@ def test_wrong_shards_are_refused(
         open_split(copy, read_manifest(copy), "train")
 
 
+@pytest.mark.parametrize("open_files", [16, 2])
 def test_a_truncated_shard_is_noticed_before_its_samples_are_read(
-    both: list[Path], tmp_path: Path
+    both: list[Path], tmp_path: Path, open_files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of files that are not open any more, the length is looked up by name."""
+    monkeypatch.setattr("slipform.pipelines.mapped_files._MOST_OPEN", open_files)
     copy = Path(shutil.copytree(both[1], tmp_path / "copy"))
     beton = open_split(copy, read_manifest(copy), "train")
     os.truncate(copy / "train-00003-of-00004.beton", 4000)
@@ -269,3 +272,17 @@ def test_a_file_is_truncated_after_another_one_took_its_name(
     os.truncate(copy / "before", 4000)
     with pytest.raises(DatasetError, match=r"train-00003-of-00004\.beton was truncated while"):
         beton.check_length()
+
+
+def test_a_file_that_is_not_open_and_was_replaced_counts_as_whole(
+    both: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes stay mapped, whatever has its name now."""
+    monkeypatch.setattr("slipform.pipelines.mapped_files._MOST_OPEN", 0)
+    copy = Path(shutil.copytree(both[1], tmp_path / "copy"))
+    beton = open_split(copy, read_manifest(copy), "train")
+    path = copy / "train-00003-of-00004.beton"
+    path.rename(copy / "before")
+    beton.check_length()
+    path.write_bytes(b"shorter")
+    beton.check_length()

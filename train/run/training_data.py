@@ -11,11 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from slipform.pipelines.errors import DatasetError
-from slipform.pipelines.kernel import is_compiled
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.plan.kernels import draw
-from slipform.pipelines.rendering.render import render
+from slipform.pipelines.rendering.prepare import are_compiled
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.resume import epoch_of, executor_of
@@ -113,7 +111,7 @@ def warm_up(loader: Loader, process: Process, say: Callable[[str], None]) -> Non
         process: This process; every process calls this function.
         say: Prints a message.
     """
-    if not (is_compiled(draw) and is_compiled(render)):
+    if not are_compiled(loader.augment):
         say("compiling the kernels of the data pipeline: about a minute, once on a machine")
     if len(loader):
         first_images(loader)

@@ -38,7 +38,7 @@ def test_the_first_batch_is_made_before_the_clock_starts(
     monkeypatch.setattr(Counters, "timed", noted_clock)
     losses = {}
     for compiled in (True, False):
-        monkeypatch.setattr(training_data, "is_compiled", lambda kernel, known=compiled: known)
+        monkeypatch.setattr(training_data, "are_compiled", lambda augment, known=compiled: known)
         run = tmp_path / str(compiled)
         fit(config, shapes, run, device="cpu")
         said = capsys.readouterr().err.count("compiling the kernels")
