@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
 from slipform.train.run.samples import SampleRecord
 from slipform.train.scores.observations import UNSEEN
+from tests.processes import torchrun
 from tests.train.drawing import without_figures
 from tests.train.run.interrupted import Killed, at_step, kill, terminate
 from tests.train.run.labeled import dataset_of
@@ -223,18 +221,13 @@ def test_two_processes_and_then_one(
         "loop._is_best = stop\n"
         "from slipform.train.cli import train\ntrain()\n"
     )
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        program, shapes, "--recipe", settings, "--out", run, "--device", "cpu", *words,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode != 0
+    command = [program, shapes, "--recipe", settings, "--out", run, "--device", "cpu", *words]
+    process = torchrun(2, *command)
+    _, errors = process.communicate()
+    assert process.returncode != 0
     together = _history(run, shapes).codes
     reference = _history(whole, shapes).codes
-    assert together.seen.all(), done.stderr
+    assert together.seen.all(), errors
     # The same images in the same steps; sums of two processes are rounded otherwise.
     close = np.abs(together.losses[0] - reference.losses[0]) < 0.05 + 0.05 * reference.losses[0]
     assert close.mean() > 0.95

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +27,7 @@ from slipform.train.run.folder import resumed_recipe
 from slipform.train.run.loop import fit
 from slipform.train.run.unchanged import check_unchanged
 from slipform.train.step.distill import shortened
+from tests.processes import finish, torchrun
 from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -218,15 +216,8 @@ def test_two_processes_equal_one(
     shutil.rmtree(run / "answers")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(config.replace("train.batch_size", 20)), encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ended = subprocess.run(
-        [
-            *launcher, "--nproc-per-node", "2", "-m", "slipform.train.cli", str(shapes),
-            "--recipe", str(recipe), "--out", str(tmp_path / "two"),
-        ],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    words = [shapes, "--recipe", recipe, "--out", tmp_path / "two"]
+    finish(torchrun(2, "-m", "slipform.train.cli", *words))
     assert _files(run) == [path]
     together, again = read_weights(path)
     assert (again["first"], again["end"]) == (about["first"], about["end"])
