@@ -6,7 +6,6 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from contextlib import AbstractContextManager, nullcontext
@@ -113,13 +112,14 @@ def train(
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
-    if teacher is not None:
-        sets = (*sets, f"distill.teacher={json.dumps(str(teacher))}")
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
+    from slipform.train.config.toml import value_text
     from slipform.train.run.folder import new_folder, resumed_recipe
 
+    if teacher is not None:
+        sets = (*sets, f"distill.teacher={value_text(str(teacher))}")
     if every:
         if data is None or recipe is None or resume is not None:
             raise click.UsageError(

@@ -23,8 +23,8 @@ class DistillConfig(Section):
         top: The number of classes of each answer that are stored, the most probable ones. The
             other classes get equal parts of the remaining probability.
         answers: The folder for stored answers; "": the folder answers in `teacher`.
-        sha256: The SHA-256 of the teacher's weights, which the run records. A run continues with
-            the same weights only; "": any weights.
+        sha256: The SHA-256 of the teacher's weights, which the run records. A run trains and
+            continues with the same weights only; "": any weights.
     """
 
     teacher: str = ""

@@ -14,7 +14,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.records import read_metrics, read_summary
-from slipform.train.run.checkpoint import checkpoints, load_all
+from slipform.train.run.checkpoint import checkpoints, load_all, step_of
 from slipform.train.run.folder import run_config
 from slipform.train.run.identity import images_in
 from slipform.train.run.segments import Place, Segment, Start
@@ -60,7 +60,7 @@ def _last_step(run: Path) -> int:
     lines = [*read_metrics(run, "step"), *read_metrics(run, "diverged")]
     if lines:
         return max(int(line["step"]) for line in lines)
-    return max((int(path.name.split("-")[1]) for path in checkpoints(run)), default=0)
+    return max(map(step_of, checkpoints(run)), default=0)
 
 
 def _of_older_run(run: Path, config: RunConfig) -> Start:

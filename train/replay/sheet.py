@@ -16,7 +16,7 @@ from torch.nn import functional
 from slipform.pipelines.batch import Batch, counted
 from slipform.train.figures.draw import save, short
 from slipform.train.figures.pictures import picture_grid, to_uint8
-from slipform.train.replay.weights import Answers
+from slipform.train.replay.weights import Predictions
 
 __all__ = ["Sheet", "draw_sheet", "is_right", "positions", "sheet_figure"]
 
@@ -43,7 +43,7 @@ class Sheet:
     normalize: tuple[Sequence[float], Sequence[float]]
     classes: list[str]
     names: list[str] | None
-    said: Answers | None
+    said: Predictions | None
 
 
 def positions(batch: Batch, most: int, index: int | None) -> list[int]:

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
-from slipform.pipelines.files import replacing
+from slipform.models.weight_file import write_weights
 from slipform.train.figures.draw import FOLDER
 from slipform.train.replay.batches import StepBatches, open_rank, replayed, tensors
 from slipform.train.replay.sheet import Sheet, draw_sheet, positions
-from slipform.train.replay.weights import Weights, answers, weights_near
+from slipform.train.replay.weights import Weights, predictions, weights_near
 from slipform.train.run.folder import locked_if_run
 from slipform.train.run.segments import Place, Segment
 from slipform.train.run.starts import STARTS
@@ -76,8 +75,7 @@ def show_step(
         if with_tensors:
             files.append(folder / f"{stem}.safetensors")
             noted = {"run": str(run), "step": str(place.step), "epoch": str(place.epoch + 1)}
-            with replacing(files[-1]) as temporary:
-                save_file(tensors(made), temporary, {**noted, "executor": made.executor})
+            write_weights(files[-1], tensors(made), {**noted, "executor": made.executor})
     lines = [sheet.title, _exactness(made)]
     if sheet.said is None:
         lines.append("the run has no weights: the sheet has no predictions")
@@ -121,7 +119,7 @@ def sheet_of(
     assert not isinstance(normalize, str)
     title, said = f"step {place.step}, epoch {place.epoch + 1}: {len(batch)} images", None
     if weights is not None:
-        said = answers(weights.model.to(device), config, batch, labels)
+        said = predictions(weights.model.to(device), config, batch, labels)
         loss = float(said.losses.mean())
         title += f"; loss {loss:.4g} with the weights of {weights.source}"
     return Sheet(title, batch, normalize, manifest.classes, names, said), made

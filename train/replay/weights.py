@@ -27,7 +27,7 @@ from slipform.train.run.segments import Segment
 from slipform.train.step.class_weights import Labels
 from slipform.train.step.loss import make_loss
 
-__all__ = ["Answers", "Weights", "answers", "first_net", "net_of", "weights_near"]
+__all__ = ["Predictions", "Weights", "first_net", "net_of", "predictions", "weights_near"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """The predictions of a net for the samples of a batch.
 
     Attributes:
@@ -128,7 +128,7 @@ def weights_near(
 
 
 @torch.inference_mode()
-def answers(model: nn.Module, config: RunConfig, batch: Batch, labels: Labels) -> Answers:
+def predictions(model: nn.Module, config: RunConfig, batch: Batch, labels: Labels) -> Predictions:
     """Predictions and losses of the samples of a batch, computed in float32.
 
     Args:
@@ -144,4 +144,4 @@ def answers(model: nn.Module, config: RunConfig, batch: Batch, labels: Labels) -
         one, mix = slice(i, i + 1), batch.mix
         own = None if mix is None else Mix(mix.labels[one], mix.weight[one])
         losses.append(loss(logits[one], batch.labels[one], own))
-    return Answers(logits.argmax(1).cpu(), torch.stack(losses).cpu())
+    return Predictions(logits.argmax(1).cpu(), torch.stack(losses).cpu())

@@ -17,7 +17,7 @@ import torch
 
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError
-from slipform.pipelines.files import write_whole
+from slipform.pipelines.files import locked, remove_orphans, write_whole
 from slipform.train.step.distill import Answers
 
 __all__ = ["FOLDER", "Stored", "answers_path", "merged", "read_answers", "write_answers"]
@@ -33,7 +33,7 @@ class Stored:
     Attributes:
         answers: For all samples; those outside of the part may be missing.
         first: The position of the first sample with an answer in the order of the epoch.
-        end: The position after the last one. The order depends on the seed and the epoch only.
+        end: The position after the last one. The order is the same for all students with this file.
     """
 
     answers: Answers
@@ -108,12 +108,15 @@ def write_answers(path: Path, about: dict[str, Any], stored: Stored) -> None:
     tensors = {"values": stored.answers.values, "classes": stored.answers.classes}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path.parent / _DESCRIPTION, json.dumps(about, indent=1, sort_keys=True))
-        write_weights(path, tensors, {"first": str(stored.first), "end": str(stored.end)})
+        # Other students may write here, too. Only one of them removes the files of killed ones.
+        with locked(path.parent / ".lock", "another student", wait=True):
+            remove_orphans(path.parent)
+            write_whole(path.parent / _DESCRIPTION, json.dumps(about, indent=1, sort_keys=True))
+            write_weights(path, tensors, {"first": str(stored.first), "end": str(stored.end)})
     except OSError as error:
         raise SlipformError(
-            f"the teacher's answers cannot be written to {path}: {error.strerror}. Make room there,"
-            " or set distill.answers to another folder."
+            f"the teacher's answers cannot be written to {path}: {error.strerror or error}. Make"
+            " room there, or set distill.answers to another folder."
         ) from error
 
 

@@ -20,6 +20,7 @@ from slipform.models.weights import load_exactly
 from slipform.pipelines.errors import SlipformError
 from slipform.train.records import read_metrics
 from slipform.train.run.checkpoint import checkpoints, load_all, unwritable
+from slipform.train.run.identity import some
 from slipform.train.step.state import Best, TrainState
 
 __all__ = [
@@ -98,8 +99,8 @@ def read_best(run: Path, classes: list[str] | None = None) -> BestFile:
         raise SlipformError(f"{path} is damaged: wrong metadata. {_advice(run)}") from None
     if classes is not None and named is not None and named != classes:
         raise SlipformError(
-            f"{path} is for the classes {_some(named)}, but dataset.json in the same folder"
-            f" has {_some(classes)}: these files are of different runs or datasets. Restore the"
+            f"{path} is for the classes {some(named)}, but dataset.json in the same folder"
+            f" has {some(classes)}: these files are of different runs or datasets. Restore the"
             " dataset.json of the run, or train again."
         )
     is_complete = classes is None or len(thresholds) in (0, len(classes))
@@ -230,7 +231,3 @@ def _names(text: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise ValueError(text)
     return found
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")

@@ -28,6 +28,7 @@ __all__ = [
     "load_all",
     "load_newest",
     "save",
+    "step_of",
     "unwritable",
 ]
 
@@ -98,7 +99,8 @@ def checkpoints(run: Path) -> list[Path]:
         if _NAME.fullmatch(path.name)
     ]
     return [
-        path for _, path in sorted(found, key=lambda item: (_step(item[1]), item[0]), reverse=True)
+        path
+        for _, path in sorted(found, key=lambda item: (step_of(item[1]), item[0]), reverse=True)
     ]
 
 
@@ -184,7 +186,12 @@ def crc32(path: Path) -> int:
     return crc
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The steps that were done before a checkpoint.
+
+    Args:
+        path: One of `checkpoints`.
+    """
     match = _NAME.fullmatch(path.name)
     assert match
     return int(match[1])

@@ -31,7 +31,7 @@ from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
 from slipform.train.step.schedule import factor
 from slipform.train.step.step import set_train_mode, zero_gradients
 
-__all__ = ["fit"]
+__all__ = ["end_epoch", "fit", "train_epoch"]
 
 
 def fit(
@@ -89,8 +89,8 @@ def fit(
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
                 begin_epoch(run)
-                _train_epoch(run)
-                _end_epoch(run)
+                train_epoch(run)
+                end_epoch(run)
             return finish(run)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, torch.OutOfMemoryError) and not lacks_memory(error):
@@ -104,10 +104,17 @@ def fit(
             run.close()
 
 
-def _train_epoch(run: Run) -> None:
+def train_epoch(run: Run) -> None:
     """Train from the loader's position to the end of the epoch.
 
     Return at once if the epoch was trained before the run was resumed.
+
+    Args:
+        run: The run, after `begin_epoch`.
+
+    Raises:
+        Diverged: A loss or a weight is not finite.
+        Interrupted: The run was asked to stop; a checkpoint was written.
     """
     config, state, loader, counters = run.config.train, run.state, run.train, run.counters
     if loader.epoch != state.epoch:
@@ -169,8 +176,16 @@ def _say_advice(run: Run) -> None:
         run.recorder.say(text)
 
 
-def _end_epoch(run: Run) -> None:
-    """Validate, record the epoch, save or restore the best weights, write a checkpoint."""
+def end_epoch(run: Run) -> None:
+    """Validate, record the epoch, save or restore the best weights, write a checkpoint.
+
+    Args:
+        run: The run, after `train_epoch`.
+
+    Raises:
+        Diverged: The validation loss or a weight is not finite.
+        Interrupted: The run was asked to stop; a checkpoint was written.
+    """
     config, state = run.config.train, run.state
     result = _measure(run, run.val)
     if result is not None and not math.isfinite(result.loss):

@@ -217,11 +217,13 @@ def _open(
         on_load=lambda report: messages.extend([str(report), *input_note(config)]),
         labels=Labels.of(loader),
     )
-    counters = Counters(samples=open_samples(config, loader, process))
+    samples = open_samples(config, loader, process)
+    counters = Counters(samples=samples)
     if saved is not None:
         counters = resuming.restore(
-            saved, config, state, loader, process, messages.append, other_data=other_data
-        )
+            saved, config, state, loader, process, messages.append,
+            other_data=other_data, samples=samples,
+        )  # fmt: skip
         messages.append(continuing(state.step, state.epoch, config.train.epochs))
     elif resume and read_summary(out) is not None:
         raise ConfigError(

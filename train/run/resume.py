@@ -19,7 +19,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters, EpochTotals
-from slipform.train.run.samples import open_samples
+from slipform.train.run.samples import SampleRecord
 from slipform.train.step.state import TrainState
 
 __all__ = ["content", "differences", "epoch_of", "executor_of", "restore"]
@@ -107,6 +107,7 @@ def restore(
     say: Callable[[str], None],
     *,
     other_data: bool = False,
+    samples: SampleRecord | None = None,
 ) -> Counters:
     """Restore a run from a checkpoint.
 
@@ -119,6 +120,7 @@ def restore(
         say: Called with a message for each changed setting.
         other_data: Whether the loader may have another number of images; the present epoch then
             starts again.
+        samples: The observations of the images, which continue; None: the run makes none.
 
     Returns:
         The counters of the loop.
@@ -153,7 +155,7 @@ def restore(
         if process.rank < len(random):  # an additional process keeps its new seed
             _set_random_state(random[process.rank], process)
         counters = Counters.from_checkpoint(saved)
-        if (samples := open_samples(config, loader, process)) is not None and not moved:
+        if samples is not None and not moved:
             samples.load_state_dict(saved.get("counters", {}).get("samples"))
         counters.samples = samples
         before_images, seen = saved["loader"]["num_samples"], saved["loader"]["seen"]

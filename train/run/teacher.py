@@ -24,6 +24,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.upload import upload
 from slipform.train.config.image_sizes import evaluation_augment, size_at
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
@@ -36,7 +37,7 @@ from slipform.train.run.answers import (
     write_answers,
 )
 from slipform.train.run.best import BEST
-from slipform.train.run.identity import check_data
+from slipform.train.run.identity import check_data, images_of
 from slipform.train.run.trained import inference_functions, load_trained
 from slipform.train.step.distill import Answers, Distillation
 from slipform.train.step.step import predict_logits
@@ -53,7 +54,8 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
         process: This process; every process calls this function.
 
     Returns:
-        The settings with an absolute distill.teacher and its SHA-256; unchanged without a teacher.
+        The settings with absolute folders and the SHA-256 of the teacher; unchanged without a
+        teacher.
 
     Raises:
         ConfigError: The run cannot have a teacher, the teacher does not know the classes, or its
@@ -68,14 +70,10 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
     own = read_manifest(folder)
     check_data(own, manifest, Path(config.data.folder), folder)
     found = process.broadcast_object(_sha256(folder) if process.is_main else "")
-    if distill.sha256 not in ("", found):
-        raise ConfigError(
-            f"the weights of the teacher {folder} have changed since this run began (SHA-256"
-            f" {found[:12]}..., before {distill.sha256[:12]}...): restore them, or accept the new"
-            ' ones with --set distill.sha256=""'
-        )
-    changed = distill.model_copy(update={"teacher": str(folder), "sha256": found})
-    return config.replace("distill", changed)
+    _check_weights(folder, distill.sha256, found)
+    answers = str(Path(distill.answers).resolve()) if distill.answers else ""
+    changed = {"teacher": str(folder), "sha256": found, "answers": answers}
+    return config.replace("distill", distill.model_copy(update=changed))
 
 
 def _check(config: RunConfig, manifest: Manifest, process: Process) -> None:
@@ -89,6 +87,16 @@ def _check(config: RunConfig, manifest: Manifest, process: Process) -> None:
         )
     if config.train.steps_per_launch > 1 and process.device.type == "cuda":
         raise ConfigError("distill.teacher needs train.steps_per_launch = 1")
+
+
+def _check_weights(folder: Path, before: str, found: str) -> None:
+    """Check that the SHA-256 of the weights is that with which the run began; "": any."""
+    if before not in ("", found):
+        raise ConfigError(
+            f"the weights of the teacher {folder} have changed since this run began (SHA-256"
+            f" {found[:12]}..., before {before[:12]}...): restore them, or accept the new"
+            ' ones with --set distill.sha256=""'
+        )
 
 
 def _sha256(folder: Path) -> str:
@@ -140,7 +148,7 @@ class Teacher:
             `table`, or a new one.
 
         Raises:
-            ConfigError: The teacher cannot take images of this size.
+            ConfigError: The teacher cannot take images of this size, or its weights have changed.
             SlipformError: A stored file is damaged, or cannot be written.
         """
         settings, process = self._config.distill, self._process
@@ -174,8 +182,8 @@ class Teacher:
         return table
 
     def _about(self, loader: Loader) -> dict[str, Any]:
-        """Everything that the answers of an epoch depend on."""
-        config, manifest = self._config, loader.manifest
+        """Everything that the answers of an epoch and their order depend on."""
+        config = self._config
         views: dict[str, Any] = {}
         if loader.augment.mixup or loader.augment.cutmix:  # the images of a batch are mixed
             views = {
@@ -183,26 +191,26 @@ class Teacher:
                 "processes": self._process.world_size,
                 "offset": loader.seen % loader.global_batch_size,
             }
-        splits = ("train", "val") if config.data.fold else ("train",)
         return {
             "format": 1,
             "teacher": config.distill.sha256,
-            "classes": manifest.classes,
-            "images": {name: manifest.splits[name].sha256 for name in splits},
+            "classes": loader.manifest.classes,
+            "images": images_of(loader),
             "fold": [config.data.fold, config.data.fold_seed] if config.data.fold else "",
             "seed": config.train.seed,
+            "block": config.data.block,
             "augment": asdict(loader.augment),
             "decode_scale": config.data.decode_scale,
             "mixed": views,
             "top": config.distill.top,
         }
 
-    @torch.inference_mode()
     def _made(
         self, loader: Loader, like: Answers, progress: Callable[[int], Callable[[], None]]
     ) -> Answers:
         """The teacher's answers for the rest of the epoch, of all processes, on the CPU."""
         began, process = time.perf_counter(), self._process
+        _check_weights(self._folder, self._config.distill.sha256, _sha256(self._folder))
         devices = [process.device] if process.device.type == "cuda" else []
         # Building a net draws random numbers. The student must not notice.
         with torch.random.fork_rng(devices):
@@ -210,7 +218,8 @@ class Teacher:
         functions = inference_functions(model, config, process.device)
         probe.check_size(model, config.model.name, size_at(self._config, loader.epoch + 1))
         place = {name: number for number, name in enumerate(manifest.classes)}
-        places = [place[name] for name in loader.manifest.classes]
+        places = torch.tensor([place[name] for name in loader.manifest.classes])
+        places = upload(places, process.device)
         normalize = evaluation_augment(config).resolved(manifest.mean, manifest.std).normalize
         change = _Normalization(loader, normalize, functions.precision)
         made = Answers(torch.zeros_like(like.values), torch.zeros_like(like.classes))
@@ -219,9 +228,11 @@ class Teacher:
         step = progress(loader.remaining_batches)
         try:
             for batch in loader:
-                logits = predict_logits(functions, change(batch.images))
-                samples = batch.indices.to(process.device)
-                made.put(samples, logits[:, places])
+                samples = upload(batch.indices, process.device)
+                # Not around the loader: its buffers are used in training, too.
+                with torch.inference_mode():
+                    logits = predict_logits(functions, change(batch.images))
+                    made.put(samples, logits[:, places])
                 known[samples] = 1
                 step()
         finally:

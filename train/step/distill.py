@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slipform.pipelines.batch import Batch, counted
+from slipform.pipelines.upload import upload
 
 __all__ = ["Answers", "Distillation", "divergence", "shortened"]
 
@@ -139,7 +140,7 @@ class Distillation:
         Returns:
             A float32 scalar.
         """
-        samples = batch.indices.to(logits.device, non_blocking=True)
+        samples = upload(batch.indices, logits.device)
         answers = Answers(self.answers.values[samples], self.answers.classes[samples])
         losses = divergence(logits.float(), answers, self._temperature)
         counts = counted(batch.labels)

@@ -14,6 +14,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
+from slipform.train.run.checkpoint import step_of
 
 Seen = dict[int, list[Batch]]
 
@@ -75,6 +76,6 @@ def assert_all(run: Path, seen: Seen) -> None:
 def forget_after(run: Path, step: int) -> None:
     """As if the run had been killed after the checkpoint of a step."""
     for path in (run / "checkpoints").iterdir():
-        if int(path.name.split("-")[1]) > step:
+        if step_of(path) > step:
             path.unlink()
     (run / "summary.json").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS
-from tests.train.replay.conftest import Seen
+from tests.train.replay.conftest import Seen, forget_after
 
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -111,10 +111,7 @@ def test_pixels_that_differ_from_a_resume_on(shapes: Path, tmp_path: Path, small
     base, other = tmp_path / "base", tmp_path / "other"
     fit(small(), shapes, base, device="cpu", quiet=True)
     shutil.copytree(base, other)
-    for path in (other / "checkpoints").iterdir():
-        if int(path.name.split("-")[1]) > 8:
-            path.unlink()
-    (other / "summary.json").unlink()
+    forget_after(other, 8)
     fit(small("train.precision=bf16"), shapes, other, device="cpu", quiet=True, resume=True)
     found = first_difference(base, other)
     assert (found.step, found.what) == (9, "pixels"), found.text

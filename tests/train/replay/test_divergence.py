@@ -17,8 +17,8 @@ from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.replay.divergence import find_divergence
-from slipform.train.run import record, steps
-from slipform.train.run.checkpoint import checkpoints
+from slipform.train.run import loop, record, steps
+from slipform.train.run.checkpoint import checkpoints, step_of
 from slipform.train.run.divergence import Diverged
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
@@ -160,12 +160,57 @@ def test_a_damaged_checkpoint_is_passed_over(
     _poison(monkeypatch, 10, "loss")
     _diverged(run, shapes, small())
     saved = checkpoints(run)
-    assert [path.name.split("-")[1] for path in saved][:2] == ["00000008", "00000006"]
+    assert list(map(step_of, saved))[:2] == [8, 6]
     saved[0].write_bytes(saved[0].read_bytes()[:-1])
     assert find_divergence(run, run_config(run), "cpu").step == 10
     for path in saved:
         path.write_bytes(b"")
     with pytest.raises(SlipformError, match="every checkpoint in"):
+        find_divergence(run, run_config(run), "cpu")
+
+
+def test_an_epoch_that_ends_after_an_older_checkpoint_ends_as_in_the_run(
+    shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It restores the weights of the best epoch. Steps 9 to 12 end epoch 2; epoch 1 is the best."""
+    run, kept = tmp_path / "run", []
+
+    def first_is_best(opened: Any, line: dict[str, Any]) -> bool:
+        return bool(opened.state.is_best(1 / line["epoch"]))
+
+    monkeypatch.setattr(loop, "_is_best", first_is_best)
+    _poison(monkeypatch, 14, "loss")
+    original = steps.train_step  # type: ignore[attr-defined]
+
+    def keep(state: Any, *args: Any) -> Any:
+        if state.step == 13:
+            kept.append({name: x.clone() for name, x in state.model.state_dict().items()})
+        return original(state, *args)
+
+    monkeypatch.setattr(steps, "train_step", keep)
+    _diverged(run, shapes, small("train.epochs=3", "train.restart_from_best_after=1"))
+    saved = checkpoints(run)
+    assert list(map(step_of, saved)) == [12, 8, 6, 4]
+    saved[0].write_bytes(b"")
+    found = find_divergence(run, run_config(run), "cpu")
+    assert found.step == 14
+    assert found.weights.keys() == kept[0].keys()
+    assert all(torch.equal(tensor, kept[0][name]) for name, tensor in found.weights.items())
+
+
+def test_steps_that_had_other_settings_are_not_trained_again(
+    shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    _poison(monkeypatch, 8, "loss")
+    with pytest.raises(Diverged):
+        fit(small("optimizer.lr=0.01"), shapes, run, device="cpu", quiet=True, resume=True)
+    newest, *_ = checkpoints(run)
+    assert step_of(newest) == 6
+    assert find_divergence(run, run_config(run), "cpu").step == 8
+    newest.write_bytes(b"")
+    with pytest.raises(SlipformError, match=r"resumed with other settings after step 6.*damage"):
         find_divergence(run, run_config(run), "cpu")
 
 

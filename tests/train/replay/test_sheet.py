@@ -21,7 +21,7 @@ from slipform.train.figures.pictures import to_uint8
 from slipform.train.replay import sheet as sheets
 from slipform.train.replay.history import history
 from slipform.train.replay.sheet import Sheet, draw_sheet, is_right
-from slipform.train.replay.weights import Answers, answers, first_net, weights_near
+from slipform.train.replay.weights import Predictions, first_net, predictions, weights_near
 from slipform.train.run import checkpoint
 from slipform.train.run.loop import fit
 from slipform.train.step.class_weights import Labels
@@ -41,7 +41,7 @@ def _drawn(
     """The title and the color of the frame of each image on a sheet."""
     n, figures = len(labels), []
     batch = Batch(torch.zeros(n, 3, 8, 8), labels, torch.arange(n), mix)
-    said = Answers(torch.tensor(predicted), torch.full((n,), 0.5))
+    said = Predictions(torch.tensor(predicted), torch.full((n,), 0.5))
 
     def save(figure: Any, out: Path, name: str) -> Path:
         figures.append(figure)
@@ -100,7 +100,7 @@ def test_the_losses_have_the_weights_of_the_classes(small: Small) -> None:
     config = small("loss.class_weights=balanced")
     net, images = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.randn(8, 3, 2, 2)
     labels = torch.tensor([0, 1] * 4)
-    said = answers(net, config, Batch(images, labels, torch.arange(8)), counts)
+    said = predictions(net, config, Batch(images, labels, torch.arange(8)), counts)
     plain = nn.functional.cross_entropy(
         net(images), labels, reduction="none",
         label_smoothing=config.loss.label_smoothing, weight=torch.tensor([40 / 60, 40 / 20]),

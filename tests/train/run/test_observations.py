@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,27 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from slipform.pipelines.errors import ConfigError, Interrupted
+from slipform.pipelines.errors import ConfigError, Interrupted, SlipformError
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.records import read_metrics
 from slipform.train.records.samples import FOLDER, History, read_history, write_epoch
-from slipform.train.run import checkpoint, steps
+from slipform.train.run import checkpoint, loop
 from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
 from slipform.train.run.samples import SampleRecord
 from slipform.train.scores.observations import UNSEEN
+from tests.processes import torchrun
+from tests.train.drawing import without_figures
+from tests.train.run.interrupted import Killed, at_step, kill, terminate
 from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
 ON = "records.samples=true"
-
-
-class Killed(BaseException):
-    """Simulates kill -9: no handler of Slipform catches it."""
 
 
 def _history(run: Path, data: Path) -> History:
@@ -46,32 +41,12 @@ def _files(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / FOLDER).iterdir()}
 
 
-def _once(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], Any]) -> None:
-    """Do `what` once, directly after that step."""
-    original = steps.train_step  # type: ignore[attr-defined]
-
-    def wrapped(state: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(state, *args, **kwargs)
-        if state.step == step:
-            monkeypatch.setattr(steps, "train_step", original)
-            what()
-        return result
-
-    monkeypatch.setattr(steps, "train_step", wrapped)
-
-
-def _terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 @pytest.fixture(scope="module")
 def whole(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs of six steps."""
     run = tmp_path_factory.mktemp("run") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slipform.train.figures.curves.draw_run", lambda *_: None)
-        patch.setattr("slipform.train.figures.result.draw_result", lambda *_: None)
-        patch.setattr("slipform.train.figures.events.draw_events", lambda *_: [])
+        without_figures(patch)
         fit(small(ON), shapes, run, quiet=True)
     return run
 
@@ -101,7 +76,7 @@ def test_a_run_that_was_stopped_writes_the_same_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     run = tmp_path / "run"
-    _once(monkeypatch, step, _terminate)
+    at_step(monkeypatch, step, terminate)
     with pytest.raises(Interrupted):
         fit(small(ON), shapes, run, quiet=True)
     fit(small(ON), shapes, run, quiet=True, resume=True)
@@ -114,15 +89,12 @@ def test_a_run_that_was_killed_trains_an_epoch_again(
     """Killed between the file of an epoch and its checkpoint, and after the next checkpoint."""
     config, run = small(ON, "train.checkpoint_every_steps=4"), tmp_path / "run"
 
-    def killed(*_: Any) -> None:
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr("slipform.train.run.loop._is_best", killed)
+        patch.setattr(loop, "_is_best", lambda *_: kill())
         with pytest.raises(Killed):
             fit(config, shapes, run, quiet=True)
     assert list(_files(run)) == ["epoch-0001.safetensors"]
-    _once(monkeypatch, 10, lambda: killed())
+    at_step(monkeypatch, 10, kill)
     with pytest.raises(Killed):
         fit(config, shapes, run, quiet=True, resume=True)
     fit(config, shapes, run, quiet=True, resume=True)
@@ -155,7 +127,7 @@ def test_a_resumed_run_may_begin_to_record(
     small: Small, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    _once(monkeypatch, 4, _terminate)
+    at_step(monkeypatch, 4, terminate)
     with pytest.raises(Interrupted):
         fit(small(), shapes, run, quiet=True)
     fit(small(ON), shapes, run, quiet=True, resume=True)
@@ -203,7 +175,7 @@ def test_a_full_disk_is_an_error_of_ours(small: Small, shapes: Path, tmp_path: P
     run = tmp_path / "run"
     run.mkdir()
     (run / FOLDER).write_text("a file is where the folder must be")
-    with pytest.raises(Exception, match="observations of the samples in epoch 1 could not be"):
+    with pytest.raises(SlipformError, match="observations of the samples in epoch 1 could not be"):
         fit(small(ON), shapes, run, quiet=True, overwrite=True)
 
 
@@ -249,18 +221,13 @@ def test_two_processes_and_then_one(
         "loop._is_best = stop\n"
         "from slipform.train.cli import train\ntrain()\n"
     )
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-        program, shapes, "--recipe", settings, "--out", run, "--device", "cpu", *words,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode != 0
+    command = [program, shapes, "--recipe", settings, "--out", run, "--device", "cpu", *words]
+    process = torchrun(2, *command)
+    _, errors = process.communicate()
+    assert process.returncode != 0
     together = _history(run, shapes).codes
     reference = _history(whole, shapes).codes
-    assert together.seen.all(), done.stderr
+    assert together.seen.all(), errors
     # The same images in the same steps; sums of two processes are rounded otherwise.
     close = np.abs(together.losses[0] - reference.losses[0]) < 0.05 + 0.05 * reference.losses[0]
     assert close.mean() > 0.95

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,26 +22,25 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.inference.classifier import Classifier
 from slipform.train.records import read_metrics
-from slipform.train.run import steps, teacher
-from slipform.train.run.best import load_best
+from slipform.train.run import teacher
 from slipform.train.run.folder import resumed_recipe
 from slipform.train.run.loop import fit
 from slipform.train.run.unchanged import check_unchanged
 from slipform.train.step.distill import shortened
+from tests.processes import finish, torchrun
+from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
-def _train(config: RunConfig, data: Path, out: Path, **options: Any) -> tuple[Any, ...]:
-    """Train, and return the losses of all steps and the best weights."""
+def _train(config: RunConfig, data: Path, out: Path, **options: Any) -> Path:
+    """Train, and return the run folder."""
     fit(config, data, out, device="cpu", quiet=True, **options)
-    return [(line["step"], line["loss"]) for line in read_metrics(out, "step")], load_best(out)
+    return out
 
 
-def _assert_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
-    assert one[0] == other[0]
-    for name, tensor in one[1].items():
-        assert torch.equal(tensor, other[1][name]), name
+def _losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run, "step")]
 
 
 def _reorder(teacher: Path) -> None:
@@ -59,23 +54,6 @@ def _reorder(teacher: Path) -> None:
 
 def _files(teacher: Path) -> list[Path]:
     return sorted((teacher / "answers").rglob("*.safetensors"))
-
-
-class Killed(BaseException):
-    """Simulates kill -9: no handler of Slipform catches it."""
-
-
-def _kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    original = steps.train_step  # type: ignore[attr-defined]
-
-    def wrapped(state: Any, *args: Any) -> Any:
-        result = original(state, *args)
-        if state.step == step:
-            monkeypatch.setattr(steps, "train_step", original)
-            raise Killed
-        return result
-
-    monkeypatch.setattr(steps, "train_step", wrapped)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +109,10 @@ def test_a_student_that_reads_equals_the_one_that_made_the_answers(
     made = _train(config, shapes, tmp_path / "made")
     with monkeypatch.context() as patched:
         patched.setattr(teacher, "load_trained", lambda _: pytest.fail("it answered again"))
-        _assert_same(made, _train(config, shapes, tmp_path / "read"))
+        assert_same(made, _train(config, shapes, tmp_path / "read"))
     plain = _train(config.replace("distill.teacher", ""), shapes, tmp_path / "plain")
-    assert made[0] != plain[0]
-    _assert_same(plain, _train(student("distill.share=0.0"), shapes, tmp_path / "none"))
+    assert _losses(made) != _losses(plain)
+    assert_same(plain, _train(student("distill.share=0.0"), shapes, tmp_path / "none"))
 
 
 @pytest.mark.parametrize("keeps", [True, False])
@@ -152,13 +130,13 @@ def test_a_killed_student_resumes_exactly(
     config = student("train.checkpoint_every_steps=2", *mixed)
     whole = _train(config, shapes, tmp_path / "whole")
     shutil.rmtree(run / "answers")
-    _kill_after(monkeypatch, 3)
-    with suppress(Killed):
+    at_step(monkeypatch, 3, kill)
+    with pytest.raises(Killed):
         _train(config, shapes, tmp_path / "killed")
     assert len(_files(run)) == 1
     if not keeps:
         shutil.rmtree(run / "answers")
-    _assert_same(whole, _train(config, shapes, tmp_path / "killed", resume=True))
+    assert_same(whole, _train(config, shapes, tmp_path / "killed", resume=True))
 
 
 def test_answers_are_used_for_other_batch_sizes_but_not_for_other_images(
@@ -199,8 +177,8 @@ def test_mixed_images_of_other_batches_have_other_answers(
     """A run that continues with another batch size divides the rest of its epoch in another way
     than a run that began with it."""
     config = student("train.epochs=1", "augment.mixup=0.4", "train.checkpoint_every_steps=2")
-    _kill_after(monkeypatch, 3)
-    with suppress(Killed):
+    at_step(monkeypatch, 3, kill)
+    with pytest.raises(Killed):
         _train(config, shapes, tmp_path / "student")
     other = config.replace("train.batch_size", 32)
     _train(other, shapes, tmp_path / "other")
@@ -238,21 +216,13 @@ def test_two_processes_equal_one(
     shutil.rmtree(run / "answers")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(config.replace("train.batch_size", 20)), encoding="utf-8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ended = subprocess.run(
-        [
-            *launcher, "--nproc-per-node", "2", "-m", "slipform.train.cli", str(shapes),
-            "--recipe", str(recipe), "--out", str(tmp_path / "two"),
-        ],
-        capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    words = [shapes, "--recipe", recipe, "--out", tmp_path / "two"]
+    finish(torchrun(2, "-m", "slipform.train.cli", *words))
     assert _files(run) == [path]
     together, again = read_weights(path)
     assert (again["first"], again["end"]) == (about["first"], about["end"])
     torch.testing.assert_close(together["values"], alone["values"], rtol=2e-3, atol=2e-3)
-    losses = [line["loss"] for line in read_metrics(tmp_path / "two", "step")]
-    assert losses == pytest.approx([loss for _, loss in one[0]], abs=2e-4)
+    assert _losses(tmp_path / "two") == pytest.approx(_losses(one), abs=2e-4)
 
 
 def test_a_finished_student_is_the_one_that_is_asked_for_until_its_teacher_changes(

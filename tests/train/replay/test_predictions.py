@@ -9,7 +9,7 @@ from torch import nn
 
 from slipform.pipelines.batch import Batch
 from slipform.train.config.run_config import RunConfig
-from slipform.train.replay.weights import answers
+from slipform.train.replay.weights import predictions
 from slipform.train.step.class_weights import Labels
 
 LABELS = Labels("single", ("a", "b", "c"), (10, 20, 30), 60)
@@ -20,7 +20,7 @@ def test_the_loss_of_an_image_has_the_factor_of_its_class(small: Callable[..., R
     images = torch.randn(9, 3, 4, 4, generator=generator)
     batch = Batch(images, torch.arange(9) % 3, torch.arange(9))
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
-    plain = answers(model, small(), batch, LABELS)
-    weighted = answers(model, small("loss.class_weights={a=2.0, c=0.5}"), batch, LABELS)
+    plain = predictions(model, small(), batch, LABELS)
+    weighted = predictions(model, small("loss.class_weights={a=2.0, c=0.5}"), batch, LABELS)
     torch.testing.assert_close(weighted.losses, plain.losses * torch.tensor([2.0, 1.0, 0.5] * 3))
     assert torch.equal(weighted.predicted, plain.predicted)
