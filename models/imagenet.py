@@ -38,8 +38,7 @@ def read_imagenet(source: str, name: str) -> StateFile:
     """The tensors of torchvision's ImageNet weights for a model.
 
     Args:
-        source: "pretrained" or "imagenet" (torchvision's default), or a name such as
-            "IMAGENET1K_V1".
+        source: As for `imagenet_entry`.
         name: The model's name.
 
     Raises:
@@ -61,19 +60,17 @@ def cached_imagenet(name: str) -> bool:
     Args:
         name: Any name; False where it is no model of torchvision.
     """
-    import torchvision
-
-    if name not in torchvision.models.list_models(module=torchvision.models):
+    try:
+        return _path(imagenet_entry("imagenet", name)).is_file()
+    except ConfigError:
         return False
-    return _path(torchvision.models.get_model_weights(name).DEFAULT).is_file()
 
 
 def fetch_imagenet(source: str, name: str) -> tuple[str, Path]:
     """Find torchvision's weights of a model, and download them where they are not in the cache.
 
     Args:
-        source: "pretrained" or "imagenet" (torchvision's default), or a name such as
-            "IMAGENET1K_V1".
+        source: As for `imagenet_entry`.
         name: The model's name.
 
     Returns:

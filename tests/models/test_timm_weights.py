@@ -147,17 +147,27 @@ def test_timm_opens_what_we_write(tmp_path: Path) -> None:
         assert torch.equal(theirs.eval()(images), model(images))
 
 
+def _resized_by_timm(state: dict[str, Tensor], num_classes: int) -> dict[str, Tensor]:
+    """A state of test_vit for images of 96 pixels, whose position embeddings differ."""
+    overlay = {"state_dict": dict(state), "num_classes": num_classes}
+    model = timm.create_model(
+        "test_vit",
+        pretrained=True,
+        num_classes=num_classes,
+        img_size=96,
+        pretrained_cfg_overlay=overlay,
+    )
+    resized: dict[str, Tensor] = model.state_dict()
+    assert resized["pos_embed"].shape != state["pos_embed"].shape
+    return resized
+
+
 @pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
 def test_position_embeddings_are_resized_by_timm(prefix: str, tmp_path: Path) -> None:
     state = _other("test_vit", num_classes=9)
     torch.save({prefix + key: tensor for key, tensor in state.items()}, tmp_path / "x.pth")
     model, report = _load("test_vit", tmp_path / "x.pth", size=96, options={"drop_path_rate": 0.1})
-    overlay = {"state_dict": dict(state), "num_classes": 9}
-    expected = timm.create_model(
-        "test_vit", pretrained=True, num_classes=9, img_size=96, pretrained_cfg_overlay=overlay
-    ).state_dict()
-    assert expected["pos_embed"].shape != state["pos_embed"].shape
-    _assert_body(model, expected, "head")
+    _assert_body(model, _resized_by_timm(state, num_classes=9), "head")
     assert "converted by timm: " in str(report)
 
 
@@ -173,12 +183,7 @@ def test_position_embeddings_are_resized_with_any_head(head: str, tmp_path: Path
     body = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     new = timm.create_model("test_vit", num_classes=0).state_dict()
     assert body.keys() == new.keys()
-    overlay = {"state_dict": dict(body), "num_classes": 0}
-    expected = timm.create_model(
-        "test_vit", pretrained=True, num_classes=0, img_size=96, pretrained_cfg_overlay=overlay
-    ).state_dict()
-    assert expected["pos_embed"].shape != state["pos_embed"].shape
-    _assert_body(model, expected, "head")
+    _assert_body(model, _resized_by_timm(body, num_classes=0), "head")
     assert "teacher.x" in report.unexpected
     assert report.complete == (head == "mlp")
     if head == "mlp":

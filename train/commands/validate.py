@@ -101,6 +101,8 @@ def validate(
             click.echo(f"figures: {printable(str(figures))}", err=True)
         if report is not None:
             batch, missing = _outstanding(run, device) if data is None else (None, [])
+            for text in missing:
+                click.echo(printable(text), err=True)
             write_report(classifier, judged, data, report, shown, [*notes, *missing], batch)
             click.echo(f"report: {printable(str(report))}", err=True)
     if as_json:

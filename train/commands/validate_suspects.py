@@ -6,12 +6,12 @@ In: a model and its run. Out: a CSV file and sheets of images; lines for the ter
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import click
 
 from slipform.pipelines.errors import printable
+from slipform.train.commands.json_text import json_text
 from slipform.train.figures.draw import FOLDER
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.suspects import (
@@ -48,23 +48,21 @@ def show_suspects(
     epochs = len(found.history.epochs)
     if epochs < _FEW:
         click.echo(f"only {epochs} epochs are recorded: the rankings are not reliable", err=True)
-    written = [write_csv(found, out), *draw_suspects(classifier, found, data, out)]
-    for path in written:
+    for path in (write_csv(found, out), *draw_suspects(classifier, found, data, out)):
         click.echo(printable(str(path)), err=True)
     if as_json:
         counts = {kind: len(found.ranking(kind)) for kind in KINDS}
         values = {"images": len(found.labels), "epochs": epochs, **counts}
-        click.echo(json.dumps({**values, "suspects": list(table(found))}))
+        click.echo(json_text({**values, "suspects": list(table(found))}))
         return
     for row in itertools.islice(table(found), _LISTED):
         if row["mislabeled"]:
-            click.echo(
-                printable(
-                    f"{row['mislabeled']:>3}. {row['name'] or row['index']}: {row['label']}, rather"
-                    f" {row['suggestion']} ({row['suggestion_probability']}); right in"
-                    f" {row['epochs_right']} of {row['epochs_seen']} epochs"
-                )
+            text = (
+                f"{row['mislabeled']:>3}. {row['name'] or row['index']}: label {row['label']},"
+                f" suggestion {row['suggestion']} ({row['suggestion_probability']}); right in"
+                f" {row['epochs_right']} of {row['epochs_seen']} epochs"
             )
+            click.echo(printable(text))
     total = f"{len(found.labels):,} training images, {epochs} epochs"
     parts = (f"{len(found.ranking(kind)):,} {words}" for kind, words in KINDS.items())
     click.echo(f"{total}: {', '.join(parts)}")

@@ -1,4 +1,4 @@
-"""Pictures of a judgment: the images with the highest losses, and class activation maps.
+"""Pictures of images: the highest losses, suspicious labels, and class activation maps.
 
 In: images as the net sees them, with predictions. Out: figures of matplotlib; the same pictures as
 small PNGs for a page.
@@ -26,6 +26,7 @@ __all__ = [
     "losses_figure",
     "maps_figure",
     "picture_grid",
+    "suspects_figure",
     "to_uint8",
     "with_map",
 ]
@@ -65,14 +66,24 @@ def losses_figure(pictures: Sequence[Picture]) -> Any:
     Args:
         pictures: At least one, the highest loss first.
     """
-    figure, panels = picture_grid(len(pictures), _COLUMNS, width=2.3, height=2.75)
-    for panel, one in zip(panels, pictures, strict=True):
-        _show(panel, one.image)
-        panel.set_title(_title(one), fontsize=8, parse_math=False)
-        panel.text(
-            0.5, -0.03, short(one.name, 34), transform=panel.transAxes, ha="center", va="top",
-            fontsize=6.5, color=MUTED, parse_math=False,
-        )  # fmt: skip
+    return _sheet(pictures, [_title(one) for one in pictures], [""] * len(pictures), height=2.75)
+
+
+def suspects_figure(title: str, pictures: Sequence[Picture], notes: Sequence[str]) -> Any:
+    """Suspicious training images, with label, suggestion, note and file.
+
+    Args:
+        title: The title of the sheet.
+        pictures: At least one, in the order of the ranking. `predicted` is the suggested class.
+        notes: A line for each picture.
+    """
+    titles = [
+        f"label {short(one.actual, 22)} {one.actual_probability:.2f}\n"
+        f"{short(one.predicted, 22)} {one.probability:.2f}"
+        for one in pictures
+    ]
+    figure = _sheet(pictures, titles, [f"{note}\n" for note in notes], height=2.9)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -167,6 +178,21 @@ def as_png(image: _UInt8, side: int = 160) -> bytes:
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def _sheet(
+    pictures: Sequence[Picture], titles: Sequence[str], notes: Sequence[str], *, height: float
+) -> Any:
+    """Images with a title above each, and a note and the file below."""
+    figure, panels = picture_grid(len(pictures), _COLUMNS, width=2.3, height=height)
+    for panel, one, title, note in zip(panels, pictures, titles, notes, strict=True):
+        _show(panel, one.image)
+        panel.set_title(title, fontsize=8, parse_math=False)
+        panel.text(
+            0.5, -0.03, note + short(one.name, 34), transform=panel.transAxes, ha="center",
+            va="top", fontsize=6.5, color=MUTED, parse_math=False,
+        )  # fmt: skip
+    return figure
 
 
 def _title(one: Picture) -> str:

@@ -27,6 +27,7 @@ from slipform.train.scores.answers import Answers
 from slipform.train.scores.bootstrap import memory_bytes
 from slipform.train.scores.judgment import Judgment
 from slipform.train.scores.judgment import judge as judge_answers
+from slipform.train.step.data import has_images
 from slipform.train.step.step import predict_logits
 
 __all__ = ["answers_of", "judge", "judge_model", "pictures_of"]
@@ -86,10 +87,10 @@ def judge_model(
         SlipformError: See `Classifier.evaluate`; or the logits do not fit into memory.
     """
     answers = answers_of(classifier, data, split)
-    known = read_manifest(dataset_of(classifier.config, data)).splits.get("val")
-    is_fold = data is None and classifier.config.data.fold
+    config = classifier.config if data is None else classifier.config.replace("data.fold", "")
+    manifest = read_manifest(dataset_of(config, data))
     val = answers if split == "val" else None
-    if split != "val" and (is_fold or (known is not None and known.num_samples)):
+    if split != "val" and has_images(config, manifest, "val"):
         val = answers_of(classifier, data, "val")
     return judge_answers(split, classifier.classes, answers, val, seed)
 

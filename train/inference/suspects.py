@@ -18,8 +18,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import save
-from slipform.train.figures.pictures import Picture
-from slipform.train.figures.suspects import suspects_figure
+from slipform.train.figures.pictures import Picture, suspects_figure
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.judge import answers_of, pictures_of
 from slipform.train.records.samples import History, read_history
@@ -119,15 +118,16 @@ def table(found: Found) -> Iterator[dict[str, Any]]:
     every = np.array(sorted(set().union(*ranks.values())), np.int64)
     last = len(every) + 1
     mislabeled = np.array([ranks["mislabeled"].get(int(i), last) for i in every])
-    scores, shares = found.suspects.scores, _shares(found)
+    scores, probability = found.suspects.scores, found.suspects.probability
     for i in every[np.lexsort((scores.margins[every], mislabeled))].tolist():
         suggested = int(found.suspects.suggested[i])
         values = (
             i, found.names[i] if found.names else "", found.classes[found.labels[i]],
             found.classes[suggested] if suggested >= 0 else "",
-            round(shares[i], 4) if i in shares else "", round(float(scores.margins[i]), 3),
-            round(float(scores.losses[i]), 3), int(scores.seen[i]), int(scores.right[i]),
-            int(scores.forgotten[i]), *(ranks[kind].get(i, "") for kind in KINDS),
+            round(float(probability[i]), 4) if suggested >= 0 else "",
+            round(float(scores.margins[i]), 3), round(float(scores.losses[i]), 3),
+            int(scores.seen[i]), int(scores.right[i]), int(scores.forgotten[i]),
+            *(ranks[kind].get(i, "") for kind in KINDS),
         )  # fmt: skip
         yield dict(zip(_COLUMNS, values, strict=True))
 
@@ -193,27 +193,17 @@ def _pictures(
     classifier: Classifier, found: Found, positions: list[int], data: Path | None
 ) -> list[Picture]:
     """Pictures whose prediction is the suggestion."""
-    answers, shares = found.suspects.answers, _shares(found)
-    pictures = pictures_of(classifier, answers, "train", positions, data)
-    indices = [int(answers.indices[position]) for position in positions]
+    suspects = found.suspects
+    pictures = pictures_of(classifier, suspects.answers, "train", positions, data)
+    indices = [int(suspects.answers.indices[position]) for position in positions]
     return [
         replace(
             picture,
-            predicted=found.classes[int(found.suspects.suggested[index])],
-            probability=shares[index],
+            predicted=found.classes[int(suspects.suggested[index])],
+            probability=float(suspects.probability[index]),
         )
         for picture, index in zip(pictures, indices, strict=True)
     ]
-
-
-def _shares(found: Found) -> dict[int, float]:
-    """The probability of the suggestion of each sample that can be read."""
-    answers = found.suspects.answers
-    suggested = found.suspects.suggested[answers.indices]
-    logits = answers.logits.astype(np.float64)
-    own = logits[np.arange(len(answers)), suggested]
-    shares = np.exp(own - np.logaddexp.reduce(logits, axis=1))
-    return dict(zip(answers.indices.tolist(), shares.tolist(), strict=True))
 
 
 def _note(found: Found, index: int) -> str:

@@ -17,7 +17,7 @@ from slipform.pipelines.rendering.prepare import are_compiled
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.resume import epoch_of, executor_of
-from slipform.train.step.data import open_loader
+from slipform.train.step.data import has_images, open_loader
 
 __all__ = ["first_images", "open_evaluation", "open_training_data", "warm_up"]
 
@@ -72,10 +72,8 @@ def open_evaluation(
     Raises:
         DatasetError: Images have several labels, and none of the split has any.
     """
-    known = manifest.splits.get(split)
-    is_fold = split == "val" and config.data.fold
-    has_images = is_fold or (known is not None and known.num_samples)
-    loader = open_loader(config, split, process) if has_images else None
+    known = has_images(config, manifest, split)
+    loader = open_loader(config, split, process) if known else None
     if loader is not None and manifest.labels == "multi" and not any(loader.class_counts):
         loader.close()
         raise DatasetError(

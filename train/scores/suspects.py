@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.train.scores.answers import Answers
+from slipform.train.scores.calibration import cross_entropy
 from slipform.train.scores.observations import Codes
 
 __all__ = ["SampleScores", "Suspects", "find_suspects", "sample_scores"]
@@ -98,6 +99,7 @@ class Suspects:
         scores: What the run has seen of all samples.
         answers: What the model says of the samples that can be read.
         suggested: The most probable class besides the label, int64 [N]; -1 where it is unknown.
+        probability: The probability of the suggested class, float64 [N]; nan where it is unknown.
         mislabeled: The samples that are probably mislabeled, the lowest mean margin first.
         never_learned: The samples that were right in no epoch, the highest mean loss first.
         forgotten: The samples that were forgotten, the most often forgotten first.
@@ -106,6 +108,7 @@ class Suspects:
     scores: SampleScores
     answers: Answers
     suggested: _Ints
+    probability: _Floats
     mislabeled: _Ints
     never_learned: _Ints
     forgotten: _Ints
@@ -124,7 +127,10 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
     labels[answers.indices] = answers.labels
     others = answers.logits.copy()
     others[np.arange(len(answers)), answers.labels] = -np.inf
-    suggested[answers.indices] = others.argmax(1)
+    best = others.argmax(1)
+    suggested[answers.indices] = best
+    probability = np.full(len(suggested), np.nan)
+    probability[answers.indices] = np.exp(-cross_entropy(answers.logits, best))
     never = np.flatnonzero((scores.right == 0) & (scores.seen > 0))
     forgotten = np.flatnonzero(scores.forgotten > 0)
     by_loss = np.argsort(-scores.losses[forgotten], kind="stable")
@@ -133,6 +139,7 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
         scores,
         answers,
         suggested,
+        probability,
         _mislabeled(scores, labels, suggested),
         never[np.argsort(-scores.losses[never], kind="stable")],
         forgotten[np.argsort(-scores.forgotten[forgotten], kind="stable")],

@@ -27,6 +27,7 @@ from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK
 from slipform.train.search.space import Range
 from slipform.train.search.trials import TRIALS, draw_trials, write_trials
+from slipform.train.step.data import has_images
 from slipform.train.sweep.jobs import Job, run_jobs
 from slipform.train.sweep.table import stated_settings
 
@@ -55,7 +56,7 @@ def run_search(
 
     Args:
         recipe: The recipe. None: settings for the dataset.
-        data: The dataset folder; it has a val split.
+        data: The dataset folder; it has a val split, or data.fold is set.
         out: The folder for the runs.
         ranges: The settings to vary.
         sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
@@ -70,19 +71,14 @@ def run_search(
         The path of trials.md.
 
     Raises:
-        ConfigError: The dataset has no val split, a value of a range is not allowed, or `out` has
-            a search with other settings.
+        ConfigError: There are no images for validation, a value of a range is not allowed, or `out`
+            has a search with other settings.
         Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have a checkpoint.
         SlipformError: Optuna is not installed, or no trial finished.
     """
     if importlib.util.find_spec("optuna") is None:
         raise SlipformError('a search needs optuna: pip install "slipform[search]"')
     manifest = read_manifest(data)
-    if "val" not in manifest.splits or not manifest.splits["val"].num_samples:
-        raise ConfigError(
-            f"{data} has no val split: a search chooses by val, never by test. Run prep with"
-            " --val-share"
-        )
     search = _Search(recipe, run, data, out, list(ranges), list(sets), manifest, seed, device)
     search.check()
     out.mkdir(parents=True, exist_ok=True)
@@ -115,12 +111,17 @@ class _Search:
         """Check each value of each range, beside the first values of the others.
 
         Raises:
-            ConfigError: A value is not allowed.
+            ConfigError: A value is not allowed, or there are no images for validation.
         """
         first = {one.name: one.values[0] for one in self.ranges}
         for one in self.ranges:
             for value in one.values:
-                self.config(first | {one.name: value})
+                config = self.config(first | {one.name: value})
+                if not has_images(config, self.manifest, "val"):
+                    raise ConfigError(
+                        f"{self.data} has no val split: a search chooses by val, never by test. Run"
+                        " prep with --val-share, or give --set data.fold=1/5"
+                    )
 
     def go(self, trials: int, num_at_once: int, quiet: bool) -> Path:
         """Run all trials that are left."""

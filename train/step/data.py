@@ -1,7 +1,7 @@
 """The data of a run: `open_loader` makes a Loader from a configuration.
 
 In: a RunConfig, a split, this process. Out: a Loader of the dataset in config.data.folder; without
-a Loader, the number of its training images.
+a Loader, the number of its training images, and whether a split has images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process
 
-__all__ = ["num_training_samples", "open_loader"]
+__all__ = ["has_images", "num_training_samples", "open_loader"]
 
 
 def open_loader(
@@ -78,6 +78,20 @@ def open_loader(
         fold=Fold.parse(config.data.fold, config.data.fold_seed) or "",
         reuse_buffers=True,
     )
+
+
+def has_images(config: RunConfig, manifest: Manifest, split: str) -> bool:
+    """Whether a split has images. With data.fold, val is a fold. No file is opened.
+
+    Args:
+        config: The configuration of the run; data.fold is read.
+        manifest: The manifest of the dataset.
+        split: "val" or "test".
+    """
+    if split == "val" and config.data.fold:
+        return True
+    known = manifest.splits.get(split)
+    return known is not None and known.num_samples > 0
 
 
 def num_training_samples(config: RunConfig, manifest: Manifest) -> int:

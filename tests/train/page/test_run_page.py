@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from slipform.train.figures.draw import new_figure
 from slipform.train.figures.pictures import Picture
-from slipform.train.page.run_page import run_page
+from slipform.train.page.run_page import Replayed, run_page
 from slipform.train.scores.answers import Answers
 from slipform.train.scores.judgment import Judgment, judge
 
@@ -28,6 +29,7 @@ def _page(judged: Judgment, tmp_path: Path) -> str:
     return run_page(
         tmp_path / "run", judged, facts=[("net", WILD)], settings=f'name = "{WILD}"',
         losses=[picture], maps=[picture], notes=[WILD],
+        batch=Replayed(new_figure(1)[0], WILD, WILD),
     )  # fmt: skip
 
 
@@ -50,7 +52,8 @@ def test_names_are_texts_and_never_html(tmp_path: Path) -> None:
     judged = judge("test", [WILD, "b", "c"], _answers(40, 0), _answers(40, 1))
     found = _Tags(_page(judged, tmp_path))
     assert not [tag for tag, given in found.tags if given.get("class") == "x"]
-    assert found.text.count('<b class="x">&amp;"$1$') >= 5
+    assert found.text.count('<b class="x">&amp;"$1$') >= 7
+    assert "The step that stood out" in found.text
     alternatives = [given["alt"] for tag, given in found.tags if tag == "img"]
     assert all('<b class="x">&amp;"$1$' in (text or "") for text in alternatives)
     assert len(alternatives) == 1 + 2  # the predicted class is the true one: a map for both

@@ -92,3 +92,4 @@ def test_a_missing_dataset_is_said_on_the_page(
     done = CliRunner().invoke(validate, [str(run), "--report", str(page), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "The step that stood out cannot be shown: " in page.read_text(encoding="utf-8")
+    assert "The step that stood out cannot be shown: " in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -60,6 +61,8 @@ def test_means_and_counts_over_the_epochs_in_which_a_sample_was_seen() -> None:
 def test_a_sample_is_mislabeled_where_another_class_wins_by_as_much_as_on_its_own() -> None:
     codes, answers = _codes(), _answers(300)
     found, scores = find_suspects(codes, answers), sample_scores(codes)
+    shares = np.exp(answers.log_probability(slice(None)))
+    np.testing.assert_allclose(found.probability, shares[np.arange(300), found.suggested])
     expected = []
     for i in range(300):
         others = [c for c in range(CLASSES) if c != answers.labels[i]]
@@ -91,8 +94,25 @@ def test_samples_that_cannot_be_read_are_not_mislabeled() -> None:
         codes, Answers(answers.logits[kept], answers.labels[kept], answers.indices[kept])
     )
     assert found.suggested[worst] == -1
+    assert np.flatnonzero(np.isnan(found.probability)).tolist() == [worst]
     assert worst not in found.mislabeled
     assert len(found.mislabeled) > 5
+
+
+def test_two_classes_are_ranked_as_by_cleanlab(needs: Callable[[str], None]) -> None:
+    """The margin of two logits rises with the difference of the two probabilities."""
+    needs("cleanlab")
+    from cleanlab.rank import get_label_quality_scores
+
+    draws = np.random.default_rng(0)
+    logits = torch.from_numpy(draws.normal(0, 2, (300, 2)))
+    labels = draws.integers(0, 2, 300)
+    codes = Codes(encode(logits, torch.from_numpy(labels)).numpy()[None])
+    theirs = get_label_quality_scores(labels, logits.softmax(1).numpy(), method="normalized_margin")
+    margins = sample_scores(codes).margins
+    order = np.lexsort((theirs, margins))  # margins of two bytes may be equal
+    assert (np.diff(theirs[order]) >= 0).all()
+    assert len(np.unique(margins)) > 100
 
 
 def test_nothing_is_mislabeled_where_no_class_ever_wins() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train.config.recipe import Recipe
 from slipform.train.search import study as searching
 from slipform.train.search.space import parse_ranges
@@ -37,6 +39,33 @@ def test_every_value_of_a_range_is_checked_before_the_first_trial(
             Recipe("small", SMALL), shapes, tmp_path / "x", parse_ranges(texts), quiet=True
         )  # fmt: skip
     assert not (tmp_path / "x").exists()
+
+
+def test_images_for_validation_are_a_split_or_a_fold(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    needs("optuna")
+    monkeypatch.setattr(searching, "run_jobs", runs := Runs())
+    data, manifest = tmp_path / "data", read_manifest(shapes)
+    shutil.copytree(shapes, data)
+    splits = {name: split for name, split in manifest.splits.items() if name != "val"}
+    write_manifest(data, manifest.model_copy(update={"splits": splits}))
+
+    def go(name: str, texts: list[str], *sets: str) -> None:
+        run_search(
+            Recipe("small", SMALL), data, tmp_path / name, parse_ranges(texts), sets, trials=2,
+            quiet=True,
+        )  # fmt: skip
+
+    with pytest.raises(ConfigError, match=r"no val split.*data\.fold"):
+        go("none", TEXTS)
+    assert not (tmp_path / "none").exists()
+    go("fold", TEXTS, "data.fold=1/5")
+    go("range", [*TEXTS, "data.fold=1/5,2/5"])
+    assert [row["state"] for name in ("fold", "range") for row in trials(tmp_path / name)] == [
+        "complete"
+    ] * 4
+    assert all("--set=data.fold=1/5" in command for command in runs.commands[:2])
 
 
 def test_trials_whose_settings_do_not_fit_each_other_fail_alone(
