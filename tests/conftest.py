@@ -65,6 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("extras")
 
 
+def pytest_collection_finish() -> None:
+    """Leave the collected tests and the imported modules out of later garbage collections."""
+    gc.freeze()
+
+
 def seed_all(name: str) -> None:
     """Seed the shared random generators from a name."""
     seed = zlib.crc32(name.encode())

@@ -112,7 +112,6 @@ class RawImages:
     """
 
     def __init__(self, work: Work) -> None:
-
         self._beton = work.open()
         self._transform = _transform(work)
 

@@ -83,7 +83,8 @@ def train_arm(
     if reference:
         own = run.with_name(Path(reference).name)
         both = _decided(other, Path(reference), run)
-        config = _with({name: both[name] for name in both if _auto(config).get(name)}, config)
+        own_auto = _auto(config)
+        config = _with({name: both[name] for name in both if name in own_auto}, config)
         config = _with(_decided(config, own, run), config)
     untrained = config.model.weights == other.model.weights == "none"
     if (run / CONFIG).exists():
@@ -107,10 +108,10 @@ def _has_no_effect(name: str) -> bool:
     return name.startswith("records.")
 
 
-def _auto(config: Any) -> dict[str, bool]:
-    """ "SECTION.KEY" -> True, for the settings that are "auto"."""
+def _auto(config: Any) -> set[str]:
+    """The settings that are "auto", as "SECTION.KEY"."""
     return {
-        f"{section}.{name}": True
+        f"{section}.{name}"
         for section, values in config.model_dump().items()
         if isinstance(values, dict)
         for name, value in values.items()

@@ -37,19 +37,28 @@ def flip_labels(data: Path, out: Path, share: float, seed: int = 0) -> npt.NDArr
         int64 [n], the images with a wrong label, sorted.
 
     Raises:
-        ConfigError: Images have several labels, or there is one class only.
+        ConfigError: Images have several labels, there is one class only, the train split has
+            shards, or the share is less than one image.
     """
     manifest = read_manifest(data)
     if manifest.labels != "single" or manifest.num_classes < 2:
         raise ConfigError(f"{data}: give a dataset with several classes and one label an image")
+    info = manifest.split("train")
+    if info.shards:
+        raise ConfigError(
+            f"{data} has {len(info.shards)} shards of train. Give a dataset that prep wrote"
+            " without --shard."
+        )
+    count = round(share * info.num_samples)
+    if not count:
+        raise ConfigError(f"{share} of {info.num_samples} images is less than one: give more")
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(data, out)
     (out / FILE_NAME).unlink()  # the folder is a dataset again when it is complete
-    info = manifest.split("train")
     path = out / info.file
     before = Beton(path)
     draws = np.random.default_rng(seed)
-    wrong = np.sort(draws.choice(len(before), round(share * len(before)), replace=False))
+    wrong = np.sort(draws.choice(len(before), count, replace=False))
     labels = before.labels.copy()
     labels[wrong] += draws.integers(1, manifest.num_classes, len(wrong))
     labels %= manifest.num_classes

@@ -7,7 +7,7 @@ drawing for the report. The order of the lines is that of the seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 
 from slipform.bench.result.panels import WIDTH, Drawing
@@ -34,15 +34,9 @@ class Pairs(Drawing):
             for one.
     """
 
-    title: str
-    unit: str
     arms: tuple[str, str]
     results: tuple[tuple[float, ...], tuple[float, ...]]
     mean: Estimate | None
-
-    def with_unit(self, unit: str) -> Pairs:
-        """See `Drawing`."""
-        return replace(self, unit=unit)
 
     @property
     def height(self) -> float:
@@ -74,7 +68,7 @@ class Pairs(Drawing):
             parts += [_dot(kind, _RADIUS, y - 4), f'<text x="12" y="{y:g}">{escape(text)}</text>']
         top = _TOP + 2 * _LEGEND + 4
         values = [*self.results[0], *self.results[1]]
-        at = _axis(min(values), max(values))
+        at = _Axis(min(values), max(values))
         for seed, (a, b) in enumerate(zip(*self.results, strict=True)):
             y = top + seed * _LINE + _LINE / 2
             parts += [
@@ -93,7 +87,7 @@ class Pairs(Drawing):
         if self.mean is None:
             return parts
         low, high = min(self.mean.low, 0.0), max(self.mean.high, 0.0)
-        at, y = _axis(low, high), top + _LINE
+        at, y = _Axis(low, high), top + _LINE
         return [
             *parts,
             f'<path class="mark" d="M{at(0):.1f} {y - 7:g}V{y + 7:g}"/>',
@@ -103,7 +97,7 @@ class Pairs(Drawing):
         ]
 
 
-class _axis:
+class _Axis:
     """The places of values between `low` and `high` on the lines of the seeds."""
 
     def __init__(self, low: float, high: float) -> None:
@@ -114,7 +108,7 @@ class _axis:
         return _LEFT + _RADIUS + (value - self._low) * self._scale
 
 
-def _ends(low: float, high: float, at: _axis, y: float) -> list[str]:
+def _ends(low: float, high: float, at: _Axis, y: float) -> list[str]:
     return [
         f'<text class="muted" x="{at(low) - _RADIUS:.1f}" y="{y:g}">{low:.4f}</text>',
         f'<text class="muted end" x="{WIDTH:g}" y="{y:g}">{high:.4f}</text>',

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Self
 
 from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Estimate
@@ -64,6 +65,7 @@ class Bar:
         return _ROW if self.estimate else _EMPTY_ROW
 
 
+@dataclass(frozen=True)
 class Drawing(ABC):
     """A part of a figure, `WIDTH` wide.
 
@@ -86,16 +88,16 @@ class Drawing(ABC):
         """The content as text, for screen readers."""
 
     @abstractmethod
-    def with_unit(self, unit: str) -> Drawing:
+    def drawing(self) -> str:
+        """The content of the SVG element."""
+
+    def with_unit(self, unit: str) -> Self:
         """The same drawing with another unit.
 
         Args:
             unit: The text at the right of the title.
         """
-
-    @abstractmethod
-    def drawing(self) -> str:
-        """The content of the SVG element."""
+        return replace(self, unit=unit)
 
     def svg(self) -> str:
         """The drawing as an SVG element, for a page that has the styles."""
@@ -118,19 +120,13 @@ class Panel(Drawing):
 
     Attributes:
         title: The title.
-        figure: The name of the quantity; see slipform.bench.result.quantities.
         unit: The unit, if the texts of the numbers do not include it.
+        figure: The name of the quantity; see slipform.bench.result.quantities.
         bars: The bars, from top to bottom.
     """
 
-    title: str
     figure: str
-    unit: str
     bars: tuple[Bar, ...]
-
-    def with_unit(self, unit: str) -> Panel:
-        """See `Drawing`."""
-        return replace(self, unit=unit)
 
     @property
     def height(self) -> float:

@@ -34,7 +34,7 @@ def loader_bars(rows: Sequence[Row]) -> list[Panel]:
             == (data, kind, jittered)
         ]
         title = f"{data}, {kind}{', color jitter' if jittered else ''}"
-        found.append(Panel(title, _RATE, "images/s", tuple(_contestants(race, "loader"))))
+        found.append(Panel(title, "images/s", _RATE, tuple(_contestants(race, "loader"))))
     return found
 
 
@@ -47,8 +47,8 @@ def writer_bars(rows: Sequence[Row]) -> list[Panel]:
     return [
         Panel(
             str(data),
-            _RATE,
             "images/s",
+            _RATE,
             tuple(_contestants([row for row in rows if row.case["data"] == data], "way")),
         )
         for data in dict.fromkeys(row.case["data"] for row in rows)
@@ -64,7 +64,7 @@ def train_bars(rows: Sequence[Row]) -> list[Panel]:
         rows: The rows of the suite "train".
     """
     return [
-        Panel(f"{data}, {series}", _RATE, "images/s", tuple(_fed_bars(shown)))
+        Panel(f"{data}, {series}", "images/s", _RATE, tuple(_fed_bars(shown)))
         for (data, series), shown in _by_series(rows).items()
     ]
 
@@ -87,7 +87,7 @@ def wait_bars(rows: Sequence[Row]) -> list[Panel]:
             theirs = Bar(f"{name}, torch DataLoader", row.figures["torch_wait_share"], ours=False)
             bars.append(theirs)
     data = ", ".join(dict.fromkeys(str(row.case["data"]) for row in rows))
-    return [Panel(f"{data}, longest waits", "wait_share", "of training time", tuple(bars))]
+    return [Panel(f"{data}, longest waits", "of training time", "wait_share", tuple(bars))]
 
 
 def memory_bars(rows: Sequence[Row]) -> list[Panel]:
@@ -105,7 +105,7 @@ def memory_bars(rows: Sequence[Row]) -> list[Panel]:
         if (why := "" if row.status == "ok" else row.status) or figure in row.figures
     )
     data = ", ".join(dict.fromkeys(str(row.case["data"]) for row in rows))
-    return [Panel(f"{data}, peak memory", figure, quantity(figure).heading, bars)]
+    return [Panel(f"{data}, peak memory", quantity(figure).heading, figure, bars)]
 
 
 def _contestants(rows: Sequence[Row], who: str) -> Iterator[Bar]:

@@ -48,7 +48,7 @@ def _bars(rows: Sequence[Row]) -> list[Panel]:
                 )
                 for row in own
             )
-            panels.append(Panel(f"{way}, {title}", figure, "", bars))
+            panels.append(Panel(f"{way}, {title}", "", figure, bars))
     return panels
 
 

@@ -18,28 +18,7 @@ from slipform.train.run import steps
 from slipform.train.run.folder import run_config
 from tests.train.drawing import without_figures
 
-RECIPE = """
-description = "small"
-[augment]
-image_size = 24
-resize = 28
-[model]
-name = "tiny"
-[train]
-epochs = 1
-batch_size = 40
-precision = "fp32"
-[data]
-executor = "host"
-threads = 1
-"""
 Seen = list[tuple[torch.Tensor, dict[str, torch.Tensor]]]
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> str:
-    (tmp_path / "small.toml").write_text(RECIPE)
-    return str(tmp_path / "small.toml")
 
 
 @pytest.fixture

@@ -14,28 +14,6 @@ from slipform.bench.race import ab_run, worker
 from slipform.bench.result.result import read_result
 from slipform.bench.suites.ab import command
 
-RECIPE = """
-description = "small"
-[augment]
-image_size = 24
-resize = 28
-[model]
-name = "tiny"
-[train]
-epochs = 1
-batch_size = 40
-precision = "fp32"
-[data]
-executor = "host"
-threads = 1
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> str:
-    (tmp_path / "small.toml").write_text(RECIPE)
-    return str(tmp_path / "small.toml")
-
 
 @pytest.fixture
 def arms(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int]]]:

@@ -83,7 +83,7 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     items = [
         suite.Item("kernels", "short", 1, sleep, (0.0,)),
         suite.Item("jpeg", "broken", 1, fail),
-        suite.Item("step", "endless", 0.1, sleep, (3000.0,)),
+        suite.Item("step", "endless", 1 / 300, sleep, (3000.0,)),  # 6 of 1,800 seconds
         suite.Item("loaders", "after it", 1, sleep, (0.5,)),
         suite.Item("accuracy", "absent", 50, sleep, lacks="needs --data"),
     ]
@@ -92,7 +92,7 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     monkeypatch.setattr(result, "write_result", lambda path, found: written.append(len(found.rows)))
     out = tmp_path / "gpu.json"
     done = CliRunner().invoke(
-        suite.command, ["--device", "cpu", "--minutes", "3", "--out", str(out)]
+        suite.command, ["--device", "cpu", "--minutes", "30", "--out", str(out)]
     )
     assert done.exit_code == 0, done.output
     assert written == [1, 2, 3, 4, 5, 5]

@@ -48,13 +48,5 @@ def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.Monk
         ("resident", 600, "ok"),
     ]
     panels = growth.LAYOUT.figures[0].draw(rows)
-    assert [len(panel.bars) for panel in panels if isinstance(panel, Panel)] == [
-        2,
-        2,
-        1,
-        1,
-        1,
-        1,
-        1,
-        1,
-    ]
+    bars = [len(panel.bars) for panel in panels if isinstance(panel, Panel)]
+    assert bars == [2, 2, 1, 1, 1, 1, 1, 1]

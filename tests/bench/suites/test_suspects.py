@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from slipform.bench.race.flipped import flip_labels
 from slipform.bench.race.suspect_run import average_precision, find_flipped, train_seconds
+from slipform.pipelines.dataset import open_dataset
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess.verify import find_faults
+from tests.pipelines.sharded import write_shards
 
 SETS = (
     "train.epochs=1", "augment.image_size=32", "augment.resize=36", "data.threads=1",
@@ -22,6 +28,26 @@ def test_average_precision_is_that_of_scikit_learn(seed: int) -> None:
     positive, scores = draws.random(200) < 0.1, draws.permutation(200).astype(float)
     expected = average_precision_score(positive, scores)
     assert average_precision(positive, scores) == pytest.approx(expected)
+
+
+def test_the_copy_is_a_whole_dataset_with_wrong_labels(shapes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "flipped"
+    wrong = flip_labels(shapes, out, 0.05, 1)
+    assert list(find_faults(out, read_manifest(out), threads=1)) == []
+    before, after = (open_dataset(folder).beton("train").labels for folder in (shapes, out))
+    assert np.flatnonzero(before != after).tolist() == wrong.tolist()
+    assert len(wrong) == 12
+
+
+def test_datasets_that_cannot_be_flipped_are_refused(shapes: Path, tmp_path: Path) -> None:
+    shards = write_shards(shapes, tmp_path / "shards", [9])
+    for data, share, says in (
+        (shards, 0.05, "has 2 shards of train"),
+        (shapes, 0.001, "0.001 of 240 images is less than one"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            flip_labels(data, tmp_path / "out", share)
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_small_run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
