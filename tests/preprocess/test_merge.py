@@ -87,7 +87,7 @@ def test_a_record_with_wrong_values_is_damaged(tmp_path: Path, name: str, value:
     shards.write_shard(made(), tmp_path, Shard(1, 1))
     path = tmp_path / Shard(1, 1).record
     path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
-    with pytest.raises(DatasetError, match="shard-00001-of-00001.json is damaged"):
+    with pytest.raises(DatasetError, match=r"shard-00001-of-00001\.json is damaged"):
         merge(tmp_path)
     assert shards.write_shard(made(), tmp_path, Shard(1, 1))[1]
     assert merge(tmp_path).split("train").num_samples == 37
