@@ -5,6 +5,7 @@ In: a result, or paths of files. Out: text, or lists of paths.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,15 @@ from slipform.bench.result.quantities import contestant, quantity
 from slipform.bench.result.result import Environment, Result, Row
 from slipform.pipelines.errors import SlipformError
 
-__all__ = ["METHOD", "committed", "facts", "machine_text", "stamp_text", "versions_text"]
+__all__ = [
+    "METHOD",
+    "command_text",
+    "committed",
+    "facts",
+    "machine_text",
+    "stamp_text",
+    "versions_text",
+]
 
 METHOD = (
     "Each figure is a median with its 95 % interval in brackets (order statistics; of fewer than"
@@ -54,6 +63,19 @@ def stamp_text(result: Result) -> str:
     """
     env = result.environment
     return f"{machine_text(env)}; {versions_text(env)}; commit {env.commit}, {env.date[:10]}"
+
+
+def command_text(result: Result) -> str:
+    """The command of a result, without the file to which it was written.
+
+    Args:
+        result: The result.
+    """
+    words = shlex.split(result.command)
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    return shlex.join(words)
 
 
 def facts(path: Path, result: Result, rows: Sequence[Row], layout: Layout) -> list[tuple[str, str]]:

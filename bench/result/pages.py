@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipform.bench.result.measured import METHOD, stamp_text
+from slipform.bench.result.measured import METHOD, command_text, stamp_text
 from slipform.bench.result.panels import whole_file
 from slipform.bench.result.plots import loader_bars
 from slipform.bench.result.quantities import quantity
@@ -32,6 +32,7 @@ _LOADERS = {
     "**Slipform**": ("slipform host", "slipform resident"),
     "ffcv": ("ffcv_loader",),
     "DALI reader": ("dali_reader",),
+    "TurboLoader": ("turbo_loader",),
     "torch DataLoader": ("torch_dataloader",),
 }
 _RACES = {
@@ -57,7 +58,7 @@ def results_page(results: Results, page: Path, layouts: Layouts) -> str:
         for number, (layout, rows) in enumerate(by_suite(result, layouts)):
             parts += [
                 f"## {layout.title}",
-                f"{stamp_text(result)}. `{result.command}`",
+                f"{stamp_text(result)}. `{command_text(result)}`",
                 constants(rows) + ".",
                 table(rows, layout),
             ]
@@ -108,7 +109,7 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
             "Crop, flip, normalize to float32; medians."
             f" {env.cpu}, {env.cores} cores, no GPU used; slipform"
             f" {env.versions.get('slipform', 'of unknown version')}, {env.date[:10]};"
-            f" `{result.command}`",
+            f" `{command_text(result)}`",
         ]
     )
 

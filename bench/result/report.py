@@ -14,7 +14,7 @@ from pathlib import Path
 
 from slipform.bench.result.html_table import html_table
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.measured import METHOD, facts, machine_text
+from slipform.bench.result.measured import METHOD, command_text, facts, machine_text
 from slipform.bench.result.panels import FIGURE, Drawing
 from slipform.bench.result.quantities import contestant, is_ours
 from slipform.bench.result.result import Result, Row, read_result
@@ -187,7 +187,7 @@ def _measured(results: Results, layouts: Layouts) -> str:
     text = f"<p>{_text(METHOD)}</p>\n"
     for number, (path, result) in enumerate(results):
         layout, rows = (by_suite(result, layouts) or [(Layout("no rows"), [])])[0]
-        told = f"<dt>command</dt><dd><code>{escape(result.command)}</code></dd>\n"
+        told = f"<dt>command</dt><dd><code>{escape(command_text(result))}</code></dd>\n"
         told += "".join(
             f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n"
             for name, value in facts(path, result, rows, layout)

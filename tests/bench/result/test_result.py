@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipform.bench.result.environment import stamp
+from slipform.bench.result.measured import command_text
 from slipform.bench.result.result import Estimate, Result, Row, read_result, write_result
 from slipform.pipelines.errors import DatasetError
 
@@ -99,3 +100,15 @@ def test_the_stamp_describes_this_machine() -> None:
     assert found.memory_bytes == psutil.virtual_memory().total
     assert found.versions["torch"] == version("torch")
     assert str(found.cores) in found.machine
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("bench loaders data --out 'a file.json'", "bench loaders data"),
+        ("bench ab 'a b' --out x.json --seeds 4", "bench ab 'a b' --seeds 4"),
+        ("bench growth", "bench growth"),
+    ],
+)
+def test_the_command_is_shown_without_its_file(result: Result, command: str, shown: str) -> None:
+    assert command_text(result.model_copy(update={"command": command})) == shown
