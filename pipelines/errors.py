@@ -24,6 +24,7 @@ __all__ = [
     "lacks_memory",
     "nearest",
     "printable",
+    "reported",
     "unknown",
 ]
 
@@ -135,6 +136,29 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
+def reported(error: Exception) -> SlipformError | None:
+    """The error that a command reports for an exception.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The error itself, or one with the words of the system. None: the exception is a defect.
+    """
+    if isinstance(error, SlipformError):
+        return error
+    if isinstance(error, OSError):
+        return SlipformError(
+            f"{error.strerror or error}: {error.filename or 'while reading or writing'}"
+        )
+    if not lacks_memory(error):
+        return None
+    return SlipformError(
+        "out of memory: use smaller images, batches or models, or fewer threads"
+        f" ({str(error).splitlines()[0] if str(error) else 'MemoryError'})"
+    )
+
+
 class _ReportsInterrupt:
     """Mixin for click commands: Ctrl-C, OSErrors and a lack of memory end them with a message.
 
@@ -153,17 +177,10 @@ class _ReportsInterrupt:
             raise Interrupted("interrupted") from None
         except BrokenPipeError:  # the reader of the output has ended: click ends without a message
             raise
-        except OSError as error:
-            raise SlipformError(
-                f"{error.strerror or error}: {error.filename or 'while reading or writing'}"
-            ) from error
-        except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
+        except (OSError, MemoryError, RuntimeError) as error:
+            if (known := reported(error)) is None:
                 raise
-            raise SlipformError(
-                "out of memory: use smaller images, batches or models, or fewer threads"
-                f" ({str(error).splitlines()[0] if str(error) else 'MemoryError'})"
-            ) from error
+            raise known from error
 
 
 class Command(_ReportsInterrupt, click.Command):

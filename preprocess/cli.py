@@ -12,18 +12,12 @@ from typing import Any
 import click
 
 from slipform.pipelines.errors import Command, DatasetError, Group
+from slipform.preprocess.options import chosen_shard, encoding_options, shard_options
 from slipform.preprocess.registry import DatasetSpec, discover
 
 __all__ = ["main", "merge", "show", "verify"]
 
 _FOLDER = click.Path(path_type=Path)
-
-
-class _OnBad(click.Choice[str]):
-    """ "error" or "skip". "fail", the former name of "error", is accepted, too."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert("error" if value == "fail" else value, param, ctx)
 
 
 class _DatasetGroup(Group):
@@ -54,69 +48,8 @@ def _command(dataset: DatasetSpec) -> click.Command:
             help="The dataset folder to write. An existing dataset is replaced as a whole.",
         ),
         *dataset.options,
-        click.Option(
-            ["--encoding"],
-            type=click.Choice(["keep", "jpeg", "raw"]),
-            default="keep",
-            show_default=True,
-            help=(
-                "keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all"
-                " encoded again; raw: all as pixels."
-            ),
-        ),
-        click.Option(
-            ["--quality"],
-            type=click.IntRange(1, 100),
-            default=95,
-            show_default=True,
-            help="Quality of images that are encoded as JPEG.",
-        ),
-        click.Option(
-            ["--shorter-side"],
-            type=click.IntRange(1, 65535),
-            help="Reduce images until their shorter side has at most this many pixels.",
-        ),
-        click.Option(
-            ["--max-side"],
-            type=click.IntRange(1, 65535),
-            help="Reduce images until their longer side has at most this many pixels.",
-        ),
-        click.Option(
-            ["--no-check"],
-            is_flag=True,
-            help=(
-                "Do not decode images that are stored unchanged. This is quicker. Mean and std are"
-                " estimated from about 128 images."
-            ),
-        ),
-        click.Option(
-            ["--on-bad"],
-            type=_OnBad(["error", "skip"]),
-            default="error",
-            show_default=True,
-            help=(
-                "error: list all unusable images and write nothing; skip: leave them out and name"
-                " them in rejected.csv."
-            ),
-        ),
-        click.Option(
-            ["--strict"],
-            is_flag=True,
-            help="JPEGs whose decoder only warns about damage are unusable, too.",
-        ),
-        click.Option(
-            ["--bits"],
-            type=click.IntRange(8, 16),
-            default=16,
-            show_default=True,
-            help="How many of the 16 bits in PNG and TIFF files are used.",
-        ),
-        click.Option(
-            ["--shard"],
-            metavar="K/N",
-            default="",
-            help="Write the K-th of N shards to a folder that all share; see `prep merge`.",
-        ),
+        *encoding_options(),
+        *shard_options(),
         click.Option(
             ["--dry-run"],
             is_flag=True,
@@ -172,6 +105,8 @@ def _run(
     threads: int,
     dry_run: bool,
     shard: str,
+    shards: int,
+    engine: str | None,
     source: Path | None = None,
     download: Path | None = None,
     **options: Any,
@@ -180,9 +115,9 @@ def _run(
     from slipform.preprocess.account import account, closing_words, shard_words
     from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding
-    from slipform.preprocess.prep import opened
+    from slipform.preprocess.engines.run import write_shards
+    from slipform.preprocess.prep import opened, shard_work
     from slipform.preprocess.progress import progress_bar
-    from slipform.preprocess.shard_record import Shard
     from slipform.preprocess.shards import write_shard
     from slipform.preprocess.survey import survey
 
@@ -191,12 +126,18 @@ def _run(
             "give --source, the folder or archive with the raw data"
             + (", or --download DIR to fetch it." if dataset.torchvision else ".")
         )
-    part = Shard.parse(shard) if shard else None
+    part = chosen_shard(shard, shards, engine)
     how = Encoding(encoding, quality, shorter_side, max_side, not no_check, bits, strict)
     with opened(dataset, source, download, options) as samples:
         click.echo("\n".join(account(samples, how)))
         if dry_run:
             click.echo("\n".join([*survey(samples), "dry run: nothing was written"]))
+            return
+        if shards:
+            own = source or download, options, out, how, on_bad, threads, shards
+            work = shard_work(dataset.name, *own)
+            manifest = write_shards(work, samples, engine or "local", show=True)
+            click.echo("\n".join(closing_words(manifest, out)))
             return
         total = sum(len(split.labels) for split in samples.splits.values())
         with progress_bar(total // (part.count if part else 1)) as progress:

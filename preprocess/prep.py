@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
+from slipform.preprocess.engines.run import write_shards
+from slipform.preprocess.engines.work import ShardWork
 from slipform.preprocess.registry import DatasetSpec, discover
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
 from slipform.preprocess.source import SampleSource
 
-__all__ = ["opened", "prepare"]
+__all__ = ["opened", "prepare", "shard_work"]
 
 
 def prepare(
@@ -43,6 +46,8 @@ def prepare(
     on_bad: str = "error",
     threads: int = 0,
     shard: str = "",
+    shards: int = 0,
+    engine: str = "local",
     **options: Any,
 ) -> Manifest:
     """Write an image dataset once into .beton files, as the command `prep` does.
@@ -65,6 +70,9 @@ def prepare(
         threads: Number of threads. 0: one per core.
         shard: "3/8": only the third of eight shards of each split is written to `out`, unless it is
             finished there. `slipform.preprocess.merge.merge` makes a dataset of all shards.
+        shards: The number of shards. All that are not finished are written, and all are merged. 0:
+            the dataset has no shards.
+        engine: What writes the shards. "local": this process. "ray": tasks of Ray.
         options: Options of the dataset, with `_` for `-`: `val_fraction=0.2`, `layout="classes"`.
 
     Returns:
@@ -73,7 +81,8 @@ def prepare(
 
     Raises:
         ConfigError: A dataset or option does not exist, or a value is not allowed.
-        DatasetError: Raw files are missing, damaged, or have two possible meanings.
+        DatasetError: Raw files are missing, damaged, or have two possible meanings, or a shard
+            failed.
         OSError: The disk is full or fails.
 
     Example:
@@ -89,8 +98,14 @@ def prepare(
     if on_bad not in ("error", "skip"):
         raise unknown("on_bad", on_bad, ("error", "skip"))
     raw, fetched = (None if path is None else Path(path) for path in (source, download))
-    part = Shard.parse(shard) if shard else None
-    with opened(chosen, raw, fetched, _checked(chosen, options)) as samples:
+    if shard and shards:
+        raise ConfigError("give shard for one shard, or shards for all of them; not both")
+    part, checked = Shard.parse(shard) if shard else None, _checked(chosen, options)
+    with opened(chosen, raw, fetched, checked) as samples:
+        if shards:
+            place = raw or fetched
+            work = shard_work(dataset, place, checked, Path(out), how, on_bad, threads, shards)
+            return write_shards(work, samples, engine)
         if part is not None:
             return write_shard(samples, Path(out), part, how, threads=threads, on_bad=on_bad)[0]
         return build_dataset(samples, Path(out), how, threads=threads, on_bad=on_bad)
@@ -144,6 +159,44 @@ def opened(
     else:
         with unpacked(source, lambda file: dataset.reads(file, options)) as folder:
             yield dataset.read(folder, **options)
+
+
+def shard_work(
+    dataset: str,
+    source: Path | None,
+    options: Mapping[str, Any],
+    out: Path,
+    encoding: Encoding,
+    on_bad: str,
+    threads: int,
+    count: int,
+) -> ShardWork:
+    """How all shards of a dataset are written, for workers in other folders and on other machines.
+
+    Args:
+        dataset: The name of the dataset.
+        source: Folder or archive with the raw files. None: they are generated.
+        options: Options of the dataset, complete and checked.
+        out: The dataset folder.
+        encoding, on_bad, threads: As for `write_shard`.
+        count: The number of shards.
+    """
+    own = {name: _absolute(value) for name, value in options.items()}
+    place = None if source is None else source.absolute()
+    listed = partial(_listed, dataset, place, own)
+    return ShardWork(listed, out.absolute(), encoding, on_bad, threads, count)
+
+
+@contextmanager
+def _listed(
+    dataset: str, source: Path | None, options: Mapping[str, Any]
+) -> Iterator[SampleSource]:
+    with opened(discover()[dataset], source, None, options) as samples:
+        yield samples
+
+
+def _absolute(value: Any) -> Any:
+    return value.absolute() if isinstance(value, Path) else value
 
 
 def _checked(dataset: DatasetSpec, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A dataset with JPEGs, raw pixels and bad samples, and all of its shards.
 
-In: which samples are bad, and the kind of labels. Out: a SampleSource, and the merged manifest.
+In: which samples are bad, and the kind of labels. Out: a SampleSource, the merged manifest, and what
+a manifest says of samples.
 """
 
 from __future__ import annotations
@@ -50,3 +51,12 @@ def write_all(source: SampleSource, out: Path, *, count: int = COUNT, **options:
         _, written = shards.write_shard(source, out, Shard(number, count), **options)
         assert written
     return merge(out)
+
+
+def described(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest says of samples, without files."""
+    content = manifest.model_dump()
+    for info in content["splits"].values():
+        for name in ("file", "bytes", "sha256", "shards"):
+            del info[name]
+    return content

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.preprocess import shards
 from slipform.preprocess.build import build_dataset
@@ -29,17 +28,8 @@ from slipform.preprocess.merge import merge
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Files, Generated, SampleSource
 from slipform.preprocess.verify import find_faults
-from tests.preprocess.made import COUNT, made, write_all
+from tests.preprocess.made import COUNT, described, made, write_all
 from tests.preprocess.sources import jpeg, write
-
-
-def described(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest says of samples, without files."""
-    content = manifest.model_dump()
-    for info in content["splits"].values():
-        for name in ("file", "bytes", "sha256", "shards"):
-            del info[name]
-    return content
 
 
 @pytest.mark.parametrize("labels", ["single", "multi"])
