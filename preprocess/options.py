@@ -111,8 +111,8 @@ def shard_options() -> tuple[click.Option, ...]:
             type=click.Choice(ENGINES),
             help=(
                 "What writes the shards. local, the default: this process, one after another; ray:"
-                " tasks of Ray, on this machine or on the cluster of RAY_ADDRESS, with one thread each"
-                " or as many as --threads says."
+                " tasks of Ray, on this machine or on the cluster of RAY_ADDRESS, each with"
+                " --threads threads (0: one)."
             ),
         ),
     )

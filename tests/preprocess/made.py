@@ -1,7 +1,7 @@
 """A dataset with JPEGs, raw pixels and bad samples, and all of its shards.
 
-In: which samples are bad, and the kind of labels. Out: a SampleSource, the merged manifest, and what
-a manifest says of samples.
+In: which samples are bad, and the kind of labels. Out: a SampleSource, the merged manifest, and
+what a manifest says of samples.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def test_the_command_and_ctrl_c(tmp_path: Path, needs: Callable[[str], None]) ->
     sizes = ["--num-train", "4000", "--num-val", "0", "--num-test", "10"]
     options = [*sizes, "--shards", str(count), "--engine", "ray", "--out", "data"]
     command = [sys.executable, "-P", "-m", "slipform.preprocess.cli", "shapes", *options]
-    environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_TMPDIR": "/tmp"}
+    environment = {**os.environ, "RAY_ADDRESS": "local"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
