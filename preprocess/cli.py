@@ -12,12 +12,19 @@ from typing import Any
 import click
 
 from slipform.pipelines.errors import Command, DatasetError, Group
-from slipform.preprocess.options import chosen_shard, encoding_options, shard_options
+from slipform.preprocess.engines.options import chosen_shard, shard_options
 from slipform.preprocess.registry import DatasetSpec, discover
 
 __all__ = ["main", "merge", "show", "verify"]
 
 _FOLDER = click.Path(path_type=Path)
+
+
+class _OnBad(click.Choice[str]):
+    """ "error" or "skip". "fail", the former name of "error", is accepted, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert("error" if value == "fail" else value, param, ctx)
 
 
 class _DatasetGroup(Group):
@@ -48,7 +55,63 @@ def _command(dataset: DatasetSpec) -> click.Command:
             help="The dataset folder to write. An existing dataset is replaced as a whole.",
         ),
         *dataset.options,
-        *encoding_options(),
+        click.Option(
+            ["--encoding"],
+            type=click.Choice(["keep", "jpeg", "raw"]),
+            default="keep",
+            show_default=True,
+            help=(
+                "keep: JPEG bytes unchanged, other files as JPEG, arrays as raw pixels; jpeg: all"
+                " encoded again; raw: all as pixels."
+            ),
+        ),
+        click.Option(
+            ["--quality"],
+            type=click.IntRange(1, 100),
+            default=95,
+            show_default=True,
+            help="Quality of images that are encoded as JPEG.",
+        ),
+        click.Option(
+            ["--shorter-side"],
+            type=click.IntRange(1, 65535),
+            help="Reduce images until their shorter side has at most this many pixels.",
+        ),
+        click.Option(
+            ["--max-side"],
+            type=click.IntRange(1, 65535),
+            help="Reduce images until their longer side has at most this many pixels.",
+        ),
+        click.Option(
+            ["--no-check"],
+            is_flag=True,
+            help=(
+                "Do not decode images that are stored unchanged. This is quicker. Mean and std are"
+                " estimated from about 128 images."
+            ),
+        ),
+        click.Option(
+            ["--on-bad"],
+            type=_OnBad(["error", "skip"]),
+            default="error",
+            show_default=True,
+            help=(
+                "error: list all unusable images and write nothing; skip: leave them out and name"
+                " them in rejected.csv."
+            ),
+        ),
+        click.Option(
+            ["--strict"],
+            is_flag=True,
+            help="JPEGs whose decoder only warns about damage are unusable, too.",
+        ),
+        click.Option(
+            ["--bits"],
+            type=click.IntRange(8, 16),
+            default=16,
+            show_default=True,
+            help="How many of the 16 bits in PNG and TIFF files are used.",
+        ),
         *shard_options(),
         click.Option(
             ["--dry-run"],

@@ -72,7 +72,7 @@ ROOMS = {
         ("source",),
         ("class_folders", "splits", "idx", "cifar_files"),
         ("layouts",),
-        ("registry", "options"),
+        ("registry",),
         ("datasets",),
         ("encode", "survey", "balance"),
         ("account", "writer"),

@@ -12,10 +12,10 @@ from contextlib import closing
 
 from slipform.pipelines.errors import DatasetError, unknown
 from slipform.pipelines.manifest import Manifest
+from slipform.preprocess.engines.options import ENGINES
+from slipform.preprocess.engines.progress import shard_progress
 from slipform.preprocess.engines.work import Engine, Outcome, ShardWork
 from slipform.preprocess.merge import merge
-from slipform.preprocess.options import ENGINES
-from slipform.preprocess.progress import shard_progress
 from slipform.preprocess.shard_record import HIDDEN, Shard
 from slipform.preprocess.source import SampleSource
 from slipform.preprocess.temporary_folder import remove_abandoned

@@ -4,7 +4,7 @@ In: how a dataset is written, and the number of a shard. Out: the files of the s
 `Outcome`.
 
 To add an engine, add one file to this folder that has the function of the `Engine` protocol, and
-its name to `ENGINES` in options.py.
+its name to `options.ENGINES`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipform.preprocess.progress import ShardProgress
+from slipform.preprocess.engines.progress import ShardProgress
 
 
 def test_the_counts_of_all_shards() -> None:
