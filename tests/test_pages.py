@@ -41,6 +41,7 @@ EVERY_PAGE = [
     *PAGES[1:],
     ROOT / "bench/results/README.md",
     ROOT / "bench/paired.md",
+    ROOT / "bench/scale.md",
     ROOT / "preprocess/shards.md",
     ROOT / "train/replay/README.md",
 ]

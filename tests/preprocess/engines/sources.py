@@ -55,7 +55,9 @@ def defective() -> Iterator[SampleSource]:
     train = source.splits["train"]
 
     def make(index: int) -> object:
-        return train.read(index) if index != MIDDLE else [] + 1
+        if index == MIDDLE:
+            raise TypeError("a defect")
+        return train.read(index)
 
     samples = Generated(make, train.labels, "made", train.table)
     yield replace(source, splits={**source.splits, "train": samples})
