@@ -6,6 +6,7 @@ import are imported when a command runs.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +144,10 @@ def _command(dataset: DatasetSpec) -> click.Command:
             ),
         )
 
-    def run(**values: Any) -> None:
-        _run(dataset, **values)
-
     return Command(
         dataset.name,
         params=list(options),
-        callback=run,
+        callback=partial(_run, dataset),
         help=f"{dataset.help}\n\n\b\nExample:\n  {dataset.example}",
     )
 
@@ -198,8 +196,7 @@ def _run(
             return
         if shards:
             own = source or download, options, out, how, on_bad, threads, shards
-            work = shard_work(dataset.name, *own)
-            manifest = write_shards(work, samples, engine or "local", show=True)
+            manifest = write_shards(shard_work(dataset.name, *own), samples, engine, show=True)
             click.echo("\n".join(closing_words(manifest, out)))
             return
         total = sum(len(split.labels) for split in samples.splits.values())

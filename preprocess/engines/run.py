@@ -26,14 +26,14 @@ _SHOWN = 8  # failed shards with the same error that are named
 
 
 def write_shards(
-    work: ShardWork, samples: SampleSource, engine: str = ENGINES[0], *, show: bool = False
+    work: ShardWork, samples: SampleSource, engine: str | None = None, *, show: bool = False
 ) -> Manifest:
     """Write all shards that are not finished, and merge them.
 
     Args:
         work: How they are written.
         samples: The samples of `work`.
-        engine: "local" or "ray".
+        engine: "local" or "ray". None: "local".
         show: Whether progress is shown on standard error.
 
     Returns:
@@ -45,6 +45,7 @@ def write_shards(
         SlipformError: The engine cannot work.
         OSError: The disk is full or fails.
     """
+    engine = engine or ENGINES[0]
     if engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     run: Engine = importlib.import_module(f"slipform.preprocess.engines.{engine}").run
