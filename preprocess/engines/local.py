@@ -1,7 +1,7 @@
 """The engine `local`: the shards one after another in this process, each with all threads.
 
 In: the work and the shards. Out: how each shard ended. A crash costs one shard: those before it are
-finished. The threads of `write_shard` use all cores, so that several processes would not be faster.
+finished. The samples are listed once.
 """
 
 from __future__ import annotations
