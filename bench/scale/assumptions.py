@@ -80,9 +80,7 @@ class Assumptions:
     )
     part_bytes: int = _is(8 << 20, "Bytes of a part of an upload: pipelines/remote/store.py.")
     parts_at_once: int = _is(4, "Parts at the same time: pipelines/remote/store.py.")
-    small_objects: int = _is(
-        3, "Objects beside the beton of a shard: checksums, names, record."
-    )
+    small_objects: int = _is(3, "Objects beside the beton of a shard: checksums, names, record.")
     table_reads: int = _is(2, "How often a table is read: pipelines/remote/agreed.py.")
     tables_at_once: int = _is(16, "Tables at the same time: pipelines/mirror/index.py.")
     gap: int = _is(

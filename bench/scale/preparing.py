@@ -73,9 +73,7 @@ def preparing(given: Assumptions, tables: Tables) -> list[Phase]:
 
 def _listing(given: Assumptions, turns: int) -> Phase:
     """Every worker lists all images, for each shard again."""
-    seconds = given.samples * (
-        given.stat_seconds / given.list_at_once + given.bookkeeping_seconds
-    )
+    seconds = given.samples * (given.stat_seconds / given.list_at_once + given.bookkeeping_seconds)
     memory = given.samples * (given.name_bytes + _NUMBERS)
     names = ("stat_seconds", "list_at_once", "bookkeeping_seconds", "name_bytes")
     return Phase("list all images", turns * seconds, 0, 0, memory, given.some(*names))

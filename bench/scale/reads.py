@@ -77,9 +77,7 @@ def plan_requests(
     return Requests(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def join_neighbors(
-    positions: Int64, sizes: Int64, needs: Int64, gap: int, most: int
-) -> Requests:
+def join_neighbors(positions: Int64, sizes: Int64, needs: Int64, gap: int, most: int) -> Requests:
     """Join samples that lie near each other.
 
     Args:

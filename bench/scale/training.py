@@ -122,9 +122,7 @@ def own_samples(given: Assumptions, block: int, rank: int) -> Int64:
     return samples_of(order_of(own, block), 0, 0) + rank * share
 
 
-def training(
-    given: Assumptions, tables: Tables, samples: list[Int64], timed: int
-) -> EpochCost:
+def training(given: Assumptions, tables: Tables, samples: list[Int64], timed: int) -> EpochCost:
     """The cost of an epoch.
 
     Args:
@@ -148,9 +146,7 @@ def training(
     link = Link(given.latency, given.bandwidth, given.at_once, spacing)
     step, room = given.batch_size / given.step_images_per_second, 2 * given.ahead_bytes
     times = [epoch_times(plan, len(samples[0]), step, link, room) for plan in plans]
-    return EpochCost(
-        max(times, key=lambda one: one.whole), requests, num_bytes, needed, room
-    )
+    return EpochCost(max(times, key=lambda one: one.whole), requests, num_bytes, needed, room)
 
 
 def kept_share(order: EpochOrder, rank: int, sizes: Int64, cache_bytes: float) -> float:

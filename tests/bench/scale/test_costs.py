@@ -121,8 +121,8 @@ def test_opening_by_hand() -> None:
 
 
 def test_an_epoch_in_the_order_of_the_files() -> None:
-    """Each batch of a worker is one range. With one worker, two batches that are read ahead together
-    are one range."""
+    """Each batch of a worker is one range. With one worker, two batches that are read ahead
+    together are one range."""
     given = replace(SMALL, spread=1e-9, shards=1, gap=1, request_bytes=10**6, ahead_bytes=500.0)
     tables = made_tables(given)
     assert tables.sizes.tolist() == [100] * 1000
