@@ -36,15 +36,19 @@ class ShardProgress:
         self._began: float | None = None  # when the first image was reported
         self._now: dict[int, int] = {}  # images of each shard that this command writes
         self._before = 0  # images of shards that were finished before
-        self._finished = self._failed = 0
+        self._ended: set[int] = set()
+        self._failed = 0
 
     def images(self, number: int, images: int) -> None:
         """Note the images of a shard that is being written.
 
         Args:
             number: The number of the shard.
-            images: Its images that are done. A shard that is begun again begins at 0.
+            images: Its images that are done. A shard that is begun again begins at 0. A late report
+                about a shard that has ended has no effect.
         """
+        if number in self._ended:
+            return
         if self._began is None:
             self._began = self._clock()
         self._now[number] = images
@@ -60,14 +64,13 @@ class ShardProgress:
             error: Why it is not finished.
         """
         self._now.pop(number, None)
+        self._ended.add(number)
         if error:
             self._failed += 1
+        elif written:
+            self._now[number] = images
         else:
-            self._finished += 1
-            if written:
-                self._now[number] = images
-            else:
-                self._before += images
+            self._before += images
         what = "written" if written else "was finished before"
         what = f"failed: {error.splitlines()[0]}" if error else what
         self._show(self.text(), f"shard {number}/{self._count}: {what}")
@@ -76,7 +79,7 @@ class ShardProgress:
         """The counts, such as "3/8 shards, 1,200/4,000 images, 900 images/s, 0:00:03 left"."""
         written = sum(self._now.values())
         done = self._before + written
-        words = [f"{self._finished}/{self._count} shards"]
+        words = [f"{len(self._ended) - self._failed}/{self._count} shards"]
         words += [f"{self._failed} failed"] if self._failed else []
         words.append(f"{done:,}/{self._total:,} images")
         seconds = 0.0 if self._began is None else self._clock() - self._began

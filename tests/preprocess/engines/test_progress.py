@@ -31,6 +31,9 @@ def test_the_counts_of_all_shards() -> None:
     assert lines[-1] == (
         "shard 2/4: written | 2/4 shards, 2,500/4,000 images, 75 images/s, 0:00:20 left"
     )
+    before = list(lines)
+    progress.images(2, 700)  # a late report
+    assert lines == before
     progress.finished(3, 0, written=False, error="bad sample:\n  train a.jpg")
     assert lines[-1] == (
         "shard 3/4: failed: bad sample: | 2/4 shards, 1 failed, 2,000/4,000 images, 50 images/s,"
