@@ -24,7 +24,7 @@ from slipform.pipelines.beton_format import (
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import shard_parts
 
-__all__ = ["FILE_STEP", "TABLE_BYTES", "Tables", "made_tables"]
+__all__ = ["FILE_STEP", "TABLE_BYTES", "Int64", "Tables", "made_tables"]
 
 FILE_STEP = 40  # bits: positions in different betons differ by 1 TiB or more
 _ALIGNMENT = 4096  # of the first sample: writer.py

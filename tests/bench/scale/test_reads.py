@@ -61,9 +61,9 @@ def test_neighbors_are_joined_as_by_a_loop(
     ends = np.cumsum(np.array(space) + np.array(size))
     positions = (ends - np.array(size)).tolist()
     shuffled = np.random.default_rng(len(samples)).permutation(len(samples))
-    columns = [np.array(column, np.int64)[shuffled] for column in (positions, size, need)]
-    found = join_neighbors(*columns, gap, most)
-    expected = joined(*(column.tolist() for column in columns), gap, most)
+    at, sizes, needs = (np.array(one, np.int64)[shuffled] for one in (positions, size, need))
+    found = join_neighbors(at, sizes, needs, gap, most)
+    expected = joined(at.tolist(), sizes.tolist(), needs.tolist(), gap, most)
     assert found.first.tolist() == [one[2] for one in expected]
     as_rows = zip(found.starts, found.sizes, found.first, found.last, strict=True)
     assert sorted(tuple(map(int, row)) for row in as_rows) == sorted(expected)
