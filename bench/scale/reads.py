@@ -34,20 +34,19 @@ class Requests(NamedTuple):
     last: Int64
 
 
-def samples_of(order: EpochOrder, epoch: int, rank: int) -> Int64:
-    """The samples of a worker in an epoch.
+def samples_of(order: EpochOrder, epoch: int) -> Int64:
+    """The samples of all workers in an epoch.
 
     Args:
         order: The order of the loader. Its own rank does not matter.
         epoch: The epoch.
-        rank: The number of the worker.
 
     Returns:
-        int64 [batches, batch_size].
+        int64 [batches, workers, batch_size], a view of the order.
     """
     used = order.num_batches * order.global_batch_size
     shape = (order.num_batches, order.world_size, order.batch_size)
-    return order.samples(epoch)[:used].reshape(shape)[:, rank]
+    return order.samples(epoch)[:used].reshape(shape)
 
 
 def plan_requests(

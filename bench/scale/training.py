@@ -119,7 +119,7 @@ def own_samples(given: Assumptions, block: int, rank: int) -> Int64:
     """
     share = given.samples // given.workers
     own = replace(given, samples=share, workers=1)
-    return samples_of(order_of(own, block), 0, 0) + rank * share
+    return samples_of(order_of(own, block), 0)[:, 0] + rank * share
 
 
 def training(given: Assumptions, tables: Tables, samples: list[Int64], timed: int) -> EpochCost:
@@ -161,8 +161,8 @@ def kept_share(order: EpochOrder, rank: int, sizes: Int64, cache_bytes: float) -
         cache_bytes: The size of the cache.
     """
     read = np.zeros(order.num_samples, bool)
-    read[samples_of(order, 0, rank).ravel()] = True
-    second = samples_of(order, 1, rank).ravel()
+    read[samples_of(order, 0)[:, rank].ravel()] = True
+    second = samples_of(order, 1)[:, rank].ravel()
     again = second[read[second]]
     fits = int(np.searchsorted(np.cumsum(sizes[again]), cache_bytes, "right"))
     return fits / max(1, len(second))

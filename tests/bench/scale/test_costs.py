@@ -127,12 +127,12 @@ def test_an_epoch_in_the_order_of_the_files() -> None:
     tables = made_tables(given)
     assert tables.sizes.tolist() == [100] * 1000
     order = order_of(given, 0, shuffle=False)
-    cost = training(given, tables, [samples_of(order, 0, rank) for rank in range(4)], 1)
+    cost = training(given, tables, [*np.moveaxis(samples_of(order, 0), 1, 0)], 1)
     assert (cost.requests, cost.num_bytes) == (1000 / 5, 1e5)
     assert cost.needed_bytes == cost.num_bytes
     alone = replace(given, workers=1, ahead_bytes=1000.0)
     order = order_of(alone, 0, shuffle=False)
-    cost = training(alone, tables, [samples_of(order, 0, 0)], 1)
+    cost = training(alone, tables, [samples_of(order, 0)[:, 0]], 1)
     assert cost.requests == 100
 
 
@@ -148,9 +148,7 @@ def test_workers_share_blocks_and_thus_read_single_samples() -> None:
     def requests(workers: int, block: int) -> float:
         one = replace(given, workers=workers)
         order = order_of(one, block)
-        return training(
-            one, tables, [samples_of(order, 0, rank) for rank in range(workers)], 1
-        ).requests
+        return training(one, tables, [*np.moveaxis(samples_of(order, 0), 1, 0)], 1).requests
 
     assert requests(1, 50) <= 10_000 / 50
     assert requests(4, 50) > 0.5 * requests(4, 0)
@@ -162,7 +160,7 @@ def test_workers_share_blocks_and_thus_read_single_samples() -> None:
 def test_the_cache_keeps_what_a_worker_reads_again() -> None:
     """A worker reads a quarter in each epoch, so it has a quarter of the next one."""
     order, sizes = order_of(SMALL, 0), np.full(1000, 10, np.int64)
-    first, second = (set(samples_of(order, epoch, 1).ravel().tolist()) for epoch in (0, 1))
+    first, second = (set(samples_of(order, epoch)[:, 1].ravel().tolist()) for epoch in (0, 1))
     expected = len(first & second) / 250
     assert 0.1 < expected < 0.4
     assert kept_share(order, 1, sizes, 1e9) == expected

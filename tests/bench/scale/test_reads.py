@@ -25,7 +25,7 @@ from tests.preprocess.made import COUNT, made, write_all
 def test_the_samples_of_a_worker_are_those_of_the_order(block: int, workers: int) -> None:
     for rank in range(workers):
         order = EpochOrder(101, 4, seed=7, rank=rank, world_size=workers, block=block, window=3)
-        found = samples_of(order, 2, rank)
+        found = samples_of(order, 2)[:, rank]
         step = order.global_batch_size
         expected = [order.batch(2, seen) for seen in range(0, len(found) * step, step)]
         assert found.tolist() == np.array(expected).tolist()
@@ -109,7 +109,7 @@ def test_the_requests_of_a_real_dataset(tmp_path: Path, block: int) -> None:
     files = [tmp_path / one.file for one in manifest.split("train").files]
     whole = Beton(*files)
     for rank in range(2):
-        samples = samples_of(order, 0, rank)
+        samples = samples_of(order, 0)[:, rank]
         given = {"rank": rank, "world_size": 2, "block": block}
         with Loader(tmp_path, "train", spec, batch_size=3, seed=5, threads=1, **given) as loader:
             batches = [batch.indices.tolist() for batch in loader]
