@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 import click
 
+from slipform.bench.result.quantities import quantity
 from slipform.bench.result.result import Settings
 
 __all__ = ["Assumptions", "assumption_options"]
 
+_UNITS = {"latency": "latency_seconds", "gap": "gap_bytes"}  # of names without them
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -99,12 +101,22 @@ class Assumptions:
     window: int = _is(16, "Blocks that are shuffled together: pipelines/order.py.")
 
     def some(self, *names: str) -> Settings:
-        """Some of the values, for the settings of a row.
+        """Some of the values with their units, for the settings of a row.
 
         Args:
             names: Attributes.
         """
-        return {name: getattr(self, name) for name in names}
+        return {name: _text(name, getattr(self, name)) for name in names}
+
+
+def _text(name: str, value: float) -> str:
+    """A value with its unit."""
+    name = _UNITS.get(name, name)
+    if name.endswith("bandwidth"):
+        return f"{value / 1e6:,.0f} MB/s"
+    if isinstance(value, int) and not name.endswith("_bytes"):
+        return f"{value:,}"
+    return quantity(name).number(value)
 
 
 def assumption_options(command: _Command) -> _Command:

@@ -113,6 +113,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "overhead",
         "policies",
         "prep",
+        "scale",
         "suspects",
         "train",
         "tune",
@@ -129,6 +130,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "overhead",
         "policies",
         "growth",
+        "scale",
         "gpu",
     ]
     for name in suites.suite_names():

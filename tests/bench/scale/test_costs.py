@@ -174,3 +174,16 @@ def test_a_real_dataset_has_the_samples_of_the_model(tmp_path: Path) -> None:
     given = replace(SMALL, samples=37, num_bytes=37.0, shards=COUNT, spread=1e-9)
     counts = [one.num_samples for one in manifest.split("train").shards]
     assert made_tables(given).counts.tolist() == counts
+
+
+def test_settings_have_units() -> None:
+    names = ("samples", "latency", "bookkeeping_seconds", "bandwidth", "gap", "ahead_bytes")
+    assert Assumptions().some(*names, "step_images_per_second") == {
+        "samples": "14,197,122",
+        "latency": "30.0 ms",
+        "bookkeeping_seconds": "5.00 µs",
+        "bandwidth": "1,250 MB/s",
+        "gap": "64.0 KiB",
+        "ahead_bytes": "1.86 GiB",
+        "step_images_per_second": "2,500",
+    }
