@@ -242,7 +242,7 @@ class Loader(HasPosition):
             "split": self.split,
             "block": self._order.block,
             "sampling": self._order.draws.name if self._order.draws else "all",
-            "fold": repr(self._fold) if self._fold else "",
+            "fold": self._fold.name(self.manifest.labels) if self._fold else "",
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def open_samples(folder: Path, manifest: Manifest, split: str, fold: Fold | None
         return Samples(beton, table, folder, manifest, (split,))
     names = tuple(name for name in ("train", "val") if name in manifest.splits)
     beton, table = open_split(folder, manifest, *names), open_table(folder, manifest, *names)
-    strata = beton.labels if table is None else table.strata()
-    chosen = fold.samples(strata, training=split == "train")
+    labels = beton.labels if table is None else table
+    chosen = fold.samples(labels, training=split == "train")
     table = None if table is None else table.subset(chosen)
     return Samples(beton.subset(chosen), table, folder, manifest, names, chosen)

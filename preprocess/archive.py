@@ -1,4 +1,4 @@
-"""Downloaded archives: tar, tar.gz, zip.
+"""Downloaded archives: tar, tar.gz, tar.zst, zip.
 
 In: a folder or an archive. Out: a context with a folder. Archives may be hostile: no file is
 written outside the folder, and no file that is larger than the free space. Archives inside an
@@ -7,46 +7,30 @@ archive (the zip of Caltech-101 holds a tar.gz) are unpacked, too, one level dee
 
 from __future__ import annotations
 
-import errno
-import gzip
 import shutil
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import open_regular
+from slipform.preprocess.archive_errors import Hostile, errors_of
+from slipform.preprocess.compressed import COMPRESSED, content, is_zstd
 from slipform.preprocess.temporary_folder import temporary_folder
 
-__all__ = ["decompress", "tar_members", "unpack", "unpacked"]
+__all__ = ["tar_members", "unpack", "unpacked"]
 
-_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
-
-# The error numbers (errno) that a damaged archive causes. Errors without a number come from the
-# readers. Errors with any other number come from the disk.
-_ARCHIVES_FAULT = {
-    None,
-    errno.EINVAL,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-}
-
+_SUFFIXES = (".tar", *COMPRESSED, ".zip")
 
 # The limit of names and pax headers, which are read into memory as a whole.
 _HEADER_BYTES = 1 << 20
 # More files than any dataset has: ImageNet-21k has 14 million.
 _MAX_FILES = 20_000_000
-
-
-class _Hostile(DatasetError):
-    """An archive has content that no dataset has. The message does not name the archive."""
 
 
 class _Member(tarfile.TarInfo):
@@ -61,14 +45,14 @@ class _Member(tarfile.TarInfo):
         return super()._proc_pax(tar)  # type: ignore[misc]
 
     def _proc_sparse(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        raise _Hostile("it holds a sparse file, which no dataset has")
+        raise Hostile("it holds a sparse file, which no dataset has")
 
     def _proc_gnusparse_10(self, *arguments: object) -> None:
-        raise _Hostile("it holds a sparse file, which no dataset has")
+        raise Hostile("it holds a sparse file, which no dataset has")
 
     def _check(self) -> None:
         if self.size > _HEADER_BYTES:
-            raise _Hostile(f"it has a header of {self.size:,} bytes")
+            raise Hostile(f"it has a header of {self.size:,} bytes")
 
 
 @contextmanager
@@ -78,7 +62,7 @@ def unpacked(source: Path, keep: Callable[[Path], bool] = lambda file: False) ->
     Temporary folders that a killed process left are deleted.
 
     Args:
-        source: A folder, or a tar, tar.gz or zip.
+        source: A folder, or a tar, tar.gz, tar.zst or zip.
         keep: keep(file) says whether an archive inside the archive stays as it is.
 
     Yields:
@@ -107,7 +91,7 @@ def unpacked(source: Path, keep: Callable[[Path], bool] = lambda file: False) ->
 
 
 def unpack(archive: Path, folder: Path, occupied: Container[Path] = ()) -> set[Path]:
-    """Unpack a tar, tar.gz or zip.
+    """Unpack a tar, tar.gz, tar.zst or zip.
 
     Only regular files are written. Without links, the name of a file shows whether it is outside
     the folder. Python's own filter for tar files is not used: it exists since 3.11.4, and Debian 12
@@ -127,12 +111,15 @@ def unpack(archive: Path, folder: Path, occupied: Container[Path] = ()) -> set[P
         OSError: The disk is full or fails.
     """
     room = _Room(archive, folder, occupied)
-    with _errors_of(archive), open_regular(archive, DatasetError) as file:
+    with errors_of(archive), ExitStack() as opened:
+        file = opened.enter_context(open_regular(archive, DatasetError))
+        if compressed := is_zstd(file):  # tarfile knows the other compressions
+            file = opened.enter_context(content(archive))
         if tar := _opened_tar(file):
             with tar:
                 for member in _members(tar):
                     room.write(tar.extractfile(member), member.size, member.name)
-        elif zipfile.is_zipfile(file):
+        elif not compressed and zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as zipped:
                 _check_count(len(zipped.infolist()))
                 for info in zipped.infolist():
@@ -145,23 +132,6 @@ def unpack(archive: Path, folder: Path, occupied: Container[Path] = ()) -> set[P
     return room.written
 
 
-@contextmanager
-def _errors_of(archive: Path) -> Iterator[None]:
-    """What an archive causes within the block becomes a DatasetError. Errors of the disk stay."""
-    try:
-        yield
-    except _Hostile as error:
-        raise DatasetError(f"{archive}: {printable(error.message)}. Do not trust it.") from None
-    except (DatasetError, MemoryError):
-        raise
-    except Exception as error:  # the readers raise many classes of exceptions for damaged files
-        if getattr(error, "errno", None) not in _ARCHIVES_FAULT:
-            raise
-        raise DatasetError(
-            f"{archive} is damaged: {printable(str(error))}. Download it again."
-        ) from None
-
-
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The regular files of a tar, one after the other. Links and devices are refused."""
     for number, member in enumerate(tar, 1):
@@ -170,7 +140,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if member.isreg():
             yield member
         elif not member.isdir():
-            raise _Hostile(f"it holds a link or device, {member.name}")
+            raise Hostile(f"it holds a link or device, {member.name}")
     # tarfile ends silently at a damaged header, and where a file was cut short.
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
@@ -192,38 +162,13 @@ def tar_members(file: IO[bytes], archive: Path) -> Iterator[tarfile.TarInfo]:
         DatasetError: The file is not a tar, is damaged, or holds links or devices.
         OSError: The disk fails.
     """
-    with _errors_of(archive), tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
+    with errors_of(archive), tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
         yield from _members(tar)
-
-
-def decompress(archive: Path, out: BinaryIO) -> None:
-    """Decompress a tar.gz.
-
-    Args:
-        archive: The file.
-        out: A file below TMPDIR. The content is written at its position.
-
-    Raises:
-        DatasetError: The file is damaged, or there is no room for it.
-        OSError: The disk fails.
-    """
-    with (
-        _errors_of(archive),
-        open_regular(archive, DatasetError) as raw,
-        gzip.GzipFile(fileobj=raw) as content,
-    ):
-        while block := content.read(1 << 20):
-            if len(block) > shutil.disk_usage(tempfile.gettempdir()).free:
-                raise DatasetError(
-                    f"{archive} unpacks to more than {tempfile.gettempdir()} has room for. Unpack"
-                    " it elsewhere, or set TMPDIR."
-                )
-            out.write(block)
 
 
 def _check_count(number: int) -> None:
     if number > _MAX_FILES:
-        raise _Hostile(f"it holds more than {_MAX_FILES:,} files")
+        raise Hostile(f"it holds more than {_MAX_FILES:,} files")
 
 
 def _opened_tar(file: BinaryIO) -> tarfile.TarFile | None:
@@ -246,7 +191,7 @@ class _Room:
         """Write one file of the archive into the folder."""
         inside = PurePosixPath(name.replace("\\", "/"))
         if inside.is_absolute() or ".." in inside.parts or content is None:
-            raise _Hostile(f"it would write outside its folder: {name}")
+            raise Hostile(f"it would write outside its folder: {name}")
         path = self.folder / inside
         if path in self.occupied:
             with content:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.label_table import LabelTable
 from slipform.preprocess.source import Divisible, Labels, Samples
 
 __all__ = [
@@ -70,7 +69,7 @@ def divide(samples: Samples, rule: str, fraction: float, seed: int) -> tuple[_In
         samples: N samples; their labels are used.
         rule: "stratified": round(fraction * n) of the n samples of each class are taken, at random.
             Halves are rounded to the even number. With several labels for each sample: about
-            fraction * n for each class, rare classes first; see `_taken_by_label`. With shares, the
+            fraction * n for each class, rare classes first; see `stratify`. With shares, the
             class is the one with the largest share. "odd_indices": the samples at odd positions are
             taken, and `fraction` has no effect. "fraction": round(fraction * N) of all samples are
             taken, at random.
@@ -85,7 +84,10 @@ def divide(samples: Samples, rule: str, fraction: float, seed: int) -> tuple[_In
     if rule == "odd_indices":
         taken[1::2] = True
     elif rule == "stratified" and table is not None and table.kind == "multi":
-        taken = _taken_by_label(table, fraction, generator)
+        from slipform.pipelines.stratify import parts_by_labels  # imports numba
+
+        rank = generator.permutation(table.num_samples)
+        taken = parts_by_labels(table, (1 - fraction, fraction), rank) == 1
     elif rule == "stratified":
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)
@@ -93,51 +95,6 @@ def divide(samples: Samples, rule: str, fraction: float, seed: int) -> tuple[_In
     else:
         taken[generator.permutation(len(labels))[: round(fraction * len(labels))]] = True
     return np.flatnonzero(~taken), np.flatnonzero(taken)
-
-
-def _taken_by_label(
-    table: LabelTable, fraction: float, generator: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011) into two parts.
-
-    The class with the fewest samples left is divided first. Each of its samples goes to the part
-    that still wants more samples of this class, or else more samples of any class. The samples
-    without labels come last.
-
-    Args:
-        table: Any number of labels for each of N samples.
-        fraction: The part to be taken.
-        generator: Gives the order of the samples.
-
-    Returns:
-        bool [N].
-    """
-    num, rank = table.num_samples, generator.permutation(table.num_samples)
-    sample, number = table.rows["sample"], table.rows["class"]
-    left = np.bincount(number)
-    # The samples of each class in their random order, and the classes of each sample.
-    members = np.split(sample[np.lexsort((rank[sample], number))], np.cumsum(left)[:-1])
-    classes = np.split(number, np.searchsorted(sample, np.arange(1, num)))
-    wanted = np.array([left * (1 - fraction), left * fraction])
-    wanted_of_all = [num * (1 - fraction), num * fraction]
-    taken, done = np.zeros(num, bool), np.zeros(num, bool)
-
-    def place(index: int, wants: npt.NDArray[np.float64]) -> None:
-        part = int((wants[1], wanted_of_all[1]) > (wants[0], wanted_of_all[0]))
-        taken[index], done[index] = part, True
-        wanted_of_all[part] -= 1
-        wanted[part, classes[index]] -= 1
-        left[classes[index]] -= 1
-
-    while left.any():
-        rarest = int(np.where(left > 0, left, num + 1).argmin())
-        for index in members[rarest]:
-            if not done[index]:
-                place(index, wanted[:, rarest])
-    for index in np.argsort(rank):
-        if not done[index]:
-            place(index, np.zeros(2))
-    return taken
 
 
 def divide_samples(

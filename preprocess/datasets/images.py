@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.contract import Hints, Unlabeled
 from slipform.preprocess.layouts.find_layout import OPTIONS, discover, find_layout, reads_file
 from slipform.preprocess.registry import DatasetSpec, val_options
 
@@ -31,7 +31,9 @@ def _read(
     image_column: str,
     label_column: str,
     split_column: str,
+    class_columns: str,
     class_names: Path | None,
+    unlabeled: Unlabeled,
     test_fraction: float,
     val_split: str,
     val_fraction: float,
@@ -43,7 +45,9 @@ def _read(
     from slipform.preprocess.splits import divide_samples, with_val
 
     listing = Listing()
-    hints = Hints(list_file, image_column, label_column, split_column, class_names)
+    hints = Hints(
+        list_file, image_column, label_column, split_column, class_columns, class_names, unlabeled
+    )
     kind, place = find_layout(source, layout, hints, listing)
     found = kind.read(place, hints, listing)
     given, rules = {**found.splits}, [found.rule] if found.rule else []
@@ -122,11 +126,28 @@ DATASETS = (
             _option(["--image-column"], "The column with the path, or with the bytes of an image."),
             _option(["--label-column"], "The column, or key of JSON, with the label or labels."),
             _option(["--split-column"], "The column with the split: train, val or test."),
+            _option(
+                ["--class-columns"],
+                "Columns with a number for each class, divided by commas, or `others`: all other"
+                " columns. 0 and 1 say which classes an image has; other numbers are shares, which"
+                " sum to 1.",
+            ),
             click.Option(
                 ["--class-names"],
                 type=click.Path(path_type=Path, dir_okay=False),
                 default=None,
                 help="A file with one class name per line, for labels that are numbers from 0.",
+            ),
+            click.Option(
+                ["--unlabeled"],
+                type=click.Choice(["skip", "error", "background"]),
+                default="skip",
+                show_default=True,
+                help=(
+                    "Rows of a list without a label. skip: leave them out; error: write nothing;"
+                    " background: keep them, with a class of this name, or without any class if"
+                    " images have several labels."
+                ),
             ),
             click.Option(
                 ["--test-fraction"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.layouts.label_rows import Label, whole_number
+from slipform.preprocess.layouts.label_names import Label, names_in, whole_number
 from slipform.preprocess.listing import Listing
 
 __all__ = ["find_class_names", "read_class_names"]
@@ -41,12 +41,7 @@ def find_class_names(
     if given is not None:
         return read_class_names(given)
     present = [folder / name for name in _USUAL if (folder / name).is_file()]
-    found = {
-        whole_number(one)
-        for label in labels
-        for one in (label if isinstance(label, list) else [label])
-        if one is not None and one != ""
-    }
+    found = {one for label in labels for one in names_in(label)}
     numbers = {one for one in found if type(one) is int}
     if not present or not numbers or len(numbers) < len(found):
         return None

@@ -8,38 +8,58 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from slipform.pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
     from slipform.preprocess.listing import Listing
     from slipform.preprocess.source import Divisible
 
-__all__ = ["Divided", "Finding", "Hints", "Layout"]
+__all__ = ["Divided", "Finding", "Hints", "Layout", "Unlabeled"]
+
+Unlabeled: TypeAlias = Literal["skip", "error", "background"]
 
 
 @dataclass(frozen=True)
 class Hints:
-    """The options about a source. An empty text or None: not given.
+    """The options about a source. The default of each stands for: not given.
 
     Attributes:
         list_file: Name of the list of images.
         image_column: The column with the path or the bytes of an image.
         label_column: The column, or the key of JSON, with the label or labels.
         split_column: The column with the split.
+        class_columns: Columns that hold a number for each class, divided by commas. "others": all
+            columns but those of the image and the split.
         class_names: A file with one class name per line, in the order of their numbers.
+        unlabeled: Rows without a label: "skip" leaves them out; "error"; "background" keeps them,
+            with a class of this name, or with none of the classes if images have several labels.
+
+    Raises:
+        ConfigError: Two of them contradict each other.
     """
 
     list_file: str = ""
     image_column: str = ""
     label_column: str = ""
     split_column: str = ""
+    class_columns: str = ""
     class_names: Path | None = None
+    unlabeled: Unlabeled = "skip"
+
+    def __post_init__(self) -> None:
+        if self.class_columns and (self.label_column or self.class_names):
+            raise ConfigError(
+                "--class-columns gives the labels and the names of the classes: leave out"
+                " --label-column and --class-names"
+            )
 
     @property
     def given(self) -> dict[str, str]:
         """The values that are given, by attribute."""
-        values = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
-        return {name: str(value) for name, value in values if value}
+        values = ((entry, getattr(self, entry.name)) for entry in fields(self))
+        return {entry.name: str(value) for entry, value in values if value != entry.default}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ OPTIONS = {
     "image_column": "--image-column",
     "label_column": "--label-column",
     "split_column": "--split-column",
+    "class_columns": "--class-columns",
     "class_names": "--class-names",
+    "unlabeled": "--unlabeled",
 }
 _FOLDERS = ("classes", "splits")  # the labels are the names of folders
 _BESIDE = "beside the folder of the images"
@@ -124,7 +126,7 @@ def _check_options(layout: Layout, source: Path, hints: Hints) -> None:
 def _possible(wanted: str, hints: Hints) -> list[Layout]:
     """The layouts that the options allow."""
     known = discover()
-    if wanted == "auto" and hints.list_file:
+    if wanted == "auto" and (hints.list_file or hints.class_columns):
         wanted = "list"
     return list(known.values()) if wanted == "auto" else [known[wanted]]
 

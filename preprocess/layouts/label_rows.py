@@ -6,28 +6,27 @@ split. Out: the classes, and the samples of each split.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import DatasetError, nearest, printable
-from slipform.pipelines.label_table import LabelTable
-from slipform.preprocess.layouts.contract import Divided
-from slipform.preprocess.listing import Listing
+from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.label_table import LabelKind, LabelTable
+from slipform.preprocess.layouts.contract import Divided, Unlabeled
+from slipform.preprocess.layouts.label_names import Classes, Label, is_blank, names_in
+from slipform.preprocess.listing import Listing, some
 from slipform.preprocess.source import Labels
 from slipform.preprocess.splits import canonical
 
-__all__ = ["Label", "Parts", "Rows", "Store", "divide_rows", "whole_number"]
+__all__ = ["Parts", "Rows", "Store", "divide_rows"]
 
 _SHOWN = 5
-
-Label: TypeAlias = str | int | list[str | int] | None
+_BACKGROUND = "background"
 
 
 class Store(Protocol):
@@ -125,7 +124,7 @@ class Rows:
 
     Attributes:
         store: The images.
-        labels: The label of each row: a name, a number, or a list of several. None: unknown.
+        labels: The label of each row, as it was written.
         splits: The split of each row, as it was written. "": none is given.
         classes: Names of the classes, in the order of their numbers. A label that is a number is a
             position in it, unless names are numbers: then it is a name. None: the classes follow
@@ -140,25 +139,32 @@ class Rows:
     rule: str = ""
 
 
-def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
+def divide_rows(
+    rows: Rows, place: Path, listing: Listing, unlabeled: Unlabeled = "skip"
+) -> Divided:
     """Number the labels and divide the rows into splits.
 
     Args:
         rows: The rows.
         place: Where they come from, for messages.
         listing: Rows that are left out are noted in it, with the reason.
+        unlabeled: What becomes of rows without a label: see `Hints`.
 
     Returns:
         The classes, and the samples by split.
 
     Raises:
-        DatasetError: No row can be used, there are no rows of train, or a label is not a class.
+        DatasetError: No row can be used, there are no rows of train, a label is not a class, rows
+            have labels of several kinds, or a row has no label and `unlabeled` is "error".
     """
     given = any(rows.splits)
     splits = [canonical(split) for split in rows.splits] if given else rows.splits
-    kept = []
+    kept, blank = [], 0
     for index, (label, split) in enumerate(zip(rows.labels, splits, strict=True)):
-        if label is None or (isinstance(label, str) and not label.strip()):
+        without = is_blank(label)
+        if without and unlabeled == "error":
+            raise _unlabeled_error(rows, place)
+        if without and unlabeled == "skip":
             reason = "it has no label"
         elif given and not rows.splits[index]:
             reason = "it has no split, and others have one"
@@ -166,6 +172,7 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
             reason = f"its split, {printable(rows.splits[index])}, is none of train, val, test"
         else:
             kept.append(index)
+            blank += without
             continue
         listing.leave_out(rows.store.name(index), reason)
     if not kept:
@@ -175,100 +182,75 @@ def divide_rows(rows: Rows, place: Path, listing: Listing) -> Divided:
         raise DatasetError(
             f"{place}: no labeled image belongs to train; the splits are: {found}. {_why(listing)}"
         )
-    written = [_listed(rows.labels[index]) for index in kept]
-    classes = _classes(rows, written, place)
-    known = {str(whole_number(name)): number for number, name in enumerate(classes)}
-    positions = rows.classes is not None and not any(
-        type(whole_number(name)) is int for name in classes
-    )
+    kind = _kind(rows, kept, place)
+    classes = Classes.of(rows.classes, (names_in(rows.labels[index]) for index in kept), place)
+    background = list[str | int]()
+    if blank and kind != "multi":
+        classes, background = classes.with_class(_BACKGROUND), [_BACKGROUND]
+    if blank:
+        what = f"the class {_BACKGROUND}" if background else "none of the classes"
+        listing.notes.append(f"{blank:,} images without a label have {what}")
     numbers = [
-        [_number(rows.store.name(index), label, known, positions, place) for label in labels]
-        for index, labels in zip(kept, written, strict=True)
+        classes.numbers(names_in(rows.labels[index]) or background, rows.store.name(index))
+        for index in kept
     ]
-    several = any(isinstance(rows.labels[index], list) for index in kept)
     members: dict[str, list[int]] = {}
     for position, index in enumerate(kept):
         members.setdefault(splits[index], []).append(position)
     parts = {
-        split: _part(rows, [kept[p] for p in chosen], [numbers[p] for p in chosen], several)
+        split: _part(rows, [kept[p] for p in chosen], [numbers[p] for p in chosen], kind)
         for split, chosen in members.items()
     }
-    return Divided(classes, parts, rows.rule)
+    return Divided(classes.names, parts, rows.rule)
 
 
-def _part(rows: Rows, indices: list[int], numbers: list[list[int]], several: bool) -> Parts:
+def _kind(rows: Rows, kept: Sequence[int], place: Path) -> LabelKind:
+    """The kind of the labels of some rows."""
+    several, shares = (
+        next((index for index in kept if isinstance(rows.labels[index], kind)), -1)
+        for kind in (list, dict)
+    )
+    if several >= 0 and shares >= 0:
+        raise DatasetError(
+            f"{place}: {printable(rows.store.name(several))} has a list of labels, and"
+            f" {printable(rows.store.name(shares))} has shares of classes. Write one of them for"
+            " all images."
+        )
+    return "multi" if several >= 0 else "soft" if shares >= 0 else "single"
+
+
+def _part(rows: Rows, indices: list[int], numbers: list[list[int]], kind: LabelKind) -> Parts:
     """The samples of one split."""
-    table = LabelTable.of_sets(numbers) if several else None
-    labels = np.array([found[0] for found in numbers], np.int64) if table is None else table.first()
-    return Parts(rows.store, labels, np.array(indices, np.int64), table)
+    at = np.array(indices, np.int64)
+    if kind == "single":
+        return Parts(rows.store, np.array([found[0] for found in numbers], np.int64), at)
+    if kind == "multi":
+        table = LabelTable.of_sets(numbers)
+    else:
+        labels = (rows.labels[index] for index in indices)
+        table = LabelTable.of_shares(map(_shares, labels, numbers))
+    return Parts(rows.store, table.first(), at, table)
 
 
-def _listed(label: Label) -> list[str | int]:
-    """The labels of a row, whole numbers as numbers."""
-    several = label if isinstance(label, list) else [label]
-    return [whole_number(one) for one in several if one is not None and str(one).strip()]
+def _shares(label: Label, numbers: list[int]) -> dict[int, float]:
+    """The shares of the classes of a row. A single class has all."""
+    found = dict.fromkeys(numbers, 0.0)
+    values = label.values() if isinstance(label, dict) else [1.0]
+    for number, share in zip(numbers, values, strict=True):  # two names may mean one class
+        found[number] += share
+    return found
+
+
+def _unlabeled_error(rows: Rows, place: Path) -> DatasetError:
+    without = [index for index, label in enumerate(rows.labels) if is_blank(label)]
+    return DatasetError(
+        f"{place}: {len(without):,} images have no label:"
+        f" {some([rows.store.name(index) for index in without])}. Label them, or leave them out:"
+        f" --unlabeled skip. Or keep them: --unlabeled background"
+    )
 
 
 def _why(listing: Listing) -> str:
     """The most frequent reason for which rows were left out."""
     reasons = Counter(reason for _, reason in listing.left_out)
     return "".join(f"Left out {n:,} x: {reason}." for reason, n in reasons.most_common(1))
-
-
-def _classes(rows: Rows, written: list[list[str | int]], place: Path) -> list[str]:
-    """The names of the classes, in the order of their numbers."""
-    if rows.classes is None:
-        found = {label for labels in written for label in labels}
-        numbers = sorted(label for label in found if isinstance(label, int))
-        if len(numbers) < len(found):
-            return sorted({_text(str(label)) for label in found})
-        if numbers and numbers[0] < 0:
-            raise DatasetError(
-                f"{place}: some labels are {numbers[0]}. If that stands for no label, leave it"
-                " empty. If it is a class, write a name."
-            )
-        return [str(number) for number in numbers]
-    names = [_text(name) for name in rows.classes]
-    count = Counter(str(whole_number(name)) for name in names)
-    if len(count) < len(names):
-        twice = next(name for name, times in count.items() if times > 1)
-        raise DatasetError(f"{place}: the class name {printable(twice)} is there twice.")
-    return names
-
-
-def _number(
-    name: str, label: str | int, known: dict[str, int], positions: bool, place: Path
-) -> int:
-    """The number of the class of a label."""
-    number = known.get(_text(str(label)), -1)
-    if positions and type(label) is int:
-        number = label
-    if not 0 <= number < len(known):
-        raise DatasetError(
-            f"{place}: the label {printable(str(label))} of {printable(name)} is not one of the"
-            f" {len(known):,} classes." + nearest(str(label), known)
-        )
-    return number
-
-
-def whole_number(label: str | int) -> str | int:
-    """A label as a number if it is written as a whole number.
-
-    Args:
-        label: A label.
-
-    Returns:
-        The number, or the label.
-    """
-    if isinstance(label, str):
-        text = label.strip()
-        whole = text.removesuffix(".0")  # pandas writes "3.0" in a column with missing values
-        digits = whole.removeprefix("-")
-        if digits.isascii() and digits.isdigit() and len(digits) < 10 and str(int(whole)) == whole:
-            return int(whole)
-    return label
-
-
-def _text(name: str) -> str:
-    name = name.encode("utf-8", "backslashreplace").decode()  # JSON may contain a lone surrogate
-    return unicodedata.normalize("NFC", name.strip())

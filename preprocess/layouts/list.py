@@ -1,8 +1,8 @@
-"""A list of images: CSV, TSV or JSONL with columns for path, label or labels, and split.
+"""A list of images: CSV, TSV, JSONL or Parquet with columns for path, label or labels, and split.
 
 In: a folder with the images and one list, or one list per split (train.csv, test.csv), or Hugging
-Face's imagefolder (metadata.csv or metadata.jsonl, in the folder or in train/ and test/). Out: the
-rows of the lists. Source of the last: huggingface.co/docs/datasets/image_dataset.
+Face's imagefolder (metadata.csv, .jsonl or .parquet, in the folder or in train/ and test/). Out:
+the rows of the lists. Source of the last: huggingface.co/docs/datasets/image_dataset.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.pipelines.errors import DatasetError, printable
+from slipform.pipelines.errors import DatasetError, SlipformError, printable
 from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
+    from slipform.preprocess.layouts.label_names import Label
     from slipform.preprocess.layouts.list_columns import Columns
     from slipform.preprocess.listing import Listing
 
@@ -32,9 +33,8 @@ def _find(place: Path, hints: Hints) -> Finding:
 
     found, doubts = _lists(place, hints)
     named = (
-        f"{printable(str(path.relative_to(folder_of(place))))} (columns {printable(c.image)},"
-        f" {printable(c.label)})"
-        for path, c in found.items()
+        f"{printable(str(path.relative_to(folder_of(place))))} (columns {columns})"
+        for path, columns in found.items()
     )
     return Finding(f"a list of images, {', '.join(named)}" if found else "", doubts)
 
@@ -42,11 +42,10 @@ def _find(place: Path, hints: Hints) -> Finding:
 def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     from slipform.preprocess.class_folders import all_images
     from slipform.preprocess.layouts.class_names import find_class_names
-    from slipform.preprocess.layouts.label_rows import Label, Rows, divide_rows
-    from slipform.preprocess.layouts.list_columns import as_label, text_of
+    from slipform.preprocess.layouts.label_rows import Rows, divide_rows
+    from slipform.preprocess.layouts.list_rows import read_lists
     from slipform.preprocess.layouts.listed_files import Listed, match_images
     from slipform.preprocess.layouts.source_files import folder_of
-    from slipform.preprocess.layouts.text_tables import read_rows
     from slipform.preprocess.splits import split_of_path
 
     (lists, _), folder = _lists(place, hints), folder_of(place)
@@ -60,30 +59,22 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
             f"{place} holds {len(lists)} lists: {named}. Choose one: --list"
             f" {printable(likely.name)}"
         )
-    entries: list[tuple[str, str]] = []
-    labels: list[Label] = []
-    splits: list[str] = []
-    for path, columns in lists.items():
-        below = str(path.parent.relative_to(folder))
-        for number, row in enumerate(read_rows(path), 1):
-            try:
-                labels.append(as_label(row.get(columns.label), columns.label))
-                entries.append((below, text_of(row.get(columns.image))))
-                splits.append(text_of(row.get(columns.split)) if columns.split else words[path])
-            except ValueError as error:
-                raise DatasetError(f"{path}, row {number}: {error}.") from None
+    written = read_lists(lists, words, folder, hints, listing)
+    entries, labels, splits = written.entries, written.labels, written.splits
     images = all_images(folder, listing)
     listing.use(*(str(path.relative_to(folder)) for path in lists))
     paths = match_images(entries, images, splits, place)
     splits = splits if any(splits) else _splits_of_folders(paths)
     for image in sorted({*images} - {*paths}):
         listing.leave_out_image(image, "image that no list names")
-    names = find_class_names(folder, hints.class_names, labels, listing)
+    names = written.classes
+    if names is None:
+        names = find_class_names(folder, hints.class_names, labels, listing)
     listing.layout = "list of images: " + ", ".join(
-        f"{printable(str(path.relative_to(folder)))} ({', '.join(filter(None, vars(c).values()))})"
-        for path, c in lists.items()
+        f"{printable(str(path.relative_to(folder)))} ({columns})" for path, columns in lists.items()
     )
-    kept = _without_repeats(entries, paths, labels, splits, listing)
+    keeps_blank = hints.unlabeled == "background"
+    kept = _without_repeats(entries, paths, labels, splits, listing, keeps_blank=keeps_blank)
     rows = Rows(
         Listed(folder, [entries[i][1] for i in kept], [paths[i] for i in kept]),
         [labels[i] for i in kept],
@@ -91,15 +82,15 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
         names,
         "splits of the list" if any(splits) else "",
     )
-    return divide_rows(rows, place, listing)
+    return divide_rows(rows, place, listing, hints.unlabeled)
 
 
 def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
     """The lists in a folder and its folders of splits, with their columns; and for each other table
     why it is none."""
     from slipform.preprocess.layouts.list_columns import choose_columns
+    from slipform.preprocess.layouts.list_tables import ENDINGS, columns, is_list
     from slipform.preprocess.layouts.source_files import find_files, folder_of, split_folders
-    from slipform.preprocess.layouts.text_tables import ENDINGS, columns
 
     certain = bool(hints.list_file or place.is_file())
     if hints.list_file:
@@ -112,9 +103,11 @@ def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
     doubts: list[str] = []
     for path in paths:
         try:
+            if not hints.list_file and not is_list(path):
+                continue
             names = columns(path)
             chosen = choose_columns(names, hints, path)
-        except DatasetError as error:
+        except SlipformError as error:  # a package for such tables may be missing
             if certain:
                 raise
             doubts.append(f"{path} is not used as a list of images: {error.message}")
@@ -126,11 +119,11 @@ def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
             if certain:
                 raise DatasetError(
                     f"{words} Name those of the images and labels with --image-column and"
-                    " --label-column."
+                    " --label-column or --class-columns."
                 )
             doubts.append(
                 f"{words} It is not used as a list of images. To use it: --list"
-                f" {printable(path.name)}, --image-column and --label-column"
+                f" {printable(path.name)}, --image-column and --label-column or --class-columns"
             )
         elif certain or _names_images(path, chosen, place):
             found[path] = chosen
@@ -149,13 +142,13 @@ def _names_images(path: Path, columns: Columns, place: Path) -> bool:
     from slipform.pipelines.decoding.image_file import ENDINGS
     from slipform.preprocess.class_folders import all_images
     from slipform.preprocess.layouts.list_columns import text_of
+    from slipform.preprocess.layouts.list_tables import read_rows
     from slipform.preprocess.layouts.listed_files import names_any
-    from slipform.preprocess.layouts.text_tables import read_rows
     from slipform.preprocess.listing import Listing
 
     folders = [path.parent, *(place / name for name in sorted(os.listdir(place))[:50])]
     try:
-        rows = list(islice(read_rows(path), _LOOKED_AT))
+        rows = list(islice(read_rows(path, [columns.image]), _LOOKED_AT))
     except DatasetError as error:
         raise DatasetError(
             f"{error.message} If it is no list of images, name the layout: --layout"
@@ -191,16 +184,20 @@ def _splits_of_folders(paths: list[str]) -> list[str]:
 def _without_repeats(
     entries: list[tuple[str, str]],
     paths: list[str],
-    labels: Sequence[object],
+    labels: Sequence[Label],
     splits: list[str],
     listing: Listing,
+    *,
+    keeps_blank: bool,
 ) -> list[int]:
     """The rows without repeated ones. An image with two labels is an error."""
+    from slipform.preprocess.layouts.label_names import is_blank
+
     first: dict[tuple[str, str], int] = {}
     seen: dict[str, int] = {}
     kept = []
     for index, path in enumerate(paths):
-        if not path or labels[index] in (None, ""):
+        if not path or (is_blank(labels[index]) and not keeps_blank):
             kept.append(index)
             continue
         other = first.setdefault((path, splits[index]), index)
@@ -222,8 +219,16 @@ def _without_repeats(
 
 LAYOUT = Layout(
     name="list",
-    help="list of images (CSV, TSV, JSONL with columns for image, label, split)",
+    help="list of images (CSV, TSV, JSONL, metadata.parquet with columns for image, label, split)",
     find=_find,
     read=_read,
-    options=("list_file", "image_column", "label_column", "split_column", "class_names"),
+    options=(
+        "list_file",
+        "image_column",
+        "label_column",
+        "split_column",
+        "class_columns",
+        "class_names",
+        "unlabeled",
+    ),
 )

@@ -5,17 +5,18 @@ In: the names of the columns, and what the options say. Out: the chosen columns.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.errors import DatasetError, printable, unknown
 from slipform.preprocess.layouts.contract import Hints
-from slipform.preprocess.layouts.label_rows import Label
+from slipform.preprocess.layouts.label_names import Label
 
-__all__ = ["Columns", "as_label", "choose_columns", "label_column", "text_of"]
+__all__ = ["Columns", "as_label", "check_sum", "choose_columns", "label_column", "text_of"]
 
 # The usual names, the more certain ones first.
 _IMAGE = (
@@ -30,6 +31,8 @@ _LABEL = (
 )
 _SPLIT = ("split", "set", "subset", "partition", "data_set", "phase")
 _SEVERAL = {"labels", "classes", "categories", "targets", "tags"}
+_SHOWN = 8
+_SUM_TOLERANCE = 1e-3  # of shares that were rounded
 _SEPARATORS = re.compile(r"[;|]")
 
 
@@ -39,13 +42,27 @@ class Columns:
 
     Attributes:
         image: The column with the image.
-        label: The column with the label or labels.
+        label: The column with the label or labels. "": `classes` has them.
         split: The column with the split. "": there is none.
+        classes: Columns with a number for each class.
     """
 
     image: str
     label: str
     split: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns."""
+        return [name for name in (self.image, self.label, self.split, *self.classes) if name]
+
+    def __str__(self) -> str:
+        """The names, as text for people."""
+        most = self.classes[:_SHOWN]
+        rest = len(self.classes) - len(most)
+        names = [name for name in (self.image, self.label, self.split, *most) if name]
+        return ", ".join(map(printable, names)) + (f" and {rest} more" if rest else "")
 
 
 def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | None:
@@ -68,12 +85,29 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
             raise unknown(f"column in {path}", name, names, DatasetError)
         if name and given.count(name) > 1:
             raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
-    others = [name for name in names if name not in given]
+    classes = [name.strip() for name in hints.class_columns.split(",")]
+    others = [name for name in names if name not in given and name not in classes]
     image, label, split = (
         name or _usual(usual, others)
         for name, usual in zip(given, (_IMAGE, _LABEL, _SPLIT), strict=True)
     )
+    if hints.class_columns and image:
+        return Columns(image, "", split, _of_classes(names, classes, (image, split), path))
     return Columns(image, label, split) if image and label else None
+
+
+def _of_classes(
+    names: Sequence[str], chosen: Sequence[str], others: Sequence[str], path: Path
+) -> tuple[str, ...]:
+    """The columns that --class-columns names."""
+    if chosen == ["others"] and "others" not in names:
+        return tuple(name for name in names if name not in others)
+    for name in chosen:
+        if name not in names:
+            raise unknown(f"column in {path}", name, names, DatasetError)
+        if name in others or chosen.count(name) > 1:
+            raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
+    return tuple(chosen)
 
 
 def label_column(names: Sequence[str], hints: Hints) -> str:
@@ -117,7 +151,8 @@ def as_label(value: Any, column: str) -> Label:
     """A value of a column as label.
 
     Args:
-        value: Text, a number, a truth value, a list of such, or None.
+        value: Text, a number, a truth value, a list of such, an object with a share of each class,
+            or None.
         column: Name of the column. Text in a column such as "labels" is divided at ; and |.
 
     Returns:
@@ -131,7 +166,35 @@ def as_label(value: Any, column: str) -> Label:
         return parts[0] if len(parts) == 1 else [part for part in parts if part]
     if isinstance(value, list | tuple):
         return [one for one in map(_as_one, value) if one is not None]
-    return _as_one(value)
+    return _as_shares(value) if isinstance(value, dict) else _as_one(value)
+
+
+def _as_shares(value: dict[Any, Any]) -> dict[str, float] | None:
+    """Shares of classes as label. None: there are no shares."""
+    found = {str(name): share for name, share in value.items() if share is not None}
+    for name, share in found.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(
+                "a dict is no label, unless it has a share of each class, 0 to 1:"
+                f" {printable(name)} has {printable(str(share))[:40]}"
+            )
+        if not name.strip():
+            raise ValueError("a share has no class")
+    check_sum(found.values())
+    return found or None
+
+
+def check_sum(shares: Collection[float]) -> None:
+    """Check that shares of classes sum to 1.
+
+    Args:
+        shares: The shares of an image. None at all are no fault.
+
+    Raises:
+        ValueError: They have another sum.
+    """
+    if shares and abs(math.fsum(shares) - 1) > _SUM_TOLERANCE:
+        raise ValueError(f"the shares sum to {math.fsum(shares):g}: give shares that sum to 1")
 
 
 def _as_one(value: Any) -> str | int | None:

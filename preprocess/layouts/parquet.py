@@ -3,6 +3,7 @@
 In: a folder with Parquet files, named after their split (train-00000-of-00002.parquet) or in
 folders of splits, or one file. A column holds the image: its bytes, or {bytes, path}. Out: the
 rows. Names of classes come from the schema's metadata (ClassLabel). It needs pyarrow.
+metadata.parquet, which lists images that are files, belongs to the layout `list`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.pipelines.errors import printable
+from slipform.pipelines.errors import SlipformError, printable
 from slipform.preprocess.layouts.contract import Divided, Finding, Hints, Layout
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
     listing.used[".parquet"] = len(rows.labels)
     note_others(place, files, "file beside the Parquet files", listing)
     rows.rule = "splits by the names of files" if any(rows.splits) else ""
-    return divide_rows(rows, place, listing)
+    return divide_rows(rows, place, listing, hints.unlabeled)
 
 
 def _files(place: Path) -> list[Path]:
@@ -51,7 +52,17 @@ def _files(place: Path) -> list[Path]:
     from slipform.preprocess.layouts.source_files import find_files, visible
 
     folders = [name for name in visible(place) if (place / name).is_dir()]
-    return find_files(place, _ENDINGS, folders if len(folders) <= _MAX_FOLDERS else [])
+    found = find_files(place, _ENDINGS, folders if len(folders) <= _MAX_FOLDERS else [])
+    return [path for path in found if not _is_list(path)]
+
+
+def _is_list(path: Path) -> bool:
+    from slipform.preprocess.layouts.list_tables import is_list
+
+    try:
+        return is_list(path)
+    except SlipformError:  # the reader says what is wrong
+        return False
 
 
 LAYOUT = Layout(
@@ -59,5 +70,5 @@ LAYOUT = Layout(
     help="Parquet files with the bytes of images",
     find=_find,
     read=_read,
-    options=("image_column", "label_column", "split_column", "class_names"),
+    options=("image_column", "label_column", "split_column", "class_names", "unlabeled"),
 )

@@ -6,15 +6,17 @@ In: the schema, with the features that the library datasets wrote into it. Out: 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.layouts.contract import Hints
+from slipform.preprocess.layouts.label_names import Label
 from slipform.preprocess.layouts.list_columns import choose_columns
 
-__all__ = ["ImageColumn", "find_columns"]
+__all__ = ["ImageColumn", "find_columns", "holds_images", "label_classes", "named"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,58 @@ def find_columns(
     parts = tuple(kind.field(i).name for i in range(kind.num_fields))
     names = _class_names(features.get(chosen.label))
     return ImageColumn(image, parts), chosen.label, chosen.split, names
+
+
+def holds_images(schema: Any) -> bool:
+    """Whether a column may hold the bytes of images.
+
+    Args:
+        schema: The schema of a file, of pyarrow.
+    """
+    return any(_holds_bytes(entry.type) for entry in schema)
+
+
+def label_classes(path: Path, schema: Any, column: str) -> tuple[str, ...] | None:
+    """The names of the classes of a column that is a ClassLabel.
+
+    Args:
+        path: The file, for messages.
+        schema: Its schema, of pyarrow.
+        column: The column with the label.
+
+    Returns:
+        The names. None: the column is no ClassLabel.
+
+    Raises:
+        DatasetError: The metadata of Hugging Face is damaged.
+    """
+    return _class_names(_features(path, schema).get(column))
+
+
+def named(label: Label, classes: Sequence[str] | None) -> Label:
+    """A label with the names of a ClassLabel instead of its numbers.
+
+    Args:
+        label: The label. -1 stands for no label.
+        classes: The names of the ClassLabel. None: it is none, and the label stays as it is.
+
+    Raises:
+        ValueError: A number is not one of the classes.
+    """
+    if classes is None or isinstance(label, dict):
+        return label
+    if isinstance(label, list):
+        return [_name(one, classes) for one in label]
+    return None if label in (-1, None) else _name(label, classes)
+
+
+def _name(label: str | int | None, classes: Sequence[str]) -> str:
+    """The name of a number of a ClassLabel."""
+    if isinstance(label, str):
+        return label
+    if label is None or not 0 <= label < len(classes):
+        raise ValueError(f"{label} is not one of the {len(classes):,} classes")
+    return classes[label]
 
 
 def _single(names: list[str], path: Path, what: str, option: str) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -19,22 +18,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import ConfigError, DatasetError, printable
-from slipform.pipelines.files import open_regular
+from slipform.pipelines.errors import DatasetError, printable
 from slipform.preprocess.layouts.class_names import read_class_names
 from slipform.preprocess.layouts.contract import Hints
-from slipform.preprocess.layouts.label_rows import Label, Rows
+from slipform.preprocess.layouts.label_names import Label
+from slipform.preprocess.layouts.label_rows import Rows
 from slipform.preprocess.layouts.list_columns import as_label, text_of
-from slipform.preprocess.layouts.parquet_columns import ImageColumn, find_columns
+from slipform.preprocess.layouts.parquet_columns import ImageColumn, find_columns, named
+from slipform.preprocess.layouts.parquet_file import SMALLER, batches, opened
 
 __all__ = ["read_parquet"]
 
 _GROUP_BYTES = 2 << 30  # the limit of a row group, encoded and decoded
 _LABEL_BYTES = 256 << 20  # the limit of its labels, splits and paths
-_BATCH_ROWS = 16  # rows that are decoded at once
 _CACHE_BYTES = 512 << 20
 _MAX_IMAGE_BYTES = 1 << 30
-_SMALLER = "Write it again with smaller row groups (pyarrow: row_group_size=100)."
 
 
 @dataclass(frozen=True)
@@ -119,56 +117,15 @@ class _Groups:
         path, name = self.root / group.file, self.column.name
         columns = [f"{name}.bytes" if self.column.parts else name]
         try:
-            with _opened(path) as file:
-                batches = [
+            with opened(path) as file:
+                images = [
                     self.column.values(batch, "bytes")
-                    for batch in _batches(file, path, group.number, columns, _GROUP_BYTES)
+                    for batch in batches(file, path, group.number, columns, _GROUP_BYTES)
                 ]
         except DatasetError as error:
             return _Loaded([], [], 0, error.message)
-        starts = [0, *accumulate(len(batch) for batch in batches)][:-1]
-        return _Loaded(batches, starts, sum(batch.nbytes for batch in batches))
-
-
-def _batches(
-    file: Any, path: Path, number: int, columns: Sequence[str], limit: int
-) -> Iterator[Any]:
-    """The record batches of a row group. A small file can decode to any size: values may be
-    repeated."""
-    total, rows = 0, 0
-    for batch in file.iter_batches(
-        _BATCH_ROWS, row_groups=[number], columns=columns, use_threads=False
-    ):
-        total += batch.nbytes
-        rows += batch.num_rows
-        if total > limit:
-            raise DatasetError(f"{path} has a row group of more than {limit:,} bytes. {_SMALLER}")
-        yield batch
-    if rows != file.metadata.row_group(number).num_rows:
-        raise DatasetError(f"{path} is damaged: rows are missing. Download it again.")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """An open Parquet file. Exceptions of pyarrow become a DatasetError."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(
-            "Parquet files need pyarrow. Install it: pip install 'slipform[parquet]'"
-        ) from None
-    try:
-        with (
-            open_regular(path, DatasetError) as raw,
-            parquet.ParquetFile(raw, pre_buffer=False) as file,
-        ):
-            yield file
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, DatasetError) or getattr(error, "errno", None):
-            raise
-        reason = printable(str(error).split("\n", 1)[0])
-        raise DatasetError(f"{path} is damaged: {reason}. Download it again.") from None
+        starts = [0, *accumulate(len(batch) for batch in images)][:-1]
+        return _Loaded(images, starts, sum(batch.nbytes for batch in images))
 
 
 def read_parquet(
@@ -195,7 +152,7 @@ def read_parquet(
     classes: Sequence[str] | None = None
     first: tuple[Any, ...] | None = None
     for name in files:
-        with _opened(root / name) as file:
+        with opened(root / name) as file:
             image, label, split, names = find_columns(root / name, file.schema_arrow, hints)
             first = first or (image, label, split, names)
             if first != (image, label, split, names):
@@ -209,12 +166,12 @@ def read_parquet(
                 if group.total_byte_size > _GROUP_BYTES:
                     raise DatasetError(
                         f"{root / name} has a row group of {group.total_byte_size:,} bytes."
-                        f" {_SMALLER}"
+                        f" {SMALLER}"
                     )
                 groups.append(_Group(name, number, len(labels), file_first))
                 wanted = [column for column in (label, split) if column]
                 wanted += [f"{image.name}.path"] if "path" in image.parts else []
-                for batch in _batches(file, root / name, number, wanted, _LABEL_BYTES):
+                for batch in batches(file, root / name, number, wanted, _LABEL_BYTES):
                     labels += _labels(root / name, batch, label, ours)
                     splits += (
                         _texts(root / name, batch, split)
@@ -241,28 +198,9 @@ def _labels(path: Path, batch: Any, column: str, classes: Sequence[str] | None) 
     label."""
     values = batch.column(batch.schema.get_field_index(column)).to_pylist()
     try:
-        found = [as_label(value, column) for value in values]
-        if classes is None:
-            return found
-        return [
-            [_name(one, classes) for one in label]
-            if isinstance(label, list)
-            else None
-            if label in (-1, None)
-            else _name(label, classes)
-            for label in found
-        ]
+        return [named(as_label(value, column), classes) for value in values]
     except ValueError as error:
         raise DatasetError(f"{path}, column {printable(column)}: {error}.") from None
-
-
-def _name(label: str | int, classes: Sequence[str]) -> str:
-    """The name of a number of a ClassLabel."""
-    if isinstance(label, str):
-        return label
-    if not 0 <= label < len(classes):
-        raise ValueError(f"{label} is not one of the {len(classes):,} classes")
-    return classes[label]
 
 
 def _texts(path: Path, batch: Any, column: str) -> list[str]:

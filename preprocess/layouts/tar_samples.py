@@ -18,9 +18,11 @@ from typing import BinaryIO
 from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import ConfigError, DatasetError, printable
 from slipform.pipelines.files import open_regular
-from slipform.preprocess.archive import decompress, tar_members
+from slipform.preprocess.archive import tar_members
+from slipform.preprocess.compressed import blocks
 from slipform.preprocess.layouts.contract import Hints
-from slipform.preprocess.layouts.label_rows import Label, Rows
+from slipform.preprocess.layouts.label_names import Label
+from slipform.preprocess.layouts.label_rows import Rows
 from slipform.preprocess.layouts.list_columns import as_label, label_column
 from slipform.preprocess.listing import Listing
 from slipform.preprocess.splits import split_of_path
@@ -84,7 +86,8 @@ class _Tars:
             self.unpacked = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
             weakref.finalize(self, self.unpacked.close)
         start = self.unpacked.seek(0, os.SEEK_END)
-        decompress(path, self.unpacked)
+        for block in blocks(path):
+            self.unpacked.write(block)
         self.unpacked.flush()
         file = os.fdopen(os.dup(self.unpacked.fileno()), "rb")
         file.seek(start)

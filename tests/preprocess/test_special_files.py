@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from slipform.pipelines.errors import DatasetError
 from slipform.preprocess import archive, idx, pickles
 from slipform.preprocess.cli import main
-from slipform.preprocess.layouts import class_names, synset_lists, text_tables
+from slipform.preprocess.layouts import class_names, list_tables, synset_lists, text_tables
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.parquet_rows import read_parquet
 from slipform.preprocess.layouts.tar_samples import read_tars
@@ -29,12 +29,19 @@ def _parquet(path: Path) -> object:
     return read_parquet(path.parent, [path.name], Hints(), lambda name: "")
 
 
+def _metadata(path: Path) -> object:
+    pytest.importorskip("pyarrow")
+    return list_tables.columns(path)
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "x.csv": lambda path: list(text_tables.read_rows(path)),
     "x.jsonl": text_tables.columns,
     "x.parquet": _parquet,
+    "metadata.parquet": _metadata,
     "x.tar": lambda path: read_tars(path.parent, [path.name], Hints(), Listing()),
     "x.tar.gz": lambda path: read_tars(path.parent, [path.name], Hints(), Listing()),
+    "x.tar.zst": lambda path: read_tars(path.parent, [path.name], Hints(), Listing()),
     "y.tar": lambda path: archive.unpack(path, path.parent),
     "x.zip": lambda path: archive.unpack(path, path.parent),
     "classes.txt": class_names.read_class_names,

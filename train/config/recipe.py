@@ -232,13 +232,14 @@ def _of_old_version(settings: Settings) -> Settings:
     """The settings in a config.toml of any version, for this version.
 
     Version 0.1 wrote settings that other optimizers, schedules and losses read, and always decoded
-    images in full.
+    images in full. Before data.fold_rule, folds were divided by the rarest label.
     """
     settings = without_other_variants(current(settings))
     data = settings.get("data")
-    if not isinstance(data, dict) or "decode_scale" in data:
+    if not isinstance(data, dict):
         return settings
-    return {**settings, "data": {**data, "decode_scale": "off"}}
+    older = {"decode_scale": "off", "fold_rule": "rarest_label"}
+    return {**settings, "data": older | data}
 
 
 def _parse_toml(text: str, source: str) -> Settings:

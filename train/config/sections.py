@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.folds import Fold
+from slipform.pipelines.folds import Fold, FoldRule
 from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
 from slipform.train.config.losses import LossConfig
 from slipform.train.config.optimizers import OptimizerConfig
@@ -61,6 +61,8 @@ class DataConfig(Section):
         fold: "2/5": val is the second of five parts of train and val together, and train is the
             rest. "": the splits of prep.
         fold_seed: Seed of the division into folds.
+        fold_rule: How images with several labels are divided into folds: by "all_labels" or by the
+            "rarest_label" of each image, as before there was a choice.
     """
 
     folder: str = ""
@@ -74,6 +76,12 @@ class DataConfig(Section):
     sampling: Sampling = "all"
     fold: str = ""
     fold_seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    fold_rule: FoldRule = "all_labels"
+
+    @property
+    def chosen_fold(self) -> Fold | None:
+        """The fold; None: the splits of prep."""
+        return Fold.parse(self.fold, self.fold_seed, self.fold_rule)
 
     @model_validator(mode="after")
     def _check_samples(self) -> Self:

@@ -15,7 +15,6 @@ from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import keeps, streaming
 from slipform.pipelines.fastest import fastest, rounds_needed
-from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_key, read_profile
@@ -53,7 +52,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     steps = num_steps(config, manifest, process)
     if config.data.executor != "auto" or steps < FEW_STEPS or not train.auto_seconds:
         return "", ""
-    fold = Fold.parse(config.data.fold, config.data.fold_seed)
+    fold = config.data.chosen_fold
     beton = open_samples(Path(config.data.folder), manifest, "train", fold).beton
     augment = training_augment(config, 1)  # of the batches that are measured
     stored = "jpeg" if (beton.modes == JPG).any() else "raw"

@@ -38,6 +38,7 @@ _FIXED = (
     "data.sampling",
     "data.fold",
     "data.fold_seed",
+    "data.fold_rule",
 )
 
 

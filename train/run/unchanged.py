@@ -47,10 +47,11 @@ def check_unchanged(
     if found := identity.differences(read_manifest(run), manifest):
         raise ConfigError(f"{run} was trained on another dataset: {'; '.join(found)}: {advice}")
     config = with_teacher(config, manifest, Process(torch.device("cpu")))
+    divided = manifest.labels == "multi" and config.data.fold  # what data.fold_rule is about
     changed = [
         f"{name} = {before}, not {now}"
         for name, (before, now) in differences(run_config(run), config).items()
-        if now != "auto" and not has_no_effect(name)
+        if now != "auto" and not has_no_effect(name) and (divided or name != "data.fold_rule")
     ]
     if changed:
         raise ConfigError(f"{run} was run with {', '.join(changed)}: {advice}")

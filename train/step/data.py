@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.folds import Fold
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
 from slipform.train.config.image_sizes import evaluation_augment, training_augment
@@ -75,7 +74,7 @@ def open_loader(
         decoder_share=config.data.decoder_share,
         block=config.data.block if training else 0,
         sampling=config.data.sampling if training else "all",
-        fold=Fold.parse(config.data.fold, config.data.fold_seed) or "",
+        fold=config.data.chosen_fold or "",
         reuse_buffers=True,
     )
 
@@ -105,7 +104,7 @@ def num_training_samples(config: RunConfig, manifest: Manifest) -> int:
         ConfigError: data.fold is no fold.
         DatasetError: There is no such split.
     """
-    fold = Fold.parse(config.data.fold, config.data.fold_seed)
+    fold = config.data.chosen_fold
     if fold is None:
         return manifest.split("train").num_samples
     splits = [split for name, split in manifest.splits.items() if name in ("train", "val")]

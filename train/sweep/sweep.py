@@ -39,7 +39,7 @@ __all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
 # Settings of [data] that decide which images are seen, and in which order.
-_SELECTS = ("data.sampling", "data.fold", "data.fold_seed", "data.block")
+_SELECTS = ("data.sampling", "data.fold", "data.fold_seed", "data.fold_rule", "data.block")
 _ADVICE = "give another --out, or --overwrite"
 
 

@@ -30,11 +30,11 @@ def folders(root: Path) -> Path:
 def test_options_without_effect_are_refused(tmp_path: Path, option: str) -> None:
     root = folders(tmp_path / "raw")
     names = write(tmp_path / "names.txt", "a\nb\n")
-    value = str(names) if option == "--class-names" else "x.csv"
+    value = {"--class-names": str(names), "--unlabeled": "error"}.get(option, "x.csv")
     text = prep(root, "--layout", "classes", option, value, code=1)
     assert f"{option} {value} has no effect" in text
     write(tmp_path / "tars/x.tar", tar(samples(range(4))))
-    refused = option in ("--list", "--image-column", "--split-column")
+    refused = option in ("--list", "--image-column", "--split-column", "--class-columns")
     if refused:
         text = prep(tmp_path / "tars", "--layout", "webdataset", option, value, code=1)
         assert f"{option} {value} has no effect" in text

@@ -214,7 +214,7 @@ def test_an_image_with_two_labels(root: Path, label: str) -> None:
         ("l.csv", b'file,label\n"0.jpg,cat\n', "row 1"),
         ("l.csv", b"file,file,label\n", "two columns have the same name"),
         ("l.jsonl", b'{"file": "0.jpg", "label": 1.5}\n', "a measurement, not a class"),
-        ("l.jsonl", b'{"file": "0.jpg", "label": {"a": 1}}\n', "a dict is no label"),
+        ("l.jsonl", b'{"file": "0.jpg", "label": {"a": "x"}}\n', "a dict is no label"),
         ("l.jsonl", b"[1]\n", "not an object in braces"),
         ("l.jsonl", b"[" * 100_000, "row 1"),
         ("l.csv", b"file,label\n" + b"x" * (2 << 20), "characters"),
