@@ -16,8 +16,7 @@ from slipform.train.commands.json_text import json_text
 from slipform.train.commands.options import FOLDER, device_option
 
 if TYPE_CHECKING:
-    from slipform.train.inference.classifier import Classifier
-    from slipform.train.page.run_page import Replayed
+    from slipform.train.page.parts import Replayed
     from slipform.train.scores.judgment import Judgment
 
 __all__ = ["validate"]
@@ -64,15 +63,17 @@ def validate(
 ) -> None:
     """Judge the best epoch of RUN on a split of DATA: accuracy, F1, AUROC, calibration.
 
-    Every figure of images with one label has a 95 % interval. DATA is a dataset folder. It may have
-    some of the run's classes, in any order. Default: the dataset of the run.
+    Every figure has a 95 % interval. Images with several labels are judged by mAP, F1 and AUROC of
+    each class. DATA is a dataset folder. It may have some of the run's classes, in any order.
+    Default: the dataset of the run.
 
     \b
     Examples: validate runs/first --split val --report first.html
               validate runs/first --suspects
     """
     from slipform.train.inference.classifier import Classifier
-    from slipform.train.inference.judge import judge_model
+    from slipform.train.inference.judge import judge_any
+    from slipform.train.scores.label_judgment import LabelJudgment
 
     if suspects and (report is not None or split not in (None, "train")):
         raise click.UsageError("--suspects is for the training images: remove --report and --split")
@@ -83,10 +84,7 @@ def validate(
 
         show_suspects(classifier, data, figures, as_json)
         return
-    if classifier.thresholds is not None:
-        _validate_labels(classifier, data, split, figures, report, as_json)
-        return
-    judged = judge_model(classifier, data, split, seed)
+    judged = judge_any(classifier, data, split, seed)
     notes = classifier.data_notes(data, split)
     for note in notes:
         click.echo(printable(note), err=True)
@@ -105,10 +103,14 @@ def validate(
                 click.echo(printable(text), err=True)
             write_report(classifier, judged, data, report, shown, [*notes, *missing], batch)
             click.echo(f"report: {printable(str(report))}", err=True)
-    if as_json:
+    if isinstance(judged, LabelJudgment):
+        from slipform.train.commands.validate_labels import lines, values
+
+        click.echo(json_text(values(judged)) if as_json else "\n".join(lines(judged)))
+    elif as_json:
         click.echo(json_text(_values(judged)))
-        return
-    _print(judged)
+    else:
+        _print(judged)
 
 
 def _outstanding(run: Path, device: str) -> tuple[Replayed | None, list[str]]:
@@ -119,45 +121,6 @@ def _outstanding(run: Path, device: str) -> tuple[Replayed | None, list[str]]:
         return outstanding_batch(run, device), []
     except SlipformError as error:
         return None, [f"The step that stood out cannot be shown: {error.message}"]
-
-
-def _validate_labels(
-    classifier: Classifier,
-    data: Path | None,
-    split: str,
-    figures: Path | None,
-    report: Path | None,
-    as_json: bool,
-) -> None:
-    """The command for a run whose images have several labels."""
-    from slipform.train.commands.validate_labels import lines, values
-    from slipform.train.figures import curves
-    from slipform.train.figures.result import draw_result
-    from slipform.train.inference.data import first_image
-    from slipform.train.run.folder import locked_if_run
-    from slipform.train.step.label_metrics import LabelEvaluation
-
-    if report is not None:
-        raise click.UsageError(
-            "--report is for images with one label; this run has several. Give --figures."
-        )
-    result = classifier.evaluate(data, split)
-    assert isinstance(result, LabelEvaluation)
-    for note in classifier.data_notes(data, split):
-        click.echo(printable(note), err=True)
-    if figures is not None:
-        with classifier.open_split(data, split) as loader:
-            image = first_image(loader)
-        with locked_if_run(figures, "*.png"):
-            curves.draw_run(classifier.folder, figures)
-            if image is not None:
-                draw_result(figures, classifier.model, image, result, classifier.classes)
-        click.echo(f"figures: {printable(str(figures))}", err=True)
-    if as_json:
-        click.echo(json_text(values(result, split, classifier.classes)))
-        return
-    for line in lines(result, split, classifier.classes):
-        click.echo(line)
 
 
 def _values(judged: Judgment) -> dict[str, Any]:

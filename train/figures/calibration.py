@@ -13,7 +13,7 @@ from slipform.train.figures.draw import ACCENT, MUTED, SERIES, light_frame, new_
 from slipform.train.scores.calibration import NUM_BINS, Reliability
 from slipform.train.scores.judgment import Calibration
 
-__all__ = ["reliability_figure"]
+__all__ = ["label_reliability_figure", "reliability_figure"]
 
 
 def reliability_figure(found: Calibration) -> Any:
@@ -22,6 +22,19 @@ def reliability_figure(found: Calibration) -> Any:
     Args:
         found: The calibration. With a temperature there is a second column for it.
     """
+    return _figure(found, "accuracy", "confidence: probability of the predicted class")
+
+
+def label_reliability_figure(found: Calibration) -> Any:
+    """The share of images that have a label, for each probability of it; all classes together.
+
+    Args:
+        found: The calibration. With a temperature there is a second column for it.
+    """
+    return _figure(found, "share with the label", "probability of a class")
+
+
+def _figure(found: Calibration, share: str, across: str) -> Any:
     parts = [("the model's probabilities", found.before)]
     if found.after is not None:
         parts.append((f"temperature {found.temperature:.2f}, fitted on val", found.after))
@@ -32,7 +45,8 @@ def reliability_figure(found: Calibration) -> Any:
     for column, (title, one) in enumerate(parts):
         _panel(axes[0, column], one, title)
         _counts(axes[1, column], one)
-    axes[0, 0].set_ylabel("accuracy")
+        axes[1, column].set_xlabel(across)
+    axes[0, 0].set_ylabel(share)
     axes[1, 0].set_ylabel("images")
     return figure
 
@@ -53,6 +67,5 @@ def _panel(axes: Any, found: Reliability, title: str) -> None:
 def _counts(axes: Any, found: Reliability) -> None:
     middles = (np.arange(NUM_BINS) + 0.5) / NUM_BINS
     axes.bar(middles, found.images, 0.86 / NUM_BINS, color=MUTED)
-    axes.set_xlabel("confidence: probability of the predicted class")
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
     light_frame(axes)

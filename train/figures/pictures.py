@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "NamedImage",
     "Picture",
     "as_png",
     "losses_figure",
     "maps_figure",
     "picture_grid",
+    "picture_sheet",
     "suspects_figure",
     "to_uint8",
     "with_map",
@@ -33,6 +35,18 @@ __all__ = [
 
 _UInt8 = npt.NDArray[np.uint8]
 _COLUMNS = 6
+
+
+class NamedImage(Protocol):
+    """An image with the name of its file."""
+
+    @property
+    def image(self) -> _UInt8:
+        """uint8 [S, S, 3]."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,8 @@ def losses_figure(pictures: Sequence[Picture]) -> Any:
     Args:
         pictures: At least one, the highest loss first.
     """
-    return _sheet(pictures, [_title(one) for one in pictures], [""] * len(pictures), height=2.75)
+    titles = [_title(one) for one in pictures]
+    return picture_sheet(pictures, titles, [""] * len(pictures), height=2.75)
 
 
 def suspects_figure(title: str, pictures: Sequence[Picture], notes: Sequence[str]) -> Any:
@@ -82,7 +97,7 @@ def suspects_figure(title: str, pictures: Sequence[Picture], notes: Sequence[str
         f"{short(one.predicted, 22)} {one.probability:.2f}"
         for one in pictures
     ]
-    figure = _sheet(pictures, titles, [f"{note}\n" for note in notes], height=2.9)
+    figure = picture_sheet(pictures, titles, [f"{note}\n" for note in notes], height=2.9)
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -180,10 +195,17 @@ def as_png(image: _UInt8, side: int = 160) -> bytes:
     return out.getvalue()
 
 
-def _sheet(
-    pictures: Sequence[Picture], titles: Sequence[str], notes: Sequence[str], *, height: float
+def picture_sheet(
+    pictures: Sequence[NamedImage], titles: Sequence[str], notes: Sequence[str], *, height: float
 ) -> Any:
-    """Images with a title above each, and a note and the file below."""
+    """Images with a title above each, and a note and the file below.
+
+    Args:
+        pictures: At least one.
+        titles: For each the title, one or two lines.
+        notes: For each the note, which ends with a line break; or "".
+        height: The height of a panel, in inches.
+    """
     figure, panels = picture_grid(len(pictures), _COLUMNS, width=2.3, height=height)
     for panel, one, title, note in zip(panels, pictures, titles, notes, strict=True):
         _show(panel, one.image)

@@ -19,8 +19,9 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import write_whole
 from slipform.train.figures.draw import save
 from slipform.train.figures.pictures import Picture, suspects_figure
+from slipform.train.inference.answers import answers_of
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.judge import answers_of, pictures_of
+from slipform.train.inference.pictures import pictures_of
 from slipform.train.records.samples import History, read_history
 from slipform.train.run.folder import locked_if_run
 from slipform.train.run.identity import images_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from slipform.train.machine.distributed import pick_device
-from slipform.train.page.run_page import Replayed
+from slipform.train.page.parts import Replayed
 from slipform.train.records import read_metrics
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sheet import positions, sheet_figure

@@ -17,7 +17,10 @@ from slipform.train.scores.calibration import NUM_BINS, bins, reliability
 from slipform.train.scores.counts import class_scores, macro, weighted
 from slipform.train.scores.ranking import placements, top_k
 
-__all__ = ["Interval", "figures_of", "interval", "memory_bytes", "resampled"]
+__all__ = [
+    "Interval", "at_a_time", "drawn", "figures_of", "interval", "memory_bytes", "num_resamples",
+    "products", "resampled",
+]  # fmt: skip
 
 _Floats = npt.NDArray[np.float64]
 
@@ -76,8 +79,8 @@ def memory_bytes(num_images: int, num_classes: int) -> int:
         num_images: The number of images.
         num_classes: The number of classes.
     """
-    blocks = 4 * (_at_a_time(_ROWS, num_images) + 2 * _at_a_time(_CLASSES, num_images))
-    rows = _num_resamples(num_images) + 1
+    blocks = 4 * (at_a_time(_ROWS, num_images) + 2 * at_a_time(_CLASSES, num_images))
+    rows = num_resamples(num_images) + 1
     return num_images * (rows + blocks + 200) + 8 * rows * (16 * num_classes + 8 * NUM_BINS)
 
 
@@ -108,12 +111,7 @@ def resampled(answers: Answers, seed: int = 0) -> tuple[dict[str, Interval], _Fl
         a class without images, and for one without others.
     """
     count = len(answers)
-    rng = np.random.default_rng(seed)
-    # The first row has every image once.
-    weights = np.ones((_num_resamples(count) + 1, count), np.uint8)
-    for row in weights[1:] if count else ():
-        drawn = np.bincount(rng.integers(0, count, count), minlength=count)
-        row[:] = np.minimum(drawn, 255)
+    weights = drawn(count, num_resamples(count), seed)
     columns, areas = _columns(answers, weights)
     return {
         name: interval(float(values[0]), values[1:], np.inf if name == "loss" else 1.0)
@@ -121,12 +119,42 @@ def resampled(answers: Answers, seed: int = 0) -> tuple[dict[str, Interval], _Fl
     }, areas
 
 
-def _num_resamples(num_images: int) -> int:
+def drawn(num_images: int, resamples: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw resamples.
+
+    Args:
+        num_images: N.
+        resamples: R.
+        seed: The seed.
+
+    Returns:
+        uint8 [R + 1, N]: how often each resample has each image, at most 255. The first row has
+        every image once.
+    """
+    rng = np.random.default_rng(seed)
+    weights = np.ones((resamples + 1, num_images), np.uint8)
+    for row in weights[1:] if num_images else ():
+        counts = np.bincount(rng.integers(0, num_images, num_images), minlength=num_images)
+        row[:] = np.minimum(counts, 255)
+    return weights
+
+
+def num_resamples(num_images: int) -> int:
+    """The number of resamples: fewer for very many images.
+
+    Args:
+        num_images: The number of images.
+    """
     return int(np.clip(_MAX_DRAWS // max(1, num_images), _FEWEST, _MOST))
 
 
-def _at_a_time(limits: tuple[int, int], num_images: int) -> int:
-    """How many rows of float32 [N] are in memory at a time."""
+def at_a_time(limits: tuple[int, int], num_images: int) -> int:
+    """How many rows of float32 [N] are in memory at a time.
+
+    Args:
+        limits: The fewest and the most.
+        num_images: N.
+    """
     return int(np.clip(_BLOCK // (4 * max(1, num_images)), *limits))
 
 
@@ -140,7 +168,7 @@ def _columns(
     total = weights.sum(1, dtype=np.float64)
 
     def mean(values: npt.NDArray[Any]) -> _Floats:
-        return _products(weights, values[:, None])[:, 0] / np.where(total > 0, total, np.nan)
+        return products(weights, values[:, None])[:, 0] / np.where(total > 0, total, np.nan)
 
     def sums(place: npt.NDArray[Any], values: npt.NDArray[Any] | float, size: int) -> _Floats:
         return np.array([np.bincount(place, row * values, size) for row in weights])
@@ -175,7 +203,7 @@ def _placed(answers: Answers, weights: npt.NDArray[np.uint8]) -> tuple[_Floats, 
     """
     count, classes = answers.logits.shape
     own, sums = np.zeros(count), np.empty((len(weights), classes))
-    size = _at_a_time(_CLASSES, count)
+    size = at_a_time(_CLASSES, count)
     for start in range(0, classes, size):
         here = range(start, min(start + size, classes))
         others = np.zeros((count, len(here)), np.float32)
@@ -185,7 +213,7 @@ def _placed(answers: Answers, weights: npt.NDArray[np.uint8]) -> tuple[_Floats, 
                 placed = placements(answers.log_probability(c), positive)
                 own[positive] = placed[positive]
                 others[:, column] = np.where(positive, 0.0, placed)
-        sums[:, here] = _products(weights, others)
+        sums[:, here] = products(weights, others)
     return own, sums
 
 
@@ -210,11 +238,19 @@ def _areas(actual: _Floats, own: _Floats, others: _Floats) -> _Floats:
     return np.where((actual > 0) & (actual < total), area, np.nan)
 
 
-def _products(weights: npt.NDArray[np.uint8], values: npt.NDArray[Any]) -> _Floats:
-    """weights @ values, a few rows at a time."""
+def products(weights: npt.NDArray[np.uint8], values: npt.NDArray[Any]) -> _Floats:
+    """weights @ values, a few rows at a time.
+
+    Args:
+        weights: uint8 [R, N]; see `drawn`.
+        values: Numbers [N, K].
+
+    Returns:
+        float64 [R, K].
+    """
     found = np.empty((len(weights), values.shape[1]))
     small = values.astype(np.float32 if values.shape[1] > 1 else np.float64, copy=False)
-    size = _at_a_time(_ROWS, len(values))
+    size = at_a_time(_ROWS, len(values))
     for start in range(0, len(weights), size):
         found[start : start + size] = weights[start : start + size].astype(small.dtype) @ small
     return found

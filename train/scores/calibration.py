@@ -8,13 +8,18 @@ figure, the expected calibration error (ECE), a temperature.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NUM_BINS", "Reliability", "bins", "cross_entropy", "fit_temperature", "reliability"]
+__all__ = [
+    "NUM_BINS", "Reliability", "bins", "cross_entropy", "fit_label_temperature", "fit_temperature",
+    "reliability",
+]  # fmt: skip
 
 _Floats = npt.NDArray[np.float64]
 
@@ -109,14 +114,38 @@ def fit_temperature(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float
     """
     if not len(logits) or not np.isfinite(logits).all():
         return math.nan
+    return _minimum(partial(_slope, logits, labels))
+
+
+def fit_label_temperature(logits: npt.NDArray[Any], positive: npt.NDArray[np.bool_]) -> float:
+    """The temperature with the lowest mean binary cross entropy, for several labels.
+
+    Args:
+        logits: Floats [N, C], of images that the model was not trained on.
+        positive: bool [N, C], their labels.
+
+    Returns:
+        See `fit_temperature`.
+    """
+    if not len(logits) or not np.isfinite(logits).all():
+        return math.nan
+    return _minimum(partial(_label_slope, logits, positive))
+
+
+def _minimum(slopes: Callable[[float], tuple[float, float]]) -> float:
+    """The temperature at the minimum of a convex loss of beta = 1 / temperature.
+
+    Args:
+        slopes: Its first and second derivative by beta.
+    """
     low, high = 1 / _HOTTEST, 1 / _COLDEST
-    if _slope(logits, labels, low)[0] >= 0:
+    if slopes(low)[0] >= 0:
         return _HOTTEST
-    if _slope(logits, labels, high)[0] <= 0:
+    if slopes(high)[0] <= 0:
         return _COLDEST
     beta = 1.0
     for _ in range(_STEPS):
-        slope, curvature = _slope(logits, labels, beta)
+        slope, curvature = slopes(beta)
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curvature if curvature > 0 else 0.0
         following = step if low < step < high else math.sqrt(low * high)
@@ -137,4 +166,17 @@ def _slope(logits: npt.NDArray[Any], labels: npt.NDArray[Any], beta: float) -> t
         mean = (shares * part).sum(1)
         slope += float((mean - part[np.arange(len(part)), labels[start : start + _ROWS]]).sum())
         curvature += float(((shares * part**2).sum(1) - mean**2).sum())
+    return slope, curvature
+
+
+def _label_slope(
+    logits: npt.NDArray[Any], positive: npt.NDArray[np.bool_], beta: float
+) -> tuple[float, float]:
+    """The first and second derivative of the summed binary cross entropy by beta."""
+    slope = curvature = 0.0
+    for start in range(0, len(logits), _ROWS):
+        part = logits[start : start + _ROWS].astype(np.float64)
+        shares = np.exp(-np.logaddexp(0.0, -beta * part))
+        slope += float((part * (shares - positive[start : start + _ROWS])).sum())
+        curvature += float((part**2 * shares * (1 - shares)).sum())
     return slope, curvature

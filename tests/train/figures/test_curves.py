@@ -95,3 +95,16 @@ def test_an_empty_panel_has_the_reason(tmp_path: Path, monkeypatch: pytest.Monke
     texts = [[text.get_text() for text in axes.texts] for axes in drawn[0].axes]
     assert texts == [[], ["no val split"], [], ["no val split"]]
     assert not drawn[0].legends[0].get_title().get_text()
+
+
+def test_one_epoch_has_bars_instead_of_single_points(tmp_path: Path) -> None:
+    figure = curves.run_figure(_run(tmp_path / "one", [0.4]))
+    left, right = figure.axes
+    points = [line for axes in (left, right) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert not points
+    assert [bar.get_height() for bar in right.patches] == [0.1, 0.4]
+    assert [label.get_text() for label in right.get_xticklabels()] == ["train 0.1", "val 0.4"]
+    assert all(_dashed(line) for line in left.lines if len(line.get_ydata()) == 2)
+    left, right = curves.run_figure(_run(tmp_path / "two", [0.4, 0.5])).axes
+    assert not right.patches
+    assert [list(line.get_ydata()) for line in right.lines] == [[0.1, 0.2], [0.4, 0.5]]

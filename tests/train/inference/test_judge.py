@@ -16,10 +16,12 @@ from click.testing import CliRunner
 from slipform.pipelines.errors import SlipformError
 from slipform.train.cli import validate
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference import judge as judging
+from slipform.train.inference import answers as answering
 from slipform.train.inference import maps
+from slipform.train.inference.answers import answers_of
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.judge import answers_of, judge_model, pictures_of
+from slipform.train.inference.judge import judge_model
+from slipform.train.inference.pictures import pictures_of
 from slipform.train.run.loop import fit
 from slipform.train.scores.bootstrap import memory_bytes
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
@@ -61,9 +63,9 @@ def test_answers_refuse_what_does_not_fit_into_memory(
 ) -> None:
     """The logits of 60 images of 6 classes, and the resamples of the intervals."""
     needed = 5 * 4 * 60 * 6 + memory_bytes(60, 6)
-    monkeypatch.setattr(judging, "free_memory_bytes", lambda: needed)
+    monkeypatch.setattr(answering, "free_memory_bytes", lambda: needed)
     assert len(answers_of(classifier)) == 60
-    monkeypatch.setattr(judging, "free_memory_bytes", lambda: needed - 1)
+    monkeypatch.setattr(answering, "free_memory_bytes", lambda: needed - 1)
     with pytest.raises(SlipformError, match="smaller --split"):
         answers_of(classifier)
 

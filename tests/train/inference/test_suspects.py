@@ -23,8 +23,8 @@ from slipform.preprocess.verify import find_faults
 from slipform.train.cli import validate
 from slipform.train.commands import validate_suspects
 from slipform.train.config.run_config import RunConfig
+from slipform.train.inference.answers import answers_of
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.judge import answers_of
 from slipform.train.inference.suspects import KINDS, Found, suspects_of
 from slipform.train.records.samples import FOLDER, write_epoch
 from slipform.train.run.identity import images_in

@@ -10,7 +10,8 @@ import numpy as np
 
 from slipform.train.figures.draw import new_figure
 from slipform.train.figures.pictures import Picture
-from slipform.train.page.run_page import Replayed, run_page
+from slipform.train.page.parts import Replayed
+from slipform.train.page.run_page import run_page
 from slipform.train.scores.answers import Answers
 from slipform.train.scores.judgment import Judgment, judge
 

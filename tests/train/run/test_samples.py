@@ -19,7 +19,8 @@ from slipform.pipelines.samples import open_samples
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.evaluate import evaluate
-from slipform.train.inference.judge import judge, pictures_of
+from slipform.train.inference.judge import judge
+from slipform.train.inference.pictures import pictures_of
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
 
