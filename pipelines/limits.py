@@ -6,7 +6,7 @@ recipe. Without the limits it would end in an error of the operating system.
 
 import operator
 
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, nearest
 
 __all__ = [
     "MAX_EPOCH", "MAX_PREFETCH", "MAX_SEED", "MAX_THREADS",
@@ -71,9 +71,11 @@ def check_choices(
     if augment is not None and not hasattr(augment, "resolved"):
         raise ConfigError(f"augment = {augment!r}: give an Augmentation, or None")
     if decode_scale not in ("auto", "off"):
-        raise ConfigError(f'decode_scale = "{decode_scale}": give "auto" or "off"')
+        hint = nearest(str(decode_scale), ("auto", "off"))
+        raise ConfigError(f'decode_scale = "{decode_scale}": give "auto" or "off".{hint}')
     if on_bad not in ("error", "skip"):
-        raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip"')
+        hint = nearest(str(on_bad), ("error", "skip"))
+        raise ConfigError(f'on_bad = "{on_bad}": give "error" or "skip".{hint}')
     number = isinstance(decoder_share, int | float)
     if decoder_share != "auto" and not (number and 0 <= float(decoder_share) <= 1):
         raise ConfigError(f'decoder_share = {decoder_share}: give 0 to 1, or "auto"')

@@ -15,7 +15,13 @@ from typing import Any
 
 import click
 
-from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError, unknown
+from slipform.pipelines.errors import (
+    ConfigError,
+    DatasetError,
+    SlipformError,
+    refused_choice,
+    unknown,
+)
 from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
@@ -211,5 +217,6 @@ def _checked(dataset: DatasetSpec, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values[name] = known[name].type.convert(value, known[name], None)
         except click.BadParameter as error:
-            raise ConfigError(f"{name}: {error.message}") from None
+            message = refused_choice(error, known[name].type)
+            raise ConfigError(f"{name}: {message}") from None
     return values

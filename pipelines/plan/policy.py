@@ -6,13 +6,21 @@ each sample from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.plan.checks import STRICT, check_types
 
 __all__ = ["Policy"]
+
+# The policies that read a setting.
+_READ_BY = {
+    "num_ops": ("rand_augment",),
+    "magnitude": ("rand_augment",),
+    "num_magnitude_bins": ("rand_augment", "trivial_augment_wide"),
+    **dict.fromkeys(("severity", "mixture_width", "chain_depth", "alpha", "all_ops"), ("augmix",)),
+}
 
 _Name = Literal[
     "none",
@@ -48,7 +56,8 @@ class Policy:
         all_ops: augmix: also brightness, color, contrast and sharpness. Default True.
 
     Raises:
-        ConfigError: A value is not allowed.
+        ConfigError: A value is not allowed, or the policy does not read a setting that is not its
+            default.
 
     Example:
         >>> import slipform as sf
@@ -93,6 +102,30 @@ class Policy:
             f"1 to {_MOST}, or -1 (1 to 3 at random)",
         )
         check(0.01 <= self.alpha <= 1000, "alpha", "0.01 to 1000")
+        self._check_read()
+
+    def _check_read(self) -> None:
+        """Check that the policy reads each setting that has another value than its default."""
+        unread = self.unread(self.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in unread or value == entry.default:
+                continue
+            readers = " or ".join(f'"{name}"' for name in _READ_BY[entry.name])
+            raise ConfigError(
+                f"augment.policy.{entry.name} = {value} has no effect: augment.policy.name is"
+                f' "{self.name}", and it is a setting of {readers}. Remove it, or choose another'
+                " name"
+            )
+
+    @staticmethod
+    def unread(name: str) -> frozenset[str]:
+        """The settings that a policy does not read.
+
+        Args:
+            name: The name of the policy.
+        """
+        return frozenset(setting for setting, readers in _READ_BY.items() if name not in readers)
 
     def __bool__(self) -> bool:
         """Whether there is a policy."""

@@ -1,4 +1,5 @@
-"""Shared parts of the commands: the type of a folder, the option --device, who prints."""
+"""Shared parts of the commands: the type of a folder, the option --device, who prints, and commands
+that have --set."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import click
 
-__all__ = ["FOLDER", "device_option", "is_main"]
+from slipform.pipelines.errors import Command
+
+__all__ = ["FOLDER", "SettingsCommand", "device_option", "is_main"]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 device_option = click.option(
@@ -18,3 +21,32 @@ device_option = click.option(
 def is_main() -> bool:
     """Whether this process prints: the one to which torchrun gave rank 0, or the only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+class SettingsCommand(Command):
+    """A command with --set. An unknown option that is a setting is answered with that setting."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Command`.
+
+        Args:
+            ctx: The context of click.
+            args: The arguments.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            fitting = _settings_named(error.option_name.lstrip("-").replace("-", "_"))
+            if not fitting:
+                raise
+            words = " or ".join(f"--set {name}=VALUE" for name in fitting)
+            message = f"No such option {error.option_name!r}. It is a setting: {words}."
+            raise click.UsageError(message, error.ctx) from None
+
+
+def _settings_named(name: str) -> list[str]:
+    """The settings with this name in any section, or the name of the thing that a section has."""
+    from slipform.train.config.settings import settings  # imports pydantic
+
+    names = [one.name for one in settings()]
+    return [one for one in names if one.endswith(f".{name}") or one == f"{name}.name"]

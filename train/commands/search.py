@@ -10,13 +10,12 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command
-from slipform.train.commands.options import FOLDER, device_option
+from slipform.train.commands.options import FOLDER, SettingsCommand, device_option
 
 __all__ = ["search"]
 
 
-@click.command(cls=Command)
+@click.command(cls=SettingsCommand)
 @click.argument("data", type=FOLDER)
 @click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
 @click.option(

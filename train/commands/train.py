@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.pipelines.errors import Command
-from slipform.train.commands.options import FOLDER, device_option, is_main
+from slipform.train.commands.options import FOLDER, SettingsCommand, device_option, is_main
 
 if TYPE_CHECKING:
     from slipform.train.sweep.jobs import Repeats
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@click.command(cls=Command)
+@click.command(cls=SettingsCommand)
 @click.argument("data", type=FOLDER, required=False)
 @click.option(
     "--recipe",
@@ -113,6 +112,7 @@ def train(
     train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
     from slipform.pipelines.manifest import read_manifest
+    from slipform.pipelines.plan.unread import unread_settings
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.config.toml import value_text
@@ -158,6 +158,8 @@ def train(
             folder = nullcontext(out or Path("runs"))  # the other processes take the main one's
         if loaded is None and not quiet:
             click.echo(defaults_note(config, manifest), err=True)
+        for line in unread_settings(config.augment) if is_main() and not quiet else ():
+            click.echo(f"note: {line}", err=True)
         from slipform.train.sweep.sweep import data_differences
 
         if loaded and (different := data_differences(loaded, manifest)):

@@ -68,7 +68,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             return f"{where} = {shown}: give {expected}.{hint}"
         case "json_invalid":
             return f"the settings contain text that is no Unicode: {first['msg']}"
-    section = None if isinstance(given, dict) or len(path) > 1 else _fields(root).get(where)
+    section = None if isinstance(given, dict) or not path else _fields(owner).get(path[-1])
     if names := ["name"] if where in VARIANTS else list(_fields(section)):
         better = f"{where}.name = {shown}" if "name" in names else f"{where}.KEY = VALUE"
         return (
@@ -76,7 +76,13 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         )
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
     texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
-    return f"{where} = {shown}: {', or '.join(texts)}"
+    said = f"{where} = {shown}: {', or '.join(texts)}"
+    if not isinstance(given, str):
+        return said
+    if first["type"] == "tuple_type":
+        return f"{said}. Write a list: {json.dumps([given])}"
+    words = re.findall(r"'([^']*)'", said.removeprefix(f"{where} = {shown}"))
+    return said + (f".{hint}" if (hint := nearest(given, words)) else "")
 
 
 def _shown(given: Any) -> str:
@@ -100,17 +106,21 @@ def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:
                 f" {_listed(map(json.dumps, readers))}. Remove it, or choose another"
                 f" {path[0]}.name. {section} has: {', '.join(names)}."
             )
-    elsewhere = [
-        f"{part}.{name}"
-        for part, kind in _fields(root).items()
-        for one in (VARIANTS[part].values() if part in VARIANTS else [kind])
-        for name in _fields(one)
-        if name != "name"
-    ]
+    elsewhere = sorted(_settings(root), key=lambda dotted: not dotted.startswith(f"{path[0]}."))
     same = [dotted for dotted in elsewhere if dotted.rpartition(".")[2] == key]
     near = same[0] if same else _nearest([*names, *elsewhere], key)
     hint = f' Did you mean "{near}"?' if near else ""
     return f'unknown setting "{".".join(path)}".{hint} {section} has: {", ".join(names)}.'
+
+
+def _settings(root: Any) -> list[str]:
+    """All settings, those of tables in a section, too: "augment.policy.magnitude"."""
+    found = []
+    for part, kind in _fields(root).items():
+        for one in VARIANTS[part].values() if part in VARIANTS else [kind]:
+            for name, inner in _fields(one).items():
+                found += [f"{part}.{name}", *(f"{part}.{name}.{key}" for key in _fields(inner))]
+    return [dotted for dotted in found if not dotted.endswith(".name")]
 
 
 def _nearest(names: Iterable[str], key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slipform.pipelines.plan.policy import Policy
 from slipform.train.config.sections import VARIANTS
 
 __all__ = [
@@ -50,7 +51,7 @@ def merged(below: Settings, above: Settings) -> Settings:
 
 
 def laid_over(below: Settings, above: Settings) -> Settings:
-    """Like `merged`, but a new net, optimizer, schedule or loss drops settings that it lacks.
+    """Like `merged`, but a new net, optimizer, schedule, loss or policy drops what it lacks.
 
     Args:
         below: The settings so far.
@@ -70,7 +71,26 @@ def laid_over(below: Settings, above: Settings) -> Settings:
             kind = VARIANTS[section].get(str(name))
             kept = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
         below = {**below, section: kept}
+    name = _policy(above).get("name")
+    if name is not None and name != _policy(below).get("name"):
+        below = _with_policy_of(below, str(name))
     return merged(below, above)
+
+
+def _policy(settings: Settings) -> Settings:
+    """[augment.policy]; empty if there is none."""
+    augment = settings.get("augment")
+    policy = augment.get("policy") if isinstance(augment, dict) else None
+    return policy if isinstance(policy, dict) else {}
+
+
+def _with_policy_of(settings: Settings, name: str) -> Settings:
+    """The settings without those of [augment.policy] that a policy does not read."""
+    table, unread = _policy(settings), Policy.unread(name)
+    if unread.isdisjoint(table):
+        return settings
+    kept = {key: value for key, value in table.items() if key not in unread}
+    return {**settings, "augment": {**settings["augment"], "policy": kept}}
 
 
 def current(settings: Settings) -> Settings:
@@ -86,9 +106,10 @@ def current(settings: Settings) -> Settings:
 
 
 def without_other_variants(settings: Settings) -> Settings:
-    """Remove the settings of optimizers, schedules and losses that were not chosen.
+    """Remove the settings of optimizers, schedules, losses and policies that were not chosen.
 
-    Version 0.1 wrote all settings of a section into run folders, also those of other names.
+    Version 0.1 wrote all settings of a section into run folders, also those of other names. Run
+    folders have all settings of a policy.
 
     Args:
         settings: Settings of a run folder.
@@ -103,7 +124,7 @@ def without_other_variants(settings: Settings) -> Settings:
             others = {key for other in kinds.values() for key in other.model_fields}
             others -= kind.model_fields.keys()
             result[section] = {k: v for k, v in table.items() if k not in others}
-    return result
+    return _with_policy_of(result, str(_policy(result).get("name", Policy().name)))
 
 
 def with_names(settings: Settings) -> Settings:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipform.models.spec import InputSpec, ModelConfig
-from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.errors import ConfigError, nearest, unknown
 from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.layers import Settings
@@ -50,6 +50,11 @@ def with_own_input(settings: Settings) -> Settings:
     normalize = augment.get("normalize")
     if isinstance(normalize, str) and normalize not in (*MEAN_STD, "dataset", _WORD):
         raise unknown("augment.normalize", normalize, (*MEAN_STD, "dataset", _WORD))
+    for name in ("image_size", "resize"):
+        value = augment.get(name)
+        if isinstance(value, str) and value != _WORD:
+            hint = nearest(value, [_WORD])
+            raise ConfigError(f'augment.{name} = {value!r}: give pixels, or "{_WORD}".{hint}')
     words = ("normalize", "image_size", "resize", "interpolation")
     asked = [name for name in words if augment.get(name) == _WORD]
     if not asked:
