@@ -47,7 +47,7 @@ def _number(name: str, cell: Any) -> float:
         shown = printable(str(cell))[:40] if cell is not None else ""
         raise ValueError(
             f'the column {printable(name)} has "{shown}": a column of a class has numbers from 0 to'
-            " 1. Name the columns of the classes: --class-columns A,B,..."
+            " 1. Name the columns of the classes, such as --class-columns A,B,C"
         )
     return value
 

@@ -189,7 +189,7 @@ def divide_rows(
         classes, background = classes.with_class(_BACKGROUND), [_BACKGROUND]
     if blank:
         what = f"the class {_BACKGROUND}" if background else "none of the classes"
-        listing.notes.append(f"{blank:,} images without a label have {what}")
+        listing.notes.append(f"images without a label: {blank:,}; they have {what}")
     numbers = [
         classes.numbers(names_in(rows.labels[index]) or background, rows.store.name(index))
         for index in kept
@@ -244,8 +244,8 @@ def _shares(label: Label, numbers: list[int]) -> dict[int, float]:
 def _unlabeled_error(rows: Rows, place: Path) -> DatasetError:
     without = [index for index, label in enumerate(rows.labels) if is_blank(label)]
     return DatasetError(
-        f"{place}: {len(without):,} images have no label:"
-        f" {some([rows.store.name(index) for index in without])}. Label them, or leave them out:"
+        f"{place}: images without a label: {len(without):,}"
+        f" ({some([rows.store.name(index) for index in without])}). Label them, or leave them out:"
         f" --unlabeled skip. Or keep them: --unlabeled background"
     )
 

@@ -67,8 +67,8 @@ def read_lists(
     for path, columns in lists.items():
         if columns.classes != lists[first].classes:
             raise DatasetError(
-                f"{path} has other columns of classes than {first.name}. Name those of both:"
-                " --class-columns A,B,..."
+                f"{path} has other columns of classes than {first.name}. Name those of both,"
+                " such as --class-columns A,B,C"
             )
         below = str(path.parent.relative_to(folder))
         own = None if hints.class_names else class_label(path, columns.label)

@@ -113,7 +113,7 @@ def test_rows_without_a_label(
     root = source(tmp_path / "raw", labels)
     if unlabeled == "error":
         text = prep(root, "--unlabeled", unlabeled, code=1)
-        assert "1 images have no label: images/2.jpg" in text
+        assert "images without a label: 1 (images/2.jpg)" in text
         assert "--unlabeled skip" in text
         assert not (tmp_path / "raw-out").exists()
         return
@@ -127,7 +127,7 @@ def test_rows_without_a_label(
         assert names == [name for name in classes if name != "background" or name in labels]
         return
     assert names == classes
-    assert "1 images without a label have" in text
+    assert "images without a label: 1; they have" in text
     assert "images/2.jpg" not in report.partition("left out:\n")[2]
     wanted = np.zeros(len(classes))
     wanted[[kept] if kept >= 0 else []] = 1

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import DatasetError
 from slipform.preprocess import compressed
 from slipform.preprocess.archive import unpack
-from slipform.preprocess.compressed import blocks, content
+from slipform.preprocess.compressed import blocks
 from tests.preprocess.layouts.test_fuzz_layouts import check_mutations
 from tests.preprocess.layouts.test_webdataset import ANIMALS, expected, samples, tar
 from tests.preprocess.sources import jpeg, prep, stored, write
@@ -65,18 +63,6 @@ def test_archives_of_class_folders(tmp_path: Path) -> None:
     assert stored(outer) == stored(inner)
 
 
-def test_what_is_decompressed_ends_with_the_reading(tmp_path: Path) -> None:
-    """The search for samples reads the begin of a file, not all of it."""
-    noise = np.random.default_rng(0).bytes(8 << 20)
-    path = write(tmp_path / "x.tar.zst", zst(noise))
-    with content(path) as file:
-        assert file.read(1000) == noise[:1000]
-        file.seek(10)
-        assert file.read(10) == noise[10:20]
-        assert file.tell() == 20
-        assert os.fstat(file._file.fileno()).st_size <= 1 << 20  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("kind", HOSTILE_TARS)
 def test_hostile_members(tmp_path: Path, kind: str) -> None:
     (tmp_path / "in").mkdir()
@@ -126,16 +112,3 @@ def test_files_that_are_cut_short(tmp_path: Path, cut: float) -> None:
 def test_mutations() -> None:
     data = zst(tar(samples(range(3))))
     check_mutations(data, "x.tar.zst", "webdataset", lambda root: None)
-
-
-def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "raw/x.tar.zst", zst(tar(samples(range(4)))))
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    told = "pip install 'slipform[zstd]'"
-    with pytest.raises(ConfigError, match="zstandard"):
-        next(blocks(path))
-    assert told in prep(path, code=1)
-    assert told in prep(path.parent, "--layout", "webdataset", code=1)
-    for k in range(4):  # a stray archive does not prevent another layout
-        write(path.parent / f"{ANIMALS[k % 2]}/{k}.jpg", jpeg(k))
-    assert told in prep(path.parent)
