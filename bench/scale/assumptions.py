@@ -92,7 +92,9 @@ class Assumptions:
         1 << 20, "Bytes of a request for several samples, at most: pipelines/mirror/ranges.py."
     )
     ahead_bytes: float = _is(
-        2e9, "Bytes of samples that a worker reads ahead; twice as much is held in its cache."
+        float(1 << 29),
+        "Bytes of the batches whose requests are joined; twice as much is held in the cache:"
+        " pipelines/read_ahead.py.",
     )
     batch_size: int = _is(256, "Images in a batch of a worker.")
     step_images_per_second: float = _is(

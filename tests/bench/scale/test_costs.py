@@ -184,6 +184,6 @@ def test_settings_have_units() -> None:
         "bookkeeping_seconds": "5.00 µs",
         "bandwidth": "1,250 MB/s",
         "gap": "64.0 KiB",
-        "ahead_bytes": "1.86 GiB",
+        "ahead_bytes": "512 MiB",
         "step_images_per_second": "2,500",
     }
