@@ -14,6 +14,7 @@ with sf.Loader("data/shapes", "train", batch_size=64) as loader:
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,9 @@ def __getattr__(name: str) -> Any:
             value = getattr(import_module(f"slipform.{home}"), name)
             globals()[name] = value
             return value
-    raise AttributeError(f"module 'slipform' has no attribute '{name}'")
+    # With name and obj, the traceback ends with the most similar name.
+    own = sys.modules[__name__]
+    raise AttributeError(f"module 'slipform' has no attribute '{name}'", name=name, obj=own)
 
 
 def __dir__() -> list[str]:

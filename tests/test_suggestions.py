@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -190,3 +192,13 @@ def test_datasets_nets_recipes_and_splits(shapes: Path, tmp_path: Path) -> None:
             sf.Loader(shapes, "train", batch_size=4, **option)
     with pytest.raises(sf.ConfigError, match='Did you mean "list"'):
         sf.prepare("images", source=shapes, out=tmp_path / "none", layout="lsit")
+
+
+def test_names_of_the_api() -> None:
+    """Python compares the name with those of the object, and adds a suggestion."""
+    with pytest.raises(AttributeError) as caught:
+        getattr(sf, "Laoder")  # noqa: B009
+    assert (caught.value.name, caught.value.obj) == ("Laoder", sf)
+    code = "import slipform as sf; sf.Laoder"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert "Did you mean: 'Loader'?" in done.stderr

@@ -16,7 +16,7 @@ from slipform.preprocess.layouts.list_columns import check_sum
 
 __all__ = ["as_labels", "class_values"]
 
-_Values = Mapping[str, float] | None  # of the classes of a row; None: all cells are empty
+_Values = Mapping[str, float] | None  # class -> number other than 0; None: all cells are empty
 
 
 def class_values(row: Mapping[str, Any], columns: Sequence[str]) -> _Values:
@@ -27,7 +27,8 @@ def class_values(row: Mapping[str, Any], columns: Sequence[str]) -> _Values:
         columns: The columns of the classes.
 
     Returns:
-        Class -> number, 0 to 1. None: all cells are empty, so the row has no label.
+        Class -> number, 0 to 1, without those of 0. None: all cells are empty, so the row has no
+        label.
 
     Raises:
         ValueError: A cell is empty, or is no number from 0 to 1.
@@ -35,7 +36,8 @@ def class_values(row: Mapping[str, Any], columns: Sequence[str]) -> _Values:
     cells = {name: row.get(name) for name in columns}
     if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells.values()):
         return None
-    return {name: _number(name, cell) for name, cell in cells.items()}
+    numbers = ((name, _number(name, cell)) for name, cell in cells.items())
+    return {name: number for name, number in numbers if number}
 
 
 def _number(name: str, cell: Any) -> float:
@@ -70,16 +72,14 @@ def as_labels(
         DatasetError: There are shares, and those of a row do not sum to 1.
     """
     known = [row for row in rows if row is not None]
-    if any(value not in (0, 1) for row in known for value in row.values()):
+    if any(value != 1 for row in known for value in row.values()):
         for row, image in zip(rows, images, strict=True):
             try:
-                check_sum([] if row is None else [*row.values()])
+                check_sum([1.0] if row is None else row.values())
             except ValueError as error:
                 raise DatasetError(f"{place}: {printable(image)}: {error}.") from None
         return [None if row is None else dict(row) for row in rows], "shares of classes"
-    chosen: list[list[str | int] | None] = [
-        None if row is None else [name for name, x in row.items() if x] for row in rows
-    ]
+    chosen: list[list[str | int] | None] = [None if row is None else [*row] for row in rows]
     if all(names is None or len(names) == 1 for names in chosen):
         return [None if names is None else names[0] for names in chosen], "one label for each image"
     return [*chosen], "any number of labels for each image"

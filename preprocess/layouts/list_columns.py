@@ -180,20 +180,22 @@ def _as_shares(value: dict[Any, Any]) -> dict[str, float] | None:
             )
         if not name.strip():
             raise ValueError("a share has no class")
+    if not found:
+        return None
     check_sum(found.values())
-    return found or None
+    return found
 
 
 def check_sum(shares: Collection[float]) -> None:
     """Check that shares of classes sum to 1.
 
     Args:
-        shares: The shares of an image. None at all are no fault.
+        shares: The shares of an image.
 
     Raises:
         ValueError: They have another sum.
     """
-    if shares and abs(math.fsum(shares) - 1) > _SUM_TOLERANCE:
+    if abs(math.fsum(shares) - 1) > _SUM_TOLERANCE:
         raise ValueError(f"the shares sum to {math.fsum(shares):g}: give shares that sum to 1")
 
 

@@ -72,6 +72,7 @@ def test_other_columns_splits_and_jsonl(root: Path) -> None:
     ("cells", "words"),
     [
         (["1,0,0", "0.5,0.2,0"], "1: the shares sum to 0.7: give shares that sum to 1"),
+        (["0,0,0", "0.5,0.5,0"], "0: the shares sum to 0: give shares that sum to 1"),
         (["1,0,0", "0,1,"], 'row 2: the column rust has ""'),
         (["1,0,0", "0,1,2"], 'row 2: the column rust has "2"'),
         (["1,0,0", "0,nan,1"], 'row 2: the column healthy has "nan"'),

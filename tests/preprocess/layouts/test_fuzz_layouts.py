@@ -111,3 +111,16 @@ def test_parquet(tmp_path: Path, needs: Callable[[str], None]) -> None:
     check_mutations(data, "x.parquet", "parquet", lambda root: None)
     # The end of a file holds its schema.
     check_mutations(data[-900:], "x.parquet", "parquet", lambda root: None)
+
+
+def test_metadata_parquet(tmp_path: Path, needs: Callable[[str], None]) -> None:
+    needs("pyarrow")
+    import pyarrow
+
+    columns = {"file_name": [f"{k}.jpg" for k in range(6)], "label": [k % 2 for k in range(6)]}
+    feature = {"_type": "ClassLabel", "names": ["a", "b"]}
+    made = pyarrow.table(columns).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    )
+    data = parquet(tmp_path / "x.parquet", made).read_bytes()
+    check_mutations(data, "metadata.parquet", "list", photos)
