@@ -20,7 +20,6 @@ __all__ = ["Phase", "preparing"]
 
 _CHUNK = 1 << 20  # bytes of a chunk; two for each thread are in memory: write_splits.py
 _WRITER = 33  # bytes in memory for each sample of the shard: writer.py
-_NUMBERS = 4 * 8  # int64 for each image of the list: label, size, and two sums of shard_parts
 
 
 class Phase(NamedTuple):
@@ -74,8 +73,8 @@ def preparing(given: Assumptions, tables: Tables) -> list[Phase]:
 def _listing(given: Assumptions, turns: int) -> Phase:
     """Every worker lists all images, for each shard again."""
     seconds = given.samples * (given.stat_seconds / given.list_at_once + given.bookkeeping_seconds)
-    memory = given.samples * (given.name_bytes + _NUMBERS)
-    names = ("stat_seconds", "list_at_once", "bookkeeping_seconds", "name_bytes")
+    memory = given.samples * given.list_bytes
+    names = ("stat_seconds", "list_at_once", "bookkeeping_seconds", "list_bytes")
     return Phase("list all images", turns * seconds, 0, 0, memory, given.some(*names))
 
 
@@ -106,8 +105,8 @@ def _merging(given: Assumptions) -> Phase:
 
     For each shard: its record, header and metadata (2), table, checksums, names; and one list.
     """
-    num_bytes = given.samples * (TABLE_BYTES + given.name_bytes - 57)  # 57: of a str itself
+    num_bytes = given.samples * (TABLE_BYTES + given.name_letters)
     requests = 6 * given.shards + math.ceil(5 * given.shards / 1000) + 3
     seconds = requests * given.latency / given.tables_at_once + num_bytes / given.bandwidth
-    names = ("latency", "bandwidth", "tables_at_once", "name_bytes")
+    names = ("latency", "bandwidth", "tables_at_once", "name_letters")
     return Phase("merge", seconds, requests, num_bytes, 0, given.some(*names))

@@ -70,7 +70,8 @@ def test_the_tables_are_those_of_real_shards(tmp_path: Path) -> None:
 def test_preparing_by_hand() -> None:
     """Two workers, four shards of 10 samples of 100 bytes; the last shard has 20."""
     given = Assumptions(
-        samples=50, workers=2, shards=4, cores=2, name_bytes=67, stat_seconds=0.4, list_at_once=8,
+        samples=50, workers=2, shards=4, cores=2, name_letters=10, list_bytes=99,
+        stat_seconds=0.4, list_at_once=8,
         bookkeeping_seconds=0.05, source_seconds=1.0, source_bandwidth=1000.0, core_bandwidth=100.0,
         hash_bandwidth=500.0, latency=1.0, bandwidth=100.0, part_bytes=300, parts_at_once=2,
         small_objects=3, tables_at_once=3,
@@ -80,7 +81,7 @@ def test_preparing_by_hand() -> None:
     listing, writing, upload, merging, total = preparing(given, tables)
     # Each worker writes two shards, and lists all images for each.
     assert listing.seconds == pytest.approx(2 * 50 * (0.4 / 8 + 0.05))
-    assert listing.memory == 50 * (67 + 32)
+    assert listing.memory == 50 * 99
     # 20 samples: each core reads 10 files, and checks 1,000 bytes. Then 2,000 bytes are hashed.
     assert writing.seconds == pytest.approx(2 * (10 * 1.0 + 1000 / 100 + 2000 / 500))
     assert writing.memory == 2 * 2 * 2**20 + 33 * 20
@@ -181,7 +182,7 @@ def test_settings_have_units() -> None:
     assert Assumptions().some(*names, "step_images_per_second") == {
         "samples": "14,197,122",
         "latency": "30.0 ms",
-        "bookkeeping_seconds": "5.00 µs",
+        "bookkeeping_seconds": "10.0 µs",
         "bandwidth": "1,250 MB/s",
         "gap": "64.0 KiB",
         "ahead_bytes": "512 MiB",
