@@ -20,8 +20,10 @@ __all__ = [
     "DatasetError",
     "Group",
     "Interrupted",
+    "MissingObjectError",
     "SampleError",
     "SlipformError",
+    "StorageError",
     "lacks_memory",
     "nearest",
     "printable",
@@ -56,6 +58,14 @@ class SampleError(SlipformError):
         super().__init__(message)
         self.index = index
         self.label = label
+
+
+class StorageError(SlipformError):
+    """An object store cannot be read or written. Requests were repeated before."""
+
+
+class MissingObjectError(StorageError):
+    """An object store has no such object."""
 
 
 class Interrupted(SlipformError):

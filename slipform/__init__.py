@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Interrupted,
         SampleError,
         SlipformError,
+        StorageError,
     )
     from slipform.pipelines.folds import Fold
     from slipform.pipelines.label_table import LabelTable
@@ -76,6 +77,7 @@ __all__ = [
     "RunConfig",
     "SampleError",
     "SlipformError",
+    "StorageError",
     "evaluate",
     "fit",
     "judge",
@@ -99,6 +101,7 @@ _HOMES = {
         "Interrupted",
         "SampleError",
         "SlipformError",
+        "StorageError",
     ),
     "pipelines.folds": ("Fold",),
     "pipelines.label_table": ("LabelTable",),

@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.object_server import ENVIRONMENT, Proxy, object_server
 from tests.warm import Warm
 
 REAL_DATA = "SLIPFORM_TEST_DATA"
@@ -100,7 +101,8 @@ def needs() -> Callable[[str], None]:
     }
 
     def check(package: str) -> None:
-        extra = extras.get(package) or extras[f"{package}-skinny"]
+        names = (package, f"{package}-skinny", f"mosaicml-{package}")
+        extra = next(extras[name] for name in names if name in extras)
         if importlib.util.find_spec(package) is None:
             pytest.skip(f'needs {package}: pip install -e ".[{extra}]"')
 
@@ -123,6 +125,27 @@ def warm_process() -> Iterator[Warm]:
     """A warm process that has imported torch and the loader, and has opened no file."""
     with Warm("torch", "numba", "cv2", "slipform.pipelines.loader") as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def one_object_server() -> Iterator[Proxy]:
+    """The S3 server of all tests of this process; see `object_store`."""
+    with object_server() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def object_store(one_object_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A real S3 server on this machine, behind a proxy that can make faults. The environment has
+    its address and credentials, also for child processes. `new_folder` gives a folder to a test."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", one_object_server.url)
+    one_object_server.reset()
+    yield one_object_server
+    one_object_server.reset()
 
 
 @pytest.fixture(scope="session")

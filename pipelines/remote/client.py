@@ -1,0 +1,161 @@
+"""The client of an object store, which is obstore (extra `remote`).
+
+In: the URL that a user gave, and the environment. Out: the checked URL, and the store of obstore.
+Credentials come only from the environment, as obstore reads them: AWS_ACCESS_KEY_ID and so on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from slipform.pipelines.errors import ConfigError, StorageError, printable
+from slipform.pipelines.remote.failures import advice, cause_of
+
+__all__ = ["FIRST_PAUSE", "SCHEMES", "checked_url", "client_of", "endpoint_of", "usual_patience"]
+
+SCHEMES = ("s3", "gs", "az", "http", "https")
+FIRST_PAUSE = 0.1  # seconds before a failed request is repeated; later pauses are longer
+# Seconds in which a failed request is repeated, and the environment variable that changes them.
+_PATIENCE, _PATIENCE_VARIABLE = 60.0, "SLIPFORM_STORAGE_PATIENCE"
+_SILENCE = 30.0  # seconds without any byte, after which a request has failed
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ALLOWED = "Give s3://BUCKET/FOLDER, gs://, az://, http:// or https://"
+
+
+def checked_url(url: str) -> str:
+    """Check the URL of a folder, and bring it into one form.
+
+    Args:
+        url: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, az://CONTAINER/FOLDER, http://HOST/FOLDER or
+            https://HOST/FOLDER.
+
+    Returns:
+        The URL with a scheme in small letters, without a slash at its end.
+
+    Raises:
+        ConfigError: The URL has no such form, or has a user name, a password or a query.
+    """
+    shown = printable(re.split(r"[?#]", url)[0])
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (it raises if the port is no number)
+    except ValueError as error:
+        raise ConfigError(f"{url.partition('://')[0]}://...: {error}. {_ALLOWED}.") from None
+    if "@" in parts.netloc:
+        raise ConfigError(
+            f"a URL with a user name or password is refused ({parts.scheme}://...@"
+            f"{parts.hostname}): recipes and logs would keep it. Put credentials into the"
+            " environment, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )
+    if "?" in url or "#" in url:
+        raise ConfigError(
+            f"{shown}?... is refused: a query may hold a signature, which recipes and logs would"
+            " keep. Give the URL without it, and put credentials into the environment."
+        )
+    if parts.scheme not in SCHEMES or not parts.hostname:
+        raise ConfigError(f"{shown} names no folder of an object store. {_ALLOWED}.")
+    folder = parts.path.rstrip("/")
+    if not url.isprintable() or " " in url or {"", ".", ".."} & set(folder.split("/")[1:]):
+        raise ConfigError(f'{shown} has a space, an empty folder name, "." or "..". {_ALLOWED}.')
+    return f"{parts.scheme}://{parts.netloc}{folder}"
+
+
+def usual_patience() -> float:
+    """Seconds in which failed requests are repeated: SLIPFORM_STORAGE_PATIENCE, or 60.
+
+    Raises:
+        ConfigError: The variable is no number of seconds.
+    """
+    text = os.environ.get(_PATIENCE_VARIABLE, "")
+    try:
+        seconds = float(text) if text else _PATIENCE
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 86400:
+        raise ConfigError(
+            f"{_PATIENCE_VARIABLE}={printable(text)}: give seconds, more than 0, at most 86400"
+        )
+    return seconds
+
+
+def endpoint_of(folder: str) -> str:
+    """The server that the environment names for s3:// (AWS_ENDPOINT_URL).
+
+    Args:
+        folder: The URL, as `checked_url` gives it.
+
+    Returns:
+        http://HOST:PORT or https://HOST:PORT. "": the usual server.
+
+    Raises:
+        ConfigError: The environment has something else.
+    """
+    named = next((text for name in _ENDPOINTS if (text := os.environ.get(name))), "")
+    if not named or not folder.startswith("s3://"):
+        return ""
+    parts = urlsplit(named)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ConfigError("AWS_ENDPOINT_URL: give http://HOST:PORT or https://HOST:PORT")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def client_of(folder: str, endpoint: str, patience: float) -> Any:
+    """The store of obstore for a folder. Nothing is requested yet.
+
+    obstore repeats a failed request three times. So one failed part does not restart an upload.
+
+    Args:
+        folder: The URL, as `checked_url` gives it.
+        endpoint: The server, as `endpoint_of` gives it.
+        patience: Seconds in which failed requests are repeated.
+
+    Raises:
+        StorageError: obstore is not installed, or the environment has wrong settings.
+    """
+    try:
+        from obstore import store
+    except ImportError:
+        raise StorageError(
+            f'{folder} needs obstore, which is not installed: pip install "slipform[remote]"'
+        ) from None
+    options: dict[str, Any] = {
+        "client_options": {
+            "allow_http": (endpoint or folder).startswith("http://"),
+            "connect_timeout": timedelta(seconds=10),
+            "read_timeout": timedelta(seconds=_SILENCE),
+            "timeout": timedelta(seconds=600),  # of a whole request
+        },
+        "retry_config": {
+            "max_retries": 3,
+            "retry_timeout": timedelta(seconds=patience),
+            "backoff": {"init_backoff": timedelta(seconds=FIRST_PAUSE)},
+        },
+    }
+    if folder.startswith("s3://") and os.environ.get("AWS_PROFILE"):
+        options["credential_provider"] = _profile()
+    # from_url takes https://bucket.s3.amazonaws.com as s3://, with credentials.
+    open_url = store.HTTPStore.from_url if folder.startswith("http") else store.from_url
+    try:
+        return open_url(folder, **options)
+    except Exception as error:  # of obstore: missing credentials, unknown settings
+        cause = cause_of(error)
+        raise StorageError(f"{folder} cannot be opened: {cause}. {advice(cause)}.") from None
+
+
+def _profile() -> Any:
+    """The credentials of the profile that AWS_PROFILE names. Only boto3 reads their files."""
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        raise StorageError(
+            "AWS_PROFILE needs boto3, which is not installed: pip install boto3, or set"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead"
+        ) from None
+    try:
+        return Boto3CredentialProvider()
+    except Exception as error:  # of boto3: no such profile
+        raise StorageError(f"AWS_PROFILE: {printable(str(error))}") from None
