@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import median
 
 from slipform.pipelines.errors import printable
@@ -18,6 +17,8 @@ from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.balance import balance
 from slipform.preprocess.encode import Encoding, Rejected
 from slipform.preprocess.listing import Listing, some
+from slipform.preprocess.local_folder import LocalFolder
+from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.survey import size_of
@@ -28,6 +29,7 @@ _LARGE_PIXELS = 2_000_000
 _LOOKED_AT = 15  # number of images whose headers are read for their size
 _LABELS = {"multi": "any number for each image", "soft": "shares of classes for each image"}
 _SHOWN = 8  # number of damaged samples that are named
+_MAX_REPORT = 1 << 30  # bytes
 _DAMAGED = "damaged, but stored"
 
 
@@ -81,7 +83,7 @@ def report(
     return "\n".join(text) + "\n"
 
 
-def shard_words(shard: Shard, manifest: Manifest, written: bool, out: Path) -> list[str]:
+def shard_words(shard: Shard, manifest: Manifest, written: bool, out: Out) -> list[str]:
     """Describe a shard that is finished.
 
     Args:
@@ -101,7 +103,7 @@ def shard_words(shard: Shard, manifest: Manifest, written: bool, out: Path) -> l
     ]
 
 
-def closing_words(manifest: Manifest, out: Path) -> list[str]:
+def closing_words(manifest: Manifest, out: Out) -> list[str]:
     """Describe what was written.
 
     Args:
@@ -111,6 +113,7 @@ def closing_words(manifest: Manifest, out: Path) -> list[str]:
     Returns:
         Lines without control characters. Important ones begin with "warning".
     """
+    place = place_of(out)
     lines = [
         f"{name}: {info.num_samples:,} images, {info.bytes / 1e6:,.1f} MB"
         for name, info in manifest.splits.items()
@@ -125,29 +128,32 @@ def closing_words(manifest: Manifest, out: Path) -> list[str]:
         if (number := manifest.converted.get(f"only {bits} of 16 bits used"))
     ]
     if manifest.rejected:
-        lines.append(f"left out: {manifest.rejected:,} images, listed in {out / REJECTED}")
+        lines.append(f"left out: {manifest.rejected:,} images, listed in {place}/{REJECTED}")
     if manifest.damaged:
         lines.append(
             f"warning: {manifest.damaged:,} JPEGs are damaged. Their decoder only warns, so they"
             " are stored. --strict rejects them:"
         )
-        lines += _damaged(out)
-    lines.append(f"{len(manifest.classes)} classes -> {printable(str(out))}")
-    folder = shlex.quote(printable(str(out)))
+        lines += _damaged(place)
+    shown = printable(str(place))
+    lines.append(f"{len(manifest.classes)} classes -> {shown}")
+    folder = shlex.quote(shown)
+    figure = f" --figure {folder}.png" if isinstance(place, LocalFolder) else ""
     return [
         *lines,
-        f"report: {printable(str(out / REPORT))}",
+        f"report: {shown}/{REPORT}",
         "next:",
-        f"  slipform prep show {folder} --figure {folder}.png",
+        f"  slipform prep show {folder}{figure}",
         f"  slipform train {folder}",
     ]
 
 
-def _damaged(out: Path) -> list[str]:
+def _damaged(place: Place) -> list[str]:
     """The first damaged samples, from report.txt."""
-    _, _, rest = (out / REPORT).read_text(encoding="utf-8").partition(f"\n{_DAMAGED}:\n")
+    content = place.read(REPORT, _MAX_REPORT, "a report").decode()
+    _, _, rest = content.partition(f"\n{_DAMAGED}:\n")
     found = rest.splitlines()
-    more = [f"  and {len(found) - _SHOWN:,} more, listed in {out / REPORT}"]
+    more = [f"  and {len(found) - _SHOWN:,} more, listed in {place}/{REPORT}"]
     return found[:_SHOWN] + (more if len(found) > _SHOWN else [])
 
 

@@ -25,7 +25,7 @@ from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.sample_names import names_path
 
-__all__ = ["REJECTED", "REPORT", "replacing"]
+__all__ = ["REJECTED", "REPORT", "completes", "is_ours", "replacing"]
 
 REJECTED = "rejected.csv"
 REPORT = "report.txt"
@@ -87,9 +87,22 @@ def replacing(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _is_ours(name: str) -> bool:
-    """Whether prep writes files of this name, with or without shards."""
+def is_ours(name: str) -> bool:
+    """Whether prep writes files of this name, with or without shards.
+
+    Args:
+        name: The name of a file.
+    """
     return _SHARD.sub(r"\1", name, count=1) in {*_OURS, "shard.json"}
+
+
+def completes(name: str) -> bool:
+    """Whether a file of this name says that others are complete: dataset.json, or a record.
+
+    Args:
+        name: The name of a file.
+    """
+    return _SHARD.sub(r"\1", name, count=1) in (FILE_NAME, "shard.json")
 
 
 def _check_replaceable(out: Path) -> None:
@@ -105,7 +118,7 @@ def _check_replaceable(out: Path) -> None:
         )
     found = sorted(entry.name for entry in os.scandir(out))
     # Betons in a folder without a manifest may be those of ffcv.
-    foreign = [name for name in found if FILE_NAME not in found or not _is_ours(name)]
+    foreign = [name for name in found if FILE_NAME not in found or not is_ours(name)]
     if foreign:
         raise DatasetError(
             f"{out} holds {printable(', '.join(foreign[:5]))}, which prep did not write and would"

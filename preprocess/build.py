@@ -17,8 +17,9 @@ from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest, write_manifest
 from slipform.preprocess.account import account, report
-from slipform.preprocess.atomic_folder import REJECTED, REPORT, replacing
+from slipform.preprocess.atomic_folder import REJECTED, REPORT
 from slipform.preprocess.encode import KEEP, Encoding, Rejected
+from slipform.preprocess.places import Out, place_of
 from slipform.preprocess.source import SampleSource
 from slipform.preprocess.write_splits import Part, Written, statistics_step, write_splits
 
@@ -27,7 +28,7 @@ __all__ = ["build_dataset", "describe", "finish"]
 
 def build_dataset(
     source: SampleSource,
-    out: Path,
+    out: Out,
     encoding: Encoding = KEEP,
     *,
     threads: int = 0,
@@ -38,7 +39,8 @@ def build_dataset(
 
     Args:
         source: The samples.
-        out: The folder. If it is a link, the folder that it points to is replaced.
+        out: The folder. If it is a link, the folder that it points to is replaced. The URL of an
+            object store: an existing dataset is replaced only if the place says `overwrite`.
         encoding: How samples are stored.
         threads: Number of threads. 0: one per core. It has no effect on the files.
         on_bad: "error": all unusable samples are listed and nothing is written. "skip": they are
@@ -50,14 +52,15 @@ def build_dataset(
 
     Raises:
         DatasetError: A sample is unusable, a split is empty, or `out` exists and is not a dataset.
+        StorageError: The object store cannot be read or written.
         OSError: The disk is full or fails, or a file vanished.
     """
-    lines = account(source, encoding)
+    place, lines = place_of(out), account(source, encoding)
     parts = {
         split: Part(f"{split}.beton", range(len(samples.labels)))
         for split, samples in source.splits.items()
     }
-    with replacing(out) as folder:
+    with place.replacing() as folder:
         written = write_splits(
             source, folder, parts, encoding, threads=threads, on_bad=on_bad, progress=progress
         )

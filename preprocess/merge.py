@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +19,45 @@ from slipform.pipelines.checksums import index_sha256
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import label_table_bytes
-from slipform.pipelines.manifest import BetonInfo, Manifest, SplitInfo
+from slipform.pipelines.manifest import FILE_NAME, BetonInfo, Manifest, SplitInfo
 from slipform.pipelines.sample_names import names_path
 from slipform.preprocess.build import finish
 from slipform.preprocess.encode import Rejected
 from slipform.preprocess.pixel_sums import PixelSums
+from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_record import (
     HIDDEN,
     NamedSample,
     ShardRecord,
-    check_files,
+    check_tables,
     read_record,
-    record_paths,
+    shards_of,
 )
-from slipform.preprocess.temporary_folder import remove_abandoned
 from slipform.preprocess.write_splits import Written
 
 __all__ = ["merge"]
 
 _SHOWN = 8  # missing shards that are named
+_AT_ONCE = 8  # records that are read together
 
 
-def merge(folder: Path | str) -> Manifest:
+def merge(folder: Out) -> Manifest:
     """Check all shards of a folder, and write its manifest. A second call does the same.
 
     Args:
-        folder: The dataset folder.
+        folder: The dataset folder: a path, or the URL of an object store. There, the sizes and the
+            tables are checked, and no image is read.
 
     Returns:
         The manifest that was written.
 
     Raises:
         DatasetError: A shard is missing or damaged, or shards do not belong together.
+        StorageError: The object store cannot be read or written.
         OSError: The disk is full or fails.
     """
-    folder = Path(folder)
-    records = _records(folder)
+    place = place_of(folder)
+    records = _records(place)
     first = records[0]
     sums = PixelSums()
     for one in records:
@@ -79,43 +83,47 @@ def merge(folder: Path | str) -> Manifest:
             "damaged": len(written.damaged),
         }
     )
-    check_files(folder, manifest)
-    manifest = manifest.model_copy(
-        update={"splits": {split: _hashed(folder, manifest, split) for split in splits}}
-    )
-    finish(folder, manifest, first.left_out, written)
-    remove_abandoned(folder, HIDDEN)
+    with place.tables(manifest) as tables:
+        check_tables(tables, manifest)
+        hashed = {split: _hashed(tables, manifest, split) for split in splits}
+    place.check_betons(one for info in manifest.splits.values() for one in info.files)
+    manifest = manifest.model_copy(update={"splits": hashed})
+    with place.temporary(f"{HIDDEN}merge.") as reports:
+        finish(reports, manifest, first.left_out, written)
+        place.add(reports, FILE_NAME)
+    place.remove_abandoned(HIDDEN)
     return manifest
 
 
-def _records(folder: Path) -> list[ShardRecord]:
+def _records(place: Place) -> list[ShardRecord]:
     """The records of all shards, which belong together."""
-    paths = record_paths(folder) if folder.is_dir() else []
-    if not paths:
+    shards = shards_of(place.names())
+    if not shards:
         raise DatasetError(
-            f"{folder} has no finished shard. Write shards first: prep DATASET --shard K/N --out"
-            f" {folder}"
+            f"{place} has no finished shard. Write shards first: prep DATASET --shard K/N --out"
+            f" {place}"
         )
-    counts = sorted({shard.count for shard, _ in paths})
+    counts = sorted({shard.count for shard in shards})
     if len(counts) > 1:
         listed = " and ".join(map(str, counts))
         raise DatasetError(
-            f"{folder} has shards of datasets with {listed} shards. Delete those of one of them."
+            f"{place} has shards of datasets with {listed} shards. Delete those of one of them."
         )
-    found = {shard.number for shard, _ in paths}
+    found = {shard.number for shard in shards}
     missing = [number for number in range(1, counts[0] + 1) if number not in found]
     if missing:
         named = ", ".join(f"{number}/{counts[0]}" for number in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DatasetError(
-            f"{folder}: {len(missing)} of {counts[0]} shards are not finished: {named}{more}. Run"
+            f"{place}: {len(missing)} of {counts[0]} shards are not finished: {named}{more}. Run"
             " prep for them with --shard"
         )
-    records = [read_record(path) for _, path in paths]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        records = list(pool.map(lambda shard: read_record(place, shard), shards))
     for one in records:
         if why := records[0].difference(one):
             raise DatasetError(
-                f"{folder}: shards {records[0].shard} and {one.shard} do not belong together"
+                f"{place}: shards {records[0].shard} and {one.shard} do not belong together"
                 f" ({why}). Delete one of them, and run prep again for it."
             )
     return records

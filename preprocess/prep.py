@@ -23,11 +23,13 @@ from slipform.pipelines.errors import (
     unknown,
 )
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.remote.store import is_remote
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.engines.run import write_shards
 from slipform.preprocess.engines.work import ShardWork
+from slipform.preprocess.places import place_of
 from slipform.preprocess.registry import DatasetSpec, discover
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
@@ -40,6 +42,7 @@ def prepare(
     dataset: str,
     *,
     out: str | os.PathLike[str],
+    overwrite: bool = False,
     source: str | os.PathLike[str] | None = None,
     download: str | os.PathLike[str] | None = None,
     encoding: str = "keep",
@@ -60,7 +63,9 @@ def prepare(
 
     Args:
         dataset: A subcommand of `prep`: "images", "cifar10", "shapes", ...
-        out: The dataset folder to write. An existing dataset is replaced as a whole.
+        out: The dataset folder to write: a path, or the URL of an object store (s3://bucket/data).
+            A local dataset is replaced as a whole.
+        overwrite: A dataset at a URL is deleted first. Without it, it is an error.
         source: Folder or archive with the raw files.
         download: The official files are downloaded into this folder first, and used from there.
         encoding: "keep": the bytes of JPEGs are stored unchanged, other files as JPEG, arrays as
@@ -88,7 +93,8 @@ def prepare(
     Raises:
         ConfigError: A dataset or option does not exist, or a value is not allowed.
         DatasetError: Raw files are missing, damaged, or have two possible meanings, or a shard
-            failed.
+            failed, or there is a dataset at the URL.
+        StorageError: The object store cannot be read or written.
         OSError: The disk is full or fails.
 
     Example:
@@ -106,15 +112,18 @@ def prepare(
     raw, fetched = (None if path is None else Path(path) for path in (source, download))
     if shard and shards:
         raise ConfigError("give shard for one shard, or shards for all of them; not both")
+    if overwrite and (shard or shards):
+        raise ConfigError("overwrite replaces a whole dataset: give it without shard and shards")
+    place = place_of(out, overwrite=overwrite)
     part, checked = Shard.parse(shard) if shard else None, _checked(chosen, options)
     with opened(chosen, raw, fetched, checked) as samples:
         if shards:
-            place = raw or fetched
-            work = shard_work(dataset, place, checked, Path(out), how, on_bad, threads, shards)
+            own = raw or fetched, checked, out, how, on_bad, threads, shards
+            work = shard_work(dataset, *own)
             return write_shards(work, samples, engine)
         if part is not None:
-            return write_shard(samples, Path(out), part, how, threads=threads, on_bad=on_bad)[0]
-        return build_dataset(samples, Path(out), how, threads=threads, on_bad=on_bad)
+            return write_shard(samples, place, part, how, threads=threads, on_bad=on_bad)[0]
+        return build_dataset(samples, place, how, threads=threads, on_bad=on_bad)
 
 
 @contextmanager
@@ -171,7 +180,7 @@ def shard_work(
     dataset: str,
     source: Path | None,
     options: Mapping[str, Any],
-    out: Path,
+    out: str | os.PathLike[str],
     encoding: Encoding,
     on_bad: str,
     threads: int,
@@ -183,14 +192,15 @@ def shard_work(
         dataset: The name of the dataset.
         source: Folder or archive with the raw files. None: they are generated.
         options: Options of the dataset, complete and checked.
-        out: The dataset folder.
+        out: The dataset folder: a path or a URL.
         encoding, on_bad, threads: As for `write_shard`.
         count: The number of shards.
     """
     own = {name: _absolute(value) for name, value in options.items()}
     place = None if source is None else source.absolute()
     listed = partial(_listed, dataset, place, own)
-    return ShardWork(listed, out.absolute(), encoding, on_bad, threads, count)
+    folder = str(out) if is_remote(out) else Path(out).absolute()
+    return ShardWork(listed, folder, encoding, on_bad, threads, count)
 
 
 @contextmanager

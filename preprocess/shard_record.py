@@ -6,9 +6,8 @@ about the shard, and from what it was made. A shard without a record is not fini
 
 from __future__ import annotations
 
-import hashlib
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -17,10 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.errors import ConfigError, DatasetError
-from slipform.pipelines.files import read_regular
-from slipform.pipelines.machine import num_cores
-from slipform.pipelines.manifest import BetonInfo, Manifest
+from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.sample_names import read_names
+from slipform.preprocess.places import Place
 
 __all__ = [
     "HIDDEN",
@@ -28,8 +26,9 @@ __all__ = [
     "Shard",
     "ShardRecord",
     "check_files",
+    "check_tables",
     "read_record",
-    "record_paths",
+    "shards_of",
 ]
 
 HIDDEN = ".shard-"  # the begin of the names of all folders for unfinished files
@@ -183,44 +182,65 @@ class ShardRecord(_Strict):
         return ""
 
 
-def record_paths(folder: Path) -> list[tuple[Shard, Path]]:
-    """The records in a folder, in the order of the shards.
+def shards_of(names: Iterable[str]) -> list[Shard]:
+    """The shards that have a record, in their order.
 
     Args:
-        folder: The dataset folder.
+        names: The names of the files in a dataset folder.
     """
-    found = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-    shards = [(Shard(int(match[1]), int(match[2])), path) for match, path in found]
-    return sorted(shards, key=lambda one: (one[0].count, one[0].number))
+    matches = [match for name in names if (match := _NAME.fullmatch(name))]
+    found = [Shard(int(match[1]), int(match[2])) for match in matches]
+    return sorted(found, key=lambda shard: (shard.count, shard.number))
 
 
-def read_record(path: Path) -> ShardRecord:
-    """Read a record.
+def read_record(place: Place, shard: Shard) -> ShardRecord:
+    """Read the record of a shard.
 
     Args:
-        path: The file.
+        place: The dataset folder.
+        shard: The shard.
 
     Raises:
         DatasetError: It does not exist, or is damaged.
+        StorageError: It cannot be read from an object store.
     """
-    content = read_regular(path, _MAX_BYTES, "the record of a shard", DatasetError)
+    path = f"{place}/{shard.record}"
+    content = place.read(shard.record, _MAX_BYTES, "the record of a shard")
     try:
         record = ShardRecord.model_validate_json(content)
-        record.shard  # noqa: B018 (it raises if there is no such shard)
+        found = record.shard  # it raises if there is no such shard
     except (ValueError, ConfigError) as error:
         raise DatasetError(
             f"{path} is damaged. Delete it, and run prep again for this shard."
         ) from error
-    if path.name != record.shard.record:
-        raise DatasetError(f"{path} is the record of shard {record.shard}. Delete it.")
+    if found != shard:
+        raise DatasetError(f"{path} is the record of shard {found}. Delete it.")
     return record
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(place: Place, manifest: Manifest) -> None:
     """Check that the betons and the files beside them are those that the manifest describes.
 
+    In an object store, the sizes and the tables are compared, and no image is read.
+
     Args:
-        folder: The dataset folder.
+        place: The dataset folder.
+        manifest: A manifest of the dataset or of a shard.
+
+    Raises:
+        DatasetError: A file is missing or is another one.
+        StorageError: The object store cannot be read.
+    """
+    with place.tables(manifest) as folder:
+        check_tables(folder, manifest)
+    place.check_betons(one for info in manifest.splits.values() for one in info.files)
+
+
+def check_tables(folder: Path, manifest: Manifest) -> None:
+    """Check the tables of the betons, and the files beside them.
+
+    Args:
+        folder: The dataset folder, or one of `Place.tables`.
         manifest: A manifest of the dataset or of a shard.
 
     Raises:
@@ -230,16 +250,3 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         open_split(folder, manifest, split)
         open_table(folder, manifest, split)
         read_names(folder, info)
-    files = [one for info in manifest.splits.values() for one in info.files]
-    with ThreadPoolExecutor(num_cores()) as pool:
-        for same, one in zip(pool.map(lambda one: _is(folder, one), files), files, strict=True):
-            if not same:
-                raise DatasetError(
-                    f"{folder / one.file} is not the file that prep wrote: its SHA-256 differs."
-                    " Run prep again."
-                )
-
-
-def _is(folder: Path, info: BetonInfo) -> bool:
-    with open(folder / info.file, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == info.sha256

@@ -8,32 +8,30 @@ samples, of their order, and of the number of the shard. Shards have about the s
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError, printable
-from slipform.pipelines.files import sync_folder, write_whole
+from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import FILE_NAME, Manifest
 from slipform.preprocess.account import account
 from slipform.preprocess.build import describe
 from slipform.preprocess.encode import KEEP, Encoding, Rejected
+from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_record import (
     NamedSample,
     Shard,
     ShardRecord,
     check_files,
     read_record,
-    record_paths,
+    shards_of,
 )
 from slipform.preprocess.source import Samples, SampleSource, Sized
-from slipform.preprocess.temporary_folder import temporary_folder
 from slipform.preprocess.write_splits import Part, Written, write_splits
 
 __all__ = ["shard_parts", "write_shard"]
@@ -44,7 +42,7 @@ _READERS, _ASKED = 32, 256
 
 def write_shard(
     source: SampleSource,
-    out: Path,
+    out: Out,
     shard: Shard,
     encoding: Encoding = KEEP,
     *,
@@ -56,7 +54,7 @@ def write_shard(
 
     Args:
         source: The samples of all shards.
-        out: The dataset folder, which all shards share.
+        out: The dataset folder, which all shards share: a path or the URL of an object store.
         shard: The shard.
         encoding: How samples are stored.
         threads: Number of threads. 0: one per core. It has no effect on the files.
@@ -68,8 +66,10 @@ def write_shard(
 
     Raises:
         DatasetError: A sample is unusable, or `out` has another dataset or other shards.
+        StorageError: The object store cannot be read or written.
         OSError: The disk is full or fails, or a file vanished.
     """
+    place = place_of(out)
     lines, sizes = account(source, encoding), _sizes(source)
 
     def record(written: Written) -> ShardRecord:
@@ -88,26 +88,20 @@ def write_shard(
             squares=written.sums.squares,
         )
 
-    out.mkdir(parents=True, exist_ok=True)
-    finished = _finished(out, shard, record(Written()), list(source.splits))
+    finished = _finished(place, shard, record(Written()), list(source.splits))
     if finished is not None:
         return finished.manifest, False
     parts = {
         split: Part(shard.file(split), samples)
         for split, samples in shard_parts(sizes, shard).items()
     }
-    with temporary_folder(out, shard.hidden) as folder:
+    with place.temporary(shard.hidden) as folder:
         written = write_splits(
             source, folder, parts, encoding, threads=threads, on_bad=on_bad, progress=progress
         )
-        files, found = sorted(folder.iterdir()), record(written)
+        found = record(written)
         write_whole(folder / shard.record, found.model_dump_json(indent=1) + "\n")
-        for path in files:
-            os.replace(path, out / path.name)
-        sync_folder(out)
-        # The record comes last: with it the shard is finished.
-        os.replace(folder / shard.record, out / shard.record)
-        sync_folder(out)
+        place.add(folder, shard.record)
     return found.manifest, True
 
 
@@ -181,13 +175,16 @@ def _named(samples: list[tuple[str, Rejected]]) -> list[NamedSample]:
     ]
 
 
-def _finished(out: Path, shard: Shard, new: ShardRecord, splits: list[str]) -> ShardRecord | None:
+def _finished(
+    place: Place, shard: Shard, new: ShardRecord, splits: list[str]
+) -> ShardRecord | None:
     """The record of the shard, if it is finished. Shards of another dataset are refused."""
-    records = record_paths(out)
-    if (out / FILE_NAME).exists() and not records:
-        raise DatasetError(f"{out} holds a dataset without shards. Choose another --out.")
-    own = _readable(out / shard.record)
-    others = (_readable(path) for one, path in records if one != shard)
+    names = place.names()
+    finished = shards_of(names)
+    if FILE_NAME in names and not finished:
+        raise DatasetError(f"{place} holds a dataset without shards. Choose another --out.")
+    own = _readable(place, shard) if shard in finished else None
+    others = (_readable(place, one) for one in finished if one != shard)
     for record in (own, next((one for one in others if one is not None), None)):
         if record is None:
             continue
@@ -196,19 +193,19 @@ def _finished(out: Path, shard: Shard, new: ShardRecord, splits: list[str]) -> S
         why = new.model_copy(update={"manifest": manifest}).difference(record)
         if why or list(manifest.splits) != splits:
             raise DatasetError(
-                f"{out} holds shard {record.shard} of another dataset ({why or 'other splits'})."
+                f"{place} holds shard {record.shard} of another dataset ({why or 'other splits'})."
                 " Choose another --out, or delete that folder."
             )
     if own is not None:
         try:
-            check_files(out, own.manifest)
+            check_files(place, own.manifest)
         except DatasetError:
             return None  # it is written again
     return own
 
 
-def _readable(path: Path) -> ShardRecord | None:
+def _readable(place: Place, shard: Shard) -> ShardRecord | None:
     try:
-        return read_record(path)
+        return read_record(place, shard)
     except DatasetError:
         return None

@@ -29,11 +29,11 @@ __all__ = ["draw_figure", "print_tables"]
 _GRID_ROWS, _GRID_COLUMNS = 4, 8
 
 
-def print_tables(folder: Path, manifest: Manifest) -> None:
+def print_tables(folder: Path | str, manifest: Manifest) -> None:
     """Print tables of splits and classes, and how the dataset was made.
 
     Args:
-        folder: The dataset folder.
+        folder: The dataset folder, or its URL.
         manifest: Its manifest.
     """
     console = Console()

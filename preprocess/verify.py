@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from slipform.pipelines.label_table import read_label_table
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import BetonInfo, Manifest
 from slipform.pipelines.sample_names import read_names
+from slipform.preprocess.places import Out, place_of
 
 __all__ = ["find_faults"]
 
@@ -31,7 +32,7 @@ _AT_ONCE = 256  # samples that are given to the threads together
 
 
 def find_faults(
-    folder: Path,
+    folder: Out,
     manifest: Manifest,
     threads: int = 0,
     progress: Callable[[int], None] = lambda num: None,
@@ -39,33 +40,56 @@ def find_faults(
     """Check files (header, table, SHA-256, counts) and samples (CRC-32, decoding).
 
     Args:
-        folder: The dataset folder.
+        folder: The dataset folder: a path, or the URL of an object store. From there, one beton
+            after another is copied to a temporary folder.
         manifest: Its manifest.
         threads: Number of threads. 0: one per core.
         progress: Called with the number of samples that were checked since the last call.
 
     Yields:
         One line for each fault.
+
+    Raises:
+        StorageError: The object store cannot be read.
     """
+    place = place_of(folder)
     with ThreadPoolExecutor(threads or num_cores()) as pool:
         for split, info in manifest.splits.items():
             counts, first = np.zeros(manifest.num_classes, np.int64), 0
             for file in info.files:
-                try:
-                    beton = Beton(folder / file.file)
-                except DatasetError as error:
-                    yield f"{split}: {error.message}"
-                    first += file.num_samples
-                    continue
-                faults = _file_faults(beton, file, manifest)
-                yield from (f"{split}: {fault}" for fault in faults)
-                yield from _sample_faults(pool, beton, f"{split} sample", first, manifest, progress)
+                with ExitStack() as stack:
+                    shown = near = str(place)
+                    try:
+                        copy = stack.enter_context(place.whole(file))
+                        near = str(copy)
+                        beton = Beton(copy / file.file)
+                    except DatasetError as error:
+                        yield f"{split}: {error.message.replace(near, shown)}"
+                        first += file.num_samples
+                        continue
+                    faults = _faults_of(pool, beton, file, split, first, manifest, progress)
+                    yield from (fault.replace(near, shown) for fault in faults)
+                    labels = beton.labels
+                    del beton  # a deleted file that is mapped still takes space
                 # A damaged label may be any number: an array up to it would not fit into memory.
-                known = beton.labels[beton.labels < len(counts)]
-                counts += np.bincount(known, minlength=len(counts))
-                first += len(beton)
+                counts += np.bincount(labels[labels < len(counts)], minlength=len(counts))
+                first += len(labels)
             if counts.sum() == info.num_samples and counts.tolist() != info.counts:
                 yield f"{split} has other numbers of images per class than the manifest"
+
+
+def _faults_of(
+    pool: ThreadPoolExecutor,
+    beton: Beton,
+    file: BetonInfo,
+    split: str,
+    first: int,
+    manifest: Manifest,
+    progress: Callable[[int], None],
+) -> Iterator[str]:
+    """The faults of a beton, of the files beside it, and of its samples."""
+    yield from (f"{split}: {fault}" for fault in _file_faults(beton, file, manifest))
+    yield from _sample_faults(pool, beton, f"{split} sample", first, manifest, progress)
 
 
 def _sample_faults(

@@ -16,9 +16,9 @@ from slipform.preprocess.engines.options import ENGINES
 from slipform.preprocess.engines.progress import shard_progress
 from slipform.preprocess.engines.work import Engine, Outcome, ShardWork
 from slipform.preprocess.merge import merge
+from slipform.preprocess.places import place_of
 from slipform.preprocess.shard_record import HIDDEN, Shard
 from slipform.preprocess.source import SampleSource
-from slipform.preprocess.temporary_folder import remove_abandoned
 
 __all__ = ["write_shards"]
 
@@ -68,7 +68,7 @@ def write_shards(
                 if outcome.error:
                     failed.append(outcome)
     finally:
-        remove_abandoned(work.out, HIDDEN)  # of workers that were killed
+        place_of(work.out).remove_abandoned(HIDDEN)  # of workers that were killed
     if failed:
         raise DatasetError(_failures(failed, work.count))
     return merge(work.out)

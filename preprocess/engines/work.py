@@ -51,13 +51,13 @@ class ShardWork:
 
     Attributes:
         open: Lists the samples. It can be pickled, and its paths are absolute.
-        out: The dataset folder, which all workers share. An absolute path.
+        out: The dataset folder, which all workers share. An absolute path, or a URL.
         encoding, on_bad, threads: As for `write_shard`.
         count: The number of shards.
     """
 
     open: Opener
-    out: Path
+    out: Path | str
     encoding: Encoding
     on_bad: str
     threads: int
