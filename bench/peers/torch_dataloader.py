@@ -20,7 +20,7 @@ from slipform.bench.peers import endless, grid, without_advice
 from slipform.bench.result.result import Settings
 from slipform.bench.work import Work
 
-__all__ = ["RawImages", "batches", "candidates", "reason_not"]
+__all__ = ["RawImages", "batches", "candidates", "reason_not", "transform"]
 
 
 def reason_not(work: Work) -> str:
@@ -83,7 +83,7 @@ class _ImageFiles:
         paths = sorted(Path(work.files).glob("*/*.jpg"))
         self._samples = [(str(path), int(path.parent.name)) for path in paths]
         self._decode = decode
-        self._transform = None if decode == "cuda" else _transform(work)
+        self._transform = None if decode == "cuda" else transform(work)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -113,7 +113,7 @@ class RawImages:
 
     def __init__(self, work: Work) -> None:
         self._beton = work.open()
-        self._transform = _transform(work)
+        self._transform = transform(work)
 
     def __len__(self) -> int:
         return len(self._beton)
@@ -125,10 +125,15 @@ class RawImages:
         return self._transform(pixels), int(self._beton.labels[index])
 
 
-def _transform(work: Work, *, normalize: bool = True) -> Any:
-    """The augmentation of a work as transforms of torchvision: uint8 image -> [3, S, S].
+def transform(work: Work, *, normalize: bool = True) -> Any:
+    """The augmentation of a work as transforms of torchvision.
 
-    normalize: the result is float32 and normalized, not uint8.
+    Args:
+        work: The work.
+        normalize: The result is float32 and normalized. Otherwise it is uint8.
+
+    Returns:
+        A function from a uint8 image (a PIL image, or a tensor [3, H, W]) to a tensor [3, S, S].
     """
     import torch
     from torchvision.transforms import v2
@@ -175,7 +180,7 @@ def _on_gpu(work: Work) -> Any:
     from torchvision import io
     from torchvision.transforms import v2
 
-    crop = _transform(work, normalize=False)
+    crop = transform(work, normalize=False)
     normalize = v2.Compose(
         [v2.ToDtype(getattr(torch, work.dtype), scale=True), v2.Normalize(*work.mean_std)]
     )

@@ -11,7 +11,14 @@ from slipform.bench.result.panels import Bar, Panel
 from slipform.bench.result.quantities import contestant, is_ours, quantity
 from slipform.bench.result.result import Row
 
-__all__ = ["loader_bars", "memory_bars", "train_bars", "wait_bars", "writer_bars"]
+__all__ = [
+    "loader_bars",
+    "memory_bars",
+    "remote_bars",
+    "train_bars",
+    "wait_bars",
+    "writer_bars",
+]
 
 _MEMORY = ("device_used_bytes", "reserved_bytes", "allocated_bytes", "resident_bytes")
 _RATE = "images_per_second"
@@ -36,6 +43,23 @@ def loader_bars(rows: Sequence[Row]) -> list[Panel]:
         title = f"{data}, {kind}{', color jitter' if jittered else ''}"
         found.append(Panel(title, "images/s", _RATE, tuple(_contestants(race, "loader"))))
     return found
+
+
+def remote_bars(rows: Sequence[Row]) -> list[Panel]:
+    """Images per second of every reader; one panel for each latency and state of the cache.
+
+    Args:
+        rows: The rows of the suite "remote".
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        case = row.case
+        title = f"{case['data']}, {case['latency']}, {case['cache']} cache"
+        found.setdefault(title, []).append(row)
+    return [
+        Panel(title, "images/s", _RATE, tuple(_contestants(race, "loader")))
+        for title, race in found.items()
+    ]
 
 
 def writer_bars(rows: Sequence[Row]) -> list[Panel]:

@@ -6,13 +6,13 @@ multiple excludes 1. The file of a suite makes its verdict.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from slipform.bench.result.quantities import contestant, digits, quantity
+from slipform.bench.result.quantities import contestant, digits, is_ours, quantity
 from slipform.bench.result.result import Estimate, Row
 
-__all__ = ["Lead", "Verdict", "lead", "of_leads"]
+__all__ = ["Lead", "Verdict", "lead", "leads_of", "of_leads"]
 
 _RATE = "images_per_second"
 
@@ -80,6 +80,25 @@ def lead(where: str, ours: Row, peer: Row) -> Lead:
             repeats=min(a.repeats, b.repeats),
         )
     return Lead(where, ours, peer, multiple)
+
+
+def leads_of(races: Iterable[tuple[str, Sequence[Row]]]) -> list[Lead]:
+    """Compare the fastest contestant of Slipform with the fastest other one, in each race.
+
+    Args:
+        races: The name of each race, and its rows with figures.
+
+    Returns:
+        The comparison of each race that has both.
+    """
+    found = []
+    for where, rows in races:
+        ordered = sorted(rows, key=lambda row: -row.figures[_RATE].median)
+        ours = [row for row in ordered if is_ours(_name(row))]
+        theirs = [row for row in ordered if row not in ours]
+        if ours and theirs:
+            found.append(lead(where, ours[0], theirs[0]))
+    return found
 
 
 def of_leads(leads: Sequence[Lead], does: str, rival: str) -> Verdict | None:

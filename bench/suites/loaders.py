@@ -28,9 +28,8 @@ from slipform.bench.options import (
 )
 from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.plots import loader_bars
-from slipform.bench.result.quantities import is_ours
 from slipform.bench.result.result import Row
-from slipform.bench.result.verdict import Verdict, lead, of_leads
+from slipform.bench.result.verdict import Verdict, leads_of, of_leads
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
@@ -58,15 +57,8 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
     Args:
         results: The rows with figures of each result.
     """
-    leads = []
-    for rows in results:
-        for where, race in LAYOUT.groups(rows):
-            ordered = sorted(race, key=lambda row: -row.figures["images_per_second"].median)
-            ours = [row for row in ordered if is_ours(str(row.case["loader"]))]
-            theirs = [row for row in ordered if row not in ours]
-            if ours and theirs:
-                leads.append(lead(where, ours[0], theirs[0]))
-    return of_leads(leads, "loads images", "the fastest other loader")
+    races = [race for rows in results for race in LAYOUT.groups(rows)]
+    return of_leads(leads_of(races), "loads images", "the fastest other loader")
 
 
 LAYOUT = Layout(
