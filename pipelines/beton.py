@@ -13,6 +13,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
@@ -59,6 +60,8 @@ class Beton:
         offsets, sizes: int64 [N], where the bytes of each image are in `data`, in bytes.
         addresses: int64 [N], where the bytes of each image are in memory.
         identity: Device, inode, size and time of the last change of each file that was opened.
+        stays: Whether all bytes are on this machine. Otherwise (`mirror.beton`) `addresses` and
+            `data` have only the bytes of samples that are held.
 
     Raises:
         DatasetError: A file does not exist, is truncated, or is not a beton.
@@ -70,10 +73,12 @@ class Beton:
         (60, 0, b'\\xff\\xd8')
     """
 
+    stays = True
+
     def __init__(self, path: Path | str, *more: Path | str) -> None:
         paths = [Path(path), *(Path(one) for one in more)]
         self.path = _joined(paths)
-        self._files = files = MappedFiles(paths)
+        self._files = files = MappedFiles(paths, filling=not self.stays)
         self.data = files.data
         self.identity: tuple[int, ...] = sum(files.identities, ())
         found = [
@@ -243,6 +248,28 @@ class Beton:
                 place,
                 int(self.labels[index]),
             )
+
+    def held(self, indices: npt.NDArray[np.int64]) -> AbstractContextManager[None]:
+        """Have the bytes of samples on this machine during a `with` block, to read `addresses`.
+
+        Args:
+            indices: int64 [n], the samples.
+
+        Raises:
+            StorageError: The beton is in an object store that cannot be read.
+        """
+        return nullcontext()
+
+    def parts(self) -> Iterator[npt.NDArray[np.int64]]:
+        """All samples in their order, in parts that are held until the next part is asked for.
+
+        Yields:
+            int64 [n], consecutive samples. One part if all bytes are on this machine.
+
+        Raises:
+            StorageError: The beton is in an object store that cannot be read.
+        """
+        yield np.arange(len(self))
 
     def resident_bytes(self) -> int:
         """The bytes of all images when they are decoded to uint8 RGB."""

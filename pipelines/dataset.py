@@ -1,6 +1,7 @@
 """A dataset folder, open for reading: `open_dataset` for users, `open_split` for the loader.
 
-In: a folder that `prep` wrote. Out: its manifest, betons, decoded images and labels.
+In: a folder that `prep` wrote, here or in an object store. Out: its manifest, betons, decoded
+images and labels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from slipform.pipelines.checksums import crc32_path, index_sha256
 from slipform.pipelines.errors import DatasetError, SlipformError
 from slipform.pipelines.label_table import LabelTable, read_label_table
 from slipform.pipelines.manifest import BetonInfo, Manifest, read_manifest
+from slipform.pipelines.mirror.beton import MirroredBeton
+from slipform.pipelines.mirror.folder import local_folder, open_mirror
 
 __all__ = ["Dataset", "open_dataset", "open_split", "open_table"]
 
@@ -36,7 +39,12 @@ def open_split(folder: Path, manifest: Manifest, *splits: str) -> Beton:
             manifest.
     """
     files = [info for split in splits for info in manifest.split(split).files]
-    beton = Beton(*(folder / info.file for info in files))
+    mirror = open_mirror(folder, manifest)
+    beton = (
+        Beton(*(folder / info.file for info in files))
+        if mirror is None
+        else MirroredBeton(mirror, files)
+    )
     for info, file in zip(files, beton.files(), strict=True):
         _check_labels(info, file, manifest.num_classes)
     for info, file, table in zip(files, beton.files(), beton.tables(), strict=True):
@@ -98,10 +106,10 @@ class Dataset:
     """A dataset folder, open for reading. `open_dataset` makes it.
 
     Args:
-        folder: The dataset folder.
+        folder: The dataset folder, or its URL in an object store.
 
     Attributes:
-        folder: The dataset folder.
+        folder: The dataset folder. For a URL, its mirror on this machine.
         manifest: What `prep` says about it.
         classes: Names of the classes. A label is a position in this list.
         splits: Names of the splits.
@@ -116,7 +124,7 @@ class Dataset:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+        self.folder = local_folder(folder)
         self.manifest: Manifest = read_manifest(self.folder)
         self.classes, self.splits = list(self.manifest.classes), list(self.manifest.splits)
         self._betons: dict[str, Beton] = {}
@@ -215,13 +223,14 @@ def open_dataset(folder: Path | str) -> Dataset:
     """Open a dataset folder that `prep` wrote.
 
     Args:
-        folder: The dataset folder.
+        folder: The dataset folder, or its URL in an object store: "s3://bucket/data".
 
     Returns:
         The Dataset: classes, splits, images and labels.
 
     Raises:
         DatasetError: The folder is not a dataset, or is damaged.
+        StorageError: The object store cannot be read.
 
     Example:
         ```python

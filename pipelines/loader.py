@@ -21,6 +21,7 @@ from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import check_choices, check_numbers
 from slipform.pipelines.machine import num_threads
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.position import HasPosition
@@ -48,7 +49,8 @@ class Loader(HasPosition):
     A loader belongs to the process that built it. It cannot be pickled or used after a fork.
 
     Args:
-        folder: A dataset folder that `prep` wrote.
+        folder: A dataset folder that `prep` wrote, or its URL in an object store, such as
+            "s3://bucket/data".
         split: "train", "val" or "test".
         augment: The augmentation. None: `Augmentation()`. If it does not give mean and standard
             deviation, those of the dataset are used.
@@ -92,6 +94,7 @@ class Loader(HasPosition):
 
     Raises:
         DatasetError: The folder is not a dataset, is damaged, or has no such split.
+        StorageError: The object store cannot be read. Also of a loop over the loader.
         ConfigError: An argument is not allowed, or does not fit the dataset.
 
     Example:
@@ -132,11 +135,12 @@ class Loader(HasPosition):
     ) -> None:
         check_choices(augment, decode_scale, on_bad, decoder_share)
         check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
-        self.manifest: Manifest = read_manifest(Path(folder))
+        folder = local_folder(folder)
+        self.manifest: Manifest = read_manifest(folder)
         self.split, self.training, self.seed = split, training, seed
         self.device, self.dataset = checked_device(device, dtype), self.manifest.dataset
         self._fold = Fold.parse(fold)
-        self.samples = open_samples(Path(folder), self.manifest, split, self._fold)
+        self.samples = open_samples(folder, self.manifest, split, self._fold)
         self._beton = self.samples.beton
         spec = augment or Augmentation()
         self.augment = (spec if training else spec.evaluation()).resolved(
@@ -266,13 +270,15 @@ class Loader(HasPosition):
 
         Returns:
             plan_seconds, wait_seconds (the consumer waits for the executor), num_images, num_bad,
-            and the seconds of each stage of the executor.
+            and the seconds of each stage of the executor. From an object store, also fetched_bytes
+            and fetch_seconds (a batch waits for its samples).
         """
         return {
             "plan_seconds": self.sequence.ahead.plan_seconds,
             "wait_seconds": self.sequence.ahead.wait_seconds,
             "num_images": float(self.sequence.done.num_images),
             "num_bad": float(self.num_bad),
+            **self.sequence.ahead.fetch_stats(),
             **self._executor.stats(),
         }
 

@@ -16,8 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
+from slipform.pipelines.remote.agreed import agreed
+from slipform.pipelines.remote.store import Store, is_remote, open_store
 
-__all__ = ["FILE_NAME", "BetonInfo", "Manifest", "SplitInfo", "read_manifest", "write_manifest"]
+__all__ = [
+    "FILE_NAME", "BetonInfo", "Manifest", "SplitInfo",
+    "download_manifest", "parse_manifest", "read_manifest", "write_manifest",
+]  # fmt: skip
 
 FILE_NAME = "dataset.json"
 _VERSION = 1
@@ -180,19 +185,23 @@ def read_manifest(folder: Path | str) -> Manifest:
     """Read and check `folder`/dataset.json.
 
     Args:
-        folder: A dataset folder that `prep` wrote.
+        folder: A dataset folder that `prep` wrote, or its URL in an object store.
 
     Returns:
         The manifest.
 
     Raises:
         DatasetError: There is no complete dataset in the folder, or the file is damaged.
+        StorageError: The object store cannot be read.
 
     Example:
         >>> import slipform as sf
         >>> sf.read_manifest("data/shapes").classes[0]
         'cross'
     """
+    if is_remote(folder):
+        store = open_store(str(folder))
+        return parse_manifest(download_manifest(store), f"{store.url}/{FILE_NAME}")
     path = Path(folder) / FILE_NAME
     if not Path(folder).is_dir():
         raise DatasetError(
@@ -207,6 +216,33 @@ def read_manifest(folder: Path | str) -> Manifest:
         )
     with open_regular(path, DatasetError) as file:
         content = file.read(_MAX_BYTES + 1)
+    return parse_manifest(content, path)
+
+
+def download_manifest(store: Store) -> bytes:
+    """Read dataset.json from an object store.
+
+    Args:
+        store: The folder of the dataset.
+
+    Raises:
+        MissingObjectError: There is none.
+        StorageError: It cannot be read.
+    """
+    place = f"{store.url}/{FILE_NAME}"
+    return agreed(lambda: store.read(FILE_NAME, _MAX_BYTES), place)
+
+
+def parse_manifest(content: bytes, path: Path | str) -> Manifest:
+    """Parse and check the content of dataset.json.
+
+    Args:
+        content: The bytes of the file.
+        path: Its path or URL, for messages.
+
+    Raises:
+        DatasetError: It is damaged, or has another version.
+    """
     try:
         if len(content) > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES >> 20} MiB")

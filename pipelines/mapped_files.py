@@ -39,23 +39,26 @@ class MappedFiles:
 
     Args:
         paths: The files, at least one.
+        filling: Their bytes are still being written. The time of the last change is then no part of
+            their identity.
 
     Attributes:
         paths: The files.
         data: uint8 [bytes], all of them. Behind each file but the last, zeros fill its page.
         starts: int64 [F], where each file begins in `data`.
         lengths: int64 [F], the length of each file in bytes.
-        identities: For each file that was mapped: device, inode, size, time of the last change.
+        identities: For each file that was mapped: device, inode, size, time of the last change (0
+            if `filling`).
 
     Raises:
         DatasetError: A file does not exist, is empty, or was replaced meanwhile.
         OSError: The system cannot map that many files.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
+    def __init__(self, paths: Sequence[Path], *, filling: bool = False) -> None:
+        self.paths, self._filling = list(paths), filling
         self._names = [str(path) for path in paths]  # `os.stat` of a Path takes twice as long
-        self.identities = [_identity(path) for path in self.paths]
+        self.identities = [self._same(_identity(path)) for path in self.paths]
         self._sizes = [one[2] for one in self.identities]
         self.lengths = np.array(self._sizes, np.int64)
         pages = -(-self.lengths // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -77,7 +80,7 @@ class MappedFiles:
     def _map_file(self, number: int, path: Path) -> None:
         start, length = int(self.starts[number]), int(self.lengths[number])
         with open_regular(path, DatasetError) as file:
-            if _of(os.fstat(file.fileno())) != self.identities[number]:
+            if self._same(_of(os.fstat(file.fileno()))) != self.identities[number]:
                 raise DatasetError(f"{path} was replaced while it was opened. Start again.")
             address = self.data.ctypes.data + start
             flags = mmap.MAP_SHARED | _MAP_FIXED
@@ -135,7 +138,11 @@ class MappedFiles:
         Args:
             number: The number of the file.
         """
-        return _current(self._names[number]) != self.identities[number]
+        return self._same(_current(self._names[number])) != self.identities[number]
+
+    def _same(self, identity: tuple[int, ...]) -> tuple[int, ...]:
+        """What of an identity does not change while the file is filled."""
+        return (*identity[:3], 0) if self._filling and identity else identity
 
 
 def _close(handles: list[int]) -> None:

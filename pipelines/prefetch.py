@@ -27,6 +27,7 @@ from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.read_ahead import ReadAhead, read_ahead
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
 from slipform.pipelines.rendering.workers import Task, Workers
 from slipform.pipelines.samples import Samples
@@ -70,6 +71,9 @@ class Prefetcher:
     ) -> None:
         self.executor, self._augment, self._order = executor, augment, order
         self._beton, self._samples = samples.beton, samples
+        # An executor that keeps all pixels has read all samples.
+        keeps_all = hasattr(executor, "resident_bytes")
+        self._read_ahead = ReadAhead() if keeps_all else read_ahead(samples.beton, order)
         self._under_way: deque[_UnderWay] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
@@ -95,6 +99,7 @@ class Prefetcher:
 
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
+            StorageError: A sample cannot be fetched from its object store.
             DatasetError: The beton was truncated or replaced while it was open.
         """
         expected = self._under_way[0].position if self._under_way else self._cursor
@@ -108,6 +113,7 @@ class Prefetcher:
         # Bytes that were cut off meanwhile were read as zeros. An index of -1 is padding.
         self._beton.check_length(indices)
         self._under_way.popleft()
+        self._read_ahead.release()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
         return indices, labels, rendered
@@ -118,8 +124,10 @@ class Prefetcher:
         self._interrupted = True
         if dropped or not self._collected_all():
             self._submitting.drop()
+            self._read_ahead.cancel()
             self._submitting.settle()
             self.executor.reset()
+        self._read_ahead.drop()
         self._under_way.clear()
         self._cursor = position
 
@@ -157,6 +165,7 @@ class Prefetcher:
         positions = self._order.draw_positions(seen, len(valid))
         request = BatchRequest(valid, partial(self._draw, epoch), positions)
         self._count_planning(began)
+        self._read_ahead.wait(epoch, seen)
         self.executor.submit(request)
         labels = self._samples.labels(valid)
         if padded:
@@ -176,6 +185,10 @@ class Prefetcher:
         own, seconds = get_ident(), time.perf_counter() - began
         self._plan_seconds[own] = self._plan_seconds.get(own, 0.0) + seconds
 
+    def fetch_stats(self) -> dict[str, float]:
+        """What was fetched from an object store; see `ReadAhead.stats`."""
+        return self._read_ahead.stats()
+
     @property
     def plan_seconds(self) -> float:
         """Seconds spent on order and Plan since the start, over all threads."""
@@ -188,7 +201,9 @@ class Prefetcher:
 
     def close(self) -> None:
         """End the threads. A second call does nothing."""
+        self._read_ahead.cancel()
         self._submitting.close()
         self._shuffling.close()
         self.executor.close()
+        self._read_ahead.close()
         self._under_way.clear()

@@ -17,6 +17,8 @@ from slipform.pipelines.decoding.preload import decode_one
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.mirror.folder import open_mirror
+from slipform.pipelines.mirror.index import fetch_names
 from slipform.pipelines.sample_names import read_names
 from slipform.pipelines.sampling import Draws, Sampling, make_draws
 
@@ -90,7 +92,10 @@ class Samples:
             DatasetError: A file is missing, or is not the one that prep wrote.
         """
         found: list[str] = []
+        mirror = open_mirror(self.folder, self.manifest)
         for split in self.splits:
+            if mirror is not None:
+                fetch_names(mirror, self.manifest.split(split).files)
             names = read_names(self.folder, self.manifest.split(split))
             if names is None:
                 return None

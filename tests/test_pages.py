@@ -42,8 +42,10 @@ EVERY_PAGE = [
     ROOT / "bench/results/README.md",
     ROOT / "bench/paired.md",
     ROOT / "bench/scale.md",
+    ROOT / "preprocess/object-stores.md",
     ROOT / "preprocess/shards.md",
     ROOT / "train/replay/README.md",
+    ROOT / "pipelines/mirror/README.md",
 ]
 
 

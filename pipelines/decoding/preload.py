@@ -64,7 +64,8 @@ def decode_all(
         beton: The stored images.
         threads: Cores to be used.
         first_read: Checks the samples, and says whether bad ones are skipped.
-        one_buffer: Copy raw samples, too, so that all images are in one buffer.
+        one_buffer: Copy raw samples, too, so that all images are in one buffer. Those of an object
+            store are always copied.
         shared: Other processes of the run on this machine call this function for the same beton.
             One of them decodes, and all use its memory.
 
@@ -75,6 +76,7 @@ def decode_all(
         ConfigError: The decoded images need more memory than is free.
         SampleError: A sample cannot be read, and `first_read` does not skip bad ones.
     """
+    one_buffer = one_buffer or not beton.stays
     moved = np.arange(len(beton)) if one_buffer else np.flatnonzero(beton.modes != RAW)
     starts = np.concatenate(
         [[0], np.cumsum(beton.heights[moved].astype(np.int64) * beton.widths[moved] * 3)]
@@ -90,13 +92,14 @@ def decode_all(
                 " with --shorter-side."
             )
         bad = memory[num_pixel_bytes:]
-        bad[first_read.bad(np.arange(len(beton)))] = 1
-        if one_buffer:
-            for i in np.flatnonzero(beton.modes == RAW):
-                memory[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
         at = np.zeros(len(beton), np.int64)
         at[moved] = memory.ctypes.data + starts[:-1]
-        bad[_decode_jpegs(beton, threads, first_read, at)] = 1
+        for part in beton.parts():
+            bad[part[first_read.bad(part)]] = 1
+            raw = beton.modes[part] == RAW
+            for i in part[raw] if one_buffer else ():
+                memory[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
+            bad[_decode_jpegs(beton, part[~raw], threads, first_read, at)] = 1
 
     key = f"{beton.identity} {one_buffer} {first_read.skips}" if shared else None
     memory = shared_memory(key, num_pixel_bytes + len(beton), fill)
@@ -107,10 +110,13 @@ def decode_all(
 
 
 def _decode_jpegs(
-    beton: Beton, threads: int, first_read: FirstRead, addresses: npt.NDArray[np.int64]
+    beton: Beton,
+    jpegs: npt.NDArray[np.int64],
+    threads: int,
+    first_read: FirstRead,
+    addresses: npt.NDArray[np.int64],
 ) -> list[int]:
-    """Decode all JPEGs to addresses. Returns the indices of those that cannot be decoded."""
-    jpegs = np.flatnonzero(beton.modes != RAW)
+    """Decode JPEGs to addresses. Returns the indices of those that cannot be decoded."""
     decoder = Decoder()
     part = images_at_once(beton.heights[jpegs], beton.widths[jpegs])
     bad: list[int] = []
@@ -155,7 +161,12 @@ def decode_one(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
         SampleError: The sample cannot be read.
     """
     at = np.array([index])
-    first_read = FirstRead(beton, "error")
+    with beton.held(at):
+        return _decode_held(beton, index)
+
+
+def _decode_held(beton: Beton, index: int) -> npt.NDArray[np.uint8]:
+    at, first_read = np.array([index]), FirstRead(beton, "error")
     first_read.bad(at)
     height, width = int(beton.heights[index]), int(beton.widths[index])
     if beton.modes[index] == RAW:

@@ -143,8 +143,8 @@ def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -
         part = images_at_once(beton.heights, beton.widths)
         threads = threads_to_decode(threads)
 
-    def read(first: int) -> _Part:
-        at = np.arange(first, min(first + part, len(beton)))
+    def read(first: int, last: int) -> _Part:
+        at = np.arange(first, min(first + part, last + 1))
         lost = set(first_read.bad(at))
         boxes = np.zeros((len(at), 4), np.int32)
         boxes[:, 2], boxes[:, 3] = beton.widths[at], beton.heights[at]
@@ -163,4 +163,7 @@ def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -
         return first, int(at[-1]) + 1, buffer, at[sorted(lost)]
 
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(read, range(0, len(beton), part))
+        for held in beton.parts():
+            last = int(held[-1]) if len(held) else -1
+            firsts = range(int(held[0]) if len(held) else 0, last + 1, part)
+            yield from pool.map(read, firsts, [last] * len(firsts))

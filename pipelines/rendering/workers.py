@@ -162,13 +162,18 @@ class Workers:
         """Wait until no thread runs a task."""
         self.on_every_thread(_nothing)
 
-    def close(self) -> None:
-        """Remove the tasks that were not begun, and end the threads. A second call does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Remove the tasks that were not begun, and end the threads. A second call does nothing.
+
+        Args:
+            wait: False: return at once. The threads do all tasks, and then end.
+        """
         self._go.open()
-        self.drop()
+        if wait:
+            self.drop()
         for _ in self._threads:
             self._tasks.put(None)
-        for thread in self._threads:
+        for thread in self._threads if wait else ():
             thread.join()
 
 

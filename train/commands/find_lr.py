@@ -9,13 +9,13 @@ from pathlib import Path
 
 import click
 
-from slipform.train.commands.options import FOLDER, SettingsCommand, device_option
+from slipform.train.commands.options import DATASET, SettingsCommand, device_option
 
 __all__ = ["find_lr"]
 
 
 @click.command("find-lr", cls=SettingsCommand)
-@click.argument("data", type=FOLDER)
+@click.argument("data", type=DATASET)
 @click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
 @click.option("--set", "sets", metavar="A.B=C", multiple=True, help="As for train.")
 @click.option("--low", default=1e-7, show_default=True, help="The first learning rate.")
@@ -28,7 +28,7 @@ __all__ = ["find_lr"]
 )
 @device_option
 def find_lr(
-    data: Path,
+    data: Path | str,
     recipe: str | None,
     sets: tuple[str, ...],
     low: float,
@@ -46,10 +46,12 @@ def find_lr(
     Example: slipform find-lr data/shapes --recipe shapes/demo --figure rates.png
     """
     from slipform.pipelines.manifest import read_manifest
+    from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import resolve
     from slipform.train.search.rate import find_rate
 
+    data = local_folder(data)
     loaded, run = load_one(recipe) if recipe else (None, None)
     config = resolve(loaded, sets, read_manifest(data), run)
     found = find_rate(config, data, device=device, low=low, high=high, steps=steps)

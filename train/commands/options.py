@@ -1,18 +1,30 @@
-"""Shared parts of the commands: the type of a folder, the option --device, who prints, and commands
+"""Shared parts of the commands: types of folders, the option --device, who prints, and commands
 that have --set."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from slipform.pipelines.errors import Command
+from slipform.pipelines.remote.store import is_remote
 
-__all__ = ["FOLDER", "SettingsCommand", "device_option", "is_main"]
+__all__ = ["DATASET", "FOLDER", "SettingsCommand", "device_option", "is_main"]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Dataset(click.Path):
+    """A dataset folder as a Path, or its URL in an object store as text."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if is_remote(value) else super().convert(value, param, ctx)
+
+
+DATASET = _Dataset(file_okay=False, path_type=Path)
 device_option = click.option(
     "--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.errors import Command, ConfigError, printable
-from slipform.train.commands.options import FOLDER, device_option, is_main
+from slipform.train.commands.options import DATASET, FOLDER, device_option, is_main
 
 __all__ = ["replay"]
 
@@ -31,7 +31,7 @@ __all__ = ["replay"]
 @click.option(
     "--diff", "other", type=FOLDER, metavar="OTHER", help="Find the first difference from a run."
 )
-@click.option("--data", type=FOLDER, help="The dataset folder. [default: that of the run]")
+@click.option("--data", type=DATASET, help="The dataset folder or URL. [default: that of the run]")
 @click.option("--executor", default="", help="[default: that of the run on such a device]")
 @click.option(
     "--images",
@@ -50,7 +50,7 @@ def replay(
     sample: str | None,
     to_divergence: bool,
     other: Path | None,
-    data: Path | None,
+    data: Path | str | None,
     executor: str,
     images: int,
     tensors: bool,
@@ -84,11 +84,13 @@ def replay(
             raise ConfigError("--diff takes no --data, --executor, --tensors and --out")
         _print_difference(run, other)
         return
+    from slipform.pipelines.mirror.folder import local_folder, source_of
     from slipform.train.machine.distributed import pick_device
     from slipform.train.replay.history import history, place_of_step
     from slipform.train.replay.sample import find_sample
     from slipform.train.replay.show import show_step
 
+    data = None if data is None else local_folder(data)
     segments, index, weights = history(run, data), None, None
     if to_divergence:
         from slipform.train.replay.divergence import find_divergence
@@ -97,7 +99,7 @@ def replay(
 
         config = run_config(run)
         if data is not None:
-            config = config.replace("data.folder", str(data.resolve()))
+            config = config.replace("data.folder", source_of(data))
         found = find_divergence(run, config, device)
         if not is_main():
             return  # one process draws

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from slipform.train.commands.options import FOLDER, SettingsCommand, device_option
+from slipform.train.commands.options import DATASET, FOLDER, SettingsCommand, device_option
 
 __all__ = ["search"]
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("data", type=FOLDER)
+@click.argument("data", type=DATASET)
 @click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
 @click.option(
     "--range",
@@ -35,7 +35,7 @@ __all__ = ["search"]
 @device_option
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def search(
-    data: Path,
+    data: Path | str,
     recipe: str | None,
     ranges: tuple[str, ...],
     sets: tuple[str, ...],
@@ -56,13 +56,14 @@ def search(
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError("search starts its own processes: run it without torchrun.")
+    from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.config.recipe import load_one
     from slipform.train.search.space import parse_ranges
     from slipform.train.search.study import run_search
 
     loaded, run = load_one(recipe) if recipe else (None, None)
     table = run_search(
-        loaded, data, out or Path("runs/search"), parse_ranges(ranges), sets,
+        loaded, local_folder(data), out or Path("runs/search"), parse_ranges(ranges), sets,
         run=run, trials=trials, num_at_once=jobs, seed=seed, device=device,
         quiet=quiet,
     )  # fmt: skip

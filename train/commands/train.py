@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.train.commands.options import FOLDER, SettingsCommand, device_option, is_main
+from slipform.train.commands.options import (
+    DATASET,
+    FOLDER,
+    SettingsCommand,
+    device_option,
+    is_main,
+)
 
 if TYPE_CHECKING:
     from slipform.train.sweep.jobs import Repeats
@@ -23,7 +29,7 @@ __all__ = ["train"]
 
 
 @click.command(cls=SettingsCommand)
-@click.argument("data", type=FOLDER, required=False)
+@click.argument("data", type=DATASET, required=False)
 @click.option(
     "--recipe",
     metavar="NAME|FILE",
@@ -87,7 +93,7 @@ __all__ = ["train"]
 @device_option
 @click.option("--quiet", is_flag=True, help="Print the result only.")
 def train(
-    data: Path | None,
+    data: Path | str | None,
     recipe: str | None,
     sets: tuple[str, ...],
     teacher: Path | None,
@@ -102,22 +108,25 @@ def train(
     device: str,
     quiet: bool,
 ) -> None:
-    """Train on the dataset folder DATA, which prep wrote.
+    """Train on the dataset folder DATA, which prep wrote, here or in an object store.
 
     \b
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
+    train s3://bucket/caltech101 --recipe caltech101/alexnet-scratch --out runs/remote
     train --resume runs/first
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
     from slipform.pipelines.manifest import read_manifest
+    from slipform.pipelines.mirror.folder import local_folder
     from slipform.pipelines.plan.unread import unread_settings
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.config.toml import value_text
     from slipform.train.run.folder import new_folder, resumed_recipe
 
+    data = None if data is None else local_folder(data)
     if teacher is not None:
         sets = (*sets, f"distill.teacher={value_text(str(teacher))}")
     if every:
@@ -141,11 +150,11 @@ def train(
                 "--resume continues the run in its folder: remove --recipe, --out and --overwrite."
             )
         config = resolve(resumed_recipe(resume, lambda text: click.echo(text, err=True)), sets)
-        data = data or Path(config.data.folder)
+        data = data or local_folder(config.data.folder)
         folder: AbstractContextManager[Path] = nullcontext(resume)
     elif data is None:
         raise click.UsageError(
-            "Missing argument 'DATA': a folder that prep wrote (or give --resume RUN)."
+            "Missing argument 'DATA': a folder that prep wrote, or its URL (or give --resume RUN)."
         )
     else:
         manifest = read_manifest(data)

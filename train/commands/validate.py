@@ -13,7 +13,7 @@ import click
 
 from slipform.pipelines.errors import Command, SlipformError, printable
 from slipform.train.commands.json_text import json_text
-from slipform.train.commands.options import FOLDER, device_option
+from slipform.train.commands.options import DATASET, FOLDER, device_option
 
 if TYPE_CHECKING:
     from slipform.train.page.parts import Replayed
@@ -24,7 +24,7 @@ __all__ = ["validate"]
 
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
-@click.argument("data", type=FOLDER, required=False)
+@click.argument("data", type=DATASET, required=False)
 @click.option("--split", help="train, val or test.  [default: test]")
 @click.option(
     "--figures",
@@ -52,7 +52,7 @@ __all__ = ["validate"]
 @device_option
 def validate(
     run: Path,
-    data: Path | None,
+    data: Path | str | None,
     split: str | None,
     figures: Path | None,
     report: Path | None,
@@ -71,13 +71,14 @@ def validate(
     Examples: validate runs/first --split val --report first.html
               validate runs/first --suspects
     """
+    from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.judge import judge_any
     from slipform.train.scores.label_judgment import LabelJudgment
 
     if suspects and (report is not None or split not in (None, "train")):
         raise click.UsageError("--suspects is for the training images: remove --report and --split")
-    split = split or "test"
+    split, data = split or "test", None if data is None else local_folder(data)
     classifier = Classifier.load(run, device)
     if suspects:
         from slipform.train.commands.validate_suspects import show_suspects

@@ -43,7 +43,7 @@ class DataConfig(Section):
     """[data]: the dataset folder, and how it is read.
 
     Attributes:
-        folder: The dataset folder; the command sets it.
+        folder: The dataset folder, or its URL in an object store; the command sets it.
         executor: The code that renders the batches.
         threads: Threads of the executor; 0: the number that `bench tune` found for this machine,
             or all cores of this process.

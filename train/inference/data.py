@@ -16,6 +16,7 @@ from torch import Tensor
 from slipform.pipelines.batch import IGNORED_LABEL, Batch, counted
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.identity import some, split_difference
 
@@ -27,9 +28,12 @@ def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
 
     Args:
         config: The settings of the run.
-        data: A folder that prep wrote. None: the dataset of the run.
+        data: A folder that prep wrote, or its URL. None: the dataset of the run.
+
+    Returns:
+        The folder; for a URL, its mirror on this machine.
     """
-    return Path(data if data is not None else config.data.folder)
+    return local_folder(data if data is not None else config.data.folder)
 
 
 def first_image(loader: Loader) -> Tensor | None:

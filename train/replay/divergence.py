@@ -19,6 +19,7 @@ from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.manifest import FILE_NAME
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.records import read_metrics
@@ -89,7 +90,7 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
         process.broadcast_object(None)
         opened = open_run(
             config,
-            Path(config.data.folder),
+            local_folder(config.data.folder),
             copy,
             process,
             Event(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import local_folder, source_of
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.records import read_metrics, read_summary
@@ -45,7 +46,7 @@ def history(run: Path, data: Path | None = None) -> list[Segment]:
         segment = segment_of(start)
         planned = segment.steps_before(segment.config.train.epochs)
         segments.append(replace(segment, end=min(planned, last) if after is None else after.step))
-    folder = data or Path(config.data.folder)
+    folder = data or local_folder(config.data.folder)
     fitting = [segment for segment in segments if _had_images_of(folder, segment)]
     if data is not None and not fitting:
         raise DatasetError(
@@ -92,7 +93,7 @@ def _splits(manifest: Manifest, config: RunConfig) -> list[str]:
 
 
 def _with_data(segment: Segment, folder: Path) -> Segment:
-    changed = segment.config.replace("data.folder", str(folder.resolve()))
+    changed = segment.config.replace("data.folder", source_of(folder))
     return replace(segment, config=changed)
 
 

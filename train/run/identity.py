@@ -109,7 +109,7 @@ def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -
     return [f"{told}. Continuing with it and its classes, because --other-data is given"]
 
 
-def check_data(own: Manifest, given: Manifest, data: Path, run: Path) -> None:
+def check_data(own: Manifest, given: Manifest, data: Path | str, run: Path) -> None:
     """Check that a model can be evaluated on a dataset.
 
     Args:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from slipform.pipelines.errors import Interrupted, SlipformError, lacks_memory
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import watched
@@ -49,7 +50,7 @@ def fit(
 
     Args:
         config: All settings of the run.
-        data: The dataset folder.
+        data: The dataset folder, or its URL in an object store.
         out: The run folder to write.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         resume: Continue the run in `out` from its last checkpoint.
@@ -77,7 +78,7 @@ def fit(
     with distributed.join(device) as process, watched() as stop_requested:
         run = open_run(
             config,
-            Path(data),
+            local_folder(data),
             Path(out),
             process,
             stop_requested,

@@ -16,6 +16,8 @@ from torch import Tensor
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import source_of
+from slipform.pipelines.remote.store import is_remote
 from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
@@ -112,12 +114,15 @@ class Run:
     def check_data(self) -> None:
         """Check that the dataset folder still has the dataset of this run.
 
-        A folder that was deleted is no error: the run has its files open.
+        A folder that was deleted is no error: the run has its files open. In an object store, the
+        samples that come are compared with their checksums instead.
 
         Raises:
             DatasetError: Another dataset is there.
         """
-        folder = Path(self.config.data.folder)
+        folder = self.config.data.folder
+        if is_remote(folder):
+            return
         try:
             found = differences(self.manifest, read_manifest(folder))
         except DatasetError:
@@ -193,7 +198,7 @@ def _open(
 ) -> Run:
     set_up(config.train, process.device)
     manifest = read_manifest(data)
-    config = config.replace("data.folder", str(data.resolve()))
+    config = config.replace("data.folder", source_of(data))
     messages: list[str] = []
     config, note = without_auto(config, manifest, process, messages, resume=resume)
     config = with_teacher(config, manifest, process)
@@ -252,16 +257,19 @@ def _open(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch,
         records=config.records,
     )  # fmt: skip
-    for message in messages:
-        recorder.say(message)
-    recorder.say(headline(config, manifest, state, loader, process))
-    recorder.settings(config)
-    warm_up(loader, process, recorder.say)
-    run = Run(
-        config, out, manifest, process, state, counters, loader, val, test, recorder,
-        stop_requested, process.agreement(), held.pop_all(), steps,
-        Teacher(config, process, recorder.say) if config.distill.teacher else None,
-    )  # fmt: skip
+    with ExitStack() as opened:
+        opened.callback(recorder.close)  # if the first batches cannot be made
+        for message in messages:
+            recorder.say(message)
+        recorder.say(headline(config, manifest, state, loader, process))
+        recorder.settings(config)
+        warm_up(loader, process, recorder.say)
+        run = Run(
+            config, out, manifest, process, state, counters, loader, val, test, recorder,
+            stop_requested, process.agreement(), held.pop_all(), steps,
+            Teacher(config, process, recorder.say) if config.distill.teacher else None,
+        )  # fmt: skip
+        opened.pop_all()
     if saved is not None:
         _recover_best(run)
     return run

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from statistics import median
 
 from slipform.pipelines.beton_format import JPG
@@ -17,6 +16,7 @@ from slipform.pipelines.executors import keeps, streaming
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.samples import open_samples
 from slipform.train.config.image_sizes import training_augment
@@ -53,7 +53,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     if config.data.executor != "auto" or steps < FEW_STEPS or not train.auto_seconds:
         return "", ""
     fold = config.data.chosen_fold
-    beton = open_samples(Path(config.data.folder), manifest, "train", fold).beton
+    beton = open_samples(local_folder(config.data.folder), manifest, "train", fold).beton
     augment = training_augment(config, 1)  # of the batches that are measured
     stored = "jpeg" if (beton.modes == JPG).any() else "raw"
     tuned = profile_key(stored, augment.image_size, device)

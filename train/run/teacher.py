@@ -68,7 +68,7 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
     folder = Path(distill.teacher).resolve()
     _check(config, manifest, process)
     own = read_manifest(folder)
-    check_data(own, manifest, Path(config.data.folder), folder)
+    check_data(own, manifest, config.data.folder, folder)
     found = process.broadcast_object(_sha256(folder) if process.is_main else "")
     _check_weights(folder, distill.sha256, found)
     answers = str(Path(distill.answers).resolve()) if distill.answers else ""

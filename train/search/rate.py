@@ -19,6 +19,7 @@ from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.mirror.folder import source_of
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Process, pick_device
@@ -133,7 +134,7 @@ def _try_rates(
 ) -> tuple[list[float], list[float], list[float]]:
     """The rates, losses and smoothed losses of all steps until the loss diverges."""
     manifest = read_manifest(data)
-    config = config.replace("data.folder", str(data.resolve())).replace("train.auto_seconds", 0.0)
+    config = config.replace("data.folder", source_of(data)).replace("train.auto_seconds", 0.0)
     config = config.replace("train.compile", "off").replace("optimizer.lr", 1.0)
     set_up(config.train, process.device)
     config, _ = without_auto(config, manifest, process, [], resume=False)

@@ -90,6 +90,21 @@ def test_close_ends_the_threads_and_may_be_called_twice() -> None:
     assert set(threading.enumerate()) <= before
 
 
+def test_threads_may_finish_on_their_own() -> None:
+    """`close(wait=False)` returns while a task waits, and all tasks are done later."""
+    workers, gate = Workers(1, "test"), Gate()
+    done: list[int] = []
+    workers.submit(gate.wait)
+    last = workers.submit(lambda: done.append(1))
+    workers.close(wait=False)
+    assert not done
+    gate.open()
+    last.result()
+    assert done == [1]
+    for thread in workers._threads:
+        thread.join()
+
+
 class _Injected(BaseException):
     """Like KeyboardInterrupt, which would end pytest."""
 

@@ -1,0 +1,100 @@
+"""Which samples of a mirror are in use: `Pins`, a file of each reader that all processes see.
+
+In: numbers of samples. Out: nothing; their bytes stay in the mirror while they are pinned. A reader
+holds the lock of its file as long as it exists, so the pins of a killed process are known to be
+void.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import weakref
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from slipform.pipelines.errors import StorageError
+from slipform.pipelines.mirror.cache import READERS, live_readers
+from slipform.pipelines.mirror.folder import Mirror
+
+__all__ = ["Pins", "pinned"]
+
+_Int64 = npt.NDArray[np.int64]
+
+
+class Pins:
+    """The samples that one reader uses. A sample may be pinned several times.
+
+    Args:
+        mirror: The mirror.
+
+    Attributes:
+        counts: int32 [M], how often each sample of the mirror is pinned by this reader.
+
+    Raises:
+        StorageError: The file system of the cache has no locks, or the mirror was deleted.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        path = mirror.folder / READERS / f"{os.getpid()}-{secrets.token_hex(4)}.pins"
+        try:
+            with mirror.locked():  # until it is locked, others would take it for a void file
+                size = len(mirror.present)  # this maps it, which needs the lock, too
+                self._shared = mirror.shared_bytes(path)
+                self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(
+                f"the cache {path.parent} cannot be used: {error.strerror}. Set SLIPFORM_CACHE to a"
+                " folder on a local disk, and start again."
+            ) from error
+        self.counts = np.zeros(size, np.int32)
+        self._lock = Lock()
+        weakref.finalize(self, _remove, path, self._handle, os.getpid())
+
+    def add(self, numbers: _Int64) -> None:
+        """Pin samples. The caller holds the lock of the mirror, or has pinned them already.
+
+        Args:
+            numbers: int64 [n], each at most once.
+        """
+        with self._lock:
+            self.counts[numbers] += 1
+            self._shared[numbers] = 1
+
+    def remove(self, numbers: _Int64) -> None:
+        """Take back one pin of samples.
+
+        Args:
+            numbers: int64 [n], each at most once.
+        """
+        with self._lock:
+            left = self.counts[numbers] - 1
+            self.counts[numbers] = left
+            self._shared[numbers[left == 0]] = 0
+
+
+def pinned(mirror: Mirror) -> npt.NDArray[np.bool_]:
+    """The samples that any reader uses. The caller holds the lock of the mirror.
+
+    Args:
+        mirror: The mirror.
+
+    Returns:
+        bool [M].
+    """
+    found = np.zeros(len(mirror.present), bool)
+    for path in live_readers(mirror.folder):
+        if path.stat().st_size == len(found):
+            found |= np.memmap(path, np.uint8, "r", shape=(len(found),)) == 1
+    return found
+
+
+def _remove(path: Path, handle: int, process: int) -> None:
+    if process == os.getpid():  # a fork has a copy of the object
+        path.unlink(missing_ok=True)
+    os.close(handle)
