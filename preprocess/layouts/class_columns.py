@@ -34,10 +34,14 @@ def class_values(row: Mapping[str, Any], columns: Sequence[str]) -> _Values:
         ValueError: A cell is empty, or is no number from 0 to 1.
     """
     cells = {name: row.get(name) for name in columns}
-    if all(cell is None or (isinstance(cell, str) and not cell.strip()) for cell in cells.values()):
+    if all(map(_is_empty, cells.values())):
         return None
     numbers = ((name, _number(name, cell)) for name, cell in cells.items())
     return {name: number for name, number in numbers if number}
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
 
 
 def _number(name: str, cell: Any) -> float:

@@ -101,7 +101,8 @@ def _of_classes(
 ) -> tuple[str, ...]:
     """The columns that --class-columns names."""
     if chosen == ["others"] and "others" not in names:
-        return tuple(name for name in names if name not in others)
+        # pandas writes its index as a column without a name.
+        return tuple(name for name in names if name not in others and name.strip())
     for name in chosen:
         if name not in names:
             raise unknown(f"column in {path}", name, names, DatasetError)

@@ -191,3 +191,17 @@ def test_folders_have_no_rows_without_labels(tmp_path: Path) -> None:
         write(tmp_path / f"raw/{'ab'[k % 2]}/{k}.jpg", jpeg(k))
     assert "has no effect" in prep(tmp_path / "raw", "--unlabeled", "background", code=1)
     prep(tmp_path / "raw", "--unlabeled", "skip")
+
+
+def test_an_index_without_a_name_is_no_class(root: Path) -> None:
+    csv(root, ["a,1,0", "b,0,1", "c,1,0", "d,,"], ",id,x,y")
+    rows = (root / "labels.csv").read_text().splitlines()
+    names = [row.replace(f",{'abcd'[k]},", f",{k},") for k, row in enumerate(rows[1:])]
+    write(root / "labels.csv", "\n".join([rows[0], *names]))
+    prep(root, "--class-columns", "others")
+    assert written(root)[1] == ["x", "y"]
+    lines = [json.dumps({"file": f"{k}.jpg", "x": float("nan"), "y": None}) for k in range(2)]
+    lines += [json.dumps({"file": f"{k}.jpg", "x": 1 - k / 4, "y": k / 4}) for k in range(2, 4)]
+    write(root / "l.jsonl", "\n".join(lines))
+    prep(root, "--list", "l.jsonl", "--class-columns", "x,y")
+    assert written(root)[2].tolist() == [[0.5, 0.5], [0.25, 0.75]]
