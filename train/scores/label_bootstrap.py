@@ -136,24 +136,33 @@ def _ranked(
         Two float64 [R]; nan for a resample without positive images, and the second one also for one
         without negative images.
     """
-    order = np.argsort(-scores, kind="stable")
-    # The last one of equal scores.
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)[: len(scores)]
     precision, areas = (np.full(len(weights), np.nan) for _ in range(2))
+    if not positive.any():
+        return precision, areas
+    order = np.argsort(-scores, kind="stable")
+    ordered, right = scores[order], np.flatnonzero(positive[order])
+    # Equal scores are one group. Only groups with positive images count: their begins and ends, and
+    # the first positive image of each.
+    begins = np.flatnonzero(np.append(True, np.diff(ordered)))
+    group = np.searchsorted(begins, right, "right") - 1
+    first = np.flatnonzero(np.append(True, np.diff(group)))
+    begin, end = begins[group[first]], np.append(begins, len(scores))[group[first] + 1]
     size = _rows(len(scores))
-    for start in range(0, len(weights) if len(scores) else 0, size):
+    for start in range(0, len(weights), size):
         rows = slice(start, start + size)
-        ordered = weights[rows][:, order]
-        every = np.cumsum(ordered, 1, dtype=np.int64)[:, ends]
-        hits = np.cumsum(ordered * positive[order], 1, dtype=np.int64)[:, ends]
-        misses = every - hits
-        gained, lost = (np.diff(part, axis=1, prepend=0) for part in (hits, misses))
+        drawn_rows = weights[rows][:, order]
+        summed = np.cumsum(drawn_rows, 1, dtype=np.int32)
+        every = summed[:, end - 1].astype(np.float64)
+        before = np.where(begin > 0, summed[:, begin - 1], 0)
+        gained = np.add.reduceat(drawn_rows[:, right], first, axis=1, dtype=np.int64)
+        hits = np.cumsum(gained, 1)
         total = np.where(hits[:, -1] > 0, hits[:, -1], np.nan)
         precision[rows] = (gained * (hits / np.maximum(every, 1))).sum(1) / total
         # For each positive image: the negative ones below it, and half of those with its score.
-        below = misses[:, -1:] - misses + lost / 2
-        others = np.where(misses[:, -1] > 0, misses[:, -1], np.nan)
-        areas[rows] = (gained * below).sum(1) / (total * others)
+        misses = summed[:, -1] - hits[:, -1]
+        above = (every - hits + before - hits + gained) / 2
+        others = np.where(misses > 0, misses, np.nan)
+        areas[rows] = (gained * (misses[:, None] - above)).sum(1) / (total * others)
     return precision, areas
 
 
