@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +72,8 @@ class Reader:
         self._present = mirror.present
         self._verified = transfer.unchecked.copy()
         self._damaged = np.zeros(len(sizes), bool)  # in the object store: not fetched again
+        # The samples that a thread is fetching. Others that need them wait until it has ended.
+        self._under_way, self._arrived = np.zeros(len(sizes), bool), Condition()
         self._eviction = Eviction(mirror)
         self.next_use: Callable[[], _Int64] | None = None
         self._limit = mirror.room()
@@ -218,20 +221,39 @@ class Reader:
             StorageError: It cannot be fetched.
             DatasetError: Another dataset is in the object store now.
         """
+        left = piece.samples
         try:
-            numbers = self.numbers[piece.samples]
-            maybe = piece.samples[self._present[numbers] == 1].tolist()
-            here = [s for s in maybe if self.transfer.is_right(s, self._view(s).data)]
-            self._verified[here] = True
-            missing = piece.samples[~np.isin(piece.samples, here)]
-            for one in self._pieces(missing, np.ones(len(missing), bool)):
-                right = self.transfer.copy(one.samples)
-                # Only now: others trust this byte until they have compared the checksum.
-                self._present[self.numbers[right]] = 1
-                self._verified[right] = True
-                self._damaged[one.samples[~np.isin(one.samples, right)]] = True
+            while len(left):
+                with self._arrived:
+                    others = self._under_way[left]
+                    if others.all():  # pieces of the next epoch may have samples of this one
+                        self._arrived.wait()
+                    mine, left = left[~others], left[others]
+                    self._under_way[mine] = True
+                try:
+                    self._fetch(mine)
+                finally:
+                    with self._arrived:
+                        self._under_way[mine] = False
+                        self._arrived.notify_all()
         finally:
             self._pins.remove(self.numbers[piece.samples])
+
+    def _fetch(self, samples: _Int64) -> None:
+        """Fetch samples that no other thread is fetching."""
+        there = self._present[self.numbers[samples]] == 1
+        here = samples[there & self._verified[samples]].tolist()
+        for sample in samples[there & ~self._verified[samples]].tolist():
+            if self.transfer.is_right(sample, self._view(sample).data):
+                self._verified[sample] = True
+                here.append(sample)
+        missing = samples[~np.isin(samples, here)]
+        for one in self._pieces(missing, np.ones(len(missing), bool)):
+            right = self.transfer.copy(one.samples)
+            # Only now: others trust this byte until they have compared the checksum.
+            self._present[self.numbers[right]] = 1
+            self._verified[right] = True
+            self._damaged[one.samples[~np.isin(one.samples, right)]] = True
 
     def _view(self, sample: int) -> _Bytes:
         start = self._offsets[sample]
