@@ -106,7 +106,8 @@ def test_train_says_so(shapes: Path, tmp_path: Path) -> None:
     from slipform.train.cli import train
 
     words = [str(shapes), "--out", str(tmp_path / "run"), "--recipe", "shapes/demo", "--device"]
-    words += ["cpu", "--set", "train.epochs=1", "--set", "augment.switch_probability=0.1"]
+    sets = ("train.epochs=1", "augment.image_size=16", "augment.switch_probability=0.1")
+    words += ["cpu", *(word for text in sets for word in ("--set", text))]
     result = CliRunner().invoke(train, words)
     assert result.exit_code == 0, result.output
     assert "note: augment.switch_probability = 0.1 has no effect" in result.output
