@@ -20,7 +20,11 @@ from slipform.bench.scale.training import (
     own_samples,
     training,
 )
+from slipform.pipelines import read_ahead
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.mirror import index, reader
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.remote import store
 from slipform.preprocess import shards
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Generated, SampleSource
@@ -175,6 +179,16 @@ def test_a_real_dataset_has_the_samples_of_the_model(tmp_path: Path) -> None:
     given = replace(SMALL, samples=37, num_bytes=37.0, shards=COUNT, spread=1e-9)
     counts = [one.num_samples for one in manifest.split("train").shards]
     assert made_tables(given).counts.tolist() == counts
+
+
+def test_the_assumptions_about_the_code_are_true() -> None:
+    given = Assumptions()
+    assert given.at_once == reader.AT_ONCE
+    assert given.ahead_bytes == read_ahead._AHEAD // 2
+    assert (given.part_bytes, given.parts_at_once) == (store._PART, store._PARTS_AT_ONCE)
+    assert given.tables_at_once == index._AT_ONCE
+    assert given.list_at_once == shards._READERS
+    assert given.window == EpochOrder(8, 1).window
 
 
 def test_settings_have_units() -> None:

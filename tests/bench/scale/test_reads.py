@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipform.bench.scale.assumptions import Assumptions
 from slipform.bench.scale.reads import join_neighbors, plan_requests, samples_of
 from slipform.bench.scale.tables import FILE_STEP, Int64, Tables
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.mirror.ranges import pieces_of
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from tests.preprocess.made import COUNT, made, write_all
@@ -67,6 +69,25 @@ def test_neighbors_are_joined_as_by_a_loop(
     assert found.first.tolist() == [one[2] for one in expected]
     as_rows = zip(found.starts, found.sizes, found.first, found.last, strict=True)
     assert sorted(tuple(map(int, row)) for row in as_rows) == sorted(expected)
+
+
+def test_neighbors_are_joined_as_by_the_reader() -> None:
+    """Of two betons, with the limits of `Assumptions`, which are those of the code."""
+    generator, given = np.random.default_rng(0), Assumptions()
+    for _ in range(50):
+        count = int(generator.integers(1, 200))
+        sizes = generator.integers(1, 400_000, count)
+        gaps = generator.integers(0, 200_000, count) * (generator.random(count) < 0.6)
+        files = np.sort(generator.integers(0, 2, count))
+        positions = np.cumsum(sizes + gaps) - sizes + (files << FILE_STEP)
+        shuffled, needs = generator.permutation(count), generator.permutation(count)
+        positions, sizes = positions[shuffled], sizes[shuffled]
+        found = join_neighbors(positions, sizes, needs, given.gap, given.request_bytes)
+        pieces = pieces_of(np.arange(count), positions, sizes, needs)
+        assert [*zip(found.starts, found.sizes, found.first, strict=True)] == [
+            (one.start, one.end - one.start, one.need)
+            for one in sorted(pieces, key=lambda one: one.need)
+        ]
 
 
 def test_by_hand() -> None:

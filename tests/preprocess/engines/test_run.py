@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from slipform.bench.remote.proxy import Proxy
 from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.cli import main
@@ -137,12 +138,23 @@ def test_the_command_and_the_function(tmp_path: Path) -> None:
     assert "holds a dataset without shards. Choose another --out" in progress
 
 
+def test_shards_in_an_object_store(object_store: Proxy, tmp_path: Path) -> None:
+    """The second call sends no beton again."""
+    url, sizes = object_store.new_folder(), {"num_train": 30, "num_val": 10, "num_test": 20}
+    manifest = prepare("shapes", out=url, shards=3, **sizes)
+    assert described(manifest) == described(prepare("shapes", out=tmp_path / "whole", **sizes))
+    object_store.requests.clear()
+    assert prepare("shapes", out=url, shards=3, **sizes) == manifest
+    sent = [one.path for one in object_store.requests if one.method in ("PUT", "POST")]
+    assert not [path for path in sent if ".beton" in path]
+
+
 def test_ctrl_c_ends_with_130_and_keeps_finished_shards(tmp_path: Path) -> None:
     out = tmp_path / "data"
     options = ["--num-train", "20000", "--shards", "100", "--out", str(out)]
     command = [sys.executable, "-P", "-m", "slipform.preprocess.cli", "shapes", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(process, (out / Shard(1, 100).record).exists)
+        wait_for(process, (out / Shard(2, 100).record).exists)  # the line about the first is there
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
         assert process.stderr is not None
