@@ -7,9 +7,7 @@ samples, of their order, and of the number of the shard. Shards have about the s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 
@@ -23,6 +21,7 @@ from slipform.preprocess.account import account
 from slipform.preprocess.build import describe
 from slipform.preprocess.encode import KEEP, Encoding, Rejected
 from slipform.preprocess.places import Out, Place, place_of
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import (
     NamedSample,
     Shard,
@@ -31,17 +30,14 @@ from slipform.preprocess.shard_record import (
     read_record,
     shards_of,
 )
-from slipform.preprocess.source import Samples, SampleSource, Sized
+from slipform.preprocess.source import SampleSource
 from slipform.preprocess.write_splits import Part, Written, write_splits
 
 __all__ = ["shard_parts", "write_shard"]
 
-# Threads that ask for the sizes of files, for slow file systems; and files that each asks for.
-_READERS, _ASKED = 32, 256
-
 
 def write_shard(
-    source: SampleSource,
+    source: SampleSource | ShardList,
     out: Out,
     shard: Shard,
     encoding: Encoding = KEEP,
@@ -53,7 +49,7 @@ def write_shard(
     """Write one shard of each split, whole or not at all. A finished shard is not written again.
 
     Args:
-        source: The samples of all shards.
+        source: The samples of all shards. With a `ShardList` their sizes are asked only once.
         out: The dataset folder, which all shards share: a path or the URL of an object store.
         shard: The shard.
         encoding: How samples are stored.
@@ -69,13 +65,13 @@ def write_shard(
         StorageError: The object store cannot be read or written.
         OSError: The disk is full or fails, or a file vanished.
     """
-    place = place_of(out)
-    lines, sizes = account(source, encoding), _sizes(source)
+    place, listed = place_of(out), source if isinstance(source, ShardList) else ShardList(source)
+    source, lines = listed.source, account(listed.source, encoding)
 
     def record(written: Written) -> ShardRecord:
         return ShardRecord(
             slipform=version("slipform"),
-            source_sha256=_list_sha256(source, sizes),
+            source_sha256=listed.sha256,
             how={**asdict(encoding), "on_bad": on_bad},
             number=shard.number,
             count=shard.count,
@@ -93,7 +89,7 @@ def write_shard(
         return finished.manifest, False
     parts = {
         split: Part(shard.file(split), samples)
-        for split, samples in shard_parts(sizes, shard).items()
+        for split, samples in shard_parts(listed.sizes, shard).items()
     }
     with place.temporary(shard.hidden) as folder:
         written = write_splits(
@@ -125,41 +121,6 @@ def shard_parts(sizes: dict[str, npt.NDArray[np.int64]], shard: Shard) -> dict[s
         start, stop = np.where(ends[after] - shares < shares - ends[before], after, before).tolist()
         found[split] = range(start, stop)
     return found
-
-
-def _sizes(source: SampleSource) -> dict[str, npt.NDArray[np.int64]]:
-    """The bytes of each sample by split. If a source does not know them, all are equal."""
-    return {split: _sizes_of(samples) for split, samples in source.splits.items()}
-
-
-def _sizes_of(samples: Samples) -> npt.NDArray[np.int64]:
-    count = len(samples.labels)
-    if not isinstance(samples, Sized):
-        return np.ones(count, np.int64)
-    num_bytes, found = samples.num_bytes, np.zeros(count, np.int64)
-
-    def ask(start: int) -> None:
-        for index in range(start, min(start + _ASKED, count)):
-            found[index] = num_bytes(index)
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(ask, range(0, count, _ASKED)))  # raises the error of any thread
-    return found
-
-
-def _list_sha256(source: SampleSource, sizes: dict[str, npt.NDArray[np.int64]]) -> str:
-    """The hash of names, labels and sizes of all samples."""
-    digest = hashlib.sha256()
-    for split, samples in source.splits.items():
-        digest.update(f"{split} {len(samples.labels)}\n".encode())
-        for index in range(len(samples.labels)):
-            # A list may name files with characters that UTF-8 does not have.
-            digest.update(samples.name(index).encode("utf-8", "surrogatepass") + b"\0")
-        digest.update(np.ascontiguousarray(samples.labels, "<i8").data)
-        digest.update(np.ascontiguousarray(sizes[split], "<i8").data)
-        if samples.table is not None:
-            digest.update(np.ascontiguousarray(samples.table.rows).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _named(samples: list[tuple[str, Rejected]]) -> list[NamedSample]:

@@ -88,6 +88,7 @@ ROOMS = {
         ("account", "writer"),
         ("write_splits",),
         ("build",),
+        ("shard_list",),
         ("shards",),
         ("verify", "show", "duplicates", "merge"),
         ("engines",),

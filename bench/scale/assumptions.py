@@ -59,7 +59,7 @@ class Assumptions:
         " images, AMD EPYC, 2026-11-26.",
     )
     stat_seconds: float = _is(0.5e-3, "Seconds to ask for the size of a file. Assumed: NFS.")
-    list_at_once: int = _is(32, "Threads that ask for sizes: preprocess/shards.py.")
+    list_at_once: int = _is(32, "Threads that ask for sizes: preprocess/shard_list.py.")
     bookkeeping_seconds: float = _is(
         10e-6,
         "Processor seconds for each image of the list: path, label and split 6.4 µs, size 3.3, hash"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from slipform.preprocess.engines.work import Outcome, Report, ShardWork
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import SampleSource
 
@@ -29,5 +30,6 @@ def run(
     Yields:
         How each shard ended.
     """
+    listed = ShardList(samples)
     for shard in shards:
-        yield work.write(shard, report, samples)
+        yield work.write(shard, report, listed)

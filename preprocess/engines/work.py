@@ -17,6 +17,7 @@ from typing import Protocol
 
 from slipform.pipelines.errors import reported
 from slipform.preprocess.encode import Encoding
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
 from slipform.preprocess.source import SampleSource
@@ -63,13 +64,13 @@ class ShardWork:
     threads: int
     count: int
 
-    def write(self, shard: Shard, report: Report, samples: SampleSource | None = None) -> Outcome:
+    def write(self, shard: Shard, report: Report, samples: ShardList | None = None) -> Outcome:
         """Write one shard, unless it is finished.
 
         Args:
             shard: The shard.
             report: Called after each chunk of images.
-            samples: The samples, if they are listed already.
+            samples: The list of all samples. None: it is made, and not kept.
 
         Returns:
             How it ended. An error that a user can mend is a part of it; others are raised.

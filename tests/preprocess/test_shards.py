@@ -25,6 +25,7 @@ from slipform.preprocess.build import build_dataset
 from slipform.preprocess.cli import main
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.merge import merge
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Files, Generated, SampleSource
 from slipform.preprocess.verify import find_faults
@@ -99,6 +100,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from slipform.preprocess import shards
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from tests.preprocess.made import made
 where, done = sys.argv[2], 0
@@ -175,7 +177,7 @@ def test_the_sizes_of_many_samples_are_in_their_order(tmp_path: Path) -> None:
         write(tmp_path / str(index), bytes(index))
     files = Files(tmp_path, [str(index) for index in range(600)], np.zeros(600, np.int64))
     source = SampleSource("made", ["a"], {"train": files}, "")
-    assert shards._sizes(source)["train"].tolist() == list(range(600))
+    assert ShardList(source).sizes["train"].tolist() == list(range(600))
 
 
 def test_names_that_utf_8_does_not_have(tmp_path: Path) -> None:

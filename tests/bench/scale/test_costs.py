@@ -25,7 +25,7 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.mirror import index, reader
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.remote import store
-from slipform.preprocess import shards
+from slipform.preprocess import shard_list, shards
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import Generated, SampleSource
 from tests.pipelines import folders
@@ -187,7 +187,7 @@ def test_the_assumptions_about_the_code_are_true() -> None:
     assert given.ahead_bytes == read_ahead._AHEAD // 2
     assert (given.part_bytes, given.parts_at_once) == (store._PART, store._PARTS_AT_ONCE)
     assert given.tables_at_once == index._AT_ONCE
-    assert given.list_at_once == shards._READERS
+    assert given.list_at_once == shard_list._READERS
     assert given.window == EpochOrder(8, 1).window
 
 

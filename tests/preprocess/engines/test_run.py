@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from slipform.bench.remote.proxy import Proxy
 from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.cli import main
@@ -21,6 +20,8 @@ from slipform.preprocess.merge import merge
 from slipform.preprocess.prep import prepare
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
+from slipform.preprocess.source import Files
+from tests.object_server import Proxy
 from tests.preprocess.engines.sources import (
     MIDDLE,
     MIDDLE_SHARD,
@@ -29,6 +30,7 @@ from tests.preprocess.engines.sources import (
     work,
 )
 from tests.preprocess.made import COUNT, described, made
+from tests.preprocess.sources import jpeg, write
 from tests.processes import wait_for
 
 
@@ -74,6 +76,21 @@ def test_a_failed_shard_is_named_and_the_others_are_finished(tmp_path: Path) -> 
     manifest = write_shards(work(tmp_path), made())
     assert before.items() <= _times(tmp_path).items()
     assert described(manifest) == described(build_dataset(made(), tmp_path / "whole"))
+
+
+def test_the_sizes_of_files_are_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each shard again."""
+    for number in range(20):
+        write(tmp_path / f"photos/{'ab'[number % 2]}/{number}.jpg", jpeg(number))
+    asked, real = list[str](), Files.num_bytes
+
+    def num_bytes(samples: Files, index: int) -> int:
+        asked.append(samples.paths[index])
+        return real(samples, index)
+
+    monkeypatch.setattr(Files, "num_bytes", num_bytes)
+    prepare("images", source=tmp_path / "photos", out=tmp_path / "out", shards=4)
+    assert len(asked) == len({*asked}) == 20
 
 
 def test_an_error_of_all_shards_is_told_once(tmp_path: Path) -> None:
