@@ -19,6 +19,7 @@ from slipform.train.run.loop import fit
 from slipform.train.run.record import Recorder
 from tests.object_server import Fault, Proxy
 from tests.pipelines.mirror.stored import SAMPLES, upload
+from tests.processes import finish, torchrun
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 SECRET = "a-marker-that-is-nowhere"
@@ -92,6 +93,22 @@ def test_a_run_continues_when_the_server_is_back(
     result = CliRunner().invoke(train, ["--resume", str(tmp_path / "run"), "--quiet"])
     assert result.exit_code == 0, result.output
     _assert_same_weights(tmp_path / "run", tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_small_cache(
+    url: str, shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against two processes with the local dataset."""
+    size = sum(path.stat().st_size for path in shapes.glob("*.beton"))
+    monkeypatch.setenv("SLIPFORM_CACHE_SIZE", str(size // 2))
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(to_toml(small("train.batch_size=20")))
+    for data, run in ((shapes, "local"), (url, "run")):
+        words = (data, "--recipe", recipe, "--out", tmp_path / run, "--device", "cpu")
+        finish(torchrun(2, "-m", "slipform.train.cli", *words))
+    _assert_same_weights(tmp_path / "run", tmp_path / "local")
+    assert run_config(tmp_path / "run").data.folder == url
 
 
 def test_records_are_closed_if_the_first_batches_cannot_be_made(
