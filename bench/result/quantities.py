@@ -91,7 +91,7 @@ class Quantity:
         if steps is None:
             return 1.0, ""
         if value == 0:
-            return steps[0]
+            return steps[-1] if self.unit == "bytes" else steps[0]
         return next((step for step in steps if abs(value) >= step[0]), steps[-1])
 
 

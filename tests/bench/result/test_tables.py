@@ -78,6 +78,12 @@ def test_columns_of_layouts_are_registered() -> None:
             assert column in QUANTITIES or column.startswith("multiple_of_"), (name, column)
 
 
+def test_nothing_has_a_plain_unit() -> None:
+    assert quantity("fetched_bytes").text(estimate([0.0, 0.0])) == "0 (0 to 0) bytes"
+    assert quantity("fetched_bytes").text(estimate([3 * 2.0**20])) == "3.00 MiB"
+    assert quantity("new_seconds").text(estimate([0.0])) == "0 s"
+
+
 @pytest.mark.parametrize(
     ("name", "better", "within_run"),
     [
