@@ -31,13 +31,15 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
 
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
-        not resident on a GPU, some of them cannot be read, samples are drawn by weights, or
-        images have several labels.
+        not resident on a GPU, some of them cannot be read, samples are drawn by weights, images
+        have several labels, or the batches of the processes have several sizes.
     """
-    pixels = getattr(sequence.ahead.executor, "pixels", None)
-    if sequence.order.draws is not None or sequence.samples.table is not None:
+    pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
+    if order.draws is not None or sequence.samples.table is not None:
         return None
-    if not sequence.order.shuffle or pixels is None or pixels.bad.any():
+    if order.global_batch_size % order.world_size:
+        return None
+    if not order.shuffle or pixels is None or pixels.bad.any():
         return None
     return DeviceBatches(pixels, sequence)
 
@@ -59,21 +61,21 @@ class DeviceBatches:
         augment = sequence.augment
         self._pixels, self._augment, self._device = pixels, augment, device
         self._sequence, self._order = sequence, order
-        self.batch_size = order.batch_size
+        self.batch_size = order.size
         self._plan = DevicePlan(
             augment,
             beton.heights,
             beton.widths,
             beton.labels,
             seed=order.seed,
-            batch_size=order.batch_size,
+            batch_size=order.size,
             rank=order.rank,
             world_size=order.world_size,
             device=device,
         )
         size = augment.image_size
         self._out = torch.empty(
-            (order.batch_size, size, size, 3), dtype=pixels.dtype, device=device
+            (order.size, size, size, 3), dtype=pixels.dtype, device=device
         )
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
@@ -91,7 +93,7 @@ class DeviceBatches:
         for one in (epoch, epoch + 1):
             # A position that was saved with another batch size may lie inside a global batch.
             order = self._order
-            first = seen % order.global_batch_size // order.batch_size if one == epoch else 0
+            first = seen % order.global_batch_size // order.size if one == epoch else 0
             if self._ready.get(one % 2) != (one, first):
                 self._plan.set_order(one, order.samples(one))
                 if self._mixes:
@@ -136,7 +138,7 @@ class DeviceBatches:
         rows = np.zeros((order.num_batches, 6), np.float32)
         for k in range(order.num_batches):
             number = first + k * order.world_size + order.rank
-            plan = draw_mix(self._augment, order.batch_size, order.seed, epoch, number)
+            plan = draw_mix(self._augment, order.size, order.seed, epoch, number)
             assert plan is not None
             box = (0, 0, 0, 0) if plan.box is None else plan.box
             rows[k] = (plan.weight, plan.box is not None, *box)

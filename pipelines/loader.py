@@ -54,7 +54,7 @@ class Loader(HasPosition):
         split: "train", "val" or "test".
         augment: The augmentation. None: `Augmentation()`. If it does not give mean and standard
             deviation, those of the dataset are used.
-        batch_size: Images per batch and process.
+        batch_size: Images per batch and process; see split_batches.
         training: True: the order is shuffled, and the last partial batch of an epoch is dropped.
             False: `augment.evaluation()` and the stored order are used, and the last batch is
             padded (label -100, index -1).
@@ -83,13 +83,15 @@ class Loader(HasPosition):
             "balanced", a table of class -> weight, or an array of weights; see `make_draws`.
         fold: "2/5": "val" is the second of five parts of train and val together, and "train" the
             rest. A `Fold` has the seed of the division, too. "": the splits of prep.
+        split_batches: True: batch_size is that of all processes together. Each takes a part, so
+            that any number of processes has the same batches. Sizes of parts differ by 1 at most.
 
     Attributes:
         dataset: Name of the dataset.
         manifest: The Manifest of the folder.
-        split, training, seed, device, batch_size: As given.
+        split, training, seed, device: As given.
         augment: The augmentation with mean and standard deviation.
-        global_batch_size: Images per batch over all processes.
+        batch_size, global_batch_size: Images per batch of this process, and of all together.
         samples, sequence: The samples, and the position and their order, for other modules.
 
     Raises:
@@ -132,6 +134,7 @@ class Loader(HasPosition):
         decoder_share: float | str = "auto",
         sampling: Sampling = "all",
         fold: Fold | str = "",
+        split_batches: bool = False,
     ) -> None:
         check_choices(augment, decode_scale, on_bad, decoder_share)
         check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
@@ -163,8 +166,9 @@ class Loader(HasPosition):
             world_size=world_size,
             block=block if training else 0,
             draws=draws,
+            split_batches=split_batches,
         )
-        self.batch_size, self.global_batch_size = batch_size, self._order.global_batch_size
+        self.batch_size, self.global_batch_size = self._order.size, self._order.global_batch_size
         stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
@@ -172,7 +176,7 @@ class Loader(HasPosition):
         depth = prefetch or int(tuned.get("prefetch", 0)) or 2
         share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(
-            self.augment, batch_size, dtype, self.device, threads, depth,
+            self.augment, self.batch_size, dtype, self.device, threads, depth,
             on_bad, reuse_buffers, decode_scale, world_size, share,
         )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, tuned)

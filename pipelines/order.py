@@ -1,11 +1,11 @@
 """The order of the samples: `EpochOrder`, a pure function of (seed, epoch).
 
-In: the number of samples, a seed, the batch size per process, rank and world_size. Out: the indices
+In: the number of samples, a seed, the batch size, the rank and world_size. Out: the indices
 of the next batch of this process, for any position. A position is an epoch and the number of
 samples of it that were seen in the global order.
 
-The global order does not depend on the number of processes. Each step takes the next
-batch_size * world_size samples of it, and process r takes the r-th part of them.
+The global order does not depend on the number of processes. Each step takes the next global batch
+of it, and process r takes the r-th part of that (`part_of`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,24 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.plan.philox import permutation
 from slipform.pipelines.sampling import Draws
 
-__all__ = ["EpochOrder"]
+__all__ = ["EpochOrder", "part_of"]
 
 Indices = npt.NDArray[np.int64]
+
+
+def part_of(total: int, rank: int, world_size: int) -> tuple[int, int]:
+    """The part of a global batch that a process takes. The sizes of parts differ by 1 at most.
+
+    Args:
+        total: Samples of the global batch.
+        rank: Number of the process, 0..world_size - 1.
+        world_size: Number of processes.
+
+    Returns:
+        (samples before the part, samples of the part).
+    """
+    first = rank * total // world_size
+    return first, (rank + 1) * total // world_size - first
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class EpochOrder:
 
     Attributes:
         num_samples: Samples of the split.
-        batch_size: Samples per batch and process, 1 or more.
+        batch_size: Samples per batch and process, 1 or more; see split_batches.
         seed: Seed of the permutations.
         shuffle: True: a new permutation each epoch. False: 0, 1, 2, ...
         drop_last: True: the last partial batch of an epoch is dropped. False: it is padded with -1.
@@ -43,9 +58,11 @@ class EpochOrder:
         window: Number of blocks whose samples are shuffled together.
         draws: Draws the samples of each epoch, as many as the split has. None: an epoch has each
             sample once.
+        split_batches: True: batch_size is that of all processes together, and each takes a part.
 
     Raises:
-        ConfigError: A value is not allowed, or the global batch is larger than the split.
+        ConfigError: A value is not allowed, the global batch is larger than the split, or smaller
+            than the number of processes.
     """
 
     num_samples: int
@@ -58,6 +75,7 @@ class EpochOrder:
     block: int = 0
     window: int = 16
     draws: Draws | None = None
+    split_batches: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -67,22 +85,37 @@ class EpochOrder:
                 f"rank {self.rank} of {self.world_size} processes: ranks go from 0 to"
                 f" {self.world_size - 1}"
             )
+        if self.global_batch_size < self.world_size:
+            raise ConfigError(
+                f"train.batch_size = {self.batch_size} cannot be divided among {self.world_size}"
+                f" processes: give {self.world_size} or more, or start fewer processes"
+            )
         if self.draws is not None and (self.block or not self.shuffle):
             raise ConfigError(
                 "sampling draws single samples in a random order: use it for training, and with"
                 " block = 0"
             )
         if self.drop_last and 0 < self.num_samples < self.global_batch_size:
+            most = self.num_samples // (1 if self.split_batches else self.world_size)
             raise ConfigError(
                 f"the global batch of {self.global_batch_size} samples is larger than the split"
                 f" ({self.num_samples}), so that no full batch exists. Set train.batch_size to"
-                f" {max(1, self.num_samples // self.world_size)} or less."
+                f" {max(1, most)} or less."
             )
 
     @property
     def global_batch_size(self) -> int:
         """Samples per batch over all processes."""
-        return self.batch_size * self.world_size
+        return self.batch_size * (1 if self.split_batches else self.world_size)
+
+    @property
+    def size(self) -> int:
+        """Samples per batch on this process."""
+        return self._part[1]
+
+    @property
+    def _part(self) -> tuple[int, int]:
+        return part_of(self.global_batch_size, self.rank, self.world_size)
 
     @property
     def num_batches(self) -> int:
@@ -143,13 +176,21 @@ class EpochOrder:
             seen: Samples of the epoch before the global batch.
 
         Returns:
-            int64 [batch_size], a copy; -1 for padding.
+            int64 [size], a copy; -1 for padding.
         """
-        start = seen + self.rank * self.batch_size
-        part = self.samples(epoch)[start : start + self.batch_size]
-        if len(part) == self.batch_size:
+        first, size = self._part
+        part = self.samples(epoch)[seen + first : seen + first + size]
+        if len(part) == size:
             return part.copy()
-        return np.concatenate([part, np.full(self.batch_size - len(part), -1)])
+        return np.concatenate([part, np.full(size - len(part), -1)])
+
+    def batch_number(self, seen: int) -> int:
+        """The number of a batch in its epoch, counted over all processes. It keys MixUp and CutMix.
+
+        Args:
+            seen: Samples of the epoch before the global batch.
+        """
+        return seen * self.world_size // self.global_batch_size + self.rank
 
     def draw_positions(self, seen: int, count: int) -> Indices | None:
         """The positions in the epoch of the samples of a batch, if they were drawn.
@@ -166,7 +207,7 @@ class EpochOrder:
         """
         if self.draws is None:
             return None
-        start = seen + self.rank * self.batch_size
+        start = seen + self._part[0]
         return np.arange(start, start + count)
 
 

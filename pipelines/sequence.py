@@ -86,7 +86,7 @@ class BatchSequence:
         if bad := [i for i in rendered.bad if indices[i] >= 0]:
             labels[bad] = IGNORED_LABEL
         batch = Batch(rendered.images, upload(labels, self._device), indices)
-        number, size = seen // self.order.batch_size + self.order.rank, len(indices)
+        number, size = self.order.batch_number(seen), len(indices)
         if plan := draw_mix(self.augment, size, self.order.seed, epoch, number):
             batch = mix(batch, plan)
         position = self.order.after(epoch, seen)
@@ -140,7 +140,7 @@ class BatchSequence:
         epoch, seen, num_bad, num_images = self.done
         for _ in range(batches):
             epoch, seen = self.order.after(epoch, seen)
-        self.done = Progress(epoch, seen, num_bad, num_images + batches * self.order.batch_size)
+        self.done = Progress(epoch, seen, num_bad, num_images + batches * self.order.size)
 
     def restore(self, state: dict[str, Any], own: dict[str, Any]) -> None:
         """Go to a saved position.

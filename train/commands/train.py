@@ -57,6 +57,14 @@ __all__ = ["train"]
 )
 @click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
+@click.option(
+    "--auto-resume",
+    is_flag=True,
+    help=(
+        "Continue the run in --out if there is one, otherwise begin it: for a command that a"
+        " scheduler, or torchrun --max-restarts, runs again."
+    ),
+)
 @click.option("--overwrite", is_flag=True, help="Replace a run that is in the folder already.")
 @click.option(
     "--other-data",
@@ -99,6 +107,7 @@ def train(
     teacher: Path | None,
     out: Path | None,
     resume: Path | None,
+    auto_resume: bool,
     overwrite: bool,
     other_data: bool,
     every: bool,
@@ -114,6 +123,7 @@ def train(
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
     train s3://bucket/caltech101 --recipe caltech101/alexnet-scratch --out runs/remote
     train --resume runs/first
+    train data/cifar10 --recipe cifar10/fast --out runs/fast --auto-resume
     train data/mnist --recipe mnist/convolutional --all --out runs/mnist
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
@@ -124,16 +134,18 @@ def train(
     from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.config.toml import value_text
+    from slipform.train.machine.distributed import restarts
     from slipform.train.run.folder import new_folder, resumed_recipe
+    from slipform.train.run.unchanged import continued
 
     data = None if data is None else local_folder(data)
     if teacher is not None:
         sets = (*sets, f"distill.teacher={value_text(str(teacher))}")
     if every:
-        if data is None or recipe is None or resume is not None:
+        if data is None or recipe is None or resume is not None or auto_resume:
             raise click.UsageError(
-                "--all needs DATA and --recipe, and cannot be used with --resume: the same command"
-                " again continues the sweep."
+                "--all needs DATA and --recipe, and cannot be used with --resume or --auto-resume:"
+                " the same command again continues the sweep."
             )
         from slipform.train.sweep.jobs import Repeats
 
@@ -144,6 +156,17 @@ def train(
         raise click.UsageError("--other-data needs --resume.")
     if jobs or seeds or folds:
         raise click.UsageError("--jobs, --seeds and --folds need --all.")
+    if auto_resume and (data is None or out is None or resume or overwrite):
+        raise click.UsageError(
+            "--auto-resume needs DATA and --out, and cannot be used with --resume or --overwrite:"
+            " it continues the run in the folder --out, or begins it there."
+        )
+    if not auto_resume and resume is None and restarts():
+        raise click.UsageError(
+            "torchrun --max-restarts runs this command again after a failure: give --out RUN and"
+            " --auto-resume, so that the run then continues."
+        )
+    continues = resume is not None
     if resume is not None:
         if recipe or out or overwrite:
             raise click.UsageError(
@@ -160,6 +183,9 @@ def train(
         manifest = read_manifest(data)
         loaded, run = load_one(recipe) if recipe else (None, None)
         config = resolve(loaded, sets, manifest, run)
+        if out is not None and auto_resume:
+            before = continued(out, config, manifest)
+            continues, config = before is not None, before or config
         name = _run_name(recipe or f"{manifest.dataset}-{config.model.name}")
         if out is None and is_main():
             folder = new_folder(Path("runs"), name)
@@ -174,17 +200,17 @@ def train(
         if loaded and (different := data_differences(loaded, manifest)):
             click.echo(different, err=True)
 
-    from slipform.train.machine.interrupt import end_with_sweep
+    from slipform.train.machine.interrupt import end_with_parent
     from slipform.train.run.loop import fit
 
-    end_with_sweep()
+    end_with_parent()
     with folder as out:
         summary = fit(
             config,
             data,
             out,
             device=device,
-            resume=resume is not None,
+            resume=continues,
             overwrite=overwrite,
             other_data=other_data,
             quiet=quiet,

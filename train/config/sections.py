@@ -185,6 +185,8 @@ class TrainConfig(Section):
     Attributes:
         epochs: Passes over the training images.
         batch_size: Images in a forward pass of one process; "auto": as many as fit into memory.
+        split_batches: batch_size is that of all processes together, and is divided among them: the
+            run has the same batches with any number of processes.
         accumulate: Batches in a step of the optimizer.
         clip_norm: Maximum norm of the gradients of a step; 0: no limit.
         ema: Decay of averaged weights, which are evaluated and saved; 0: no averaging.
@@ -222,6 +224,7 @@ class TrainConfig(Section):
         keep_checkpoints: Number of checkpoints to keep, the newest ones.
         checkpoint_every_steps: Steps between two checkpoints, in addition to the one after each
             epoch; 0: none.
+        checkpoint_every_minutes: Minutes between two checkpoints within an epoch; 0: none.
         steps_per_launch: Steps in one launch on a GPU: a CUDA graph with drawing, rendering,
             forward and backward pass and optimizer. Use it for nets so small that the host limits
             the speed; it needs data.executor = "resident".
@@ -230,6 +233,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(default=20, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 128
+    split_batches: bool = False
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float = Field(default=0.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -254,6 +258,7 @@ class TrainConfig(Section):
     test_each_epoch: bool = False
     keep_checkpoints: int = Field(default=2, ge=1)
     checkpoint_every_steps: int = Field(default=0, ge=0)
+    checkpoint_every_minutes: float = Field(default=0.0, ge=0)
     steps_per_launch: int = Field(default=1, ge=1)
     log_every_steps: int = Field(default=20, ge=1)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,19 @@ from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 
-__all__ = ["Agreement", "Process", "join", "pick_device"]
+__all__ = ["Agreement", "Process", "Requests", "join", "pick_device", "restarts"]
+
+
+class Requests(NamedTuple):
+    """What a process asks of all processes after a step.
+
+    Attributes:
+        stop: Write a checkpoint, and end the run.
+        save: Write a checkpoint.
+    """
+
+    stop: bool = False
+    save: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Process:
 
 
 class Agreement:
-    """Tells all processes at every step whether any of them has a request.
+    """Tells all processes at every step what any of them requests.
 
     It waits neither for the device nor for a slower process: with several processes the answer is
     that of the step before. The messages use the memory of the hosts (gloo), not of the GPUs.
@@ -103,25 +115,31 @@ class Agreement:
         self._group = group
         self._asked: tuple[Tensor, dist.Work] | None = None
 
-    def any(self, request: bool) -> bool:
-        """Whether a process had a request; the answer is the same on every process.
+    def any(self, requests: Requests) -> Requests:
+        """The requests that a process had; the answer is the same on every process.
 
         All processes must call this the same number of times.
 
         Args:
-            request: Whether this process has a request.
+            requests: Those of this process.
         """
         if self._group is None:
-            return request
+            return requests
         before = self._asked
-        number = torch.tensor(int(request))
-        work = dist.all_reduce(number, group=self._group, async_op=True)
+        numbers = torch.tensor(requests, dtype=torch.int64)
+        work = dist.all_reduce(numbers, group=self._group, async_op=True)
         assert work is not None
-        self._asked = number, work
+        self._asked = numbers, work
         if before is None:
-            return False
+            return Requests()
         before[1].wait()
-        return bool(before[0] > 0)
+        return Requests(*(before[0] > 0).tolist())
+
+
+def restarts() -> bool:
+    """Whether torchrun runs this command again after a failure (--max-restarts)."""
+    names = ("TORCHELASTIC_MAX_RESTARTS", "TORCHELASTIC_RESTART_COUNT")
+    return any(os.environ.get(name, "0") != "0" for name in names)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Signals that stop a run: the loop finishes its step, writes a checkpoint and ends.
 
 In: Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (Slurm's --signal). Out: an Event
-that the first signal sets. The second signal ends the process at once. The runs of a sweep get
-SIGTERM when the sweep ends.
+that the first signal sets. The second signal ends a process at once that was started by hand. The
+runs of a sweep and the processes of torchrun get SIGTERM when the sweep or torchrun ends.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from types import FrameType
 
 from slipform.pipelines.errors import Interrupted
 
-__all__ = ["SWEEP", "end_with_sweep", "watched"]
+__all__ = ["SWEEP", "end_with_parent", "watched"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SWEEP = "SLIPFORM_SWEEP"  # an environment variable: a sweep gives its runs its process id
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def end_with_sweep() -> None:
-    """Make the kernel send SIGTERM to this process when the sweep that started it ends.
+def end_with_parent() -> None:
+    """Make the kernel send SIGTERM to this process when the sweep or torchrun that started it ends.
 
-    This also works for a sweep that was killed. It does nothing in a process without a sweep.
+    This also works if that was killed. It does nothing in a process that was started by hand.
 
     Raises:
         Interrupted: The sweep has ended already.
     """
     sweep = os.environ.get(SWEEP)
-    if sweep is None:
+    if sweep is None and _TORCHRUN not in os.environ:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(sweep):  # the sweep ended before the call above
+    if sweep is not None and os.getppid() != int(sweep):  # it ended before the call above
         raise Interrupted("the sweep that started this run has ended")
 
 
@@ -44,9 +45,10 @@ def end_with_sweep() -> None:
 def watched() -> Iterator[threading.Event]:
     """Turn the first signal into an event. The old handlers are restored at the end.
 
-    A second signal has its usual effect. In a run of a sweep a second SIGTERM has none: the sweep
-    ends a run by SIGKILL. Ignored signals stay ignored. Python can set handlers in the main thread
-    only: in another thread no signal sets the event.
+    A second signal has its usual effect. In a run of a sweep a second SIGTERM has none, and in a
+    process of torchrun no second signal has any: the sweep and torchrun end a process by SIGKILL.
+    Ignored signals stay ignored. Python can set handlers in the main thread only: in another thread
+    no signal sets the event.
 
     Yields:
         The event.
@@ -61,8 +63,10 @@ def watched() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         requested.set()
-        # The kernel sends one SIGTERM for each thread of a killed sweep.
-        if number != signal.SIGTERM or SWEEP not in os.environ:
+        # The kernel sends one SIGTERM for each thread of a killed sweep. A scheduler sends a signal
+        # to all processes of a job, and torchrun passes it on to its processes.
+        repeated = _TORCHRUN in os.environ or (number == signal.SIGTERM and SWEEP in os.environ)
+        if not repeated:
             signal.signal(number, before[signal.Signals(number)])
 
     for number in ours:

@@ -139,7 +139,7 @@ class _Side:
                 own = replace(order, rank=rank)
                 seen = place.seen + k * place.segment.global_batch_size
                 samples.append(own.batch(place.epoch, seen))
-                positions = own.draw_positions(seen, order.batch_size)
+                positions = own.draw_positions(seen, own.size)
                 keys.append(samples[-1] if positions is None else positions)
         return np.concatenate(samples), np.concatenate(keys)
 
@@ -152,14 +152,13 @@ class _Side:
 
     def mixes(self, place: Place) -> list[Any]:
         """The numbers of MixUp and CutMix of each batch, as plain values."""
-        config, world_size = place.segment.config, place.segment.start.world_size
-        augment, size = self.loader(place).augment, int(config.train.batch_size)
-        found = []
+        loader, found = self.loader(place), []
         for k in range(place.count):
             seen = place.seen + k * place.segment.global_batch_size
-            for rank in range(world_size):
-                number = seen // size + rank
-                plan = draw_mix(augment, size, config.train.seed, place.epoch, number)
+            for rank in range(place.segment.start.world_size):
+                own = replace(loader.sequence.order, rank=rank)
+                number = own.batch_number(seen)
+                plan = draw_mix(loader.augment, own.size, own.seed, place.epoch, number)
                 if plan is not None:
                     found.append((plan.weight, plan.box, plan.partner.tolist()))
         return found

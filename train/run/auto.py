@@ -13,6 +13,7 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run.autosize import find_batch_size
 from slipform.train.run.decide import decide
 from slipform.train.run.pick_executor import pick_executor
+from slipform.train.step.data import batch_sizes
 
 __all__ = ["without_auto"]
 
@@ -38,16 +39,23 @@ def without_auto(
         stays "auto" if the images fit into memory, which the executor checks.
     """
     config = _with_batch_size(config, manifest, process, messages)
+    train = config.train
     if resume:
         if config.train.precision == "auto" and has_bfloat16(process.device):
             config = config.replace("train.precision", "bf16")
         return config, ""
+    if train.split_batches:  # measure what one process does
+        own = min(batch_sizes(config, process))
+        config = config.replace("train.split_batches", False).replace("train.batch_size", own)
     decision, (executor, why) = process.broadcast_object(
         (decide(config, manifest, process), pick_executor(config, manifest, process))
         if process.is_main
         else None
     )
     config, reasons = decision.config, [text for text in (decision.reason, why) if text]
+    if train.split_batches:
+        config = config.replace("train.batch_size", train.batch_size)
+        config = config.replace("train.split_batches", True)
     if executor:
         config = config.replace("data.executor", executor)
     messages += [f"auto: {text}" for text in reasons]
@@ -62,5 +70,6 @@ def _with_batch_size(
     found = process.broadcast_object(
         find_batch_size(config, manifest, process) if process.is_main else None
     )
-    messages.append(f"train.batch_size = auto: {found.images} images ({found.reason})")
-    return config.replace("train.batch_size", found.images)
+    images = found.images * (process.world_size if config.train.split_batches else 1)
+    messages.append(f"train.batch_size = auto: {images} images ({found.reason})")
+    return config.replace("train.batch_size", images)

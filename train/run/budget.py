@@ -14,7 +14,7 @@ from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import profile_path, write_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.step.data import num_training_samples
+from slipform.train.step.data import global_batch_size, num_training_samples
 
 __all__ = ["BUDGET_SHARE", "FEW_STEPS", "keep_choice", "num_steps"]
 
@@ -30,10 +30,8 @@ def num_steps(config: RunConfig, manifest: Manifest, process: Process) -> int:
         manifest: The manifest of the dataset.
         process: The number of processes.
     """
-    train = config.train
-    assert isinstance(train.batch_size, int)
     images = num_training_samples(config, manifest)
-    return train.epochs * (images // (train.batch_size * process.world_size))
+    return config.train.epochs * (images // global_batch_size(config, process.world_size))
 
 
 def keep_choice(key: str, found: dict[str, Any]) -> str:

@@ -159,14 +159,13 @@ class Counters:
     sent: SentMetrics | None = None
     samples: SampleRecord | None = None
 
-    def timed(self, loader: Loader, world_size: int) -> Iterator[Batch]:
+    def timed(self, loader: Loader) -> Iterator[Batch]:
         """Iterate over a loader, and measure the training and the waiting time of each batch.
 
         A batch and its time are counted when the next batch is requested.
 
         Args:
-            loader: The loader.
-            world_size: The number of processes; all train on the same number of images.
+            loader: The loader of the training split.
 
         Yields:
             The batches of the loader.
@@ -181,12 +180,12 @@ class Counters:
             for span in spans:
                 span.wait_seconds += waited
                 span.train_seconds += waited
-            resumed, images = time.perf_counter(), len(batch) * world_size
+            resumed = time.perf_counter()
             yield batch
             seconds = time.perf_counter() - resumed
             for span in spans:
                 span.train_seconds += seconds
-                span.images += images
+                span.images += loader.global_batch_size
 
     def add(self, seconds: float, images: int) -> None:
         """Count time in training and images trained on.

@@ -93,8 +93,8 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
         )
     if (run / CONFIG).exists() and not resume and not overwrite:
         raise ConfigError(
-            f"{run} contains a run already. Continue it (--resume {run}), replace it"
-            " (--overwrite), or give another --out."
+            f"{run} contains a run already. Continue it (--resume {run}, or the same command with"
+            " --auto-resume), replace it (--overwrite), or give another --out."
         )
     if exists and not resume and not overwrite and (found := _of_a_run(run)):
         raise ConfigError(

@@ -45,8 +45,9 @@ def headline(
     precision = str(state.functions.precision).removeprefix("torch.")
     images = f"{loader.num_samples} images of {manifest.num_classes} classes{sizes_note(config)}"
     many = f" on {process.world_size} processes" if process.world_size > 1 else ""
+    together = " of all processes together" if many and config.train.split_batches else ""
     return (
         f"{config.model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable;"
         f" {images}; {process.device}{many}, {precision}, executor {loader.executor_name}, batch"
-        f" {config.train.batch_size}"
+        f" {config.train.batch_size}{together}"
     )

@@ -8,6 +8,7 @@ and for a checkpoint, and at no other time.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
+from slipform.train.machine.distributed import Requests
 from slipform.train.machine.interrupt import watched
 from slipform.train.run import losses
 from slipform.train.run.counters import EpochTotals, advice
@@ -156,14 +158,21 @@ def _after_steps(run: Run, images: Tensor, last: bool) -> None:
     if last:
         run.recorder.histograms(state.model, state.step)
         zero_gradients(state)  # validation needs no memory for them
-    if run.agreed_stop.any(run.stop_requested.is_set()):
+    asked = run.agreement.any(Requests(run.stop_requested.is_set(), _is_save_due(run)))
+    if asked.stop:
         _stop(run)
-    if (
-        not last
-        and config.checkpoint_every_steps
-        and state.step % config.checkpoint_every_steps == 0
-    ):
+    every = config.checkpoint_every_steps
+    if not last and (asked.save or (every and state.step % every == 0)):
         _save(run)
+
+
+def _is_save_due(run: Run) -> bool:
+    """Whether it is time for a checkpoint by the clock of the main process. It asks once."""
+    minutes = run.config.train.checkpoint_every_minutes
+    if not minutes or not run.process.is_main or time.monotonic() < run.saved_at + 60 * minutes:
+        return False
+    run.saved_at = time.monotonic()
+    return True
 
 
 def _say_advice(run: Run) -> None:
@@ -220,7 +229,8 @@ def end_epoch(run: Run) -> None:
         run.steps.forget()
     _save(run)
     run.check_data()
-    if state.epoch < config.epochs and run.agreed_stop.any(run.stop_requested.is_set()):
+    requests = Requests(run.stop_requested.is_set())
+    if state.epoch < config.epochs and run.agreement.any(requests).stop:
         _stop(run)
 
 

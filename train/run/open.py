@@ -6,8 +6,9 @@ In: a configuration, a dataset folder, a run folder. Out: a `Run` for the loop.
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
@@ -33,7 +34,7 @@ from slipform.train.run.record import Recorder
 from slipform.train.run.samples import open_samples
 from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
-from slipform.train.run.teacher import Teacher, with_teacher
+from slipform.train.run.teacher import Teacher, check_not_own, with_teacher
 from slipform.train.run.training_data import (
     first_images,
     open_evaluation,
@@ -50,7 +51,7 @@ __all__ = ["Run", "open_run"]
 
 @dataclass
 class Run:
-    """An open run. Only `state`, `counters`, the loaders and `steps` change.
+    """An open run. Only `state`, `counters`, the loaders, `steps` and `saved_at` change.
 
     Attributes:
         config: All settings, without "auto" for batch size, precision, format and compilation.
@@ -64,10 +65,12 @@ class Run:
         test: The loader of the test split for train.test_each_epoch; None without that.
         recorder: Writes metrics, sinks and messages.
         stop_requested: Set by a signal: the loop writes a checkpoint and stops.
-        agreed_stop: Combines `stop_requested` over the processes.
+        agreement: Combines the requests of the processes.
         held: Holds the lock of the folder.
         steps: Makes the steps of the training.
         teacher: Makes the answers of distill.teacher; None: there is no teacher.
+        saved_at: The time of the last checkpoint, or of the request for it: seconds of
+            time.monotonic.
     """
 
     config: RunConfig
@@ -81,10 +84,11 @@ class Run:
     test: Loader | None
     recorder: Recorder
     stop_requested: Event
-    agreed_stop: Agreement
+    agreement: Agreement
     held: ExitStack
     steps: Steps
     teacher: Teacher | None
+    saved_at: float = field(default_factory=time.monotonic)
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""
@@ -93,6 +97,7 @@ class Run:
             checkpoint.save(
                 self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints
             )
+        self.saved_at = time.monotonic()
 
     def save_best(self, weights: dict[str, Tensor] | None = None) -> None:
         """Write best.safetensors, with the classes and the accuracy as metadata.
@@ -197,10 +202,12 @@ def _open(
     quiet: bool,
 ) -> Run:
     set_up(config.train, process.device)
+    resuming.check_same_start(out, process, resume=resume)
     manifest = read_manifest(data)
     config = config.replace("data.folder", source_of(data))
     messages: list[str] = []
     config, note = without_auto(config, manifest, process, messages, resume=resume)
+    check_not_own(config, out)
     config = with_teacher(config, manifest, process)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
     # Wait until all processes have read the manifest, and the main process has locked its folder.

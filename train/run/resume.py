@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from slipform.train.config.recipe import parse_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
+from slipform.train.run.checkpoint import checkpoints
 from slipform.train.run.counters import Counters, EpochTotals
 from slipform.train.run.samples import SampleRecord
+from slipform.train.step.data import global_batch_size
 from slipform.train.step.state import TrainState
 
-__all__ = ["content", "differences", "epoch_of", "executor_of", "restore"]
+__all__ = ["check_same_start", "content", "differences", "epoch_of", "executor_of", "restore"]
 
 _VERSION = 1
 # The saved state depends on these settings. All other settings may change when a run is resumed.
@@ -66,6 +69,31 @@ def content(
         "executor": {"name": loader.executor_name, "device": process.device.type},
         "random": process.all_gather(_random_state(process)),
     }
+
+
+def check_same_start(run: Path, process: Process, *, resume: bool) -> None:
+    """Check that all processes begin a run, or continue it with the same checkpoints.
+
+    The machines of a run may see different folders, or the storage that they share may show a new
+    file later on some of them.
+
+    Args:
+        run: The run folder.
+        process: This process; every process calls this function.
+        resume: Whether this process continues the run.
+
+    Raises:
+        SlipformError: They do not.
+    """
+    newest = next((path.name for path in checkpoints(run)), "no checkpoint") if resume else "no run"
+    found = process.all_gather(newest)
+    other = next((rank for rank, name in enumerate(found) if name != found[0]), 0)
+    if other:
+        raise SlipformError(
+            f"process 0 finds {found[0]} in {run}, and process {other} finds {found[other]}: all"
+            " machines need the same run folder, on storage that they share. If they share it, it"
+            " does not show the newest files everywhere yet: start the command again."
+        )
 
 
 def executor_of(saved: dict[str, Any], config: RunConfig, process: Process) -> str:
@@ -167,7 +195,12 @@ def restore(
             text += f"; epoch {loader.epoch + 1} starts again from its first image"
         say(text)
     if len(random) != process.world_size:
-        say(f"changed: {process.world_size} processes, {len(random)} before")
+        text = f"changed: {process.world_size} processes, {len(random)} before"
+        was, now = global_batch_size(before, len(random)), loader.global_batch_size
+        if was != now and not config.train.split_batches:
+            text += f"; a batch now has {now} images over all processes, {was} before"
+            text += " (train.split_batches = true keeps the number)"
+        say(text)
     return counters
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipform.train.config.run_config import RunConfig
+from slipform.train.step.data import global_batch_size
 
 __all__ = ["Place", "Segment", "Start"]
 
@@ -63,7 +64,7 @@ class Segment:
     @property
     def global_batch_size(self) -> int:
         """Samples of a batch over all processes."""
-        return int(self.config.train.batch_size) * self.start.world_size
+        return global_batch_size(self.config, self.start.world_size)
 
     def batches_left(self, epoch: int) -> int:
         """Batches of an epoch from the start on.

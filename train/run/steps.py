@@ -68,21 +68,17 @@ class LoaderSteps:
         state: The state of the run; changed in place.
         loader: The loader of the training split.
         counters: The counters of the run; changed in place.
-        world_size: The number of processes.
     """
 
-    def __init__(
-        self, state: TrainState, loader: Loader, counters: Counters, world_size: int
-    ) -> None:
+    def __init__(self, state: TrainState, loader: Loader, counters: Counters) -> None:
         self._state, self._loader, self._counters = state, loader, counters
-        self._world_size = world_size
         samples = counters.samples
         self._observe = None if samples is None else samples.observations.keep
         self._batches: Iterator[Batch] = iter(())
 
     def begin(self) -> None:
         """See `Steps`."""
-        self._batches = self._counters.timed(self._loader, self._world_size)
+        self._batches = self._counters.timed(self._loader)
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
         """See `Steps`."""
@@ -158,7 +154,7 @@ def open_steps(
     """
     most = config.train.steps_per_launch
     if most == 1 or process.device.type != "cuda":
-        return LoaderSteps(state, loader, counters, process.world_size)
+        return LoaderSteps(state, loader, counters)
     asked = f"train.steps_per_launch = {most}"
     if process.world_size > 1:
         raise ConfigError(f"{asked} is for one process; use 1 with more of them")

@@ -42,7 +42,25 @@ from slipform.train.run.trained import inference_functions, load_trained
 from slipform.train.step.distill import Answers, Distillation
 from slipform.train.step.step import predict_logits
 
-__all__ = ["Teacher", "with_teacher"]
+__all__ = ["Teacher", "check_not_own", "with_teacher"]
+
+
+def check_not_own(config: RunConfig, out: Path) -> None:
+    """Check that distill.teacher is not the folder that the run writes to, also through links.
+
+    Args:
+        config: The settings of the run.
+        out: The run folder; it may not exist yet.
+
+    Raises:
+        ConfigError: It is. The run would remove the weights of its teacher.
+    """
+    teacher = Path(config.distill.teacher)
+    if config.distill.teacher and out.exists() and teacher.exists() and teacher.samefile(out):
+        raise ConfigError(
+            f"distill.teacher = {teacher} is the folder of this run, which would replace the"
+            " weights of its teacher: give another --out, or another teacher"
+        )
 
 
 def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> RunConfig:
@@ -186,10 +204,11 @@ class Teacher:
         config = self._config
         views: dict[str, Any] = {}
         if loader.augment.mixup or loader.augment.cutmix:  # the images of a batch are mixed
+            total, processes = loader.global_batch_size, self._process.world_size
             views = {
-                "batch_size": loader.batch_size,
-                "processes": self._process.world_size,
-                "offset": loader.seen % loader.global_batch_size,
+                "batch_size": total / processes if total % processes else total // processes,
+                "processes": processes,
+                "offset": loader.seen % total,
             }
         return {
             "format": 1,

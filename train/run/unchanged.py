@@ -17,9 +17,28 @@ from slipform.train.machine.distributed import Process
 from slipform.train.run import identity
 from slipform.train.run.folder import CONFIG, run_config
 from slipform.train.run.resume import differences
-from slipform.train.run.teacher import with_teacher
+from slipform.train.run.teacher import check_not_own, with_teacher
 
-__all__ = ["check_unchanged"]
+__all__ = ["check_unchanged", "continued"]
+
+
+def continued(run: Path, config: RunConfig, manifest: Manifest) -> RunConfig | None:
+    """The settings with which a command continues the run that it began.
+
+    Args:
+        run: The run folder.
+        config: The settings of the command.
+        manifest: The manifest of the dataset.
+
+    Returns:
+        The settings of the run, where "auto" has become a value. None: there is no run yet.
+
+    Raises:
+        ConfigError: The run has other settings or another dataset.
+    """
+    advice = f"give another --out, or change the settings of the run: --resume {run} --set A.B=C"
+    check_unchanged(run, config, manifest, advice, lambda _: False)
+    return run_config(run) if (run / CONFIG).is_file() else None
 
 
 def check_unchanged(
@@ -42,6 +61,7 @@ def check_unchanged(
     Raises:
         ConfigError: The run has other settings or another dataset.
     """
+    check_not_own(config, run)
     if not (run / CONFIG).is_file():
         return
     if found := identity.differences(read_manifest(run), manifest):

@@ -27,6 +27,7 @@ from slipform.train.machine.deterministic import check_deterministic
 from slipform.train.machine.device import pick_compile, pick_precision
 from slipform.train.machine.distributed import Process
 from slipform.train.step.class_weights import Labels
+from slipform.train.step.data import batch_sizes
 from slipform.train.step.loss import LossFunction, make_loss
 from slipform.train.step.optim import make_optimizers
 from slipform.train.step.state import Forward, StepFunctions, TrainState, averaged_copy
@@ -95,7 +96,7 @@ def build_state(
     # Dropout draws other numbers on every process.
     torch.manual_seed(config.train.seed + 1 + process.rank)
     if process.world_size > 1 and config.train.sync_batch_norm:
-        synchronize(model)
+        synchronize(model, batch_sizes(config, process))
     ema = averaged_copy(model) if config.train.ema else None
     precision = pick_precision(config.train.precision, process.device)
     scaler = torch.amp.GradScaler(process.device.type, enabled=precision is torch.float16)
@@ -105,8 +106,9 @@ def build_state(
 
 def _check_batch_norm(config: RunConfig, model: nn.Module, process: Process) -> None:
     """Raise ConfigError where BatchNorm would get one value for each channel."""
-    alone = process.world_size == 1 or not config.train.sync_batch_norm
-    if config.train.batch_size != 1 or not alone:
+    if process.world_size > 1 and config.train.sync_batch_norm:
+        return
+    if config.train.batch_size == "auto" or min(batch_sizes(config, process)) > 1:
         return
     if config.train.unfreeze_at_epoch:
         model.train()  # frozen BatchNorm learns later
@@ -133,7 +135,10 @@ def make_functions(
         loss: The loss; see `make_loss`.
     """
     wrapped: nn.Module = model
+    weight = 1.0
     if process.world_size > 1:
+        sizes = batch_sizes(config, process)
+        weight = sizes[process.rank] * len(sizes) / sum(sizes)
         devices = [process.device] if process.device.type == "cuda" else None
         # With sync_batch_norm every process computes the same statistics: DDP need not copy them.
         shared = config.train.sync_batch_norm
@@ -175,6 +180,7 @@ def make_functions(
         shift_test=config.train.shift_test,
         frozen_norm=config.model.frozen_norm,
         compiled=mode is not None,
+        weight=weight,
         **({"no_sync": wrapped.no_sync} if isinstance(wrapped, DistributedDataParallel) else {}),
     )
 
@@ -215,7 +221,7 @@ def freeze_late(config: RunConfig, state: TrainState, process: Process) -> None:
     size = size_at(config, state.epoch + 1)
     buffers = [b.clone() for b in state.model.buffers()]
     batch = SyntheticLoader(
-        batch_size=int(config.train.batch_size),
+        batch_size=batch_sizes(config, process)[process.rank],
         image_size=size,
         num_classes=1,
         num_batches=1,

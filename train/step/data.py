@@ -11,12 +11,15 @@ import torch
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.order import part_of
 from slipform.train.config.image_sizes import evaluation_augment, training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process
 
-__all__ = ["has_images", "num_training_samples", "open_loader"]
+__all__ = [
+    "batch_sizes", "global_batch_size", "has_images", "num_training_samples", "open_loader",
+]  # fmt: skip
 
 
 def open_loader(
@@ -40,7 +43,8 @@ def open_loader(
         process: This process: it selects the part of each batch, and the device.
         training: True: shuffled, or drawn by data.sampling, and augmented by train.seed. False: in
             stored order, without augmentation, and the last batch is padded.
-        batch_size: Images in a batch of one process. Default: train.batch_size.
+        batch_size: Images in a batch of one process. Default: train.batch_size, which
+            train.split_batches divides among the processes.
         dtype: The dtype of the images. Default: the dtype of train.precision on the device.
         executor: The executor. Default: data.executor.
         epoch: The epoch, from 1, that gives the size of the images of training; see
@@ -50,16 +54,15 @@ def open_loader(
         ConfigError: train.batch_size is "auto", and batch_size is None.
         DatasetError: There is no such dataset or split, or it is damaged.
     """
-    size = config.train.batch_size if batch_size is None else batch_size
-    if not isinstance(size, int):
-        raise ConfigError(
-            'train.batch_size = "auto" has not been replaced by a number: give batch_size'
-        )
+    split_batches = config.train.split_batches and batch_size is None
+    if batch_size is None:
+        batch_size = global_batch_size(config, 1)
     return Loader(
         config.data.folder,
         split,
         training_augment(config, epoch) if training else evaluation_augment(config),
-        batch_size=size,
+        batch_size=batch_size,
+        split_batches=split_batches,
         training=training,
         seed=config.train.seed if training else 0,
         executor=executor or config.data.executor,
@@ -77,6 +80,38 @@ def open_loader(
         fold=config.data.chosen_fold or "",
         reuse_buffers=True,
     )
+
+
+def batch_sizes(config: RunConfig, process: Process) -> list[int]:
+    """The number of images in a training batch of each process.
+
+    Args:
+        config: The configuration of the run.
+        process: The number of processes.
+
+    Raises:
+        ConfigError: train.batch_size is "auto".
+    """
+    total, many = global_batch_size(config, process.world_size), process.world_size
+    return [part_of(total, rank, many)[1] for rank in range(many)]
+
+
+def global_batch_size(config: RunConfig, world_size: int) -> int:
+    """The number of images in a training batch over all processes.
+
+    Args:
+        config: The configuration of the run.
+        world_size: The number of processes.
+
+    Raises:
+        ConfigError: train.batch_size is "auto".
+    """
+    size = config.train.batch_size
+    if not isinstance(size, int):
+        raise ConfigError(
+            'train.batch_size = "auto" has not been replaced by a number: give batch_size'
+        )
+    return size * (1 if config.train.split_batches else world_size)
 
 
 def has_images(config: RunConfig, manifest: Manifest, split: str) -> bool:

@@ -45,6 +45,8 @@ class StepFunctions:
         frozen_norm: What frozen BatchNorm layers do in training; see `ModelConfig`.
         compiled: Whether `forward` is compiled.
         no_sync: Returns a context without exchange of gradients between processes (DDP's no_sync).
+        weight: The images of this process's batch, divided by the mean over all processes. The
+            losses are multiplied by it, so that their mean over the processes is that of all images.
     """
 
     forward: Forward
@@ -59,6 +61,7 @@ class StepFunctions:
     frozen_norm: str = "fixed"
     compiled: bool = False
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext
+    weight: float = 1.0
 
     def autocast(self) -> torch.autocast:
         """A new context of autocast to `precision`."""

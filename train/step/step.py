@@ -38,7 +38,8 @@ class StepResult:
     """The results of a step on this process, with the weights before the update.
 
     Attributes:
-        loss: The mean loss over the batches of the step, a detached float32 scalar on the device.
+        loss: The mean loss over the batches of the step, times the weight of this process: a
+            detached float32 scalar on the device.
         correct: The number of images that were classified correctly, see `hits`: an int64 scalar on
             the device.
         num_images: The number of images in the step.
@@ -75,7 +76,8 @@ def train_step(
 ) -> StepResult:
     """Run forward and backward for the next `count` batches, then one step of the optimizers.
 
-    The gradient is that of the mean loss over the batches; all batches have the same size.
+    The gradient is that of the mean loss over the batches; all batches of a process have the same
+    size, and `StepFunctions.weight` corrects for other sizes on other processes.
     Processes exchange gradients with the last batch only. The gradients exist until the next step
     or `zero_gradients`.
 
@@ -101,6 +103,8 @@ def train_step(
             loss = functions.loss(logits, batch.labels, batch.mix)
             if state.teacher is not None:
                 loss = state.teacher.mixed(loss, logits, batch)
+            if functions.weight != 1:
+                loss = loss * functions.weight
             state.scaler.scale(loss * share).backward()
         losses.append(loss.detach())
         correct.append(hits(logits.detach(), batch.labels))

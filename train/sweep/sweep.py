@@ -31,6 +31,7 @@ from slipform.train.config.resolve import resolve
 from slipform.train.records import METRICS, SUMMARY
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK
+from slipform.train.run.teacher import check_not_own
 from slipform.train.run.unchanged import check_unchanged
 from slipform.train.sweep.jobs import ONCE, WHOLE, Job, Repeats, make_jobs, run_jobs
 from slipform.train.sweep.table import TABLES, Row, stated_settings, write_tables
@@ -109,6 +110,8 @@ def _run_locked(
     overwrite: bool,
     quiet: bool,
 ) -> Path:
+    for job in jobs:
+        check_not_own(job.config, job.folder)
     for job in jobs:
         if overwrite:
             for name in (SUMMARY, METRICS):

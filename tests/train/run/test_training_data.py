@@ -29,9 +29,9 @@ def test_the_first_batch_is_made_before_the_clock_starts(
         events.append("first batch")
         return made(loader)
 
-    def noted_clock(self: Counters, loader: Loader, world_size: int) -> object:
+    def noted_clock(self: Counters, loader: Loader) -> object:
         events.append("clock")
-        return timed(self, loader, world_size)
+        return timed(self, loader)
 
     config = small("train.epochs=1")
     monkeypatch.setattr(training_data, "first_images", noted_images)
