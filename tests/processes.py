@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
@@ -24,20 +24,27 @@ def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def torchrun(num: int, *arguments: object) -> subprocess.Popen[str]:
+def torchrun(
+    num: int,
+    *arguments: object,
+    options: Sequence[str] = ("--standalone",),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
     """Start several processes of a program on this machine, with one thread each.
 
     Args:
         num: The number of processes.
         arguments: "-m" and a module, or a file; then the program's own arguments.
+        options: Further options of torchrun.
+        environment: Further variables of the environment.
     """
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *options, "--nproc-per-node"]
     return subprocess.Popen(
         [*launcher, str(num), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
     )
 
 

@@ -46,6 +46,7 @@ EVERY_PAGE = [
     ROOT / "preprocess/shards.md",
     ROOT / "train/replay/README.md",
     ROOT / "pipelines/mirror/README.md",
+    ROOT / "train/elastic.md",
 ]
 
 

@@ -86,6 +86,28 @@ def test_a_position_loads_into_any_number_of_processes(
     assert_same({index: together[index] for index in want}, want)
 
 
+@pytest.mark.parametrize("executor", NAMES)
+def test_three_processes_divide_each_batch_of_one(
+    shapes: Path, whole: Any, executor: str
+) -> None:
+    """Batches of 20: parts of 6, 7 and 7."""
+    done: list[list[list[int]]] = []
+    together: Epoch = {}
+    for rank in range(3):
+        split = {"rank": rank, "world_size": 3, "split_batches": True}
+        with open_loader(shapes, executor, 20, **split) as loader:
+            assert (loader.batch_size, loader.global_batch_size) == (7 if rank else 6, 20)
+            assert (len(loader), loader.epoch_images) == (12, 240)
+            together |= read_epoch(loader)
+            loader.set_epoch(0)
+            done.append([batch.indices.tolist() for batch in loader])
+            assert loader.seen == 0
+            assert loader.epoch == 1
+    order = [index for step in zip(*done, strict=True) for part in step for index in part]
+    assert order == list(whole[0])
+    assert_same(together, whole[0])
+
+
 def test_a_loop_continues_after_break(shapes: Path, whole: Any) -> None:
     """The next loop over the same loader gives the rest of the epoch."""
     with open_loader(shapes, "host") as loader:

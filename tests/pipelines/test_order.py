@@ -75,6 +75,41 @@ def test_shards_interleave_to_the_order_of_one_process(  # type: ignore[no-untyp
 
 
 @given(
+    num=st.integers(1, 300),
+    total=st.integers(1, 40),
+    epoch=st.integers(0, 1000),
+    world_size=st.integers(1, 7),
+    drop=st.booleans(),
+)
+def test_any_number_of_processes_divides_the_batches_of_one(
+    num: int, total: int, epoch: int, world_size: int, drop: bool
+) -> None:
+    shared = {"seed": 3, "drop_last": drop, "split_batches": True, "world_size": world_size}
+    if total < world_size:
+        with pytest.raises(ConfigError, match=f"{total} cannot be divided among {world_size} pro"):
+            EpochOrder(num, total, **shared)
+        return
+    if drop and num < total:
+        with pytest.raises(ConfigError, match=f"train.batch_size to {num} or less"):
+            EpochOrder(num, total, **shared)
+        return
+    alone = EpochOrder(num, total, seed=3, drop_last=drop)
+    parts = [EpochOrder(num, total, rank=rank, **shared) for rank in range(world_size)]
+    assert {part.global_batch_size for part in parts} == {total}
+    sizes = [part.size for part in parts]
+    assert sum(sizes) == total
+    assert max(sizes) - min(sizes) <= 1
+    for step, batch in enumerate(_epoch(alone, epoch)):
+        found = [part.batch(epoch, step * total) for part in parts]
+        assert [len(one) for one in found] == sizes
+        np.testing.assert_array_equal(np.concatenate(found), batch)
+    numbers = [
+        part.batch_number(step * total) for step in range(alone.num_batches) for part in parts
+    ]
+    assert numbers == list(range(alone.num_batches * world_size))  # each batch is mixed by its own
+
+
+@given(
     num=st.integers(20, 200),
     before=st.integers(1, 10),
     after=st.integers(1, 20),

@@ -61,8 +61,8 @@ def run(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("command", ["train", "validate", "predict", "export"])
 def test_commands_have_few_options(command: str) -> None:
     assert (
-        1 <= len(getattr(cli, command).params) <= 14
-    )  # train has the most: thirteen, and an argument
+        1 <= len(getattr(cli, command).params) <= 15
+    )  # train has the most: fourteen, and an argument
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,8 @@ def test_commands_have_few_options(command: str) -> None:
         (["{shapes}", "--device", "gpu", "--out", "{tmp}/x"], 1, "--device gpu"),
         (["--resume", "{tmp}/none"], 1, "not a run folder"),
         (["--resume", "{tmp}", "--out", "x"], 2, "--resume"),
+        (["{shapes}", "--auto-resume"], 2, "--auto-resume needs DATA and --out"),
+        (["--resume", "{tmp}", "--auto-resume", "--out", "{tmp}/x"], 2, "--auto-resume needs"),
         (["{shapes}", "--set", "train.batch_size=999", "--out", "{tmp}/x"], 1, "train.batch_size"),
     ],
 )

@@ -43,7 +43,8 @@ def end_with_parent() -> None:
 
 @contextmanager
 def watched() -> Iterator[threading.Event]:
-    """Turn the first signal into an event. The old handlers are restored at the end.
+    """Turn the first signal into an event. The old handlers are restored at the end, but not after
+    an exception in a process of torchrun.
 
     A second signal has its usual effect. In a run of a sweep a second SIGTERM has none, and in a
     process of torchrun no second signal has any: the sweep and torchrun end a process by SIGKILL.
@@ -73,6 +74,12 @@ def watched() -> Iterator[threading.Event]:
         signal.signal(number, handle)
     try:
         yield requested
+    except BaseException:
+        if _TORCHRUN in os.environ:
+            # torchrun sends SIGTERM as soon as another process has failed. The message of this one
+            # must still be written.
+            ours.clear()
+        raise
     finally:
         for number in ours:
             signal.signal(number, before[number])

@@ -88,7 +88,7 @@ class Run:
     held: ExitStack
     steps: Steps
     teacher: Teacher | None
-    saved_at: float = field(default_factory=time.monotonic)
+    saved_at: float = field(default_factory=lambda: time.monotonic())
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""

@@ -1,4 +1,5 @@
-"""The first signal is a request to stop. Later ones end the process, except in runs of a sweep."""
+"""The first signal is a request to stop. Later ones end the process, except in runs of a sweep and
+in processes of torchrun, which end when their parent does."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import sys
 import pytest
 
 from slipform.train.machine.interrupt import SWEEP
+
+TORCHRUN = "TORCHELASTIC_RUN_ID"
 
 CODE = """
 import sys
@@ -24,27 +27,54 @@ with watched() as stop_requested:
 """
 
 
+# A parent starts CODE in the environment of torchrun, says its process id, and waits.
+PARENT = """
+import subprocess, sys
+code = "from slipform.train.machine.interrupt import end_with_parent; end_with_parent()" + sys.argv[1]
+print(subprocess.Popen([sys.executable, "-c", code]).pid, flush=True)
+sys.stdin.readline()
+"""
+
+
+def _environment(parent: str) -> dict[str, str]:
+    plain = {key: value for key, value in os.environ.items() if key not in (SWEEP, TORCHRUN)}
+    added = {"": {}, "sweep": {SWEEP: str(os.getpid())}, "torchrun": {TORCHRUN: "run"}}
+    return plain | added[parent]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("sweep", [False, True])
-def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, sweep: bool) -> None:
-    """A killed sweep sends one SIGTERM for each of its threads. Its runs must still write their
-    checkpoints."""
-    environment = {key: value for key, value in os.environ.items() if key != SWEEP}
-    environment |= {SWEEP: str(os.getpid())} if sweep else {}
+@pytest.mark.parametrize("parent", ["", "sweep", "torchrun"])
+def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: str) -> None:
+    """A killed sweep sends one SIGTERM for each of its threads. A scheduler sends a signal to all
+    processes of a job, and torchrun passes it on. The runs must still write their checkpoints."""
     with subprocess.Popen(
         [sys.executable, "-c", CODE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=_environment(parent),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
-        if sweep and number == signal.SIGTERM:
+        if parent == "torchrun" or (parent == "sweep" and number == signal.SIGTERM):
             output, _ = process.communicate("\n")
             assert (output, process.returncode) == ("ended by itself\n", 0)
         else:
             assert process.wait() == -number
+
+
+def test_a_process_whose_torchrun_was_killed_is_asked_to_stop() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, CODE.replace("sys.stdin.readline()", "")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment("torchrun"),
+    ) as parent:
+        assert parent.stdout is not None
+        assert sorted([parent.stdout.readline().strip().isdecimal() for _ in "ab"]) == [False, True]
+        parent.kill()
+        assert parent.stdout.read() == "asked\nended by itself\n"  # of the child, to its end

@@ -9,8 +9,10 @@ import pytest
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.manifest import read_manifest, write_manifest
+from slipform.train.config.recipe import load_recipe
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.loop import fit
+from slipform.train.sweep.sweep import run_sweep
 from tests.train.run.labeled import dataset_of
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -46,6 +48,42 @@ def test_a_teacher_of_other_classes_is_refused(
     with pytest.raises(ConfigError, match=f"'{own.classes[0]}'"):
         _train(student(), shapes, tmp_path / "student")
     assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("way", ["plain", "relative", "a link", "a link as --out"])
+def test_a_run_is_not_its_own_teacher(
+    way: str, resume: bool, small: Callable[..., RunConfig], shapes: Path, run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing is removed, also with overwrite."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    link = run.parent / "link"
+    link.symlink_to(run)
+    monkeypatch.chdir(run.parent)
+    teacher = {"relative": run.name, "a link": str(link)}.get(way, str(run))
+    out = link if way == "a link as --out" else run
+    config = small("train.epochs=1", f'distill.teacher="{teacher}"')
+    with pytest.raises(ConfigError, match=r"is the folder of this run.*give another --out"):
+        fit(config, shapes, out, device="cpu", quiet=True, overwrite=not resume, resume=resume)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_removes_nothing_of_a_teacher_in_its_folder(
+    shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "one.toml"
+    recipe.write_text('description = "one"\n[[runs]]\nname = "one"\n')
+    own = tmp_path / "sweep" / "one" / "seed-0"
+    own.parent.mkdir(parents=True)
+    run.rename(own)
+    before = sorted(path.name for path in own.iterdir())
+    sets = [f'distill.teacher="{own}"', "train.epochs=1"]
+    with pytest.raises(ConfigError, match="is the folder of this run"):
+        run_sweep(
+            load_recipe(recipe), shapes, tmp_path / "sweep", sets, overwrite=True, quiet=True
+        )
+    assert sorted(path.name for path in own.iterdir()) == before
 
 
 def test_several_labels_are_refused(

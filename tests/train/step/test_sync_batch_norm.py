@@ -1,5 +1,5 @@
-"""Two processes with half a batch each: BatchNorm and its gradients equal those of one process with
-the whole batch, in float64."""
+"""Two processes with a part of a batch each: BatchNorm and its gradients equal those of one process
+with the whole batch, in float64."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
 from slipform.models.fast import BatchNorm
-from slipform.train.machine.distributed import Process
+from slipform.train.machine.distributed import Process, Requests
 from slipform.train.step.sync_batch_norm import SyncBatchNorm, synchronize
 
 WORLD = 2
@@ -60,6 +60,12 @@ def _train(norm: nn.Module, inputs: Tensor, gradients: Tensor) -> dict[str, Tens
     return found | {name: buffer.detach() for name, buffer in norm.named_buffers()}
 
 
+def _sizes(name: str, even: bool) -> list[int]:
+    """The images of each process; of 8 images 4 and 4, or 3 and 5."""
+    half = MAKE[name][1][0] // WORLD
+    return [half, half] if even else [half - 1, half + 1]
+
+
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -67,18 +73,23 @@ def _work(rank: int, folder: str) -> None:
     )
     found: dict[str, Any] = {}
     for name in MAKE:
-        norm, inputs, gradients = _case(name)
-        synchronize(norm)
-        assert type(norm) is SyncBatchNorm
-        found[name] = _train(norm, inputs.chunk(WORLD, 1)[rank], gradients.chunk(WORLD, 1)[rank])
+        for even in (True, False):
+            norm, inputs, gradients = _case(name)
+            sizes = _sizes(name, even)
+            synchronize(norm, sizes)
+            assert type(norm) is SyncBatchNorm
+            found[f"{name}, {even}"] = _train(
+                norm, inputs.split(sizes, 1)[rank], gradients.split(sizes, 1)[rank]
+            )
     norm, inputs, _ = _case("2d")
     mine = inputs.chunk(WORLD, 1)[rank][0]
-    synchronize(norm)
+    synchronize(norm, _sizes("2d", True))
     found["bfloat16"] = norm(mine.bfloat16().to(memory_format=torch.channels_last))
     found["copied"] = copy.deepcopy(norm).eval()(mine), norm.eval()(mine)
 
     agreement = Process(torch.device("cpu"), rank, WORLD).agreement()
-    found["agreed"] = [agreement.any(rank == 1 and step == 3) for step in range(6)]
+    asked = [Requests(rank == 1 and step == 3, rank == 0 and step == 1) for step in range(6)]
+    found["agreed"] = [tuple(agreement.any(requests)) for requests in asked]
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -90,13 +101,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(Path(folder, f"{rank}.pt"), weights_only=True) for rank in range(WORLD)]
 
 
+@pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("name", MAKE)
 def test_two_processes_equal_one_with_the_whole_batch(
-    name: str, found: list[dict[str, Any]]
+    name: str, even: bool, found: list[dict[str, Any]]
 ) -> None:
     norm, inputs, gradients = _case(name)
     expected = _train(norm.double(), inputs.double(), gradients.double())
-    parts = [part[name] for part in found]
+    parts = [part[f"{name}, {even}"] for part in found]
     assert parts[0].keys() == expected.keys()
     for key, reference in expected.items():
         if key in {"output", "input_gradient"}:
@@ -136,6 +148,8 @@ def test_a_copy_for_averaged_weights_evaluates_as_the_layer_does(
 
 
 def test_a_request_of_one_process_reaches_all_one_step_later(found: list[dict[str, Any]]) -> None:
-    assert [part["agreed"] for part in found] == [[False, False, False, False, True, False]] * WORLD
+    answers = [Requests(stop=step == 4, save=step == 2) for step in range(6)]
+    assert [part["agreed"] for part in found] == [[tuple(one) for one in answers]] * WORLD
     alone = Process(torch.device("cpu")).agreement()
-    assert [alone.any(step == 3) for step in range(6)] == [False, False, False, True, False, False]
+    for requests in (Requests(), Requests(stop=True), Requests(save=True)):
+        assert alone.any(requests) == requests
