@@ -43,11 +43,11 @@ def end_with_parent() -> None:
 
 @contextmanager
 def watched() -> Iterator[threading.Event]:
-    """Turn the first signal into an event. The old handlers are restored at the end, but not after
-    an exception in a process of torchrun.
+    """Turn the first signal into an event.
 
     A second signal has its usual effect. In a run of a sweep a second SIGTERM has none, and in a
     process of torchrun no second signal has any: the sweep and torchrun end a process by SIGKILL.
+    The old handlers are restored at the end, but not after an exception in a process of torchrun.
     Ignored signals stay ignored. Python can set handlers in the main thread only: in another thread
     no signal sets the event.
 

@@ -55,7 +55,7 @@ def steps_seen(folder: Path) -> Seen:
     """
     parts: dict[tuple[int, int], dict[int, list[int]]] = {}
     for path in folder.glob("*.jsonl"):
-        for line in path.read_text().splitlines():
+        for line in path.read_text().split("\n")[:-1]:  # the last one may not be complete
             one = json.loads(line)
             ranks = parts.setdefault((one["processes"], one["step"]), {})
             assert ranks.setdefault(one["rank"], one["indices"]) == one["indices"]

@@ -175,7 +175,7 @@ def test_an_epoch_of_two_numbers_of_processes_is_weighted_by_images(
     shutil.copytree(halfway, run)
     size = ("--set", f"train.batch_size={60 // num}")
     _, errors = finish(_torchrun(num, "--resume", run, "--set", "train.epochs=1", *size))
-    assert f"changed: {num} processes, 2 before" in errors
+    assert f"changed: {num} processes, 2 before; a batch now has 60 images" in errors
     losses = [x["loss"] for x in read_metrics(run, "step")]
     images = [40, 40, 40, 60, 60]
     weighted = sum(loss * n for loss, n in zip(losses, images, strict=True)) / 240

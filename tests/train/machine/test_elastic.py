@@ -83,6 +83,7 @@ def test_torchrun_replaces_a_killed_process(shapes: Path, tmp_path: Path) -> Non
         environment=script.environment(),
     )
     _, errors = finish(process)
+    assert "batch 41 of all processes together" in errors
     assert "process 0 of 2 lost the others" in errors
     assert "continuing after step 2, epoch 1 of 3" in errors
     _check(shapes, run, tmp_path, 41, [2])

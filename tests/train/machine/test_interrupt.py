@@ -66,6 +66,36 @@ def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: 
             assert process.wait() == -number
 
 
+@pytest.mark.parametrize("parent", ["", "torchrun"])
+def test_the_message_of_an_error_is_written_before_torchrun_ends_the_process(parent: str) -> None:
+    code = """
+import sys
+from slipform.train.machine.interrupt import watched
+try:
+    with watched():
+        raise ValueError
+except ValueError:
+    print("raised", flush=True)
+    sys.stdin.readline()
+    print("written", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(parent),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "raised\n"
+        process.send_signal(signal.SIGTERM)
+        if parent:
+            assert process.communicate("\n")[0] == "written\n"
+            assert process.returncode == 0
+        else:
+            assert process.wait() == -signal.SIGTERM
+
+
 def test_a_process_whose_torchrun_was_killed_is_asked_to_stop() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, CODE.replace("sys.stdin.readline()", "")],
