@@ -74,9 +74,7 @@ class DeviceBatches:
             device=device,
         )
         size = augment.image_size
-        self._out = torch.empty(
-            (order.size, size, size, 3), dtype=pixels.dtype, device=device
-        )
+        self._out = torch.empty((order.size, size, size, 3), dtype=pixels.dtype, device=device)
         self._mixes = augment.mixup > 0 or augment.cutmix > 0
         # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
         shape = (2, order.num_batches if self._mixes else 0, 6)

@@ -87,9 +87,7 @@ def test_a_position_loads_into_any_number_of_processes(
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_three_processes_divide_each_batch_of_one(
-    shapes: Path, whole: Any, executor: str
-) -> None:
+def test_three_processes_divide_each_batch_of_one(shapes: Path, whole: Any, executor: str) -> None:
     """Batches of 20: parts of 6, 7 and 7."""
     done: list[list[list[int]]] = []
     together: Epoch = {}
@@ -105,7 +103,7 @@ def test_three_processes_divide_each_batch_of_one(
             assert loader.epoch == 1
     order = [index for step in zip(*done, strict=True) for part in step for index in part]
     assert order == list(whole[0])
-    assert_same(together, whole[0])
+    assert_same({index: together[index] for index in order}, whole[0])
 
 
 def test_a_loop_continues_after_break(shapes: Path, whole: Any) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.train.machine.rendezvous import fresh_store
 
 __all__ = ["Agreement", "Process", "Requests", "join", "pick_device", "restarts"]
 
@@ -163,19 +164,26 @@ def join(device: str) -> Iterator[Process]:
     if world_size == 1:
         yield Process(chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    rank = int(os.environ["RANK"])
     try:
-        yield Process(chosen, dist.get_rank(), world_size)
+        dist.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=fresh_store(rank, world_size),
+            rank=rank,
+            world_size=world_size,
+        )
+        yield Process(chosen, rank, world_size)
     except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
         if not _lost_peer(error):
             raise
         raise SlipformError(
-            f"process {dist.get_rank()} of {world_size} lost the others: one of them has died"
+            f"process {rank} of {world_size} lost the others: one of them has died"
             f" ({str(error).splitlines()[0]}). Read the messages of that one, then continue with"
             " --resume and any number of processes."
         ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _lost_peer(error: Exception) -> bool:

@@ -1,8 +1,9 @@
 """Signals that stop a run: the loop finishes its step, writes a checkpoint and ends.
 
-In: Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (Slurm's --signal). Out: an Event
-that the first signal sets. The second signal ends a process at once that was started by hand. The
-runs of a sweep and the processes of torchrun get SIGTERM when the sweep or torchrun ends.
+In: Ctrl-C, SIGTERM, SIGHUP (the terminal is closed) and SIGUSR1 (Slurm's --signal). Out: a
+`StopRequest` that the first signal sets. The second signal ends a process at once that was started
+by hand. The runs of a sweep and the processes of torchrun get SIGTERM when the sweep or torchrun
+ends.
 """
 
 from __future__ import annotations
@@ -17,12 +18,31 @@ from types import FrameType
 
 from slipform.pipelines.errors import Interrupted
 
-__all__ = ["SWEEP", "end_with_parent", "watched"]
+__all__ = ["SWEEP", "StopRequest", "end_with_parent", "watched"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 SWEEP = "SLIPFORM_SWEEP"  # an environment variable: a sweep gives its runs its process id
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # torchrun sets it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class StopRequest:
+    """Whether a run is asked to stop.
+
+    Unlike `threading.Event` it has no lock. A handler that waits for a lock would never return: the
+    main thread has the lock, or another handler that was interrupted by this one.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask the run to stop."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether the run is asked to stop."""
+        return self._is_set
 
 
 def end_with_parent() -> None:
@@ -42,19 +62,19 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def watched() -> Iterator[threading.Event]:
-    """Turn the first signal into an event.
+def watched() -> Iterator[StopRequest]:
+    """Turn the first signal into a request to stop.
 
     A second signal has its usual effect. In a run of a sweep a second SIGTERM has none, and in a
     process of torchrun no second signal has any: the sweep and torchrun end a process by SIGKILL.
     The old handlers are restored at the end, but not after an exception in a process of torchrun.
     Ignored signals stay ignored. Python can set handlers in the main thread only: in another thread
-    no signal sets the event.
+    no signal sets the request.
 
     Yields:
-        The event.
+        The request.
     """
-    requested = threading.Event()
+    requested = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield requested
         return

@@ -12,7 +12,6 @@ import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
+from slipform.train.machine.interrupt import StopRequest
 from slipform.train.records import read_metrics
 from slipform.train.replay.history import history
 from slipform.train.run.best import BEST
@@ -93,7 +93,7 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
             local_folder(config.data.folder),
             copy,
             process,
-            Event(),
+            StopRequest(),
             resume=True,
             overwrite=False,
             other_data=False,

@@ -10,7 +10,6 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Event
 
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
+from slipform.train.machine.interrupt import StopRequest
 from slipform.train.records import read_summary
 from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
@@ -83,7 +83,7 @@ class Run:
     val: Loader | None
     test: Loader | None
     recorder: Recorder
-    stop_requested: Event
+    stop_requested: StopRequest
     agreement: Agreement
     held: ExitStack
     steps: Steps
@@ -155,7 +155,7 @@ def open_run(
     data: Path,
     out: Path,
     process: Process,
-    stop_requested: Event,
+    stop_requested: StopRequest,
     *,
     resume: bool,
     overwrite: bool,
@@ -193,7 +193,7 @@ def _open(
     data: Path,
     out: Path,
     process: Process,
-    stop_requested: Event,
+    stop_requested: StopRequest,
     held: ExitStack,
     *,
     resume: bool,

@@ -46,7 +46,7 @@ class StepFunctions:
         compiled: Whether `forward` is compiled.
         no_sync: Returns a context without exchange of gradients between processes (DDP's no_sync).
         weight: The images of this process's batch, divided by the mean over all processes. The
-            losses are multiplied by it, so that their mean over the processes is that of all images.
+            losses are multiplied by it: their mean over the processes is then that of all images.
     """
 
     forward: Forward

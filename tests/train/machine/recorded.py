@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event
 from typing import Any
+
+from slipform.train.machine.interrupt import StopRequest
 
 __all__ = ["Script", "main", "steps_seen"]
 
@@ -72,12 +73,12 @@ def main() -> None:
     from slipform.train.run import loop, steps
 
     script = Script(**json.loads(os.environ["SCRIPT"]))
-    folder, stop = Path(script.folder), Event()
+    folder, stop = Path(script.folder), StopRequest()
     rank, processes = os.environ.get("RANK", "0"), int(os.environ.get("WORLD_SIZE", "1"))
     original, watched = steps.train_step, loop.watched  # type: ignore[attr-defined]
 
     @contextmanager
-    def noted() -> Iterator[Event]:
+    def noted() -> Iterator[StopRequest]:
         nonlocal stop
         with watched() as stop:
             yield stop
@@ -104,7 +105,7 @@ def main() -> None:
             os.kill(os.getppid(), signal.SIGKILL)
         return result
 
-    steps.train_step = recorded  # type: ignore[attr-defined]
+    steps.train_step = recorded  # type: ignore[assignment, attr-defined]
     loop.watched = noted  # type: ignore[attr-defined]
     train()
 

@@ -45,11 +45,15 @@ MODULE = ("-m", "tests.train.machine.recorded")
 
 
 def _options(shapes: Path, run: Path, batch_size: int) -> list[str]:
+    recipe = run.parent / "plain.toml"  # the defaults, as in `_check`
+    recipe.write_text('description = "plain"\n')
     sets = [word for text in (*SETS, f"train.batch_size={batch_size}") for word in ("--set", text)]
-    return [str(shapes), "--out", str(run), "--auto-resume", *sets]
+    return [str(shapes), "--recipe", str(recipe), "--out", str(run), "--auto-resume", *sets]
 
 
-def _check(shapes: Path, run: Path, folder: Path, batch_size: int, processes: Sequence[int]) -> None:
+def _check(
+    shapes: Path, run: Path, folder: Path, batch_size: int, processes: Sequence[int]
+) -> None:
     """The run equals an undisturbed one of a single process, and was done by `processes`."""
     order = EpochOrder(IMAGES, batch_size, seed=5)
     length = order.num_batches
@@ -66,8 +70,10 @@ def _check(shapes: Path, run: Path, folder: Path, batch_size: int, processes: Se
         one, many = read_metrics(alone, kind), read_metrics(run, kind)
         assert [line["step"] for line in many] == [line["step"] for line in one]
         for name in names:
-            found = [line[name] for line in many]
-            assert found == pytest.approx([line[name] for line in one], abs=1e-3), name
+            found, expected = [line[name] for line in many], [line[name] for line in one]
+            # Rounding errors grow with the steps.
+            for steps, bound in ((slice(0, length), 2e-4), (slice(None), 2e-3)):
+                assert found[steps] == pytest.approx(expected[steps], abs=bound), name
     assert (run / "summary.json").is_file()
 
 
@@ -135,7 +141,10 @@ def test_agents_come_and_go(shapes: Path, tmp_path: Path) -> None:
                     *MODULE, *_options(shapes, run, 40),
                 ],
                 stdout=log, stderr=log, text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "AGENT": name, **script.environment()},
+                env={
+                    **os.environ, "OMP_NUM_THREADS": "1", "AGENT": name, **script.environment(),
+                    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+                },
             )  # fmt: skip
 
     try:

@@ -15,12 +15,12 @@ from slipform.train.machine.interrupt import SWEEP
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 
 CODE = """
-import sys
+import sys, time
 from slipform.train.machine.interrupt import watched
 with watched() as stop_requested:
     print("ready", flush=True)
-    while not stop_requested.wait(0.01):
-        pass
+    while not stop_requested.is_set():
+        time.sleep(0.01)
     print("asked", flush=True)
     sys.stdin.readline()
     print("ended by itself", flush=True)
@@ -30,7 +30,7 @@ with watched() as stop_requested:
 # A parent starts CODE in the environment of torchrun, says its process id, and waits.
 PARENT = """
 import subprocess, sys
-code = "from slipform.train.machine.interrupt import end_with_parent; end_with_parent()" + sys.argv[1]
+code = "from slipform.train.machine import interrupt; interrupt.end_with_parent()" + sys.argv[1]
 print(subprocess.Popen([sys.executable, "-c", code]).pid, flush=True)
 sys.stdin.readline()
 """
@@ -64,6 +64,23 @@ def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: 
             assert (output, process.returncode) == ("ended by itself\n", 0)
         else:
             assert process.wait() == -number
+
+
+def test_signals_that_interrupt_each_other() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CODE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment("torchrun"),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(200):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                process.send_signal(number)
+        assert process.communicate("\n")[0] == "asked\nended by itself\n"
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize("parent", ["", "torchrun"])

@@ -146,9 +146,17 @@ def test_processes_must_see_the_same_run(
     for others, resume, words in (
         (f"{newest.name},{newest.name}", True, ""),
         ("no run,no run", False, ""),
-        (f"{newest.name},no checkpoint", True, f"finds {newest.name} in .*process 2 finds no check"),
+        (
+            f"{newest.name},no checkpoint",
+            True,
+            f"finds {newest.name} in .*process 2 finds no check",
+        ),
         (f"no run,{newest.name}", True, "process 1 finds no run"),
-        (f"{newest.name},no run", False, f"process 0 finds no run in .*process 1 finds {newest.name}"),
+        (
+            f"{newest.name},no run",
+            False,
+            f"process 0 finds no run in .*process 1 finds {newest.name}",
+        ),
     ):
         monkeypatch.setenv("OTHERS", others)
         if words:
@@ -162,5 +170,5 @@ def test_a_batch_that_cannot_be_divided_is_refused(
     small: Small, shapes: Path, tmp_path: Path
 ) -> None:
     config = small("train.split_batches=true", "train.batch_size=241")
-    with pytest.raises(ConfigError, match="train.batch_size to 240 or less"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size to 240 or less"):
         fit(config, shapes, tmp_path / "run", quiet=True)

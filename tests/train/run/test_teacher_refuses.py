@@ -80,9 +80,7 @@ def test_a_sweep_removes_nothing_of_a_teacher_in_its_folder(
     before = sorted(path.name for path in own.iterdir())
     sets = [f'distill.teacher="{own}"', "train.epochs=1"]
     with pytest.raises(ConfigError, match="is the folder of this run"):
-        run_sweep(
-            load_recipe(recipe), shapes, tmp_path / "sweep", sets, overwrite=True, quiet=True
-        )
+        run_sweep(load_recipe(recipe), shapes, tmp_path / "sweep", sets, overwrite=True, quiet=True)
     assert sorted(path.name for path in own.iterdir()) == before
 
 
