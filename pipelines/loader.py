@@ -59,17 +59,15 @@ class Loader(HasPosition):
             False: `augment.evaluation()` and the stored order are used, and the last batch is
             padded (label -100, index -1).
         seed: Seed of the order and of all random augmentation, 0 or more.
-        executor: What makes the pixels: "dali", "host", "resident", "stream" (on a GPU), or "auto"
-            to choose.
+        executor: What makes the pixels: "dali", "host", "resident", "stream" (on a GPU) or "auto".
         device: Device of the batches.
         dtype: Data type of the images: torch.float32, bfloat16 or float16.
-        rank: Number of this process, 0..world_size - 1. It takes its part of each global batch.
-        world_size: Number of processes.
+        rank, world_size: Number of this process, from 0, and number of processes. Each process
+            takes its part of each global batch.
         threads: Threads that decode and render. 0: what `bench tune` found here, else one per core;
             on a GPU two cores are left for the threads that launch work.
         prefetch: Batches made ahead. 0: what `bench tune` found here, else 2.
-        on_bad: "error": a sample that cannot be read raises SampleError. "skip": its image is
-            black, its label is -100, and `num_bad` counts it.
+        on_bad: "error": a bad sample raises SampleError. "skip": black, label -100, in `num_bad`.
         block: 0: all samples are shuffled together. For data larger than memory: number of
             consecutive samples that stay near each other in the order (see `EpochOrder`).
         reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
@@ -83,8 +81,7 @@ class Loader(HasPosition):
             "balanced", a table of class -> weight, or an array of weights; see `make_draws`.
         fold: "2/5": "val" is the second of five parts of train and val together, and "train" the
             rest. A `Fold` has the seed of the division, too. "": the splits of prep.
-        split_batches: True: batch_size is that of all processes together. Each takes a part, so
-            that any number of processes has the same batches. Sizes of parts differ by 1 at most.
+        split_batches: True: batch_size is that of all processes together; parts differ by 1 image.
 
     Attributes:
         dataset: Name of the dataset.

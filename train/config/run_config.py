@@ -23,13 +23,9 @@ from slipform.train.config.losses import CrossEntropy, LossConfig
 from slipform.train.config.optimizers import OptimizerConfig, Sgd
 from slipform.train.config.own_input import with_own_input
 from slipform.train.config.records import RecordsConfig
+from slipform.train.config.schedules import Constant, ScheduleConfig
 from slipform.train.config.section import Section
-from slipform.train.config.sections import (
-    Constant,
-    DataConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
+from slipform.train.config.sections import DataConfig, TrainConfig
 
 __all__ = ["RunConfig", "check"]
 

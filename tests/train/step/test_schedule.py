@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedules
 
-from slipform.train.config.sections import VARIANTS, OneCycle
+from slipform.train.config.schedules import OneCycle
+from slipform.train.config.sections import VARIANTS
 from slipform.train.step.schedule import factor
 
 STEPS, EPOCHS = 7, 12  # steps in an epoch: odd, so that no fraction is exact
