@@ -9,7 +9,7 @@ import secrets
 import time
 from datetime import timedelta
 
-import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from slipform.pipelines.errors import SlipformError
@@ -20,7 +20,7 @@ _TIMEOUT = timedelta(minutes=30)  # as for all operations of torch.distributed
 _PAUSE = 0.01  # seconds
 
 
-def fresh_store(rank: int, world_size: int) -> dist.Store:
+def fresh_store(rank: int, world_size: int) -> Store:
     """Join the other processes.
 
     torchrun keeps its store when it starts processes again. The store then has the addresses of
@@ -37,10 +37,10 @@ def fresh_store(rank: int, world_size: int) -> dist.Store:
         SlipformError: Another process did not come within 30 minutes.
     """
     store, _, _ = next(iter(rendezvous("env://", timeout=_TIMEOUT)))
-    return dist.PrefixStore(agreed_name(store, rank, world_size), store)
+    return PrefixStore(agreed_name(store, rank, world_size), store)
 
 
-def agreed_name(store: dist.Store, rank: int, world_size: int) -> str:
+def agreed_name(store: Store, rank: int, world_size: int) -> str:
     """A new name on which all processes agree, in a store that may have any old keys.
 
     Process 0 makes the name. It tells it to everybody who asks, also to those who asked before they

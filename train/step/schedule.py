@@ -14,7 +14,7 @@ from __future__ import annotations
 import bisect
 import math
 
-from slipform.train.config.sections import (
+from slipform.train.config.schedules import (
     Constant,
     Cosine,
     Linear,
