@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slipform.pipelines.errors import ConfigError, SlipformError, StorageError, printable
@@ -24,7 +24,7 @@ from slipform.pipelines.machine import cache_folder
 
 __all__ = [
     "ENDING", "LOCK", "READERS", "SOURCE", "cache_limit", "cache_root", "can_punch", "live_readers",
-    "make_way", "punch", "used_bytes",
+    "make_way", "punch", "used_bytes", "write_at", "writing",
 ]  # fmt: skip
 
 SOURCE = "source.json"  # in each mirror: where its dataset comes from; its time is the last use
@@ -80,6 +80,43 @@ def used_bytes(mirror: Path) -> int:
                 with suppress(FileNotFoundError):
                     total += 512 * entry.stat().st_blocks
     return total
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell an error of the file system as one of the cache.
+
+    Args:
+        path: What is written, for errors that name no file.
+
+    Raises:
+        StorageError: The disk is full or fails, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the cache {error.filename or path} cannot be written: {error.strerror}. Free space on"
+            " the disk, or set SLIPFORM_CACHE to a folder on another local disk, or"
+            " SLIPFORM_CACHE_SIZE to less."
+        ) from error
+
+
+def write_at(handle: int, content: bytes | memoryview, position: int) -> None:
+    """Write all bytes. One call of the system writes fewer when the disk becomes full.
+
+    Args:
+        handle: The file, open for writing.
+        content: The bytes.
+        position: Where the first of them goes.
+
+    Raises:
+        OSError: The disk is full or fails.
+    """
+    left = memoryview(content)
+    while len(left):
+        written = os.pwrite(handle, left, position)
+        left, position = left[written:], position + written
 
 
 def punch(handle: int, start: int, end: int) -> None:

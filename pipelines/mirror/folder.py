@@ -35,6 +35,7 @@ from slipform.pipelines.mirror.cache import (
     SOURCE,
     cache_root,
     make_way,
+    writing,
 )
 from slipform.pipelines.remote.store import Store, is_remote, open_store
 
@@ -66,7 +67,7 @@ def local_folder(folder: Path | str) -> Path:
     root = cache_root()
     mirror = root / _name(store, content)
     source = {"url": store.url, "identity": store.identity}
-    try:
+    with writing(root):
         mirror.mkdir(parents=True, exist_ok=True)
         with locked(root / LOCK, "another process", wait=True):
             (mirror / READERS).mkdir(parents=True, exist_ok=True)
@@ -76,11 +77,6 @@ def local_folder(folder: Path | str) -> Path:
                     write_whole(mirror / SOURCE, json.dumps(source) + "\n")
             os.utime(mirror / SOURCE)
             make_way(root, mirror, _num_bytes(manifest))
-    except OSError as error:
-        raise StorageError(
-            f"the cache {error.filename or root} cannot be written: {error.strerror}. Set"
-            " SLIPFORM_CACHE to a folder on a local disk."
-        ) from error
     return mirror
 
 
@@ -191,13 +187,17 @@ class Mirror:
 
         Args:
             path: The file.
+
+        Raises:
+            OSError: The disk is full or fails.
         """
         size = max(1, int(self.firsts[-1]))
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with os.fdopen(handle, "r+b") as file:
             if os.fstat(handle).st_size != size:
                 os.ftruncate(handle, 0)
-                os.ftruncate(handle, size)
+            # Without blocks of its own on a full disk, a write to the map would end the process.
+            os.posix_fallocate(handle, 0, size)
             return np.memmap(file, np.uint8, "r+", shape=(size,))
 
     @contextmanager

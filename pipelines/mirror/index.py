@@ -22,6 +22,7 @@ from slipform.pipelines.errors import DatasetError, MissingObjectError, StorageE
 from slipform.pipelines.files import replacing, write_whole
 from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import BetonInfo
+from slipform.pipelines.mirror.cache import write_at, writing
 from slipform.pipelines.mirror.copy_index import index_bounds
 from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.remote.agreed import agreed
@@ -41,10 +42,10 @@ def fetch_indices(mirror: Mirror, files: Sequence[BetonInfo]) -> None:
         files: The betons.
 
     Raises:
-        StorageError: The object store cannot be read.
+        StorageError: The object store cannot be read, or the cache cannot be written.
         DatasetError: An object is not the one that dataset.json describes.
     """
-    _at_once(lambda info: _Index(mirror, info).fetch(), files)
+    _at_once(mirror.folder, lambda info: _Index(mirror, info).fetch(), files)
 
 
 def fetch_names(mirror: Mirror, files: Iterable[BetonInfo]) -> None:
@@ -55,7 +56,7 @@ def fetch_names(mirror: Mirror, files: Iterable[BetonInfo]) -> None:
         files: The betons.
 
     Raises:
-        StorageError: The object store cannot be read.
+        StorageError: The object store cannot be read, or the cache cannot be written.
     """
 
     def fetch(info: BetonInfo) -> None:
@@ -63,11 +64,11 @@ def fetch_names(mirror: Mirror, files: Iterable[BetonInfo]) -> None:
         if info.names_sha256 and _sha256_of(path) != info.names_sha256:
             write_whole(path, _read(mirror, path.name))
 
-    _at_once(fetch, list(files))
+    _at_once(mirror.folder, fetch, list(files))
 
 
-def _at_once(call: Callable[[BetonInfo], None], files: Sequence[BetonInfo]) -> None:
-    with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
+def _at_once(folder: Path, call: Callable[[BetonInfo], None], files: Sequence[BetonInfo]) -> None:
+    with writing(folder), ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
         for _ in pool.map(call, files):
             pass
 
@@ -175,8 +176,8 @@ class _Index:
                 temporary.touch()
                 os.truncate(temporary, self._info.bytes)
         with open(self._path, "r+b") as file:
-            os.pwrite(file.fileno(), head, 0)
-            os.pwrite(file.fileno(), tail, self._tail)
+            write_at(file.fileno(), head, 0)
+            write_at(file.fileno(), tail, self._tail)
 
     def _copy_whole(self) -> None:
         """Copy all bytes of a beton that has no table of checksums."""

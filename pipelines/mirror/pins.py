@@ -11,14 +11,14 @@ import fcntl
 import os
 import secrets
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import StorageError
-from slipform.pipelines.mirror.cache import READERS, live_readers
+from slipform.pipelines.mirror.cache import READERS, live_readers, writing
 from slipform.pipelines.mirror.folder import Mirror
 
 __all__ = ["Pins", "pinned"]
@@ -41,17 +41,16 @@ class Pins:
 
     def __init__(self, mirror: Mirror) -> None:
         path = mirror.folder / READERS / f"{os.getpid()}-{secrets.token_hex(4)}.pins"
-        try:
-            with mirror.locked():  # until it is locked, others would take it for a void file
-                size = len(mirror.present)  # this maps it, which needs the lock, too
+        # Locked: until the file has its own lock, others would take it for a void one.
+        with writing(path.parent), mirror.locked():
+            size = len(mirror.present)  # this maps it, which needs the lock, too
+            try:
                 self._shared = mirror.shared_bytes(path)
                 self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StorageError(
-                f"the cache {path.parent} cannot be used: {error.strerror}. Set SLIPFORM_CACHE to a"
-                " folder on a local disk, and start again."
-            ) from error
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
         self.counts = np.zeros(size, np.int32)
         self._lock = Lock()
         weakref.finalize(self, _remove, path, self._handle, os.getpid())
@@ -89,8 +88,9 @@ def pinned(mirror: Mirror) -> npt.NDArray[np.bool_]:
     """
     found = np.zeros(len(mirror.present), bool)
     for path in live_readers(mirror.folder):
-        if path.stat().st_size == len(found):
-            found |= np.memmap(path, np.uint8, "r", shape=(len(found),)) == 1
+        with suppress(FileNotFoundError):  # a reader that ends deletes its file at any time
+            if path.stat().st_size == len(found):
+                found |= np.memmap(path, np.uint8, "r", shape=(len(found),)) == 1
     return found
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.errors import DatasetError, StorageError
 from slipform.pipelines.manifest import FILE_NAME, BetonInfo
+from slipform.pipelines.mirror.cache import write_at, writing
 from slipform.pipelines.mirror.folder import Mirror
 
 __all__ = ["Transfer"]
@@ -100,7 +101,7 @@ class Transfer:
                 right = self.is_right(sample, part)
                 if not right:
                     part, right = self._again(sample, part)
-                _write(handle, part, low + start)
+                write_at(handle, part, low + start)
                 if right:
                     found.append(sample)
         return found
@@ -142,7 +143,7 @@ class Transfer:
     def _open(self, file: int) -> Iterator[int]:
         """A beton, open for writing. It must be the file that is mapped."""
         path = self._mirror.folder / self._files[file].file
-        try:
+        with writing(path):
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 state = os.fstat(handle)
@@ -151,15 +152,3 @@ class Transfer:
                 yield handle
             finally:
                 os.close(handle)
-        except OSError as error:
-            raise StorageError(
-                f"the cache {path} cannot be written: {error.strerror}. Free space on the disk, or"
-                " set SLIPFORM_CACHE_SIZE or SLIPFORM_CACHE."
-            ) from error
-
-
-def _write(handle: int, content: memoryview, position: int) -> None:
-    """Write all bytes: one call may write fewer."""
-    while len(content):
-        written = os.pwrite(handle, content, position)
-        content, position = content[written:], position + written

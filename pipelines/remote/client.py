@@ -23,6 +23,8 @@ FIRST_PAUSE = 0.1  # seconds before a failed request is repeated; later pauses a
 _PATIENCE, _PATIENCE_VARIABLE = 60.0, "SLIPFORM_STORAGE_PATIENCE"
 _SILENCE = 30.0  # seconds without any byte, after which a request has failed
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+# USER@, or USER:PASSWORD@. Secret keys of AWS often have a slash.
+_PASSWORD = re.compile(r"://([^/?#]*@|[^/?#]*:.*@)", re.DOTALL)
 _ALLOWED = "Give s3://BUCKET/FOLDER, gs://, az://, http:// or https://"
 
 
@@ -39,18 +41,20 @@ def checked_url(url: str) -> str:
     Raises:
         ConfigError: The URL has no such form, or has a user name, a password or a query.
     """
-    shown = printable(re.split(r"[?#]", url)[0])
+    shown, scheme = printable(re.split(r"[?#]", url)[0]), printable(url.partition("://")[0])
+    if _PASSWORD.search(url):
+        raise ConfigError(
+            f"a URL with a user name or password is refused ({scheme}://...): recipes and logs"
+            " would keep it. Put credentials into the environment, for example AWS_ACCESS_KEY_ID"
+            " and AWS_SECRET_ACCESS_KEY."
+        )
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 (it raises if the port is no number)
-    except ValueError as error:
-        raise ConfigError(f"{url.partition('://')[0]}://...: {error}. {_ALLOWED}.") from None
-    if "@" in parts.netloc:
+    except ValueError:
         raise ConfigError(
-            f"a URL with a user name or password is refused ({parts.scheme}://...@"
-            f"{parts.hostname}): recipes and logs would keep it. Put credentials into the"
-            " environment, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        )
+            f"{scheme}://...: its host or port has a wrong form. {_ALLOWED}."
+        ) from None
     if "?" in url or "#" in url:
         raise ConfigError(
             f"{shown}?... is refused: a query may hold a signature, which recipes and logs would"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import suppress
@@ -18,7 +19,6 @@ from typing import Any, TypeVar
 from slipform.pipelines.errors import DatasetError, MissingObjectError, StorageError, printable
 from slipform.pipelines.remote.client import (
     FIRST_PAUSE,
-    SCHEMES,
     checked_url,
     client_of,
     endpoint_of,
@@ -36,18 +36,19 @@ _LONGEST_PAUSE = 5.0  # seconds before a request is repeated
 # Many workers that fail together do not come back together.
 _JITTER = random.Random(os.getpid())
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 _T = TypeVar("_T")
 _Content = TypeVar("_Content", bound=Sized)
 
 
 def is_remote(text: object) -> bool:
-    """Whether a text is the URL of an object store, and not the path of a local folder.
+    """Whether a text is a URL, and not the path of a local folder.
 
     Args:
-        text: What a user gave as a dataset.
+        text: What a user gave as a dataset. `open_store` refuses URLs that it cannot open.
     """
-    scheme, separator, _ = str(text).partition("://")
-    return bool(separator) and scheme.lower() in SCHEMES
+    return bool(_URL.match(str(text)))
 
 
 def open_store(url: str, *, patience: float | None = None) -> Store:

@@ -153,16 +153,6 @@ def test_a_file_system_without_holes(
         open_loader(url, "host")
 
 
-def test_a_full_disk(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    with open_loader(url, "host") as loader:
-        monkeypatch.setattr("slipform.pipelines.mirror.transfer.os.pwrite", full)
-        with pytest.raises(StorageError, match=r"cannot be written: No space left on device"):
-            list(loader)
-
-
 def test_mirrors_that_nobody_uses_make_way(
     url: str, photos: Path, object_store: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,8 @@ CONTENT = np.random.default_rng(0).bytes(100_000)
         ("/data", False),
         ("s3:/bucket", False),
         ("s3", False),
-        ("file:///data", False),
+        ("file:///data", True),  # and refused: a folder with this name would surprise
+        ("s3a://bucket/data", True),
         ("", False),
         (Path("data"), False),
     ],
@@ -50,6 +51,12 @@ def test_urls_and_paths_are_told_apart(text: object, remote: bool) -> None:
     ("url", "message"),
     [
         ("s3://key:secret@bucket/data", "a URL with a user name or password is refused"),
+        ("s3://key:secret/secret@bucket/data", "a URL with a user name or password is refused"),
+        ("s3://key:12/secret@bucket/data", "a URL with a user name or password is refused"),
+        ("s3a://key:secret@bucket/data", "a URL with a user name or password is refused"),
+        ("s3://key:secret/data", "its host or port has a wrong form"),
+        ("s3a://bucket/data", "s3a://bucket/data names no folder of an object store"),
+        ("file:///data", "file:///data names no folder of an object store"),
         ("https://secret@host/data", "a URL with a user name or password is refused"),
         ("https://host/data?X-Amz-Signature=secret", r"https://host/data\?... is refused"),
         ("https://host/data?", "is refused"),
