@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import source_of
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
@@ -216,7 +217,7 @@ class Classifier:
             DatasetError: There is no such dataset or split.
         """
         folder = dataset_of(self.config, data)
-        check_data(self.manifest, read_manifest(folder), folder, self.folder)
+        check_data(self.manifest, read_manifest(folder), source_of(folder), self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
         config = config if data is None else config.replace("data.fold", "")

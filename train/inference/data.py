@@ -16,7 +16,7 @@ from torch import Tensor
 from slipform.pipelines.batch import IGNORED_LABEL, Batch, counted
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
-from slipform.pipelines.mirror.folder import local_folder
+from slipform.pipelines.mirror.folder import local_folder, source_of
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.identity import some, split_difference
 
@@ -62,17 +62,17 @@ def data_notes(own: Manifest, data: Path, split: str) -> list[str]:
     Raises:
         DatasetError: There is no such dataset.
     """
-    given = read_manifest(data)
+    given, place = read_manifest(data), source_of(data)
     notes = []
     missing = [name for name in own.classes if name not in given.classes]
     if missing:
         known = own.num_classes - len(missing)
         notes.append(
-            f"{data} has {known} of the {own.num_classes} classes of the run; it has no"
+            f"{place} has {known} of the {own.num_classes} classes of the run; it has no"
             f" {some(missing)}"
         )
     if different := split_difference(own, given, split):
-        notes.append(f"{data} is not the dataset that the run was trained on: {different}")
+        notes.append(f"{place} is not the dataset that the run was trained on: {different}")
     return notes
 
 

@@ -76,13 +76,13 @@ def _of_classes(own: list[str], given: list[str]) -> str:
     return f"other classes: {listed}{', ...' if len(changed) > 5 else ''}"
 
 
-def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -> list[str]:
+def check_dataset(out: Path, data: str, manifest: Manifest, other_data: bool) -> list[str]:
     """Compare the dataset that is given to a resumed run with the run's dataset.
 
     Args:
         out: The run folder.
-        data: The given dataset folder.
-        manifest: The manifest of `data`.
+        data: The given dataset folder or its URL, for the messages.
+        manifest: Its manifest.
         other_data: Whether another dataset with as many classes is allowed.
 
     Returns:
@@ -109,13 +109,13 @@ def check_dataset(out: Path, data: Path, manifest: Manifest, other_data: bool) -
     return [f"{told}. Continuing with it and its classes, because --other-data is given"]
 
 
-def check_data(own: Manifest, given: Manifest, data: Path | str, run: Path) -> None:
+def check_data(own: Manifest, given: Manifest, data: str, run: Path) -> None:
     """Check that a model can be evaluated on a dataset.
 
     Args:
         own: The manifest of the dataset that the run was trained on.
         given: The manifest of the dataset.
-        data: The dataset folder, for the text of the error.
+        data: The dataset folder or its URL, for the text of the error.
         run: The run folder, for the text of the error.
 
     Raises:

@@ -213,7 +213,7 @@ def _open(
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)
     if resume:
-        messages += check_dataset(out, data, manifest, other_data)
+        messages += check_dataset(out, source_of(data), manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
 
     loader = open_training_data(config, saved, process)

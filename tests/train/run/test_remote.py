@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from slipform.pipelines.errors import StorageError
+from slipform.pipelines.errors import ConfigError, StorageError
+from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.cli import train, validate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
+from slipform.train.inference.data import data_notes
 from slipform.train.run import open as open_module
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
@@ -62,6 +67,23 @@ def test_commands_take_a_url(url: str, shapes: Path, small: Small, tmp_path: Pat
     assert len(files) > 20
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert not [path for path in files if b"test-key" in path.read_bytes()]
+
+
+def test_messages_name_the_url_of_another_dataset(
+    url: str, shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """The folder of the mirror means nothing to a user."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    fit(small(), url, run, device="cpu", quiet=True)
+    shutil.copytree(shapes, other)
+    text = (other / "dataset.json").read_text()
+    (other / "dataset.json").write_text(re.sub(r'sha256": "....', 'sha256": "0123', text))
+    upload(other, url)
+    told = f"{url} is not the dataset that {run} was trained on: train has other images"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        fit(small(), url, run, device="cpu", resume=True, quiet=True)
+    notes = data_notes(read_manifest(run), local_folder(url), "val")
+    assert [note.partition(" is not")[0] for note in notes] == [url]
 
 
 def test_a_run_continues_when_the_server_is_back(
@@ -130,7 +152,10 @@ def test_records_are_closed_if_the_first_batches_cannot_be_made(
     assert len(closed) == 1
 
 
-@pytest.mark.parametrize("text", ["s3://key:{0}@bucket/data", "https://host/data?signature={0}"])
+@pytest.mark.parametrize(
+    "text",
+    ["s3://key:{0}@bucket/data", "s3://key:{0}/x@bucket/data", "https://host/data?signature={0}"],
+)
 def test_a_url_with_a_secret_is_refused(text: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(train, [text.format(SECRET), "--out", str(tmp_path / "run")])
     assert result.exit_code == 1
