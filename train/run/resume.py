@@ -164,8 +164,8 @@ def restore(
             f" {_VERSION}. Start again with --overwrite."
         )
     with _checked():
-        before = parse_config(saved["config"], "the checkpoint")
-    changes = differences(before, config)
+        saved_config = parse_config(saved["config"], "the checkpoint")
+    changes = differences(saved_config, config)
     for name, (before, now) in changes.items():
         if name in _FIXED or name.partition(".")[0] in _FIXED:
             raise ConfigError(
@@ -196,7 +196,7 @@ def restore(
         say(text)
     if len(random) != process.world_size:
         text = f"changed: {process.world_size} processes, {len(random)} before"
-        was, now = global_batch_size(before, len(random)), loader.global_batch_size
+        was, now = global_batch_size(saved_config, len(random)), loader.global_batch_size
         if was != now and not config.train.split_batches:
             text += f"; a batch now has {now} images over all processes, {was} before"
             text += " (train.split_batches = true keeps the number)"

@@ -10,6 +10,7 @@ import pytest
 from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
+from slipform.train.run import checkpoint
 from slipform.train.run.loop import fit
 from tests.train.drawing import without_figures
 from tests.train.run.interrupted import Killed, assert_same, at_step, kill, terminate
@@ -102,6 +103,14 @@ def test_accumulated_steps_resume_too(
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 
+def _as_if_two_processes(run: Path) -> None:
+    """Give the newest checkpoint the random numbers of two processes."""
+    saved = checkpoint.load_newest(run, pytest.fail)
+    assert saved is not None
+    saved["random"] *= 2
+    checkpoint.save(run, saved["state"]["step"], saved, keep=1)
+
+
 def test_resumed_with_other_settings(
     shapes: Path,
     small: Small,
@@ -121,6 +130,12 @@ def test_resumed_with_other_settings(
     assert "train.batch_size was 40, is now 20" in said
     assert "continuing after step 2" in said
     assert [x["lr"] for x in read_metrics(run, "step")][1:3] == [0.05, 0.01]
+    (run / "summary.json").unlink()
+    _as_if_two_processes(run)
+    fit(small("train.epochs=2", "optimizer.lr=0.03"), shapes, run, resume=True)
+    said = capsys.readouterr().err
+    assert "optimizer.lr was 0.01, is now 0.03" in said
+    assert "changed: 1 processes, 2 before" in said
     with pytest.raises(ConfigError, match=r"model\.name was tiny, now it is fc"):
         fit(small("model.name=fc"), shapes, run, resume=True, quiet=True)
     with pytest.raises(
