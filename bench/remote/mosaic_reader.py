@@ -63,6 +63,10 @@ def epochs(remote: Remote, settings: Settings) -> Iterator[Epoch]:
         shuffle_seed=1,
         batch_size=work.batch_size,
     )
+    # The workers are forks. They would share the connection that has read the index, and take each
+    # other's answers.
+    for stream in dataset.streams:
+        stream._downloader.clean_up()
     with without_advice():
         loader: Any = DataLoader(
             dataset,
