@@ -31,13 +31,11 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
 
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
-        not resident on a GPU, some of them cannot be read, samples are drawn by weights, images
-        have several labels, or the batches of the processes have several sizes.
+        not resident on a GPU, some of them cannot be read, samples are drawn by weights, or images
+        have several labels.
     """
     pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
     if order.draws is not None or sequence.samples.table is not None:
-        return None
-    if order.global_batch_size % order.world_size:
         return None
     if not order.shuffle or pixels is None or pixels.bad.any():
         return None
@@ -69,8 +67,8 @@ class DeviceBatches:
             beton.labels,
             seed=order.seed,
             batch_size=order.size,
-            rank=order.rank,
-            world_size=order.world_size,
+            first=order.first,
+            global_batch_size=order.global_batch_size,
             device=device,
         )
         size = augment.image_size
@@ -79,7 +77,7 @@ class DeviceBatches:
         # For each batch of an even and of an odd epoch: weight, whether a box is cut, the box.
         shape = (2, order.num_batches if self._mixes else 0, 6)
         self._mix_table = torch.zeros(shape, dtype=torch.float32, device=device)
-        # epoch % 2 -> the epoch whose order is on the device, and the number of its first batch.
+        # epoch % 2 -> the epoch whose order is on the device, and the samples before its batches.
         self._ready: dict[int, tuple[int, int]] = {}
 
     def begin(self) -> None:
@@ -91,13 +89,13 @@ class DeviceBatches:
         for one in (epoch, epoch + 1):
             # A position that was saved with another batch size may lie inside a global batch.
             order = self._order
-            first = seen % order.global_batch_size // order.size if one == epoch else 0
-            if self._ready.get(one % 2) != (one, first):
+            before = seen % order.global_batch_size if one == epoch else 0
+            if self._ready.get(one % 2) != (one, before):
                 self._plan.set_order(one, order.samples(one))
                 if self._mixes:
-                    rows = upload(self._mix_rows(one, first), self._device)
+                    rows = upload(self._mix_rows(one, before), self._device)
                     self._mix_table[one % 2].copy_(rows, non_blocking=True)
-                self._ready[one % 2] = (one, first)
+                self._ready[one % 2] = (one, before)
         self._plan.go_to(epoch, seen)
 
     def make(self) -> Batch:
@@ -129,13 +127,13 @@ class DeviceBatches:
         row = epoch % 2 * self._order.num_batches + number
         return self._mix_table.view(-1, 6).index_select(0, row)[0]
 
-    def _mix_rows(self, epoch: int, first: int) -> npt.NDArray[np.float32]:
+    def _mix_rows(self, epoch: int, before: int) -> npt.NDArray[np.float32]:
         """The rows of `_mix_table` for an epoch, float32 [num_batches, 6], as `BatchSequence.next`
         numbers the batches."""
         order = self._order
         rows = np.zeros((order.num_batches, 6), np.float32)
         for k in range(order.num_batches):
-            number = first + k * order.world_size + order.rank
+            number = order.batch_number(before + k * order.global_batch_size)
             plan = draw_mix(self._augment, order.size, order.seed, epoch, number)
             assert plan is not None
             box = (0, 0, 0, 0) if plan.box is None else plan.box

@@ -114,6 +114,11 @@ class EpochOrder:
         return self._part[1]
 
     @property
+    def first(self) -> int:
+        """Samples of a global batch before those of this process."""
+        return self._part[0]
+
+    @property
     def _part(self) -> tuple[int, int]:
         return part_of(self.global_batch_size, self.rank, self.world_size)
 
@@ -178,8 +183,8 @@ class EpochOrder:
         Returns:
             int64 [size], a copy; -1 for padding.
         """
-        first, size = self._part
-        part = self.samples(epoch)[seen + first : seen + first + size]
+        start, size = seen + self.first, self.size
+        part = self.samples(epoch)[start : start + size]
         if len(part) == size:
             return part.copy()
         return np.concatenate([part, np.full(size - len(part), -1)])
@@ -207,7 +212,7 @@ class EpochOrder:
         """
         if self.draws is None:
             return None
-        start = seen + self._part[0]
+        start = seen + self.first
         return np.arange(start, start + count)
 
 

@@ -25,7 +25,7 @@ from slipform.pipelines.errors import StorageError
 from slipform.pipelines.mirror.beton import MirroredBeton
 from slipform.pipelines.mirror.ranges import Piece
 from slipform.pipelines.mirror.reader import AT_ONCE, Reader
-from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.order import EpochOrder, part_of
 from slipform.pipelines.rendering.workers import Gate, Workers
 
 __all__ = ["ReadAhead", "read_ahead"]
@@ -245,8 +245,12 @@ class _Fetching(ReadAhead):
         """Those of samples in the global order that processes on this machine get."""
         if self._order.drop_last:
             samples = samples[: len(samples) - len(samples) % self._order.global_batch_size]
-        rank = np.arange(len(samples)) % self._order.global_batch_size // self._order.batch_size
-        return samples[(rank >= self._ranks.start) & (rank < self._ranks.stop)]
+        total, many = self._order.global_batch_size, self._order.world_size
+        place = np.arange(len(samples)) % total
+        low, high = (
+            part_of(total, rank, many)[0] for rank in (self._ranks.start, self._ranks.stop)
+        )
+        return samples[(place >= low) & (place < high)]
 
 
 def _run(ahead: _Fetching, reader: Reader, fetch: _Fetch, generation: int) -> None:

@@ -36,9 +36,9 @@ class DevicePlan:
         heights, widths: int32 [M], sizes of all stored images in pixels.
         labels: int64 [M]. -100: the image cannot be read.
         seed: The seed.
-        batch_size: Images per batch and process.
-        rank: Number of this process, 0..world_size - 1.
-        world_size: Number of processes.
+        batch_size: Images per batch on this process.
+        first: Images of a batch over all processes before those of this one.
+        global_batch_size: Images per batch over all processes. 0: this process is the only one.
         device: The device.
 
     Attributes:
@@ -57,12 +57,12 @@ class DevicePlan:
         *,
         seed: int,
         batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
+        first: int = 0,
+        global_batch_size: int = 0,
         device: torch.device,
     ) -> None:
         self._device, self._batch, self._total = device, batch_size, len(heights)
-        self._first, self._global_batch = rank * batch_size, world_size * batch_size
+        self._first, self._global_batch = first, global_batch_size or batch_size
         self._switches = switches(spec)
         self._numbers = upload(table(spec), device)
         self._sizes = upload(np.stack([heights, widths], axis=1), device)

@@ -35,7 +35,9 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
     total = 2 * count + 1
     heights, widths = np.random.default_rng(1).integers(1, 600, (2, total)).astype(np.int32)
     labels = np.arange(total) % 10
-    order = EpochOrder(total, count, SEED, rank=1, world_size=2)
+    # The first process gets one sample less.
+    order = EpochOrder(total, 2 * count - 1, SEED, rank=1, world_size=2, split_batches=True)
+    assert (order.first, order.size) == (count - 1, count)
     plan = DevicePlan(
         spec,
         heights,
@@ -43,8 +45,8 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
         labels,
         seed=SEED,
         batch_size=count,
-        rank=1,
-        world_size=2,
+        first=order.first,
+        global_batch_size=order.global_batch_size,
         device=torch.device("cpu"),
     )
     for epoch in (LAST_EPOCH - 1, LAST_EPOCH):

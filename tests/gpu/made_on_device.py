@@ -35,14 +35,19 @@ BATCHES = 7  # of two and a half epochs
 
 
 def open_loader(
-    folder: Path, kind: type, ranks: tuple[int, int] = (0, 1), **options: Any
+    folder: Path,
+    kind: type,
+    ranks: tuple[int, int] = (0, 1),
+    split_batches: bool = False,
+    **options: Any,
 ) -> Loader:
     """A training loader with one of the two forms of `resident`."""
     resident.build = kind  # type: ignore[assignment]
     spec = Augmentation(image_size=8, normalize="half", **options)
     return Loader(
-        folder, "train", spec, batch_size=4, seed=9, executor="resident", threads=1,
-        rank=ranks[0], world_size=ranks[1],
+        folder, "train", spec, batch_size=5 if split_batches else 4, seed=9,
+        executor="resident", threads=1, rank=ranks[0], world_size=ranks[1],
+        split_batches=split_batches,
     )  # fmt: skip
 
 
@@ -51,10 +56,12 @@ def compare(
     options: dict[str, Any],
     start: tuple[int, int],
     ranks: tuple[int, int] = (0, 1),
+    split_batches: bool = False,
 ) -> None:
     """All batches from a position on, across the ends of epochs. ranks: rank and world_size."""
-    host = open_loader(folder, ResidentExecutor, ranks, **options)
-    with host, open_loader(folder, ResidentGpuExecutor, ranks, **options) as gpu:
+    shape = ranks, split_batches
+    host = open_loader(folder, ResidentExecutor, *shape, **options)
+    with host, open_loader(folder, ResidentGpuExecutor, *shape, **options) as gpu:
         assert device_batches(host.sequence) is None
         for loader in (host, gpu):
             loader.load_state_dict(loader.state_dict() | {"epoch": start[0], "seen": start[1]})
@@ -86,3 +93,4 @@ if __name__ == "__main__":
         compare(folder, dict(options), (0, 0))
     compare(folder, dict(SPECS["mixup"]), (3, 5))
     compare(folder, dict(SPECS["cutmix"]), (1, 4), ranks=(1, 2))  # inside a global batch
+    compare(folder, dict(SPECS["mixup"]), (0, 0), ranks=(1, 2), split_batches=True)  # 2 and 3

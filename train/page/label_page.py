@@ -16,7 +16,6 @@ from slipform.train.figures.draw import short
 from slipform.train.figures.label_pictures import LabelPicture
 from slipform.train.figures.labels import judged_figure
 from slipform.train.figures.pictures import with_map
-from slipform.train.page.document import Section
 from slipform.train.page.parts import (
     Replayed,
     figure_html,
@@ -70,17 +69,19 @@ def label_page(
     large = [
         (number(figures[key].value), LABEL_HEADLINES[key], span(figures[key])) for key in _FIRST
     ]
-    sections = [
-        Section("figures", "Figures", figures_table(figures, LABEL_HEADLINES)),
-        Section("classes", "Classes", _classes(judged)),
-    ]
-    if losses:
-        sections.append(Section("losses", "Highest losses", _pictures(losses)))
-    if maps:
-        sections.append(Section("maps", "Class activation maps", _maps(maps)))
-    sections.append(Section("calibration", "Calibration", _calibration(judged)))
     return page_of(
-        run, headline, large, sections, facts=facts, settings=settings, batch=batch, notes=notes
+        run,
+        headline,
+        large,
+        figures=figures_table(figures, LABEL_HEADLINES),
+        classes=_classes(judged),
+        calibration=_calibration(judged),
+        losses=_pictures(losses) if losses else "",
+        maps=_maps(maps) if maps else "",
+        facts=facts,
+        settings=settings,
+        batch=batch,
+        notes=notes,
     )
 
 

@@ -67,8 +67,12 @@ def page_of(
     run: Path,
     headline: str,
     large: Sequence[tuple[str, str, str]],
-    sections: Sequence[Section],
     *,
+    figures: str,
+    classes: str,
+    calibration: str,
+    losses: str,
+    maps: str,
     facts: Sequence[tuple[str, str]],
     settings: str,
     batch: Replayed | None,
@@ -80,13 +84,21 @@ def page_of(
         run: The run folder.
         headline: The most important sentence, plain text.
         large: The large numbers: number, what it is, its interval.
-        sections: The parts about the judgment.
+        figures, classes, calibration, losses, maps: The parts about the judgment, as HTML. One that
+            is "" is left out.
         facts: (name, value) pairs: data, net, machine.
         settings: The settings of the run as TOML.
         batch: The batch of a step of the training.
         notes: Sentences about the data, or about what is missing.
     """
-    every = [*sections]
+    judgment = (
+        ("figures", "Figures", figures),
+        ("classes", "Classes", classes),
+        ("losses", "Highest losses", losses),
+        ("maps", "Class activation maps", maps),
+        ("calibration", "Calibration", calibration),
+    )
+    every = [Section(*part) for part in judgment if part[-1]]
     if batch is not None:
         every.append(Section("batch", "The step that stood out", replayed_html(batch)))
     every.append(Section("training", "Training", _training(run, facts, settings)))

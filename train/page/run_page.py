@@ -15,7 +15,6 @@ from slipform.train.figures.calibration import reliability_figure
 from slipform.train.figures.classes import confusion_figure, pairs_figure, per_class_figure
 from slipform.train.figures.draw import short
 from slipform.train.figures.pictures import Picture, with_map
-from slipform.train.page.document import Section
 from slipform.train.page.parts import (
     Replayed,
     figure_html,
@@ -67,17 +66,19 @@ def run_page(
     else:
         headline = f"{judged.split} has no images."
     large = [(number(figures[key].value), HEADLINES[key], span(figures[key])) for key in _FIRST]
-    sections = [
-        Section("figures", "Figures", figures_table(figures, HEADLINES)),
-        Section("classes", "Classes", _classes(judged)),
-    ]
-    if losses:
-        sections.append(Section("losses", "Highest losses", _pictures(losses)))
-    if maps:
-        sections.append(Section("maps", "Class activation maps", _maps(maps)))
-    sections.append(Section("calibration", "Calibration", _calibration(judged)))
     return page_of(
-        run, headline, large, sections, facts=facts, settings=settings, batch=batch, notes=notes
+        run,
+        headline,
+        large,
+        figures=figures_table(figures, HEADLINES),
+        classes=_classes(judged),
+        calibration=_calibration(judged),
+        losses=_pictures(losses) if losses else "",
+        maps=_maps(maps) if maps else "",
+        facts=facts,
+        settings=settings,
+        batch=batch,
+        notes=notes,
     )
 
 

@@ -23,6 +23,7 @@ from slipform.train.scores.calibration import (
     reliability,
 )
 from slipform.train.scores.counts import ClassScores, class_scores
+from slipform.train.scores.ranking import lowest_first
 
 __all__ = ["HEADLINES", "Calibration", "Judgment", "Pair", "confused_pairs", "judge"]
 
@@ -102,9 +103,7 @@ class Judgment:
     @property
     def worst_classes(self) -> list[int]:
         """The classes that have images, the lowest F1 first."""
-        f1 = self.scores.f1
-        there = np.flatnonzero(~np.isnan(f1))
-        return [int(c) for c in there[np.argsort(f1[there], kind="stable")]]
+        return lowest_first(self.scores.f1)
 
     @property
     def top_losses(self) -> list[int]:

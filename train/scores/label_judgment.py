@@ -19,6 +19,7 @@ from slipform.train.scores.counts import ClassScores
 from slipform.train.scores.judgment import Calibration
 from slipform.train.scores.label_answers import LabelAnswers
 from slipform.train.scores.label_bootstrap import bin_sums, resampled_labels
+from slipform.train.scores.ranking import lowest_first
 
 __all__ = ["LABEL_HEADLINES", "LabelJudgment", "judge_labels"]
 
@@ -64,9 +65,7 @@ class LabelJudgment:
     @property
     def worst_classes(self) -> list[int]:
         """The classes that have images, the lowest average precision first."""
-        values = np.array([one.value for one in self.average_precision])
-        there = np.flatnonzero(~np.isnan(values))
-        return [int(c) for c in there[np.argsort(values[there], kind="stable")]]
+        return lowest_first(np.array([one.value for one in self.average_precision]))
 
     @property
     def top_losses(self) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["auroc", "average_precision", "placements", "top_k"]
+__all__ = ["auroc", "average_precision", "lowest_first", "placements", "top_k"]
 
 _Floats = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
@@ -115,3 +115,13 @@ def top_k(scores: npt.NDArray[Any], labels: npt.NDArray[Any], k: int) -> _Bools:
 
 def _mean(values: _Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+def lowest_first(values: _Floats) -> list[int]:
+    """The positions of values, the lowest value first; equal values keep their order.
+
+    Args:
+        values: float64 [L]. Positions of nan are left out.
+    """
+    there = np.flatnonzero(~np.isnan(values))
+    return [int(c) for c in there[np.argsort(values[there], kind="stable")]]

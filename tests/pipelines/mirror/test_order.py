@@ -104,9 +104,11 @@ def test_the_sample_that_is_needed_last_is_evicted_first(
     assert next_use[evicted].min() > next_use[kept].max()
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("draws", [False, True])
 @pytest.mark.parametrize(("rank", "world", "local"), [(0, 1, 1), (1, 3, 1), (2, 4, 2), (3, 4, 4)])
 def test_the_next_use_of_each_sample(
+    split: bool,
     draws: bool,
     rank: int,
     world: int,
@@ -119,11 +121,12 @@ def test_the_next_use_of_each_sample(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
     beton = _open(url)
     drawn = make_draws("balanced", beton.labels, None, ["a", "b", "c"]) if draws else None
-    size = 120 // world // 6
     ranks = range(rank - rank % local, rank - rank % local + local)
-    orders = [EpochOrder(120, size, 5, rank=one, world_size=world, draws=drawn) for one in ranks]
-    ahead = _fetching(beton, EpochOrder(120, size, 5, rank=rank, world_size=world, draws=drawn))
-    ahead._cursor = (1, 2 * size * world)
+    size = 120 // 6 - 1 if split else 120 // world // 6  # 19 samples are not divided evenly
+    given: dict[str, Any] = {"world_size": world, "draws": drawn, "split_batches": split}
+    orders = [EpochOrder(120, size, 5, rank=one, **given) for one in ranks]
+    ahead = _fetching(beton, EpochOrder(120, size, 5, rank=rank, **given))
+    ahead._cursor = (1, 2 * orders[0].global_batch_size)
     uses: defaultdict[int, int] = defaultdict(lambda: 1 << 40)
     time, position = 0, ahead._cursor
     while position[0] < 3:

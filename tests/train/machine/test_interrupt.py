@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -42,21 +44,29 @@ def _environment(parent: str) -> dict[str, str]:
     return plain | added[parent]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("parent", ["", "sweep", "torchrun"])
-def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: str) -> None:
-    """A killed sweep sends one SIGTERM for each of its threads. A scheduler sends a signal to all
-    processes of a job, and torchrun passes it on. The runs must still write their checkpoints."""
+@contextmanager
+def _started(code: str, parent: str, word: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs code, and has printed a word."""
     with subprocess.Popen(
-        [sys.executable, "-c", CODE],
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=_environment(parent),
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline() == f"{word}\n"
+        yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("parent", ["", "sweep", "torchrun"])
+def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: str) -> None:
+    """A killed sweep sends one SIGTERM for each of its threads. A scheduler sends a signal to all
+    processes of a job, and torchrun passes it on. The runs must still write their checkpoints."""
+    with _started(CODE, parent, "ready") as process:
         process.send_signal(number)
+        assert process.stdout is not None
         assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
         if parent == "torchrun" or (parent == "sweep" and number == signal.SIGTERM):
@@ -67,15 +77,7 @@ def test_a_second_signal_ends_a_process_at_once(number: signal.Signals, parent: 
 
 
 def test_signals_that_interrupt_each_other() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", CODE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_environment("torchrun"),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with _started(CODE, "torchrun", "ready") as process:
         for _ in range(200):
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 process.send_signal(number)
@@ -96,15 +98,7 @@ except ValueError:
     sys.stdin.readline()
     print("written", flush=True)
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_environment(parent),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "raised\n"
+    with _started(code, parent, "raised") as process:
         process.send_signal(signal.SIGTERM)
         if parent:
             assert process.communicate("\n")[0] == "written\n"
