@@ -16,10 +16,9 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.step.data import global_batch_size, num_training_samples
 
-__all__ = ["BUDGET_SHARE", "FEW_STEPS", "keep_choice", "num_steps"]
+__all__ = ["BUDGET_SHARE", "keep_choice", "num_steps"]
 
 BUDGET_SHARE = 0.02  # of the expected time of the run
-FEW_STEPS = 300  # 2 % of fewer steps are too few for a comparison
 
 
 def num_steps(config: RunConfig, manifest: Manifest, process: Process) -> int:

@@ -21,7 +21,7 @@ from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import read_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS, keep_choice, num_steps
+from slipform.train.run.budget import BUDGET_SHARE, keep_choice, num_steps
 from slipform.train.run.trial import Trial, Variant, profile_key, usual, variants
 
 __all__ = ["Decision", "decide"]
@@ -30,7 +30,11 @@ _SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
 # On a GPU a run that would be shorter than this is not compiled: that takes up to a minute, and
 # saves about a third of the time of the steps.
 _COMPILED_SECONDS = 180.0
-_PROBE_IMAGES = 4
+# Nets that need a minute for fewer images are rare, and a trial model costs time.
+_FEW_IMAGES = 500
+_PROBE_IMAGES = 4  # the first batch of the probe; each later one is _PROBE_GROWTH times as large
+_PROBE_GROWTH = 8
+_PROBE_SECONDS = 0.5  # a step of this length is not only overhead
 # A variant whose first step takes this many times as long as the usual one gets no more steps.
 _HOPELESS = 4.0
 # A variant that is below this share of the usual speed in the first three rounds gets no more.
@@ -83,7 +87,7 @@ def decide(
         return Decision(chosen.applied(config), f"{chosen}: measured here on {when}")
     assert isinstance(train.batch_size, int)
     steps = num_steps(config, manifest, process)
-    if not thorough and steps < FEW_STEPS:
+    if not thorough and steps * train.batch_size < _FEW_IMAGES:
         return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
     if len(tried) == 1 and eager == first:
         return Decision(first.applied(config), f"{first}: this machine has no other variant")
@@ -113,16 +117,19 @@ def decide(
 
 
 def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
-    """The seconds of a step with the whole batch, estimated from a small batch if that is slow."""
+    """The seconds of a step with the whole batch, estimated from a smaller batch if that is slow.
+
+    The time of a very small batch is mostly overhead, so the batch grows until its step is long.
+    """
     size = min(_PROBE_IMAGES, batch_size)
     while True:
         trial.set_batch_size(size)
         trial.step(variant)
-        seconds = trial.step(variant) * batch_size / size
-        if size == batch_size or seconds > 1:
+        seconds = trial.step(variant)
+        if size == batch_size or seconds >= _PROBE_SECONDS:
             trial.set_batch_size(batch_size)
-            return seconds
-        size = batch_size
+            return seconds * batch_size / size
+        size = min(batch_size, size * _PROBE_GROWTH)
 
 
 def _affordable(batch_size: int, step_seconds: float, ways: int, budget: float) -> int:

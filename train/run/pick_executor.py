@@ -22,11 +22,12 @@ from slipform.pipelines.samples import open_samples
 from slipform.train.config.image_sizes import training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, FEW_STEPS, keep_choice, num_steps
+from slipform.train.run.budget import BUDGET_SHARE, keep_choice, num_steps
 from slipform.train.step.data import open_loader
 
 __all__ = ["pick_executor"]
 
+_FEW_STEPS = 300  # the first turns alone would take over 2 % of the batches of a shorter run
 _BATCHES = 3  # in a turn
 _UNTIMED = 4  # batches before them, until as many batches are under way as in training
 
@@ -50,7 +51,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     """
     train, device = config.train, str(process.device)
     steps = num_steps(config, manifest, process)
-    if config.data.executor != "auto" or steps < FEW_STEPS or not train.auto_seconds:
+    if config.data.executor != "auto" or steps < _FEW_STEPS or not train.auto_seconds:
         return "", ""
     fold = config.data.chosen_fold
     beton = open_samples(local_folder(config.data.folder), manifest, "train", fold).beton
