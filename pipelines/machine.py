@@ -27,6 +27,7 @@ __all__ = [
     "machine_name",
     "num_cores",
     "num_threads",
+    "others_cpu_seconds",
     "peak_memory",
     "peak_resident_bytes",
     "processor_name",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 _CGROUP = Path("/sys/fs/cgroup")
+# The states of a core that computes. Time of guests is in "user" already.
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
 def processor_name() -> str:
@@ -110,6 +113,25 @@ def _cgroup_bytes(name: str) -> int | None:
         return int((_CGROUP / name).read_text())
     except (OSError, ValueError):  # "max" is no limit
         return None
+
+
+def others_cpu_seconds() -> float | None:
+    """CPU seconds of all other processes since this machine was started; None: unknown.
+
+    The difference of two calls, divided by the seconds between them, is the mean number of cores
+    that others used. Time that a hypervisor took away counts, too. Ended children of this process
+    count as this process.
+    """
+    import psutil
+
+    try:
+        times = psutil.cpu_times()
+        used = sum(getattr(times, name, 0.0) for name in _BUSY)
+    except (OSError, RuntimeError):  # /proc may be hidden
+        return None
+    own = os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    return float(used - mine) if used else None
 
 
 def cache_folder() -> Path:

@@ -83,7 +83,7 @@ def _shown(name: str) -> str:
 
 
 def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
-    """Draw a grid of samples of train, and the class counts of each split below it.
+    """Draw a grid of samples of train, and below it the class counts of all splits and of each.
 
     The file is written completely or not at all.
 
@@ -98,9 +98,10 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         SampleError: A sample in the grid cannot be decoded.
         OSError: The file cannot be written.
     """
-    num_splits = len(manifest.splits)
+    distributions = _distributions(manifest)
+    num_panels = len(distributions)
     figure = Figure(
-        figsize=(_GRID_COLUMNS * 1.5, _GRID_ROWS * 1.6 + num_splits * 1.8), layout="constrained"
+        figsize=(_GRID_COLUMNS * 1.5, _GRID_ROWS * 1.6 + num_panels * 1.8), layout="constrained"
     )
     if path.suffix[1:] not in (kinds := FigureCanvasAgg(figure).get_supported_filetypes()):
         raise ConfigError(
@@ -108,7 +109,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
             f" {', '.join(sorted(kinds))}."
         )
     samples, counts = figure.subfigures(
-        2, 1, squeeze=False, height_ratios=[_GRID_ROWS * 1.6, num_splits * 1.8]
+        2, 1, squeeze=False, height_ratios=[_GRID_ROWS * 1.6, num_panels * 1.8]
     )[:, 0]
     beton = open_split(folder, manifest, "train")
     cells = samples.subplots(_GRID_ROWS, _GRID_COLUMNS).ravel()
@@ -121,21 +122,29 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         cell.imshow(_pixels(beton, int(index)), cmap="gray", vmin=0, vmax=255)
         name = printable(manifest.classes[beton.labels[index]])
         cell.set_title(name, fontsize=7, parse_math=False)
-    for axes, (name, info) in zip(
-        counts.subplots(num_splits, 1, squeeze=False)[:, 0], manifest.splits.items(), strict=True
+    for axes, (title, images) in zip(
+        counts.subplots(num_panels, 1, squeeze=False)[:, 0], distributions.items(), strict=True
     ):
         axes.bar(
-            range(manifest.num_classes),
-            info.label_counts or info.counts,
-            width=1.0,
-            edgecolor="white",
-            linewidth=0.3,
+            range(manifest.num_classes), images, width=1.0, edgecolor="white", linewidth=0.3
         )
         axes.set(xlabel="class", ylabel="images")
-        title = printable(f"{name}: {info.num_samples:,} images")
-        axes.set_title(title, parse_math=False)
+        axes.set_title(printable(title), parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
+
+
+def _distributions(manifest: Manifest) -> dict[str, list[int]]:
+    """Title -> the images of each class: of all splits together, if there are several; of each."""
+    found = {
+        f"{name}: {info.num_samples:,} images": list(info.label_counts or info.counts)
+        for name, info in manifest.splits.items()
+    }
+    if len(found) < 2:
+        return found
+    total = sum(info.num_samples for info in manifest.splits.values())
+    together = [sum(counts) for counts in zip(*found.values(), strict=True)]
+    return {f"all splits: {total:,} images": together, **found}
 
 
 def _pixels(beton: Beton, index: int) -> PixelArray:

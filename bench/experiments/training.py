@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from slipform.bench.experiments.runs import Outcome, outcomes, studies
+from slipform.bench.experiments.runs import Outcome, outcomes, studies, sweep_table
 from slipform.pipelines.errors import DatasetError, Interrupted, SlipformError
 from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest, read_manifest
@@ -105,11 +105,30 @@ def _is_wanted(found: list[Outcome], recipe: Recipe, run: str, which: Which) -> 
 
 
 def _copy_tables(source: Path, target: Path) -> None:
+    """Copy the tables of a sweep, to another folder where they would replace results of others.
+
+    The runs of a sweep may have been trained on several machines.
+    """
     if not (source / "table.csv").is_file():
         return
+    own, number = _with_result(source), 1
+    while _with_result(target) - own:
+        number += 1
+        target = target.with_name(f"{target.name.removesuffix(f'-{number - 1}')}-{number}")
     target.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         if (source / name).is_file():
             write_whole(target / name, (source / name).read_bytes())
         elif (target / name).is_file():
             (target / name).unlink()
+
+
+def _with_result(folder: Path) -> set[tuple[str, str]]:
+    """(run, settings) of the runs of a table that finished or diverged."""
+    found = sweep_table(folder)
+    rows = found.rows if found else ()
+    return {
+        (row["run"], row.get("settings", ""))
+        for row in rows
+        if int(row.get("seeds") or 0) or row.get("note", "").startswith("diverged")
+    }

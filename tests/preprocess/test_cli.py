@@ -18,6 +18,7 @@ from PIL import Image
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
+from slipform.preprocess import show
 from slipform.preprocess.cli import main
 from slipform.preprocess.prep import prepare
 from slipform.preprocess.registry import discover
@@ -253,3 +254,16 @@ def test_color_alone_does_not_reveal_the_class(shapes: Path) -> None:
     means = np.stack([train[labels == label].mean(0) for label in range(6)])
     guessed = np.linalg.norm(test[:, None] - means, axis=2).argmin(1)
     assert (guessed == expected).mean() < 0.6
+
+
+def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path) -> None:
+    manifest = read_manifest(shapes)
+    titles = show._distributions(manifest)
+    assert list(titles) == [
+        "all splits: 360 images", "train: 240 images", "val: 60 images", "test: 60 images",
+    ]  # fmt: skip
+    together, *each = titles.values()
+    assert together == [sum(counts) for counts in zip(*each, strict=True)]
+    assert sum(together) == 360
+    one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})
+    assert list(show._distributions(one)) == ["train: 240 images"]

@@ -6,6 +6,7 @@ checkpoints. No function here waits for the device.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.machine import others_cpu_seconds
 from slipform.train.run.samples import SampleRecord
 from slipform.train.step.download import Download
 
@@ -54,16 +56,36 @@ class Timing(Span):
 
     Attributes:
         seconds_before: Seconds of the parts before the run was resumed.
+        others_before: CPU seconds of other processes during these parts; None: unknown.
         began: The start of the present part, in seconds of time.perf_counter.
+        others_began: CPU seconds of other processes at that time; None: unknown.
     """
 
     seconds_before: float = 0.0
+    others_before: float | None = 0.0
     began: float = field(default_factory=time.perf_counter)
+    others_began: float | None = field(default_factory=others_cpu_seconds)
 
     @property
     def seconds(self) -> float:
         """Seconds of all parts of the run, without the time between them."""
         return self.seconds_before + time.perf_counter() - self.began
+
+    @property
+    def others(self) -> float | None:
+        """CPU seconds of other processes during the run; None: unknown."""
+        now = others_cpu_seconds()
+        if self.others_before is None or self.others_began is None or now is None:
+            return None
+        return self.others_before + max(0.0, now - self.others_began)
+
+    @property
+    def others_share(self) -> float | None:
+        """The share of the machine's cores, 0..1, that other processes used; None: unknown."""
+        others, cores = self.others, os.cpu_count()
+        if others is None or cores is None or self.seconds <= 0:
+            return None
+        return round(others / self.seconds / cores, 4)
 
 
 @dataclass
@@ -200,8 +222,11 @@ class Counters:
 
     def state_dict(self) -> dict[str, Any]:
         """The counters as plain values and tensors, for a checkpoint. Every process calls this."""
-        timing = asdict(self.timing) | {"seconds_before": self.timing.seconds}
-        del timing["began"]
+        timing = asdict(self.timing) | {
+            "seconds_before": self.timing.seconds,
+            "others_before": self.timing.others,
+        }
+        del timing["began"], timing["others_began"]
         samples = None if self.samples is None else self.samples.state_dict()
         return {"timing": timing, "epoch": asdict(self.epoch), "samples": samples}
 
@@ -216,11 +241,13 @@ class Counters:
         """
         if "counters" in saved:
             found = saved["counters"]
-            return Counters(Timing(**found["timing"]), EpochTotals(**found["epoch"]))
+            timing = {"others_before": None, **found["timing"]}
+            return Counters(Timing(**timing), EpochTotals(**found["epoch"]))
         running = dict(saved["state"]["running"])
         batches, images = running.pop("batches"), running["images"]
         running |= {"loss": running["loss"] / max(batches, 1) * images, "counted": images}
-        return Counters(Timing(**saved["state"]["clock"]), EpochTotals(**running))
+        timing = {"others_before": None, **saved["state"]["clock"]}
+        return Counters(Timing(**timing), EpochTotals(**running))
 
 
 def advice(images: int, per_second: float, *, pretrained: bool, time_shown: bool) -> str:

@@ -62,6 +62,7 @@ def finish(run: Run) -> dict[str, Any]:
         "epochs": state.epoch,
         "steps": state.step,
         "seconds": clock.seconds,
+        "others_share": clock.others_share if process.world_size == 1 else None,
         "train_seconds": clock.train_seconds,
         "images_per_second": clock.images_per_second,
         "data_wait_share": clock.wait_share,

@@ -34,13 +34,17 @@ from slipform.train.run.folder import CONFIG, LOCK
 from slipform.train.run.teacher import check_not_own
 from slipform.train.run.unchanged import check_unchanged
 from slipform.train.sweep.jobs import ONCE, WHOLE, Job, Repeats, make_jobs, run_jobs
-from slipform.train.sweep.table import TABLES, Row, stated_settings, write_tables
+from slipform.train.sweep.table import (
+    TABLES,
+    Row,
+    has_no_effect,
+    stated_settings,
+    write_tables,
+)
 
 __all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
-# Settings of [data] that decide which images are seen, and in which order.
-_SELECTS = ("data.sampling", "data.fold", "data.fold_seed", "data.fold_rule", "data.block")
 _ADVICE = "give another --out, or --overwrite"
 
 
@@ -117,7 +121,7 @@ def _run_locked(
             for name in (SUMMARY, METRICS):
                 (job.folder / name).unlink(missing_ok=True)
         else:
-            check_unchanged(job.folder, job.config, manifest, _ADVICE, _has_no_effect)
+            check_unchanged(job.folder, job.config, manifest, _ADVICE, has_no_effect)
     many = [
         f"--{name} {number}"
         for name, number in (
@@ -131,13 +135,16 @@ def _run_locked(
         recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many]
     )
     notes = _without_weights(jobs)
-    stated = (*sets, data_differences(recipe, manifest))
+    matter = [text for text in sets if not has_no_effect(text.partition("=")[0].strip())]
+    stated = [text for text in (*matter, data_differences(recipe, manifest)) if text]
     rows = []
     for number, run in enumerate(recipe.runs):
         own = jobs[number :: len(recipe.runs)]
         epochs = resolve(recipe, (), manifest, run).train.epochs
         folders, settings = [job.folder for job in own], stated_settings(recipe, run, stated)
-        rows.append(Row(run, own[0].config, epochs, folders, notes, settings))
+        rows.append(
+            Row(run, own[0].config, epochs, folders, notes, settings, "; ".join(stated))
+        )
 
     def command(job: Job) -> list[str]:
         return _arguments(job, recipe, data, sets, device, overwrite)
@@ -218,11 +225,6 @@ def prep_command(recipe: Recipe) -> str:
         if key != "dataset"
     )
     return " ".join(f"prep {recipe.prep['dataset']} --source DIR --out DIR {options}".split())
-
-
-def _has_no_effect(name: str) -> bool:
-    """Whether a setting is of [data] or [records], and not one of _SELECTS."""
-    return name.startswith(("data.", "records.")) and name not in _SELECTS
 
 
 def _without_weights(jobs: Sequence[Job]) -> dict[Path, str]:

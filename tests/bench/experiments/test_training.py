@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from slipform.bench.commands import experiments
-from slipform.bench.experiments import page, runs, training
+from slipform.bench.experiments import runs, training
 from slipform.pipelines.errors import SlipformError
-from slipform.pipelines.manifest import Manifest, write_manifest
+from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
 from slipform.train.config.recipe import Recipe, load_recipe
 from slipform.train.sweep.table import stated_settings
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    found = tmp_path / "experiments"
-    found.mkdir()
-    for name in (page.CHECKS, "differences.md"):
-        shutil.copy(experiments.FOLDER / name, found / name)
-    return found
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -106,3 +105,83 @@ def test_a_folder_of_data_must_exist(folder: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 1
     assert "is no folder" in result.output
+
+
+def test_tables_of_another_machine_are_kept(
+    folder: Path, data: Path, swept: list[Any], tmp_path: Path
+) -> None:
+    """A table with the runs that were missing does not replace the one with the other results."""
+    recipe = load_recipe("mnist/convolutional")
+    own = folder / "mnist-convolutional"
+    own.mkdir()
+    (own / "table.md").write_text(f"# {recipe.name} (E2)\n")
+    line = f"base,3,{stated_settings(recipe, recipe.runs[0])},"
+    (own / "table.csv").write_text(f"run,seeds,settings,note\n{line}\n")
+    training.train_studies(folder, data, tmp_path / "out", "missing", lambda _: None)
+    (names,) = (names for study, _, names in swept if study == "E2")
+    assert names == [run.name for run in recipe.runs[1:]]
+    assert line in (own / "table.csv").read_text()
+    assert _states(folder, "E2") == {"measured"}
+    training._copy_tables(tmp_path / "out" / own.name, own)
+    assert sorted(path.name for path in folder.glob("mnist-conv*")) == [
+        "mnist-convolutional",
+        "mnist-convolutional-2",
+    ]
+
+
+@pytest.mark.slow
+def test_files_of_weights_that_were_put_in_place_are_trained_from(
+    folder: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real sweeps in processes of their own: with no file they wait, with a file they train.
+
+    The stand-in has random weights in the form of torchvision's file; its checksum is in its name.
+    """
+    stand_in = tmp_path / "stand-in.pth"
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), stand_in)
+    digest = hashlib.sha256(stand_in.read_bytes()).hexdigest()[:8]
+    name = f"resnet18-{digest}.pth"
+    # Processes of the sweep read this module as they start.
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/sitecustomize.py").write_text(
+        "import torchvision\n"
+        "entry = torchvision.models.ResNet18_Weights.IMAGENET1K_V1\n"
+        f'object.__setattr__(entry.value, "url", "http://127.0.0.1:9/{name}")\n'
+    )
+    entry = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    url = entry.value.url
+    recipe = load_recipe("cifar10/fine-tuning-32")
+    two = replace(recipe, runs=recipe.runs[:2])
+    monkeypatch.setattr(training, "studies", lambda: [two])
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'modules'}:{ROOT}")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    small = tmp_path / "data/cifar10"
+    shutil.copytree(shapes, small)
+    manifest = read_manifest(small)
+    options = {**manifest.options, "val_fraction": 0}
+    update = {"dataset": "cifar10", "options": options}
+    write_manifest(small, manifest.model_copy(update=update))
+    arguments = [str(folder), "--train", "waiting", "--data", str(tmp_path / "data")]
+    arguments += ["--runs", str(tmp_path / "runs")]
+    out = tmp_path / "runs/cifar10-fine-tuning-32"
+    object.__setattr__(entry.value, "url", f"http://127.0.0.1:9/{name}")
+    try:
+        assert CliRunner().invoke(experiments.command, arguments).exit_code == 0
+        assert "weights not available here" in (out / "table.md").read_text()
+        assert not list(out.rglob("summary.json"))
+        checkpoints = tmp_path / "torch/hub/checkpoints"
+        checkpoints.mkdir(parents=True)
+        shutil.copy(stand_in, checkpoints / name)
+        assert CliRunner().invoke(experiments.command, arguments).exit_code == 0
+    finally:
+        object.__setattr__(entry.value, "url", url)
+    assert [path.parts[-3] for path in sorted(out.rglob("summary.json"))] == ["all", "head"]
+    best = load_file(out / "head/seed-0/best.safetensors")
+    given = torch.load(stand_in, weights_only=True)
+    assert torch.equal(best["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])  # frozen
+    states = {one.run.name: one.state for one in runs.outcomes(folder) if one.study == "E5"}
+    assert states["all"] == states["head"] == "measured"
+
+

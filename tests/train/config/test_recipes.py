@@ -36,6 +36,7 @@ OPEN = {
     "train.epochs": ("C5.2", "E6.10", "E6.11", "E6.12"),
     "train.early_stop_after": ("E6.10", "E6.11", "E6.12"),
     "train.select": ("A", "B", "E6.10", "E6.11", "E6.12"),
+    "train.test_each_epoch": "DE",  # their curves are of test
 }
 # Options of the nets that the comments of the list describe.
 OPEN_OPTIONS = {

@@ -99,3 +99,23 @@ def test_the_time_left_is_not_repeated_below_a_progress_line() -> None:
     text = _advice(60_000, 10.0, shown=True)
     assert "1 h" not in text
     assert "--recipe finetune" in text
+
+
+def test_the_share_of_the_cores_that_others_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of 10 s with 4 CPU seconds of others, resumed for 10 s with 16 CPU seconds: 1 of 4."""
+    others, now = 100.0, 50.0
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setattr("slipform.train.run.counters.others_cpu_seconds", lambda: others)
+    first = Counters(Timing(began=now, others_began=others))
+    others, now = 104.0, 60.0
+    assert first.timing.others_share == pytest.approx(0.1)
+    saved = first.state_dict()
+    others, now = 500.0, 90.0  # other processes computed while the run waited to be resumed
+    second = Counters.from_checkpoint({"counters": saved})
+    second.timing.began, second.timing.others_began = now, others
+    others, now = 516.0, 100.0
+    assert second.timing.others_share == pytest.approx(20 / 20 / 4)
+    del saved["timing"]["others_before"]  # of an older version
+    assert Counters.from_checkpoint({"counters": saved}).timing.others_share is None
+

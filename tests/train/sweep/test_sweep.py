@@ -23,8 +23,7 @@ from tests.train.sweep.commands import InThisProcess, run_train
 
 @pytest.fixture(scope="module", autouse=True)
 def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]:
-    """Hide ImageNet weights of the machine, and replace processes, except in the test of
-    processes."""
+    """Hide ImageNet weights and other processes of the machine, and replace processes."""
 
     def fail(config: ModelConfig) -> None:
         if config.weights == "imagenet":
@@ -34,6 +33,7 @@ def surroundings(request: pytest.FixtureRequest) -> Iterator[pytest.MonkeyPatch]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slipform.train.sweep.sweep.fetch_weights", fail)
         patch.setattr("slipform.train.sweep.jobs._start", InThisProcess)
+        patch.setattr("slipform.train.run.counters.others_cpu_seconds", lambda: 0.0)  # quiet
         yield patch
 
 
