@@ -125,9 +125,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     for axes, (title, images) in zip(
         counts.subplots(num_panels, 1, squeeze=False)[:, 0], distributions.items(), strict=True
     ):
-        axes.bar(
-            range(manifest.num_classes), images, width=1.0, edgecolor="white", linewidth=0.3
-        )
+        axes.bar(range(manifest.num_classes), images, width=1.0, edgecolor="white", linewidth=0.3)
         axes.set(xlabel="class", ylabel="images")
         axes.set_title(printable(title), parse_math=False)
     with replacing(path) as temporary:

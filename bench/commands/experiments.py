@@ -40,7 +40,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "results" / "experiments"
 @click.option(
     "--untrained",
     is_flag=True,
-    help="First measure what needs no training: parameters of every net, and the first losses of the"
+    help="First measure what needs no training: parameters of every net, and the first losses of"
     " runs that report one, on the datasets in --data.",
 )
 @click.option("--seeds", default=1, type=click.IntRange(1), help="With --train: seeds of each run.")

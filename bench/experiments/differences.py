@@ -1,4 +1,4 @@
-"""Differences between reported and measured accuracies: what was tried, and whether it explains one.
+"""Differences between reported and measured accuracies: what was tried, and what explains them.
 
 In: the outcomes of all runs; the recipes in tried/, and the tables of their sweeps. Out: Markdown.
 A recipe in tried/ has [report] with `study` and `of`, the run that differs, and with `column`, the
@@ -66,9 +66,7 @@ def differences_section(found: Sequence[Outcome], tables: Sequence[SweepTable]) 
     return lines
 
 
-def _of_recipe(
-    recipe: Recipe, found: Sequence[Outcome], tables: Sequence[SweepTable]
-) -> list[str]:
+def _of_recipe(recipe: Recipe, found: Sequence[Outcome], tables: Sequence[SweepTable]) -> list[str]:
     study, run, column = (recipe.report[key] for key in ("study", "of", "column"))
     one = next(one for one in found if (one.study, one.run.name) == (study, run))
     reported = float(one.run.reported[column])

@@ -254,7 +254,7 @@ def test_real_imagenet_weights_of_another_program() -> None:
 
 
 def _timm_name(name: str) -> str:
-    """timm's name of a tensor of EfficientNet-Lite0 in the package, whose blocks have one number."""
+    """timm's name of a tensor of the package, which counts the blocks of all stages together."""
     depths = (1, 2, 2, 3, 3, 4, 1)
     places = [(stage, block) for stage, depth in enumerate(depths) for block in range(depth)]
     outside = {
@@ -272,7 +272,9 @@ def _timm_name(name: str) -> str:
         "_project_conv": "conv_pwl", "_bn2": "bn3",
     }  # fmt: skip
     if stage == 0:
-        inside = dict(zip(("_depthwise_conv", "_bn1", "_project_conv", "_bn2"), expands, strict=True))
+        inside = dict(
+            zip(("_depthwise_conv", "_bn1", "_project_conv", "_bn2"), expands, strict=True)
+        )
     return ".".join(("blocks", str(stage), str(block), inside[layer], *rest))
 
 

@@ -18,7 +18,9 @@ from slipform.train.records import read_metrics, read_summary
 __all__ = ["EPOCHS", "MOST_LOAD", "NUMBERS", "is_quiet", "measured", "write_epochs"]
 
 EPOCHS = "epochs.csv"
-NUMBERS = tuple(f"{split}_{of}" for split in ("train", "val", "test") for of in ("loss", "accuracy"))
+NUMBERS = tuple(
+    f"{split}_{of}" for split in ("train", "val", "test") for of in ("loss", "accuracy")
+)
 # The share of the machine's cores that other processes may use where seconds are compared.
 MOST_LOAD = 0.05
 
@@ -30,7 +32,7 @@ def is_quiet(summary: Mapping[str, Any]) -> bool:
         summary: The content of summary.json. Older ones do not say it, and count as under load.
     """
     share = summary.get("others_share")
-    return _is_number(share) and share <= MOST_LOAD
+    return isinstance(share, int | float) and not isinstance(share, bool) and share <= MOST_LOAD
 
 
 def measured(run: Path, key: str) -> float | None:

@@ -142,9 +142,7 @@ def _run_locked(
         own = jobs[number :: len(recipe.runs)]
         epochs = resolve(recipe, (), manifest, run).train.epochs
         folders, settings = [job.folder for job in own], stated_settings(recipe, run, stated)
-        rows.append(
-            Row(run, own[0].config, epochs, folders, notes, settings, "; ".join(stated))
-        )
+        rows.append(Row(run, own[0].config, epochs, folders, notes, settings, "; ".join(stated)))
 
     def command(job: Job) -> list[str]:
         return _arguments(job, recipe, data, sets, device, overwrite)

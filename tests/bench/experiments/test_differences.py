@@ -86,6 +86,7 @@ def test_what_needs_no_training_is_read_and_compared(
     assert untrained._CLASSES == NUM_CLASSES
 
 
+@pytest.mark.slow
 def test_the_first_loss_and_the_first_layer(shapes: Path) -> None:
     """Multi-margin loss of C classes begins near (C - 1) / C; AlexNet's weights are uniform."""
     recipe = load_recipe("caltech101/resnet34-alexnet-multi-margin")
@@ -95,9 +96,7 @@ def test_the_first_loss_and_the_first_layer(shapes: Path) -> None:
         run.name: untrained._first_step(
             type(recipe)(recipe.name, small), type(run)(run.name, {"model": model}, {}), shapes
         )
-        for run, model in zip(
-            recipe.runs, ({"name": "resnet18"}, {"name": "alexnet"}), strict=True
-        )
+        for run, model in zip(recipe.runs, ({"name": "resnet18"}, {"name": "alexnet"}), strict=True)
     }
     assert found["alexnet"]["first_layer_kurtosis"] == pytest.approx(-1.2, abs=0.1)
     assert found["resnet34"]["first_layer_kurtosis"] == pytest.approx(0, abs=0.2)

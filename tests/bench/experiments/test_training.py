@@ -21,7 +21,6 @@ from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
 from slipform.train.config.recipe import Recipe, load_recipe
 from slipform.train.sweep.table import stated_settings
 
-
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -183,5 +182,3 @@ def test_files_of_weights_that_were_put_in_place_are_trained_from(
     assert torch.equal(best["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"])  # frozen
     states = {one.run.name: one.state for one in runs.outcomes(folder) if one.study == "E5"}
     assert states["all"] == states["head"] == "measured"
-
-

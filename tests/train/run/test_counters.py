@@ -118,4 +118,3 @@ def test_the_share_of_the_cores_that_others_used(monkeypatch: pytest.MonkeyPatch
     assert second.timing.others_share == pytest.approx(20 / 20 / 4)
     del saved["timing"]["others_before"]  # of an older version
     assert Counters.from_checkpoint({"counters": saved}).timing.others_share is None
-
