@@ -128,6 +128,14 @@ def warm_process() -> Iterator[Warm]:
 
 
 @pytest.fixture(scope="session")
+def interpreter() -> Iterator[Warm]:
+    """A warm process in which Triton interprets the kernels of GPUs. Triton reads its variable when
+    it is imported."""
+    with Warm("tests.gpu.streamed", "tests.gpu.graph_steps", TRITON_INTERPRET="1") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
 def one_object_server() -> Iterator[Proxy]:
     """The S3 server of all tests of this process; see `object_store`."""
     with object_server() as proxy:

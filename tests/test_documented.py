@@ -8,8 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterator
-
-import pytest
+from functools import cache
 
 from tests.modules import MODULES, tree
 
@@ -123,10 +122,15 @@ def _class_faults(node: ast.ClassDef) -> Iterator[str]:
         yield f"does not explain {', '.join(sorted(missing))} in Args or Attributes"
 
 
-def _of_package(name: str) -> set[str]:
+@cache
+def _exports(name: str) -> frozenset[str]:
+    """The names in `__all__` of a module, by its name."""
+    return frozenset(_exported(tree(name)) or ())
+
+
+def _of_package(name: str) -> frozenset[str]:
     """The exports of the package of a module, such as the protocol that its modules implement."""
-    package = name.rpartition(".")[0]
-    return set(_exported(tree(package)) or ())
+    return _exports(name.rpartition(".")[0])
 
 
 def _faults(module: ast.Module, known: Collection[str] = ()) -> Iterator[str]:
@@ -145,23 +149,32 @@ def _faults(module: ast.Module, known: Collection[str] = ()) -> Iterator[str]:
                 yield from (f"{node.name}.{method.name} {fault}" for fault in found)
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_all_lists_the_public_names(name: str) -> None:
+def test_all_lists_the_public_names() -> None:
     """`__all__` has all public functions and classes of the module, optionally its constants, and
     no other names."""
-    module = tree(name)
-    public = {node.name for node in _definitions(module)}
-    exported = set(_exported(module) or ())
-    assert not public - exported, "add them to __all__, or begin their names with an underscore"
-    if name.endswith(".cli"):  # this module combines commands of other modules
-        exported -= _imported(module)
-    assert not exported - public - _assigned(module), "they are defined in another module"
+    wrong = []
+    for name in DOCUMENTED:
+        module = tree(name)
+        public = {node.name for node in _definitions(module)}
+        exported = set(_exported(module) or ())
+        wrong += [
+            f"{name}: add {missing} to __all__, or begin it with an underscore"
+            for missing in sorted(public - exported)
+        ]
+        if name.endswith(".cli"):  # this module combines commands of other modules
+            exported -= _imported(module)
+        wrong += [
+            f"{name}: {other} in __all__ is defined in another module"
+            for other in sorted(exported - public - _assigned(module))
+        ]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_public_names_are_documented(name: str) -> None:
-    faults = list(_faults(tree(name), _of_package(name)))
-    assert not faults, "\n".join(faults)
+def test_public_names_are_documented() -> None:
+    wrong = [
+        f"{name}: {fault}" for name in DOCUMENTED for fault in _faults(tree(name), _of_package(name))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_names_that_other_modules_import_are_public() -> None:
@@ -171,8 +184,7 @@ def test_names_that_other_modules_import_are_public() -> None:
         for node in ast.walk(tree(name)):
             if not isinstance(node, ast.ImportFrom) or node.module not in DOCUMENTED:
                 continue
-            exported = _exported(tree(node.module)) or []
-            names = {alias.name for alias in node.names} - set(exported)
+            names = {alias.name for alias in node.names} - _exports(node.module)
             names -= {inside for inside in names if f"{node.module}.{inside}" in MODULES}
             wrong += [f"{name} imports {node.module}.{inside}" for inside in sorted(names)]
     assert not wrong, "\n".join(wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -138,17 +139,20 @@ def _folder(module: str) -> str:
     return ".".join(module.split(".")[1:2])
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_one_way(module: str) -> None:
+def test_imports_go_one_way() -> None:
     """Between folders. Imports inside functions and for types count. Modules in slipform/ itself
     may import all folders, and no folder imports them."""
-    own = _folder(module)
-    if own not in MAY_IMPORT:
-        return
-    for name in _imported(module):
-        prefixes = (f"slipform.{own}", *MAY_IMPORT[own])
-        allowed = any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
-        assert allowed, f"{module} imports {name}"
+    wrong = []
+    for module in MODULES:
+        own = _folder(module)
+        if own in MAY_IMPORT:
+            prefixes = (f"slipform.{own}", *MAY_IMPORT[own])
+            wrong += [
+                f"{module} imports {name}"
+                for name in _imported(module)
+                if not any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+            ]
+    assert not wrong, "\n".join(wrong)
 
 
 def _room(module: str, folder: str) -> str:
@@ -220,28 +224,44 @@ def test_every_folder_exists_and_is_checked() -> None:
     assert executors["slipform.pipelines.executors.contract"].for_types
 
 
-@pytest.mark.parametrize(
-    "path", [*MODULES.values(), *files("tests")], ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_a_file_is_short_well_named_and_has_a_docstring(path: Path) -> None:
+def _file_faults(path: Path) -> Iterator[str]:
+    """The faults of a file: its length, name, docstring, words and imports."""
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_LINES, "divide it by meaning"
-    assert not [word for word in NAMES if word in path.stem.lower()]
-    if path.name != "__init__.py":
-        assert ast.get_docstring(ast.parse(text)), "a module opens with a docstring"
-    if path != Path(__file__):
-        words = sorted({found.group() for found in WORDS.finditer(text)})
-        assert not words, f"write American English, and the field's words, not {words}"
-
-
-@pytest.mark.parametrize("path", [*MODULES.values(), *files("tests")], ids=str)
-def test_no_old_import_names(path: Path) -> None:
-    """`import train` would import a user's train.py."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    if (length := len(text.splitlines())) > MAX_LINES:
+        yield f"has {length} lines, more than {MAX_LINES}: divide it by meaning"
+    yield from (f'has "{word}" in its name' for word in NAMES if word in path.stem.lower())
+    found = ast.parse(text)
+    if path.name != "__init__.py" and not ast.get_docstring(found):
+        yield "has no docstring"
+    if path != Path(__file__) and (words := {match.group() for match in WORDS.finditer(text)}):
+        yield f"has {sorted(words)}: write American English, and the field's words"
+    for node in ast.walk(found):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        # `import train` would import a user's train.py.
         old = [name for name in names if name.split(".")[0] in FOLDERS]
-        assert not old, f"packages of ours are imported as slipform.*: {old}"
+        yield from (f"imports {name}: write slipform.{name}" for name in old)
+
+
+def test_files_are_short_well_named_and_have_docstrings() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} {fault}"
+        for path in (*MODULES.values(), *files("tests"))
+        for fault in _file_faults(path)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_rules_for_a_file_find_faults(tmp_path: Path) -> None:
+    path = tmp_path / "some_helpers.py"
+    path.write_text("from train.run import loop\n# the colour\n" + "x = 1\n" * MAX_LINES)
+    assert list(_file_faults(path)) == [
+        "has 302 lines, more than 300: divide it by meaning",
+        'has "helper" in its name',
+        "has no docstring",
+        "has ['colour']: write American English, and the field's words",
+        "imports train.run: write slipform.train.run",
+    ]
 
 
 def test_pages_start_no_old_module() -> None:
@@ -259,11 +279,11 @@ def test_names_of_classes_and_functions() -> None:
                 assert not words, f"{module}.{node.name}"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("slipform")])
-def test_processes_do_not_import_files_of_a_user(module: str) -> None:
+def test_processes_do_not_import_files_of_a_user() -> None:
     """A Python process that Slipform starts gets -P first, or the path of a script."""
-    lists = (node.elts for node in ast.walk(tree(module)) if isinstance(node, ast.List))
-    for elements in lists:
-        if len(elements) > 1 and ast.unparse(elements[0]) == "sys.executable":
-            second = elements[1]
-            assert not isinstance(second, ast.Constant) or second.value == "-P", module
+    for module in MODULES:
+        lists = (node.elts for node in ast.walk(tree(module)) if isinstance(node, ast.List))
+        for elements in lists:
+            if len(elements) > 1 and ast.unparse(elements[0]) == "sys.executable":
+                second = elements[1]
+                assert not isinstance(second, ast.Constant) or second.value == "-P", module

@@ -5,12 +5,12 @@ place."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.warm import Warm
 
 COUNT = 512  # samples of a batch; each case has two
 # These use only sums, products, quotients and square roots: the same bits on every machine.
@@ -41,11 +41,10 @@ CASES = {**EXACT, **ROUNDED}
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory, interpreter: Warm) -> Path:
     out = tmp_path_factory.mktemp("drawn")
-    script = str(Path(__file__).with_name("drawn.py"))
-    command = [sys.executable, script, str(out), str(COUNT), json.dumps(CASES)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = Path(__file__).with_name("drawn.py")
+    done = interpreter.run_file(script, out, COUNT, json.dumps(CASES))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -81,9 +80,9 @@ def test_the_cases_are_not_trivial(results: Path) -> None:
     assert len(np.unique(floats["hue"][:, 9])) > COUNT
 
 
-def test_batches_made_on_the_device_equal_those_of_the_loader(tmp_path: Path) -> None:
+def test_batches_made_on_the_device_equal_those_of_the_loader(
+    tmp_path: Path, interpreter: Warm
+) -> None:
     """Across the ends of epochs, with MixUp and CutMix, from the middle of an epoch."""
-    script = str(Path(__file__).with_name("made_on_device.py"))
-    command = [sys.executable, script, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = interpreter.run_file(Path(__file__).with_name("made_on_device.py"), tmp_path)
     assert done.returncode == 0, done.stderr

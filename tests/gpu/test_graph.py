@@ -4,8 +4,6 @@ between steps; several steps in a launch; operations that need the host are refu
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from slipform.train.step.build import build_state
 from slipform.train.step.graph import check
 from slipform.train.step.muon import ConvMuon
 from slipform.train.step.newton_schulz import buckets, orthogonalize
+from tests.warm import Warm
 
 TINY = ["model.name=tiny", "train.precision=fp32", "optimizer.lr=0.05", "train.batch_size=4"]
 CASES: dict[str, dict[str, Any]] = {
@@ -53,10 +52,9 @@ QUICK = ("sgd", "muon")
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES]
 )
-def test_steps_in_graphs_equal_eager_steps(case: str, tmp_path: Path) -> None:
-    script = str(Path(__file__).with_name("graph_steps.py"))
-    command = [sys.executable, script, str(tmp_path), json.dumps({case: CASES[case]})]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def test_steps_in_graphs_equal_eager_steps(case: str, tmp_path: Path, interpreter: Warm) -> None:
+    script = Path(__file__).with_name("graph_steps.py")
+    done = interpreter.run_file(script, tmp_path, json.dumps({case: CASES[case]}))
     assert done.returncode == 0, done.stderr
 
 

@@ -4,12 +4,12 @@ for the same Plan, for all kinds of augmentations, borders, odd sizes and dtypes
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.warm import Warm
 
 pytestmark = pytest.mark.timeout(3000)  # all cases take 5 minutes of a free core
 
@@ -64,14 +64,15 @@ QUICK = ("padded_reflect-float32", "moved_zero-bfloat16", "warp_zero-float32")
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, interpreter: Warm
+) -> Path:
     out = tmp_path_factory.mktemp("interpreted")
     selected = [getattr(item, "callspec", None) for item in request.session.items]
     names = [call.params["case"] for call in selected if call and "case" in call.params]
     cases = {name: case for name, case in CASES.items() if name in names}
     script = Path(__file__).with_name("interpreted.py")
-    command = [sys.executable, "-P", str(script), str(out), json.dumps(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = interpreter.run_file(script, out, json.dumps(cases))
     assert done.returncode == 0, done.stderr
     return out
 

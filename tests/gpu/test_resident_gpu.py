@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.pipelines.upload import upload_together
 from tests.pipelines import folders
+from tests.warm import Warm
 
 
 class Launches:
@@ -193,6 +193,6 @@ np.testing.assert_array_equal(out[0].numpy(), image)
 """
 
 
-def test_pixels_beyond_32_bits() -> None:
-    done = subprocess.run([sys.executable, "-c", FAR], capture_output=True, text=True, check=False)
+def test_pixels_beyond_32_bits(interpreter: Warm) -> None:
+    done = interpreter.run(FAR)
     assert done.returncode == 0, done.stderr

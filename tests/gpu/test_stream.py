@@ -4,8 +4,6 @@ pixels of `host`, with either decoder. Only the number of a sample selects the d
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import Settings
 from tests.pipelines import folders
+from tests.warm import Warm
 
 pytestmark = pytest.mark.timeout(3000)
 
@@ -40,7 +39,9 @@ SHARES = (0.0, 0.5, 1.0)
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, interpreter: Warm
+) -> Path:
     out = tmp_path_factory.mktemp("streamed")
     selected = [item for item in request.session.items if item.path == request.path]
     calls = [item.callspec for item in selected if hasattr(item, "callspec")]
@@ -49,8 +50,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     cases = {name: SPECS[name] for name in SPECS if name in names}
     script = Path(__file__).with_name("streamed.py")
     asked = json.dumps({"cases": cases, "shares": shares})
-    command = [sys.executable, "-P", str(script), str(out), asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = interpreter.run_file(script, out, asked)
     assert done.returncode == 0, done.stderr
     return out
 

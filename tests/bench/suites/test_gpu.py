@@ -18,6 +18,7 @@ from slipform.bench.race.measure import estimate
 from slipform.bench.result import result
 from slipform.bench.result.quantities import quantity
 from slipform.bench.suites import gpu as suite
+from tests.warm import Warm
 
 # Modules that may be missing on a new machine with torch, Triton, numba and pydantic.
 LACKS = ("nvidia", "pynvml", "simplejpeg", "ffcv", "timm", "spdl", "pytest_timeout", "onnx")
@@ -160,7 +161,7 @@ def test_ceilings_and_the_step_run_on_a_cpu(shapes: Path) -> None:
     assert step.settings["executor"] == "resident"
 
 
-def test_the_kernels_run_in_the_interpreter() -> None:
+def test_the_kernels_run_in_the_interpreter(interpreter: Warm) -> None:
     program = (
         "import json, torch; torch.set_num_threads(1)\n"
         "from slipform.bench.race import gpu_kernels\n"
@@ -168,13 +169,7 @@ def test_the_kernels_run_in_the_interpreter() -> None:
         "found = gpu_kernels.kernels('cpu', **small)\n"
         "print(json.dumps([[one.what, sorted(one.figures)] for one in found]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", program],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-    )
+    done = interpreter.run(program, environment={**os.environ, "TRITON_INTERPRET": "1"})
     assert done.returncode == 0, done.stderr
     figures = ["draw_seconds", "floor_ratio", "floor_seconds", "render_seconds"]
     assert json.loads(done.stdout) == [[name, figures] for name in gpu_kernels.SPECS]
