@@ -172,7 +172,9 @@ def test_all_lists_the_public_names() -> None:
 
 def test_public_names_are_documented() -> None:
     wrong = [
-        f"{name}: {fault}" for name in DOCUMENTED for fault in _faults(tree(name), _of_package(name))
+        f"{name}: {fault}"
+        for name in DOCUMENTED
+        for fault in _faults(tree(name), _of_package(name))
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -15,6 +15,7 @@ from slipform.pipelines.errors import DatasetError
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import small_loader
+from tests.warm import Warm
 
 
 @pytest.mark.parametrize("executor", ["dali", "host"])
@@ -59,17 +60,16 @@ list(loader)
 
 @pytest.mark.parametrize("executor", NAMES)
 @pytest.mark.parametrize("stored", ["jpeg", "raw"])
-def test_a_beton_truncated_during_a_batch(tmp_path: Path, executor: str, stored: str) -> None:
+def test_a_beton_truncated_during_a_batch(
+    tmp_path: Path, executor: str, stored: str, warm_process: Warm
+) -> None:
     """The file is truncated after the check of its length and before the read: SIGBUS."""
     if stored == "jpeg" and executor == "resident":
         return  # it decoded the images before
     images = [folders.smooth(30, 20 + k, seed=k) for k in range(12)]
     stored_images = [folders.jpeg(x) for x in images] if stored == "jpeg" else images
     folder = folders.write_folder(tmp_path / "set", stored_images)
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", _CUT_SHORT_MEANWHILE, str(folder), executor],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    ended = warm_process.run(_CUT_SHORT_MEANWHILE, folder, executor)
     assert ended.returncode == 1, ended
     assert re.search(r"train\.beton was truncated while it was read: 0 of \d+", ended.stderr)
 

@@ -34,28 +34,32 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("kind", LOSSES)
-def test_two_processes_equal_one(kind: str, tmp_path: Path, no_figures: None) -> None:
-    data, recipe, given = dataset_of(tmp_path / "data", kind), tmp_path / "plain.toml", LOSSES[kind]
+def test_two_processes_equal_one(tmp_path: Path, no_figures: None) -> None:
+    recipe = tmp_path / "plain.toml"
     recipe.write_text('description = "plain"\n')
-    sets = [word for text in (*SETS, *given, "train.batch_size=10") for word in ("--set", text)]
-    ending = ["--recipe", recipe, "--out", tmp_path / "two"]
-    two = torchrun(2, "-m", "slipform.train.cli", *sets, data, *ending)
-    fit(resolve(None, [*SETS, *given, "train.batch_size=20"]), data, tmp_path / "one", quiet=True)
+    data = {kind: dataset_of(tmp_path / f"data-{kind}", kind) for kind in LOSSES}
+    runs = []
+    for kind, given in LOSSES.items():
+        sets = [word for text in (*SETS, *given, "train.batch_size=10") for word in ("--set", text)]
+        out = str(tmp_path / f"two-{kind}")
+        runs.append([*sets, str(data[kind]), "--recipe", str(recipe), "--out", out])
+    two = torchrun(2, "-m", "tests.train.machine.runs", json.dumps(runs))
+    for kind, given in LOSSES.items():
+        config = resolve(None, [*SETS, *given, "train.batch_size=20"])
+        fit(config, data[kind], tmp_path / f"one-{kind}", quiet=True)
     finish(two)
-    one, many = (read_metrics(tmp_path / name, "step") for name in ("one", "two"))
-    assert [x["loss"] for x in many] == pytest.approx([x["loss"] for x in one], abs=2e-4)
-    summaries = [
-        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")
-    ]
-    for key in (
-        "val_accuracy",
-        "test_accuracy",
-        "test_loss",
-        *(["test_f1"] if kind == "multi" else []),
-    ):
-        assert summaries[1][key] == pytest.approx(summaries[0][key], abs=2e-3)
-    if kind == "soft":
-        return
-    thresholds = [list(one["thresholds"].values()) for one in summaries]
-    assert thresholds[1] == pytest.approx(thresholds[0], abs=5e-3)
+    for kind in LOSSES:
+        _compare(tmp_path / f"one-{kind}", tmp_path / f"two-{kind}", kind)
+
+
+def _compare(alone: Path, two: Path, kind: str) -> None:
+    one, many = (read_metrics(run, "step") for run in (alone, two))
+    assert [x["loss"] for x in many] == pytest.approx([x["loss"] for x in one], abs=2e-4), kind
+    summaries = [json.loads((run / "summary.json").read_text()) for run in (alone, two)]
+    assert summaries[1]["processes"] == 2
+    names = ["val_accuracy", "test_accuracy", "test_loss"]
+    for key in [*names, "test_f1"] if kind == "multi" else names:
+        assert summaries[1][key] == pytest.approx(summaries[0][key], abs=2e-3), (kind, key)
+    if kind == "multi":
+        thresholds = [list(one["thresholds"].values()) for one in summaries]
+        assert thresholds[1] == pytest.approx(thresholds[0], abs=5e-3)
