@@ -153,7 +153,9 @@ def _become(task: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     found = _serve(sys.argv[1:])
-    if found is not None:
+    if found is None:
+        os._exit(0)  # freeing the imported modules would take seconds
+    else:
         _become(found)
         # In the frame of the module: an exception and sys.exit end the process as usual.
         exec(compile(found["program"], "<program>", "exec"), {"__name__": "__main__"})
