@@ -203,6 +203,10 @@ def _run(
     part = chosen_shard(shard, shards, engine)
     if overwrite and (part or shards):
         raise click.UsageError("--overwrite replaces a whole dataset: give it without shards")
+    if shards:  # workers have other working folders
+        source, download = (
+            None if path is None else path.absolute() for path in (source, download)
+        )
     place = place_of(out, overwrite=overwrite)
     how = Encoding(encoding, quality, shorter_side, max_side, not no_check, bits, strict)
     with opened(dataset, source, download, options) as samples:

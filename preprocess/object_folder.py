@@ -8,7 +8,7 @@ is interrupted is no dataset and no shard.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,9 @@ from slipform.pipelines.mirror.copy_index import copy_index
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.store import open_store
 from slipform.pipelines.sample_names import names_path
-from slipform.preprocess.atomic_folder import completes, is_ours
+from slipform.preprocess.atomic_folder import is_ours
+from slipform.preprocess.claim import make_claim, writer_of
+from slipform.preprocess.replace_objects import Before, in_order, replace_objects, state_of
 from slipform.preprocess.temporary_folder import temporary_folder
 
 __all__ = ["ObjectFolder"]
@@ -89,7 +91,8 @@ class ObjectFolder:
     def replacing(self) -> Iterator[Path]:
         """Give an empty folder, which is uploaded when the block ends without an exception.
 
-        If the block raises, the store is unchanged. If the upload fails, there is no dataset.
+        If the block raises, the store is unchanged. If the upload fails, there is no dataset. Of
+        several preps at the same time, one uploads, and the others end with an error.
 
         Yields:
             A temporary folder.
@@ -98,27 +101,31 @@ class ObjectFolder:
             DatasetError: There are objects already, and they may not be replaced.
             StorageError: The upload failed.
         """
-        old = self._replaceable()
+        before = self._replaceable()
         with self.temporary(_PREFIX) as folder:
             yield folder
-            self._store.delete(name for name in old if completes(name))
-            self._send(folder, FILE_NAME, old)
+            replace_objects(self._store, before, folder, self._send)
 
-    def _replaceable(self) -> list[str]:
-        """The names of the objects that are replaced."""
-        found = self._store.names()
-        if foreign := [name for name in found if not is_ours(name)]:
+    def _replaceable(self) -> Before:
+        """What is replaced."""
+        before = state_of(self._store)
+        if foreign := sorted(name for name in before.names if not is_ours(name)):
             raise DatasetError(
                 f"{self} holds {printable(', '.join(foreign[:5]))}, which prep did not write."
                 " Choose another folder for --out."
             )
-        if found and not self._overwrite:
-            what = "a dataset" if FILE_NAME in found else "shards, or an interrupted upload"
+        if not before.names or self._overwrite:
+            return before
+        if writer := writer_of(before.claim or b""):
             raise DatasetError(
-                f"{self} holds {what}. Add --overwrite to delete it first, or choose another folder"
-                " for --out."
+                f"another prep is uploading to {self}, or was interrupted: {writer}. Wait for it."
+                " If it has ended, add --overwrite to delete first what it left."
             )
-        return found
+        what = "a dataset" if FILE_NAME in before.names else "shards, or an interrupted upload"
+        raise DatasetError(
+            f"{self} holds {what}. Add --overwrite to delete it first, or choose another folder"
+            " for --out."
+        )
 
     @contextmanager
     def temporary(self, prefix: str) -> Iterator[Path]:
@@ -135,6 +142,20 @@ class ObjectFolder:
                     error.filename = f"{folder} (TMPDIR can name another disk)"
                 raise
 
+    def claim(self, content: bytes) -> bytes:
+        """Say what is written here, before `add`.
+
+        Args:
+            content: What all workers that write parts of one dataset have in common.
+
+        Returns:
+            What the first one of all has said.
+
+        Raises:
+            StorageError: The object store cannot be read or written.
+        """
+        return make_claim(self._store, content)
+
     def add(self, folder: Path, last: str) -> None:
         """Upload files, each whole or not at all.
 
@@ -145,19 +166,12 @@ class ObjectFolder:
         Raises:
             StorageError: The upload failed.
         """
-        self._send(folder, last, ())
+        paths = in_order(folder, last)
+        total = sum(path.stat().st_size for path in paths)
+        for path in paths:
+            self._send(path, total)
 
-    def _send(self, folder: Path, last: str, old: Collection[str]) -> None:
-        """Upload files. `old` are names of objects: those that are not replaced are deleted."""
-        paths = {path.name: path for path in sorted(folder.iterdir())}
-        total = sum(path.stat().st_size for path in paths.values())
-        for name, path in paths.items():
-            if name != last:
-                self._send_file(path, total)
-        self._store.delete(name for name in old if name not in paths and not completes(name))
-        self._send_file(paths[last], total)
-
-    def _send_file(self, path: Path, total: int) -> None:
+    def _send(self, path: Path, total: int) -> None:
         self._store.put_file(path.name, path, lambda num_bytes: self._uploaded(num_bytes, total))
 
     @contextmanager

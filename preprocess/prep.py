@@ -116,6 +116,8 @@ def prepare(
         raise ConfigError("overwrite replaces a whole dataset: give it without shard and shards")
     place = place_of(out, overwrite=overwrite)
     part, checked = Shard.parse(shard) if shard else None, _checked(chosen, options)
+    if shards:  # workers have other working folders
+        raw, fetched = (None if path is None else path.absolute() for path in (raw, fetched))
     with opened(chosen, raw, fetched, checked) as samples:
         if shards:
             own = raw or fetched, checked, out, how, on_bad, threads, shards
@@ -200,7 +202,8 @@ def shard_work(
     place = None if source is None else source.absolute()
     listed = partial(_listed, dataset, place, own)
     folder = str(out) if is_remote(out) else Path(out).absolute()
-    return ShardWork(listed, folder, encoding, on_bad, threads, count)
+    portable = place is None or place.is_dir() or discover()[dataset].reads(place, own)
+    return ShardWork(listed, folder, encoding, on_bad, threads, count, portable)
 
 
 @contextmanager

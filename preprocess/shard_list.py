@@ -1,7 +1,7 @@
 """The list of all samples, as far as all shards have it in common: `ShardList`.
 
 In: a SampleSource. Out: the bytes of each sample, and the hash of the list. A source is asked for
-them once, however many shards are written.
+them once, however many shards are written. A list may be sent to other processes.
 """
 
 from __future__ import annotations
@@ -53,6 +53,15 @@ class ShardList:
             if samples.table is not None:
                 digest.update(np.ascontiguousarray(samples.table.rows).view(np.uint8).data)
         return digest.hexdigest()
+
+    def complete(self) -> ShardList:
+        """Ask for all that is known only on request, so that a copy needs not ask again.
+
+        Returns:
+            This list.
+        """
+        self.sha256  # noqa: B018  (it is kept, and the sizes are, too)
+        return self
 
 
 def _sizes_of(samples: Samples) -> npt.NDArray[np.int64]:

@@ -19,6 +19,7 @@ from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import FILE_NAME, Manifest
 from slipform.preprocess.account import account
 from slipform.preprocess.build import describe
+from slipform.preprocess.claim import CLAIM, writer_of
 from slipform.preprocess.encode import KEEP, Encoding, Rejected
 from slipform.preprocess.places import Out, Place, place_of
 from slipform.preprocess.shard_list import ShardList
@@ -97,6 +98,7 @@ def write_shard(
         )
         found = record(written)
         write_whole(folder / shard.record, found.model_dump_json(indent=1) + "\n")
+        _claim(place, record(Written()))
         place.add(folder, shard.record)
     return found.manifest, True
 
@@ -163,6 +165,29 @@ def _finished(
         except DatasetError:
             return None  # it is written again
     return own
+
+
+def _claim(place: Place, new: ShardRecord) -> None:
+    """Only shards of one dataset are written to an object store.
+
+    Two workers that begin at the same time see no record of each other.
+    """
+    common = new.model_copy(update={"number": 1, "left_out": []})
+    first = place.claim(common.model_dump_json().encode())
+    if writer := writer_of(first):
+        raise DatasetError(
+            f"another prep is uploading a dataset without shards to {place}: {writer}. Choose"
+            " another --out."
+        )
+    try:
+        why = common.difference(ShardRecord.model_validate_json(first))
+    except ValueError as error:
+        raise DatasetError(f"{place}/{CLAIM} is damaged. Delete it.") from error
+    if why:
+        raise DatasetError(
+            f"{place} has shards of another dataset, or another prep is writing them now ({why})."
+            " Choose another --out, or delete that folder."
+        )
 
 
 def _readable(place: Place, shard: Shard) -> ShardRecord | None:

@@ -13,9 +13,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slipform.pipelines.errors import ConfigError, StorageError, printable
-from slipform.pipelines.remote.failures import advice, cause_of
+from slipform.pipelines.remote.failures import advice, cause_of, is_unknown
 
-__all__ = ["FIRST_PAUSE", "SCHEMES", "checked_url", "client_of", "endpoint_of", "usual_patience"]
+__all__ = [
+    "FIRST_PAUSE",
+    "SCHEMES",
+    "checked_url",
+    "client_of",
+    "create",
+    "endpoint_of",
+    "is_remote",
+    "usual_patience",
+]
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 FIRST_PAUSE = 0.1  # seconds before a failed request is repeated; later pauses are longer
@@ -23,9 +32,19 @@ FIRST_PAUSE = 0.1  # seconds before a failed request is repeated; later pauses a
 _PATIENCE, _PATIENCE_VARIABLE = 60.0, "SLIPFORM_STORAGE_PATIENCE"
 _SILENCE = 30.0  # seconds without any byte, after which a request has failed
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # USER@, or USER:PASSWORD@. Secret keys of AWS often have a slash.
 _PASSWORD = re.compile(r"://([^/?#]*@|[^/?#]*:.*@)", re.DOTALL)
 _ALLOWED = "Give s3://BUCKET/FOLDER, gs://, az://, http:// or https://"
+
+
+def is_remote(text: object) -> bool:
+    """Whether a text is a URL, and not the path of a local folder.
+
+    Args:
+        text: What a user gave as a dataset. `checked_url` refuses URLs that cannot be opened.
+    """
+    return bool(_URL.match(str(text)))
 
 
 def checked_url(url: str) -> str:
@@ -148,6 +167,30 @@ def client_of(folder: str, endpoint: str, patience: float) -> Any:
     except Exception as error:  # of obstore: missing credentials, unknown settings
         cause = cause_of(error)
         raise StorageError(f"{folder} cannot be opened: {cause}. {advice(cause)}.") from None
+
+
+def create(client: Any, name: str, content: bytes) -> bool:
+    """Write an object if there is none with this name. It is one request: nobody can come between.
+
+    A server that does not know such requests replaces an object that exists.
+
+    Args:
+        client: The store of obstore.
+        name: The name of the object.
+        content: Its bytes.
+
+    Returns:
+        Whether it was written.
+    """
+    try:
+        client.put(name, content, mode="create", use_multipart=False)
+    except Exception as error:  # the classes of obstore have no common base
+        if type(error).__name__ == "AlreadyExistsError":
+            return False
+        if not is_unknown(error):
+            raise
+        client.put(name, content)
+    return True
 
 
 def _profile() -> Any:

@@ -10,7 +10,7 @@ import re
 
 from slipform.pipelines.errors import printable
 
-__all__ = ["advice", "cause_of", "is_final"]
+__all__ = ["advice", "cause_of", "is_final", "is_unknown"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
@@ -48,6 +48,17 @@ def is_final(error: Exception) -> bool:
     if status := _STATUS.search(text):
         return 400 <= int(status[1]) < 500 and int(status[1]) not in _REPEATED
     return type(error).__name__.startswith(_FINAL) or bool(_NO_CREDENTIALS.search(text))
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether the server does not know this kind of request.
+
+    Args:
+        error: An exception of obstore.
+    """
+    status = _STATUS.search(_without_debug(error))
+    known = type(error).__name__ not in ("NotSupportedError", "NotImplementedError")
+    return not known or (status is not None and status[1] == "501")
 
 
 def advice(cause: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import suppress
@@ -21,7 +20,9 @@ from slipform.pipelines.remote.client import (
     FIRST_PAUSE,
     checked_url,
     client_of,
+    create,
     endpoint_of,
+    is_remote,
     usual_patience,
 )
 from slipform.pipelines.remote.counted_file import CountedFile
@@ -36,19 +37,8 @@ _LONGEST_PAUSE = 5.0  # seconds before a request is repeated
 # Many workers that fail together do not come back together.
 _JITTER = random.Random(os.getpid())
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
 _T = TypeVar("_T")
 _Content = TypeVar("_Content", bound=Sized)
-
-
-def is_remote(text: object) -> bool:
-    """Whether a text is a URL, and not the path of a local folder.
-
-    Args:
-        text: What a user gave as a dataset. `open_store` refuses URLs that it cannot open.
-    """
-    return bool(_URL.match(str(text)))
 
 
 def open_store(url: str, *, patience: float | None = None) -> Store:
@@ -181,6 +171,20 @@ class Store:
             StorageError: It cannot be written.
         """
         self._tried(lambda: self._client.put(name, content), "PUT", name)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object whole, if there is none with this name.
+
+        Args:
+            name, content: As for `put`.
+
+        Returns:
+            Whether it was written. False, too, if an earlier try has written it unnoticed.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        return self._tried(lambda: create(self._client, name, content), "PUT", name)
 
     def put_file(
         self, name: str, path: Path, progress: Callable[[int], None] = lambda num_bytes: None

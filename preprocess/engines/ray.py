@@ -19,6 +19,7 @@ from typing import Any
 
 from slipform.pipelines.errors import SlipformError
 from slipform.preprocess.engines.work import Outcome, Report, ShardWork
+from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.source import SampleSource
 
@@ -36,7 +37,8 @@ def run(
 
     Args:
         work: How they are written. `threads` = 0 means one thread for each task.
-        samples: Not used: each task lists the samples.
+        samples: The samples. The list is made once, if it is valid in other processes. Otherwise
+            each task makes it.
         shards: The shards.
         report: Called while shards are written.
 
@@ -54,11 +56,12 @@ def run(
         ) from None
     work = replace(work, threads=work.threads or 1)
     with _connected(ray):
+        listed = _shared(ray, work, samples)
         counts = ray.remote(num_cpus=0, max_restarts=-1)(_Counts).remote()
         cpus = min(work.threads, _largest_machine(ray))
         task = ray.remote(num_cpus=cpus, max_retries=_RETRIES)(_write)
         pending = {
-            task.options(name=f"shard {shard}").remote(work, shard, counts): shard
+            task.options(name=f"shard {shard}").remote(work, shard, counts, listed): shard
             for shard in shards
         }
         try:
@@ -75,6 +78,17 @@ def run(
                 ray.wait([*pending], num_returns=len(pending), timeout=_PATIENCE)
 
 
+def _shared(ray: Any, work: ShardWork, samples: SampleSource) -> Any:
+    """The list of all samples in the memory of Ray. None: each task makes its own."""
+    if not work.portable:
+        return None
+    listed = ShardList(samples).complete()
+    try:
+        return ray.put(listed)
+    except TypeError:  # it cannot be pickled: it has an open file, of unpacked tars
+        return None
+
+
 class _Counts:
     """The number of images that are done, by number of the shard. An actor."""
 
@@ -88,7 +102,7 @@ class _Counts:
         return self._done
 
 
-def _write(work: ShardWork, shard: Shard, counts: Any) -> Outcome:
+def _write(work: ShardWork, shard: Shard, counts: Any, listed: ShardList | None) -> Outcome:
     """Write one shard, in a worker of Ray."""
     told = 0.0
 
@@ -100,7 +114,7 @@ def _write(work: ShardWork, shard: Shard, counts: Any) -> Outcome:
 
     # After the death of a worker the images are counted from 0 again.
     counts.write.remote(shard.number, 0)
-    return work.write(shard, report)
+    return work.write(shard, report, listed)
 
 
 @contextmanager

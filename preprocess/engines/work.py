@@ -55,6 +55,8 @@ class ShardWork:
         out: The dataset folder, which all workers share. An absolute path, or a URL.
         encoding, on_bad, threads: As for `write_shard`.
         count: The number of shards.
+        portable: Whether a list of the samples is valid in other processes, too: its paths are
+            absolute, and no archive was unpacked for it.
     """
 
     open: Opener
@@ -63,6 +65,7 @@ class ShardWork:
     on_bad: str
     threads: int
     count: int
+    portable: bool = False
 
     def write(self, shard: Shard, report: Report, samples: ShardList | None = None) -> Outcome:
         """Write one shard, unless it is finished.

@@ -105,6 +105,10 @@ class _Groups:
             raise ValueError(f"{len(value):,} bytes are more than an image may have")
         return bytes(value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process has a cache of its own."""
+        return _Groups, (self.root, self.column, self.groups, self.starts, self.paths)
+
     def num_bytes(self, index: int) -> int:
         """See `Store`. Row groups do not say the sizes of their rows."""
         return 0

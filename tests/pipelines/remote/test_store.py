@@ -99,6 +99,10 @@ def test_what_is_written_is_read(object_store: Proxy, tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == CONTENT
     store.put("b.json", b"[1]")
     assert store.read("b.json") == b"[1]"
+    assert store.create("d", b"first")
+    assert not store.create("d", b"second")
+    assert store.read("d") == b"first"
+    store.delete(["d"])
     store.delete(["b.json", "no such object"])
     assert store.names("b") == []
     assert other.names() == ["unrelated"]
@@ -281,3 +285,25 @@ def test_the_errors_are_slipform_errors() -> None:
     assert issubclass(MissingObjectError, StorageError)
     assert issubclass(StorageError, SlipformError)
     assert os.environ.get("SLIPFORM_STORAGE_PATIENCE") is None, "tests expect the usual value"
+
+
+@pytest.mark.parametrize("kind", [NotImplementedError, RuntimeError])
+def test_a_server_without_conditional_requests(kind: type[Exception]) -> None:
+    """An object is written all the same, and other errors are passed on."""
+    calls: list[str] = []
+
+    class Old:
+        def put(self, name: str, content: bytes, **options: object) -> None:
+            calls.append(str(options.get("mode")))
+            if "mode" in options:
+                raise kind("Generic S3 error: status code: 501" if kind is RuntimeError else "no")
+
+    assert client.create(Old(), "name", b"content")
+    assert calls == ["create", "None"]
+
+    class Failing:
+        def put(self, *_: object, **options: object) -> None:
+            raise kind("status code: 500") if kind is RuntimeError else OSError("no")
+
+    with pytest.raises((RuntimeError, OSError)):
+        client.create(Failing(), "name", b"content")

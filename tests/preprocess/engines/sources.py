@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipform.preprocess.encode import Encoding
@@ -63,6 +63,33 @@ def defective() -> Iterator[SampleSource]:
     yield replace(source, splits={**source.splits, "train": samples})
 
 
-def work(out: Path, opened: Opener = listed, threads: int = 0) -> ShardWork:
+def work(
+    out: Path, opened: Opener = listed, threads: int = 0, portable: bool = False
+) -> ShardWork:
     """The work on COUNT shards."""
-    return ShardWork(opened, out, Encoding(), "error", threads, COUNT)
+    return ShardWork(opened, out, Encoding(), "error", threads, COUNT, portable)
+
+
+@dataclass(frozen=True)
+class _Noted(Generated):
+    """Samples whose sizes are known. `notes` gets a line for each size that is asked for."""
+
+    notes: Path = Path()
+
+    def num_bytes(self, index: int) -> int:
+        with open(self.notes, "a", encoding="utf-8") as file:
+            file.write("size\n")
+        return 1
+
+
+@contextmanager
+def noted(notes: Path) -> Iterator[SampleSource]:
+    """The same samples, with sizes. `notes` gets a line for each list that is made, too."""
+    source = made()
+    with open(notes, "a", encoding="utf-8") as file:
+        file.write("list\n")
+    splits = {
+        name: _Noted(samples.read, samples.labels, "made", samples.table, notes)
+        for name, samples in source.splits.items()
+    }
+    yield replace(source, splits=splits)

@@ -22,12 +22,14 @@ from slipform.preprocess.engines import ray as engine
 from slipform.preprocess.engines.run import write_shards
 from slipform.preprocess.engines.work import Outcome, ShardWork
 from slipform.preprocess.shard_record import Shard
+from slipform.preprocess.source import SampleSource
 from tests.preprocess.engines.sources import (
     MIDDLE,
     MIDDLE_SHARD,
     defective,
     dying,
     listed,
+    noted,
     work,
 )
 from tests.preprocess.made import COUNT, described, made
@@ -49,21 +51,26 @@ def cluster(needs: Callable[[str], None]) -> Iterator[None]:
         ray.shutdown()
 
 
-def _outcomes(job: ShardWork, counts: dict[int, list[int]]) -> list[Outcome]:
+def _outcomes(
+    job: ShardWork, samples: SampleSource, counts: dict[int, list[int]]
+) -> list[Outcome]:
     def report(number: int, images: int) -> None:
         counts.setdefault(number, []).append(images)
 
     shards = [Shard(number, COUNT) for number in range(1, COUNT + 1)]
-    found = [*engine.run(job, made(), shards, report)]
+    found = [*engine.run(job, samples, shards, report)]
     return sorted(found, key=lambda outcome: outcome.shard.number)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_killed_in_the_middle_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("portable", [False, True])
+def test_a_worker_killed_in_the_middle_is_replaced(tmp_path: Path, portable: bool) -> None:
     """Ray repeats its task. The dataset equals the one of one prep, sample for sample."""
     pids, out = tmp_path / "pids", tmp_path / "shards"
     counts: dict[int, list[int]] = {}
-    found = _outcomes(work(out, partial(dying, pids, 1)), counts)
+    opened = partial(dying, pids, 1)
+    with opened() as samples:
+        found = _outcomes(work(out, opened, portable=portable), samples, counts)
     assert [outcome.error for outcome in found] == [""] * COUNT
     assert all(outcome.written for outcome in found)
     assert len({*pids.read_text(encoding="utf-8").splitlines()}) == 2
@@ -79,6 +86,21 @@ def test_a_worker_killed_in_the_middle_is_replaced(tmp_path: Path) -> None:
             a, b = (data.beton(split).bytes_of(index).tobytes() for data in (one, several))
             assert a == b
     assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_list_is_made_once(tmp_path: Path, portable: bool) -> None:
+    """And by each task if it is not valid in other processes."""
+    notes, out = tmp_path / "notes", tmp_path / "shards"
+    opened = partial(noted, notes)
+    with opened() as samples:
+        manifest = write_shards(work(out, opened, portable=portable), samples, "ray")
+    lines = notes.read_text(encoding="utf-8").splitlines()
+    lists = 1 if portable else 1 + COUNT
+    assert lines.count("list") == lists
+    assert lines.count("size") == 46 * (1 if portable else COUNT)
+    assert described(manifest) == described(build_dataset(made(), tmp_path / "whole"))
 
 
 @pytest.mark.usefixtures("cluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_threads_and_a_small_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         thread.join()
     assert not wrong
     assert len(store.cache) == 2  # type: ignore[attr-defined]
+
+
+def test_a_copy_in_another_process_reads_the_same(tmp_path: Path) -> None:
+    """Of a store that has read already. The copy has a cache of its own."""
+    from slipform.preprocess.layouts.contract import Hints
+
+    parquet(tmp_path / "x.parquet", table(range(9), label=[k % 3 for k in range(9)]))
+    store = parquet_rows.read_parquet(tmp_path, ["x.parquet"], Hints(), lambda path: "").store
+    first = store.read(4)
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.read(4) == first == jpeg(4)
+    assert copy.name(8) == store.name(8)
 
 
 def test_huge_row_groups_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

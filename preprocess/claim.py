@@ -1,0 +1,89 @@
+"""Which prep writes to a folder of an object store: the object prep.json, a claim.
+
+In: the store, and the content of a claim. Out: nothing, or the claim of another prep.
+
+An object store has no locks. But it writes an object only if there is none with its name, in one
+request (`Store.create`). So one of several preps makes the claim, and the others see it. A prep of
+a whole dataset deletes its claim at the end. A claim of shards says what all of them have in
+common, and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from datetime import UTC, datetime
+
+from slipform.pipelines.errors import MissingObjectError, printable
+from slipform.pipelines.remote.agreed import agreed
+from slipform.pipelines.remote.store import Store
+
+__all__ = ["CLAIM", "make_claim", "new_claim", "read_claim", "writer_of"]
+
+CLAIM = "prep.json"
+_MAX_BYTES = 1 << 26  # of a claim: names of classes
+
+
+def new_claim() -> bytes:
+    """The claim of a prep that writes a dataset without shards. Each call gives another one."""
+    return json.dumps(
+        {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+            "number": secrets.token_hex(16),
+        }
+    ).encode()
+
+
+def make_claim(store: Store, claim: bytes) -> bytes:
+    """Claim a folder.
+
+    Args:
+        store: The folder.
+        claim: The content of the claim.
+
+    Returns:
+        The claim that is valid now. If it is not `claim`, another prep was earlier.
+
+    Raises:
+        StorageError: The object store cannot be read or written.
+    """
+    while not store.create(CLAIM, claim):
+        if (found := read_claim(store)) is not None:
+            return found
+    return claim
+
+
+def read_claim(store: Store) -> bytes | None:
+    """The claim of a folder. None: there is none.
+
+    Args:
+        store: The folder.
+
+    Raises:
+        StorageError: The object store cannot be read.
+    """
+    try:
+        return agreed(lambda: store.read(CLAIM, _MAX_BYTES), f"{store.url}/{CLAIM}")
+    except MissingObjectError:
+        return None
+
+
+def writer_of(claim: bytes) -> str:
+    """Who made a claim of a dataset without shards: its computer, its process, and when it began.
+
+    Args:
+        claim: The claim. Anybody may have written it.
+
+    Returns:
+        Words for messages. "": it is another claim.
+    """
+    try:
+        found = json.loads(claim)
+        words = f"process {found['process']} on {found['host']}, since {found['since']}"
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+    return printable(words[:200])
