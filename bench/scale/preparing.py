@@ -16,10 +16,14 @@ from slipform.bench.result.result import Settings
 from slipform.bench.scale.assumptions import Assumptions
 from slipform.bench.scale.tables import TABLE_BYTES, Tables
 
-__all__ = ["Phase", "preparing"]
+__all__ = ["MERGED_AT_ONCE", "Phase", "preparing"]
 
 _CHUNK = 1 << 20  # bytes of a chunk; two for each thread are in memory: write_splits.py
 _WRITER = 33  # bytes in memory for each sample of the shard: writer.py
+MERGED_AT_ONCE = 8  # records and tables: merge.py, object_folder.py
+# Requests of a shard before its upload: one list; the record of another shard, and the claim, each
+# size and content twice; a first try to make the claim.
+_BEFORE_UPLOAD = 10
 
 
 class Phase(NamedTuple):
@@ -88,11 +92,12 @@ def _writing(given: Assumptions, turns: int, count: float, size: float) -> Phase
 
 
 def _upload(given: Assumptions, turns: int, sizes: npt.NDArray[np.float64]) -> Phase:
-    """A beton in parts, and small objects. Each object is one request more, for its size."""
+    """A beton, in parts if it is large, and small objects. One request more asks for each size."""
     parts = np.ceil(sizes / given.part_bytes)
-    # 3 for the beton: the begin and the end of the upload, and its size.
-    requests = parts + 3 + 2 * given.small_objects
-    waits = np.ceil(parts / given.parts_at_once) + 3 + 2 * given.small_objects
+    beton = np.where(parts > 1, parts + 2, 1) + 1  # 2: the begin and the end of the parts
+    requests = _BEFORE_UPLOAD + beton + 2 * given.small_objects
+    in_turn = np.where(parts > 1, np.ceil(parts / given.parts_at_once) + 2, 1) + 1
+    waits = _BEFORE_UPLOAD + in_turn + 2 * given.small_objects
     seconds = float((sizes / given.bandwidth + waits * given.latency).max())
     names = ("latency", "bandwidth", "part_bytes", "parts_at_once", "small_objects")
     return Phase(
@@ -103,10 +108,18 @@ def _upload(given: Assumptions, turns: int, sizes: npt.NDArray[np.float64]) -> P
 def _merging(given: Assumptions) -> Phase:
     """One worker reads the tables and the records from the object store, and writes the manifest.
 
-    For each shard: its record, header and metadata (2), table, checksums, names; and one list.
+    For each shard: its record (size and content, each `table_reads` times), begin and end of the
+    beton, checksums, names. Then two small objects. Three lists.
     """
     num_bytes = given.samples * (TABLE_BYTES + given.name_letters)
-    requests = 6 * given.shards + math.ceil(5 * given.shards / 1000) + 3
-    seconds = requests * given.latency / given.tables_at_once + num_bytes / given.bandwidth
-    names = ("latency", "bandwidth", "tables_at_once", "name_letters")
-    return Phase("merge", seconds, requests, num_bytes, 0, given.some(*names))
+    each, rest = 2 * given.table_reads + 4, 3 * math.ceil(5 * given.shards / 1000) + 4
+    seconds = (each * given.shards / MERGED_AT_ONCE + rest) * given.latency
+    names = ("latency", "bandwidth", "table_reads", "name_letters")
+    return Phase(
+        "merge",
+        seconds + num_bytes / given.bandwidth,
+        each * given.shards + rest,
+        num_bytes,
+        0,
+        given.some(*names),
+    )

@@ -29,7 +29,9 @@ __all__ = [
     "training",
 ]
 
-_OPEN_REQUESTS = 3  # for each beton: begin, end, checksums; each as often as `table_reads`
+# For each beton: its size; begin, end; size and content of the checksums. As often as `table_reads`.
+_OPEN_REQUESTS = 5
+_MANIFEST = 2  # size and content of dataset.json, as often
 _ORDERS = 2  # epochs whose order is in memory: the present one and the next
 # Bytes of an open beton for each sample: labels, offsets, sizes, addresses (8 each), heights and
 # widths (4 each), modes (1), checksums (4). tests/bench/scale compares it with a real one.
@@ -76,9 +78,12 @@ def opening(given: Assumptions) -> Opening:
     Args:
         given: The assumptions.
     """
-    requests = given.shards * (1 + _OPEN_REQUESTS * given.table_reads)
+    each = _OPEN_REQUESTS * given.table_reads
+    requests = given.shards * each + _MANIFEST * given.table_reads
     num_bytes = given.samples * TABLE_BYTES * given.table_reads
-    seconds = requests * given.latency / given.tables_at_once + num_bytes / given.bandwidth
+    turns = -(-given.shards // given.tables_at_once)
+    waits = turns * each + _MANIFEST * given.table_reads
+    seconds = waits * given.latency + num_bytes / given.bandwidth
     memory = given.samples * (INDEX_BYTES + 8 * _ORDERS)
     names = ("latency", "bandwidth", "table_reads", "tables_at_once")
     return Opening(

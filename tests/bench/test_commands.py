@@ -110,6 +110,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "gpu",
         "growth",
         "loaders",
+        "modeled",
         "overhead",
         "policies",
         "prep",
@@ -133,6 +134,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "policies",
         "growth",
         "scale",
+        "modeled",
         "gpu",
     ]
     for name in suites.suite_names():

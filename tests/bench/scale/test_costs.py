@@ -78,7 +78,7 @@ def test_preparing_by_hand() -> None:
         stat_seconds=0.4, list_at_once=8,
         bookkeeping_seconds=0.05, source_seconds=1.0, source_bandwidth=1000.0, core_bandwidth=100.0,
         hash_bandwidth=500.0, latency=1.0, bandwidth=100.0, part_bytes=300, parts_at_once=2,
-        small_objects=3, tables_at_once=3,
+        small_objects=3,
     )  # fmt: skip
     counts = np.array([10, 10, 10, 20])
     tables = Tables(np.zeros(50, np.int64), np.full(50, 100, np.int64), counts)
@@ -89,13 +89,14 @@ def test_preparing_by_hand() -> None:
     # 20 samples: each core reads 10 files, and checks 1,000 bytes. Then 2,000 bytes are hashed.
     assert writing.seconds == pytest.approx(2 * (10 * 1.0 + 1000 / 100 + 2000 / 500))
     assert writing.memory == 2 * 2 * 2**20 + 33 * 20
-    # 4 parts for 1,000 bytes and 7 for 2,000; begin, end, size; three objects and their sizes.
-    assert upload.requests == 3 * 4 + 7 + 4 * (3 + 6)
+    # 4 parts for 1,000 bytes and 7 for 2,000; begin, end, size; three objects and their sizes; ten
+    # before.
+    assert upload.requests == 3 * 4 + 7 + 4 * (3 + 6 + 10)
     assert upload.num_bytes == 5000
-    assert upload.seconds == pytest.approx(2 * (2000 / 100 + (4 + 9) * 1.0))
-    assert merging.requests == 6 * 4 + 1 + 3
+    assert upload.seconds == pytest.approx(2 * (2000 / 100 + (4 + 9 + 10) * 1.0))
+    assert merging.requests == 8 * 4 + 3 + 4
     assert merging.num_bytes == 50 * (52 + 10)
-    assert merging.seconds == pytest.approx(28 * 1.0 / 3 + 50 * 62 / 100)
+    assert merging.seconds == pytest.approx((8 * 4 / 8 + 7) * 1.0 + 50 * 62 / 100)
     assert total.seconds == pytest.approx(
         sum(phase.seconds for phase in (listing, writing, upload, merging))
     )
@@ -119,9 +120,9 @@ def test_the_number_of_uploaded_objects_is_that_of_a_shard(tmp_path: Path) -> No
 def test_opening_by_hand() -> None:
     given = replace(SMALL, latency=0.5, tables_at_once=10, table_reads=2, bandwidth=1000.0)
     found = opening(given)
-    assert found.requests == 4 * 8 * (1 + 3 * 2)
+    assert found.requests == 4 * (8 * 5 * 2 + 2 * 2)
     assert found.num_bytes == 4 * 1000 * 52 * 2
-    assert found.seconds == pytest.approx(56 * 0.5 / 10 + 104_000 / 1000)
+    assert found.seconds == pytest.approx((5 * 2 + 2 * 2) * 0.5 + 104_000 / 1000)
     assert found.memory == 1000 * (45 + 16)
 
 
