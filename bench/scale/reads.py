@@ -57,15 +57,13 @@ def plan_requests(
     Args:
         tables: Where samples lie.
         samples: int64 [batches, batch_size], in the order of the worker.
-        ahead_bytes: Bytes of the batches that are joined together; at least one batch.
+        ahead_bytes: Batches are joined until they have so many bytes.
         gap: Bytes between two samples of one request, at most.
         most: Bytes of a request for several samples, at most.
     """
     batches, batch_size = samples.shape
     sizes = tables.sizes[samples]
-    ends = np.cumsum(sizes.sum(axis=1))
-    windows = ((ends - ends[:1]) // ahead_bytes).astype(np.int64)
-    starts = np.flatnonzero(np.diff(windows, prepend=-1))
+    starts = _window_starts(np.cumsum(sizes.sum(axis=1)), ahead_bytes)
     found = []
     for start, stop in zip(starts, [*starts[1:], batches], strict=True):
         chosen = samples[start:stop].ravel()
@@ -74,6 +72,15 @@ def plan_requests(
             join_neighbors(tables.positions[chosen], tables.sizes[chosen], needs, gap, most)
         )
     return Requests(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _window_starts(ends: Int64, most: float) -> list[int]:
+    """The first batches of windows. A window ends with the batch that fills it."""
+    starts, before = [0], 0
+    while (stop := int(np.searchsorted(ends, before + most)) + 1) < len(ends):
+        starts.append(stop)
+        before = int(ends[stop - 1])
+    return starts
 
 
 def join_neighbors(positions: Int64, sizes: Int64, needs: Int64, gap: int, most: int) -> Requests:
