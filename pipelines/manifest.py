@@ -17,7 +17,8 @@ from slipform.pipelines.errors import DatasetError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.remote.agreed import agreed
-from slipform.pipelines.remote.store import Store, is_remote, open_store
+from slipform.pipelines.remote.client import is_remote
+from slipform.pipelines.remote.store import Store, open_store
 
 __all__ = [
     "FILE_NAME", "BetonInfo", "Manifest", "SplitInfo",

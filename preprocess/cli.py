@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.errors import DatasetError, Group
-from slipform.pipelines.remote.store import is_remote
+from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.dataset_command import FOLDER, dataset_command
 from slipform.preprocess.registry import discover
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipform.pipelines.remote.store import is_remote
+from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.local_folder import LocalFolder
 from slipform.preprocess.object_folder import ObjectFolder
 

@@ -23,7 +23,7 @@ from slipform.pipelines.errors import (
     unknown,
 )
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.remote.store import is_remote
+from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding

@@ -72,8 +72,9 @@ ROOMS = {
         ("device_batches", "loader"),
     ),
     "preprocess": (
-        ("atomic_folder", "drawing", "listing", "pickles", "pixel_sums", "progress"),
-        ("temporary_folder",),
+        ("claim", "drawing", "listing", "pickles", "pixel_sums", "progress"),
+        ("atomic_folder", "temporary_folder"),
+        ("replace_objects",),
         ("local_folder", "object_folder"),
         ("places",),
         ("archive_errors",),

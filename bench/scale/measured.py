@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from slipform.bench.race.worker import Worker
 from slipform.bench.remote.server import ObjectServer
 from slipform.bench.scale.assumptions import Assumptions
+from slipform.bench.scale.drawn import BATCH, drawn_source
 from slipform.bench.scale.preparing import preparing
 from slipform.bench.scale.reads import samples_of
 from slipform.bench.scale.tables import made_tables
@@ -39,13 +39,11 @@ from slipform.preprocess.merge import merge
 from slipform.preprocess.shard_list import ShardList
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
-from slipform.preprocess.source import Files, SampleSource
 
-__all__ = ["Case", "Part", "draw_images", "measured", "with_measured"]
+__all__ = ["Case", "Part", "measured", "with_measured"]
 
 _AUGMENT = Augmentation(image_size=32, crop="random_resized", flip="horizontal")
-_ASKED, _ENDLESS = 24, 1e12
-_BATCH = 32  # images of a batch of a worker
+_ASKED = 24  # requests
 
 
 @dataclass(frozen=True)
@@ -80,50 +78,6 @@ class Part:
     requests: float
 
 
-def draw_images(folder: Path, count: int, workers: int, shards: int, latency: float) -> Assumptions:
-    """Write JPEGs of noise, of about 16 to 60 kB.
-
-    Args:
-        folder: An empty folder.
-        count: The number of images.
-        workers, shards, latency: As in `Assumptions`.
-
-    Returns:
-        The assumptions about the dataset.
-    """
-    generator, sizes = np.random.default_rng(0), []
-    for index in range(count):
-        height, width = generator.integers(100, 200, 2)
-        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
-        content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-        (folder / f"{index:06d}.jpg").write_bytes(content)
-        sizes.append(len(content))
-    return replace(
-        Assumptions(),
-        samples=count,
-        num_bytes=float(sum(sizes)),
-        spread=float(np.std(np.log(sizes))),
-        name_letters=len("000000.jpg"),
-        workers=workers,
-        shards=shards,
-        cores=1,
-        latency=latency,
-        batch_size=_BATCH,
-        stat_seconds=1e-9,  # a local disk: it is in bookkeeping_seconds
-        source_seconds=1e-9,
-        source_bandwidth=_ENDLESS,
-        hash_bandwidth=_ENDLESS,  # it is in core_bandwidth
-        store_requests=_ENDLESS,
-    )
-
-
-def _source(folder: Path, count: int) -> SampleSource:
-    paths = [f"{index:06d}.jpg" for index in range(count)]
-    labels = np.arange(count, dtype=np.int64) % 10
-    files = Files(folder, paths, labels)
-    return SampleSource("noise", list("abcdefghij"), {"train": files}, "all images")
-
-
 def with_measured(case: Case, server: ObjectServer, folder: Path) -> Case:
     """Measure the assumptions about this machine, each by itself.
 
@@ -137,8 +91,8 @@ def with_measured(case: Case, server: ObjectServer, folder: Path) -> Case:
         step_images_per_second as measured.
     """
     given, count = case.given, case.given.samples
-    listing = _seconds(lambda: ShardList(_source(case.source, count)).complete())
-    writing = _seconds(lambda: build_dataset(_source(case.source, count), folder, threads=1))
+    listing = _seconds(lambda: ShardList(drawn_source(case.source, count)).complete())
+    writing = _seconds(lambda: build_dataset(drawn_source(case.source, count), folder, threads=1))
     store = open_store(server.new_folder())
     content = bytes(8 << 20)
     store.put("large", content)
@@ -199,7 +153,10 @@ def measured(case: Case, server: ObjectServer, local: Path, caches: Path) -> lis
                 cache = caches / f"{block}-{rank}"
                 workers[rank].keep(_opened, url, local, cache, rank, given, block)
             if not block:
-                opened, begun = max(_all(workers, _Reading.opened, [()] * given.workers)), opening(own)
+                opened, begun = (
+                    max(_all(workers, _Reading.opened, [()] * given.workers)),
+                    opening(own),
+                )
                 note("open", opened, begun.seconds, begun.requests)
             server.requests.clear()
             seconds = max(_all(workers, _Reading.epoch, [()] * given.workers))
@@ -241,7 +198,9 @@ def _write_shards(source: Path, url: str, rank: int, given: Assumptions) -> floa
     """Write every `workers`-th shard. Each makes its own list, as in prep --shard K/N."""
     begin = time.perf_counter()
     for number in range(rank + 1, given.shards + 1, given.workers):
-        write_shard(_source(source, given.samples), url, Shard(number, given.shards), threads=1)
+        write_shard(
+            drawn_source(source, given.samples), url, Shard(number, given.shards), threads=1
+        )
     return time.perf_counter() - begin
 
 
@@ -263,7 +222,7 @@ def _ahead(url: str) -> float:
 def _loader(folder: Path | str, rank: int, world_size: int, block: int = 0) -> Loader:
     # With one batch under way, no batch of the next epoch is fetched.
     return Loader(
-        folder, "train", _AUGMENT, batch_size=_BATCH, executor="host", threads=1, prefetch=1,
+        folder, "train", _AUGMENT, batch_size=BATCH, executor="host", threads=1, prefetch=1,
         rank=rank, world_size=world_size, block=block, reuse_buffers=True,
     )  # fmt: skip
 

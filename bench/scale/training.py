@@ -29,7 +29,7 @@ __all__ = [
     "training",
 ]
 
-# For each beton: its size; begin, end; size and content of the checksums. As often as `table_reads`.
+# For each beton: its size; begin; end; size and content of the checksums. As often as table_reads.
 _OPEN_REQUESTS = 5
 _MANIFEST = 2  # size and content of dataset.json, as often
 _ORDERS = 2  # epochs whose order is in memory: the present one and the next

@@ -47,7 +47,13 @@ LAYOUT = Layout(
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
 @out_option
 def command(
-    images: int, workers: int, shards: int, latency: float, block: int, rounds: int, out: Path | None
+    images: int,
+    workers: int,
+    shards: int,
+    latency: float,
+    block: int,
+    rounds: int,
+    out: Path | None,
 ) -> None:
     """Compare the model of `bench scale` with runs of a small dataset. It takes five minutes.
 
@@ -79,7 +85,8 @@ def rows_of(
     from slipform.bench.race.measure import estimate
     from slipform.bench.race.remote import reached
     from slipform.bench.remote.server import object_server
-    from slipform.bench.scale.measured import Case, draw_images, measured, with_measured
+    from slipform.bench.scale.drawn import draw_images
+    from slipform.bench.scale.measured import Case, measured, with_measured
 
     with TemporaryDirectory(prefix="slipform-bench-") as name, object_server() as server:
         folder = Path(name)
@@ -107,7 +114,9 @@ def rows_of(
             "modeled_requests": _once(first.modeled_requests),
             "measured_requests": estimate([part.requests for part in parts]),
         }
-        rows.append(Row(suite="modeled", case={"part": first.name}, settings=assumed, figures=figures))
+        rows.append(
+            Row(suite="modeled", case={"part": first.name}, settings=assumed, figures=figures)
+        )
     return rows
 
 

@@ -37,7 +37,8 @@ from slipform.pipelines.mirror.cache import (
     make_way,
     writing,
 )
-from slipform.pipelines.remote.store import Store, is_remote, open_store
+from slipform.pipelines.remote.client import is_remote
+from slipform.pipelines.remote.store import Store, open_store
 
 __all__ = ["Mirror", "local_folder", "open_mirror", "source_of"]
 

@@ -22,13 +22,12 @@ from slipform.pipelines.remote.client import (
     client_of,
     create,
     endpoint_of,
-    is_remote,
     usual_patience,
 )
 from slipform.pipelines.remote.counted_file import CountedFile
 from slipform.pipelines.remote.failures import advice, cause_of, is_final
 
-__all__ = ["Store", "is_remote", "open_store"]
+__all__ = ["Store", "open_store"]
 
 _MAX_READ = 256 << 20  # bytes of an object that `read` takes into memory
 _PART, _PARTS_AT_ONCE, _MAX_PARTS = 8 << 20, 4, 9000  # of an upload; S3 has at most 10,000 parts

@@ -236,7 +236,7 @@ def test_shards_and_a_dataset_without(object_store: Proxy) -> None:
 def test_a_damaged_claim_is_an_error(object_store: Proxy, claim: bytes) -> None:
     url = object_store.new_folder()
     open_store(url).put(CLAIM, claim)
-    with pytest.raises(DatasetError, match="or an interrupted upload. Add --overwrite"):
+    with pytest.raises(DatasetError, match=r"or an interrupted upload\. Add --overwrite"):
         build_dataset(made(), url)
     with pytest.raises(DatasetError, match=f"{url}/{CLAIM} is damaged. Delete it"):
         shards.write_shard(made(), url, Shard(1, COUNT))

@@ -81,7 +81,7 @@ def test_a_failed_upload_is_no_dataset(
     if name != FILE_NAME:
         assert name not in open_store(url).names()
     if open_store(url).names():
-        with pytest.raises(DatasetError, match="or was interrupted: process .* add --overwrite"):
+        with pytest.raises(DatasetError, match=r"or was interrupted: process .* add --overwrite"):
             build_dataset(made(), url)
     manifest = build_dataset(made(), place_of(url, overwrite=True))
     assert read_manifest(url) == manifest

@@ -17,7 +17,7 @@ from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import source_of
-from slipform.pipelines.remote.store import is_remote
+from slipform.pipelines.remote.client import is_remote
 from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up

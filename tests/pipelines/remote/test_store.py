@@ -18,7 +18,8 @@ from slipform.pipelines.errors import (
     StorageError,
 )
 from slipform.pipelines.remote import client
-from slipform.pipelines.remote.store import is_remote, open_store
+from slipform.pipelines.remote.client import is_remote
+from slipform.pipelines.remote.store import open_store
 from tests.object_server import KINDS, Fault, Proxy
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -285,25 +286,3 @@ def test_the_errors_are_slipform_errors() -> None:
     assert issubclass(MissingObjectError, StorageError)
     assert issubclass(StorageError, SlipformError)
     assert os.environ.get("SLIPFORM_STORAGE_PATIENCE") is None, "tests expect the usual value"
-
-
-@pytest.mark.parametrize("kind", [NotImplementedError, RuntimeError])
-def test_a_server_without_conditional_requests(kind: type[Exception]) -> None:
-    """An object is written all the same, and other errors are passed on."""
-    calls: list[str] = []
-
-    class Old:
-        def put(self, name: str, content: bytes, **options: object) -> None:
-            calls.append(str(options.get("mode")))
-            if "mode" in options:
-                raise kind("Generic S3 error: status code: 501" if kind is RuntimeError else "no")
-
-    assert client.create(Old(), "name", b"content")
-    assert calls == ["create", "None"]
-
-    class Failing:
-        def put(self, *_: object, **options: object) -> None:
-            raise kind("status code: 500") if kind is RuntimeError else OSError("no")
-
-    with pytest.raises((RuntimeError, OSError)):
-        client.create(Failing(), "name", b"content")

@@ -63,9 +63,7 @@ def defective() -> Iterator[SampleSource]:
     yield replace(source, splits={**source.splits, "train": samples})
 
 
-def work(
-    out: Path, opened: Opener = listed, threads: int = 0, portable: bool = False
-) -> ShardWork:
+def work(out: Path, opened: Opener = listed, threads: int = 0, portable: bool = False) -> ShardWork:
     """The work on COUNT shards."""
     return ShardWork(opened, out, Encoding(), "error", threads, COUNT, portable)
 

@@ -74,7 +74,7 @@ def test_lists_are_valid_in_other_processes(
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == expected
-    assert len(expected) == 3 * 3  # train, val and test of each
+    assert len(expected) == 3 * 2  # train and test of each
 
 
 def test_arrays_are_sent_whole() -> None:

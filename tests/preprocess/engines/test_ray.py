@@ -51,9 +51,7 @@ def cluster(needs: Callable[[str], None]) -> Iterator[None]:
         ray.shutdown()
 
 
-def _outcomes(
-    job: ShardWork, samples: SampleSource, counts: dict[int, list[int]]
-) -> list[Outcome]:
+def _outcomes(job: ShardWork, samples: SampleSource, counts: dict[int, list[int]]) -> list[Outcome]:
     def report(number: int, images: int) -> None:
         counts.setdefault(number, []).append(images)
 
