@@ -50,8 +50,8 @@ def find_flipped(
     flipped[wrong] = True
     told = np.zeros(len(flipped), np.bool_)
     told[found.suspects.mislabeled] = True
-    margins = np.nan_to_num(found.suspects.scores.margins, nan=np.inf)
-    results = {"slipform, mean margin": _figures(flipped, told, -margins)}
+    losses = np.nan_to_num(found.suspects.losses, nan=-np.inf)
+    results = {"slipform": _figures(flipped, told, losses)}
     if importlib.util.find_spec("cleanlab") is not None:
         results |= _of_cleanlab(found.suspects.answers, flipped)
     shutil.rmtree(folder)

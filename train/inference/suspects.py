@@ -39,7 +39,8 @@ KINDS = {
 _PICTURES = 24  # on a sheet
 _COLUMNS = (
     "index", "name", "label", "suggestion", "suggestion_probability", "mean_margin", "mean_loss",
-    "epochs_seen", "epochs_right", "times_forgotten", *KINDS,
+    "margin_with_model", "loss_with_model", "epochs_seen", "epochs_right", "times_forgotten",
+    *KINDS,
 )  # fmt: skip
 
 
@@ -105,6 +106,9 @@ def suspects_of(classifier: Classifier, data: Path | None = None) -> Found:
 def table(found: Found) -> Iterator[dict[str, Any]]:
     """The suspects as rows: the mislabeled ones first, then by the mean margin.
 
+    margin_with_model and loss_with_model, which rank the mislabeled ones, are the means of those of
+    the epochs and of the model.
+
     Args:
         found: The result of `suspects_of`.
 
@@ -119,14 +123,15 @@ def table(found: Found) -> Iterator[dict[str, Any]]:
     every = np.array(sorted(set().union(*ranks.values())), np.int64)
     last = len(every) + 1
     mislabeled = np.array([ranks["mislabeled"].get(int(i), last) for i in every])
-    scores, probability = found.suspects.scores, found.suspects.probability
+    suspects, scores = found.suspects, found.suspects.scores
     for i in every[np.lexsort((scores.margins[every], mislabeled))].tolist():
-        suggested = int(found.suspects.suggested[i])
+        suggested = int(suspects.suggested[i])
         values = (
             i, found.names[i] if found.names else "", found.classes[found.labels[i]],
             found.classes[suggested] if suggested >= 0 else "",
-            round(float(probability[i]), 4) if suggested >= 0 else "",
+            round(float(suspects.probability[i]), 4) if suggested >= 0 else "",
             round(float(scores.margins[i]), 3), round(float(scores.losses[i]), 3),
+            round(float(suspects.margins[i]), 3), round(float(suspects.losses[i]), 3),
             int(scores.seen[i]), int(scores.right[i]), int(scores.forgotten[i]),
             *(ranks[kind].get(i, "") for kind in KINDS),
         )  # fmt: skip

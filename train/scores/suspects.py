@@ -6,7 +6,8 @@ and forgotten; the samples that are probably mislabeled, never learned, or forgo
 - The mean margin over the epochs is the area under the margin of Pleiss et al., 2020, "Identifying
   Mislabeled Data using the Area Under the Margin Ranking".
 - A sample is probably mislabeled if another class wins on it by as much as that class usually wins
-  on its own samples.
+  on its own samples. Margins and losses of the epochs and of the trained model count half each: the
+  model sees the sample without augmentation, the epochs saw it before it was learned by heart.
 - A sample is forgotten where it was classified rightly in one epoch and wrongly in the next one
   (Toneva et al., 2019, "An Empirical Study of Example Forgetting").
 """
@@ -70,17 +71,17 @@ def sample_scores(codes: Codes) -> SampleScores:
         return SampleScores(margins / seen, losses / seen, seen, right, forgotten)
 
 
-def _mislabeled(scores: SampleScores, labels: _Ints, suggested: _Ints) -> _Ints:
+def _mislabeled(margins: _Floats, losses: _Floats, labels: _Ints, suggested: _Ints) -> _Ints:
     """The samples on which another class wins by as much as that class wins on its own samples.
 
     That is confident learning (Northcutt et al., 2021) with margins in place of probabilities.
 
     Args:
-        scores: What the run has seen.
+        margins: float64 [N]; nan where a sample cannot be read.
+        losses: float64 [N], for the order.
         labels: int64 [N]; -1 where a sample cannot be read.
         suggested: int64 [N]; -1 where a sample cannot be read.
     """
-    margins = np.where(suggested < 0, np.nan, scores.margins)
     wins = margins > 0
     num_classes = int(max(labels.max(initial=0), suggested.max(initial=0))) + 1
     sums = np.bincount(labels[wins], margins[wins], num_classes)
@@ -88,7 +89,7 @@ def _mislabeled(scores: SampleScores, labels: _Ints, suggested: _Ints) -> _Ints:
     # A class that never wins on its own samples wins on no other one.
     usual = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     found = np.flatnonzero(-margins >= usual[suggested])
-    return found[np.argsort(margins[found], kind="stable")]
+    return found[np.argsort(-losses[found], kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,21 @@ class Suspects:
     Attributes:
         scores: What the run has seen of all samples.
         answers: What the model says of the samples that can be read.
+        margins: The mean of scores.margins and the margins of the answers, float64 [N]; nan where
+            one of them is unknown.
+        losses: The mean of scores.losses and the losses of the answers, float64 [N]; nan where one
+            of them is unknown.
         suggested: The most probable class besides the label, int64 [N]; -1 where it is unknown.
         probability: The probability of the suggested class, float64 [N]; nan where it is unknown.
-        mislabeled: The samples that are probably mislabeled, the lowest mean margin first.
+        mislabeled: The samples that are probably mislabeled, the highest of `losses` first.
         never_learned: The samples that were right in no epoch, the highest mean loss first.
         forgotten: The samples that were forgotten, the most often forgotten first.
     """
 
     scores: SampleScores
     answers: Answers
+    margins: _Floats
+    losses: _Floats
     suggested: _Ints
     probability: _Floats
     mislabeled: _Ints
@@ -123,14 +130,18 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
             they cannot be read, are not mislabeled.
     """
     scores = sample_scores(codes)
-    labels, suggested = (np.full(codes.values.shape[1], -1, np.int64) for _ in range(2))
-    labels[answers.indices] = answers.labels
-    others = answers.logits.copy()
-    others[np.arange(len(answers)), answers.labels] = -np.inf
+    num, there = codes.values.shape[1], answers.indices
+    labels, suggested = (np.full(num, -1, np.int64) for _ in range(2))
+    margins, losses, probability = (np.full(num, np.nan) for _ in range(3))
+    rows, others = np.arange(len(answers)), answers.logits.copy()
+    others[rows, answers.labels] = -np.inf
     best = others.argmax(1)
-    suggested[answers.indices] = best
-    probability = np.full(len(suggested), np.nan)
-    probability[answers.indices] = np.exp(-cross_entropy(answers.logits, best))
+    labels[there], suggested[there] = answers.labels, best
+    model_margins = answers.logits[rows, answers.labels] - others[rows, best]
+    model_margins[~np.isfinite(model_margins)] = np.nan
+    margins[there] = (scores.margins[there] + model_margins) / 2
+    losses[there] = (scores.losses[there] + answers.losses) / 2
+    probability[there] = np.exp(-cross_entropy(answers.logits, best))
     never = np.flatnonzero((scores.right == 0) & (scores.seen > 0))
     forgotten = np.flatnonzero(scores.forgotten > 0)
     by_loss = np.argsort(-scores.losses[forgotten], kind="stable")
@@ -138,9 +149,11 @@ def find_suspects(codes: Codes, answers: Answers) -> Suspects:
     return Suspects(
         scores,
         answers,
+        margins,
+        losses,
         suggested,
         probability,
-        _mislabeled(scores, labels, suggested),
+        _mislabeled(margins, losses, labels, suggested),
         never[np.argsort(-scores.losses[never], kind="stable")],
         forgotten[np.argsort(-scores.forgotten[forgotten], kind="stable")],
     )

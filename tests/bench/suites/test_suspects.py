@@ -53,7 +53,7 @@ def test_datasets_that_cannot_be_flipped_are_refused(shapes: Path, tmp_path: Pat
 def test_a_small_run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipform.train.run.finish._draw", lambda *_: None)
     found = find_flipped(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), 0.05, 1)
-    assert "slipform, mean margin" in found
+    assert "slipform" in found
     for figures in found.values():
         assert set(figures) == {"average_precision_share", "precision_share", "recall_share"}
         assert all(0 <= value <= 1 for value in figures.values())

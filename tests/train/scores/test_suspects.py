@@ -64,15 +64,21 @@ def test_a_sample_is_mislabeled_where_another_class_wins_by_as_much_as_on_its_ow
     shares = np.exp(answers.log_probability(slice(None)))
     np.testing.assert_allclose(found.probability, shares[np.arange(300), found.suggested])
     expected = []
+    logits, labels = answers.logits, answers.labels
+    model = [logits[i, y] - np.delete(logits[i], y).max() for i, y in enumerate(labels)]
+    margins = (scores.margins + model) / 2
+    losses = (scores.losses - np.log(shares[np.arange(300), labels])) / 2
+    np.testing.assert_allclose(found.margins, margins, rtol=1e-6)
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-6)
     for i in range(300):
-        others = [c for c in range(CLASSES) if c != answers.labels[i]]
-        other = max(others, key=lambda c: answers.logits[i, c])
+        others = [c for c in range(CLASSES) if c != labels[i]]
+        other = max(others, key=lambda c: logits[i, c])
         assert found.suggested[i] == other
-        own = [m for m, y in zip(scores.margins, answers.labels, strict=True) if y == other]
-        if -scores.margins[i] >= np.mean([m for m in own if m > 0]):
+        own = [m for m, y in zip(margins, labels, strict=True) if y == other]
+        if -margins[i] >= np.mean([m for m in own if m > 0]):
             expected.append(i)
     assert 10 < len(expected) < 200
-    assert found.mislabeled.tolist() == sorted(expected, key=lambda i: scores.margins[i])
+    assert found.mislabeled.tolist() == sorted(expected, key=lambda i: -losses[i])
 
 
 def test_never_learned_and_forgotten_samples_are_ranked() -> None:
