@@ -31,12 +31,15 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
 
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
-        not resident on a GPU, some of them cannot be read, samples are drawn by weights, or images
-        have several labels.
+        not resident on a GPU, some of them cannot be read, samples are drawn by weights, images
+        have several labels, or the kernel does not render the augmentation.
     """
     pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
     if order.draws is not None or sequence.samples.table is not None:
         return None
+    augment = sequence.augment
+    if augment.policy or (augment.erase and augment.erase_mode != "const"):
+        return None  # `make` gives the kernel neither chains nor keys
     if not order.shuffle or pixels is None or pixels.bad.any():
         return None
     return DeviceBatches(pixels, sequence)

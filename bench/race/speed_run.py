@@ -186,15 +186,19 @@ def finished_runs(lines: Iterable[str]) -> Iterator[tuple[str, float, float]]:
     Yields:
         (name of the run, test accuracy, seconds) for each finished run.
     """
-    name = ""
+    name, width = "", 6
     for line in lines:
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if "run" in cells and "epoch" in cells:
+            width = len(cells) - cells.index("run")  # older scripts also print the loss
+            continue
         # Other text may stand before the table's line: "Mean accuracy: 0.94\r| 1 | eval".
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")][-6:]
-        if len(cells) != 6 or cells[0] == "run":
+        cells = cells[-width:]
+        if len(cells) != width:
             continue
         name = cells[0] or name
         if cells[1] == "eval":
             try:
-                yield name, float(cells[4]), float(cells[5])
+                yield name, float(cells[-2]), float(cells[-1])
             except ValueError:  # another table, or a line that was cut
                 continue

@@ -156,6 +156,7 @@ QUANTITIES: dict[str, Quantity] = {
     "product_flops_per_second": Quantity("product of matrices", "flop/s", "higher"),
     "consumer_seconds": _seconds("consumer's processor time per batch"),
     "batch_seconds": _seconds("time per batch"),
+    "feed_seconds": _seconds("processor time of feeding DALI, per batch"),
     "sample_seconds": _seconds("time per sample"),
     "sample_bytes": _bytes("memory per sample"),
     "slowest_worker_seconds": _seconds("slowest worker"),

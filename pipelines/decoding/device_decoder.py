@@ -19,7 +19,7 @@ from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.jpeg_header import declares_at_least
 from slipform.pipelines.decoding.pixels import Pixels
 
-__all__ = ["DeviceDecoder", "decoder_options", "undecodable"]
+__all__ = ["DeviceDecoder", "decoder_options", "is_of_an_image", "undecodable"]
 
 _Int32 = npt.NDArray[np.int32]
 _Jpegs = Sequence[npt.NDArray[np.uint8]]
@@ -44,6 +44,18 @@ def decoder_options(batch_size: int, height: int, width: int) -> dict[str, Any]:
     if 0 < batch_size * width * height * 3 <= _MAX_PREALLOCATED_BYTES:
         options |= {"preallocate_width_hint": width, "preallocate_height_hint": height}
     return options
+
+
+def is_of_an_image(error: RuntimeError) -> bool:
+    """Whether an image may have caused an error of a pipeline, and not, for example, full memory.
+
+    The message names the operator.
+
+    Args:
+        error: The error of DALI.
+    """
+    text = str(error)
+    return "decoders" in text and "out of memory" not in text and "MemoryAllocation" not in text
 
 
 def undecodable(jpegs: _Jpegs, heights: _Int32, widths: _Int32) -> list[int]:
@@ -113,10 +125,12 @@ class DeviceDecoder:
         if good:
             try:
                 owner = self._run([jpegs[i] for i in good], stream)
-            except RuntimeError:
+            except RuntimeError as error:
                 # One undecodable image ends the pipeline. The others are decoded on the device
                 # again, so that their pixels do not change.
                 del self._own.pipeline
+                if not is_of_an_image(error):
+                    raise
                 found = undecodable([jpegs[i] for i in good], heights[good], widths[good])
                 if not found:
                     raise

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.device_chains import DeviceChains
 from slipform.pipelines.plan.kernels import GRAY
 from slipform.pipelines.plan.plan import numbers_of
 from slipform.pipelines.upload import upload
@@ -45,6 +46,8 @@ class DevicePlan:
         indices, labels: int64 [batch_size], the samples of the batch.
         floats: float32 [batch_size, 21], geometry and color.
         ints: int32 [batch_size, 10], clip, erased box and reduced size.
+        keys: int64 [batch_size], the bits of `Plan.erase_keys`; 0 without noise in erased boxes.
+        chains: The operations of a policy. None: there is no policy.
         position: int64 [3], of the next batch: epoch, samples of it seen, seed.
     """
 
@@ -74,6 +77,8 @@ class DevicePlan:
         self.labels = torch.zeros_like(self.indices)
         self.floats = torch.zeros((batch_size, 21), dtype=torch.float32, device=device)
         self.ints = torch.zeros((batch_size, 10), dtype=torch.int32, device=device)
+        self.keys = torch.zeros_like(self.indices)
+        self.chains = DeviceChains(spec, batch_size, device) if spec.policy else None
 
     def set_order(self, epoch: int, samples: _Int64) -> None:
         """Give the order of an epoch. It replaces the order of the epoch before the previous one.
@@ -111,6 +116,7 @@ class DevicePlan:
             self.labels,
             self.floats,
             self.ints,
+            self.keys,
             self._batch,
             self._total,
             self._first,
@@ -118,6 +124,8 @@ class DevicePlan:
             BLOCK=kernels.BLOCK,
             **kernels.OPTIONS,
         )
+        if self.chains is not None:
+            self.chains.draw(self.position, self.indices, self.floats)
         kernels.advance[(1,)](self.position, self._total, self._global_batch, **kernels.OPTIONS)
 
 
@@ -148,7 +156,7 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
         *(n.grayscale, *factors, n.hue, 2 * math.pi, math.sqrt(3.0)),  # 19
         *(*GRAY, GRAY[0] + GRAY[1] + GRAY[2]),  # 29
         *(*n.mean, *(1.0 / s for s in n.std)),  # 33
-        *(n.erase, math.log(0.3), math.log(3.3) - math.log(0.3)),  # 39
+        *(n.erase, math.log(0.3), math.log(3.3) - math.log(0.3), 1e-6),  # 39
     ]
     return np.array(values + [0.0] * (48 - len(values)), np.float64)
 
@@ -168,7 +176,9 @@ def switches(spec: Augmentation) -> dict[str, Any]:
         "CROP": n.crop,
         "FLIP": n.flip,
         "WARP": n.warp,
-        "CORNERS": n.cut,
+        "CUT": n.cut,
+        "POLICY": bool(spec.policy),
         "JITTER": jitter,
         "ERASE": n.erase > 0,
+        "NOISE": n.erase > 0 and spec.erase_mode != "const",
     }

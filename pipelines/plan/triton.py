@@ -22,7 +22,7 @@ import triton
 import triton.language as tl
 
 from slipform.pipelines.plan.triton_geometry import box_of, store_row, warp_of
-from slipform.pipelines.plan.triton_philox import rint, uniforms
+from slipform.pipelines.plan.triton_philox import rint, uniforms, words
 
 __all__ = ["BLOCK", "OPTIONS", "advance", "draw"]
 
@@ -42,15 +42,18 @@ def draw(
     labels,
     floats,
     ints,
+    keys,
     count,
     total,
     first,
     CROP: tl.constexpr,
     FLIP: tl.constexpr,
     WARP: tl.constexpr,
-    CORNERS: tl.constexpr,
+    CUT: tl.constexpr,
+    POLICY: tl.constexpr,
     JITTER: tl.constexpr,
     ERASE: tl.constexpr,
+    NOISE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Draw a batch, on a grid of count / BLOCK programs, rounded up.
@@ -64,11 +67,13 @@ def draw(
         indices, labels: Output, int64 [count].
         floats: Output, float32 [count, 21], as for `rendering.triton.render`.
         ints: Output, int32 [count, 10], as for `rendering.triton.render`.
+        keys: Output, int64 [count], the bits of `Plan.erase_keys`; written with NOISE only.
         count: Samples of the batch.
         total: Samples of an epoch.
         first: Where the part of this process begins in a global batch.
         CROP, FLIP: Codes of `kernels`.
-        WARP, CORNERS, JITTER, ERASE: Whether the augmentation needs this part.
+        WARP, CUT, JITTER, ERASE, NOISE: Whether the augmentation needs this part.
+        POLICY: Whether there is a policy, which needs a pixel inside each crop.
         BLOCK: Samples per program.
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -105,14 +110,25 @@ def draw(
         store_row(g, m00.to(tl.float32), zero, m02.to(tl.float32), live)
         store_row(g + 3, zero, m11.to(tl.float32), m12.to(tl.float32), live)
         store_row(g + 6, zero, zero, one, live)
+    left, top, right, bottom = x * 0, x * 0, width, height
     if CROP == 2 and not WARP:
-        _four(box, x, y, x + w, y + h, live)
-    elif WARP and CORNERS:
+        left, top, right, bottom = x, y, x + w, y + h
+    elif CUT and WARP:
         left, top = tl.maximum(rint(x), 0.0), tl.maximum(rint(y), 0.0)
         right, bottom = tl.minimum(rint(x + w), width), tl.minimum(rint(y + h), height)
-        _four(box, left, top, right, bottom, live)
-    else:
-        _four(box, x * 0, x * 0, width, height, live)
+    elif CUT:
+        tiny = tl.load(numbers + 42)
+        left = tl.maximum(tl.floor(x + tiny), 0.0)
+        top = tl.maximum(tl.floor(y + tiny), 0.0)
+        right = tl.minimum(tl.ceil(x + w - tiny), width)
+        bottom = tl.minimum(tl.ceil(y + h - tiny), height)
+    if POLICY:
+        left, top = tl.minimum(left, width - 1), tl.minimum(top, height - 1)
+        right, bottom = tl.maximum(right, left + 1), tl.maximum(bottom, top + 1)
+    _four(box, left, top, right, bottom, live)
+    if NOISE:
+        high, low, _, _ = words(seed, epoch, index, 31)
+        tl.store(keys + i, (high.to(tl.int64) << 32) | low.to(tl.int64), mask=live)
     _color(seed, epoch, index, numbers, gray, g + 9, live, JITTER)
     if ERASE:
         _erase_box(seed, epoch, index, numbers, size, u3, box + 4, live)

@@ -8,7 +8,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["rint", "uniforms"]
+__all__ = ["rint", "uniforms", "words"]
+
+
+@triton.jit
+def words(seed, epoch, index, number):
+    """The random words of one draw of each sample.
+
+    Args:
+        seed, epoch: The stream of random numbers.
+        index: int64 [BLOCK], the samples.
+        number: Number of the draw.
+
+    Returns:
+        Four uint32 [BLOCK].
+    """
+    low, high = (index & 0xFFFFFFFF).to(tl.uint32), (index >> 32).to(tl.uint32)
+    counter = (index * 0 + number).to(tl.uint32)
+    return tl.philox(seed, counter, low, (index * 0 + epoch).to(tl.uint32), high)
 
 
 @triton.jit
@@ -23,9 +40,7 @@ def uniforms(seed, epoch, index, number):
     Returns:
         Four float64 [BLOCK] in the open interval (0, 1).
     """
-    low, high = (index & 0xFFFFFFFF).to(tl.uint32), (index >> 32).to(tl.uint32)
-    counter = (index * 0 + number).to(tl.uint32)
-    a, b, c, d = tl.philox(seed, counter, low, (index * 0 + epoch).to(tl.uint32), high)
+    a, b, c, d = words(seed, epoch, index, number)
     unit = 2.0**-32
     return (
         (a.to(tl.float64) + 0.5) * unit,

@@ -1,6 +1,6 @@
 """Compiles the Triton kernels for GPUs that this machine does not need to have.
 
-In: specializations as JSON on the command line; those of the drawing kernel have CROP and no size.
+In: specializations as JSON on the command line; those of the drawing kernels have CROP or CHAINS.
 Out: a JSON list on standard output: registers, spills, shared memory, instructions and loops. It
 needs only Triton, whose wheel contains ptxas, cuobjdump and nvdisasm. Other versions of Triton than
 the locked one can run it, too.
@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from slipform.pipelines.plan import triton as draw_kernels
+from slipform.pipelines.plan import triton_chains as chain_kernels
 from slipform.pipelines.rendering import triton as kernel
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
@@ -61,7 +62,7 @@ def drawn(arch: int, **switches: Any) -> dict[str, Any]:
     """The same of the kernel that draws Plans."""
     constants = {**switches, "BLOCK": draw_kernels.BLOCK}
     types = {
-        **dict.fromkeys(("order", "position", "labels_of", "indices", "labels"), "*i64"),
+        **dict.fromkeys(("order", "position", "labels_of", "indices", "labels", "keys"), "*i64"),
         "sizes": "*i32",
         "numbers": "*fp64",
         "floats": "*fp32",
@@ -73,6 +74,22 @@ def drawn(arch: int, **switches: Any) -> dict[str, Any]:
     types = {name: types[name] for name in draw_kernels.draw.arg_names if name in types}
     types |= dict.fromkeys(constants, "constexpr")
     return _report(draw_kernels.draw, arch, types, constants, draw_kernels.OPTIONS)
+
+
+def drawn_chains(arch: int, **switches: Any) -> dict[str, Any]:
+    """The same of the kernel that draws the operations of a policy."""
+    constants = {**switches, "BLOCK": draw_kernels.BLOCK}
+    types = {
+        **dict.fromkeys(("position", "indices"), "*i64"),
+        **dict.fromkeys(("floats", "moved", "amounts", "weights"), "*fp32"),
+        "numbers": "*fp64",
+        "codes": "*u8",
+        "count": "i32",
+    }
+    names = chain_kernels.draw_chains.arg_names
+    types = {name: types[name] for name in names if name in types}
+    types |= dict.fromkeys(constants, "constexpr")
+    return _report(chain_kernels.draw_chains, arch, types, constants, draw_kernels.OPTIONS)
 
 
 def _report(
@@ -127,5 +144,8 @@ def _read(code: str) -> tuple[list[str], list[list[str]]]:
 
 if __name__ == "__main__":
     cases = json.loads(sys.argv[1])
-    reports = [(drawn if "CROP" in case else compiled)(**case) for case in cases]
+    reports = []
+    for case in cases:
+        kind = drawn if "CROP" in case else drawn_chains if "CHAINS" in case else compiled
+        reports.append(kind(**case))
     print(json.dumps(reports))  # noqa: T201

@@ -22,6 +22,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.device import DevicePlan
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.taps import reduced_sizes
 
 SEED = 2**63 + 12345678901  # uses all 64 bits of the key
@@ -29,8 +30,9 @@ LAST_EPOCH = 7
 
 
 def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
-    """Indices, labels, floats [N, 21], ints [N, 10] of both, N = 2 * count."""
+    """Indices, labels, floats [N, 21], ints [N, 10], keys, chains of both, N = 2 * count."""
     jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
+    options |= {"policy": Policy(**options.pop("policy", {}))}  # type: ignore[arg-type]
     spec = Augmentation(normalize="imagenet", color_jitter=jitter, **options).resolved([], [])  # type: ignore[arg-type]
     total = 2 * count + 1
     heights, widths = np.random.default_rng(1).integers(1, 600, (2, total)).astype(np.int32)
@@ -65,12 +67,18 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
         if not host.axis_aligned:
             ints[:, 8:] = reduced_sizes(host.geometry, spec.image_size, *sides)
         floats = np.concatenate([host.geometry.reshape(count, 9), host.color.reshape(count, 12)], 1)
-        for name, on_host, on_device in (
+        pairs = [
             ("indices", indices, plan.indices),
             ("labels", labels[indices], plan.labels),
             ("floats", floats, plan.floats),
             ("ints", ints, plan.ints),
-        ):
+        ]
+        if host.erase_keys is not None:
+            pairs.append(("keys", host.erase_keys.view(np.int64), plan.keys))
+        if host.chains is not None:
+            names = ("geometry", "codes", "amounts", "weights")
+            pairs += [(one, getattr(host.chains, one), getattr(plan.chains, one)) for one in names]
+        for name, on_host, on_device in pairs:
             found.setdefault(f"host_{name}", []).append(on_host)
             found.setdefault(f"device_{name}", []).append(on_device.numpy().copy())
     return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from slipform.pipelines.plan.device_chains import switches
+from slipform.pipelines.plan.policy import Policy
+from slipform.pipelines.plan.policy_space import space_of
+
 KEYS = ("arch", "dtype", "border", "aligned", "erase", "size")
 QUICK = [(90, "bf16", 0, True, False, 224), (90, "bf16", 1, False, True, 224)]
 ALL = [
@@ -83,16 +87,25 @@ def test_two_kernels_fit() -> None:
         _check(case, found)
 
 
-SWITCHES = ("CROP", "FLIP", "WARP", "CORNERS", "JITTER", "ERASE")
-EXACT_DRAW = {"arch": 90, **dict(zip(SWITCHES, (1, 4, False, False, False, False), strict=True))}
+SWITCHES = ("CROP", "FLIP", "WARP", "CUT", "POLICY", "JITTER", "ERASE", "NOISE")
+EXACT_DRAW = {"arch": 90, **dict(zip(SWITCHES, (1, 4, *[False] * 6), strict=True))}
 DRAWS = [
     {"arch": arch, **dict(zip(SWITCHES, switches, strict=True))}
     for arch in (80, 90)
     for switches in (
-        (0, 0, False, False, False, False),
-        (2, 1, False, False, True, True),
-        (3, 3, True, True, False, False),
-        (2, 4, True, True, True, True),
+        (0, 0, *[False] * 6),
+        (1, 1, False, True, True, False, False, False),
+        (2, 1, False, False, False, True, True, True),
+        (3, 3, True, True, False, False, False, False),
+        (2, 4, *[True] * 6),
+    )
+]
+CHAINS = [
+    {"arch": 90, **switches(space_of(Policy(**options), 224))}
+    for options in (
+        {"name": "rand_augment"},
+        {"name": "auto_augment_imagenet"},
+        {"name": "augmix", "alpha": 0.5},
     )
 ]
 
@@ -119,6 +132,8 @@ def test_a_drawing_kernel_fits_and_fuses_nothing() -> None:
 def test_every_drawing_kernel_fits() -> None:
     for case, found in zip(DRAWS, _reports(DRAWS), strict=True):
         _check_draw(case, found)
+    for case, found in zip(CHAINS, _reports(CHAINS), strict=True):
+        _check_draw(case | {"WARP": True}, found)
 
 
 @pytest.mark.slow

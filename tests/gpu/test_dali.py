@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.decoding import device_decoder
 from slipform.pipelines.decoding.dali import dali as import_dali
 from slipform.pipelines.decoding.device_decoder import DeviceDecoder, decoder_options
 from slipform.pipelines.decoding.share import in_share
@@ -247,3 +248,28 @@ def test_only_decoding_errors_lead_to_a_search_for_bad_samples(beton: Beton) -> 
     with pytest.raises(RuntimeError, match="out of memory"):
         executor.collect()
     executor.close()
+
+
+def test_stream_does_not_search_for_bad_images_if_memory_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(device_decoder, "undecodable", fail)
+    decoder = DeviceDecoder(torch.device("cpu"), 1, 1, 8, 8)
+    jpeg = np.frombuffer(folders.jpeg(folders.smooth(8, 8)), np.uint8)
+    side = np.array([8], np.int32)
+    for text, error in (
+        ("Error in `nvidia.dali.fn.decoders.image`: cudaErrorMemoryAllocation", RuntimeError),
+        ("CUDA error: out of memory", RuntimeError),
+        ("Error in `nvidia.dali.fn.decoders.image`: bad image", AssertionError),
+    ):
+
+        def run(*_: Any, text: str = text) -> None:
+            decoder._own.pipeline = None
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(decoder, "_run", run)
+        with pytest.raises(error):
+            decoder.decode([jpeg], side, side, [], None)

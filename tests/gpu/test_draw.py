@@ -5,15 +5,23 @@ place."""
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from slipform.pipelines.plan import device, device_chains
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.color_jitter import ColorJitter
+from slipform.pipelines.plan.policy import Policy
+from slipform.pipelines.plan.policy_space import space_of
 from tests.warm import Warm
 
 COUNT = 512  # samples of a batch; each case has two
-# These use only sums, products, quotients and square roots: the same bits on every machine.
+# These use only sums, products, quotients and square roots: the same bits on every machine. The
+# policy of "tables" also rotates.
 EXACT: dict[str, dict[str, object]] = {
     "cifar": {"image_size": 32, "resize": 32, "crop": "random", "padding": 2,
               "border": "reflect", "flip": "alternating"},
@@ -24,6 +32,8 @@ EXACT: dict[str, dict[str, object]] = {
     "colors": {"image_size": 64, "jitter": [0.4, 1.5, 0.8], "grayscale": 0.3},
     "moved": {"image_size": 65, "translate": [0.3, 0.2], "zoom": [0.5, 1.7], "flip": "both"},
     "bent": {"image_size": 51, "perspective": 0.7, "corners": "black", "crop": "random"},
+    "tables": {"image_size": 32, "resize": 32, "crop": "random", "padding": 4, "flip": "both",
+               "policy": {"name": "auto_augment_svhn"}},
 }  # fmt: skip
 # These also use exp, sin, cos and tan, whose last bit may depend on the library.
 ROUNDED: dict[str, dict[str, object]] = {
@@ -36,6 +46,15 @@ ROUNDED: dict[str, dict[str, object]] = {
     "everything": {"image_size": 96, "crop": "random_resized", "rotation": 40.0, "shear": 20.0,
                    "perspective": 0.5, "translate": [0.2, 0.1], "zoom": [0.3, 1.5],
                    "flip": "alternating", "jitter": [0.4, 0.4, 0.4, 0.1], "erase": 0.5},
+    "erased_by_noise": {"image_size": 30, "erase": 0.6, "erase_mode": "pixel"},
+    "rand_augment": {"image_size": 224, "crop": "random_resized",
+                     "policy": {"name": "rand_augment", "num_ops": 3}},
+    "wide": {"image_size": 40, "resize": 0, "rotation": 10.0, "perspective": 0.3,
+             "policy": {"name": "trivial_augment_wide"}},
+    "augmix": {"image_size": 33, "crop": "none", "policy": {"name": "augmix"}},
+    "augmix_deep": {"image_size": 33, "resize": 20, "crop": "center",
+                    "policy": {"name": "augmix", "alpha": 0.3, "chain_depth": 2,
+                               "mixture_width": 2, "all_ops": False}},
 }  # fmt: skip
 CASES = {**EXACT, **ROUNDED}
 
@@ -52,17 +71,22 @@ def results(tmp_path_factory: pytest.TempPathFactory, interpreter: Warm) -> Path
 @pytest.mark.parametrize("case", CASES)
 def test_plans_drawn_on_the_device_equal_those_of_the_host(results: Path, case: str) -> None:
     found = np.load(results / f"{case}.npz")
-    for name in ("indices", "labels", "ints"):
-        np.testing.assert_array_equal(found[f"device_{name}"], found[f"host_{name}"], name)
-    want, got = found["host_floats"], found["device_floats"]
-    assert want.shape == (2 * COUNT, 21)
-    different = got != want
-    if case in EXACT:
-        assert not different.any()
-    # One in 2**28 numbers may differ in its last place, and a sum with cancellation by 2**-40.
-    assert different.sum() <= 4
-    last_place = np.maximum(np.spacing(np.abs(want)), 2.0**-40)
-    assert (np.abs(got - want) <= last_place).all()
+    for name in ("indices", "labels", "ints", "keys", "codes", "amounts"):
+        if f"host_{name}" in found:
+            np.testing.assert_array_equal(found[f"device_{name}"], found[f"host_{name}"], name)
+    assert found["host_floats"].shape == (2 * COUNT, 21)
+    for name in ("floats", "geometry", "weights"):
+        if f"host_{name}" not in found:
+            continue
+        want, got = found[f"host_{name}"], found[f"device_{name}"]
+        assert got.shape == want.shape
+        different = got != want
+        if case in EXACT and name == "floats":
+            assert not different.any()
+        # One in 2**28 numbers may differ in its last place, and a sum with cancellation by 2**-40.
+        assert different.sum() <= 4
+        last_place = np.maximum(np.spacing(np.abs(want)), 2.0**-40)
+        assert (np.abs(got - want) <= last_place).all()
 
 
 def test_the_cases_are_not_trivial(results: Path) -> None:
@@ -78,6 +102,63 @@ def test_the_cases_are_not_trivial(results: Path) -> None:
     )
     assert ((aspect < 1.15) | (aspect > 1.35)).any()  # a small box after ten failed attempts
     assert len(np.unique(floats["hue"][:, 9])) > COUNT
+    assert len(np.unique(np.load(results / "erased_by_noise.npz")["host_keys"])) == 2 * COUNT
+    for case, chains, codes in (
+        ("rand_augment", (1, 3), 14),
+        ("wide", (1, 1), 14),
+        ("tables", (1, 2), 12),
+        ("augmix", (4, 3), 14),
+        ("augmix_deep", (3, 2), 10),
+    ):
+        found = np.load(results / f"{case}.npz")
+        assert found["host_codes"].shape == (2 * COUNT, *chains)
+        assert found["host_geometry"].shape == (2 * COUNT, chains[0], 3, 3)
+        assert len(np.unique(found["host_codes"])) >= codes - 2
+    assert np.ptp(np.load(results / "augmix_deep.npz")["host_weights"]) > 0.9
+
+
+# Another value of each setting that the drawing kernels read.
+CHANGED: dict[str, Any] = {
+    "image_size": 33, "resize": 40, "crop": "center", "padding": 3, "corners": "black",
+    "scale": (0.3, 1.0), "ratio": (0.5, 2.0), "flip": "vertical", "flip_probability": 0.3,
+    "rotation": 5.0, "perspective": 0.2, "perspective_probability": 0.2, "translate": (0.1, 0.2),
+    "zoom": (0.9, 1.2), "shear": 3.0, "color_jitter": ColorJitter(hue=0.1), "grayscale": 0.2,
+    "policy": Policy("augmix"), "normalize": ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5)), "erase": 0.4,
+    "erase_mode": "rand",
+}  # fmt: skip
+# These belong to the kernel that renders, to batches, or to evaluation.
+NOT_DRAWN = {
+    "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_probability",
+    "switch_probability",
+}  # fmt: skip
+
+
+def test_the_kernels_know_every_setting() -> None:
+    """A new setting of Augmentation must be drawn on the device, too, or named here."""
+    base = Augmentation(image_size=32, crop="random", flip="horizontal", perspective=0.1, erase=0.2)
+    base = base.resolved([], [])
+    for field in fields(Augmentation):
+        if field.name not in NOT_DRAWN:
+            spec = replace(base, **{field.name: CHANGED[field.name]})
+            assert _numbers(spec) != _numbers(base), field.name
+    for field in fields(Policy):
+        reads = "rand_augment" if field.name not in Policy.unread("rand_augment") else "augmix"
+        spec = replace(base, policy=Policy(reads))
+        others = {"name": "auto_augment_svhn", "all_ops": False, "chain_depth": 2}
+        value: Any = others.get(field.name)
+        if value is None:
+            value = getattr(spec.policy, field.name) + 1
+        changed = replace(base, policy=Policy(**({"name": reads} | {field.name: value})))
+        assert _numbers(spec) != _numbers(changed), field.name
+
+
+def _numbers(spec: Augmentation) -> Any:
+    """All that the kernels know of an augmentation."""
+    chains: Any = ()
+    if spec.policy:
+        space = space_of(spec.policy, spec.image_size)
+        chains = device_chains.switches(space), device_chains.table(space, spec.image_size).tolist()
+    return device.switches(spec), device.table(spec).tolist(), chains
 
 
 def test_batches_made_on_the_device_equal_those_of_the_loader(

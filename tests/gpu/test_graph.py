@@ -58,6 +58,15 @@ def test_steps_in_graphs_equal_eager_steps(case: str, tmp_path: Path, interprete
     assert done.returncode == 0, done.stderr
 
 
+def test_runs_with_several_steps_in_a_launch_resume_bit_for_bit(
+    tmp_path: Path, interpreter: Warm
+) -> None:
+    """The whole command: with MixUp, averages, a layer that stops learning, another size of images,
+    checkpoints and observations of samples."""
+    done = interpreter.run_file(Path(__file__).with_name("whole_runs.py"), tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
     """The model finds errors: a number of the host does not change in a replay, the value of a
     tensor does."""

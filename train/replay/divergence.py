@@ -185,7 +185,7 @@ class _Watched:
         """See `Steps`."""
         self._steps.end()
 
-    def forget(self) -> None:
+    def forget(self, *, ready: bool = False) -> None:
         """See `Steps`."""
         self._steps.forget()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -173,6 +174,7 @@ class Counters:
         pending: Numbers still on the device; empty whenever a checkpoint is written.
         sent: Numbers on their way to the host; None whenever a checkpoint is written.
         samples: The observations of single images; None without records.samples.
+        paused_seconds: Seconds of `paused` blocks so far, in this process.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -180,6 +182,16 @@ class Counters:
     pending: PendingMetrics = field(default_factory=PendingMetrics)
     sent: SentMetrics | None = None
     samples: SampleRecord | None = None
+    paused_seconds: float = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block, no time counts as training: a checkpoint or a figure is written."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.paused_seconds += time.perf_counter() - began
 
     def timed(self, loader: Loader) -> Iterator[Batch]:
         """Iterate over a loader, and measure the training and the waiting time of each batch.
@@ -202,9 +214,9 @@ class Counters:
             for span in spans:
                 span.wait_seconds += waited
                 span.train_seconds += waited
-            resumed = time.perf_counter()
+            resumed = time.perf_counter() - self.paused_seconds
             yield batch
-            seconds = time.perf_counter() - resumed
+            seconds = time.perf_counter() - self.paused_seconds - resumed
             for span in spans:
                 span.train_seconds += seconds
                 span.images += loader.global_batch_size

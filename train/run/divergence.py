@@ -25,6 +25,7 @@ def diverged(run: Run, what: str) -> Diverged:
         what: What is not finite, such as "the loss of step 3 is nan".
     """
     run.recorder.diverged(run.state.step, run.state.epoch + 1, what)
+    run.checkpoints.wait()
     saved = checkpoints(run.folder)
     last = (
         f"The last checkpoint before that is {saved[0]}" if saved else "There is no checkpoint yet"

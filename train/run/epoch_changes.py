@@ -82,7 +82,7 @@ def _freeze_if_due(run: Run) -> None:
         layers = ", ".join(run.config.train.freeze_late)
         run.recorder.say(f"epoch {state.epoch + 1}: {layers} no longer learn")
         freeze_late(run.config, state, run.process)
-        run.steps.forget()
+        run.steps.forget(ready=True)
 
 
 def _teach(run: Run) -> None:

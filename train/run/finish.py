@@ -38,6 +38,7 @@ def finish(run: Run) -> dict[str, Any]:
         SlipformError: The dataset was replaced, or best.safetensors is damaged.
     """
     state, process = run.state, run.process
+    run.checkpoints.wait()
     run.check_data()
     if process.is_main:
         best = load_best(run.folder, run.manifest.classes)

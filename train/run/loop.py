@@ -151,12 +151,14 @@ def _after_steps(run: Run, images: Tensor, last: bool) -> None:
         losses.read(run)
     elif state.step % config.log_every_steps == 0:
         losses.send(run)
-    if state.step == 1:
-        run.recorder.images(images)
     if state.step == STEPS_UNTIL_ESTIMATE:
         _say_advice(run)
+    with run.counters.paused():
+        if state.step == 1:
+            run.recorder.images(images)
+        if last:
+            run.recorder.histograms(state.model, state.step)
     if last:
-        run.recorder.histograms(state.model, state.step)
         zero_gradients(state)  # validation needs no memory for them
     asked = run.agreement.any(Requests(run.stop_requested.is_set(), _is_save_due(run)))
     if asked.stop:
@@ -276,15 +278,16 @@ def _stops_early(run: Run) -> bool:
 def _save(run: Run) -> None:
     """Write a checkpoint. Raise `Diverged` instead if a loss or a weight is not finite."""
     losses.read(run)
-    if not run.state.is_finite():
-        raise diverged(
-            run, f"after step {run.state.step} some weights are infinite or not a number"
-        )
-    run.save()
+    with run.counters.paused():
+        if not run.state.is_finite():
+            what = f"after step {run.state.step} some weights are infinite or not a number"
+            raise diverged(run, what)
+        run.save()
 
 
 def _stop(run: Run) -> None:
     _save(run)
+    run.checkpoints.wait()
     raise Interrupted(
         f"stopped after step {run.state.step}; a checkpoint was written. Continue with: train"
         f" --resume {run.folder}"

@@ -32,6 +32,7 @@ from slipform.train.run.headline import continuing, headline
 from slipform.train.run.identity import check_dataset, differences
 from slipform.train.run.record import Recorder
 from slipform.train.run.samples import open_samples
+from slipform.train.run.saving import Checkpoints
 from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
 from slipform.train.run.teacher import Teacher, check_not_own, with_teacher
@@ -69,8 +70,8 @@ class Run:
         held: Holds the lock of the folder.
         steps: Makes the steps of the training.
         teacher: Makes the answers of distill.teacher; None: there is no teacher.
-        saved_at: The time of the last checkpoint, or of the request for it: seconds of
-            time.monotonic.
+        checkpoints: Writes the checkpoints.
+        saved_at: Seconds of time.monotonic: the last checkpoint, or the request for it.
     """
 
     config: RunConfig
@@ -88,15 +89,14 @@ class Run:
     held: ExitStack
     steps: Steps
     teacher: Teacher | None
+    checkpoints: Checkpoints
     saved_at: float = field(default_factory=lambda: time.monotonic())
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""
         content = resuming.content(self.config, self.state, self.counters, self.train, self.process)
         if self.process.is_main:
-            checkpoint.save(
-                self.folder, self.state.step, content, keep=self.config.train.keep_checkpoints
-            )
+            self.checkpoints.save(self.state.step, content)
         self.saved_at = time.monotonic()
 
     def save_best(self, weights: dict[str, Tensor] | None = None) -> None:
@@ -142,9 +142,9 @@ class Run:
 
     def close(self) -> None:
         """Close the records and the loaders, and release the lock."""
+        self.checkpoints.close()
         self.recorder.close()
-        self.train.close()
-        for loader in (self.val, self.test):
+        for loader in (self.train, self.val, self.test):
             if loader is not None:
                 loader.close()
         self.held.close()
@@ -275,6 +275,7 @@ def _open(
             config, out, manifest, process, state, counters, loader, val, test, recorder,
             stop_requested, process.agreement(), held.pop_all(), steps,
             Teacher(config, process, recorder.say) if config.distill.teacher else None,
+            Checkpoints(out, config.train.keep_checkpoints, ahead=process.device.type == "cuda"),
         )  # fmt: skip
         opened.pop_all()
     if saved is not None:

@@ -68,7 +68,9 @@ class Recorder:
             self._writer = Workers(1, "slipform-record")
             self._tasks: list[Task[None]] = []
             self._sinks: list[Sink] = []
-            self._open(records or RecordsConfig(), step)
+            records = records or RecordsConfig()
+            self._has_sinks = bool(records.sinks)
+            self._open(records, step)
 
     def _open(self, records: RecordsConfig, step: int) -> None:
         name = records.name or self._run.resolve().name
@@ -163,7 +165,7 @@ class Recorder:
         Args:
             images: Normalized images of the first batch, [N, 3, S, S], on any device.
         """
-        if self._writes:
+        if self._writes and self._has_sinks:
             from torchvision.utils import make_grid
 
             first = Download(images[:16].float())
@@ -184,7 +186,7 @@ class Recorder:
             model: The plain net.
             step: Steps of the run so far.
         """
-        if not self._writes:
+        if not (self._writes and self._has_sinks):
             return
         names, parts = [], []
         for name, parameter in model.named_parameters():

@@ -7,7 +7,7 @@ counts, still on the device. Both count images and time. The loop can use either
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -20,7 +20,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.config.sections import TrainConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.counters import Counters
-from slipform.train.step.graph import CudaGraphs, GraphSteps
+from slipform.train.step.graph import CudaGraphs, Graphs, GraphSteps
 from slipform.train.step.optim import set_learning_rate
 from slipform.train.step.state import TrainState
 from slipform.train.step.step import Launched, train_step
@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 STEPS_UNTIL_ESTIMATE = 10  # then the time of the run is estimated
+
+# Type of a device -> its graphs. Tests add a model of graphs for CPUs.
+_GRAPHS: dict[str, Callable[[torch.device], Graphs]] = {"cuda": CudaGraphs}
 
 
 class Steps(Protocol):
@@ -57,8 +60,12 @@ class Steps(Protocol):
     def end(self) -> None:
         """Finish an epoch. Call it after its losses have been read."""
 
-    def forget(self) -> None:
-        """Note that momenta, functions or frozen layers have been replaced."""
+    def forget(self, *, ready: bool = False) -> None:
+        """Note that momenta, functions or frozen layers have been replaced.
+
+        Args:
+            ready: Whether the next step compiles nothing and makes no momenta.
+        """
 
 
 class LoaderSteps:
@@ -94,7 +101,7 @@ class LoaderSteps:
         """See `Steps`."""
         next(self._batches, None)  # counts the last batch
 
-    def forget(self) -> None:
+    def forget(self, *, ready: bool = False) -> None:
         """See `Steps`."""
 
 
@@ -113,8 +120,8 @@ class TimedGraphSteps:
 
     def begin(self) -> None:
         """See `Steps`."""
-        self._since = time.perf_counter()
         self._steps.begin()
+        self._since = self._now()
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
         """See `Steps`."""
@@ -126,12 +133,15 @@ class TimedGraphSteps:
         """See `Steps`."""
         self._count(0)
 
-    def forget(self) -> None:
+    def forget(self, *, ready: bool = False) -> None:
         """See `Steps`."""
-        self._steps.forget()
+        self._steps.forget(ready=ready)
+
+    def _now(self) -> float:
+        return time.perf_counter() - self._counters.paused_seconds
 
     def _count(self, images: int) -> None:
-        now = time.perf_counter()
+        now = self._now()
         self._counters.add(now - self._since, images)
         self._since = now
 
@@ -152,8 +162,8 @@ def open_steps(
     Raises:
         ConfigError: train.steps_per_launch is above 1, and that is not possible in this run.
     """
-    most = config.train.steps_per_launch
-    if most == 1 or process.device.type != "cuda":
+    most, graphs = config.train.steps_per_launch, _GRAPHS.get(process.device.type)
+    if most == 1 or graphs is None:
         return LoaderSteps(state, loader, counters)
     asked = f"train.steps_per_launch = {most}"
     if process.world_size > 1:
@@ -165,9 +175,9 @@ def open_steps(
             ' label for each image; and data.sampling = "all". Use data.executor = "resident", or'
             " train.steps_per_launch = 1."
         )
-    graphs = CudaGraphs(process.device)
     observations = None if counters.samples is None else counters.samples.observations
-    steps = GraphSteps(state, batches, graphs, most, observations)
+    most = min(most, *(every for every in _stops(config.train) if every))
+    steps = GraphSteps(state, batches, graphs(process.device), most, observations)
     return TimedGraphSteps(steps, counters, batches.batch_size)
 
 
@@ -184,7 +194,7 @@ def next_counts(config: TrainConfig, step: int, left: int) -> list[int]:
         left: Batches left in the epoch, at least 1.
     """
     most = config.steps_per_launch
-    for every in (config.log_every_steps, config.checkpoint_every_steps):
+    for every in _stops(config):
         if every:
             most = min(most, every - step % every)
     for once in (1, STEPS_UNTIL_ESTIMATE):
@@ -195,3 +205,8 @@ def next_counts(config: TrainConfig, step: int, left: int) -> list[int]:
         counts.append(min(config.accumulate, left))  # the last step of an epoch may be smaller
         left -= counts[-1]
     return counts
+
+
+def _stops(config: TrainConfig) -> tuple[int, int]:
+    """After how many steps the loop has work that ends a launch; 0: never."""
+    return config.log_every_steps, config.checkpoint_every_steps

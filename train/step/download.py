@@ -24,7 +24,7 @@ class Download:
         if values.device.type != "cuda":
             self._there = values.clone()
             return
-        self._there = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        self._there = torch.empty_like(values, device="cpu", pin_memory=True)
         self._there.copy_(values, non_blocking=True)
         self._event = torch.cuda.Event()
         self._event.record(torch.cuda.current_stream(values.device))

@@ -122,16 +122,28 @@ class GraphSteps:
         self._source = self._endless()
         self._images: Tensor | None = None
         self._recorded: dict[tuple[int, int], tuple[Callable[[], None], list[Tensor | None]]] = {}
+        self._again: list[tuple[int, int]] = []
         self._warm = 0
 
-    def forget(self) -> None:
-        """Discard the recorded graphs, after momenta, functions or frozen layers were replaced."""
+    def forget(self, *, ready: bool = False) -> None:
+        """Discard the recorded graphs, after momenta, functions or frozen layers were replaced.
+
+        Args:
+            ready: Whether steps can be recorded without an eager step before: all is compiled, and
+                all momenta are there. `begin` then records the same graphs.
+        """
+        self._again = list(self._recorded) if ready else []
         self._recorded.clear()
-        self._warm = 0
+        if not self._again:
+            self._warm = 0
 
     def begin(self) -> None:
         """Continue at the position of the loader. Call it before each epoch."""
         self._batches.begin()
+        self._cursor.zero_()
+        for count, steps in self._again:
+            self._record(count, steps)
+        self._again = []
 
     def run(self, counts: list[int], rates: list[float]) -> Launched:
         """Launch steps. The host waits only for a capture.
@@ -164,18 +176,22 @@ class GraphSteps:
             self._graphs.eagerly(partial(self._step, count))
             return 1
         steps = self._most if counts == [count] * self._most else 1
-        before = state.step
         if (count, steps) not in self._recorded:
-            replay = self._graphs.capture(partial(self._steps, count, steps))
-            gradients = [parameter.grad for parameter in state.model.parameters()]
-            self._recorded[count, steps] = replay, gradients
+            self._record(count, steps)
         replay, gradients = self._recorded[count, steps]
         replay()
-        state.step = before + steps  # a capture counts, too
+        state.step += steps
         # Each graph has its own gradients.
         for parameter, gradient in zip(state.model.parameters(), gradients, strict=True):
             parameter.grad = gradient
         return steps
+
+    def _record(self, count: int, steps: int) -> None:
+        state, before = self._state, self._state.step
+        replay = self._graphs.capture(partial(self._steps, count, steps))
+        state.step = before  # nothing was done
+        gradients = [parameter.grad for parameter in state.model.parameters()]
+        self._recorded[count, steps] = replay, gradients
 
     def _steps(self, count: int, steps: int) -> None:
         for _ in range(steps):

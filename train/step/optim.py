@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from slipform.models.freeze import parameter_groups
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.optimizers import Adam, AdamW, Asgd, Muon, OptimizerConfig, RmsProp, Sgd
+from slipform.train.step import skipping
 
 __all__ = ["load_moments", "make_optimizers", "set_learning_rate"]
 
@@ -74,17 +75,29 @@ def _one(config: OptimizerConfig, groups: list[_Group]) -> Optimizer:
                 )
             )
         case Asgd():
-            return torch.optim.ASGD(groups)
+            return skipping.Asgd(groups, capturable=_off_the_host(groups))
         case Adam():
             return torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         case AdamW():
             return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
         case RmsProp():
-            return torch.optim.RMSprop(
-                groups, alpha=config.alpha, eps=config.eps, momentum=config.momentum
+            return skipping.RmsProp(
+                groups,
+                alpha=config.alpha,
+                eps=config.eps,
+                momentum=config.momentum,
+                capturable=_off_the_host(groups),
             )
         case Muon():
             raise AssertionError("muon is more than one optimizer")
+
+
+def _off_the_host(groups: list[_Group]) -> bool:
+    """Whether the parameters are on a GPU. Counters of steps are then there, too (capturable).
+
+    torch would otherwise read them on the host, and wait for the device at each parameter.
+    """
+    return any(parameter.device.type != "cpu" for group in groups for parameter in group["params"])
 
 
 def _muon(config: Muon, model: nn.Module) -> tuple[Optimizer, ...]:

@@ -58,6 +58,17 @@ def test_rows_that_follow_other_text_in_a_line() -> None:
     assert found == [0.1003, 0.9404, 0.9395]
 
 
+def test_a_table_with_one_more_column() -> None:
+    """airbench94.py also prints the loss."""
+    rows = [
+        "| run    | epoch | train_loss | train_acc | val_acc | tta_val_acc | seconds |",
+        "| warmup |  eval |     2.3000 |    0.1001 |  0.1002 |      0.1003 |  9.2000 |",
+        "|      0 |     1 |     1.4000 |    0.9001 |  0.8002 |             |  2.1000 |",
+        "|        |  eval |     1.2000 |    0.9501 |  0.9302 |      0.9404 |  3.8000 |",
+    ]  # fmt: skip
+    assert list(speed_run.finished_runs(rows)) == [("warmup", 0.1003, 9.2), ("0", 0.9404, 3.8)]
+
+
 # Output of cifar10_speedrun.py: a carriage return ends the line of the mean, not a line feed.
 HIVERGE = """\
 ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from slipform.pipelines.loader import Loader
 from tests.pipelines.epochs import ON_CPU as NAMES
 
 STAGES = {
-    "dali": {"read_seconds", "dali_wait_seconds"},
+    "dali": {"read_seconds", "feed_seconds", "dali_wait_seconds"},
     "host": {"read_seconds", "decode_seconds", "augment_seconds"},
     "resident": {"load_seconds", "augment_seconds"},
 }

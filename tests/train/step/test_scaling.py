@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ OPTIMIZERS = {
     "clipped": (*SGD, "train.clip_norm=1.0"),
     "adamw": ("optimizer.name=adamw",),
     "muon": MUON,
+    "asgd": ("optimizer.name=asgd",),
+    "rmsprop": ("optimizer.name=rmsprop", "optimizer.lr=0.001", "optimizer.momentum=0.5"),
+}
+# These skip a step themselves. Fused optimizers of torch do, too.
+SKIPPING = {
+    "muon": (*MUON, "optimizer.unit_filters=true"),
+    "asgd": OPTIMIZERS["asgd"],
+    "rmsprop": OPTIMIZERS["rmsprop"],
 }
 
 
@@ -51,28 +60,45 @@ def _weights(state: TrainState) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in state.model.parameters()])
 
 
-def test_muon_skips_a_step_without_waiting_for_the_device(
-    state: Callable[..., TrainState],
+@pytest.mark.parametrize("name", SKIPPING)
+def test_a_step_is_skipped_without_waiting_for_the_device(
+    name: str, state: Callable[..., TrainState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An infinite gradient changes neither weights nor momenta, bit for bit."""
-    muon = state(*MUON, "optimizer.weight_decay=0.1", "optimizer.unit_filters=true")
-    optimizer = muon.optimizers[0]
-    train_step(muon, iter([_batch(0)]))
-    muon.model.zero_grad()
+    for kind in ("asgd", "rmsprop"):  # as on a GPU
+        module = import_module(f"torch.optim.{kind}")
+        monkeypatch.setattr(module, "_get_capturable_supported_devices", lambda **_: ["cpu"])
+    one = state(*SKIPPING[name], "optimizer.weight_decay=0.1")
+    optimizer = one.optimizers[0]
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
+    one.scaler.load_state_dict(one.scaler.state_dict() | {"scale": 128.0})
+    train_step(one, iter([_batch(0)]))
+    one.model.zero_grad()
     batch = _batch(1)
-    loss = muon.functions.loss(muon.functions.forward(batch.images), batch.labels, None)
-    muon.scaler.scale(loss).backward()
-    hidden = [parameter for parameter in muon.model.parameters() if parameter.ndim == 4][1]
+    loss = one.functions.loss(one.functions.forward(batch.images), batch.labels, None)
+    one.scaler.scale(loss).backward()
+    hidden = [parameter for parameter in one.model.parameters() if parameter.ndim == 4][1]
     assert hidden.grad is not None
     hidden.grad[0, 0, 0, 0] = float("inf")
-    before = copy.deepcopy(optimizer.state_dict()["state"]), _weights(muon)
+    hidden.grad[0, 0, 0, 1] = 3e38  # its square is infinite
+    before = copy.deepcopy(optimizer.state_dict()["state"]), _weights(one)
+    assert any(values for values in before[0].values())
     with Asked() as asked:
-        muon.scaler.step(optimizer)
+        one.scaler.step(optimizer)
     assert not asked.names
-    assert torch.equal(_weights(muon), before[1])
+    assert torch.equal(_weights(one), before[1])
     after = optimizer.state_dict()["state"]
     for number, values in before[0].items():
-        assert torch.equal(after[number]["momentum_buffer"], values["momentum_buffer"])
+        for key, value in values.items():
+            assert torch.equal(after[number][key], value), key
+    hidden.grad.zero_()
+    one.scaler.update()
+    with Asked() as asked:
+        one.scaler.step(optimizer)
+    assert not asked.names
+    assert not torch.equal(_weights(one), before[1])
 
 
 class Asked(TorchDispatchMode):
@@ -108,8 +134,8 @@ def test_learns_nearly_what_float32_learns(
         assert float(b) == pytest.approx(float(a), rel=0.02)
     assert rough.scaler.get_scale() == 128.0
     learnt, expected = _weights(rough) - start, _weights(exact) - start
-    # Adam divides by the magnitude of the gradient: small rounded gradients count like large ones.
-    like = 0.9 if name == "adamw" else 0.99
+    # These divide by the magnitude of the gradient: small rounded gradients count like large ones.
+    like = 0.9 if name in ("adamw", "rmsprop") else 0.99
     assert torch.nn.functional.cosine_similarity(learnt, expected, dim=0) > like
     assert float(learnt.norm()) == pytest.approx(float(expected.norm()), rel=0.03)
 
