@@ -122,7 +122,7 @@ def main(folder: Path, patch: pytest.MonkeyPatch) -> None:
     fit(config(3), data, folder / "three", device="cpu", quiet=True)
     assert len(made) == 2  # the second one for larger images
     assert all(one.replays for one in made)
-    for step in (2, 6, 9):
+    for step in (6,):  # inside an epoch, after the freeze
         run = folder / f"stopped-{step}"
         stopped(patch, data, run, step)
         fit(config(3), data, run, device="cpu", resume=True, quiet=True)
@@ -138,7 +138,7 @@ def main(folder: Path, patch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(a[name], b[name], rtol=5e-3, atol=5e-3)
     for epoch in (1, 2, 3):
         codes = {path.parts[-3]: _codes(path) for path in folder.glob(SAMPLES.format(epoch))}
-        assert len(codes) == 5
+        assert len(codes) == 3
         for name, found in codes.items():
             assert np.array_equal(Codes(found).seen, Codes(codes["one"]).seen)
             assert name == "one" or np.array_equal(found, codes["three"])
