@@ -30,7 +30,8 @@ class DeviceChains:
         device: The device.
 
     Attributes:
-        geometry, codes, amounts, weights: As in `Chains`, tensors on the device.
+        geometry, codes, amounts, weights: As in `Chains`, tensors on the device; codes are int32.
+        moves: int32 [N, C], see `triton_chains.draw_chains`.
     """
 
     def __init__(self, spec: Augmentation, batch_size: int, device: torch.device) -> None:
@@ -39,9 +40,10 @@ class DeviceChains:
         self._numbers = upload(table(space, spec.image_size), device)
         shape = (batch_size, space.chains + space.mixed)
         self.geometry = torch.zeros((*shape, 3, 3), dtype=torch.float32, device=device)
-        self.codes = torch.zeros((*shape, space.depth), dtype=torch.uint8, device=device)
+        self.codes = torch.zeros((*shape, space.depth), dtype=torch.int32, device=device)
         self.amounts = torch.zeros((*shape, space.depth), dtype=torch.float32, device=device)
         self.weights = torch.ones(shape, dtype=torch.float32, device=device)
+        self.moves = torch.zeros(shape, dtype=torch.int32, device=device)
 
     def draw(self, position: Tensor, indices: Tensor, floats: Tensor) -> None:
         """Enqueue the drawing of a batch.
@@ -62,6 +64,7 @@ class DeviceChains:
             self.codes,
             self.amounts,
             self.weights,
+            self.moves,
             self._batch,
             **self._switches,
             BLOCK=triton.BLOCK,

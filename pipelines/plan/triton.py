@@ -21,7 +21,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from slipform.pipelines.plan.triton_geometry import box_of, store_row, warp_of
+from slipform.pipelines.plan.triton_geometry import box_of, reduced_of, store_row, warp_of
 from slipform.pipelines.plan.triton_philox import rint, uniforms, words
 
 __all__ = ["BLOCK", "OPTIONS", "advance", "draw"]
@@ -100,16 +100,6 @@ def draw(
     m11, m12 = tl.where(upend, -h / size, h / size), tl.where(upend, y + h, y)
     g = floats + 21 * i
     box = ints + 10 * i
-    small_height, small_width = height * 0, height * 0
-    if WARP:
-        small_height, small_width = warp_of(
-            seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12, g, live
-        )
-    else:
-        zero, one = (x * 0).to(tl.float32), (x * 0 + 1).to(tl.float32)
-        store_row(g, m00.to(tl.float32), zero, m02.to(tl.float32), live)
-        store_row(g + 3, zero, m11.to(tl.float32), m12.to(tl.float32), live)
-        store_row(g + 6, zero, zero, one, live)
     left, top, right, bottom = x * 0, x * 0, width, height
     if CROP == 2 and not WARP:
         left, top, right, bottom = x, y, x + w, y + h
@@ -125,6 +115,26 @@ def draw(
     if POLICY:
         left, top = tl.minimum(left, width - 1), tl.minimum(top, height - 1)
         right, bottom = tl.maximum(right, left + 1), tl.maximum(bottom, top + 1)
+    # What is reduced before a warp: the image, or the crop that is the image of a policy.
+    high, wide = height, width
+    if POLICY:
+        high, wide = bottom - top, right - left
+    small_height, small_width = height * 0, height * 0
+    if WARP:
+        small_height, small_width = warp_of(
+            seed, epoch, index, high, wide, size, numbers, m00, m02, m11, m12, g, live
+        )
+    else:
+        zero, one = (x * 0).to(tl.float32), (x * 0 + 1).to(tl.float32)
+        f00, f02 = m00.to(tl.float32), m02.to(tl.float32)
+        f11, f12 = m11.to(tl.float32), m12.to(tl.float32)
+        store_row(g, f00, zero, f02, live)
+        store_row(g + 3, zero, f11, f12, live)
+        store_row(g + 6, zero, zero, one, live)
+        if POLICY:
+            small_height, small_width = reduced_of(
+                f00, zero, f02, zero, f11, f12, zero, zero, one, high, wide, size * 0.5
+            )
     _four(box, left, top, right, bottom, live)
     if NOISE:
         high, low, _, _ = words(seed, epoch, index, 31)

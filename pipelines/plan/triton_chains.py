@@ -27,6 +27,7 @@ def draw_chains(
     codes,
     amounts,
     weights,
+    moves,
     count,
     CHAINS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -46,9 +47,11 @@ def draw_chains(
         floats: float32 [count, 21], whose first nine numbers are the geometry.
         numbers: float64, from `device_chains.table`.
         moved: Output, float32 [count, CHAINS, 9].
-        codes: Output, uint8 [count, CHAINS, DEPTH].
+        codes: Output, int32 [count, CHAINS, DEPTH].
         amounts: Output, float32 [count, CHAINS, DEPTH].
         weights: Output, float32 [count, CHAINS].
+        moves: Output, int32 [count, CHAINS], the position of the last operation on positions. -1:
+            there is none. -2: there is one chain, and no operation changes pixels.
         count: Samples of the batch.
         CHAINS: Chains, with the image itself.
         DEPTH, RANDOM_DEPTH, MIXED: As in `Space`.
@@ -76,19 +79,24 @@ def draw_chains(
             u0, _, _, _ = uniforms(seed, epoch, index, number + 141)
             depth = 1 + (u0 * 3).to(tl.int64)
         row = i * CHAINS + c
+        last, paints = index * 0 - 1, index < 0
         for k in range(DEPTH):
             code, amount = _operation(
                 seed, epoch, index, numbers, fixed, number, k, OPERATIONS, BINS, FIXED, DEPTH, live
             )
             drawn = (k < depth) & (code >= 0) & (number >= 0)
             code, amount = tl.where(drawn, code, 0), tl.where(drawn, amount, 0.0)
-            tl.store(codes + row * DEPTH + k, code.to(tl.uint8), mask=live)
+            tl.store(codes + row * DEPTH + k, code.to(tl.int32), mask=live)
             tl.store(amounts + row * DEPTH + k, amount.to(tl.float32), mask=live)
             a00, a01, a02, a10, a11, a12 = _map_of(code, amount, numbers)
-            moves = (code >= 1) & (code <= 5)
-            t00, t01, t02 = _joined(t00, t01, t02, a00, a01, a02, a10, a11, a12, moves)
-            t10, t11, t12 = _joined(t10, t11, t12, a00, a01, a02, a10, a11, a12, moves)
-            t20, t21, t22 = _joined(t20, t21, t22, a00, a01, a02, a10, a11, a12, moves)
+            move = (code >= 1) & (code <= 5)
+            last, paints = tl.where(move, k, last), paints | (code > 5)
+            t00, t01, t02 = _joined(t00, t01, t02, a00, a01, a02, a10, a11, a12, move)
+            t10, t11, t12 = _joined(t10, t11, t12, a00, a01, a02, a10, a11, a12, move)
+            t20, t21, t22 = _joined(t20, t21, t22, a00, a01, a02, a10, a11, a12, move)
+        if CHAINS == 1:
+            last = tl.where(paints, last, -2)
+        tl.store(moves + row, last.to(tl.int32), mask=live)
         out = moved + 9 * row
         _store_three(out, t00, t01, t02, live)
         _store_three(out + 3, t10, t11, t12, live)
@@ -157,11 +165,11 @@ def _map_of(code, amount, numbers):
 
 
 @triton.jit
-def _joined(x, y, z, a00, a01, a02, a10, a11, a12, moves):
+def _joined(x, y, z, a00, a01, a02, a10, a11, a12, move):
     """A row of the geometry, joined with an operation."""
     first, second = x * a00 + y * a10, x * a01 + y * a11
     third = x * a02 + y * a12 + z
-    return tl.where(moves, first, x), tl.where(moves, second, y), tl.where(moves, third, z)
+    return tl.where(move, first, x), tl.where(move, second, y), tl.where(move, third, z)
 
 
 @triton.jit

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from slipform.pipelines.plan.triton_philox import rint, uniforms
 
-__all__ = ["box_of", "store_row", "warp_of"]
+__all__ = ["box_of", "reduced_of", "store_row", "warp_of"]
 
 
 @triton.jit
@@ -84,7 +84,7 @@ def warp_of(seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12
     Args:
         seed, epoch: The stream of random numbers.
         index: int64 [BLOCK], the samples.
-        height, width: float64 [BLOCK], sizes of the stored images in pixels.
+        height, width: float64 [BLOCK], size of what is reduced before the warp, in pixels.
         size: Side of the output in pixels.
         numbers: float64 [48], from `device.table`.
         m00, m02, m11, m12: float64 [BLOCK], the matrix of the box: output point -> stored point.
@@ -126,7 +126,21 @@ def warp_of(seed, epoch, index, height, width, size, numbers, m00, m02, m11, m12
     store_row(g, f00, f01, f02, live)
     store_row(g + 3, f10, f11, f12, live)
     store_row(g + 6, f20, f21, f22, live)
-    # `taps.reduced_size` of the geometry in float32, as it is stored.
+    return reduced_of(f00, f01, f02, f10, f11, f12, f20, f21, f22, height, width, middle)
+
+
+@triton.jit
+def reduced_of(f00, f01, f02, f10, f11, f12, f20, f21, f22, height, width, middle):
+    """`taps.reduced_size` of the geometry of each sample in float32, as it is stored.
+
+    Args:
+        f00, f01, f02, f10, f11, f12, f20, f21, f22: The geometry, float32 [BLOCK].
+        height, width: float64 [BLOCK], size of what is reduced, in pixels.
+        middle: Half of the side of the output, float64.
+
+    Returns:
+        The reduced height and width in pixels, float64 [BLOCK].
+    """
     depth = f20 * middle + f21 * middle + f22
     x = (f00 * middle + f01 * middle + f02) / depth
     y = (f10 * middle + f11 * middle + f12) / depth

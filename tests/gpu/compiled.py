@@ -83,7 +83,7 @@ def drawn_chains(arch: int, **switches: Any) -> dict[str, Any]:
         **dict.fromkeys(("position", "indices"), "*i64"),
         **dict.fromkeys(("floats", "moved", "amounts", "weights"), "*fp32"),
         "numbers": "*fp64",
-        "codes": "*u8",
+        **dict.fromkeys(("codes", "moves"), "*i32"),
         "count": "i32",
     }
     names = chain_kernels.draw_chains.arg_names
@@ -116,6 +116,7 @@ def _report(
         "shared": binary.metadata.shared,
         "names": names,
         "loops": loops,
+        "approximate": len(re.findall(r"\.(?:approx|full)\b", binary.asm["ptx"])),
         "fused": len(re.findall(r"\bfma\.rn\.f64\b", binary.asm["ptx"])),
     }
 

@@ -21,6 +21,7 @@ from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.device import DevicePlan
+from slipform.pipelines.plan.operations import BRIGHTNESS, SHEAR_X
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.taps import reduced_sizes
@@ -64,7 +65,10 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
         ints[:, :4] = host.clip
         if host.erase is not None:
             ints[:, 4:8] = host.erase
-        if not host.axis_aligned:
+        if host.chains is not None:
+            x0, y0, x1, y1 = host.clip.T
+            ints[:, 8:] = reduced_sizes(host.geometry, spec.image_size, y1 - y0, x1 - x0)
+        elif not host.axis_aligned:
             ints[:, 8:] = reduced_sizes(host.geometry, spec.image_size, *sides)
         floats = np.concatenate([host.geometry.reshape(count, 9), host.color.reshape(count, 12)], 1)
         pairs = [
@@ -78,10 +82,23 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
         if host.chains is not None:
             names = ("geometry", "codes", "amounts", "weights")
             pairs += [(one, getattr(host.chains, one), getattr(plan.chains, one)) for one in names]
+            pairs.append(("moves", moves_of(host.chains.codes), plan.chains.moves))
         for name, on_host, on_device in pairs:
             found.setdefault(f"host_{name}", []).append(on_host)
             found.setdefault(f"device_{name}", []).append(on_device.numpy().copy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def moves_of(codes: np.ndarray) -> np.ndarray:
+    """int32 [N, C]; see `slipform.pipelines.plan.triton_chains.draw_chains`."""
+    found = np.full(codes.shape[:2], -1, np.int32)
+    for n, c in np.ndindex(found.shape):
+        for k, code in enumerate(codes[n, c]):
+            if SHEAR_X <= code < BRIGHTNESS:
+                found[n, c] = k
+        if codes.shape[1] == 1 and (codes[n, c] < BRIGHTNESS).all():
+            found[n, c] = -2
+    return found
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ CHAINS = [
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
     assert found["shared"] == 0
+    assert found["approximate"] == 0  # quotients and roots are rounded as IEEE 754 says
     # CUDA's sin and cos keep digits of 2 / pi there, for large angles, which do not occur.
     turns = case["WARP"] or case["JITTER"]
     assert found["stack"] <= (48 if turns else 0)

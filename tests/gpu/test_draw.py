@@ -71,7 +71,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, interpreter: Warm) -> Path
 @pytest.mark.parametrize("case", CASES)
 def test_plans_drawn_on_the_device_equal_those_of_the_host(results: Path, case: str) -> None:
     found = np.load(results / f"{case}.npz")
-    for name in ("indices", "labels", "ints", "keys", "codes", "amounts"):
+    for name in ("indices", "labels", "ints", "keys", "codes", "amounts", "moves"):
         if f"host_{name}" in found:
             np.testing.assert_array_equal(found[f"device_{name}"], found[f"host_{name}"], name)
     assert found["host_floats"].shape == (2 * COUNT, 21)
