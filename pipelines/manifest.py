@@ -13,11 +13,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from slipform.pipelines.errors import DatasetError, nearest, printable
+from slipform.pipelines.errors import DatasetError, MissingObjectError, nearest, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.client import is_remote
+from slipform.pipelines.remote.nearby import nearby
 from slipform.pipelines.remote.store import Store, open_store
 
 __all__ = [
@@ -231,7 +232,10 @@ def download_manifest(store: Store) -> bytes:
         StorageError: It cannot be read.
     """
     place = f"{store.url}/{FILE_NAME}"
-    return agreed(lambda: store.read(FILE_NAME, _MAX_BYTES), place)
+    try:
+        return agreed(lambda: store.read(FILE_NAME, _MAX_BYTES), place)
+    except MissingObjectError:
+        raise MissingObjectError(f"{place} does not exist{store.server}. {nearby(store)}") from None
 
 
 def parse_manifest(content: bytes, path: Path | str) -> Manifest:

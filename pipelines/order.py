@@ -173,6 +173,24 @@ class EpochOrder:
             return np.arange(self.num_samples)
         return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
 
+    def coming(self, epoch: int, seen: int, ranks: range) -> Indices:
+        """The samples of the rest of an epoch that some processes get, in the global order.
+
+        Args:
+            epoch: The epoch.
+            seen: Samples of it before.
+            ranks: The processes: consecutive numbers, at least one.
+
+        Returns:
+            int64 [n].
+        """
+        samples, total = self.samples(epoch)[seen:], self.global_batch_size
+        if self.drop_last:
+            samples = samples[: len(samples) - len(samples) % total]
+        place = np.arange(len(samples)) % total
+        low, high = (part_of(total, k, self.world_size)[0] for k in (ranks.start, ranks.stop))
+        return samples[(place >= low) & (place < high)]
+
     def batch(self, epoch: int, seen: int) -> Indices:
         """The indices of one batch of this process.
 

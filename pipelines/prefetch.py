@@ -29,10 +29,13 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.read_ahead import ReadAhead, read_ahead
 from slipform.pipelines.rendering.request import BatchRequest, Rendered
-from slipform.pipelines.rendering.workers import Task, Workers
 from slipform.pipelines.samples import Samples
+from slipform.pipelines.stopping import is_asked
+from slipform.pipelines.workers import Task, Workers
 
 __all__ = ["Prefetcher"]
+
+_POLL = 0.002  # seconds between two looks at whether samples have come
 
 _Int64 = npt.NDArray[np.int64]
 Position = tuple[int, int]  # epoch, samples of it that were seen in the global order
@@ -100,15 +103,12 @@ class Prefetcher:
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
             StorageError: A sample cannot be fetched from its object store.
+            Interrupted: This process is asked to stop, and samples are not there.
             DatasetError: The beton was truncated or replaced while it was open.
         """
-        expected = self._under_way[0].position if self._under_way else self._cursor
-        if self._interrupted or expected != position:
-            self._restart(position)
-        self._interrupted = True
-        self._submit_ahead(position[0])
+        self._begin(position)
         began = time.perf_counter()
-        indices, labels = self._under_way[0].samples.result()
+        indices, labels = self._under_way[0].samples.result(self._read_ahead.check)
         rendered = self.executor.collect()
         # Bytes that were cut off meanwhile were read as zeros. An index of -1 is padding.
         self._beton.check_length(indices)
@@ -117,6 +117,60 @@ class Prefetcher:
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
         return indices, labels, rendered
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether samples are fetched from an object store."""
+        return self._read_ahead.check is not None
+
+    def await_samples(self, position: Position, count: int) -> bool:
+        """Wait until the samples of the next batches are on this machine. No batch is taken.
+
+        A step of a training may take several batches. It should not begin before all of their
+        samples are there: between two steps, a run can write a checkpoint.
+
+        Args:
+            position: As for `take`, the position of the first batch.
+            count: How many batches of this epoch.
+
+        Returns:
+            False: this process is asked to stop, and they are not there.
+
+        Raises:
+            StorageError: A sample cannot be fetched from its object store.
+        """
+        if not self.is_remote:
+            return True
+        self._begin(position)
+        while not self._are_there(position, count):
+            if is_asked():
+                return False
+            time.sleep(_POLL)
+        self._interrupted = False
+        return True
+
+    def _are_there(self, position: Position, count: int) -> bool:
+        """Whether the samples of batches are there, or cannot be planned ahead so far."""
+        first = list(self._under_way)[:count]
+        for batch in first:
+            if not batch.samples.is_done():
+                return False
+            batch.samples.raise_error()
+        for _ in first:
+            position = self._order.after(*position)
+        for _ in range(count - len(first)):
+            if not self._read_ahead.is_there(position):
+                return False
+            position = self._order.after(*position)
+        return True
+
+    def _begin(self, position: Position) -> None:
+        """Have the batches from a position on under way."""
+        expected = self._under_way[0].position if self._under_way else self._cursor
+        if self._interrupted or expected != position:
+            self._restart(position)
+        self._interrupted = True
+        self._submit_ahead(position[0])
 
     def _restart(self, position: Position) -> None:
         """Drop all batches under way. An exception in this method leads to another restart."""
@@ -132,9 +186,15 @@ class Prefetcher:
         self._cursor = position
 
     def _collected_all(self) -> bool:
-        """Collect all batches under way. False: one of them, which is not needed, has an error."""
+        """Collect all batches under way, which are not needed.
+
+        Returns:
+            False: one of them has an error, or would wait for an object store.
+        """
         try:
             while self._under_way:
+                if self.is_remote and not self._under_way[0].samples.is_done():
+                    return False
                 self._under_way[0].samples.result()
                 self.executor.collect()
                 self._under_way.popleft()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -23,10 +24,11 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.shared import local_processes
 from slipform.pipelines.errors import StorageError
 from slipform.pipelines.mirror.beton import MirroredBeton
-from slipform.pipelines.mirror.ranges import Piece
-from slipform.pipelines.mirror.reader import AT_ONCE, Reader
-from slipform.pipelines.order import EpochOrder, part_of
-from slipform.pipelines.rendering.workers import Gate, Workers
+from slipform.pipelines.mirror.ranges import Piece, requests_at_once
+from slipform.pipelines.mirror.reader import Reader
+from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.stopping import check
+from slipform.pipelines.workers import Gate, Workers
 
 __all__ = ["ReadAhead", "read_ahead"]
 
@@ -68,7 +70,12 @@ class ReadAhead:
 
     One thread calls `wait`, and another one the other methods, which return at once. This class is
     for files on this machine: it does nothing.
+
+    Attributes:
+        check: Raises Interrupted if this process is asked to stop. None: no sample is remote.
     """
+
+    check: Callable[[], None] | None = None
 
     def wait(self, epoch: int, seen: int) -> None:
         """Wait until the samples of a batch are there. They are held until `release`.
@@ -81,6 +88,15 @@ class ReadAhead:
             StorageError: They cannot be fetched, or are larger than the cache.
             DatasetError: Another dataset is in the object store now.
         """
+
+    def is_there(self, position: _Position) -> bool:
+        """Whether the samples of a batch are there, or are not fetched yet: too few fit ahead.
+
+        Args:
+            position: The epoch of the batch, and samples of the epoch before it. Batches before it
+                were waited for.
+        """
+        return True
 
     def release(self) -> None:
         """The oldest batch that was waited for has been made: its bytes are not read any more."""
@@ -120,7 +136,8 @@ class _Fetching(ReadAhead):
         self._waiting: _Fetch | None = None
         self._cancelled = self._dropped = False
         self._released: SimpleQueue[None] = SimpleQueue()
-        self._fetching = Workers(AT_ONCE, "slipform-fetch")
+        self._fetching = Workers(0, "slipform-fetch")
+        self.check = partial(check, beton.url)
         self._reader.next_use = self._next_use
         self._wait_seconds = 0.0
 
@@ -148,6 +165,11 @@ class _Fetching(ReadAhead):
         self._held.append(self._planned.popleft())
         self._planned_bytes -= batch.num_bytes
         self._wait_seconds += time.perf_counter() - began
+
+    def is_there(self, position: _Position) -> bool:
+        planned = list(self._planned)  # another thread changes it
+        batch = next((one for one in planned if one.position == position), None)
+        return batch is None or all(fetch.done.is_open() for fetch in batch.fetches)
 
     def release(self) -> None:
         self._released.put(None)
@@ -228,29 +250,19 @@ class _Fetching(ReadAhead):
             own = [fetches[k] for k in needed]
             self._planned.append(_Batch(position, samples, own, size))
             self._planned_bytes += size
+        self._fetching.grow(requests_at_once(pieces))
         for fetch in fetches:
             self._fetching.submit(partial(_run, self, self._reader, fetch, self._generation))
 
     def _next_use(self) -> _Int64:
         """When the processes on this machine need each sample next, counted from the cursor."""
         order, (epoch, seen) = self._order, self._cursor
-        parts = [self._own(order.samples(epoch)[seen:]), self._own(order.samples(epoch + 1))]
-        coming = np.concatenate(parts)
+        both = ((epoch, seen), (epoch + 1, 0))
+        coming = np.concatenate([order.coming(*start, self._ranks) for start in both])
         found = np.full(len(self._reader.sizes), len(coming))
         # Assigned from the last to the first: the first use of a sample counts.
         found[self._beton.samples[coming[::-1]]] = np.arange(len(coming))[::-1]
         return found
-
-    def _own(self, samples: _Int64) -> _Int64:
-        """Those of samples in the global order that processes on this machine get."""
-        if self._order.drop_last:
-            samples = samples[: len(samples) - len(samples) % self._order.global_batch_size]
-        total, many = self._order.global_batch_size, self._order.world_size
-        place = np.arange(len(samples)) % total
-        low, high = (
-            part_of(total, rank, many)[0] for rank in (self._ranks.start, self._ranks.stop)
-        )
-        return samples[(place >= low) & (place < high)]
 
 
 def _run(ahead: _Fetching, reader: Reader, fetch: _Fetch, generation: int) -> None:

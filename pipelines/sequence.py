@@ -95,6 +95,26 @@ class BatchSequence:
         self.done = Progress(*position, num_bad + len(bad), num_images + size)
         return batch
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether batches may wait for samples from an object store."""
+        return self.ahead.is_remote
+
+    def await_samples(self, count: int = 1) -> bool:
+        """Wait until the samples of the next batches are on this machine; see `Prefetcher`.
+
+        Args:
+            count: How many batches of this epoch.
+
+        Returns:
+            False: this process is asked to stop, and they are not there.
+
+        Raises:
+            StorageError: They cannot be fetched. The position is unchanged.
+        """
+        self.check_usable()
+        return self.ahead.await_samples(self.done[:2], count)
+
     def loop(self, *, restart: bool) -> Loop:
         """Begin a loop and end the running one.
 

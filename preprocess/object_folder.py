@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from slipform.pipelines.manifest import FILE_NAME, BetonInfo, Manifest, read_man
 from slipform.pipelines.mirror.copy_index import copy_index
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.store import open_store
+from slipform.pipelines.remote.together import together
 from slipform.pipelines.sample_names import names_path
 from slipform.preprocess.atomic_folder import is_ours
 from slipform.preprocess.claim import make_claim, writer_of
@@ -189,14 +189,14 @@ class ObjectFolder:
         """
         files = [one for info in manifest.splits.values() for one in info.files]
         sizes = self._store.sizes()
-        with self._named() as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with self._named() as folder:
 
             def copy(file: BetonInfo) -> None:
                 self._check_size(file, sizes)
                 copy_index(self._store, file, folder / file.file)
                 self._copy_beside(file, sizes, folder)
 
-            list(pool.map(copy, files))  # raises the error of any thread
+            together(copy, files, _AT_ONCE, str(self))
             yield folder
 
     @contextmanager

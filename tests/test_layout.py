@@ -45,7 +45,7 @@ MAY_IMPORT = {
 ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
-        ("files", "machine", "bus_error", "mapped_files"),
+        ("files", "machine", "bus_error", "mapped_files", "workers", "stopping"),
         (
             "manifest",
             "sample_names",

@@ -34,9 +34,10 @@ class Fault:
     """A fault for some requests.
 
     Attributes:
-        kind: "500", "503": an answer with that status. "reset": the connection is reset instead of
-            an answer. "cut": half of the body, then the end of the connection. "short": half of the
-            body, with a length that fits it. "wrong": one byte of the body is another one. "stall":
+        kind: "500", "503" or another number: an answer with that status, without a body. "reset":
+            the connection is reset instead of an answer. "cut": half of the body, then the end of
+            the connection. "short": half of the body, with a length that fits it. "wrong": one byte
+            of the body is another one. "stall":
             no answer until the client leaves, at most 60 s.
         match: Regular expression for "METHOD PATH RANGE": "GET .*train.beton bytes=.*".
         times: How often, for all requests together.
@@ -49,7 +50,7 @@ class Fault:
     after: int = 0
 
     def __post_init__(self) -> None:
-        assert self.kind in KINDS, self.kind
+        assert self.kind in KINDS or self.kind.isdigit(), self.kind
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Proxy:
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
             self._note(asked)
             return False
-        if kind in ("500", "503"):
+        if kind.isdigit():
             answer = _Answer(int(kind))
         else:
             answer = self._spoiled(_asked(upstream, asked, headers, body), kind, asked, number)

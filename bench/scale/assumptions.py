@@ -81,7 +81,7 @@ class Assumptions:
     bandwidth: float = _is(
         1.25e9, "Bytes/s between a worker and the object store. Assumed: 10 Gbit/s."
     )
-    at_once: int = _is(32, "Requests for samples at the same time: pipelines/mirror/reader.py.")
+    at_once: int = _is(32, "Requests for samples under way, at least: pipelines/mirror/ranges.py.")
     store_requests: float = _is(
         5500.0, "Reads/s of all workers together. S3: 5,500 for each prefix, which is one folder."
     )

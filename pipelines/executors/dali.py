@@ -26,7 +26,7 @@ from slipform.pipelines.executors.dali_feed import DaliFeed
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.ring import OutputRing
-from slipform.pipelines.rendering.workers import Task, Workers
+from slipform.pipelines.workers import Task, Workers
 
 __all__ = ["DaliExecutor", "build"]
 

@@ -38,8 +38,8 @@ from slipform.pipelines.rendering.reading import CoreReader, stage
 from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.ring import OutputRing
-from slipform.pipelines.rendering.workers import Task, Workers
 from slipform.pipelines.upload import upload_together
+from slipform.pipelines.workers import Task, Workers
 
 __all__ = ["StreamExecutor", "build"]
 

@@ -6,9 +6,10 @@ local folder, or an error.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,14 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import read_crc32
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.manifest import BetonInfo
+from slipform.pipelines.mirror.cache import writing
 from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.mirror.index import fetch_indices
 from slipform.pipelines.mirror.pins import Pins
 from slipform.pipelines.mirror.reader import Reader
 from slipform.pipelines.mirror.transfer import Transfer
+from slipform.pipelines.stopping import check
+from slipform.pipelines.workers import Workers
 
 __all__ = ["MirroredBeton"]
 
@@ -42,6 +46,7 @@ class MirroredBeton(Beton):
     Attributes:
         reader: Fetches the samples.
         samples: int64 [N], their numbers for `reader`.
+        url: The folder in the object store.
 
     Raises:
         StorageError: The object store cannot be read, or the cache is too small.
@@ -51,23 +56,24 @@ class MirroredBeton(Beton):
     stays = False
 
     def __init__(self, mirror: Mirror, files: Sequence[BetonInfo]) -> None:
-        pins = Pins(mirror)  # first: from now on, nobody deletes the mirror
-        fetch_indices(mirror, files)
-        paths = [mirror.folder / info.file for info in files]
-        super().__init__(*paths)
-        counts = [len(one.labels) for one in self.files()]
-        if counts != [info.num_samples for info in files]:
-            raise DatasetError(
-                f"{mirror.store.url}: betons have {counts} samples, dataset.json says"
-                f" {[info.num_samples for info in files]}. Upload the dataset again."
-            )
-        offsets = self.offsets - np.repeat(self._files.starts, counts)
-        inodes = [(one[0], one[1]) for one in self._files.identities]
-        tables = list(map(read_crc32, paths, counts))
-        transfer = Transfer(mirror, files, inodes, offsets, self.sizes, tables)
-        self.reader = Reader(mirror, pins, files, transfer, self.data, self.offsets, self.sizes)
+        with writing(mirror.folder):
+            pins = Pins(mirror)  # first: from now on, nobody deletes the mirror
+            fetch_indices(mirror, files)
+            paths = [mirror.folder / info.file for info in files]
+            super().__init__(*paths)
+            counts = [len(one.labels) for one in self.files()]
+            if counts != [info.num_samples for info in files]:
+                raise DatasetError(
+                    f"{mirror.store.url}: betons have {counts} samples, dataset.json says"
+                    f" {[info.num_samples for info in files]}. Upload the dataset again."
+                )
+            offsets = self.offsets - np.repeat(self._files.starts, counts)
+            inodes = [(one[0], one[1]) for one in self._files.identities]
+            tables = list(map(read_crc32, paths, counts))
+            transfer = Transfer(mirror, files, inodes, offsets, self.sizes, tables)
+            self.reader = Reader(mirror, pins, files, transfer, self.data, self.offsets, self.sizes)
         self.samples: _Int64 = np.arange(len(self))
-        self._url = mirror.store.url
+        self.url = mirror.store.url
 
     def subset(self, samples: _Int64) -> MirroredBeton:
         """See `Beton`."""
@@ -91,7 +97,7 @@ class MirroredBeton(Beton):
         except SampleError as error:
             path, place = self.place(index)
             raise SampleError(
-                f"sample {place} of {self._url}/{path.name} is damaged in the object store: its"
+                f"sample {place} of {self.url}/{path.name} is damaged in the object store: its"
                 " CRC-32 is not the one prep wrote. Upload that file again, or leave out such"
                 ' samples with data.on_bad = "skip".',
                 place,
@@ -108,18 +114,25 @@ class MirroredBeton(Beton):
         number = np.cumsum(self.sizes) // part
         chunks = np.split(np.arange(len(self)), np.flatnonzero(np.diff(number)) + 1)
         following = [*chunks[1:], np.zeros(0, np.int64)]
+        held: deque[ExitStack] = deque()  # of the parts that were fetched, until they are released
 
-        def take(chunk: _Int64) -> ExitStack:
+        def take(chunk: _Int64) -> None:
             with ExitStack() as stack:
                 stack.enter_context(self.held(chunk))
-                return stack.pop_all()
+                held.append(stack.pop_all())
 
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(take, chunks[0])
-            try:
-                for chunk, after in zip(chunks, following, strict=True):
-                    with ahead.result():
-                        ahead = pool.submit(take, after)
-                        yield chunk
-            finally:
-                ahead.result().close()
+        def release() -> None:
+            while held:
+                held.popleft().close()
+
+        worker = Workers(1, "slipform-part")
+        try:
+            ahead = worker.submit(partial(take, chunks[0]))
+            for chunk, after in zip(chunks, following, strict=True):
+                ahead.result(partial(check, self.url))
+                ahead = worker.submit(partial(take, after))
+                yield chunk
+                held.popleft().close()
+        finally:
+            worker.submit(release)
+            worker.close(wait=False)

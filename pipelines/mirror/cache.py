@@ -35,6 +35,15 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_RIGHT = (
+    "Set SLIPFORM_CACHE to a folder on a local disk where this user may write. A cache is also"
+    " written when it has all samples: it keeps which of them are in use."
+)
+_NO_SPACE = (
+    "Free space on the disk, or set SLIPFORM_CACHE to a folder on another local disk, or"
+    " SLIPFORM_CACHE_SIZE to less."
+)
 
 
 def cache_root() -> Path:
@@ -96,9 +105,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"the cache {error.filename or path} cannot be written: {error.strerror}. Free space on"
-            " the disk, or set SLIPFORM_CACHE to a folder on another local disk, or"
-            " SLIPFORM_CACHE_SIZE to less."
+            f"the cache {error.filename or path} cannot be written: {error.strerror}."
+            f" {_NO_RIGHT if error.errno in _REFUSED else _NO_SPACE}"
         ) from error
 
 

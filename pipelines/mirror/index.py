@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from slipform.pipelines.mirror.cache import write_at, writing
 from slipform.pipelines.mirror.copy_index import index_bounds
 from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.remote.agreed import agreed
+from slipform.pipelines.remote.together import together
 from slipform.pipelines.sample_names import names_path
 
 __all__ = ["fetch_indices", "fetch_names"]
@@ -45,7 +45,7 @@ def fetch_indices(mirror: Mirror, files: Sequence[BetonInfo]) -> None:
         StorageError: The object store cannot be read, or the cache cannot be written.
         DatasetError: An object is not the one that dataset.json describes.
     """
-    _at_once(mirror.folder, lambda info: _Index(mirror, info).fetch(), files)
+    _at_once(mirror, lambda info: _Index(mirror, info).fetch(), files)
 
 
 def fetch_names(mirror: Mirror, files: Iterable[BetonInfo]) -> None:
@@ -64,13 +64,12 @@ def fetch_names(mirror: Mirror, files: Iterable[BetonInfo]) -> None:
         if info.names_sha256 and _sha256_of(path) != info.names_sha256:
             write_whole(path, _read(mirror, path.name))
 
-    _at_once(mirror.folder, fetch, list(files))
+    _at_once(mirror, fetch, list(files))
 
 
-def _at_once(folder: Path, call: Callable[[BetonInfo], None], files: Sequence[BetonInfo]) -> None:
-    with writing(folder), ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
-        for _ in pool.map(call, files):
-            pass
+def _at_once(mirror: Mirror, call: Callable[[BetonInfo], None], files: Sequence[BetonInfo]) -> None:
+    with writing(mirror.folder):
+        together(call, files, _AT_ONCE, mirror.store.url)
 
 
 def _read(mirror: Mirror, name: str) -> bytes:
@@ -194,9 +193,9 @@ class _Index:
             end = min(start + _PIECE, self._info.bytes)
             return bytes(self._store.read_range(name, start, end))
 
-        with open(self._path, "r+b") as file, ThreadPoolExecutor(4) as pool:
-            for first in range(0, len(starts), 4):  # `map` reads all that it is given
-                for content in pool.map(read, starts[first : first + 4]):
+        with open(self._path, "r+b") as file:
+            for first in range(0, len(starts), 4):  # so few are in memory
+                for content in together(read, starts[first : first + 4], 4, place):
                     digest.update(content)
                     file.write(content)
         if digest.hexdigest() != self._info.sha256:

@@ -10,15 +10,19 @@ its time with waiting, and the first sample of a range waits for at most 12 ms o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Piece", "pieces_of"]
+__all__ = ["Piece", "pieces_of", "requests_at_once"]
 
 _MAX_GAP = 64 << 10  # bytes between two samples of a request
 _MAX_BYTES = 1 << 20  # of a request for several samples
+# Requests under way: `_LEAST` of full size, and more if they are smaller, so that as many bytes are
+# under way. Each takes a thread and a connection: `_MOST` is far from usual limits of open files.
+_LEAST, _MOST = 32, 128
 
 _Int64 = npt.NDArray[np.int64]
 
@@ -58,3 +62,19 @@ def pieces_of(samples: _Int64, starts: _Int64, sizes: _Int64, needs: _Int64) -> 
             pieces.append(Piece(int(needs[at].min()), samples[at], begins[first], end))
             first = last + 1
     return pieces
+
+
+def requests_at_once(pieces: Sequence[Piece]) -> int:
+    """How many of some requests should be under way at the same time.
+
+    The time until the first byte does not depend on their size. So small ones need more at a time.
+
+    Args:
+        pieces: The requests.
+
+    Returns:
+        The number, not more than there are.
+    """
+    num_bytes = sum(one.end - one.start for one in pieces)
+    wanted = _LEAST * _MAX_BYTES * len(pieces) // max(1, num_bytes)
+    return min(len(pieces), max(_LEAST, min(wanted, _MOST)))

@@ -7,7 +7,6 @@ the samples are held. What an earlier process left there is compared with its CR
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Condition
 
@@ -16,18 +15,17 @@ import numpy.typing as npt
 
 from slipform.pipelines.errors import StorageError
 from slipform.pipelines.manifest import BetonInfo
-from slipform.pipelines.mirror.cache import can_punch
+from slipform.pipelines.mirror.cache import can_punch, writing
 from slipform.pipelines.mirror.copy_index import index_bounds
 from slipform.pipelines.mirror.eviction import Eviction
 from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.mirror.pins import Pins
-from slipform.pipelines.mirror.ranges import Piece, pieces_of
+from slipform.pipelines.mirror.ranges import Piece, pieces_of, requests_at_once
 from slipform.pipelines.mirror.transfer import Transfer
+from slipform.pipelines.remote.together import together
 
-__all__ = ["AT_ONCE", "Reader"]
+__all__ = ["Reader"]
 
-# Requests at the same time. With 100 kB and 30 ms each, 32 of them give 1,000 images/s.
-AT_ONCE = 32
 _Bytes = npt.NDArray[np.uint8]
 _Int64 = npt.NDArray[np.int64]
 
@@ -133,12 +131,9 @@ class Reader:
             StorageError: They cannot be fetched.
         """
         samples = np.unique(samples)
-        pieces = self.hold([samples])
+        pieces, place = self.hold([samples]), self._mirror.store.url
         try:
-            if pieces:
-                with ThreadPoolExecutor(min(AT_ONCE, len(pieces))) as pool:
-                    for _ in pool.map(self.fetch, pieces):
-                        pass
+            together(self.fetch, pieces, requests_at_once(pieces), place, self.drop)
             yield
         finally:
             self.release(samples)
@@ -159,7 +154,7 @@ class Reader:
         """
         joined = np.concatenate(batches)
         samples = joined[np.sort(np.unique(joined, return_index=True)[1])]
-        with self._mirror.locked():
+        with writing(self._mirror.folder), self._mirror.locked():
             for batch in batches:
                 self._pins.add(self.numbers[batch])
             there = (self._present[self.numbers[samples]] == 1) | self._damaged[samples]

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from slipform.pipelines.errors import ConfigError, StorageError, printable
 from slipform.pipelines.remote.failures import advice, cause_of, is_unknown
+from slipform.pipelines.remote.repeated import FIRST_PAUSE
 
 __all__ = [
-    "FIRST_PAUSE",
     "SCHEMES",
     "checked_url",
     "client_of",
@@ -27,12 +27,18 @@ __all__ = [
 ]
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
-FIRST_PAUSE = 0.1  # seconds before a failed request is repeated; later pauses are longer
 # Seconds in which a failed request is repeated, and the environment variable that changes them.
 _PATIENCE, _PATIENCE_VARIABLE = 60.0, "SLIPFORM_STORAGE_PATIENCE"
 _SILENCE = 30.0  # seconds without any byte, after which a request has failed
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# The variables that name another server, of each kind of store.
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+_EMULATOR = ("AZURE_STORAGE_USE_EMULATOR", "AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:10000")
+_ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 # USER@, or USER:PASSWORD@. Secret keys of AWS often have a slash.
 _PASSWORD = re.compile(r"://([^/?#]*@|[^/?#]*:.*@)", re.DOTALL)
 _ALLOWED = "Give s3://BUCKET/FOLDER, gs://, az://, http:// or https://"
@@ -106,23 +112,31 @@ def usual_patience() -> float:
 
 
 def endpoint_of(folder: str) -> str:
-    """The server that the environment names for s3:// (AWS_ENDPOINT_URL).
+    """The server that the environment names, for example in AWS_ENDPOINT_URL.
 
     Args:
         folder: The URL, as `checked_url` gives it.
 
     Returns:
-        http://HOST:PORT or https://HOST:PORT. "": the usual server.
+        http://HOST:PORT or https://HOST:PORT. "": the usual server, or folder has the server.
 
     Raises:
         ConfigError: The environment has something else.
     """
-    named = next((text for name in _ENDPOINTS if (text := os.environ.get(name))), "")
-    if not named or not folder.startswith("s3://"):
+    scheme, environment = folder.partition(":")[0], os.environ
+    name = next((name for name in _ENDPOINTS.get(scheme, ()) if environment.get(name)), "")
+    named = environment.get(name, "")
+    if scheme == "az" and environment.get(_EMULATOR[0], "").lower() in ("true", "1"):
+        name, named = _EMULATOR[1], environment.get(_EMULATOR[1], _EMULATOR[2])
+    elif (
+        scheme == "az" and not named and (account := environment.get("AZURE_STORAGE_ACCOUNT_NAME"))
+    ):
+        name, named = "AZURE_STORAGE_ACCOUNT_NAME", f"https://{account}.blob.core.windows.net"
+    if not named:
         return ""
     parts = urlsplit(named)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ConfigError("AWS_ENDPOINT_URL: give http://HOST:PORT or https://HOST:PORT")
+        raise ConfigError(f"{name}: give http://HOST:PORT or https://HOST:PORT")
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -166,7 +180,9 @@ def client_of(folder: str, endpoint: str, patience: float) -> Any:
         return open_url(folder, **options)
     except Exception as error:  # of obstore: missing credentials, unknown settings
         cause = cause_of(error)
-        raise StorageError(f"{folder} cannot be opened: {cause}. {advice(cause)}.") from None
+        raise StorageError(
+            f"{folder} cannot be opened: {cause}. {advice(cause, folder)}."
+        ) from None
 
 
 def create(client: Any, name: str, content: bytes) -> bool:

@@ -6,21 +6,41 @@ can succeed, and what to do next.
 
 from __future__ import annotations
 
+import os
 import re
 
 from slipform.pipelines.errors import printable
 
-__all__ = ["advice", "cause_of", "is_final", "is_unknown"]
+__all__ = ["NO_BUCKET", "advice", "cause_of", "is_final", "is_unknown"]
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 _QUERY = re.compile(r"\?[^\s\"')]+")  # of a URL: it may hold a signature
+_NO_CONNECTION = re.compile(r"kind: Connect,.*?(?:message|error): \"([^\"]+)\"", re.DOTALL)
 _REFUSED = re.compile(r"status 40[13]|AccessDenied|AccessKey|Signature|Token|privileges")
+_REGION = re.compile(
+    r"incorrectly configured region|region .* is wrong|PermanentRedirect|IllegalLocation"
+    r"|AuthorizationHeaderMalformed|status 30\d"
+)
+_NO_SUCH_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|no bucket named")
+_NO_NAME = re.compile(r"dns error|lookup address|[Nn]ame or service not known")
 _NO_CREDENTIALS = re.compile(
     r"Missing (?:Access|Secret)|must be specified|credential|token request", re.IGNORECASE
 )
 _FINAL = ("PermissionDenied", "Unauthenticated", "InvalidPath", "NotSupported", "Unknown")
 _REPEATED = (408, 425, 429)  # timeouts and "too many requests"
+NO_BUCKET = "Create the bucket first, or check its name"
+# Where the credentials of each kind of store come from, and what is wrong most often.
+_VARIABLES = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SKIP_SIGNATURE"),
+    "az": (
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "AZURE_STORAGE_TOKEN",
+    ),
+}
 
 
 def cause_of(error: Exception) -> str:
@@ -31,9 +51,12 @@ def cause_of(error: Exception) -> str:
     """
     text = _without_debug(error)
     if answer := _ANSWER.search(text):
-        return printable(": ".join(part for part in answer.groups() if part))
+        lines = [part.splitlines()[0].rstrip(".") for part in answer.groups() if part]
+        return printable(": ".join(lines))
     if status := _STATUS.search(text):
         return f"the server answered with status {status[1]}"
+    if found := _NO_CONNECTION.search(str(error)):  # only the details have the words of the system
+        return printable(f"no connection to the server: {found[1]}")
     line = text.splitlines()[0].rpartition(" - ")[2] if text else type(error).__name__
     return printable(_QUERY.sub("", line))[:300]
 
@@ -45,6 +68,8 @@ def is_final(error: Exception) -> bool:
         error: An exception of obstore.
     """
     text = _without_debug(error)
+    if _REGION.search(text):
+        return True
     if status := _STATUS.search(text):
         return 400 <= int(status[1]) < 500 and int(status[1]) not in _REPEATED
     return type(error).__name__.startswith(_FINAL) or bool(_NO_CREDENTIALS.search(text))
@@ -61,14 +86,21 @@ def is_unknown(error: Exception) -> bool:
     return not known or (status is not None and status[1] == "501")
 
 
-def advice(cause: str) -> str:
+def advice(cause: str, url: str, no_bucket: bool = False) -> str:
     """What to do next.
 
     Args:
         cause: The cause, as `cause_of` gives it.
+        url: The URL of the folder.
+        no_bucket: Whether the answer means that the bucket does not exist.
     """
-    if "NoSuchBucket" in cause:
-        return "Create the bucket first, or check its name"
+    scheme = url.partition(":")[0]
+    if scheme in _VARIABLES and (no_bucket or _NO_SUCH_BUCKET.search(cause)):
+        return NO_BUCKET
+    if scheme == "s3" and _REGION.search(cause):
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        now = f"it is {printable(region)} now" if region else "it is not set"
+        return f"Set AWS_REGION to the region of the bucket ({now})"
     if _NO_CREDENTIALS.search(cause):
         return (
             "Put credentials into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -76,7 +108,19 @@ def advice(cause: str) -> str:
             " AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
         )
     if _REFUSED.search(cause):
-        return "Check the credentials in the environment, and what they may do"
+        found = ", ".join(
+            f"{name} ({'set' if os.environ.get(name) else 'not set'})"
+            for name in _VARIABLES.get(scheme, ())
+        )
+        return (
+            "Check the credentials in the environment, and what they may do"
+            + (f": {found}" if found else "")
+            + ". A name that does not exist is refused, too, if they may not list the bucket"
+        )
+    if _NO_NAME.search(cause):
+        return (
+            "The name of the server is not known here: check the URL, AWS_ENDPOINT_URL, the network"
+        )
     return "Check the network and the server, and run the command again"
 
 

@@ -6,18 +6,14 @@ repeated requests. The texts of errors hold no credentials.
 
 from __future__ import annotations
 
-import os
-import random
-import time
 from collections.abc import Callable, Iterable, Sized
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slipform.pipelines.errors import DatasetError, MissingObjectError, StorageError, printable
+from slipform.pipelines.errors import DatasetError, MissingObjectError
 from slipform.pipelines.remote.client import (
-    FIRST_PAUSE,
     checked_url,
     client_of,
     create,
@@ -25,16 +21,13 @@ from slipform.pipelines.remote.client import (
     usual_patience,
 )
 from slipform.pipelines.remote.counted_file import CountedFile
-from slipform.pipelines.remote.failures import advice, cause_of, is_final
+from slipform.pipelines.remote.repeated import Request, repeated
 
 __all__ = ["Store", "open_store"]
 
 _MAX_READ = 256 << 20  # bytes of an object that `read` takes into memory
 _PART, _PARTS_AT_ONCE, _MAX_PARTS = 8 << 20, 4, 9000  # of an upload; S3 has at most 10,000 parts
 _PIECE = 16 << 20  # bytes of a request of `get_file`
-_LONGEST_PAUSE = 5.0  # seconds before a request is repeated
-# Many workers that fail together do not come back together.
-_JITTER = random.Random(os.getpid())
 
 _T = TypeVar("_T")
 _Content = TypeVar("_Content", bound=Sized)
@@ -74,12 +67,13 @@ class Store:
 
     Attributes:
         url: The URL of the folder.
+        server: The server of s3:// in parentheses, for texts of errors; "": the usual one.
         identity: What tells this folder from others: its URL and the server. No credentials.
     """
 
     def __init__(self, client: Any, url: str, endpoint: str, patience: float) -> None:
-        self._client, self._endpoint, self._patience = client, endpoint, patience
-        self.url = url
+        self._client, self._patience = client, patience
+        self.url, self.server = url, f" (server: {endpoint})" if endpoint else ""
         self.identity = f"{url} at {endpoint}" if endpoint else url
 
     def __repr__(self) -> str:
@@ -145,6 +139,19 @@ class Store:
             StorageError: The server does not answer, or cannot list. Most http servers cannot.
         """
         return sorted(name for name in self.sizes() if name.startswith(prefix))
+
+    def contents(self) -> tuple[list[str], list[str]]:
+        """The names of the folders and of the objects directly in the folder, sorted.
+
+        Raises:
+            StorageError: As for `names`.
+        """
+
+        def once() -> tuple[list[str], list[str]]:
+            found = self._client.list_with_delimiter()
+            return sorted(found["common_prefixes"]), sorted(one["path"] for one in found["objects"])
+
+        return self._tried(once, "LIST")
 
     def sizes(self) -> dict[str, int]:
         """The sizes in bytes of the objects in the folder and in folders below it, by name.
@@ -254,33 +261,8 @@ class Store:
                 self._tried(partial(self._client.delete, name), "DELETE", name)
 
     def _tried(self, once: Callable[[], _T], verb: str, name: str = "", what: str = "") -> _T:
-        """Call until it succeeds, cannot succeed, or the patience ends."""
-        place = printable(f"{self.url}/{name}" if name else self.url)
-        server = f" (server: {self._endpoint})" if self._endpoint else ""
-        begin, tries = time.monotonic(), 0
-        while True:
-            tries += 1
-            try:
-                return once()
-            except Exception as error:  # the classes of obstore have no common base
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise  # of a local file
-                cause = cause_of(error)
-                missing = isinstance(error, FileNotFoundError) and "NoSuchBucket" not in cause
-                if missing and verb != "PUT":
-                    raise MissingObjectError(
-                        f"{place} does not exist{server}: {cause}. Check the URL. If an upload was"
-                        " interrupted, run it again."
-                    ) from None
-                final = isinstance(error, OSError | ValueError) or is_final(error)
-            passed = time.monotonic() - begin
-            if final or passed >= self._patience:
-                raise StorageError(
-                    f"{verb} {place}{what} failed{server}: {cause}. Tried {tries} time"
-                    f"{'s' if tries > 1 else ''} in {passed:.1f} s. {advice(cause)}."
-                ) from None
-            pause = min(_LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(tries, 16))
-            time.sleep(min(pause * _JITTER.uniform(0.5, 1.0), self._patience - passed))
+        request = Request(verb, self.url, self.server, name, what)
+        return repeated(once, request, self._patience)
 
 
 def _whole(content: _Content, expected: int) -> _Content:

@@ -22,8 +22,8 @@ from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.prepare import prepared
 from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
-from slipform.pipelines.rendering.workers import Gate, Task, Workers
 from slipform.pipelines.stores import BFLOAT16, FLOAT16, FLOAT32
+from slipform.pipelines.workers import Gate, Task, Workers
 
 __all__ = ["RenderPool", "Source"]
 

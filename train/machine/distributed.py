@@ -136,6 +136,20 @@ class Agreement:
         before[1].wait()
         return Requests(*(before[0] > 0).tolist())
 
+    def now(self, requests: Requests) -> Requests:
+        """The requests that a process has now; the answer is the same on every process.
+
+        It waits for the slowest process. All processes must call this the same number of times.
+
+        Args:
+            requests: Those of this process.
+        """
+        if self._group is None:
+            return requests
+        numbers = torch.tensor(requests, dtype=torch.int64)
+        dist.all_reduce(numbers, group=self._group)
+        return Requests(*(numbers > 0).tolist())
+
 
 def restarts() -> bool:
     """Whether torchrun runs this command again after a failure (--max-restarts)."""

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from slipform.pipelines.errors import Interrupted
+from slipform.pipelines.stopping import stops_when
 
 __all__ = ["SWEEP", "StopRequest", "end_with_parent", "watched"]
 
@@ -70,6 +71,7 @@ def watched() -> Iterator[StopRequest]:
     The old handlers are restored at the end, but not after an exception in a process of torchrun.
     Ignored signals stay ignored. Python can set handlers in the main thread only: in another thread
     no signal sets the request.
+    Waiting for an object store ends when it is set.
 
     Yields:
         The request.
@@ -93,7 +95,8 @@ def watched() -> Iterator[StopRequest]:
     for number in ours:
         signal.signal(number, handle)
     try:
-        yield requested
+        with stops_when(requested.is_set):
+            yield requested
     except BaseException:
         if _TORCHRUN in os.environ:
             # torchrun sends SIGTERM as soon as another process has failed. The message of this one

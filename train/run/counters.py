@@ -175,6 +175,7 @@ class Counters:
         sent: Numbers on their way to the host; None whenever a checkpoint is written.
         samples: The observations of single images; None without records.samples.
         paused_seconds: Seconds of `paused` blocks so far, in this process.
+        in_training: Whether `timed` measures the time between two batches now.
     """
 
     timing: Timing = field(default_factory=Timing)
@@ -183,6 +184,7 @@ class Counters:
     sent: SentMetrics | None = None
     samples: SampleRecord | None = None
     paused_seconds: float = 0.0
+    in_training: bool = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -214,12 +216,23 @@ class Counters:
             for span in spans:
                 span.wait_seconds += waited
                 span.train_seconds += waited
-            resumed = time.perf_counter() - self.paused_seconds
+            resumed, self.in_training = time.perf_counter() - self.paused_seconds, True
             yield batch
+            self.in_training = False
             seconds = time.perf_counter() - self.paused_seconds - resumed
             for span in spans:
                 span.train_seconds += seconds
                 span.images += loader.global_batch_size
+
+    def waited(self, seconds: float) -> None:
+        """Count time of waiting for samples between two steps.
+
+        Args:
+            seconds: Seconds. `timed` counts them as training if a batch was requested before.
+        """
+        for span in (self.timing, self.epoch):
+            span.wait_seconds += seconds
+            span.train_seconds += 0.0 if self.in_training else seconds
 
     def add(self, seconds: float, images: int) -> None:
         """Count time in training and images trained on.

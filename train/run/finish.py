@@ -18,6 +18,7 @@ from slipform.train.figures import curves, draw, events, result
 from slipform.train.machine.device import peak_memory_bytes
 from slipform.train.records import write_summary
 from slipform.train.run.best import copy_weights, load_best
+from slipform.train.run.ending import awaiting
 from slipform.train.run.open import Run
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
@@ -48,7 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
         with open_loader(run.config, "test", process) as loader:
             began = time.perf_counter()
-            test = evaluate(state, loader, process, thresholds=state.best.thresholds)
+            test = evaluate(state, loader, process, awaiting(run, loader), state.best.thresholds)
             test_seconds = time.perf_counter() - began
             if process.is_main:
                 image = next(iter(loader)).images[:1].clone()

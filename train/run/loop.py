@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipform.pipelines.errors import Interrupted, SlipformError, lacks_memory
+from slipform.pipelines.errors import Interrupted, SlipformError, StorageError, lacks_memory
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
@@ -26,6 +26,7 @@ from slipform.train.machine.interrupt import watched
 from slipform.train.run import losses
 from slipform.train.run.counters import EpochTotals, advice
 from slipform.train.run.divergence import diverged
+from slipform.train.run.ending import await_samples, awaiting, save, stop
 from slipform.train.run.epoch_changes import begin_epoch
 from slipform.train.run.finish import finish
 from slipform.train.run.open import Run, open_run
@@ -132,6 +133,8 @@ def train_epoch(run: Run) -> None:
             position = state.epoch + (length - left) / length
             rates.append(factor(run.config.schedule, position, config.epochs))
             left -= count
+        if (problem := await_samples(run, loader, sum(counts))) is not None:
+            stop(run, problem)
         launched = run.steps.run(counts, rates)
         counters.pending.losses.append(launched.losses)
         counters.pending.correct.append(launched.correct)
@@ -162,10 +165,10 @@ def _after_steps(run: Run, images: Tensor, last: bool) -> None:
         zero_gradients(state)  # validation needs no memory for them
     asked = run.agreement.any(Requests(run.stop_requested.is_set(), _is_save_due(run)))
     if asked.stop:
-        _stop(run)
+        stop(run)
     every = config.checkpoint_every_steps
     if not last and (asked.save or (every and state.step % every == 0)):
-        _save(run)
+        save(run)
 
 
 def _is_save_due(run: Run) -> bool:
@@ -202,11 +205,12 @@ def end_epoch(run: Run) -> None:
     result = _measure(run, run.val)
     if result is not None and not math.isfinite(result.loss):
         raise diverged(run, f"the validation loss of epoch {state.epoch + 1} is {result.loss}")
+    test = _measure(run, run.test)
     state.epoch += 1
     if run.counters.samples is not None:
         run.counters.samples.end_epoch(run.folder, state.epoch)
     line = _epoch_line(run, result)
-    if (test := _measure(run, run.test)) is not None:
+    if test is not None:
         found = recorded("test", test, run.manifest.labels)
         line |= {name: found[name] for name in ("test_loss", "test_accuracy")}
     run.recorder.epoch(state.step, line)
@@ -229,11 +233,11 @@ def end_epoch(run: Run) -> None:
         )
         state.restart_from(state.best_weights)
         run.steps.forget()
-    _save(run)
+    save(run)
     run.check_data()
     requests = Requests(run.stop_requested.is_set())
     if state.epoch < config.epochs and run.agreement.any(requests).stop:
-        _stop(run)
+        stop(run)
 
 
 def _is_best(run: Run, line: dict[str, Any]) -> bool:
@@ -250,7 +254,11 @@ def _measure(run: Run, loader: Loader | None) -> AnyEvaluation | None:
     if loader is None:
         return None
     run.recorder.progress.begin_validation(len(loader))
-    return evaluate(run.state, loader, run.process, run.recorder.progress.step)
+    try:
+        each = awaiting(run, loader, run.recorder.progress.step)
+        return evaluate(run.state, loader, run.process, each)
+    except (Interrupted, StorageError) as problem:
+        stop(run, problem)  # the resumed run validates again
 
 
 def _epoch_line(run: Run, result: AnyEvaluation | None) -> dict[str, Any]:
@@ -273,22 +281,3 @@ def _stops_early(run: Run) -> bool:
     best = f"no epoch was better than epoch {state.best.epoch} for {patience} epochs"
     run.recorder.say(f"stopping after epoch {state.epoch}: {best}")
     return True
-
-
-def _save(run: Run) -> None:
-    """Write a checkpoint. Raise `Diverged` instead if a loss or a weight is not finite."""
-    losses.read(run)
-    with run.counters.paused():
-        if not run.state.is_finite():
-            what = f"after step {run.state.step} some weights are infinite or not a number"
-            raise diverged(run, what)
-        run.save()
-
-
-def _stop(run: Run) -> None:
-    _save(run)
-    run.checkpoints.wait()
-    raise Interrupted(
-        f"stopped after step {run.state.step}; a checkpoint was written. Continue with: train"
-        f" --resume {run.folder}"
-    )

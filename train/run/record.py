@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
-from slipform.pipelines.rendering.workers import Task, Workers
+from slipform.pipelines.workers import Task, Workers
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import METRICS, forget_after, samples

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from slipform.pipelines.rendering.workers import Task, Workers
+from slipform.pipelines.workers import Task, Workers
 from slipform.train.run import checkpoint
 from slipform.train.step.download import Download
 

@@ -22,7 +22,7 @@ from slipform.bench.scale.training import (
 )
 from slipform.pipelines import read_ahead
 from slipform.pipelines.beton import Beton
-from slipform.pipelines.mirror import index, reader
+from slipform.pipelines.mirror import index, ranges
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.remote import store
 from slipform.preprocess import shard_list, shards
@@ -184,7 +184,7 @@ def test_a_real_dataset_has_the_samples_of_the_model(tmp_path: Path) -> None:
 
 def test_the_assumptions_about_the_code_are_true() -> None:
     given = Assumptions()
-    assert given.at_once == reader.AT_ONCE
+    assert given.at_once == ranges._LEAST
     assert given.ahead_bytes == read_ahead._AHEAD // 2
     assert (given.part_bytes, given.parts_at_once) == (store._PART, store._PARTS_AT_ONCE)
     assert given.tables_at_once == index._AT_ONCE

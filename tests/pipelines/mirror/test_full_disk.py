@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,3 +68,33 @@ def test_a_reader_that_ends_while_others_look(url: str, monkeypatch: pytest.Monk
     gone = [folder / "readers" / "1-ab.pins"]
     monkeypatch.setattr("slipform.pipelines.mirror.pins.live_readers", lambda folder: gone)
     assert not pinned(mirror).any()
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_cache_that_cannot_be_written(
+    filled: bool, code: int, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable, and does not say that space is missing."""
+    if filled:
+        batches(open_loader(url, "host"), 1)
+    usual_open, usual_mkdir = os.open, os.mkdir
+
+    def refused(path: object, flags: int, *args: Any, **options: Any) -> int:
+        if str(path).startswith(str(cache)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(code, os.strerror(code), str(path))
+        return usual_open(path, flags, *args, **options)  # type: ignore[arg-type]
+
+    def no_folder(path: object, *args: Any, **options: Any) -> None:
+        if str(path).startswith(str(cache)) and not os.path.isdir(str(path)):
+            raise OSError(code, os.strerror(code), str(path))
+        usual_mkdir(path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setattr(os, "mkdir", no_folder)
+    with pytest.raises(StorageError) as found:
+        open_loader(url, "host")
+    message = found.value.message
+    assert f"{cache}" in message
+    assert f"cannot be written: {os.strerror(code)}. Set SLIPFORM_CACHE to a folder" in message
+    assert "Free space" not in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +16,14 @@ from hypothesis import strategies as st
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.mirror import ranges
 from slipform.pipelines.mirror.beton import MirroredBeton
-from slipform.pipelines.mirror.ranges import pieces_of
+from slipform.pipelines.mirror.ranges import Piece, pieces_of
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.read_ahead import _Fetching, read_ahead
+from slipform.pipelines.remote.store import Store
 from slipform.pipelines.sampling import make_draws
 from tests.object_server import Proxy
 from tests.pipelines.epochs import open_loader
-from tests.pipelines.mirror.stored import SAMPLES, batches
+from tests.pipelines.mirror.stored import SAMPLES, assert_equal, batches
 
 
 @given(
@@ -54,7 +56,7 @@ def test_samples_are_fetched_in_the_order_of_the_epochs(
     url: str, photos: Path, object_store: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "_MAX_GAP", -1)  # nothing is joined
-    monkeypatch.setattr("slipform.pipelines.read_ahead.AT_ONCE", 1)
+    monkeypatch.setattr("slipform.pipelines.read_ahead.requests_at_once", lambda pieces: 1)
     loader = open_loader(url, "host", batch_size=5)
     beton, before = loader.samples.beton, len(object_store.requests)
     batches(loader, 1)
@@ -182,3 +184,46 @@ def test_what_lies_between_two_samples_is_kept_if_there_is_room(
     with beton.held(np.array([3, 7])):
         found = np.flatnonzero(beton.reader._present[beton.reader.numbers]).tolist()
     assert found == ([3, 4, 5, 6, 7] if room else [3, 7])
+
+
+def _pieces(count: int, size: int) -> list[Piece]:
+    return [Piece(k, np.array([k]), k * size, (k + 1) * size) for k in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "at_once"),
+    [
+        (0, 1, 0),
+        (7, 100_000, 7),
+        (1000, 1 << 20, 32),
+        (1000, 512 << 10, 64),
+        (1000, 100_000, 128),
+        (1000, 0, 128),
+        (1000, 8 << 20, 32),
+    ],
+)
+def test_so_many_requests_are_under_way_that_they_have_32_mib(
+    count: int, size: int, at_once: int
+) -> None:
+    assert ranges.requests_at_once(_pieces(count, size)) == at_once
+
+
+def test_small_requests_do_not_wait_for_each_other(
+    url: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer comes before 100 requests are under way. With fewer at a time this would hang."""
+    monkeypatch.setattr(ranges, "_MAX_GAP", -1)
+    want = batches(open_loader(photos, "host"), 1)
+    loader = open_loader(url, "host")
+    usual, lock, enough, waiting = Store.read_range, threading.Lock(), threading.Event(), [0]
+
+    def together(self: Store, name: str, start: int, end: int) -> memoryview:
+        with lock:
+            waiting[0] += 1
+            if waiting[0] == 100:
+                enough.set()
+        enough.wait()
+        return usual(self, name, start, end)
+
+    monkeypatch.setattr(Store, "read_range", together)
+    assert_equal(batches(loader, 1), want)

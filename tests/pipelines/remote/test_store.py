@@ -264,7 +264,7 @@ def test_credentials_come_from_the_environment_and_appear_nowhere(
         ("SLIPFORM_STORAGE_PATIENCE", "nan", "give seconds"),
         ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL: give http://HOST:PORT"),
         ("AWS_ENDPOINT_URL", "http://secret@host", "AWS_ENDPOINT_URL: give http://HOST:PORT"),
-        ("AWS_ENDPOINT_URL_S3", "ftp://host", "AWS_ENDPOINT_URL: give http://HOST:PORT"),
+        ("AWS_ENDPOINT_URL_S3", "ftp://host", "AWS_ENDPOINT_URL_S3: give http://HOST:PORT"),
     ],
 )
 def test_wrong_settings_in_the_environment(

@@ -118,3 +118,19 @@ def test_the_share_of_the_cores_that_others_used(monkeypatch: pytest.MonkeyPatch
     assert second.timing.others_share == pytest.approx(20 / 20 / 4)
     del saved["timing"]["others_before"]  # of an older version
     assert Counters.from_checkpoint({"counters": saved}).timing.others_share is None
+
+
+def test_waiting_between_two_steps_counts_once() -> None:
+    """`timed` measures the time between two batches as training, also if it is waiting."""
+
+    class Batches(list[Any]):
+        global_batch_size = 4
+
+    counters = Counters()
+    counters.waited(3.0)  # before the first batch
+    batches = counters.timed(Batches([1, 2]))  # type: ignore[arg-type]
+    next(batches)
+    counters.waited(2.0)
+    for span in (counters.timing, counters.epoch):
+        assert span.wait_seconds >= 5.0
+        assert span.wait_seconds == pytest.approx(span.train_seconds + 2.0)

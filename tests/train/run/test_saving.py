@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from slipform.pipelines.errors import Interrupted, SlipformError
-from slipform.pipelines.rendering.workers import Gate
+from slipform.pipelines.workers import Gate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, counters, steps

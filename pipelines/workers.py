@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["Gate", "Task", "Workers"]
+__all__ = ["LOOK", "Gate", "Task", "Workers"]
 
+LOOK = 0.2  # seconds between two looks at whether waiting should end
 T = TypeVar("T")
 
 
@@ -71,16 +73,42 @@ class Task(Generic[T]):
         """
         self._outcome.put((None, error))
 
-    def result(self) -> T:
+    def is_done(self) -> bool:
+        """Whether the call has ended, and `result` was not called."""
+        return not self._outcome.empty()
+
+    def raise_error(self) -> None:
+        """Raise what the call raised, if it has ended with an exception.
+
+        The result stays. An exception that interrupts this method may lose it.
+
+        Raises:
+            BaseException: What the call raised. `result` would now wait forever.
+        """
+        if self.is_done():
+            value, error = self._outcome.get()
+            if error is not None:
+                raise error
+            self._outcome.put((value, None))
+
+    def result(self, meanwhile: Callable[[], object] | None = None) -> T:
         """Wait for the call. It may be called once.
+
+        Args:
+            meanwhile: Called every `LOOK` seconds of waiting. What it raises ends the waiting.
 
         Returns:
             What the call returned.
 
         Raises:
-            BaseException: What the call raised.
+            BaseException: What the call raised, or `meanwhile`.
         """
-        value, error = self._outcome.get()
+        while True:
+            with suppress(Empty):
+                value, error = self._outcome.get(timeout=LOOK if meanwhile else None)
+                break
+            if meanwhile is not None:
+                meanwhile()
         try:
             if error is not None:
                 raise error
@@ -99,13 +127,21 @@ class Workers:
 
     def __init__(self, num_threads: int, name: str) -> None:
         self._tasks: SimpleQueue[Task[object] | None] = SimpleQueue()
-        self._go = Gate()
-        # They are daemons: a thread may never end if an exception interrupted its `start`.
-        self._threads = [
-            threading.Thread(target=_work, args=(self._tasks,), name=f"{name}-{i}", daemon=True)
-            for i in range(num_threads)
-        ]
-        for thread in self._threads:
+        self._go, self._name = Gate(), name
+        self._threads: list[threading.Thread] = []
+        self.grow(num_threads)
+
+    def grow(self, num_threads: int) -> None:
+        """Start threads until there are so many.
+
+        Args:
+            num_threads: Number of threads.
+        """
+        for number in range(len(self._threads), num_threads):
+            name = f"{self._name}-{number}"
+            # A daemon: a thread may never end if an exception interrupted its `start`.
+            thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+            self._threads.append(thread)
             thread.start()
 
     def submit(self, call: Callable[[], T]) -> Task[T]:

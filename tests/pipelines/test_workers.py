@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slipform.pipelines.rendering.workers import Gate, Workers
+from slipform.pipelines.workers import Gate, Workers
 
 
 @contextmanager
@@ -146,3 +146,46 @@ def test_signals_at_any_moment_leave_the_threads_working(no_collections: None) -
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert hits == 300
+
+
+def test_waiting_for_a_result_can_be_ended() -> None:
+    go, looks = threading.Event(), list[int]()
+
+    def meanwhile() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            raise KeyError("enough")
+
+    with _workers(1) as workers:
+        task = workers.submit(go.wait)
+        with pytest.raises(KeyError, match="enough"):
+            task.result(meanwhile)
+        assert not task.is_done()
+        go.set()
+        assert task.result(meanwhile) is True
+
+
+def test_the_error_of_a_task_can_be_raised_before_its_result() -> None:
+    with _workers(1) as workers:
+        right, wrong = workers.submit(lambda: 5), workers.submit(lambda: {}[1])  # type: ignore[var-annotated]
+        workers.settle()
+        right.raise_error()
+        assert right.is_done()
+        assert right.result() == 5
+        with pytest.raises(KeyError):
+            wrong.raise_error()
+    gone = Workers(0, "test").submit(lambda: 5)
+    gone.raise_error()
+    assert not gone.is_done()
+
+
+def test_threads_are_added() -> None:
+    gates = [Gate() for _ in range(5)]
+    with _workers(0) as workers:
+        for gate in gates:
+            workers.submit(gate.open)
+        workers.grow(3)
+        workers.grow(2)
+        workers.settle()
+        assert all(gate.is_open() for gate in gates)
+        assert len(workers._threads) == 3
