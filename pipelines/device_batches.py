@@ -38,7 +38,7 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
     if order.draws is not None or sequence.samples.table is not None:
         return None
     augment = sequence.augment
-    if augment.policy or (augment.erase and augment.erase_mode != "const"):
+    if augment.on_cores or augment.policy or (augment.erase and augment.erase_mode != "const"):
         return None  # `make` gives the kernel neither chains nor keys
     if not order.shuffle or pixels is None or pixels.bad.any():
         return None

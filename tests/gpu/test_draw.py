@@ -126,10 +126,11 @@ CHANGED: dict[str, Any] = {
     "policy": Policy("augmix"), "normalize": ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5)), "erase": 0.4,
     "erase_mode": "rand",
 }  # fmt: skip
-# These belong to the kernel that renders, to batches, or to evaluation.
+# These belong to the kernel that renders, to batches, or to evaluation. `device_batches` refuses
+# what only CPU cores render.
 NOT_DRAWN = {
     "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_probability",
-    "switch_probability",
+    "switch_probability", "blur",
 }  # fmt: skip
 
 
