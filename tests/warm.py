@@ -102,10 +102,12 @@ class Warm:
         """Run a program; see `start`."""
         return self.wait(self.start(program, *arguments, **how))
 
-    def run_file(self, path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run a file as a program."""
+    def run_file(
+        self, path: Path, *arguments: object, **how: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a file as a program; see `start`."""
         program = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
-        return self.run(program, *arguments)
+        return self.run(program, *arguments, **how)
 
     def _ask(self, **question: Any) -> int:
         assert self._process.stdin

@@ -60,17 +60,17 @@ class Measured:
 
 
 def seconds_of(call: Callable[[], Any], device: str, repeats: int = REPEATS) -> Estimate:
-    """The seconds that a device works on a call, after three calls as a warm-up.
+    """The seconds that a device works on a call, after up to three calls as a warm-up.
 
     Args:
         call: A function that launches work on the device.
         device: A GPU: the time is that between two events on its stream. "cpu": the time of the
             call.
-        repeats: The number of measurements.
+        repeats: The number of measurements. Fewer than three have as many calls as a warm-up.
     """
     import torch
 
-    for _ in range(3):
+    for _ in range(min(3, repeats)):
         call()
     found = []
     for _ in range(repeats):

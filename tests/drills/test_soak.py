@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +15,15 @@ import pytest
 
 from tests.drills import soak
 from tests.pipelines.epochs import ON_CPU as NAMES
+from tests.warm import Warm
 
-ROOT = Path(__file__).parents[2]
 
-
-def _soak(data: Path, executor: str, seconds: int, seed: int, count: Callable[[str], None]) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-P", soak.__file__, str(data), executor, str(seconds), str(seed)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _soak(
+    warm: Warm, data: Path, executor: str, seconds: int, seed: int, count: Callable[[str], None]
+) -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    arguments = (data, executor, seconds, seed)
+    ended = warm.run_file(Path(soak.__file__), *arguments, environment=environment)
     assert ended.returncode == 0, ended.stderr[-3000:]
     found = json.loads(ended.stdout.splitlines()[-1])
     count(f"soak {executor} {seconds} s: {found}")
@@ -36,15 +31,18 @@ def _soak(data: Path, executor: str, seconds: int, seed: int, count: Callable[[s
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_a_short_soak(shapes: Path, executor: str, count: Callable[[str], None]) -> None:
-    _soak(shapes, executor, 4, 0, count)
+def test_a_short_soak(
+    warm_process: Warm, shapes: Path, executor: str, count: Callable[[str], None]
+) -> None:
+    _soak(warm_process, shapes, executor, 2, 0, count)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("executor", NAMES)
 def test_a_long_soak(
-    shapes: Path, executor: str, count: Callable[[str], None], amount: Callable[[str, int], int]
-) -> None:
+    warm_process: Warm, shapes: Path, executor: str, count: Callable[[str], None],
+    amount: Callable[[str, int], int],
+) -> None:  # fmt: skip
     """$SLIPFORM_DRILL_SECONDS with each executor."""
-    _soak(shapes, executor, amount("seconds", 900), amount("seed", 1), count)
+    _soak(warm_process, shapes, executor, amount("seconds", 900), amount("seed", 1), count)
