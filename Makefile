@@ -10,6 +10,10 @@ demo: setup
 	$(BIN)/prep shapes --out data/shapes
 	$(BIN)/train data/shapes --recipe shapes/demo --set data.executor=dali --out runs/demo --overwrite
 
+# Hundreds of processes of the tests import the modules of the project, and pytest rewrites its own. Many containers turn off
+# the cache of bytecode by this variable; an empty value turns it on.
+test again: export PYTHONDONTWRITEBYTECODE :=
+
 COMPILES := tests/pipelines/executors/test_interpolation.py
 test: setup
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tests.command_lines import COMMANDS, parse
 from tests.page_blocks import blocks
+from tests.warm import Warm
 
 pytestmark = pytest.mark.timeout(1800)  # of a busy machine; the work takes less than a minute
 
@@ -67,22 +68,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def _run(command: list[str], folder: Path) -> None:
     """Run a command that must succeed."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def errors(folder: Path) -> dict[str, str]:
+def errors(folder: Path, warm_process: Warm) -> dict[str, str]:
     """Page -> the error in its Python blocks. One process runs all of them, because imports take
     most of the time."""
-    program = [sys.executable, "-P", "-W", "ignore", "-m", "tests.page_blocks"]
-    _run([*program, *map(str, PAGES)], folder)
+    program = (
+        "import runpy, warnings; warnings.simplefilter('ignore')\n"
+        "runpy.run_module('tests.page_blocks', run_name='__main__')"
+    )
+    ended = warm_process.run(program, *PAGES, folder=folder, environment=_environment())
+    assert ended.returncode == 0, ended.stderr
     return dict(json.loads((folder / "errors.json").read_text(encoding="utf-8")))
 
 

@@ -3,8 +3,6 @@ outcome."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,25 +12,19 @@ import pytest
 from tests.drills.mutate import drill
 from tests.drills.readers import readers
 from tests.drills.warm import now
+from tests.warm import Warm
 
 # Reading one of these takes longer.
 _SLOW = ("signed checkpoint", "recipe", "result of bench", "figures, metrics.jsonl")
 
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def _drill_all(folder: Path, total: int, seed: int, count: Callable[[str], None]) -> None:
+def _drill_all(
+    warm: Warm, folder: Path, total: int, seed: int, count: Callable[[str], None]
+) -> None:
     """The drill runs in its own process: it forks, and another test may have loaded DALI in this
     process. DALI does not work after a fork."""
-    arguments = [str(folder), str(total), str(seed)]
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "tests.drills.test_mutations", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = "import runpy; runpy.run_module('tests.drills.test_mutations', run_name='__main__')"
+    ended = warm.run(program, folder, total, seed)
     for line in ended.stdout.splitlines():
         count(line)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -61,17 +53,18 @@ def _drill_here(
     assert not wrong, "\n".join(wrong)
 
 
-def test_some_mutations(tmp_path: Path, count: Callable[[str], None]) -> None:
-    _drill_all(tmp_path, 40, 1, count)
+def test_some_mutations(warm_process: Warm, tmp_path: Path, count: Callable[[str], None]) -> None:
+    _drill_all(warm_process, tmp_path, 40, 1, count)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_many_mutations(
-    tmp_path: Path, count: Callable[[str], None], amount: Callable[[str, int], int]
-) -> None:
+    warm_process: Warm, tmp_path: Path, count: Callable[[str], None],
+    amount: Callable[[str, int], int],
+) -> None:  # fmt: skip
     """$SLIPFORM_DRILL_MUTATIONS for each of the readers, from $SLIPFORM_DRILL_SEED."""
-    _drill_all(tmp_path, amount("mutations", 6500), amount("seed", 2), count)
+    _drill_all(warm_process, tmp_path, amount("mutations", 6500), amount("seed", 2), count)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from slipform.models.weight_file import write_weights
 from slipform.models.weights import LoadReport
 from slipform.pipelines.errors import ConfigError
 from tests.models.timm_families import FAMILIES, SMALL
+from tests.warm import Warm
 
 CASES = [
     *SMALL,
@@ -192,7 +191,7 @@ def test_a_size_that_does_not_fit_is_answered_with_sizes_that_do() -> None:
         _build("inception_v4", 32)
 
 
-def test_torchvisions_nets_stay_the_default_and_need_no_timm(tmp_path: Path) -> None:
+def test_torchvisions_nets_stay_the_default_and_need_no_timm(warm_process: Warm) -> None:
     """The import is refused, as where timm is not installed."""
     assert "timm/resnet18" not in names()
     assert ModelConfig().name == "alexnet"
@@ -215,9 +214,8 @@ for name in ("timm/resnet18", "restnet18"):
         print(type(error).__name__, error)
 assert "timm" not in sys.modules
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True
-    )
+    done = warm_process.run(code)
+    assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first == (
         'ConfigError model.name = "timm/resnet18" needs timm. Install it:'

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import psutil
 import pytest
@@ -22,12 +21,12 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
+from tests.warm import Warm
 
 SPEC = Augmentation(
     image_size=64, crop="random_resized", flip="horizontal", color_jitter=ColorJitter(0.2)
 )
 Held = tuple[int, int, int]
-T = TypeVar("T")
 
 
 def _held() -> Held:
@@ -70,11 +69,18 @@ def _measure(folder: Path, executor: str, rounds: dict[str, int]) -> dict[str, t
     return found
 
 
-def _in_a_fresh_process(measure: Callable[..., T], *arguments: object) -> T:
-    """The loaders run in a fresh process, which stays within 5 MiB for 400 epochs. The allocator of
-    pytest's process holds memory of earlier tests, which varies (by 24.4 MiB once)."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measure, *arguments).result()
+def _in_a_fork(warm: Warm, measure: Callable[..., Any], *arguments: object) -> Any:
+    """The loaders run in a fork of the warm process, which has made no batch. It stays within 5 MiB
+    for 400 epochs. The allocator of pytest's process holds memory of earlier tests, which varies
+    (by 24.4 MiB once)."""
+    program = (
+        "import json, sys\n"
+        f"from tests.pipelines.test_leaks import {measure.__name__} as measure\n"
+        "print(json.dumps(measure(*json.loads(sys.argv[1]))))"
+    )
+    ended = warm.run(program, json.dumps(arguments, default=str))
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
 
 
 SHORT = {"epochs": 40, "left": 40, "new": 25}
@@ -87,11 +93,12 @@ LONG = dict.fromkeys(SHORT, 200)
     [pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.slow)],
 )
 def test_memory_threads_and_files_do_not_grow(
-    shapes: Path, executor: str, rounds: dict[str, int]
+    shapes: Path, executor: str, rounds: dict[str, int], warm_process: Warm
 ) -> None:
     """Complete epochs; one loader that is left after one batch, many times; many loaders, each
     closed after one batch."""
-    for kind, (after_ten, end) in _in_a_fresh_process(_measure, shapes, executor, rounds).items():
+    found = _in_a_fork(warm_process, _measure, shapes, executor, rounds)
+    for kind, (after_ten, end) in found.items():
         grown = end[0] - after_ten[0]
         assert grown <= min(after_ten[0] * 0.05, 24 << 20), (
             f"{kind}: {after_ten[0] / 2**20:.0f} MiB after ten, {grown / 2**20:.1f} more after"
@@ -116,10 +123,11 @@ def _streaming(folder: Path) -> int:
     return peak_resident_bytes() - before
 
 
-def test_streaming_takes_two_batches_and_little_more(tmp_path: Path) -> None:
+def test_streaming_takes_two_batches_and_little_more(tmp_path: Path, warm_process: Warm) -> None:
     """128 images of 224 px in float32 take 77 MB. The consumer has one batch while the next one is
     made and another one begins: two to three batches, decoded images and mapped pages. Six
     processes took 192 to 231 MB; four buffers instead of two took 454 MB."""
     jpegs = [folders.jpeg(folders.smooth(300, 200 + k, seed=k)) for k in range(256)]
-    taken = _in_a_fresh_process(_streaming, folders.write_folder(tmp_path / "set", jpegs))
+    folder = folders.write_folder(tmp_path / "set", jpegs)
+    taken = _in_a_fork(warm_process, _streaming, folder)
     assert 140e6 < taken < 260e6, f"{taken / 1e6:.0f} MB"

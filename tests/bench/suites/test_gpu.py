@@ -84,11 +84,12 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     items = [
         suite.Item("kernels", "short", 1, sleep, (0.0,)),
         suite.Item("jpeg", "broken", 1, fail),
-        suite.Item("step", "endless", 1 / 300, sleep, (3000.0,)),  # 6 of 1,800 seconds
+        suite.Item("step", "endless", 1 / 900, sleep, (3000.0,)),  # 2 of 1,800 seconds
         suite.Item("loaders", "after it", 1, sleep, (0.5,)),
         suite.Item("accuracy", "absent", 50, sleep, lacks="needs --data"),
     ]
     monkeypatch.setattr(suite, "all_items", lambda *_: items)
+    monkeypatch.setattr(suite, "_MIN_SECONDS", 1.0)
     written: list[int] = []
     monkeypatch.setattr(result, "write_result", lambda path, found: written.append(len(found.rows)))
     out = tmp_path / "gpu.json"

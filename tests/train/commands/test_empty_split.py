@@ -15,6 +15,7 @@ from slipform.train.inference import data as inputs
 from slipform.train.inference import showing
 from slipform.train.run.loop import fit
 from tests.pipelines import folders
+from tests.train.drawing import without_figures
 from tests.train.run.labeled import dataset_of
 
 
@@ -38,7 +39,9 @@ def test_validate_and_figures(
 ) -> None:
     loss = "bce" if kind == "multi" else "cross_entropy"
     config = small(f'loss.name="{loss}"', "train.epochs=1", 'augment.crop="center"')
-    fit(config, dataset_of(tmp_path / "data", kind), tmp_path / "run", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(config, dataset_of(tmp_path / "data", kind), tmp_path / "run", quiet=True)
     # Both were imported above: a module that is imported meanwhile would keep the replacement.
     for module in (inputs, showing):
         monkeypatch.setattr(module, "first_image", lambda _: None)

@@ -1,7 +1,7 @@
 """Several runs of the command train, one after the other in the same processes.
 
 In: JSON, the arguments of each run. Out: the runs. torchrun starts this program as it starts train;
-its start and the imports take longer than the small runs of tests.
+its start and the imports take longer than the small runs of tests. The runs draw no figures.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import json
 import sys
 
 from slipform.train.cli import train
+from slipform.train.run import finish
 
 if __name__ == "__main__":
+    finish._draw = lambda *_: None
     for arguments in json.loads(sys.argv[1]):
         train(arguments, standalone_mode=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.warm import Warm
 
 CODE = """
 import sys
@@ -16,9 +15,9 @@ print(torch.are_deterministic_algorithms_enabled(), "torch._inductor" in sys.mod
 """
 
 
-def test_unchanged_settings_do_not_import_torch_s_compiler() -> None:
-    """In a new process. torch.use_deterministic_algorithms would import torch's compiler for a
-    second."""
-    command = [sys.executable, "-P", "-c", CODE]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_unchanged_settings_do_not_import_torch_s_compiler(warm_process: Warm) -> None:
+    """In a process that has not imported it: torch.use_deterministic_algorithms would do so, which
+    takes a second."""
+    done = warm_process.run(CODE)
+    assert done.returncode == 0, done.stderr
     assert done.stdout == "False False\n"

@@ -18,7 +18,7 @@ from slipform.train.run.loop import fit
 from tests.processes import finish, torchrun, wait_for
 
 # Every process imports torch: 5 s of processor time each.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("no_figures")]
 
 # A net with BatchNorm, whose statistics are those of the batches of all processes.
 SETS = [

@@ -22,7 +22,7 @@ from tests.train.machine.cluster import free_port
 from tests.train.machine.recorded import Script, steps_seen
 
 # Every process imports torch: 5 s of processor time each.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.usefixtures("no_figures")]
 
 IMAGES, EPOCHS = 240, 3
 # Three processes get 13, 13 and 14 of 40 images. A net with BatchNorm.
