@@ -22,6 +22,7 @@ __all__ = [
     "green",
     "halves",
     "load8",
+    "load_levels",
     "load_pixels",
     "mask",
     "maximum",
@@ -35,7 +36,7 @@ __all__ = [
     "zeros",
 ]
 
-_FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
+_FLOAT, _I32 = ir.FloatType(), ir.IntType(32)
 _V4, _V8 = ir.VectorType(_FLOAT, 4), ir.VectorType(_FLOAT, 8)
 
 
@@ -122,6 +123,31 @@ def load_pixels(typing_context, array, first, second):
         return builder.shuffle_vector(a, b, mask(range(8)))
 
     return _float8(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_levels(typing_context, array, at):
+    """Load two pixels of three levels. Two bytes behind them are read, too.
+
+    The fourth lane of each is not used.
+
+    Args:
+        array: uint8.
+        at: Position of the first red value.
+
+    Returns:
+        Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        eight = ir.VectorType(ir.IntType(8), 8)
+        levels = builder.load(pointer_to(context, builder, signature.args[0], *args, eight))
+        levels.align = 1
+        pixels = builder.shuffle_vector(levels, levels, mask((0, 1, 2, 2, 3, 4, 5, 5)))
+        whole = builder.zext(pixels, ir.VectorType(_I32, 8))
+        return builder.sitofp(whole, _V8)
+
+    return _float8(array, types.intp), codegen
 
 
 @intrinsic

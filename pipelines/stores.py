@@ -13,23 +13,26 @@ from numba.extending import intrinsic
 
 from slipform.pipelines.simd import mask, pointer_to
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "store", "store_float32"]
+__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "store", "store8", "store_float32"]
 
-# Kinds of output. LEVELS: whole numbers 0..255 as uint16.
+# Kinds of output. LEVELS: whole numbers 0..255 as uint8.
 FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
-_FLOAT, _I16, _I32 = ir.FloatType(), ir.IntType(16), ir.IntType(32)
+_FLOAT, _I8, _I16, _I32 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32)
 _V8 = ir.VectorType(_FLOAT, 8)
+_BYTES = {_FLOAT: 4, _I16: 2, _I8: 1}
+_HALVES = (range(4), range(4, 8))
 
 
 def _write(
-    context: Any, builder: Any, array_type: Any, array: Any, positions: Any, value: Any, lane: Any
+    context: Any, builder: Any, array_type: Any, array: Any, places: Any, value: Any, lane: Any
 ) -> None:
-    """Emit the stores of the two pixels of a vector, as four lanes of type `lane` each."""
-    four = ir.VectorType(lane, 4)
-    for position, lanes in zip(positions, (range(4), range(4, 8)), strict=True):
-        half = builder.shuffle_vector(value, value, mask(lanes))
-        place = pointer_to(context, builder, array_type, array, position, four)
-        builder.store(half, place).align = 4 if lane is _FLOAT else 2
+    """Emit the stores of some lanes of a vector at each of the places (position, lanes), as values
+    of type `lane`."""
+    for position, lanes in places:
+        part = builder.shuffle_vector(value, value, mask(lanes))
+        vector = ir.VectorType(lane, len(lanes))
+        place = pointer_to(context, builder, array_type, array, position, vector)
+        builder.store(part, place).align = _BYTES[lane]
 
 
 def _to_bfloat16(builder: Any, value: Any) -> Any:
@@ -52,11 +55,11 @@ def _to_levels(builder: Any, value: Any) -> Any:
     """Round values of 0 or more, at most 255.4, to the nearest whole number."""
     half = ir.Constant(_V8, [0.5] * 8)
     whole = builder.fptosi(builder.fadd(value, half), ir.VectorType(_I32, 8))
-    return builder.trunc(whole, ir.VectorType(_I16, 8))
+    return builder.trunc(whole, ir.VectorType(_I8, 8))
 
 
 # The arrays of 16-bit floats are uint16, because numpy has no bfloat16.
-_CONVERTED = {BFLOAT16: _to_bfloat16, FLOAT16: _to_float16, LEVELS: _to_levels}
+_CONVERTED = {BFLOAT16: _to_bfloat16, FLOAT16: _to_float16}
 
 
 @intrinsic
@@ -70,10 +73,42 @@ def store_float32(typing_context, array, first, second, pixels):
     """
 
     def codegen(context, builder, signature, args):
-        _write(context, builder, signature.args[0], args[0], args[1:3], args[3], _FLOAT)
+        places = zip(args[1:3], _HALVES, strict=True)
+        _write(context, builder, signature.args[0], args[0], places, args[3], _FLOAT)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, pixels), codegen
+
+
+def _emit(context: Any, builder: Any, signature: Any, args: Any, places: Any) -> Any:
+    """Emit the code of `store` and `store8`: a branch for each kind, as far as the types of the
+    arrays leave a choice."""
+    kind, arrays, value = args[0], args[1:3], args[4]
+
+    def write(which, lane, value):
+        array_type = signature.args[1 + which]
+        _write(context, builder, array_type, arrays[which], places, value, lane)
+
+    def choose(kinds):
+        if not kinds:
+            return
+        condition = builder.icmp_signed("==", kind, ir.Constant(kind.type, kinds[0]))
+        with builder.if_else(condition) as (this, others):
+            with this:
+                if kinds[0] == FLOAT32:
+                    write(0, _FLOAT, value)
+                else:
+                    write(1, _I16, _CONVERTED[kinds[0]](builder, value))
+            with others:
+                choose(kinds[1:])
+
+    if isinstance(signature.args[2], types.NoneType):
+        write(0, _FLOAT, value)
+    elif signature.args[2].dtype == types.uint8:
+        write(1, _I8, _to_levels(builder, value))
+    else:
+        choose((FLOAT32, BFLOAT16, FLOAT16))
+    return context.get_dummy_value()
 
 
 @intrinsic
@@ -83,34 +118,30 @@ def store(typing_context, kind, out32, out16, at, pixels):
     Args:
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS.
         out32: Output of kind FLOAT32: float32.
-        out16: Output of the other kinds, as bits: uint16.
+        out16: Output of the other kinds: uint16, the bits of floats, or uint8 of kind LEVELS.
         at: Position of the first pixel in the output.
         pixels: Float8.
     """
 
     def codegen(context, builder, signature, args):
-        kind, arrays, at, value = args[0], args[1:3], args[3], args[4]
-
-        positions = (at, builder.add(at, ir.Constant(at.type, 3)))
-
-        def write(which, lane, value):
-            array_type = signature.args[1 + which]
-            _write(context, builder, array_type, arrays[which], positions, value, lane)
-
-        def choose(kinds):
-            if not kinds:
-                return
-            condition = builder.icmp_signed("==", kind, ir.Constant(kind.type, kinds[0]))
-            with builder.if_else(condition) as (this, others):
-                with this:
-                    if kinds[0] == FLOAT32:
-                        write(0, _FLOAT, value)
-                    else:
-                        write(1, _I16, _CONVERTED[kinds[0]](builder, value))
-                with others:
-                    choose(kinds[1:])
-
-        choose((FLOAT32, BFLOAT16, FLOAT16, LEVELS))
-        return context.get_dummy_value()
+        at = args[3]
+        places = [*zip((at, builder.add(at, ir.Constant(at.type, 3))), _HALVES, strict=True)]
+        return _emit(context, builder, signature, args, places)
 
     return types.void(types.int64, out32, out16, types.intp, pixels), codegen
+
+
+@intrinsic
+def store8(typing_context, kind, out32, out16, at, values):
+    """Store eight values, those that `load8` loads.
+
+    Args:
+        kind, out32, out16: As for `store`. Without `out16` (None) the kind is FLOAT32.
+        at: Position of the first value in the output.
+        values: Float8.
+    """
+
+    def codegen(context, builder, signature, args):
+        return _emit(context, builder, signature, args, [(args[3], range(8))])
+
+    return types.void(types.int64, out32, out16, types.intp, values), codegen

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.loader import Loader
     from slipform.pipelines.manifest import Manifest, read_manifest
     from slipform.pipelines.plan.augmentation import Augmentation
+    from slipform.pipelines.plan.blur import Blur
     from slipform.pipelines.plan.color_jitter import ColorJitter
     from slipform.pipelines.plan.plan import Plan
     from slipform.pipelines.plan.policy import Policy
@@ -57,6 +58,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Beton",
+    "Blur",
     "Classifier",
     "ColorJitter",
     "ConfigError",
@@ -108,6 +110,7 @@ _HOMES = {
     "pipelines.loader": ("Loader",),
     "pipelines.manifest": ("Manifest", "read_manifest"),
     "pipelines.plan.augmentation": ("Augmentation",),
+    "pipelines.plan.blur": ("Blur",),
     "pipelines.plan.color_jitter": ("ColorJitter",),
     "pipelines.plan.plan": ("Plan",),
     "pipelines.plan.policy": ("Policy",),

@@ -137,6 +137,7 @@ QUANTITIES: dict[str, Quantity] = {
     "recall_share": Quantity("recall", "share", "higher"),
     "average_precision_share": Quantity("average precision", "share", "higher"),
     "without_teacher_ratio": Quantity("of the speed without", "ratio", "higher", within_run=True),
+    "plain_ratio": Quantity("time / without a policy", "ratio", "lower", within_run=True),
     "cost_ratio": Quantity("time with the record / without", "ratio", "lower", within_run=True),
     "answer_bytes": _bytes("bytes of an answer"),
     "fetched_bytes": _bytes("fetched in an epoch"),

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.checks import STRICT, check_types, is_number
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
@@ -78,6 +79,7 @@ class Augmentation:
         shear: Angle along x, uniform in [-shear, shear].
         color_jitter: A ColorJitter(brightness, contrast, saturation, hue).
         grayscale: Probability of a gray image.
+        blur: A Blur(probability, kernel_size, sigma): a Gaussian blur after the policy.
         policy: A Policy(name, ...): RandAugment and its relatives, after crop, flip and warp, and
             before color jitter. With one the corners are black, and `border` is "zero".
         normalize: "half", "imagenet", "dataset", or (mean, std) with three numbers each in 0..1.
@@ -124,6 +126,7 @@ class Augmentation:
     color_jitter: ColorJitter = field(default_factory=ColorJitter)
     grayscale: float = 0.0
     policy: Policy = field(default_factory=Policy)
+    blur: Blur = field(default_factory=Blur)
     normalize: str | tuple[tuple[float, float, float], tuple[float, float, float]] = "half"
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -206,6 +209,11 @@ class Augmentation:
             "padding",
             f'less than image_size with augment.policy.name = "{self.policy.name}"',
         )
+        check(
+            not self.blur or self.blur.size_for(self.image_size) // 2 < self.image_size,
+            "blur",
+            "a kernel_size below twice image_size",
+        )
         if not isinstance(self.normalize, str):
             check(all(s > 0 for s in self.normalize[1]), "normalize", "standard deviations above 0")
 
@@ -225,6 +233,8 @@ class Augmentation:
         """The setting that only CPU cores can render, `name = value`. "": there is none."""
         if self.policy:
             return f'augment.policy.name = "{self.policy.name}"'
+        if self.blur:
+            return f"augment.blur.probability = {self.blur.probability}"
         if self.interpolation == "bicubic":
             return 'augment.interpolation = "bicubic"'
         if self.erase and self.erase_mode != "const":

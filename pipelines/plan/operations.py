@@ -37,13 +37,14 @@ AUTO_CONTRAST, EQUALIZE, INVERT = range(12, 15)
 
 
 @kernel
-def changes_pixels(codes):
-    """Whether any operation changes pixels, and not only their positions.
+def changes_pixels(codes, i, c):
+    """Whether any operation of a chain changes pixels, and not only their positions.
 
     Args:
-        codes: uint8 [K], positions in OPERATIONS.
+        codes: uint8 [N, C, K], positions in OPERATIONS.
+        i, c: Sample and chain.
     """
     found = False
-    for code in codes:
-        found |= code >= BRIGHTNESS
+    for k in range(codes.shape[2]):
+        found |= codes[i, c, k] >= BRIGHTNESS
     return found

@@ -30,6 +30,9 @@ a box. Otherwise the image is reduced by the scale of the sample's geometry with
 then sampled as above. If the chain has operations on pixels, or there are several chains, the
 picture is rounded to whole levels 0..255, and the operations are applied one after another, each
 one as torchvision does on uint8. The weighted sum of the pictures goes to `color`.
+
+`blur`: before `color`, the output pixels are averaged with a Gaussian of that deviation, of
+`blur_size` pixels along each side, as torchvision's gaussian_blur does on float32.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ import numpy.typing as npt
 
 from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
+from slipform.pipelines.plan.blur import draw_sigmas
 from slipform.pipelines.plan.chains import Chains, draw_chains
 from slipform.pipelines.plan.erasing import draw_keys
 from slipform.pipelines.plan.philox import batch_uniforms
@@ -89,6 +93,9 @@ class Plan:
         erase_mode: What erased boxes get: "const", "rand" or "pixel".
         erase_keys: uint64 [N], keys of the noise in erased boxes. None: they get none.
         cubic: Whether images are resized by a cubic filter, and not by a triangle.
+        blur: float32 [N], deviation of the blur in output pixels. 0: the sample is not blurred.
+            None: no sample is.
+        blur_size: Pixels along each side of its filter.
 
     Example:
         ```python
@@ -117,6 +124,8 @@ class Plan:
     erase_mode: EraseMode = "const"
     erase_keys: npt.NDArray[np.uint64] | None = None
     cubic: bool = False
+    blur: _Float32 | None = None
+    blur_size: int = 1
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -141,6 +150,7 @@ class Plan:
             mix=None,
             chains=chains,
             erase_keys=None if self.erase_keys is None else self.erase_keys[at],
+            blur=None if self.blur is None else self.blur[at],
         )
 
 
@@ -174,7 +184,13 @@ def draw(
         indices, np.asarray(heights, np.int32), np.asarray(widths, np.int32),
         np.uint64(seed), np.uint64(epoch), numbers_of(spec), geometry, color, clip, erase,
     )  # fmt: skip
-    chains = keys = None
+    chains = keys = sigmas = None
+    if spec.blur:
+        sigmas = np.empty(n, np.float32)
+        draw_sigmas(
+            indices, np.uint64(seed), np.uint64(epoch), float(spec.blur.probability),
+            *map(float, spec.blur.sigma), sigmas,
+        )  # fmt: skip
     if spec.erase and spec.erase_mode != "const":
         keys = np.empty(n, np.uint64)
         draw_keys(indices, np.uint64(seed), np.uint64(epoch), keys)
@@ -195,6 +211,8 @@ def draw(
         erase_mode=spec.erase_mode,
         erase_keys=keys,
         cubic=spec.interpolation == "bicubic",
+        blur=sigmas,
+        blur_size=spec.blur.size_for(spec.image_size),
     )
 
 

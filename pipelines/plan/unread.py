@@ -43,6 +43,7 @@ def unread_settings(spec: Augmentation) -> list[str]:
         ("mix_probability", mixed, "mixup or cutmix above 0"),
         ("switch_probability", bool(spec.mixup and spec.cutmix), "both mixup and cutmix above 0"),
         ("erase_mode", bool(spec.erase), "erase above 0"),
+        ("blur", bool(spec.blur), "blur.probability above 0"),
     )
     return [
         f"augment.{name} = {_shown(getattr(spec, name))} has no effect: it needs {needs}"

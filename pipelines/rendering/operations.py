@@ -5,7 +5,8 @@ in place. The arithmetic is that of torchvision.transforms.v2.functional on uint
 fused operations, and results are cut off to whole levels. An operation that needs statistics of the
 picture takes them from the picture as the operations before it left it.
 
-LLVM vectorizes the loops over levels. Those that need the channels of a pixel use `simd`.
+LLVM vectorizes the loops, also those over the channels of a pixel. The exceptions are the counts
+and the table of `_equalize`.
 """
 
 from __future__ import annotations
@@ -24,154 +25,152 @@ from slipform.pipelines.plan.operations import (
     SHARPNESS,
     SOLARIZE,
 )
-from slipform.pipelines.simd import (
-    add,
-    blue,
-    divide,
-    floor,
-    green,
-    halves,
-    load8,
-    load_pixels,
-    multiply,
-    red,
-    subtract,
-    zeros,
-)
-from slipform.pipelines.stores import store_float32
+from slipform.pipelines.rendering.spans import find_spans, last_move, whole_span
 
-__all__ = ["operate"]
+__all__ = ["operate", "workspace"]
 
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 _ZERO, _HALF, _FOUR, _MOST = np.float32(0), np.float32(0.5), np.float32(4), np.float32(255)
-_THIRTEENTH, _UNIT, _IDENTITY = np.float32(1 / 13), np.float32(1 / 255), 0
+_THIRTEENTH, _UNIT = np.float32(1 / 13), np.float32(1 / 255)
+_BLOCK = 1536  # values of which grays are computed at once
+_PERIOD = 48  # values after which the channels of vectors repeat
 
 
 @kernel
-def operate(picture, size, codes, amounts, spans):
-    """Apply the operations of a chain.
-
-    Operations before the last one on positions see and change only the pixels of `spans`, so what
-    came from outside the image stays black. Those after it see all pixels, as in torchvision.
+def workspace(size):
+    """Memory for `operate`: spans of the whole picture and of rows, values, grays, and the channels
+    of a block as 0 or 1.
 
     Args:
-        picture: uint16 [size * size * 3], levels, changed in place.
         size: Side of the picture in pixels.
-        codes: uint8 [K], positions in `OPERATIONS`.
-        amounts: float32 [K], their magnitudes.
-        spans: int64 [size, 2], the pixels first..stop - 1 of each row that show the image. They are
-            changed to all pixels.
     """
-    values, results = np.zeros(3 * size + 8, np.float32), np.empty(3 * size + 8, np.float32)
-    moves = 0
-    for k in range(len(codes)):
-        moves += _IDENTITY < codes[k] < BRIGHTNESS
-    for k in range(len(codes)):
-        code, amount = codes[k], amounts[k]
+    channels = np.zeros((3, _BLOCK), np.float32)
+    for c in range(3):
+        channels[c, c::3] = 1
+    values, grays = np.zeros(_BLOCK + 2, np.float32), np.zeros(_BLOCK + 2, np.float32)
+    rows = np.empty((size, 2), np.int64)
+    return whole_span(size), rows, values, grays, channels[0], channels[1], channels[2]
+
+
+@kernel
+def operate(picture, size, chains, i, c, matrix, clip, memory):
+    """Apply the operations of a chain.
+
+    Operations before the last one on positions see and change only the pixels that show the image,
+    so what came from outside stays black. Those after it see all pixels, as in torchvision.
+
+    Args:
+        picture: uint8 [size * size * 3 or more], levels, changed in place.
+        size: Side of the picture in pixels.
+        chains: Codes and amounts, as in `Chains`.
+        i, c: Sample and chain.
+        matrix, clip: As for `find_spans`.
+        memory: From `workspace`.
+    """
+    codes, amounts = chains
+    move, are_found = last_move(codes, i, c), False
+    for k in range(codes.shape[2]):
+        code, amount = codes[i, c, k], amounts[i, c, k]
+        if code < BRIGHTNESS:
+            continue
         factor, rest = np.float32(1.0 + amount), np.float32(-amount)
-        if moves == 0:
-            spans[:, 0], spans[:, 1] = 0, size
-        if _IDENTITY < code < BRIGHTNESS:
-            moves -= 1
-        elif code == BRIGHTNESS:
-            _blend(picture, size, spans, factor, _ZERO)
+        spans = memory[0]
+        if k < move:
+            spans = memory[1]
+            if not are_found:
+                find_spans(matrix, clip, size, spans)
+                are_found = True
+        if code == BRIGHTNESS:
+            _blend(picture, spans, factor, _ZERO)
         elif code == CONTRAST:
-            mean = _gray_mean(picture, size, spans, values)
-            _blend(picture, size, spans, factor, mean * rest)
+            _blend(picture, spans, factor, _gray_mean(picture, spans, memory) * rest)
         elif code == COLOR:
-            _color(picture, size, spans, values, results, factor, rest)
+            _color(picture, spans, memory, factor, rest)
         elif code == SHARPNESS:
             _sharpen(picture, size, spans, rest)
         elif code == POSTERIZE:
-            mask = np.uint16(255 & (255 << (8 - int(amount))))
-            for j in range(size):
-                row = _row(picture, size, spans, j)
-                for at in range(len(row)):
-                    row[at] &= mask
-        elif code in (INVERT, SOLARIZE):
-            low = _MOST * amount if code == SOLARIZE else _ZERO
-            for j in range(size):
-                row = _row(picture, size, spans, j)
-                for at in range(len(row)):
-                    level = row[at]
-                    row[at] = 255 - level if np.float32(level) >= low else level
+            _mask(picture, spans, np.uint8(255 & (255 << (8 - int(amount)))))
+        elif code == SOLARIZE:
+            _invert(picture, spans, np.uint8(np.ceil(_MOST * amount)))
+        elif code == INVERT:
+            _invert(picture, spans, np.uint8(0))
         elif code == AUTO_CONTRAST:
-            _stretch(picture, size, spans, values, results)
+            _stretch(picture, spans)
         elif code == EQUALIZE:
-            _equalize(picture, size, spans)
-
-
-@kernel
-def _row(picture, size, spans, j):
-    """The levels of the span of row j."""
-    return picture[3 * (size * j + spans[j, 0]) : 3 * (size * j + spans[j, 1])]
-
-
-@kernel
-def _load_row(row, values):
-    """Copy levels to float32, the last pixel twice. Returns the number of pairs of pixels."""
-    count = len(row)
-    if count == 0:
-        return 0
-    for at in range(count):
-        values[at] = row[at]
-    for at in range(3):
-        values[count + at] = row[count - 3 + at]
-    return (count // 3 + 1) // 2
+            _equalize(picture, spans)
 
 
 @kernel
 def _cut_off(value):
-    return np.uint16(np.int32(min(max(value, _ZERO), _MOST)))
+    return np.uint8(np.int32(min(max(value, _ZERO), _MOST)))
 
 
 @kernel
-def _blend(picture, size, spans, factor, shift):
-    for j in range(size):
-        row = _row(picture, size, spans, j)
+def _blend(picture, spans, factor, shift):
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]]
         for at in range(len(row)):
             row[at] = _cut_off(np.float32(row[at]) * factor + shift)
 
 
-@kernel(inline="always")
-def _gray(pixel):
-    """The luma of two pixels as whole levels, in all lanes of each."""
-    luma = multiply(red(pixel), halves(_RED, _RED))
-    luma = add(luma, multiply(green(pixel), halves(_GREEN, _GREEN)))
-    return floor(add(luma, multiply(blue(pixel), halves(_BLUE, _BLUE))))
+@kernel
+def _mask(picture, spans, bits):
+    """Keep the given bits of each level."""
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]]
+        for at in range(len(row)):
+            row[at] &= bits
 
 
 @kernel
-def _gray_mean(picture, size, spans, values):
-    lanes, total, pixels = np.empty(8, np.float32), np.int64(0), np.int64(0)
-    for j in range(size):
-        count = spans[j, 1] - spans[j, 0]
-        pixels += count
-        # The sum of a row is exact in float32.
-        gray = zeros()
-        for pair in range(_load_row(_row(picture, size, spans, j), values)):
-            gray = add(gray, _gray(load_pixels(values, 6 * pair, 6 * pair + 3)))
-        store_float32(lanes, 0, 4, gray)
-        total += np.int64(lanes[0]) + np.int64(lanes[4])
-        if count % 2:  # the last pixel was counted twice
-            last = _gray(load_pixels(values, 3 * count, 3 * count))
-            store_float32(lanes, 0, 4, last)
-            total -= np.int64(lanes[4])
+def _invert(picture, spans, lowest):
+    """Exchange black and white where a level is `lowest` or more."""
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]]
+        for at in range(len(row)):
+            level = row[at]
+            row[at] = 255 - level if level >= lowest else level
+
+
+@kernel
+def _find_grays(row, values, grays):
+    """The levels of a row as float32, and the luma of each pixel, a whole level, at its red value.
+    Computed at each value, because the values of pixels lie 3 apart, which vectors cannot load."""
+    for at in range(len(row)):
+        values[at] = row[at]
+    for at in range(len(row)):
+        luma = values[at] * _RED + values[at + 1] * _GREEN + values[at + 2] * _BLUE
+        grays[at + 2] = np.floor(luma)
+
+
+@kernel
+def _gray_mean(picture, spans, memory):
+    _, _, values, grays, reds, _, _ = memory
+    total, pixels = np.int64(0), np.int64(0)
+    for s in range(len(spans)):
+        for begin in range(spans[s, 0], spans[s, 1], _BLOCK):
+            row = picture[begin : min(begin + _BLOCK, spans[s, 1])]
+            _find_grays(row, values, grays)
+            pixels += len(row) // 3
+            part = np.int64(0)
+            for at in range(len(row)):
+                part += np.int32(grays[at + 2] * reds[at])
+            total += part
     return np.float32(total / pixels) if pixels > 0 else _ZERO
 
 
 @kernel
-def _color(picture, size, spans, values, results, factor, rest):
+def _color(picture, spans, memory, factor, rest):
     """Saturation: each pixel away from its gray, or toward it."""
-    for j in range(size):
-        row = _row(picture, size, spans, j)
-        for pair in range(_load_row(row, values)):
-            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
-            gray = multiply(_gray(pixel), halves(rest, rest))
-            pixel = add(multiply(pixel, halves(factor, factor)), gray)
-            store_float32(results, 6 * pair, 6 * pair + 3, pixel)
-        for at in range(len(row)):
-            row[at] = _cut_off(results[at])
+    _, _, values, grays, reds, greens, blues = memory
+    for s in range(len(spans)):
+        for begin in range(spans[s, 0], spans[s, 1], _BLOCK):
+            row = picture[begin : min(begin + _BLOCK, spans[s, 1])]
+            _find_grays(row, values, grays)
+            for at in range(len(row)):
+                # The gray is at the red value, which is 0, 1 or 2 values before this one.
+                gray = grays[at + 2] * reds[at] + grays[at + 1] * greens[at] + grays[at] * blues[at]
+                row[at] = _cut_off(values[at] * factor + gray * rest)
 
 
 @kernel
@@ -181,73 +180,94 @@ def _sharpen(picture, size, spans, rest):
     if size <= 2:
         return
     line = 3 * size
-    above, here = picture[:line].astype(np.float32), picture[line : 2 * line].astype(np.float32)
-    below, columns = np.empty(line, np.float32), np.empty(line, np.float32)
+    above, here = picture[:line].copy(), picture[line : 2 * line].copy()
+    columns = np.empty(line, np.float32)
     for j in range(1, size - 1):
-        begin = 3 * (spans[j, 0] + 1)
-        count = max(0, 3 * (spans[j, 1] - 1) - begin)
-        row = picture[j * line + begin : j * line + begin + count]
-        source = picture[(j + 1) * line : (j + 2) * line]
-        for i in range(line):
-            below[i] = source[i]
-            columns[i] = above[i] + here[i] + below[i]
-        left, right = columns[begin - 3 :], columns[begin + 3 :]
-        middle, own = columns[begin:], here[begin:]
-        for i in range(count):
+        # Unsigned positions: numba does not look whether they count from the end.
+        start = np.uintp(j * line)
+        for i in range(np.uintp(line)):
+            below = picture[start + np.uintp(line) + i]
+            columns[i] = np.float32(above[i]) + np.float32(here[i]) + np.float32(below)
+        first, last = 3, line - 3
+        if len(spans) > 1:
+            first, last = spans[j, 0] + 3 - j * line, spans[j, 1] - 3 - j * line
+        for i in range(np.uintp(first), np.uintp(max(first, last))):
             # Sums of whole numbers are exact. A thirteenth is never half way between two levels.
-            total = left[i] + middle[i] + right[i] + _FOUR * own[i]
-            mean = np.floor(total * _THIRTEENTH + _HALF)
-            row[i] = _cut_off(own[i] + (mean - own[i]) * rest)
-        above, here, below = here, below, above
+            level = np.float32(here[i])
+            total = columns[i - np.uintp(3)] + columns[i] + columns[i + np.uintp(3)]
+            mean = np.floor((total + _FOUR * level) * _THIRTEENTH + _HALF)
+            picture[start + i] = _cut_off(level + (mean - level) * rest)
+        for i in range(np.uintp(line)):
+            above[i] = here[i]
+            here[i] = picture[start + np.uintp(line) + i]
 
 
 @kernel
-def _stretch(picture, size, spans, values, results):
+def _stretch(picture, spans):
     """Auto contrast: the lowest level of a channel becomes 0, and the highest one 255."""
-    lowest, highest = np.full(3 * size, 255, np.uint16), np.zeros(3 * size, np.uint16)
-    for j in range(size):
-        row, begin = _row(picture, size, spans, j), 3 * spans[j, 0]
-        low_row, high_row = lowest[begin : begin + len(row)], highest[begin : begin + len(row)]
-        for at in range(len(row)):
-            low_row[at] = min(low_row[at], row[at])
-            high_row[at] = max(high_row[at], row[at])
-    lows, scales = np.zeros(8, np.float32), np.ones(8, np.float32)
+    lowest, highest = np.full(_PERIOD, 255, np.uint8), np.zeros(_PERIOD, np.uint8)
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]]
+        full = len(row) // _PERIOD * _PERIOD
+        for at in range(0, full, _PERIOD):
+            for i in range(_PERIOD):
+                lowest[i] = min(lowest[i], row[at + i])
+                highest[i] = max(highest[i], row[at + i])
+        for i in range(len(row) - full):
+            lowest[i] = min(lowest[i], row[full + i])
+            highest[i] = max(highest[i], row[full + i])
+    lows, scales = np.empty(_PERIOD, np.float32), np.empty(_PERIOD, np.float32)
     for c in range(3):
-        first, last = np.float32(lowest[c::3].min()), np.float32(highest[c::3].max())
+        first, last = _MOST, _ZERO
+        for i in range(c, _PERIOD, 3):
+            first = min(first, np.float32(lowest[i]))
+            last = max(last, np.float32(highest[i]))
         if first >= last:
             first, last = _ZERO, _MOST
-        lows[c] = lows[c + 4] = first
-        scales[c] = scales[c + 4] = (last - first) * _UNIT
-    low, scale = load8(lows, 0), load8(scales, 0)
-    for j in range(size):
-        row = _row(picture, size, spans, j)
-        for pair in range(_load_row(row, values)):
-            pixel = load_pixels(values, 6 * pair, 6 * pair + 3)
-            pixel = divide(subtract(pixel, low), scale)
-            store_float32(results, 6 * pair, 6 * pair + 3, pixel)
-        for at in range(len(row)):
-            row[at] = _cut_off(results[at])
+        for i in range(c, _PERIOD, 3):
+            lows[i], scales[i] = first, (last - first) * _UNIT
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]]
+        full = len(row) // _PERIOD * _PERIOD
+        for at in range(0, full, _PERIOD):
+            for i in range(_PERIOD):
+                row[at + i] = _cut_off((np.float32(row[at + i]) - lows[i]) / scales[i])
+        for i in range(len(row) - full):
+            row[full + i] = _cut_off((np.float32(row[full + i]) - lows[i]) / scales[i])
 
 
 @kernel
-def _equalize(picture, size, spans):
+def _equalize(picture, spans):
     """Histogram equalization as in Pillow. A channel of nearly one level stays."""
-    pixels = picture.reshape(-1, 3)
-    counts, table = np.zeros((3, 256), np.int64), np.empty((3, 256), np.uint16)
-    for j in range(size):
-        for at in range(size * j + spans[j, 0], size * j + spans[j, 1]):
+    # Counts of every second pixel each, so that a count is rarely needed before it was written.
+    counts, sums = np.zeros((2, 3, 256), np.int32), np.empty(256, np.float64)
+    table = np.empty((3, 256), np.uint8)
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]].reshape(-1, 3)
+        for at in range(0, len(row) - 1, 2):
             for c in range(3):
-                counts[c, pixels[at, c]] += 1
+                counts[0, c, row[at, c]] += 1
+                counts[1, c, row[at + 1, c]] += 1
+        if len(row) % 2:
+            for c in range(3):
+                counts[0, c, row[len(row) - 1, c]] += 1
     for c in range(3):
-        high = 255
-        while high > 0 and counts[c, high] == 0:
-            high -= 1
-        step = (counts[c].sum() - counts[c, high]) // 255
+        total, high = np.int64(0), 0
+        for level in range(256):
+            counts[0, c, level] += counts[1, c, level]
+            total += counts[0, c, level]
+            if counts[0, c, level]:
+                high = level
+        step = (total - counts[0, c, high]) // 255
         total = step // 2
         for level in range(256):
-            table[c, level] = min(total // step, 255) if step > 0 else level
-            total += counts[c, level]
-    for j in range(size):
-        for at in range(size * j + spans[j, 0], size * j + spans[j, 1]):
+            sums[level] = total
+            total += counts[0, c, level]
+        for level in range(256):
+            # Exact: the quotient is far from the next whole number.
+            table[c, level] = min(int(sums[level] / step), 255) if step > 0 else level
+    for s in range(len(spans)):
+        row = picture[spans[s, 0] : spans[s, 1]].reshape(-1, 3)
+        for at in range(len(row)):
             for c in range(3):
-                pixels[at, c] = table[c, pixels[at, c]]
+                row[at, c] = table[c, row[at, c]]

@@ -16,6 +16,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.chains import draw_operations
 from slipform.pipelines.plan.kernels import draw
 from slipform.pipelines.plan.plan import Plan
+from slipform.pipelines.rendering.blur import blurred
 from slipform.pipelines.rendering.chains import render_chains
 from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.region import moved, relative
@@ -43,8 +44,8 @@ def prepared(plan: Plan, pixels: Pixels, size: int, kind: int) -> tuple[Any, tup
     images = (pixels.addresses, pixels.heights, pixels.widths)
     if plan.chains is None:
         return render, (
-            *images, geometry, plan.color, clip, *erased(plan), BORDERS[plan.border], plan.cubic,
-            plan.axis_aligned, size, kind,
+            *images, geometry, plan.color, clip, *erased(plan), *blurred(plan),
+            BORDERS[plan.border], plan.cubic, plan.axis_aligned, size, kind,
         )  # fmt: skip
     chains, origin = plan.chains, pixels.origin
     if origin is None:
@@ -52,7 +53,7 @@ def prepared(plan: Plan, pixels: Pixels, size: int, kind: int) -> tuple[Any, tup
     base, own = (moved(one, origin, pixels.scales) for one in (plan.geometry, chains.geometry))
     return render_chains, (
         *images, base, own, chains.codes, chains.amounts, chains.weights, plan.color, clip,
-        *erased(plan), plan.cubic, size, kind,
+        *erased(plan), *blurred(plan), plan.cubic, size, kind,
     )  # fmt: skip
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.rendering.output import identity_map
 from slipform.pipelines.rendering.resample import resample
 from slipform.pipelines.rendering.taps import ZERO
-from slipform.pipelines.stores import FLOAT32
+from slipform.pipelines.simd import load_levels
+from slipform.pipelines.stores import FLOAT32, store8
 
 __all__ = ["moved_to", "reduce"]
 
@@ -50,29 +50,32 @@ def reduce(image, box, height, width, cubic, frame, scratch):
         scratch: Memory for the pixels, float32.
 
     Returns:
-        float32, flat, rows of `width` + 2 * `frame` pixels: `scratch`, or a larger array if it was
-        too small.
+        float32, flat, rows of `width` + 2 * `frame` pixels of four values (r, g, b, any):
+        `scratch`, or a larger array if it was too small.
     """
-    stride = (width + 2 * frame) * 3
+    stride = (width + 2 * frame) * 4
     length = (height + 2 * frame) * stride + 8
     small = scratch if len(scratch) >= length else np.empty(length, np.float32)
     dx, dy = (box[2] - box[0]) / width, (box[3] - box[1]) / height
-    begin = frame * stride + frame * 3
+    begin = frame * stride + frame * 4
     if dx == 1 and dy == 1:
+        pairs = (3 * width - 2) // 6  # which have two bytes behind them
         for j in range(height):
-            source = image[box[1] + j, 3 * box[0] : 3 * box[2]]
-            target = small[begin + j * stride : begin + j * stride + 3 * width]
-            for i in range(len(target)):
-                target[i] = source[i]
+            source, at = image[box[1] + j, 3 * box[0] : 3 * box[2]], begin + j * stride
+            for pair in range(pairs):
+                store8(FLOAT32, small, None, at + 8 * pair, load_levels(source, 6 * pair))
+            for i in range(2 * pairs, width):
+                for c in range(3):
+                    small[at + 4 * i + c] = source[3 * i + c]
     else:
         resample(
-            image, float(box[0]), dx, width, float(box[1]), dy, height, box, ZERO, cubic,
-            identity_map(), FLOAT32, small, np.empty(0, np.uint16), begin, stride,
+            image, float(box[0]), dx, width, float(box[1]), dy, height, box, ZERO, cubic, None,
+            FLOAT32, small, None, begin, stride,
         )  # fmt: skip
-    # Storing a pixel overwrote one lane to its right, which is a part of the frame.
+    # A row of an odd number of pixels wrote one more, which is a part of the frame.
     small[: frame * stride] = 0
     small[(height + frame) * stride : length] = 0
     for j in range(frame, height + frame):
-        small[j * stride : j * stride + frame * 3] = 0
-        small[(j + 1) * stride - frame * 3 : (j + 1) * stride] = 0
+        small[j * stride : j * stride + frame * 4] = 0
+        small[(j + 1) * stride - frame * 4 : (j + 1) * stride] = 0
     return small

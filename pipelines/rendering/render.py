@@ -18,9 +18,12 @@ from numba.extending import intrinsic
 
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.erase import erase_box
+from slipform.pipelines.rendering.finish import buffers, finish_values
+from slipform.pipelines.rendering.output import identity_map
 from slipform.pipelines.rendering.resample import resample
 from slipform.pipelines.rendering.shift import is_shift, shift
 from slipform.pipelines.rendering.warp import warp
+from slipform.pipelines.stores import FLOAT32
 
 __all__ = ["paint", "pointer", "render"]
 
@@ -53,6 +56,8 @@ def render(
     erase,
     erase_mode,
     erase_keys,
+    sigmas,
+    radius,
     border,
     cubic,
     aligned,
@@ -73,6 +78,7 @@ def render(
         clip: int32 [N, 4], as in `Plan`, in pixels of the images.
         erase: int32 [N, 4], as in `Plan`; [0, 4]: nothing is erased.
         erase_mode, erase_keys: As from `erase.erased`.
+        sigmas, radius: As from `blur.blurred`.
         border: ZERO, REFLECT or EDGE of `taps`.
         cubic: Whether images are resized by a cubic filter.
         aligned: Whether all samples are axis-aligned.
@@ -83,12 +89,23 @@ def render(
         start, stop: The samples to render.
     """
     pixels = size * size * 3
+    values = np.empty((2, pixels if len(sigmas) else 0), np.float32)
+    rows, no_bits = buffers(), np.empty(0, np.uint16)
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
-        paint(
-            image, geometry[i], aligned, clip[i], (0, 0), border, cubic, color[i],
-            size, kind, out32, out16, i * pixels,
-        )  # fmt: skip
+        if len(sigmas) and sigmas[i] > 0:
+            paint(
+                image, geometry[i], aligned, clip[i], (0, 0), border, cubic, identity_map(),
+                size, FLOAT32, values[0], no_bits, 0,
+            )  # fmt: skip
+            finish_values(
+                values, sigmas[i], radius, color[i], size, rows, kind, out32, out16, i * pixels
+            )
+        else:
+            paint(
+                image, geometry[i], aligned, clip[i], (0, 0), border, cubic, color[i],
+                size, kind, out32, out16, i * pixels,
+            )  # fmt: skip
         if len(erase):
             erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 

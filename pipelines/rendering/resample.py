@@ -20,7 +20,7 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.taps import axis_taps, num_taps
 from slipform.pipelines.simd import halves, load8, load_pixels, maximum, minimum, mul_add, zeros
-from slipform.pipelines.stores import store
+from slipform.pipelines.stores import store, store8
 
 __all__ = ["resample"]
 
@@ -59,10 +59,12 @@ def resample(
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
         border: ZERO, REFLECT or EDGE of `taps`.
         cubic: Whether the filter is cubic. Its values are cut off to 0..255.
-        color: float32 [3, 4], as in `Plan`.
+        color: float32 [3, 4], as in `Plan`. None: the pixels stay as they are, and up to 4 values
+            behind the output may be overwritten.
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `stores`.
         out32: Output of kind FLOAT32: float32, flat.
-        out16: Output of the other kinds, as bits: uint16, flat.
+        out16: Output of the other kinds: uint16, the bits of floats, or uint8 of kind LEVELS, flat.
+            None: the kind is FLOAT32, and a pixel has four values (r, g, b, any).
         base: Position of the first row in the output.
         stride: Distance of rows in the output.
     """
@@ -110,15 +112,17 @@ def _resample(
         for k in range(taps_x):
             at = ((j // 2) * taps_x + k) * 8 + (j % 2) * 4
             lanes[at] = lanes[at + 1] = lanes[at + 2] = lanes[at + 3] = weight_x[j, k]
-    columns = loaded(color_columns(color))
     row = np.zeros(width + 8, np.float32)
-    last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
+    if color is not None:
+        columns = loaded(color_columns(color))
+        last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     for j in range(out_height):
         _blend_rows(image, first_y[j], weight_y[j], left, width, row)
-        # Storing a pixel overwrites one lane to its right, which is written next. The last row is
-        # written to a buffer and copied.
-        last = j == out_height - 1
-        to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * stride)
+        to32, to16, at = out32, out16, base + j * stride
+        if color is not None and j == out_height - 1:
+            # Storing a pixel overwrites one lane to its right, which is written next. The last row
+            # is written to a buffer and copied.
+            to32, to16, at = last32, last16, 0
         for pair in range(pairs):
             a, b, lane = first_x[2 * pair], first_x[2 * pair + 1], pair * taps_x * 8
             pixel = mul_add(load_pixels(row, a, b), load8(lanes, lane), zeros())
@@ -131,8 +135,15 @@ def _resample(
                     )
             if limit is not None:
                 pixel = minimum(maximum(pixel, zeros()), halves(limit, limit))
-            store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
-    copy_row(kind, last32, last16, out32, out16, base + (out_height - 1) * stride, out_width * 3)
+            if color is not None:
+                pixel = colored(pixel, columns)
+            if out16 is None:
+                store8(kind, to32, to16, at + 8 * pair, pixel)
+            else:
+                store(kind, to32, to16, at + 6 * pair, pixel)
+    if color is not None:
+        last = base + (out_height - 1) * stride
+        copy_row(kind, last32, last16, out32, out16, last, out_width * 3)
 
 
 @kernel(fastmath={"contract", "nsz"})

@@ -47,11 +47,12 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
     # Positions begin..end - 1 of a row have stored pixels. The others are outside the image.
     begin = min(max(clip[0] - left, 0), size)
     end = max(min(clip[2] - left, size), begin)
-    columns = loaded(color_columns(color))
     row = np.zeros(3 * size + 2 * _MARGIN, np.float32)
     inside = row[_MARGIN + 3 * begin : _MARGIN + 3 * end]
     pairs, stride = (size + 1) // 2, 3 * size
-    last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
+    if color is not None:
+        columns = loaded(color_columns(color))
+        last32, last16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
     first, second, step = (
         (_MARGIN, _MARGIN + 3, 6)
         if dx > 0
@@ -71,16 +72,20 @@ def shift(image, x, dx, y, dy, size, clip, border, color, kind, out32, out16, ba
                         column = _inside(left + i, clip[0], clip[2], border)
                         for c in range(3):
                             row[_MARGIN + 3 * i + c] = image[stored, 3 * column + c]
-        # Storing a pixel overwrites one lane to its right, which is written next. The last row is
-        # written to a buffer and copied.
-        last = j == size - 1
-        to32, to16, at = (last32, last16, 0) if last else (out32, out16, base + j * stride)
+        to32, to16, at = out32, out16, base + j * stride
+        if color is not None and j == size - 1:
+            # Storing a pixel overwrites one lane to its right, which is written next. The last row
+            # is written to a buffer and copied.
+            to32, to16, at = last32, last16, 0
         a, b = first, second
         for pair in range(pairs):
             pixel = load_pixels(row, a, b)
-            store(kind, to32, to16, at + 6 * pair, colored(pixel, columns))
+            if color is not None:
+                pixel = colored(pixel, columns)
+            store(kind, to32, to16, at + 6 * pair, pixel)
             a, b = a + step, b + step
-    copy_row(kind, last32, last16, out32, out16, base + (size - 1) * stride, size * 3)
+    if color is not None:
+        copy_row(kind, last32, last16, out32, out16, base + (size - 1) * stride, size * 3)
 
 
 @kernel

@@ -13,7 +13,7 @@ from slipform.pipelines.kernel import kernel
 from slipform.pipelines.rendering.output import color_columns, colored, copy_row, loaded
 from slipform.pipelines.rendering.reduce import moved_to, reduce
 from slipform.pipelines.rendering.taps import EDGE, ZERO, reduced_size
-from slipform.pipelines.simd import halves, load_pixels, mul_add, pair_sums, zeros
+from slipform.pipelines.simd import halves, load8, mul_add, pair_sums, zeros
 from slipform.pipelines.stores import store
 
 __all__ = ["warp"]
@@ -33,11 +33,11 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
             (0, 0): points outside `clip` are black, and the map says how the image is reduced.
         border: ZERO, REFLECT or EDGE of `taps`.
         cubic: Whether the filter that reduces the image is cubic.
-        color: float32 [3, 4], as in `Plan`.
+        color: float32 [3, 4], as in `Plan`. None: the pixels stay as they are.
         size: Side of the output in pixels.
         kind: FLOAT32, BFLOAT16, FLOAT16 or LEVELS of `stores`.
         out32: Output of kind FLOAT32: float32, flat.
-        out16: Output of the other kinds, as bits: uint16, flat.
+        out16: Output of the other kinds: uint16, the bits of floats, or uint8 of kind LEVELS, flat.
         base: Position of the first row in the output.
     """
     box = np.array([0, 0, image.shape[1] // 3, image.shape[0]], np.int32)
@@ -52,26 +52,29 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
     limits = _limits(clip, box[3], box[2], height, width)
     if cut:
         limits = (-np.inf, -np.inf, np.inf, np.inf)
-    stride = (width + 2 * _FRAME) * 3
-    columns = loaded(color_columns(color))
+    stride = (width + 2 * _FRAME) * 4
+    if color is not None:
+        columns = loaded(color_columns(color))
     pairs = (size + 1) // 2
-    row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, np.uint16)
+    row32, row16 = np.empty(6 * pairs + 8, np.float32), np.empty(6 * pairs + 8, out16.dtype)
     one = np.float32(1.0)
     for j in range(size):
         for pair in range(pairs):
             at_a, fx_a, fy_a = _locate(m, 2 * pair, j, height, width, stride, border, limits)
             at_b, fx_b, fy_b = _locate(m, 2 * pair + 1, j, height, width, stride, border, limits)
             upper, lower = halves(one - fy_a, one - fy_a), halves(fy_a, fy_a)
-            a = mul_add(load_pixels(small, at_a, at_a + 3), upper, zeros())
-            a = mul_add(load_pixels(small, at_a + stride, at_a + stride + 3), lower, a)
+            a = mul_add(load8(small, at_a), upper, zeros())
+            a = mul_add(load8(small, at_a + stride), lower, a)
             upper, lower = halves(one - fy_b, one - fy_b), halves(fy_b, fy_b)
-            b = mul_add(load_pixels(small, at_b, at_b + 3), upper, zeros())
-            b = mul_add(load_pixels(small, at_b + stride, at_b + stride + 3), lower, b)
+            b = mul_add(load8(small, at_b), upper, zeros())
+            b = mul_add(load8(small, at_b + stride), lower, b)
             pixel = pair_sums(
                 mul_add(a, halves(one - fx_a, fx_a), zeros()),
                 mul_add(b, halves(one - fx_b, fx_b), zeros()),
             )
-            store(kind, row32, row16, 6 * pair, colored(pixel, columns))
+            if color is not None:
+                pixel = colored(pixel, columns)
+            store(kind, row32, row16, 6 * pair, pixel)
         copy_row(kind, row32, row16, out32, out16, base + j * size * 3, size * 3)
 
 
@@ -111,7 +114,7 @@ def _locate(m, i, j, height, width, stride, border, limits):
     else:
         x, y = _mirror(x, width), _mirror(y, height)
     left, top = int(np.floor(x)), int(np.floor(y))
-    return (top + _FRAME) * stride + (left + _FRAME) * 3, np.float32(x - left), np.float32(y - top)
+    return (top + _FRAME) * stride + (left + _FRAME) * 4, np.float32(x - left), np.float32(y - top)
 
 
 @kernel

@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slipform.pipelines.rendering.affine import affine
-from slipform.pipelines.rendering.chains import _find_spans
+from slipform.pipelines.rendering.affine import affine, frame_for
+from slipform.pipelines.rendering.reduce import reduce
+from slipform.pipelines.rendering.spans import find_spans
 from slipform.pipelines.rendering.taps import ZERO
 from slipform.pipelines.rendering.warp import warp
 from slipform.pipelines.stores import FLOAT32
@@ -45,20 +46,10 @@ def _affine(
     out = np.full(SIZE * SIZE * 3, np.nan, np.float32)
     box = (int(clip[3] - clip[1]), int(clip[2] - clip[0]))
     flat = image.reshape(height, width * 3)
-    used = affine(
-        flat,
-        matrix,
-        clip,
-        box,
-        False,
-        PLAIN,
-        SIZE,
-        FLOAT32,
-        out,
-        np.empty(0, np.uint16),
-        0,
-        scratch,
-    )
+    frame = frame_for(matrix, clip, *box)
+    used = reduce(flat, clip, *box, False, frame, scratch)
+    nothing = np.empty(0, np.uint16)
+    affine(used, frame, matrix, clip, *box, PLAIN, SIZE, FLOAT32, out, nothing, 0)
     return out.reshape(SIZE, SIZE, 3), used
 
 
@@ -86,13 +77,13 @@ def test_the_same_as_warp_within_its_memory(case: str, at_end: bool) -> None:
 def test_spans_are_the_centers_inside_the_image(case: str) -> None:
     matrix, clip = MAPS[case].astype(np.float32), np.array([2, 1, 30, 34], np.int32)
     spans = np.empty((SIZE, 2), np.int64)
-    _find_spans(matrix, clip, SIZE, spans)
+    find_spans(matrix, clip, SIZE, spans)
     at = np.arange(SIZE) + 0.5
     x, y = (m[0] * at[None] + m[1] * at[:, None] + m[2] for m in matrix[:2].astype(np.float64))
     inside = (x >= 2) & (x < 30) & (y >= 1) & (y < 34)
     for j in range(SIZE):
         columns = np.flatnonzero(inside[j])
-        begin, end = spans[j]
+        begin, end = spans[j] // 3 - j * SIZE
         assert 0 <= begin <= end <= SIZE
         assert end - begin == len(columns), j
         assert not len(columns) or begin == columns[0], j
