@@ -141,7 +141,8 @@ def load_levels(typing_context, array, at):
 
     def codegen(context, builder, signature, args):
         eight = ir.VectorType(ir.IntType(8), 8)
-        levels = builder.load(pointer_to(context, builder, signature.args[0], *args, eight))
+        place = pointer_to(context, builder, signature.args[0], args[0], args[1], eight)
+        levels = builder.load(place)
         levels.align = 1
         pixels = builder.shuffle_vector(levels, levels, mask((0, 1, 2, 2, 3, 4, 5, 5)))
         whole = builder.zext(pixels, ir.VectorType(_I32, 8))
