@@ -97,7 +97,10 @@ def merge(folder: Out) -> Manifest:
 
 def _records(place: Place) -> list[ShardRecord]:
     """The records of all shards, which belong together."""
-    shards = shards_of(place.names())
+    names = place.names()
+    shards = shards_of(names)
+    if not shards and FILE_NAME in names:
+        raise DatasetError(f"{place} holds a dataset without shards: there is nothing to merge.")
     if not shards:
         raise DatasetError(
             f"{place} has no finished shard. Write shards first: prep DATASET --shard K/N --out"

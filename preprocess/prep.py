@@ -27,6 +27,7 @@ from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
+from slipform.preprocess.engines.options import ENGINES
 from slipform.preprocess.engines.run import write_shards
 from slipform.preprocess.engines.work import ShardWork
 from slipform.preprocess.places import place_of
@@ -112,6 +113,8 @@ def prepare(
     raw, fetched = (None if path is None else Path(path) for path in (source, download))
     if shard and shards:
         raise ConfigError("give shard for one shard, or shards for all of them; not both")
+    if engine != ENGINES[0] and not shards:
+        raise ConfigError(f'engine = "{engine}" writes shards: give their number, shards')
     if overwrite and (shard or shards):
         raise ConfigError("overwrite replaces a whole dataset: give it without shard and shards")
     place = place_of(out, overwrite=overwrite)

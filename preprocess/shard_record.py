@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipform.pipelines.dataset import open_split, open_table
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import ConfigError, DatasetError, printable
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.places import Place
@@ -162,17 +162,19 @@ class ShardRecord(_Strict):
             other: Another shard.
         """
         a, b = self.manifest, other.manifest
+        ours, theirs = ({**one.manifest.options, **one.how} for one in (self, other))
         changed = [
-            f"{name} = {self.how.get(name)} and {other.how.get(name)}"
-            for name in sorted({*self.how, *other.how})
-            if self.how.get(name) != other.how.get(name)
+            printable(f"{name} = {ours.get(name)} and {theirs.get(name)}")
+            for name in sorted({*ours, *theirs})
+            if ours.get(name) != theirs.get(name)
         ]
+        options = "options" + "".join(f": {text}" for text in changed[:1])
         for what, one, two in (
             ("versions of slipform", self.slipform, other.slipform),
             ("numbers of shards", self.count, other.count),
             ("datasets", a.dataset, b.dataset),
-            ("options" + "".join(f": {text}" for text in changed[:1]), self.how, other.how),
-            ("options", (a.options, a.split_rule), (b.options, b.split_rule)),
+            (options, (self.how, a.options), (other.how, b.options)),
+            ("rules of the splits", a.split_rule, b.split_rule),
             ("classes", (a.classes, a.labels), (b.classes, b.labels)),
             ("lists of images", self.source_sha256, other.source_sha256),
             ("splits", list(a.splits), list(b.splits)),

@@ -100,5 +100,7 @@ def test_merge_may_be_repeated_and_a_merged_folder_may_be_replaced(tmp_path: Pat
     assert (tmp_path / "out/dataset.json").read_bytes() == first
     assert not shards.write_shard(made(), tmp_path / "out", Shard(1, COUNT))[1]
     build_dataset(made(), tmp_path / "out")
+    with pytest.raises(DatasetError, match="without shards: there is nothing to merge"):
+        merge(tmp_path / "out")
     assert "train.beton" in os.listdir(tmp_path / "out")
     assert not list((tmp_path / "out").glob("*-of-*"))

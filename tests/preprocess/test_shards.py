@@ -196,6 +196,10 @@ def test_names_that_utf_8_does_not_have(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("options", r"holds shard 1/5 of another dataset \(other options: quality = 90 and 95\)"),
+        (
+            "encoding",
+            r"holds shard 1/5 of another dataset \(other options: encoding = raw and keep",
+        ),
         ("list", r"holds shard 1/5 of another dataset \(other lists of images\)"),
         ("count", r"holds shard 1/5 of another dataset \(other numbers of shards\)"),
         ("whole", "holds a dataset without shards"),
@@ -211,7 +215,9 @@ def test_shards_of_another_dataset_are_refused(tmp_path: Path, change: str, mess
     before = sorted(os.listdir(out))
     other = made(label=1) if change == "list" else source
     for shard in (Shard(1, 6), Shard(3, 6)) if change == "count" else (number, Shard(3, COUNT)):
-        encoding = Encoding(quality=90) if change == "options" else Encoding()
+        encoding = {"options": Encoding(quality=90), "encoding": Encoding("raw")}.get(
+            change, Encoding()
+        )
         with pytest.raises(DatasetError, match=message):
             shards.write_shard(other, out, shard, encoding)
     assert sorted(os.listdir(out)) == before

@@ -160,7 +160,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert bytes(store.read_range("large", 9_000_000, 9_000_100)) == content[9_000_000:9_000_100]
     store.get_file("large", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == content
-    store.delete(["a/b", "none"])
+    assert store.create("a/c", b"first")
+    assert not store.create("a/c", b"second")
+    assert store.read("a/c") == b"first"
+    store.delete(["a/b", "a/c", "none"])
     assert store.names() == ["large"]
 
 

@@ -113,6 +113,9 @@ def test_wrong_engines_and_numbers_are_explained(tmp_path: Path) -> None:
         write_shards(work(tmp_path), made(), "rey")
     with pytest.raises(ConfigError, match="there is no shard -1/-1"):
         prepare("shapes", out=tmp_path / "out", shards=-1)
+    for options in ({"engine": "ray"}, {"engine": "ray", "shard": "1/2"}, {"engine": "rey"}):
+        with pytest.raises(ConfigError, match="writes shards: give their number"):
+            prepare("shapes", out=tmp_path / "out", **options)
     with pytest.raises(ConfigError, match="not both"):
         prepare("shapes", out=tmp_path / "out", shards=2, shard="1/2")
     assert os.listdir(tmp_path) == []
