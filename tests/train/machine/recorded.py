@@ -103,6 +103,10 @@ def main() -> None:
         agent = os.environ.get("AGENT", "")
         if script.kill_parent.get(agent) == state.step and _first_time(folder / f"killed-{agent}"):
             os.kill(os.getppid(), signal.SIGKILL)
+            # The kernel now asks this process to stop. On a busy machine that takes longer than
+            # some steps, and the others would wait in one of them, which nobody asks to stop.
+            while not stop.is_set():
+                time.sleep(0.01)
         return result
 
     steps.train_step = recorded  # type: ignore[assignment, attr-defined]
