@@ -146,12 +146,13 @@ def measured(case: Case, server: ObjectServer, local: Path, caches: Path) -> lis
         seconds = _all(workers[:1], _merge, [(url,)])[0]
         note("merge", seconds, merging.seconds, merging.requests)
     for name, block in (("shuffled", 0), (f"blocks of {case.block}", case.block)):
+        size = _cache_bytes(url)
         own = replace(given, ahead_bytes=_ahead(url) / 2)
         with _workers(given.workers) as workers:
             server.requests.clear()
             for rank in range(given.workers):
                 cache = caches / f"{block}-{rank}"
-                workers[rank].keep(_opened, url, local, cache, rank, given, block)
+                workers[rank].keep(_opened, url, local, cache, size, rank, given, block)
             if not block:
                 opened, begun = (
                     max(_all(workers, _Reading.opened, [()] * given.workers)),
@@ -249,13 +250,13 @@ class _Reading:
 
 @contextmanager
 def _opened(
-    url: str, local: Path, cache: Path, rank: int, given: Assumptions, block: int
+    url: str, local: Path, cache: Path, size: int, rank: int, given: Assumptions, block: int
 ) -> Iterator[_Reading]:
     """Open the dataset with an empty cache. What is compiled is compiled before."""
     _local_epoch(local, rank, given.workers)
     read_ahead._NEXT_EPOCH = 0
     os.environ["SLIPFORM_CACHE"] = str(cache)
-    os.environ["SLIPFORM_CACHE_SIZE"] = str(_cache_bytes(url))
+    os.environ["SLIPFORM_CACHE_SIZE"] = str(size)
     begin = time.perf_counter()
     with _loader(url, rank, given.workers, block) as loader:
         yield _Reading(loader, time.perf_counter() - begin)
