@@ -36,7 +36,7 @@ class Assumptions:
         workers, shards, cores, name_letters, list_bytes: The machines that prepare it and train.
         stat_seconds, list_at_once, bookkeeping_seconds: The list of the source.
         source_seconds, source_bandwidth, core_bandwidth, hash_bandwidth: A shard.
-        latency, bandwidth, at_once, store_requests: The object store.
+        latency, bandwidth, at_once, most_at_once, store_requests: The object store.
         part_bytes, parts_at_once, small_objects: Uploads.
         table_reads, tables_at_once: The tables at the start of a training.
         gap, request_bytes, ahead_bytes: Requests for samples.
@@ -82,6 +82,7 @@ class Assumptions:
         1.25e9, "Bytes/s between a worker and the object store. Assumed: 10 Gbit/s."
     )
     at_once: int = _is(32, "Requests for samples under way, at least: pipelines/mirror/ranges.py.")
+    most_at_once: int = _is(128, "The most of them, if they are small: pipelines/mirror/ranges.py.")
     store_requests: float = _is(
         5500.0, "Reads/s of all workers together. S3: 5,500 for each prefix, which is one folder."
     )

@@ -148,10 +148,17 @@ def training(given: Assumptions, tables: Tables, samples: list[Int64], timed: in
         if rank < timed:
             plans.append(plan)
     spacing = given.workers / given.store_requests
-    link = Link(given.latency, given.bandwidth, given.at_once, spacing)
+    at_once = _at_once(given, requests, num_bytes)
+    link = Link(given.latency, given.bandwidth, at_once, spacing)
     step, room = given.batch_size / given.step_images_per_second, 2 * given.ahead_bytes
     times = [epoch_times(plan, len(samples[0]), step, link, room) for plan in plans]
     return EpochCost(max(times, key=lambda one: one.whole), requests, num_bytes, needed, room)
+
+
+def _at_once(given: Assumptions, requests: int, num_bytes: int) -> int:
+    """Requests under way. Small ones are more, so that as many bytes are under way."""
+    wanted = given.at_once * given.request_bytes * requests // num_bytes
+    return max(given.at_once, min(wanted, given.most_at_once))
 
 
 def kept_share(order: EpochOrder, rank: int, sizes: Int64, cache_bytes: float) -> float:

@@ -129,8 +129,8 @@ def rows_of(given: Assumptions, block: int, cache_bytes: float, timed: int) -> l
         "order of the files": order_of(given, 0, shuffle=False),
     }
     names = (
-        "at_once", "latency", "bandwidth", "store_requests", "gap", "request_bytes", "ahead_bytes",
-        "batch_size", "step_images_per_second",
+        "at_once", "most_at_once", "latency", "bandwidth", "store_requests", "gap", "request_bytes",
+        "ahead_bytes", "batch_size", "step_images_per_second",
     )  # fmt: skip
     ways = [*orders, f"blocks of {block:,} of the worker's own"]
     for way in ways:

@@ -142,6 +142,22 @@ def test_an_epoch_in_the_order_of_the_files() -> None:
     assert cost.requests == 100
 
 
+@pytest.mark.parametrize(("size", "at_once"), [(10, 8), (600, 5), (1000, 3), (5000, 3)])
+def test_small_requests_are_more_at_a_time(size: int, at_once: int) -> None:
+    """3 of 1,000 bytes, and as many bytes of smaller ones, but not more than 8 requests."""
+    given = replace(
+        SMALL, workers=1, num_bytes=1000.0 * size, spread=1e-9, gap=1, request_bytes=1000,
+        ahead_bytes=1e12, at_once=3, most_at_once=8, latency=1.0, bandwidth=1e15,
+        store_requests=1e12, step_images_per_second=1e12, shards=1,
+    )  # fmt: skip
+    apart = made_tables(given)
+    apart = apart._replace(positions=2 * apart.positions + np.arange(1000) * 2)  # no neighbors
+    order = order_of(given, 0, shuffle=False)
+    cost = training(given, apart, [samples_of(order, 0)[:, 0]], 1)
+    assert cost.requests == 1000
+    assert cost.times.whole == pytest.approx(-(-1000 // at_once), abs=0.1)
+
+
 def test_workers_share_blocks_and_thus_read_single_samples() -> None:
     """In blocks, one worker reads whole blocks. Of four workers each needs every fourth sample of a
     block, so that it makes almost as many requests as without blocks."""
