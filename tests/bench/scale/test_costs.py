@@ -200,7 +200,8 @@ def test_a_real_dataset_has_the_samples_of_the_model(tmp_path: Path) -> None:
 
 def test_the_assumptions_about_the_code_are_true() -> None:
     given = Assumptions()
-    assert given.at_once == ranges._LEAST
+    assert (given.at_once, given.most_at_once) == (ranges._LEAST, ranges._MOST)
+    assert (given.gap, given.request_bytes) == (ranges._MAX_GAP, ranges._MAX_BYTES)
     assert given.ahead_bytes == read_ahead._AHEAD // 2
     assert (given.part_bytes, given.parts_at_once) == (store._PART, store._PARTS_AT_ONCE)
     assert given.tables_at_once == index._AT_ONCE
