@@ -125,9 +125,10 @@ def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) 
 @click.option(
     "--figure",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a grid of samples and the class distribution per split.",
+    help="Write a grid of samples, and the class distribution of all splits and of each.",
 )
-def show(folder: Path | str, figure: Path | None) -> None:
+@click.option("--no-samples", is_flag=True, help="With --figure: the class distribution only.")
+def show(folder: Path | str, figure: Path | None, no_samples: bool) -> None:
     """Show what a dataset holds: splits, classes, sizes, bytes, modes.
 
     \b
@@ -136,11 +137,13 @@ def show(folder: Path | str, figure: Path | None) -> None:
     from slipform.preprocess.places import place_of
     from slipform.preprocess.show import draw_figure, print_tables
 
+    if no_samples and figure is None:
+        raise click.UsageError("--no-samples needs --figure.")
     manifest = place_of(folder).manifest()
     if figure:  # before the tables: their reader may stop early (`| head`)
         if not isinstance(folder, Path):
             raise click.UsageError("--figure needs a local copy of the dataset: it shows images")
-        draw_figure(folder, manifest, figure)
+        draw_figure(folder, manifest, figure, samples=not no_samples)
     print_tables(folder, manifest)
     if figure:
         click.echo(f"figure: {figure}")

@@ -7,6 +7,7 @@ format follows from the ending of its name.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,7 +83,7 @@ def _shown(name: str) -> str:
     return escape(printable(name))
 
 
-def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
+def draw_figure(folder: Path, manifest: Manifest, path: Path, *, samples: bool = True) -> None:
     """Draw a grid of samples of train, and below it the class counts of all splits and of each.
 
     The file is written completely or not at all.
@@ -91,6 +92,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         folder: The dataset folder.
         manifest: Its manifest.
         path: The figure to write.
+        samples: Whether the grid of samples is drawn.
 
     Raises:
         ConfigError: The ending of `path` is not a format of figures.
@@ -100,28 +102,17 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
     """
     distributions = _distributions(manifest)
     num_panels = len(distributions)
-    figure = Figure(
-        figsize=(_GRID_COLUMNS * 1.5, _GRID_ROWS * 1.6 + num_panels * 1.8), layout="constrained"
-    )
+    heights = [_GRID_ROWS * 1.6 if samples else 0.0, num_panels * 1.8]
+    figure = Figure(figsize=(_GRID_COLUMNS * 1.5, sum(heights)), layout="constrained")
     if path.suffix[1:] not in (kinds := FigureCanvasAgg(figure).get_supported_filetypes()):
         raise ConfigError(
             f'a figure cannot be written as "{path.name}". Endings that can:'
             f" {', '.join(sorted(kinds))}."
         )
-    samples, counts = figure.subfigures(
-        2, 1, squeeze=False, height_ratios=[_GRID_ROWS * 1.6, num_panels * 1.8]
-    )[:, 0]
-    beton = open_split(folder, manifest, "train")
-    cells = samples.subplots(_GRID_ROWS, _GRID_COLUMNS).ravel()
-    for cell in cells:
-        cell.set_axis_off()
-    # Samples are stored by class, so evenly spaced ones show as many classes as possible.
-    for cell, index in zip(
-        cells, np.unique(np.linspace(0, len(beton) - 1, len(cells)).astype(int)), strict=False
-    ):
-        cell.imshow(_pixels(beton, int(index)), cmap="gray", vmin=0, vmax=255)
-        name = printable(manifest.classes[beton.labels[index]])
-        cell.set_title(name, fontsize=7, parse_math=False)
+    counts: Any = figure
+    if samples:
+        grid, counts = figure.subfigures(2, 1, height_ratios=heights)
+        _draw_samples(grid, open_split(folder, manifest, "train"), manifest.classes)
     for axes, (title, images) in zip(
         counts.subplots(num_panels, 1, squeeze=False)[:, 0], distributions.items(), strict=True
     ):
@@ -130,6 +121,19 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path) -> None:
         axes.set_title(printable(title), parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
+
+
+def _draw_samples(grid: Any, beton: Beton, classes: list[str]) -> None:
+    """Draw samples with their classes; `grid` is a figure or a part of one."""
+    cells = grid.subplots(_GRID_ROWS, _GRID_COLUMNS).ravel()
+    for cell in cells:
+        cell.set_axis_off()
+    # Samples are stored by class, so evenly spaced ones show as many classes as possible.
+    for cell, index in zip(
+        cells, np.unique(np.linspace(0, len(beton) - 1, len(cells)).astype(int)), strict=False
+    ):
+        cell.imshow(_pixels(beton, int(index)), cmap="gray", vmin=0, vmax=255)
+        cell.set_title(printable(classes[beton.labels[index]]), fontsize=7, parse_math=False)
 
 
 def _distributions(manifest: Manifest) -> dict[str, list[int]]:

@@ -36,7 +36,12 @@ def figures_section(folder: Path) -> list[str]:
     if files != set(captions):
         different = ", ".join(sorted(files ^ set(captions)))
         raise ConfigError(f"{own / CAPTIONS}: a caption or its file is missing: {different}")
-    lines = ["## Figures", ""]
+    lines = [
+        "## Figures",
+        "",
+        "Curves of whole sweeps, with the reported values dashed, are in the tables of the sweeps.",
+        "",
+    ]
     for name, caption in captions.items():
         link = f"![{caption['shows']}]({_FOLDER}/{name})"
         if not name.endswith((".png", ".svg")):

@@ -256,7 +256,7 @@ def test_color_alone_does_not_reveal_the_class(shapes: Path) -> None:
     assert (guessed == expected).mean() < 0.6
 
 
-def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path) -> None:
+def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path, tmp_path: Path) -> None:
     manifest = read_manifest(shapes)
     titles = show._distributions(manifest)
     assert list(titles) == [
@@ -265,5 +265,12 @@ def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path) -> N
     together, *each = titles.values()
     assert together == [sum(counts) for counts in zip(*each, strict=True)]
     assert sum(together) == 360
+    heights = []
+    for options in ([], ["--no-samples"]):
+        result = run("show", str(shapes), "--figure", str(tmp_path / "f.png"), *options)
+        assert result.exit_code == 0, result.output
+        heights.append(Image.open(tmp_path / "f.png").height)
+    assert heights == [1632, 864]  # four panels of 216 pixels, and four rows of 192 with samples
+    assert run("show", str(shapes), "--no-samples").exit_code == 2
     one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})
     assert list(show._distributions(one)) == ["train: 240 images"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import unknown
@@ -79,24 +78,29 @@ def compare_histograms(
     Raises:
         ConfigError: A net has no such layer.
     """
-    panels: dict[str, dict[str, tuple[_Floats, _Floats]]] = {}
+    values: dict[str, dict[str, _Floats]] = {}
+    recorded: dict[str, dict[str, tuple[Any, Any]]] = {}
     for name, net in nets.items():
         own = layer or layer_names(net)[0]
         if own not in layer_names(net):
             raise unknown(f"layer of {name}", own, layer_names(net))
         module = net.get_submodule(own)
         for kind in ("weight", "bias"):
-            values = getattr(module, kind, None)
-            if isinstance(values, Tensor):
-                panels.setdefault(kind, {})[name] = _histogram(values)
+            found = getattr(module, kind, None)
+            if isinstance(found, Tensor):
+                array = found.detach().flatten().double().cpu().numpy()
+                values.setdefault(kind, {})[name] = array
         gradients = {f"gradients/{own}.{kind}": kind for kind in ("weight", "bias")}
-        recorded = last_histograms(runs[name], list(gradients)) if name in runs else {}
-        for tag in sorted(recorded, reverse=True):  # of the weight, then of the bias
-            edges, shares = spread([recorded[tag]])
-            panels.setdefault(f"gradient of {gradients[tag]}", {})[name] = (edges, shares[0])
+        last = last_histograms(runs[name], list(gradients)) if name in runs else {}
+        for tag in sorted(last, reverse=True):  # of the weight, then of the bias
+            recorded.setdefault(f"gradient of {gradients[tag]}", {})[name] = last[tag]
+    panels = {kind: _histograms(own) for kind, own in values.items()}
+    for kind, histograms in recorded.items():
+        edges, shares = spread(list(histograms.values()))
+        panels[kind] = edges, dict(zip(histograms, shares, strict=True))
     figure, axes = new_figure(len(panels), height=4.2)
-    for panel, (kind, lines) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        for name, (edges, shares) in lines.items():
+    for panel, (kind, (edges, lines)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        for name, shares in lines.items():
             panel.stairs(shares / np.diff(edges), edges, label=name, linewidth=1.4)
         panel.set(title=kind, xlabel="value", ylabel="density")
         panel.legend(fontsize=8)
@@ -104,9 +108,15 @@ def compare_histograms(
     return save(figure, out, "compared_histograms.png")
 
 
-def _histogram(values: Tensor) -> tuple[_Floats, _Floats]:
-    """Edges of bins and the share of the values in each. Few values get few bins (Rice's rule)."""
-    array: Any = values.detach().float().flatten().cpu().numpy()
-    num_bins = int(np.clip(round(2 * array.size ** (1 / 3)), *_BINS))
-    counts, edges = np.histogram(array, num_bins)
-    return edges.astype(np.float64), counts / max(1, torch.numel(values))
+def _histograms(values: Mapping[str, _Floats]) -> tuple[_Floats, dict[str, _Floats]]:
+    """Edges of common bins, and the share of the values of each net in each bin.
+
+    Few values get few bins (Rice's rule).
+    """
+    fewest = min(array.size for array in values.values())
+    num_bins = int(np.clip(round(2 * fewest ** (1 / 3)), *_BINS))
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), num_bins)
+    shares = {
+        name: np.histogram(array, edges)[0] / max(1, array.size) for name, array in values.items()
+    }
+    return edges, shares

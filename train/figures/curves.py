@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipform.train.figures.draw import FOLDER, GRID, SERIES, new_figure, save
-from slipform.train.records import read_metrics
+from slipform.train.records import read_metrics, read_summary
 from slipform.train.records.smoothing import MovingAverage
 
 __all__ = ["draw_run", "draw_sweep", "run_figure"]
@@ -111,7 +111,7 @@ def draw_sweep(
         for folder in folders:
             epochs = read_metrics(folder, "epoch")
             for key, axes in axes_of.items():
-                points = _points(epochs, key)
+                points = _points(folder, epochs, key)
                 if points:
                     (shown[name],) = axes.plot(
                         *zip(*points, strict=True), color=color, marker=".", linewidth=1.2
@@ -135,13 +135,17 @@ def draw_sweep(
     return save(figure, out, "curves.png")
 
 
-def _points(epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    """(epoch, value) of a panel. Without a val split those of test, if they were measured."""
+def _points(run: Path, epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    """(epoch, value) of a panel. Without a val split those of test: of each epoch, or at the end."""
     found = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
     if found or not key.startswith("val"):
         return found
     key = key.replace("val", "test")
-    return [(x["epoch"], x[key]) for x in epochs if x.get(key) is not None]
+    found = [(x["epoch"], x[key]) for x in epochs if x.get(key) is not None]
+    summary = read_summary(run)
+    if found or key != "test_accuracy" or summary is None or summary[key] is None:
+        return found
+    return [(summary["best_epoch"], summary[key])]
 
 
 def _draw_reported(axes_of: Mapping[str, Any], values: Mapping[str, Any], color: Any) -> bool:

@@ -176,7 +176,7 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
             values = [value for folder in folders if (value := measured(folder, key)) is not None]
             cells[key] = round(mean(values), 6) if values else ""
     cells["machine"] = "; ".join(sorted({summary["machine"] for summary in finished}))
-    return cells | {"note": _note(row, len(finished), len(quiet))}
+    return cells | {"note": _note(row, finished)}
 
 
 def _statistics(key: str, summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _statistics(key: str, summaries: Iterable[Mapping[str, Any]]) -> dict[str, A
     }
 
 
-def _note(row: Row, num_finished: int, num_quiet: int) -> str:
+def _note(row: Row, finished: Sequence[Mapping[str, Any]]) -> str:
     num_diverged = sum(bool(read_metrics(folder, "diverged")) for folder in row.folders)
     said = row.run.reported.get("outcome") == "diverged"
     notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
@@ -205,13 +205,23 @@ def _note(row: Row, num_finished: int, num_quiet: int) -> str:
         parts.append(f"diverged{share}" + (", as reported" if said else ""))
     elif said:
         parts.append("diverged in the report")
-    if num_quiet < num_finished:
-        some = "" if num_quiet == 0 else f" ({num_finished - num_quiet} of {num_finished})"
-        parts.append(f"under load{some}: seconds do not count")
-    num_left = len(row.folders) - num_finished - num_diverged - len(notes)
+    if loads := _loads(finished):
+        parts.append(f"{', '.join(loads)}: seconds do not count")
+    num_left = len(row.folders) - len(finished) - num_diverged - len(notes)
     return "; ".join(
         [*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])]
     )
+
+
+def _loads(finished: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why the seconds of runs do not count: "under load (1 of 3)", "load not recorded"."""
+    unknown = sum(summary.get("others_share") is None for summary in finished)
+    loud = sum(not is_quiet(summary) for summary in finished) - unknown
+    return [
+        name + ("" if number == len(finished) else f" ({number} of {len(finished)})")
+        for name, number in (("under load", loud), ("load not recorded", unknown))
+        if number
+    ]
 
 
 def _setting(config: RunConfig, dotted: str) -> str:

@@ -47,13 +47,26 @@ def test_a_line_for_each_net_is_its_histogram(drawn: list[Any], tmp_path: Path) 
     (panel, *_) = drawn[0].axes
     assert panel.get_title() == "weight"
     assert [patch.get_label() for patch in panel.patches] == ["a", "b"]
-    for patch, net in zip(panel.patches, nets.values(), strict=True):
-        values = net.get_submodule(compare.layer_names(net)[0]).weight.detach().numpy().ravel()
+    arrays = [
+        net.get_submodule(compare.layer_names(net)[0]).weight.detach().numpy().ravel()
+        for net in nets.values()
+    ]
+    common = np.histogram_bin_edges(np.concatenate(arrays), round(2 * len(arrays[0]) ** (1 / 3)))
+    for patch, values in zip(panel.patches, arrays, strict=True):
         stairs = patch.get_data()
-        assert len(stairs.values) == round(2 * len(values) ** (1 / 3))
-        density, edges = np.histogram(values, len(stairs.values), density=True)
-        np.testing.assert_allclose(stairs.edges, edges, rtol=1e-5)
+        density, edges = np.histogram(values, common, density=True)
+        np.testing.assert_allclose(stairs.edges, edges, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(stairs.values, density, rtol=1e-4)
+
+
+def test_nearly_constant_values_do_not_hide_the_others(drawn: list[Any], tmp_path: Path) -> None:
+    """The nets have common bins, so that their densities can be compared."""
+    nets = {"a": _net(1), "flat": _net(2)}
+    layer = nets["flat"].get_submodule(compare.layer_names(nets["flat"])[0])
+    torch.nn.init.constant_(layer.weight, 1e-12)
+    compare.compare_histograms(tmp_path, nets, {})
+    other, flat = (patch.get_data().values.max() for patch in drawn[0].axes[0].patches)
+    assert flat < 100 * other
 
 
 def test_a_layer_that_does_not_exist_is_refused_with_the_nearest_name(tmp_path: Path) -> None:

@@ -97,6 +97,18 @@ def test_an_empty_panel_has_the_reason(tmp_path: Path, monkeypatch: pytest.Monke
     assert not drawn[0].legends[0].get_title().get_text()
 
 
+def test_without_val_the_test_at_the_end_is_a_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
+    summary = {"test_accuracy": 0.7, "best_epoch": 2}
+    monkeypatch.setattr(curves, "read_summary", lambda _: summary)
+    curves.draw_sweep(tmp_path, {"a": [_run(tmp_path / "a", [None, None])]})
+    (line,) = drawn[0].axes[3].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([2], [0.7])
+
+
 def test_one_epoch_has_bars_instead_of_single_points(tmp_path: Path) -> None:
     figure = curves.run_figure(_run(tmp_path / "one", [0.4]))
     left, right = figure.axes

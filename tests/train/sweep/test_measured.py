@@ -103,11 +103,18 @@ def test_a_run_is_quiet_if_its_summary_says_so(summary: dict[str, Any], quiet: b
 
 def test_seconds_of_runs_under_load_do_not_count(tmp_path: Path) -> None:
     loud, quiet = _run(tmp_path / "1", 4000, others_share=0.6), _run(tmp_path / "2")
+    older = _run(tmp_path / "3", 4000, others_share=None)
     run = SweepRun("a", {}, {"seconds": 200, "test_accuracy": 0.6})
     for folders, seconds, note in (
         ([loud], "", "under load: seconds do not count"),
         ([loud, quiet], "100.0", "under load (1 of 2): seconds do not count"),
         ([quiet], "100.0", ""),
+        ([older], "", "load not recorded: seconds do not count"),
+        (
+            [loud, older, quiet],
+            "100.0",
+            "under load (1 of 3), load not recorded (1 of 3): seconds do not count",
+        ),
     ):
         text = write_tables(tmp_path, [], [_row(run, folders)]).read_text()
         (line,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
