@@ -136,7 +136,7 @@ def draw_sweep(
 
 
 def _points(run: Path, epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
-    """(epoch, value) of a panel. Without a val split those of test: of each epoch, or at the end."""
+    """(epoch, value) of a panel. Without val those of test: of each epoch, or at the end."""
     found = [(x["epoch"], x[key]) for x in epochs if x[key] is not None]
     if found or not key.startswith("val"):
         return found
