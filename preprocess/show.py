@@ -111,7 +111,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path, *, samples: bool =
         )
     counts: Any = figure
     if samples:
-        grid, counts = figure.subfigures(2, 1, height_ratios=heights)
+        grid, counts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
         _draw_samples(grid, open_split(folder, manifest, "train"), manifest.classes)
     for axes, (title, images) in zip(
         counts.subplots(num_panels, 1, squeeze=False)[:, 0], distributions.items(), strict=True
