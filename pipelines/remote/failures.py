@@ -22,7 +22,7 @@ _REGION = re.compile(
     r"incorrectly configured region|region .* is wrong|PermanentRedirect|IllegalLocation"
     r"|AuthorizationHeaderMalformed|status 30\d"
 )
-_NO_SUCH_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|no bucket named")
+_NO_SUCH_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound")
 _NO_NAME = re.compile(r"dns error|lookup address|[Nn]ame or service not known")
 _NO_CREDENTIALS = re.compile(
     r"Missing (?:Access|Secret)|must be specified|credential|token request", re.IGNORECASE
