@@ -24,6 +24,7 @@ _REGION = re.compile(
 )
 _NO_SUCH_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound")
 _NO_NAME = re.compile(r"dns error|lookup address|[Nn]ame or service not known")
+_NO_RANGES = re.compile(r"non-partial response|Content-Range header")
 _NO_CREDENTIALS = re.compile(
     r"Missing (?:Access|Secret)|must be specified|credential|token request", re.IGNORECASE
 )
@@ -116,6 +117,11 @@ def advice(cause: str, url: str, no_bucket: bool = False) -> str:
             "Check the credentials in the environment, and what they may do"
             + (f": {found}" if found else "")
             + ". A name that does not exist is refused, too, if they may not list the bucket"
+        )
+    if _NO_RANGES.search(cause):
+        return (
+            "The server, or a proxy before it, does not answer requests for a part of an object"
+            " (header Range), which are needed"
         )
     if _NO_NAME.search(cause):
         return (

@@ -82,3 +82,13 @@ def test_a_server_without_a_name(monkeypatch: pytest.MonkeyPatch, object_store: 
     with pytest.raises(StorageError, match=r"The name of the server is not known here") as found:
         read_manifest("s3://bucket/data")
     assert "no-such-server.invalid" in found.value.message
+
+
+def test_a_server_that_gives_no_parts_of_objects(
+    folder: str, object_store: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login page of a proxy, for example: status 200 for any request."""
+    monkeypatch.setenv("SLIPFORM_STORAGE_PATIENCE", "0.1")
+    object_store.faults = [Fault("200", "GET", times=100)]
+    with pytest.raises(StorageError, match=r"requests for a part of an object \(header Range\)"):
+        read_manifest(f"{folder}/cifar10")
