@@ -137,6 +137,29 @@ class Watched:
         return getattr(self._pipeline, name)
 
 
+def test_the_feed_selects_the_decoder_by_the_sample(beton: Beton) -> None:
+    """Not by its position in the batch."""
+    fed: dict[str, Any] = {}
+
+    class Graph:
+        def feed_input(self, name: str, values: Any) -> None:
+            fed[name] = values
+
+        def schedule_run(self) -> None:
+            pass
+
+    settings = _settings("box", 8)
+    feed = DaliFeed(beton, settings)
+    feed.graph, feed.decoder_share = Graph(), 0.5
+    indices = np.array([5, 3, 3, 0, 7, 1, 2, 6])
+    heights, widths = beton.heights[indices], beton.widths[indices]
+    request = BatchRequest(indices, lambda at: draw(settings.spec, at, heights, widths, 5, 1))
+    feed.feed(request)
+    np.testing.assert_array_equal(fed["hardware"], in_share(indices, 0.5))
+    assert fed["hardware"].tolist() != in_share(np.arange(8), 0.5).tolist()
+    feed.close()
+
+
 def _calls(work: Any) -> int:
     calls = 0
 
