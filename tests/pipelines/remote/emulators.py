@@ -126,15 +126,10 @@ def fake_gcs() -> Iterator[dict[str, str]]:
     program.chmod(0o755)
     proxy = _Uploads(port)
     address = f"127.0.0.1:{proxy.port}"  # the server compares it with the header Host
-    options = ("-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", port)
-    options += (
-        "-log-level",
-        "error",
-        "-public-host",
-        address,
-        "-external-url",
-        f"http://{address}",
-    )
+    options = [
+        "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", port,
+        "-log-level", "error", "-public-host", address, "-external-url", f"http://{address}",
+    ]  # fmt: skip
     try:
         with _running(port, program, *options):
             content = json.dumps({"name": BUCKET}).encode()
