@@ -12,7 +12,7 @@ import copy
 import hashlib
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -161,23 +161,29 @@ class Beton:
         assert self.modes[index] == RAW
         return self.bytes_of(index).reshape(self.heights[index], self.widths[index], 3)
 
-    def check_length(self, indices: npt.ArrayLike | None = None) -> None:
+    def file_numbers(self, indices: _Int64) -> list[int]:
+        """The numbers of the files that have samples, each once.
+
+        Args:
+            indices: int64 [N], the samples.
+        """
+        if len(self._files.paths) == 1:
+            return [0]
+        return np.unique(self._files.of(self.offsets[indices])).tolist()
+
+    def check_length(self, files: Sequence[int] | None = None) -> None:
         """Check that no file was truncated while it is mapped. This takes a microsecond for a file.
 
         A read beyond the end of a file ends the process with a message (`bus_error`). This check
         raises an exception instead, unless the file is truncated between the check and the read.
 
         Args:
-            indices: int64 [N], an array or a tensor of samples: only their files are checked. None:
-                all files.
+            files: Numbers of files: only these are checked. None: all.
 
         Raises:
             DatasetError: A file is shorter than when it was opened.
         """
-        numbers = None
-        if indices is not None and len(self._files.paths) > 1:
-            numbers = np.unique(self._files.of(self.offsets[np.asarray(indices)])).tolist()
-        if cut := self._files.truncated(numbers):
+        if cut := self._files.truncated(files):
             raise DatasetError(
                 f"{cut.path} was truncated while it was open: {cut.left} of {cut.length} bytes are"
                 " left. Run prep again."

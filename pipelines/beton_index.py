@@ -133,7 +133,9 @@ class _Reader:
         sizes = np.zeros(num, np.int64)
         if len(table):
             ids = table["sample_id"]
-            if ids.max() >= num or len(np.unique(ids)) != num:
+            named = np.zeros(num, bool)
+            named[ids[ids < num]] = True  # of as many rows as samples: each once, or one is missing
+            if not named.all():
                 raise self._fail("its table names a sample twice or one that does not exist")
             sizes[ids] = table["size"].astype(np.int64)
             if not np.array_equal(offsets[ids], table["ptr"].astype(np.int64)):

@@ -11,7 +11,7 @@ of it, and process r takes the r-th part of that (`part_of`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -103,26 +103,26 @@ class EpochOrder:
                 f" {max(1, most)} or less."
             )
 
-    @property
+    @cached_property
     def global_batch_size(self) -> int:
         """Samples per batch over all processes."""
         return self.batch_size * (1 if self.split_batches else self.world_size)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Samples per batch on this process."""
         return self._part[1]
 
-    @property
+    @cached_property
     def first(self) -> int:
         """Samples of a global batch before those of this process."""
         return self._part[0]
 
-    @property
+    @cached_property
     def _part(self) -> tuple[int, int]:
         return part_of(self.global_batch_size, self.rank, self.world_size)
 
-    @property
+    @cached_property
     def num_batches(self) -> int:
         """Batches of an epoch on each process."""
         whole, rest = divmod(self.num_samples, self.global_batch_size)

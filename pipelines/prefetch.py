@@ -43,7 +43,9 @@ Position = tuple[int, int]  # epoch, samples of it that were seen in the global 
 
 class _UnderWay(NamedTuple):
     position: Position
-    samples: Task[tuple[Tensor, Tensor]]  # indices and labels; done when they are submitted
+    after: Position  # of the next batch
+    # Indices, labels, and the files of a batch; done when it is submitted.
+    samples: Task[tuple[Tensor, Tensor, list[int]]]
 
 
 class Prefetcher:
@@ -90,7 +92,7 @@ class Prefetcher:
         self.wait_seconds = 0.0
         self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
-    def take(self, position: Position) -> tuple[Tensor, Tensor, Rendered]:
+    def take(self, position: Position) -> tuple[Tensor, Tensor, Rendered, Position]:
         """Wait for a batch.
 
         Args:
@@ -98,7 +100,7 @@ class Prefetcher:
 
         Returns:
             Its indices (int64 [N], -1 for padding) and labels (-100 for padding; see `Batch`), both
-            on the CPU; its pixels.
+            on the CPU; its pixels; the position after it.
 
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
@@ -108,15 +110,16 @@ class Prefetcher:
         """
         self._begin(position)
         began = time.perf_counter()
-        indices, labels = self._under_way[0].samples.result(self._read_ahead.check)
+        batch = self._under_way[0]
+        indices, labels, files = batch.samples.result(self._read_ahead.check)
         rendered = self.executor.collect()
-        # Bytes that were cut off meanwhile were read as zeros. An index of -1 is padding.
-        self._beton.check_length(indices)
+        # Bytes that were cut off meanwhile were read as zeros.
+        self._beton.check_length(files)
         self._under_way.popleft()
         self._read_ahead.release()
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
-        return indices, labels, rendered
+        return indices, labels, rendered, batch.after
 
     @property
     def is_remote(self) -> bool:
@@ -210,18 +213,20 @@ class Prefetcher:
             if epoch > epoch_wanted and not order.shuffle:
                 return
             samples = self._submitting.submit(partial(self._submit, epoch, seen))
-            self._under_way.append(_UnderWay((epoch, seen), samples))
-            self._cursor = order.after(epoch, seen)
+            after = order.after(epoch, seen)
+            self._under_way.append(_UnderWay(self._cursor, after, samples))
+            self._cursor = after
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
 
-    def _submit(self, epoch: int, seen: int) -> tuple[Tensor, Tensor]:
-        """Submit the request for a batch. Returns its indices and labels."""
+    def _submit(self, epoch: int, seen: int) -> tuple[Tensor, Tensor, list[int]]:
+        """Submit the request for a batch. Returns its indices and labels, and its files."""
         began = time.perf_counter()
         indices = self._order.batch(epoch, seen)
         padded = not self._order.drop_last
         valid = np.where(indices < 0, 0, indices) if padded else indices
-        self._beton.check_length(valid)
+        files = self._beton.file_numbers(valid)
+        self._beton.check_length(files)
         positions = self._order.draw_positions(seen, len(valid))
         request = BatchRequest(valid, partial(self._draw, epoch), positions)
         self._count_planning(began)
@@ -230,7 +235,7 @@ class Prefetcher:
         labels = self._samples.labels(valid)
         if padded:
             labels[indices < 0] = IGNORED_LABEL
-        return torch.from_numpy(indices), torch.from_numpy(labels)
+        return torch.from_numpy(indices), torch.from_numpy(labels), files
 
     def _draw(self, epoch: int, keys: _Int64) -> Plan:
         """The Plan of samples, or of what was drawn at positions of the epoch."""

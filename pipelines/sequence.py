@@ -68,6 +68,7 @@ class BatchSequence:
     ) -> None:
         self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
         self.samples, self.augment, self._device = samples, augment, device
+        self._uploads, self._mixes = device.type == "cuda", bool(augment.mixup or augment.cutmix)
         self._process: int | None = os.getpid()  # None: closed
         # If `close` is not called: when the last loop and the Loader are freed, or at exit.
         weakref.finalize(self, _close, ahead, self._process)
@@ -75,24 +76,30 @@ class BatchSequence:
     def next(self) -> Batch:
         """Make the batch at the position, and move the position.
 
+        This runs between two training steps, in caches that the step has filled: each function that
+        is called costs several times as much as in a loop of its own.
+
         An exception leaves the position unchanged, so that the next call makes the same batch.
 
         Raises:
             SampleError: A sample cannot be read.
         """
         epoch, seen, num_bad, num_images = self.done
-        indices, labels, rendered = self.ahead.take((epoch, seen))
+        indices, labels, rendered, after = self.ahead.take((epoch, seen))
         # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
-        if bad := [i for i in rendered.bad if indices[i] >= 0]:
+        bad = [i for i in rendered.bad if indices[i] >= 0] if rendered.bad else []
+        if bad:
             labels[bad] = IGNORED_LABEL
-        batch = Batch(rendered.images, upload(labels, self._device), indices)
-        number, size = self.order.batch_number(seen), len(indices)
-        if plan := draw_mix(self.augment, size, self.order.seed, epoch, number):
-            batch = mix(batch, plan)
-        position = self.order.after(epoch, seen)
+        if self._uploads:
+            labels = upload(labels, self._device)
+        batch, size = Batch(rendered.images, labels, indices), self.order.size
+        if self._mixes:
+            number = self.order.batch_number(seen)
+            if plan := draw_mix(self.augment, size, self.order.seed, epoch, number):
+                batch = mix(batch, plan)
         # The position moves before the batch is handed out: a state that is saved after the
         # training step counts the batch as seen.
-        self.done = Progress(*position, num_bad + len(bad), num_images + size)
+        self.done = Progress(*after, num_bad + len(bad), num_images + size)
         return batch
 
     @property

@@ -11,12 +11,14 @@ which an exception cannot interrupt. All waiting in this module uses such queues
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["LOOK", "Gate", "Task", "Workers"]
+__all__ = ["LOOK", "Gate", "Task", "Tasks", "Workers"]
 
 LOOK = 0.2  # seconds between two looks at whether waiting should end
 T = TypeVar("T")
@@ -117,6 +119,61 @@ class Task(Generic[T]):
             del error  # its traceback refers to this frame: a cycle
 
 
+class Tasks(Generic[T]):
+    """Calls that threads make, and whose results are waited for together.
+
+    The waiting thread wakes up once, after the last call. It would wake up for each of several
+    `Task`s, and each time it competes with the threads that work.
+
+    Args:
+        calls: The calls, at least one.
+    """
+
+    def __init__(self, calls: Sequence[Callable[[], T]]) -> None:
+        self._calls: list[Callable[[], T] | None] = list(calls)
+        self._values: list[T | None] = [None] * len(calls)
+        self._errors: dict[int, BaseException] = {}
+        # `next` of a counter is C code: no two threads get the same number.
+        self._others = count(len(calls) - 1, -1)
+        self._ended: SimpleQueue[None] = SimpleQueue()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def run(self, number: int) -> None:
+        """Make one of the calls in the present thread, and free what it holds there.
+
+        Args:
+            number: Its position in `calls`.
+        """
+        call, self._calls[number] = self._calls[number], None
+        assert call is not None, "a call is made once"
+        try:
+            self._values[number] = call()
+        except BaseException as error:
+            self._errors[number] = error
+        if next(self._others) == 0:
+            self._ended.put(None)
+
+    def results(self) -> list[T]:
+        """Wait for all calls. It may be called once.
+
+        Returns:
+            What the calls returned, in their order.
+
+        Raises:
+            BaseException: What the first of them raised that raised something.
+        """
+        self._ended.get()
+        if self._errors:
+            errors, self._errors = self._errors, {}
+            try:
+                raise errors[min(errors)]
+            finally:
+                del errors  # their tracebacks refer to this frame: a cycle
+        return self._values  # type: ignore[return-value]  # None where T is None
+
+
 class Workers:
     """Threads that begin tasks in the order in which they were submitted.
 
@@ -126,7 +183,7 @@ class Workers:
     """
 
     def __init__(self, num_threads: int, name: str) -> None:
-        self._tasks: SimpleQueue[Task[object] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._go, self._name = Gate(), name
         self._threads: list[threading.Thread] = []
         self.grow(num_threads)
@@ -154,8 +211,22 @@ class Workers:
             The task, for its result.
         """
         task = Task(call)
-        self._tasks.put(task)  # type: ignore[arg-type]  # Task[T] is a Task[object] to `run`
+        self._tasks.put(task.run)
         return task
+
+    def submit_all(self, calls: Sequence[Callable[[], T]]) -> Tasks[T]:
+        """Give several calls to the threads, whose results are waited for together.
+
+        Args:
+            calls: The calls, at least one.
+
+        Returns:
+            The tasks, for their results.
+        """
+        tasks = Tasks(calls)
+        for number in range(len(tasks)):
+            self._tasks.put(partial(tasks.run, number))
+        return tasks
 
     def drop(self) -> None:
         """Remove the tasks that no thread has begun. Their `result` would wait forever."""
@@ -213,11 +284,11 @@ class Workers:
             thread.join()
 
 
-def _work(tasks: SimpleQueue[Task[object] | None]) -> None:
+def _work(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
     """Run tasks until None comes. The thread holds no reference to its `Workers`."""
-    while (task := tasks.get()) is not None:
-        task.run()
-        del task  # frees what the task holds before the next wait
+    while (run := tasks.get()) is not None:
+        run()
+        del run  # frees what the task holds before the next wait
 
 
 def _nothing() -> None:

@@ -113,7 +113,7 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
             "streaming": lambda: replace(work, files=str(image_files(folder, "train"))),
             "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
         }
-    dataset, found = read_manifest(folder).dataset, []
+    dataset, found = _name(folder), []
     for name in makers:
         if name in conditions.inputs:
             plain = makers[name]()
@@ -123,6 +123,12 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
                 for jitter in conditions.jitter
             ]
     return found
+
+
+def _name(folder: Path) -> str:
+    """The name of a dataset in the rows. Own and generated images have that of their folder."""
+    name = read_manifest(folder).dataset
+    return folder.absolute().name if name in ("images", "shapes") else name
 
 
 def run_race(

@@ -118,12 +118,13 @@ def run_config(point: Point, work: Work) -> Any:
     )
 
 
-def decided(point: Point, seconds: float) -> Point:
+def decided(point: Point, seconds: float, *, known: bool = True) -> Point:
     """Replace "auto" in precision, compile and layout, as `train` does for a long run.
 
     Args:
         point: The condition.
         seconds: The setting train.auto_seconds.
+        known: Whether a choice in the profile of the machine is taken.
     """
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.machine.device import set_up
@@ -135,7 +136,8 @@ def decided(point: Point, seconds: float) -> Point:
         config = config.replace("train.epochs", _LONG_RUN_EPOCHS)
         config = config.replace("train.auto_seconds", seconds)
         set_up(config.train, process.device)
-        train = decide(config, read_manifest(Path(point.data)), process).config.train
+        manifest = read_manifest(Path(point.data))
+        train = decide(config, manifest, process, known=known).config.train
     layout = "last" if train.channels_last else "first"
     return replace(point, precision=train.precision, compile=train.compile, layout=layout)
 

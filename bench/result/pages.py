@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from slipform.bench.result.layout import Layout
 from slipform.bench.result.measured import METHOD, command_text, stamp_text
 from slipform.bench.result.panels import whole_file
 from slipform.bench.result.plots import loader_bars
@@ -59,6 +60,8 @@ def results_page(results: Results, page: Path, layouts: Layouts) -> str:
             parts += [
                 f"## {layout.title}",
                 f"{stamp_text(result)}. `{command_text(result)}`",
+                _sentence(layout, rows),
+                layout.about,
                 constants(rows) + ".",
                 table(rows, layout),
             ]
@@ -67,7 +70,14 @@ def results_page(results: Results, page: Path, layouts: Layouts) -> str:
             for name, svg, description in layout.plots(rows):
                 file = _figures(page) / f"{path.stem}-{number}-{name}.svg"
                 parts.append(_image(file, svg, description, page))
-    return "\n\n".join(part for part in parts if part != ".") + "\n"
+    return "\n\n".join(part for part in parts if part not in ("", ".")) + "\n"
+
+
+def _sentence(layout: Layout, rows: list[Row]) -> str:
+    """The rows in one sentence; "" if the suite has none, or no row has figures."""
+    good = [row for row in rows if row.status == "ok"]
+    verdict = layout.verdict([good]) if good else None
+    return "" if verdict is None else verdict.sentence
 
 
 def speed_section(results: Results, page: Path, readme: Path) -> str:

@@ -105,11 +105,19 @@ def _verdict_of(parts: Sequence[_Part]) -> Verdict | None:
     return parts[0][1].verdict([rows for rows in good if rows])
 
 
+def _peers(rows: Sequence[Row]) -> set[str]:
+    """The contestants of the suites that compare Slipform with others."""
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        name = str(row.case.get("loader", row.case.get("way", "")))
+        names.setdefault(row.suite, set()).add(name.partition(" ")[0])
+    compared = [found for found in names.values() if any(map(is_ours, found))]
+    return {contestant(name) for found in compared for name in found if not is_ours(name)}
+
+
 def _verdict(verdicts: Sequence[Verdict], results: Results) -> str:
     """The part of the page below the headline."""
-    rows = [row for _, result in results for row in result.rows if row.status == "ok"]
-    names = {str(row.case.get("loader", row.case.get("way", ""))).partition(" ")[0] for row in rows}
-    peers = {contestant(name) for name in names if name not in ("", "auto") and not is_ours(name)}
+    peers = _peers([row for _, result in results for row in result.rows if row.status == "ok"])
     machines = list(dict.fromkeys(machine_text(result.environment) for _, result in results))
     beside = (
         f"Measured beside {', '.join(sorted(peers, key=str.lower))}: same images, same work. "

@@ -20,10 +20,19 @@ from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.panels import Bar, Panel
 from slipform.bench.result.quantities import digits
 from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
-__all__ = ["LAYOUT", "command", "generate", "measure_loader", "measure_order", "measure_prep"]
+__all__ = [
+    "LAYOUT",
+    "command",
+    "generate",
+    "measure_loader",
+    "measure_order",
+    "measure_prep",
+    "verdict",
+]
 
 _SIDE = 8  # pixels
 _ROUNDS = 7
@@ -42,7 +51,7 @@ def _bars(rows: Sequence[Row]) -> list[Panel]:
         ):
             bars = tuple(
                 Bar(
-                    f"{digits(float(str(row.case['samples'])))} samples",
+                    f"{digits(_samples(row))} samples",
                     row.figures.get(figure),
                     True,
                 )
@@ -52,13 +61,57 @@ def _bars(rows: Sequence[Row]) -> list[Panel]:
     return panels
 
 
+def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
+    """How time and memory per sample change between the smallest and the largest dataset.
+
+    Args:
+        results: The rows with figures of each result.
+    """
+    ways: dict[str, list[Row]] = {}
+    for row in (row for rows in results for row in rows if row.case["way"] != "order"):
+        ways.setdefault(str(row.case["way"]), []).append(row)
+    ends = [
+        (ordered[0], ordered[-1])
+        for rows in ways.values()
+        if len(ordered := sorted(rows, key=_samples)) > 1
+    ]
+    if not ends:
+        return None
+    longer, larger = (
+        max(last.figures[name].median / first.figures[name].median for first, last in ends)
+        for name in ("sample_seconds", "sample_bytes")
+    )
+    few, many = min(_samples(first) for first, _ in ends), max(_samples(last) for _, last in ends)
+    between = f"{digits(few)} to {digits(many)} samples"
+    return Verdict(
+        f"From {between}, prep and loaders take at most {digits(longer)} times as much time per"
+        f" sample, and at most {digits(larger)} times as much memory.",
+        f"{digits(larger)} ×",
+        f"as much memory per sample, at most, from {between}; time: {digits(longer)} ×",
+    )
+
+
+def _samples(row: Row) -> float:
+    return float(str(row.case["samples"]))
+
+
 LAYOUT = Layout(
     title="Growth with the number of samples",
-    about="Constant time and memory per sample: the part grows in proportion to the data. The"
-    f" images are generated, raw, {_SIDE} px. Memory is the peak of a process above its imports.",
+    about="A part grows in proportion to the data if its time and memory per sample are constant."
+    " Constant parts, such as threads and buffers, weigh less with more samples. A random access"
+    " takes longer once the data are larger than the caches of the processor. The images are"
+    f" generated, raw, {_SIDE} px. The first epoch also compares checksums. Memory is the peak of a"
+    " process above its imports.",
     rank=7,
-    columns=("sample_seconds", "start_up_seconds", "above_imports_bytes", "sample_bytes"),
+    columns=(
+        "sample_seconds",
+        "first_epoch_sample_seconds",
+        "start_up_seconds",
+        "above_imports_bytes",
+        "sample_bytes",
+    ),
     figures=(Figure("growth", _bars, "Time and memory per sample, for each number of samples."),),
+    verdict=verdict,
 )
 
 
@@ -208,7 +261,8 @@ def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
         executor: The name of the executor.
 
     Returns:
-        start_up_seconds (from nothing to the first batch), sample_seconds, and memory.
+        start_up_seconds (from nothing to the first batch), first_epoch_sample_seconds,
+        sample_seconds (of later epochs), and memory.
     """
     from slipform.bench.race.measure import estimate
     from slipform.pipelines.loader import Loader
@@ -225,7 +279,9 @@ def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
     ) as loader:
         loop = iter(loader)
         next(loop)
-        start_up = time.perf_counter() - began
+        start_up, began = time.perf_counter() - began, time.perf_counter()
+        rest = sum(len(batch) for batch in loop)
+        first_epoch, loop = (time.perf_counter() - began) / max(1, rest), iter(loader)
         for _ in range(_ROUNDS):
             began, left = time.perf_counter(), _BATCHES
             while left:
@@ -238,6 +294,7 @@ def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
             seconds.append((time.perf_counter() - began) / (_BATCHES * _BATCH_SIZE))
         return {
             "start_up_seconds": _once(start_up),
+            "first_epoch_sample_seconds": _once(first_epoch),
             "sample_seconds": estimate(seconds),
             **_memory(before, loader.num_samples),
         }

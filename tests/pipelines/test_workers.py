@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,6 +38,33 @@ def test_results_and_errors_belong_to_their_tasks() -> None:
                     task.result()
             else:
                 assert task.result() == k * k
+
+
+def test_results_that_are_waited_for_together() -> None:
+    """The caller wakes up once, after the last call. The first error in their order is raised."""
+    gate, done = Gate(), []
+
+    def call(k: int, bad: tuple[int, ...] = ()) -> int:
+        if k == 0:
+            gate.wait()
+        done.append(k)
+        if k in bad:
+            raise KeyError(k)
+        return k * k
+
+    with _workers(3) as workers:
+        tasks = workers.submit_all([partial(call, k) for k in range(30)])
+        while len(done) < 29:
+            time.sleep(0.001)
+        assert tasks._ended.empty()
+        gate.open()
+        assert tasks.results() == [k * k for k in range(30)]
+        assert tasks._ended.empty()
+        assert workers.submit_all([partial(call, 5)]).results() == [25]
+        bad = workers.submit_all([partial(call, k, (7, 3, 20)) for k in range(30)])
+        with pytest.raises(KeyError, match=r"^3$"):
+            bad.results()
+        assert len(done) == 61
 
 
 def test_all_threads_pass_an_open_gate() -> None:
@@ -134,6 +162,7 @@ def test_signals_at_any_moment_leave_the_threads_working(no_collections: None) -
                             gates[-1].open()
                             for task in tasks:
                                 task.result()
+                            workers.submit_all([gates[-1].wait] * 3).results()
                             workers.settle()
                 except _Injected:
                     hits += 1

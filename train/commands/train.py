@@ -201,6 +201,7 @@ def train(
             click.echo(different, err=True)
 
     from slipform.train.machine.interrupt import end_with_parent
+    from slipform.train.run.rates import rate_text
     from slipform.train.run.loop import fit
 
     end_with_parent()
@@ -221,7 +222,7 @@ def train(
         name = "mAP" if summary.get("labels") == "multi" else "accuracy"
         click.echo(f"test {name} {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
-    click.echo(f"{summary['images_per_second']:.0f} images/s in training, {waiting}")
+    click.echo(f"{rate_text(summary['images_per_second'])} in training, {waiting}")
     click.echo(
         f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s since the start"
         " of this command"

@@ -18,6 +18,7 @@ from torch import Tensor
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.machine import others_cpu_seconds
+from slipform.train.run.rates import rate_text
 from slipform.train.run.samples import SampleRecord
 from slipform.train.step.download import Download
 
@@ -293,7 +294,7 @@ def advice(images: int, per_second: float, *, pretrained: bool, time_shown: bool
     hours, minutes = divmod(round(seconds / 60), 60)
     length = f"{hours} h {minutes} min" if hours else f"{minutes} min"
     start = "" if pretrained else " --recipe finetune (pretrained weights),"
-    rate = f"at {per_second:.0f} images/s, without validation"
+    rate = f"at {rate_text(per_second)}, without validation"
     return ("this run is long" if time_shown else f"about {length} left {rate}") + (
         f". Faster:{start} a smaller augment.image_size, fewer train.epochs or a smaller model.name"
     )

@@ -58,7 +58,12 @@ class Decision:
 
 
 def decide(
-    config: RunConfig, manifest: Manifest, process: Process, *, thorough: bool = False
+    config: RunConfig,
+    manifest: Manifest,
+    process: Process,
+    *,
+    thorough: bool = False,
+    known: bool = True,
 ) -> Decision:
     """Replace "auto" in train.precision, train.channels_last and train.compile.
 
@@ -69,6 +74,7 @@ def decide(
         process: The main process; its device. With several processes, call this there only.
         thorough: For `bench tune`: also try compilation on a CPU, ignore the profile and the length
             of the run, and have no time limit.
+        known: Whether a choice in the profile is taken without a measurement.
 
     Returns:
         The decision. A run of less than a minute gets the usual variant without a measurement.
@@ -80,10 +86,10 @@ def decide(
     eager = replace(first, compile="off") if train.compile == "auto" else first
     tried = variants(train, process.device, compile_too=thorough)
     key = profile_key(config, manifest, process)
-    known = {} if thorough else read_profile(key)
-    if known.keys() >= asdict(first).keys():
-        chosen = Variant(**{name: known[name] for name in asdict(first)})
-        when = known.get("date", "an unknown day")
+    earlier = read_profile(key) if known and not thorough else {}
+    if earlier.keys() >= asdict(first).keys():
+        chosen = Variant(**{name: earlier[name] for name in asdict(first)})
+        when = earlier.get("date", "an unknown day")
         return Decision(chosen.applied(config), f"{chosen}: measured here on {when}")
     assert isinstance(train.batch_size, int)
     steps = num_steps(config, manifest, process)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from slipform.bench.cli import main
+from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.pages import (
     BEGIN,
@@ -16,8 +17,8 @@ from slipform.bench.result.pages import (
     speed_section,
     write_section,
 )
-from slipform.bench.result.report import read_results
-from slipform.bench.result.result import Result
+from slipform.bench.result.report import page, read_results
+from slipform.bench.result.result import Result, Row, write_result
 from slipform.bench.suites import layouts
 from slipform.pipelines.errors import ConfigError
 from tests.bench.result.rows import loader_row, train_row, write_results
@@ -143,3 +144,23 @@ def test_only_committed_results_reach_the_readme(
     assert "Loaders:" in whole.read_text()
     assert "Training:" not in whole.read_text()
     assert "Training:" in out.read_text()  # the HTML page shows all given results
+
+
+def test_only_what_was_compared_with_slipform_is_named_beside_it(tmp_path: Path) -> None:
+    """Ways of other suites, such as the parts of `bench growth`, are no peers."""
+    rows = [
+        Row(suite=suite, case={key: name}, figures={"sample_seconds": estimate([1.0])})
+        for suite, key, name in (
+            ("prep", "way", "slipform keep"),
+            ("prep", "way", "ffcv jpg quality 90"),
+            ("remote", "loader", "slipform"),
+            ("remote", "loader", "litdata"),
+            ("overhead", "loader", "host"),
+            ("scale", "way", "open: all tables"),
+            ("growth", "way", "order"),
+        )
+    ]
+    path = tmp_path / "r.json"
+    write_result(path, Result(environment=stamp(), command="bench growth", rows=rows))
+    text = page(read_results([path], {}), {})
+    assert "<p>Measured beside ffcv, LitData: same images, same work." in text

@@ -97,6 +97,18 @@ def test_permutation_is_one(count: int) -> None:
     np.testing.assert_array_equal(np.sort(permutation(5, 6, count)), np.arange(count))
 
 
+@pytest.mark.parametrize("count", [2, 64, 65, 66, 129, 1000])
+def test_it_is_the_shuffle_of_fisher_and_yates(count: int) -> None:
+    """One position after another, as in Knuth, The Art of Computer Programming, 3.4.2 P."""
+    key, epoch = 2**40 + 5, 6
+    expected = list(range(count))
+    for i in range(count - 1, 0, -1):
+        high, low, _, _ = philox(*(np.uint64(n) for n in (key, i, 0, epoch, 1 << 16)))
+        j = ((int(high) << 32) | int(low)) % (i + 1)
+        expected[i], expected[j] = expected[j], expected[i]
+    assert permutation(key, epoch, count).tolist() == expected
+
+
 def test_permutations_of_four_are_equally_likely() -> None:
     seen = [tuple(permutation(seed, epoch, 4)) for seed in range(80) for epoch in range(60)]
     _, counts = np.unique(seen, axis=0, return_counts=True)

@@ -17,6 +17,7 @@ from slipform.train.records import read_metrics
 from slipform.train.run import steps
 from slipform.train.run.counters import Counters, EpochTotals, Timing, advice
 from slipform.train.run.loop import fit
+from slipform.train.run.rates import rate_text
 
 Small = Callable[..., RunConfig]
 
@@ -134,3 +135,8 @@ def test_waiting_between_two_steps_counts_once() -> None:
     for span in (counters.timing, counters.epoch):
         assert span.wait_seconds >= 5.0
         assert span.wait_seconds == pytest.approx(span.train_seconds + 2.0)
+
+
+def test_a_slow_speed_keeps_two_digits() -> None:
+    texts = [rate_text(value) for value in (0.1762, 1.72, 9.96, 48.4, 15679.0)]
+    assert texts == [f"{one} images/s" for one in ("0.18", "1.7", "10", "48", "15,679")]

@@ -1,0 +1,176 @@
+"""Compare what "auto" chooses for the steps of a net with every fixed choice.
+
+In: datasets, nets, batch sizes. Out: a row for each net: the speed of its training step with each
+precision and memory format, and the speed of the choice of "auto" as a share of the fastest.
+
+"auto" decides as it does before a long run, without the machine's profile. After that, the real
+steps of all choices are measured in turns, in the same process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import click
+
+from slipform.bench.options import device_name, device_option, numbers, out_option, quick_option
+from slipform.bench.result.layout import Layout
+from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.suites import finish, say
+from slipform.pipelines.errors import Command, SlipformError
+
+if TYPE_CHECKING:
+    from slipform.bench.race.training import Point
+
+__all__ = ["LAYOUT", "command", "measure"]
+
+_RATE = "_images_per_second"
+LAYOUT = Layout(
+    title='The choice of "auto" for the training step',
+    about='Precision and memory format: "auto" measures a few steps before a run and chooses. Its'
+    " share is its speed divided by that of the fastest choice, in the same rounds.",
+    rank=4,
+    columns=(
+        "auto_of_fastest_ratio",
+        "decision_seconds",
+        *(f"{one}_{layout}{_RATE}" for one in ("fp32", "bf16") for layout in ("last", "first")),
+    ),
+)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--data",
+    "folders",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A dataset folder. Can be repeated.",
+)
+@click.option(
+    "--models", default=None, help="[alexnet,resnet18,vgg16; small images: tiny,cnn,fast]"
+)
+@click.option("--batch-sizes", default="16", show_default=True, help="Images in a batch.")
+@device_option
+@quick_option
+@out_option
+def command(
+    folders: tuple[Path, ...],
+    models: str | None,
+    batch_sizes: str,
+    device: str,
+    quick: bool,
+    out: Path | None,
+) -> None:
+    """Compare what "auto" chooses for the steps of a net with every fixed choice.
+
+    \b
+    Example: bench auto --data data/caltech101 --models alexnet,resnet18
+    """
+    from slipform.bench.race.training import SMALL_MODELS, Point
+    from slipform.bench.race.worker import CallFailed, isolated
+    from slipform.bench.result.environment import stamp
+    from slipform.bench.work import is_small
+    from slipform.models.registry import find
+    from slipform.models.spec import ModelConfig
+    from slipform.pipelines.manifest import read_manifest
+
+    environment, rows = stamp(), []
+    points = [
+        Point(str(data), name, size, device=device_name(device), cores=environment.cores)
+        for data in folders
+        for name in (
+            models.split(",")
+            if models
+            else SMALL_MODELS
+            if is_small(data)
+            else ("alexnet", "resnet18", "vgg16")
+        )
+        for size in numbers(batch_sizes, "--batch-sizes")
+    ]
+    for point in points:
+        find(ModelConfig(name=point.model))
+    for point in points:
+        say(f"{point.model}, batch size {point.batch_size}")
+        case: Settings = {
+            "data": read_manifest(Path(point.data)).dataset,
+            "model": point.model,
+            "batch_size": point.batch_size,
+            "device": point.device,
+        }
+        try:
+            settings, figures = isolated(
+                measure, point, *((3, 0.2, 6.0) if quick else (9, 1.0, 30.0))
+            )
+        except CallFailed as failure:
+            say(f"  {failure.status}: {failure.note}")
+            rows.append(Row(suite="auto", case=case, status=failure.status, note=failure.note))
+            continue
+        rows.append(Row(suite="auto", case=case, settings=settings, figures=figures))
+    finish("auto", rows, out, environment)
+    if all(row.status != "ok" for row in rows):
+        raise SlipformError("no net could be measured")
+
+
+def measure(
+    point: Point, rounds: int, seconds: float, auto_seconds: float
+) -> tuple[Settings, dict[str, Estimate]]:
+    """Let "auto" decide, and measure all choices in turns, in this process.
+
+    Args:
+        point: The net, its data and its batch size; precision, compile and layout are "auto".
+        rounds: Rounds of all choices.
+        seconds: About the time of a choice in a round; one step at least.
+        auto_seconds: The setting train.auto_seconds, for the decision.
+
+    Returns:
+        The choice of "auto" and the fastest one; the share of the fastest, the seconds of the
+        decision, and the images/s of each choice.
+    """
+    from slipform.bench.race.measure import estimate, ratio
+    from slipform.bench.race.training import decided, run_config
+    from slipform.bench.work import usual_work
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.machine.device import set_up
+    from slipform.train.machine.distributed import join
+    from slipform.train.run.trial import Trial, Variant, variants
+
+    folder = Path(point.data)
+    manifest, began = read_manifest(folder), time.perf_counter()
+    found = decided(point, auto_seconds, known=False)
+    decision_seconds = time.perf_counter() - began
+    work = usual_work(
+        folder,
+        batch_size=point.batch_size,
+        cores=point.cores,
+        device=point.device,
+        dtype="float32",
+    )
+    with join(point.device) as process:
+        config = run_config(replace(point, compile=found.compile), work)
+        set_up(config.train, process.device)
+        choices = variants(config.train, process.device, compile_too=False)
+        rates: dict[Variant, list[float]] = {one: [] for one in choices}
+        with Trial(config, manifest, process) as trial:
+            steps = {}
+            for one in choices:
+                trial.step(one)  # the first step finds algorithms and takes memory
+                steps[one] = max(1, round(seconds / trial.step(one)))
+            for number in range(rounds):
+                for one in choices if number % 2 == 0 else reversed(choices):
+                    spent = sum(trial.step(one) for _ in range(steps[one]))
+                    rates[one].append(steps[one] * point.batch_size / spent)
+    chosen = Variant(found.precision, found.layout == "last", found.compile)  # type: ignore[arg-type]
+    fastest = max(choices, key=lambda one: median(rates[one]))
+    figures = {
+        "auto_of_fastest_ratio": ratio(rates[chosen], rates[fastest]),
+        "decision_seconds": estimate([decision_seconds]),
+    }
+    for one in choices:
+        layout = "last" if one.channels_last else "first"
+        figures[f"{one.precision}_{layout}{_RATE}"] = estimate(rates[one])
+    return {"auto": str(chosen), "fastest": str(fastest)}, figures
