@@ -201,8 +201,8 @@ def train(
             click.echo(different, err=True)
 
     from slipform.train.machine.interrupt import end_with_parent
-    from slipform.train.run.rates import rate_text
     from slipform.train.run.loop import fit
+    from slipform.train.run.rates import rate_text
 
     end_with_parent()
     with folder as out:

@@ -54,7 +54,7 @@ def _running(port: int, *command: object) -> Iterator[None]:
 
 
 def _ask(port: int, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
