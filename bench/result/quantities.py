@@ -127,6 +127,13 @@ QUANTITIES: dict[str, Quantity] = {
     "loader_images_per_second": _rate("(b) loader alone, images/s"),
     "end_to_end_images_per_second": _rate("(c) end to end, images/s"),
     "torch_images_per_second": _rate("fed by torch DataLoader, images/s"),
+    **{
+        f"{precision}_{layout}_images_per_second": _rate(
+            f"{precision}, channels {layout}, images/s"
+        )
+        for precision in ("fp32", "bf16")
+        for layout in ("last", "first")
+    },
     "end_to_end_ratio": Quantity("c / a", "ratio", "higher", within_run=True),
     "gain_ratio": Quantity("multiple of the usual", "ratio", "higher", within_run=True),
     "cpu_cores": Quantity("cores used", "cores"),

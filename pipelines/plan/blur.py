@@ -1,21 +1,16 @@
 """`Blur`: a random Gaussian blur. [augment.blur] in a recipe.
 
-In: settings, or seed, epoch, samples. Out: a frozen, checked spec, or the deviation of each sample.
-The code that draws is compiled by numba. The deviation is draw 32 of a sample.
+In: settings. Out: a frozen, checked spec. `sigmas.py` draws.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from slipform.pipelines.errors import ConfigError
-from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.checks import STRICT, check_types, is_number
-from slipform.pipelines.plan.philox import uniforms
 
-__all__ = ["Blur", "draw_sigmas"]
+__all__ = ["Blur"]
 
 
 @dataclass(frozen=True)
@@ -74,18 +69,3 @@ class Blur:
     def __bool__(self) -> bool:
         """Whether any image is blurred."""
         return self.probability > 0
-
-
-@kernel
-def draw_sigmas(indices, key, epoch, probability, low, high, sigmas):
-    """Draw the deviation of each sample.
-
-    Args:
-        indices: int64 [N], the samples.
-        key, epoch: uint64.
-        probability, low, high: As in `Blur`.
-        sigmas: Output, float32 [N]. 0: the sample is not blurred.
-    """
-    for i in range(len(indices)):
-        u = uniforms(key, epoch, np.uint64(indices[i]), np.uint64(32))
-        sigmas[i] = low + u[1] * (high - low) if u[0] < probability else 0.0

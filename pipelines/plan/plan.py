@@ -45,10 +45,10 @@ import numpy.typing as npt
 
 from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
-from slipform.pipelines.plan.blur import draw_sigmas
 from slipform.pipelines.plan.chains import Chains, draw_chains
 from slipform.pipelines.plan.erasing import draw_keys
 from slipform.pipelines.plan.philox import batch_uniforms
+from slipform.pipelines.plan.sigmas import draw_sigmas
 
 __all__ = ["MixPlan", "Plan", "draw", "draw_mix", "numbers_of"]
 

@@ -269,7 +269,8 @@ def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path, tmp_
     for options in ([], ["--no-samples"]):
         result = run("show", str(shapes), "--figure", str(tmp_path / "f.png"), *options)
         assert result.exit_code == 0, result.output
-        heights.append(Image.open(tmp_path / "f.png").height)
+        with Image.open(tmp_path / "f.png") as image:
+            heights.append(image.height)
     assert heights == [1632, 864]  # four panels of 216 pixels, and four rows of 192 with samples
     assert run("show", str(shapes), "--no-samples").exit_code == 2
     one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})

@@ -103,7 +103,8 @@ def decide(
         if thorough:
             budget = float("inf")
         else:
-            step_seconds = _probe(trial, eager, train.batch_size)
+            # Each size of the probe would be compiled.
+            step_seconds = _probe(trial, replace(eager, compile="off"), train.batch_size)
             expected = steps * step_seconds
             if expected < _SHORT_SECONDS or (eager != first and expected < _COMPILED_SECONDS):
                 return Decision(eager.applied(config), f"{eager}: not measured, the run is short")

@@ -135,7 +135,8 @@ def test_each_rank_fetches_only_its_samples(
     url: str, photos: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     monkeypatch.setattr(ranges, "_MAX_GAP", 0)
-    monkeypatch.setattr("slipform.pipelines.read_ahead.AT_ONCE", 1)  # nothing is fetched twice
+    # Nothing is fetched twice.
+    monkeypatch.setattr("slipform.pipelines.read_ahead.requests_at_once", lambda pieces: 1)
     for rank in range(2):
         shutil.rmtree(cache, ignore_errors=True)
         options: dict[str, Any] = {"rank": rank, "world_size": 2, "batch_size": 20}

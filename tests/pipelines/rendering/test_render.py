@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.rendering.blur import blurred
 from slipform.pipelines.rendering.erase import erased
 from slipform.pipelines.rendering.render import render
 from slipform.pipelines.rendering.taps import BORDERS
@@ -42,6 +43,7 @@ def _render(
         plan.color,
         plan.clip,
         *erased(plan),
+        *blurred(plan),
         BORDERS[plan.border],
         plan.cubic,
         plan.axis_aligned,
