@@ -257,7 +257,7 @@ def test_a_part_of_a_batch_does_not_change_the_rest() -> None:
         plan.geometry,
         plan.color,
         plan.clip,
-        *erased(plan),
+        *(*erased(plan), *blurred(plan)),
         0,
         False,
         True,
