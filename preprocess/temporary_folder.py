@@ -36,19 +36,27 @@ def temporary_folder(place: Path, prefix: str) -> Iterator[Path]:
         OSError: The folder cannot be made.
     """
     remove_abandoned(place, prefix)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
+    whole = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    files = whole / _FILES
+    try:
         # The lock shows that this process is alive. The file gets its name when it is locked: no
         # other process sees a lock that is still free.
-        lock = os.open(f"{name}/new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = os.open(whole / "new", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(f"{name}/new", f"{name}/{_LOCK}")
-            (Path(name) / _FILES).mkdir()
-            yield Path(name) / _FILES
+            os.rename(whole / "new", whole / _LOCK)
+            files.mkdir()
+            yield files
         finally:
             with suppress(OSError):  # nothing was written to it
                 os.close(lock)
+    finally:
+        # After an error, other threads may still write a file. The lock then stays beside it, free,
+        # so the next process deletes both.
+        shutil.rmtree(files, ignore_errors=True)
+        if not files.exists():
+            shutil.rmtree(whole, ignore_errors=True)
 
 
 def remove_abandoned(place: Path, prefix: str) -> None:

@@ -165,16 +165,13 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
         raise SlipformError("nothing could be measured")
 
 
-def _once(value: float) -> Estimate:
-    return Estimate(median=value, low=value, high=value, repeats=1)
-
-
 def _memory(before: int, count: int, data_bytes: int = 0) -> dict[str, Estimate]:
     """The peak of this process above `before`, without generated data that the caller holds."""
+    from slipform.bench.race.measure import estimate
     from slipform.pipelines.machine import peak_resident_bytes
 
     grown = float(max(0, peak_resident_bytes() - before - data_bytes))
-    return {"above_imports_bytes": _once(grown), "sample_bytes": _once(grown / count)}
+    return {"above_imports_bytes": estimate([grown]), "sample_bytes": estimate([grown / count])}
 
 
 def measure_order(count: int) -> dict[str, Estimate]:
@@ -240,6 +237,7 @@ def measure_prep(folder: str, count: int) -> dict[str, Estimate]:
     Returns:
         sample_seconds and memory.
     """
+    from slipform.bench.race.measure import estimate
     from slipform.pipelines.machine import reset_peak, resident_now
     from slipform.preprocess.build import build_dataset
     from slipform.preprocess.encode import Encoding
@@ -250,7 +248,7 @@ def measure_prep(folder: str, count: int) -> dict[str, Estimate]:
     began = time.perf_counter()
     build_dataset(source, Path(folder), encoding=Encoding(mode="raw"))  # type: ignore[arg-type]
     seconds = (time.perf_counter() - began) / count
-    return {"sample_seconds": _once(seconds), **_memory(before, count, num_bytes)}
+    return {"sample_seconds": estimate([seconds]), **_memory(before, count, num_bytes)}
 
 
 def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
@@ -293,8 +291,8 @@ def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
                     loop = iter(loader)
             seconds.append((time.perf_counter() - began) / (_BATCHES * _BATCH_SIZE))
         return {
-            "start_up_seconds": _once(start_up),
-            "first_epoch_sample_seconds": _once(first_epoch),
+            "start_up_seconds": estimate([start_up]),
+            "first_epoch_sample_seconds": estimate([first_epoch]),
             "sample_seconds": estimate(seconds),
             **_memory(before, loader.num_samples),
         }

@@ -13,7 +13,7 @@ import click
 
 from slipform.bench.options import out_option
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.result import Estimate, Row
+from slipform.bench.result.result import Row
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command
 
@@ -109,16 +109,12 @@ def rows_of(
     for parts in zip(*runs, strict=True):
         first = parts[0]
         figures = {
-            "modeled_seconds": _once(first.modeled_seconds),
+            "modeled_seconds": estimate([first.modeled_seconds]),
             "measured_seconds": estimate([part.seconds for part in parts]),
-            "modeled_requests": _once(first.modeled_requests),
+            "modeled_requests": estimate([first.modeled_requests]),
             "measured_requests": estimate([part.requests for part in parts]),
         }
         rows.append(
             Row(suite="modeled", case={"part": first.name}, settings=assumed, figures=figures)
         )
     return rows
-
-
-def _once(value: float) -> Estimate:
-    return Estimate(median=value, low=value, high=value, repeats=1)

@@ -67,8 +67,8 @@ class FirstRead:
         Other samples are checked one by one, for the message.
         """
         beton, table = self._beton, self._beton.read_crc32()
-        if not (table.size and beton.stays):  # bytes that are not here are fetched one by one
-            return
+        if not (len(indices) and table.size and beton.stays):
+            return  # bytes that are not on this machine are fetched one by one
         small = (beton.modes[indices] == RAW) & (beton.sizes[indices] <= _SMALL)
         raw = indices[small]
         found = crc32_of(beton.data, beton.offsets[raw], beton.sizes[raw])

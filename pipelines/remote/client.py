@@ -128,10 +128,8 @@ def endpoint_of(folder: str) -> str:
     named = environment.get(name, "")
     if scheme == "az" and environment.get(_EMULATOR[0], "").lower() in ("true", "1"):
         name, named = _EMULATOR[1], environment.get(_EMULATOR[1], _EMULATOR[2])
-    elif (
-        scheme == "az" and not named and (account := environment.get("AZURE_STORAGE_ACCOUNT_NAME"))
-    ):
-        name, named = "AZURE_STORAGE_ACCOUNT_NAME", f"https://{account}.blob.core.windows.net"
+    elif scheme == "az" and not named and (account := environment.get(_ACCOUNT)):
+        name, named = _ACCOUNT, f"https://{account}.blob.core.windows.net"
     if not named:
         return ""
     parts = urlsplit(named)

@@ -1,16 +1,14 @@
 """Several requests at a time: `together`.
 
-In: a call and its arguments. Out: the results in their order, or the first error.
+In: a call and its arguments. Out: the results in their order, or the first error at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from slipform.pipelines.errors import Interrupted
 from slipform.pipelines.stopping import check
 from slipform.pipelines.workers import Workers
 
@@ -29,9 +27,8 @@ def together(
 ) -> list[T]:
     """Make a call for each item, in threads, and wait for all of them.
 
-    An error, Ctrl-C or a request to stop ends the waiting, and no more calls are made. After an
-    error, calls under way are waited for: the caller may remove the files that they write. After
-    Ctrl-C and a request to stop they end on their own.
+    An error, Ctrl-C or a request to stop ends the waiting. Calls under way then end on their own,
+    and the others are not made.
 
     Args:
         call: The call.
@@ -48,7 +45,6 @@ def together(
         BaseException: What a call raised; of several, that of the first item.
     """
     abandoned = False
-    results: list[T] = []
 
     def make(item: A) -> T | None:
         if not abandoned:
@@ -57,20 +53,9 @@ def together(
         return None
 
     workers = Workers(min(at_once, len(items)), "slipform-together")
-    tasks = [workers.submit(partial(make, item)) for item in items]
     try:
-        for task in tasks:
-            result = task.result(partial(check, place))
-            results.append(result)  # type: ignore[arg-type]
-        return results
-    except Interrupted:
-        raise
-    except Exception:
-        abandoned = True
-        for task in tasks[len(results) + 1 :]:
-            with suppress(Exception):
-                task.result(partial(check, place))
-        raise
+        tasks = [workers.submit(partial(make, item)) for item in items]
+        return [task.result(partial(check, place)) for task in tasks]  # type: ignore[misc]
     finally:
         abandoned = True
         workers.close(wait=False)

@@ -11,11 +11,9 @@ import numpy as np
 from slipform.pipelines.kernel import kernel
 from slipform.pipelines.plan.operations import BRIGHTNESS
 
-__all__ = ["DIRECT", "find_spans", "last_move", "whole_span"]
+__all__ = ["find_spans", "last_move", "whole_span"]
 
 _IDENTITY = 0
-# In the place of the last move: the sample has one chain, and no operation on pixels.
-DIRECT = -2
 
 
 @kernel

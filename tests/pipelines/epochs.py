@@ -66,6 +66,26 @@ def read_epoch(loader: Loader) -> Epoch:
     return found
 
 
+def assert_one_epoch_everywhere(folder: Path, spec: Augmentation) -> Epoch:
+    """`resident` gives the pixels of `host`, also if its loader is replaced after 4 samples by
+    those of two processes. Returns the epoch of `host`."""
+    with open_loader(folder, "host", 4, augment=spec) as loader:
+        want = read_epoch(loader)
+    found: dict[int, np.ndarray] = {}
+    with open_loader(folder, "resident", 4, augment=spec) as first:
+        batch = next(iter(first))
+        found |= dict(zip(batch.indices.tolist(), batch.images.numpy().copy(), strict=True))
+        state = first.state_dict()
+    for rank in range(2):
+        with open_loader(folder, "resident", 2, augment=spec, rank=rank, world_size=2) as second:
+            second.load_state_dict(state)
+            found |= {index: image for index, (_, image) in read_epoch(second).items()}
+    assert sorted(found) == sorted(want)
+    for index, (_, image) in want.items():
+        np.testing.assert_array_equal(found[index], image)
+    return want
+
+
 def assert_same(got: Epoch, want: Epoch) -> None:
     """The same samples in the same order. The pixels are equal within the tolerance of
     executors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,27 @@ def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(fcntl, "flock", fails)
     with temporary_folder(tmp_path, "x-") as first, temporary_folder(tmp_path, "x-") as second:
         assert os.listdir(first) == os.listdir(second) == []
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_is_still_written_is_left_to_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an error, a thread may write a file while its folder is deleted."""
+    original = shutil.rmtree
+
+    def while_a_thread_writes(folder: Path, **options: Any) -> None:
+        original(folder, **options)
+        monkeypatch.setattr(shutil, "rmtree", original)
+        folder.mkdir()
+        (folder / "late.txt").touch()
+
+    with temporary_folder(tmp_path, "x-"):
+        monkeypatch.setattr(shutil, "rmtree", while_a_thread_writes)
+    (left,) = tmp_path.iterdir()
+    assert sorted(os.listdir(left)) == ["files", "lock"]
+    with temporary_folder(tmp_path, "x-"):
+        assert not left.exists()
     assert os.listdir(tmp_path) == []
 
 

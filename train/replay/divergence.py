@@ -187,7 +187,7 @@ class _Watched:
 
     def forget(self, *, ready: bool = False) -> None:
         """See `Steps`."""
-        self._steps.forget()
+        self._steps.forget(ready=ready)
 
     def _step(self, count: int, rate: float) -> Launched:
         state, process = self._run.state, self._run.process

@@ -27,7 +27,7 @@ from slipform.train.step.data import open_loader
 
 __all__ = ["pick_executor"]
 
-_FEW_STEPS = 300  # the first turns alone would take over 2 % of the batches of a shorter run
+_FEW_STEPS = 300  # two executors make 14 batches in their first turns, which is 5 % of so many
 _BATCHES = 3  # in a turn
 _UNTIMED = 4  # batches before them, until as many batches are under way as in training
 

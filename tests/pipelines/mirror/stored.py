@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.loader import Loader
@@ -27,6 +28,16 @@ def upload(folder: Path, url: str) -> str:
     for path in sorted(folder.iterdir()):
         store.put(path.name, path.read_bytes())
     return url
+
+
+def fetch_in_each_epoch(monkeypatch: pytest.MonkeyPatch, folder: Path, cache: Path) -> None:
+    """Small requests, and a cache that has room for half of a dataset, which is a copy of `folder`:
+    samples are fetched in each epoch."""
+    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_GAP", 0)
+    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_BYTES", 8_000)
+    size = sum(path.stat().st_size for path in folder.glob("*.beton"))
+    monkeypatch.setenv("SLIPFORM_CACHE", str(cache))
+    monkeypatch.setenv("SLIPFORM_CACHE_SIZE", str(size // 2))
 
 
 def photos(folder: Path, count: int = 120) -> Path:

@@ -22,7 +22,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.launch import check
 from tests.pipelines import folders
-from tests.pipelines.epochs import open_loader, read_epoch
+from tests.pipelines.epochs import assert_one_epoch_everywhere, open_loader, read_epoch
 from tests.pipelines.rendering.painted import paint, spec_for
 
 SIZE = 33
@@ -70,24 +70,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("policy", ["none", "rand_augment"])
 def test_exact_on_executors_after_a_resume_and_on_ranks(raw: Path, policy: str) -> None:
     spec = Augmentation(image_size=24, blur=Blur(0.6), policy=Policy(policy))  # type: ignore[arg-type]
-    with open_loader(raw, "host", 4, augment=spec) as loader:
-        want = read_epoch(loader)
+    want = assert_one_epoch_everywhere(raw, spec)
     with open_loader(raw, "host", 4, augment=replace(spec, blur=Blur())) as loader:
         sharp = read_epoch(loader)
     same = [np.array_equal(image, want[index][1]) for index, (_, image) in sharp.items()]
     assert 0 < sum(same) < 12  # those that are not blurred keep their pixels
-    found: dict[int, Any] = {}
-    with open_loader(raw, "resident", 4, augment=spec) as first:
-        batch = next(iter(first))
-        found |= dict(zip(batch.indices.tolist(), batch.images.numpy(), strict=True))
-        state = first.state_dict()
-    for rank in range(2):
-        with open_loader(raw, "resident", 2, augment=spec, rank=rank, world_size=2) as second:
-            second.load_state_dict(state)
-            found |= {index: image for index, (_, image) in read_epoch(second).items()}
-    assert sorted(found) == sorted(want)
-    for index, (_, image) in want.items():
-        np.testing.assert_array_equal(found[index], image)
 
 
 def test_evaluation_is_sharp_and_who_cannot_says_who_can(raw: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.launch import check
 from tests.pipelines import folders
-from tests.pipelines.epochs import open_loader, read_epoch
+from tests.pipelines.epochs import assert_one_epoch_everywhere, open_loader
 from tests.pipelines.rendering.painted import paint, plan_for, spec_for
 
 SIZE, COUNT = 32, 60
@@ -109,20 +108,7 @@ def test_exact_on_executors_after_a_resume_and_on_ranks(raw: Path, mode: str, po
     spec = Augmentation(
         image_size=24, erase=0.7, erase_mode=mode, policy=Policy(policy),  # type: ignore[arg-type]
     )  # fmt: skip
-    with open_loader(raw, "host", 4, augment=spec) as loader:
-        want = read_epoch(loader)
-    found: dict[int, Any] = {}
-    with open_loader(raw, "resident", 4, augment=spec) as first:
-        batch = next(iter(first))
-        found |= dict(zip(batch.indices.tolist(), batch.images.numpy(), strict=True))
-        state = first.state_dict()
-    for rank in range(2):
-        with open_loader(raw, "resident", 2, augment=spec, rank=rank, world_size=2) as second:
-            second.load_state_dict(state)
-            found |= {index: image for index, (_, image) in read_epoch(second).items()}
-    assert sorted(found) == sorted(want)
-    for index, (_, image) in want.items():
-        np.testing.assert_array_equal(found[index], image)
+    assert_one_epoch_everywhere(raw, spec)
 
 
 def test_who_cannot_says_who_can(raw: Path) -> None:

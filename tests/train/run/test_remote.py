@@ -23,7 +23,7 @@ from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
 from slipform.train.run.record import Recorder
 from tests.object_server import Fault, Proxy
-from tests.pipelines.mirror.stored import SAMPLES, upload
+from tests.pipelines.mirror.stored import SAMPLES, fetch_in_each_epoch, upload
 from tests.processes import finish, torchrun
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -94,11 +94,7 @@ def test_a_run_continues_when_the_server_is_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Small requests and a small cache, so that samples are fetched in each epoch."""
-    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_GAP", 0)
-    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_BYTES", 8_000)
-    size = sum(path.stat().st_size for path in shapes.glob("*.beton"))
-    monkeypatch.setenv("SLIPFORM_CACHE_SIZE", str(size // 2))
+    fetch_in_each_epoch(monkeypatch, shapes, tmp_path / "cache")
     config = small("train.epochs=3")
     fit(config, shapes, tmp_path / "local", device="cpu", quiet=True)
     fit(config, url, tmp_path / "whole", device="cpu", quiet=True)

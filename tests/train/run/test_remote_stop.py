@@ -21,7 +21,7 @@ from slipform.train.config.toml import to_toml
 from slipform.train.run import checkpoint
 from slipform.train.run.loop import fit
 from tests.object_server import Fault, Proxy
-from tests.pipelines.mirror.stored import upload
+from tests.pipelines.mirror.stored import fetch_in_each_epoch, upload
 from tests.processes import finish, torchrun, wait_for
 from tests.train.run.interrupted import assert_same, terminate
 
@@ -32,11 +32,7 @@ Small = Callable[..., RunConfig]
 @pytest.fixture
 def url(object_store: Proxy, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """`shapes` in the store, and a small cache, so that samples are fetched in each epoch."""
-    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_GAP", 0)
-    monkeypatch.setattr("slipform.pipelines.mirror.ranges._MAX_BYTES", 8_000)
-    size = sum(path.stat().st_size for path in shapes.glob("*.beton"))
-    monkeypatch.setenv("SLIPFORM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("SLIPFORM_CACHE_SIZE", str(size // 2))
+    fetch_in_each_epoch(monkeypatch, shapes, tmp_path / "cache")
     monkeypatch.setenv("SLIPFORM_STORAGE_PATIENCE", "86400")
     return upload(shapes, object_store.new_folder())
 
