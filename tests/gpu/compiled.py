@@ -1,9 +1,9 @@
 """Compiles the Triton kernels for GPUs that this machine does not need to have.
 
 In: specializations as JSON on the command line; those of the drawing kernels have CROP or CHAINS.
-Out: a JSON list on standard output: registers, spills, shared memory, instructions and loops. It
-needs only Triton, whose wheel contains ptxas, cuobjdump and nvdisasm. Other versions of Triton than
-the locked one can run it, too.
+Out: a JSON list on standard output: registers, spills, shared memory, instructions, loops, and the
+arrangement of the threads. It needs only Triton, whose wheel contains ptxas, cuobjdump and
+nvdisasm. Other versions of Triton than the locked one can run it, too.
 """
 
 from __future__ import annotations
@@ -118,7 +118,15 @@ def _report(
         "loops": loops,
         "approximate": len(re.findall(r"\.(?:approx|full)\b", binary.asm["ptx"])),
         "fused": len(re.findall(r"\bfma\.rn\.f64\b", binary.asm["ptx"])),
+        "lanes": _lanes(binary.asm["ttgir"]),
     }
+
+
+def _lanes(text: str) -> list[str]:
+    """How the threads of a warp are arranged where they load bytes, such as "[32]" or "[16, 2]"."""
+    layouts = dict(re.findall(r"^(#\w+) = .*threadsPerWarp = (\[[\d, ]+\])", text, re.MULTILINE))
+    used = re.findall(r"tt\.load .*: tensor<[^>]*!tt\.ptr<i8>, (#\w+)>", text)
+    return sorted({layouts[name] for name in used})
 
 
 def _run(tool: str, *arguments: str) -> str:

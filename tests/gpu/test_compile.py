@@ -33,7 +33,6 @@ ALL = [
 PIXELS = {True: 4, False: 2}  # pixels of a thread, by `aligned`
 # By `aligned`: registers, and instructions of the innermost loop for each tap and pixel.
 LIMITS = {True: (80, 20), False: (96, 32)}
-OLDER_LIMITS = {True: (80, 30), False: (120, 42)}
 
 
 def _compile(cases: list[tuple[Any, ...]], python: str = sys.executable) -> list[dict[str, Any]]:
@@ -50,12 +49,11 @@ def _reports(cases: list[dict[str, Any]], python: str = sys.executable) -> list[
     return json.loads(done.stdout)
 
 
-def _check(
-    case: tuple[Any, ...], found: dict[str, Any], limits: dict[bool, tuple[int, int]] = LIMITS
-) -> None:
+def _check(case: tuple[Any, ...], found: dict[str, Any]) -> None:
     _, dtype, _, aligned, _, size = case
     names = Counter(found["names"])
-    registers, per_tap = limits[aligned]
+    registers, per_tap = LIMITS[aligned]
+    assert found["lanes"] == ["[32]"]  # the threads of a warp read neighbors in a row
     assert found["registers"] <= registers
     assert found["stack"] == 0
     assert found["shared"] <= 4096
@@ -112,7 +110,7 @@ CHAINS = [
 
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
-    assert found["shared"] == 0
+    assert found["shared"] <= 16  # a reduction over the threads
     assert found["approximate"] == 0  # quotients and roots are rounded as IEEE 754 says
     # CUDA's sin and cos keep digits of 2 / pi there, for large angles, which do not occur.
     turns = case["WARP"] or case["JITTER"]
@@ -145,7 +143,7 @@ def test_every_kernel_fits() -> None:
 
 @pytest.mark.slow
 def test_an_older_triton_compiles_them(tmp_path: Path) -> None:
-    """Triton 3.6, the version of torch 2.11, in its own venv. Its code is somewhat slower."""
+    """Triton 3.6, the version of torch 2.11, in its own venv."""
     python = tmp_path / "venv/bin/python"
     subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
     install = [python, "-m", "pip", "install", "-q", "triton==3.6.0", "setuptools"]
@@ -153,6 +151,6 @@ def test_an_older_triton_compiles_them(tmp_path: Path) -> None:
     if done.returncode:
         pytest.skip(f"Triton 3.6 cannot be installed here: {done.stderr.strip()[-200:]}")
     for case, found in zip(ALL, _compile(ALL, str(python)), strict=True):
-        _check(case, found, OLDER_LIMITS)
+        _check(case, found)
     for draw, found in zip(DRAWS, _reports(DRAWS, str(python)), strict=True):
         _check_draw(draw, found)
