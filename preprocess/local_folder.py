@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.files import read_regular, sync_folder
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import BetonInfo, Manifest, read_manifest
+from slipform.pipelines.together import together
 from slipform.preprocess.atomic_folder import replacing
 from slipform.preprocess.temporary_folder import remove_abandoned, temporary_folder
 
@@ -138,18 +138,16 @@ class LocalFolder:
         Raises:
             DatasetError: One of them is another file.
         """
-        given = list(files)
-        with ThreadPoolExecutor(num_cores()) as pool:
-            for same, one in zip(pool.map(self._is, given), given, strict=True):
-                if not same:
-                    raise DatasetError(
-                        f"{self._folder / one.file} is not the file that prep wrote: its SHA-256"
-                        " differs. Run prep again."
-                    )
+        together(self._check, list(files), num_cores(), str(self))
 
-    def _is(self, info: BetonInfo) -> bool:
+    def _check(self, info: BetonInfo) -> None:
         with open(self._folder / info.file, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == info.sha256
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != info.sha256:
+            raise DatasetError(
+                f"{self._folder / info.file} is not the file that prep wrote: its SHA-256 differs."
+                " Run prep again."
+            )
 
     def remove_abandoned(self, prefix: str) -> None:
         """Delete the temporary folders that killed processes left.

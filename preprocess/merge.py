@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import label_table_bytes
 from slipform.pipelines.manifest import FILE_NAME, BetonInfo, Manifest, SplitInfo
 from slipform.pipelines.sample_names import names_path
+from slipform.pipelines.together import together
 from slipform.preprocess.build import finish
 from slipform.preprocess.encode import Rejected
 from slipform.preprocess.pixel_sums import PixelSums
@@ -121,8 +122,7 @@ def _records(place: Place) -> list[ShardRecord]:
             f"{place}: {len(missing)} of {counts[0]} shards are not finished: {named}{more}. Run"
             " prep for them with --shard"
         )
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        records = list(pool.map(lambda shard: read_record(place, shard), shards))
+    records = together(partial(read_record, place), shards, _AT_ONCE, str(place))
     for one in records:
         if why := records[0].difference(one):
             raise DatasetError(

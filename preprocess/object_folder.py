@@ -19,8 +19,8 @@ from slipform.pipelines.manifest import FILE_NAME, BetonInfo, Manifest, read_man
 from slipform.pipelines.mirror.copy_index import copy_index
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.store import open_store
-from slipform.pipelines.remote.together import together
 from slipform.pipelines.sample_names import names_path
+from slipform.pipelines.together import together
 from slipform.preprocess.atomic_folder import is_ours
 from slipform.preprocess.claim import make_claim, writer_of
 from slipform.preprocess.replace_objects import Before, in_order, replace_objects, state_of

@@ -7,12 +7,12 @@ them once, however many shards are written. A list may be sent to other processe
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from slipform.pipelines.together import together
 from slipform.preprocess.source import Samples, SampleSource, Sized
 
 __all__ = ["ShardList"]
@@ -74,6 +74,5 @@ def _sizes_of(samples: Samples) -> npt.NDArray[np.int64]:
         for index in range(start, min(start + _ASKED, count)):
             found[index] = num_bytes(index)
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(ask, range(0, count, _ASKED)))  # raises the error of any thread
+    together(ask, range(0, count, _ASKED), _READERS, "the sizes of the source files")
     return found

@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "slipform.pipelines.label_table",
         "slipform.pipelines.mirror.copy_index",
         "slipform.pipelines.remote",
+        "slipform.pipelines.together",
         "slipform.pipelines.stratify",
         "slipform.pipelines.errors",
     ),
@@ -46,6 +47,7 @@ ROOMS = {
     "pipelines": (
         ("errors", "limits", "fastest"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "stopping"),
+        ("together",),
         (
             "manifest",
             "sample_names",

@@ -23,8 +23,8 @@ from typing import Any
 
 __all__ = ["KINDS", "Fault", "Proxy", "Request"]
 
-KINDS = ("500", "503", "reset", "cut", "short", "wrong", "stall")
-_STALL_SECONDS = 60.0
+KINDS = ("500", "503", "reset", "cut", "short", "wrong", "stall", "drip")
+_STALL_SECONDS, _DRIP_SECONDS = 60.0, 0.1
 _NOT_PASSED_ON = ("expect", "transfer-encoding", "connection")
 _NOT_PASSED_BACK = ("transfer-encoding", "connection", "content-length")
 
@@ -38,7 +38,8 @@ class Fault:
             the connection is reset instead of an answer. "cut": half of the body, then the end of
             the connection. "short": half of the body, with a length that fits it. "wrong": one byte
             of the body is another one. "stall":
-            no answer until the client leaves, at most 60 s.
+            no answer until the client leaves, at most 60 s. "drip": the answer comes one byte after
+            another, so slowly that it does not end.
         match: Regular expression for "METHOD PATH RANGE": "GET .*train.beton bytes=.*".
         times: How often, for all requests together.
         after: So many matching requests are answered correctly before.
@@ -143,6 +144,15 @@ class Proxy:
         with self._lock:
             return sum(one.num_bytes for one in self.requests)
 
+    def times(self, fault: Fault) -> int:
+        """How many requests have fitted a fault of `faults`.
+
+        Args:
+            fault: The fault.
+        """
+        with self._lock:
+            return self._matched[fault]
+
     def reset(self) -> None:
         """Forget requests, faults and latency."""
         with self._lock:
@@ -198,7 +208,13 @@ class Proxy:
         lines += [f"Content-Length: {answer.length}", "", ""]
         content = b"" if asked.method == "HEAD" else answer.content
         self._note(replace(asked, status=answer.status, num_bytes=len(content)))
-        handler.wfile.write("\r\n".join(lines).encode("latin-1") + content)
+        sent = "\r\n".join(lines).encode("latin-1") + content
+        if kind == "drip":
+            for byte in sent[:-1]:
+                handler.wfile.write(bytes([byte]))
+                time.sleep(_DRIP_SECONDS)
+            return False
+        handler.wfile.write(sent)
         return kind != "cut"
 
     def _spoiled(self, answer: _Answer, kind: str, asked: Request, number: int) -> _Answer:

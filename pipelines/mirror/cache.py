@@ -38,11 +38,12 @@ _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_RIGHT = (
     "Set SLIPFORM_CACHE to a folder on a local disk where this user may write. A cache is also"
-    " written when it has all samples: it keeps which of them are in use."
+    " written when it has all samples: it keeps which of them are in use. A copy of the dataset in a"
+    " local folder needs no cache."
 )
 _NO_SPACE = (
     "Free space on the disk, or set SLIPFORM_CACHE to a folder on another local disk, or"
-    " SLIPFORM_CACHE_SIZE to less."
+    " SLIPFORM_CACHE_SIZE to less. A copy of the dataset in a local folder needs no cache."
 )
 
 

@@ -25,8 +25,8 @@ from slipform.pipelines.mirror.cache import write_at, writing
 from slipform.pipelines.mirror.copy_index import index_bounds
 from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.remote.agreed import agreed
-from slipform.pipelines.remote.together import together
 from slipform.pipelines.sample_names import names_path
+from slipform.pipelines.together import together
 
 __all__ = ["fetch_indices", "fetch_names"]
 

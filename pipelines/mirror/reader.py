@@ -22,7 +22,7 @@ from slipform.pipelines.mirror.folder import Mirror
 from slipform.pipelines.mirror.pins import Pins
 from slipform.pipelines.mirror.ranges import Piece, pieces_of, requests_at_once
 from slipform.pipelines.mirror.transfer import Transfer
-from slipform.pipelines.remote.together import together
+from slipform.pipelines.together import together
 
 __all__ = ["Reader"]
 

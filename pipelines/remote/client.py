@@ -30,6 +30,10 @@ SCHEMES = ("s3", "gs", "az", "http", "https")
 # Seconds in which a failed request is repeated, and the environment variable that changes them.
 _PATIENCE, _PATIENCE_VARIABLE = 60.0, "SLIPFORM_STORAGE_PATIENCE"
 _SILENCE = 30.0  # seconds without any byte, after which a request has failed
+# Seconds in which a whole answer must come: a server may send a byte now and then, without end. A
+# request for bytes is small, and a repeated one goes on from where it stopped. A part of an upload
+# is sent again from its beginning, and lines often send more slowly than they receive.
+_READ_LIMIT, _SEND_LIMIT = 45.0, 600.0
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # The variables that name another server, of each kind of store.
 _ENDPOINTS = {
@@ -138,7 +142,7 @@ def endpoint_of(folder: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def client_of(folder: str, endpoint: str, patience: float) -> Any:
+def client_of(folder: str, endpoint: str, patience: float, *, sending: bool = False) -> Any:
     """The store of obstore for a folder. Nothing is requested yet.
 
     obstore repeats a failed request three times. So one failed part does not restart an upload.
@@ -147,6 +151,7 @@ def client_of(folder: str, endpoint: str, patience: float) -> Any:
         folder: The URL, as `checked_url` gives it.
         endpoint: The server, as `endpoint_of` gives it.
         patience: Seconds in which failed requests are repeated.
+        sending: Whether it is for uploads of files.
 
     Raises:
         StorageError: obstore is not installed, or the environment has wrong settings.
@@ -162,7 +167,7 @@ def client_of(folder: str, endpoint: str, patience: float) -> Any:
             "allow_http": (endpoint or folder).startswith("http://"),
             "connect_timeout": timedelta(seconds=10),
             "read_timeout": timedelta(seconds=_SILENCE),
-            "timeout": timedelta(seconds=600),  # of a whole request
+            "timeout": timedelta(seconds=_SEND_LIMIT if sending else _READ_LIMIT),
         },
         "retry_config": {
             "max_retries": 3,

@@ -17,6 +17,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>\s*(?:<Message>([^<]*)</Message>)?")
 _QUERY = re.compile(r"\?[^\s\"')]+")  # of a URL: it may hold a signature
 _NO_CONNECTION = re.compile(r"kind: Connect,.*?(?:message|error): \"([^\"]+)\"", re.DOTALL)
+_TOO_SLOW = re.compile(r"kind: Timeout|TimedOut|operation timed out")
 _REFUSED = re.compile(r"status 40[13]|AccessDenied|AccessKey|Signature|Token|privileges")
 _REGION = re.compile(
     r"incorrectly configured region|region .* is wrong|PermanentRedirect|IllegalLocation"
@@ -58,6 +59,8 @@ def cause_of(error: Exception) -> str:
         return f"the server answered with status {status[1]}"
     if found := _NO_CONNECTION.search(str(error)):  # only the details have the words of the system
         return printable(f"no connection to the server: {found[1]}")
+    if _TOO_SLOW.search(str(error)):
+        return "the answer did not come, or not to its end, in time"
     line = text.splitlines()[0].rpartition(" - ")[2] if text else type(error).__name__
     return printable(_QUERY.sub("", line))[:300]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ __all__ = ["Store", "open_store"]
 
 _MAX_READ = 256 << 20  # bytes of an object that `read` takes into memory
 _PART, _PARTS_AT_ONCE, _MAX_PARTS = 8 << 20, 4, 9000  # of an upload; S3 has at most 10,000 parts
-_PIECE = 16 << 20  # bytes of a request of `get_file`
+_PIECE = 16 << 20  # bytes of a request: a larger one may not end in time on a slow line
 
 _T = TypeVar("_T")
 _Content = TypeVar("_Content", bound=Sized)
@@ -72,12 +72,17 @@ class Store:
     """
 
     def __init__(self, client: Any, url: str, endpoint: str, patience: float) -> None:
-        self._client, self._patience = client, patience
+        self._client, self._endpoint, self._patience = client, endpoint, patience
         self.url, self.server = url, f" (server: {endpoint})" if endpoint else ""
         self.identity = f"{url} at {endpoint}" if endpoint else url
 
     def __repr__(self) -> str:
         return f"Store({self.identity!r})"
+
+    @cached_property
+    def _sender(self) -> Any:
+        """The client for uploads of files."""
+        return client_of(self.url, self._endpoint, self._patience, sending=True)
 
     def read(self, name: str, limit: int = _MAX_READ) -> bytes:
         """Read a small object whole.
@@ -108,6 +113,10 @@ class Store:
             MissingObjectError: There is no such object.
             StorageError: The bytes cannot be read, or the object has fewer.
         """
+        if end - start > _PIECE:
+            starts = range(start, end, _PIECE)
+            pieces = (self.read_range(name, at, min(at + _PIECE, end)) for at in starts)
+            return memoryview(b"".join(pieces))
         if end <= start:
             return memoryview(b"")
 
@@ -213,7 +222,7 @@ class Store:
         def once() -> None:
             with CountedFile(path, progress) as file:
                 try:
-                    self._client.put(
+                    self._sender.put(
                         name,
                         file,
                         use_multipart=size > part,

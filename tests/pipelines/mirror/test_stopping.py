@@ -55,7 +55,9 @@ class Server:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server, usual = Server(), client.client_of
-    monkeypatch.setattr(store, "client_of", lambda *given: Silent(usual(*given), server))
+    monkeypatch.setattr(
+        store, "client_of", lambda *given, **how: Silent(usual(*given, **how), server)
+    )
     yield server
     server.ended.set()
 

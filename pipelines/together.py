@@ -1,4 +1,4 @@
-"""Several requests at a time: `together`.
+"""Several slow calls at a time: `together`.
 
 In: a call and its arguments. Out: the results in their order, or the first error at once.
 """

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from slipform.pipelines.errors import Interrupted
-from slipform.pipelines.remote.together import together
 from slipform.pipelines.stopping import stops_when
+from slipform.pipelines.together import together
 
 
 def test_results_have_the_order_of_the_items() -> None:
