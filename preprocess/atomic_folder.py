@@ -24,7 +24,7 @@ from slipform.pipelines.files import sync_folder
 from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.sample_names import names_path
-from slipform.preprocess.claim import CLAIM
+from slipform.preprocess.claim import CLAIM, TRIAL
 
 __all__ = ["REJECTED", "REPORT", "completes", "is_ours", "replacing"]
 
@@ -35,7 +35,7 @@ _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 _BETONS = tuple(Path(f"{split}.beton") for split in ("train", "val", "test"))
 # The files that prep writes. `replacing` accepts no others, so that each dataset can be replaced.
-_OURS = {FILE_NAME, REJECTED, REPORT, CLAIM} | {
+_OURS = {FILE_NAME, REJECTED, REPORT, CLAIM, TRIAL} | {
     path.name
     for beton in _BETONS
     for path in (beton, crc32_path(beton), names_path(beton), label_table_path(beton))

@@ -20,10 +20,24 @@ from slipform.pipelines.errors import MissingObjectError, printable
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.store import Store
 
-__all__ = ["CLAIM", "make_claim", "new_claim", "read_claim", "writer_of"]
+__all__ = ["CLAIM", "TRIAL", "check_rights", "make_claim", "new_claim", "read_claim", "writer_of"]
 
 CLAIM = "prep.json"
+TRIAL = "prep-trial.txt"  # it exists for a moment
 _MAX_BYTES = 1 << 26  # of a claim: names of classes
+
+
+def check_rights(store: Store) -> None:
+    """Write an object and delete it. A prep of hours fails before its work if it may not do so.
+
+    Args:
+        store: The folder.
+
+    Raises:
+        StorageError: The object store cannot be written.
+    """
+    store.put(TRIAL, b"prep tests whether it may write and delete here\n")
+    store.delete([TRIAL])
 
 
 def new_claim() -> bytes:

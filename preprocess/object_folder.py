@@ -22,7 +22,7 @@ from slipform.pipelines.remote.store import open_store
 from slipform.pipelines.sample_names import names_path
 from slipform.pipelines.together import together
 from slipform.preprocess.atomic_folder import is_ours
-from slipform.preprocess.claim import make_claim, writer_of
+from slipform.preprocess.claim import check_rights, make_claim, writer_of
 from slipform.preprocess.replace_objects import Before, in_order, replace_objects, state_of
 from slipform.preprocess.temporary_folder import temporary_folder
 
@@ -102,6 +102,7 @@ class ObjectFolder:
             StorageError: The upload failed.
         """
         before = self._replaceable()
+        self.check_rights()
         with self.temporary(_PREFIX) as folder:
             yield folder
             replace_objects(self._store, before, folder, self._send)
@@ -141,6 +142,14 @@ class ObjectFolder:
                 if error.filename is None:  # errors of writes to open files name no file
                     error.filename = f"{folder} (TMPDIR can name another disk)"
                 raise
+
+    def check_rights(self) -> None:
+        """Check that objects can be written and deleted.
+
+        Raises:
+            StorageError: They cannot.
+        """
+        check_rights(self._store)
 
     def claim(self, content: bytes) -> bytes:
         """Say what is written here, before `add`.

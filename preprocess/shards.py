@@ -92,6 +92,7 @@ def write_shard(
         split: Part(shard.file(split), samples)
         for split, samples in shard_parts(listed.sizes, shard).items()
     }
+    place.check_rights()
     with place.temporary(shard.hidden) as folder:
         written = write_splits(
             source, folder, parts, encoding, threads=threads, on_bad=on_bad, progress=progress

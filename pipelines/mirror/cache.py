@@ -35,11 +35,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # linux/falloc.h
-_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (
     "Set SLIPFORM_CACHE to a folder on a local disk where this user may write. A cache is also"
-    " written when it has all samples: it keeps which of them are in use. A copy of the dataset in a"
-    " local folder needs no cache."
+    " written when it has all samples: it keeps which of them are in use. A copy of the dataset in"
+    " a local folder needs no cache."
 )
 _NO_SPACE = (
     "Free space on the disk, or set SLIPFORM_CACHE to a folder on another local disk, or"
@@ -107,7 +107,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f"the cache {error.filename or path} cannot be written: {error.strerror}."
-            f" {_NO_RIGHT if error.errno in _REFUSED else _NO_SPACE}"
+            f" {_NO_SPACE if error.errno in _FULL else _NO_RIGHT}"
         ) from error
 
 

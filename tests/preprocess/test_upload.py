@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -15,10 +17,13 @@ from slipform.pipelines.errors import DatasetError, SlipformError, StorageError
 from slipform.pipelines.manifest import FILE_NAME, read_manifest
 from slipform.pipelines.remote.store import Store, open_store
 from slipform.preprocess.build import build_dataset
-from slipform.preprocess.claim import CLAIM
+from slipform.preprocess.claim import CLAIM, TRIAL
 from slipform.preprocess.cli import main
 from slipform.preprocess.places import place_of
 from slipform.preprocess.prep import prepare
+from slipform.preprocess.shard_record import Shard
+from slipform.preprocess.shards import write_shard
+from slipform.preprocess.source import Generated, SampleSource
 from tests.object_server import Fault, Proxy
 from tests.preprocess.made import made
 
@@ -87,6 +92,30 @@ def test_a_failed_upload_is_no_dataset(
     assert read_manifest(url) == manifest
 
 
+@pytest.mark.parametrize("shard", ["", "1/2"])
+@pytest.mark.parametrize("refused", ["PUT", "POST .*delete", "GET .*list-type"])
+def test_missing_rights_are_found_before_the_work(
+    object_store: Proxy, refused: str, shard: str
+) -> None:
+    """No image is drawn, and nothing stays in the store."""
+    url = object_store.new_folder()
+    object_store.faults = [Fault("403", refused, 10_000)]
+
+    def read(index: int) -> bytes:
+        raise AssertionError("the work has begun")
+
+    samples = Generated(read, np.zeros(3, np.int64), "made")
+    source = SampleSource("made", ["a"], {"train": samples}, "")
+    write = partial(write_shard, shard=Shard.parse(shard)) if shard else build_dataset
+    with pytest.raises(StorageError, match=r"status 403.*what they may do: AWS_ACCESS_KEY_ID"):
+        write(source, url)
+    object_store.reset()
+    assert set(open_store(url).names()) <= {TRIAL}
+    manifest = build_dataset(made(), url)
+    assert read_manifest(url) == manifest
+    assert TRIAL not in open_store(url).names()
+
+
 def test_faults_that_end_have_no_effect(object_store: Proxy, tmp_path: Path) -> None:
     object_store.chance = {"500": 0.15, "reset": 0.15}
     url = object_store.new_folder()
@@ -115,6 +144,8 @@ def test_an_existing_dataset_is_replaced_only_if_that_is_asked_for(object_store:
     assert not [name for name in store.names() if name.startswith("test")], "of the old dataset"
     methods = [(one.method, one.path.split("?")[0]) for one in object_store.requests]
     methods = [one for one in methods if not one[1].endswith(CLAIM)]
+    trial = next(k for k, (_, path) in enumerate(methods) if path.endswith(TRIAL))
+    methods = methods[trial + 2 :]  # it is written and deleted
     deleted = next(k for k, (method, path) in enumerate(methods) if method in ("POST", "DELETE"))
     assert deleted < next(k for k, (method, _) in enumerate(methods) if method == "PUT")
 

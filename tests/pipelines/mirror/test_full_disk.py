@@ -70,7 +70,7 @@ def test_a_reader_that_ends_while_others_look(url: str, monkeypatch: pytest.Monk
     assert not pinned(mirror).any()
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EIO])
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_cache_that_cannot_be_written(
     filled: bool, code: int, url: str, cache: Path, monkeypatch: pytest.MonkeyPatch
