@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 REPEATS = 21
+_TEST_PROCESSES = 8
+_REPORT_SECONDS = 10.0  # for pytest to list the failures after an interruption
 # The modules that Slipform imports besides torch. Some may be missing on a new machine.
 _MODULES = (
     *("triton", "numba", "numpy", "cv2", "PIL", "pydantic", "simplejpeg", "nvidia.dali", "ffcv"),
@@ -148,10 +151,11 @@ def ceilings(device: str, size: int = 8192) -> list[Measured]:
     """
     import torch
 
-    source = torch.zeros(size * size * 64, dtype=torch.uint8, device=device)
+    # Random numbers: zeros are multiplied faster, as they switch fewer transistors.
+    source = torch.randint(0, 256, (size * size * 64,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copied = _rate(seconds_of(lambda: target.copy_(source), device), 2.0 * source.numel())
-    a = torch.ones(size, size, device=device, dtype=torch.bfloat16)
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
     product = _rate(seconds_of(lambda: a @ a, device), 2.0 * size**3)
     return [
         Measured("copy", {"copy_bytes_per_second": copied}),
@@ -190,7 +194,10 @@ def tests(seconds: float) -> list[Measured]:
         if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
     ]
     command = [sys.executable, "-P", "-m", "pytest", "-m", "gpu", "-rfE", "--color=no"]
-    command += ["-o", "addopts=--import-mode=importlib"]
+    command += ["-o", "addopts=--import-mode=importlib", "-p", "no:benchmark"]
+    processes = min(_TEST_PROCESSES, num_cores() // 2)
+    if processes > 1 and is_installed("xdist"):  # most of their time is compilation on CPU cores
+        command += ["-n", str(processes)]
     if not is_installed("pytest_timeout"):  # pyproject.toml sets its limit
         command += ["-W", "ignore::pytest.PytestConfigWarning"]
     with subprocess.Popen(
@@ -206,9 +213,20 @@ def tests(seconds: float) -> list[Measured]:
             text, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             note = f"not done within {seconds:.0f} s; "
-            os.killpg(process.pid, 9)
-            text, _ = process.communicate()
+            text = _stopped(process)
     return [tests_row(text, note)]
+
+
+def _stopped(process: subprocess.Popen[str]) -> str:
+    """End pytest and its processes. Return its output, with the failures so far if it writes them
+    in time."""
+    os.kill(process.pid, signal.SIGINT)
+    try:
+        text, _ = process.communicate(timeout=_REPORT_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        text, _ = process.communicate()
+    return text
 
 
 def tests_row(text: str, note: str) -> Measured:
@@ -222,9 +240,9 @@ def tests_row(text: str, note: str) -> Measured:
         word: int(number)
         for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", text)
     }
-    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+.{,150})", text, re.MULTILINE)
     figures = {
         f"{word.removesuffix('s')}_tests": estimate([float(counts[word])]) for word in counts
     }
     last = text.strip().splitlines()[-1:] if not counts else []
-    return Measured("pytest -m gpu", figures, note=note + " ".join([*failed, *last])[:2000])
+    return Measured("pytest -m gpu", figures, note=note + "; ".join([*failed, *last])[:4000])

@@ -16,11 +16,28 @@ from slipform.bench.race.training import Point, measure_point
 from slipform.bench.result.result import Row
 from slipform.pipelines.machine import num_cores
 
-__all__ = ["measure_loaders", "measure_step", "measured"]
+__all__ = ["measure_loaders", "measure_step", "measured", "step_name"]
+
+
+def step_name(net: str, batch_size: int, executor: str) -> str:
+    """The name of a row: "resnet50, batch 256, stream".
+
+    Args:
+        net: The name of the net.
+        batch_size: Images in a batch.
+        executor: The name of the executor.
+    """
+    return f"{net}, batch {batch_size}" + ("" if executor == "resident" else f", {executor}")
 
 
 def measure_step(
-    data: str, net: str, batch_size: int, device: str, rounds: int = 5, seconds: float = 1.0
+    data: str,
+    net: str,
+    batch_size: int,
+    device: str,
+    executor: str = "resident",
+    rounds: int = 5,
+    seconds: float = 1.0,
 ) -> list[Measured]:
     """Measure a point of `bench train`: the step on a fixed batch, the loader, end to end.
 
@@ -29,16 +46,16 @@ def measure_step(
         net: The name of a net in the registry.
         batch_size: Images in a batch.
         device: "cpu" or "cuda".
+        executor: The setting data.executor.
         rounds: The number of repeats.
         seconds: The span of a repeat.
     """
     cores = num_cores()
-    point = Point(
-        data, net, batch_size, executor="resident", device=device, cores=cores, peer=False
-    )
+    point = Point(data, net, batch_size, executor=executor, device=device, cores=cores, peer=False)
     effort = Effort(rounds=rounds, seconds=seconds, warmup_seconds=0.2, min_batches=3)
     outcome = measure_point(point, effort)
-    return [Measured(f"{net}, batch {batch_size}", outcome.figures, outcome.settings)]
+    name = step_name(net, batch_size, executor)
+    return [Measured(name, outcome.figures, outcome.settings)]
 
 
 def measure_loaders(data: str, device: str) -> list[Measured]:

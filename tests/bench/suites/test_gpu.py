@@ -115,7 +115,8 @@ def test_the_share_of_time_is_that_of_the_weights_left() -> None:
     assert {item.part for item in items} == set(suite.PARTS)
     assert not [item for item in items if item.lacks]
     steps = [item.what for item in items if item.part == "step"]
-    assert len(steps) == 2 + 5 * 2
+    assert len(steps) == 2 + 5 * 2 + 2 * 2
+    assert "vgg16, batch 256, stream" in steps
     names = [item.what for item in items if item.part == "accuracy"]
     assert names == [*(f"cifar10/fast, {n} steps a launch" for n in (1, 25)), "c.py"]
     without = suite.all_items("cuda", [], [], None)
@@ -149,8 +150,30 @@ def test_the_output_of_pytest_becomes_a_row() -> None:
         "skipped_tests": 3.0,
         "error_tests": 1.0,
     }
-    assert row.note == "tests/train/test_gpu.py::test_a[x] tests/b.py::c"
+    assert row.note == "tests/train/test_gpu.py::test_a[x] - assert 1; tests/b.py::c"
     assert "no such option" in gpu.tests_row("usage\nno such option", "").note
+
+
+def test_tests_that_are_stopped_name_their_failures(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "test_long.py").write_text(
+        "import pathlib, time\n"
+        "def test_wrong(): assert 1 == 2\n"
+        f"def test_long(): pathlib.Path({str(started)!r}).touch(); time.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-rfE", "--color=no", "test_long.py"]
+    with subprocess.Popen(
+        [*command, "-c", os.devnull, "-p", "no:randomly", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        row = gpu.tests_row(gpu._stopped(process), "not done; ")
+    assert row.note == "not done; test_long.py::test_wrong - assert 1 == 2"
 
 
 def test_ceilings_and_the_step_run_on_a_cpu(shapes: Path) -> None:
