@@ -45,6 +45,8 @@ def render_chains(
     values = np.empty((2, pixels if len(sigmas) else 0), np.float32)
     small, no_floats, no_bits = values[0, :0], values[0, :0], np.empty(0, np.uint16)
     memory, rows = workspace(size), buffers()
+    # numba would compile each callee again for constants, whose types are types of their own.
+    float32, zero = np.int64(FLOAT32), np.int64(0)
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         base, sigma = i * pixels, sigmas[i] if len(sigmas) else np.float32(0)
@@ -56,7 +58,7 @@ def render_chains(
         source = (image, small, frame, clip[i], reduced, cubic)
         if num_chains == 1 and not changes_pixels(codes, i, 0):
             if sigma > 0:
-                _sample(source, chains[i, 0], identity_map(), size, FLOAT32, values[0], no_bits, 0)
+                _sample(source, chains[i, 0], identity_map(), size, float32, values[0], no_bits, zero)
                 finish_values(values, sigma, radius, color[i], size, rows, kind, out32, out16, base)
             else:
                 _sample(source, chains[i, 0], color[i], size, kind, out32, out16, base)
@@ -101,7 +103,7 @@ def _framed(image, matrices, clip, reduced, cubic, scratch):
     Returns:
         The width of the frame, which is 0 if no chain needs it; the reduced image.
     """
-    frame = 0
+    frame = np.int64(0)
     for c in range(len(matrices)):
         if _is_affine(matrices[c]):
             frame = max(frame, frame_for(matrices[c], clip, reduced[0], reduced[1]))
@@ -110,7 +112,7 @@ def _framed(image, matrices, clip, reduced, cubic, scratch):
     return frame, reduce(image, clip, reduced[0], reduced[1], cubic, frame, scratch)
 
 
-@kernel
+@kernel(inline="always")
 def _sample(source, matrix, color, size, kind, out32, out16, base):
     """Sample the image once, by the kernel for its map."""
     image, small, frame, clip, reduced, cubic = source

@@ -22,14 +22,14 @@ def moved_to(matrix, box, height, width):
     """The map from output points to points of a reduced box.
 
     Args:
-        matrix: [3, 3], output point -> stored point.
+        matrix: float64 [3, 3], output point -> stored point.
         box: int32 [4] (x0, y0, x1, y1), in stored pixels.
         height, width: The size to which the box is reduced, in pixels.
 
     Returns:
         float64 [3, 3].
     """
-    m = matrix.astype(np.float64)
+    m = matrix.copy()
     m[0] -= box[0] * m[2]
     m[1] -= box[1] * m[2]
     m[0] /= (box[2] - box[0]) / width

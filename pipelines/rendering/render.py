@@ -91,26 +91,28 @@ def render(
     pixels = size * size * 3
     values = np.empty((2, pixels if len(sigmas) else 0), np.float32)
     rows, no_bits = buffers(), np.empty(0, np.uint16)
+    # numba would compile each callee again for constants, whose types are types of their own.
+    float32, zero = np.int64(FLOAT32), np.int64(0)
     for i in range(start, stop):
         image = carray(pointer(addresses[i]), (heights[i], widths[i] * 3), np.uint8)
         if len(sigmas) and sigmas[i] > 0:
             paint(
-                image, geometry[i], aligned, clip[i], (0, 0), border, cubic, identity_map(),
-                size, FLOAT32, values[0], no_bits, 0,
+                image, geometry[i], aligned, clip[i], (zero, zero), border, cubic, identity_map(),
+                size, float32, values[0], no_bits, zero,
             )  # fmt: skip
             finish_values(
                 values, sigmas[i], radius, color[i], size, rows, kind, out32, out16, i * pixels
             )
         else:
             paint(
-                image, geometry[i], aligned, clip[i], (0, 0), border, cubic, color[i],
+                image, geometry[i], aligned, clip[i], (zero, zero), border, cubic, color[i],
                 size, kind, out32, out16, i * pixels,
             )  # fmt: skip
         if len(erase):
             erase_box(erase, erase_mode, erase_keys, i, size, kind, out32, out16)
 
 
-@kernel
+@kernel(inline="always")
 def paint(
     image, matrix, aligned, clip, reduced, border, cubic, color, size, kind, out32, out16, base
 ):
@@ -123,7 +125,10 @@ def paint(
         clip, reduced, border, cubic, color, size, kind, out32, out16, base: As for `warp`.
     """
     if not aligned:
-        warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, out16, base)
+        warp(
+            image, matrix.astype(np.float64), clip, reduced, np.int64(border), cubic, color, size,
+            kind, out32, out16, base,
+        )  # fmt: skip
         return
     # The left edge of the first output pixel is at matrix[0, 2]. Each output pixel is matrix[0, 0]
     # stored pixels wide, which is negative if the box is mirrored.

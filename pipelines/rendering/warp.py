@@ -27,7 +27,7 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
 
     Args:
         image: uint8 [H, W * 3].
-        matrix: [3, 3], output point -> stored point: the geometry of the `Plan`.
+        matrix: float64 [3, 3], output point -> stored point: the geometry of the `Plan`.
         clip: int32 [4] (x0, y0, x1, y1), the stored pixels that may be used.
         reduced: (height, width): the image is what is inside `clip`, and is reduced to this size.
             (0, 0): points outside `clip` are black, and the map says how the image is reduced.
@@ -46,8 +46,8 @@ def warp(image, matrix, clip, reduced, border, cubic, color, size, kind, out32, 
         box[:] = clip
     height, width = reduced
     if not cut:
-        height, width = reduced_size(matrix.astype(np.float64), size, box[3], box[2])
-    small = reduce(image, box, height, width, cubic, _FRAME, np.empty(0, np.float32))
+        height, width = reduced_size(matrix, size, box[3], box[2])
+    small = reduce(image, box, height, width, cubic, np.int64(_FRAME), np.empty(0, np.float32))
     m = moved_to(matrix, box, height, width)
     limits = _limits(clip, box[3], box[2], height, width)
     if cut:

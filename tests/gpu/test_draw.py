@@ -19,7 +19,7 @@ from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.policy_space import space_of
 from tests.warm import Warm
 
-COUNT = 512  # samples of a batch; each case has two
+COUNT = 200  # samples of a batch: one program, and a part of another; each case has two
 # These use only sums, products, quotients and square roots: the same bits on every machine. The
 # policy of "tables" also rotates.
 EXACT: dict[str, dict[str, object]] = {
