@@ -58,7 +58,9 @@ def render_chains(
         source = (image, small, frame, clip[i], reduced, cubic)
         if num_chains == 1 and not changes_pixels(codes, i, 0):
             if sigma > 0:
-                _sample(source, chains[i, 0], identity_map(), size, float32, values[0], no_bits, zero)
+                _sample(
+                    source, chains[i, 0], identity_map(), size, float32, values[0], no_bits, zero
+                )
                 finish_values(values, sigma, radius, color[i], size, rows, kind, out32, out16, base)
             else:
                 _sample(source, chains[i, 0], color[i], size, kind, out32, out16, base)
