@@ -1,4 +1,4 @@
-"""The commands of preprocess/shards.md run, with 3 shards instead of 64. Each gives the dataset of
+"""The commands of preprocess/shards.md run, with 2 shards instead of 64. Each gives the dataset of
 one prep."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.preprocess.sources import jpeg, write
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "preprocess/shards.md"
-COUNT = 3
+COUNT = 2
 
 # `sbatch` as far as the page uses it. It runs the tasks of an array one after another.
 SBATCH = r"""#!/bin/bash
@@ -100,7 +100,7 @@ def test_the_shell_ends_with_an_error_if_a_shard_fails(text: str, folder: Path) 
     assert not (folder / "data/photos/dataset.json").exists()
     merged = _run(["prep", "merge", "data/photos"], folder)
     assert merged.returncode == 1
-    assert re.search(r"1 of 3 shards are not finished: [123]/3", merged.stderr)
+    assert re.search(r"1 of 2 shards are not finished: [12]/2", merged.stderr)
 
 
 def test_slurm(folder: Path) -> None:
