@@ -37,10 +37,7 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
     pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
     if order.draws is not None or sequence.samples.table is not None:
         return None
-    augment = sequence.augment
-    if augment.on_cores or augment.policy or (augment.erase and augment.erase_mode != "const"):
-        return None  # `make` gives the kernel neither chains nor keys
-    if not order.shuffle or pixels is None or pixels.bad.any():
+    if sequence.augment.on_cores or not order.shuffle or pixels is None or pixels.bad.any():
         return None
     return DeviceBatches(pixels, sequence)
 
@@ -110,7 +107,7 @@ class DeviceBatches:
         plan = self._plan
         row = self._mix_row() if self._mixes else None
         plan.draw()
-        self._pixels.render(self._augment, plan.indices, plan.floats, plan.ints, self._out)
+        self._pixels.render(self._augment, plan.indices, plan.numbers, self._out)
         batch = Batch(self._out.permute(0, 3, 1, 2), plan.labels, plan.indices)
         return batch if row is None else self._mixed(batch, row)
 

@@ -82,8 +82,7 @@ def kernels(
         out = torch.empty(batch_size, size, size, 3, dtype=torch.bfloat16, device=device)
 
         def render(plan: Any = plan, spec: Any = spec, out: Any = out) -> None:
-            images, numbers = (pixels, offsets, sizes), (plan.floats, plan.ints)
-            launch(spec, images, plan.indices, rows, numbers, out)
+            launch(spec, (pixels, offsets, sizes), plan.indices, rows, plan.numbers, out)
 
         draw_seconds = seconds_of(plan.draw, device, repeats)
         render_seconds = seconds_of(render, device, repeats)

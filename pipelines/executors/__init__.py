@@ -39,8 +39,8 @@ MEMORY_SHARE = 0.25  # share of the free memory that resident pixels may take wi
 def keeps(beton: Beton, spec: Augmentation, device: str) -> bool:
     """Whether "auto" keeps the decoded images in memory.
 
-    They may take at most a quarter of what is free. On a GPU `resident` renders neither policies
-    nor noise.
+    They may take at most a quarter of what is free. On a GPU `resident` renders neither bicubic
+    resizes nor noise.
 
     Args:
         beton: The stored images.

@@ -67,10 +67,11 @@ class DaliExecutor(Executor):
                 f'{beton.path} mixes JPEG and raw samples, which executor = "dali" cannot. Use'
                 ' executor = "host", or "stream" on a GPU.'
             )
-        if settings.spec.on_cores:
+        if settings.spec.beyond_dali:
+            where = " on a CPU" if settings.spec.on_cores else ""
             raise ConfigError(
-                f'executor = "dali" cannot do {settings.spec.on_cores}. Use executor = "host", or'
-                ' "resident" on a CPU.'
+                f'executor = "dali" cannot do {settings.spec.beyond_dali}. Use executor = "host",'
+                f' or "resident"{where}.'
             )
         for value, name in ((settings.spec.border, "reflect"), (settings.spec.corners, "black")):
             if not settings.spec.axis_aligned and value == name:

@@ -1,8 +1,8 @@
 """The `resident` executor on a GPU keeps all pixels in its memory as uint8.
 
-In: requests. Out: batches, made by one Triton kernel on a side stream while the consumer computes.
-Only the numbers of the Plan are copied for each batch, about 130 bytes per image. The device never
-waits for the host.
+In: requests. Out: batches, made by Triton kernels on a side stream while the consumer computes.
+Only the numbers of the Plan are copied for each batch, about 130 bytes per image (with a policy 60
+more for each chain). The device never waits for the host.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ResidentGpuExecutor(Executor):
         slot, indices, plan = self.ring.take(), request.indices, request.plan()
         numbers = pack(plan, self._beton.heights[indices], self._beton.widths[indices])
         with self.ring.fill(slot) as out:
-            there, floats, ints = upload_together([indices, *numbers], self._settings.device)
-            self.pixels.render(self._settings.spec, there, floats, ints, out)
+            there, *numbers_there = upload_together([indices, *numbers], self._settings.device)
+            self.pixels.render(self._settings.spec, there, numbers_there, out)
         bad = np.flatnonzero(self.pixels.bad[indices]).tolist()
         self._requests.append((slot, len(request), bad))
 

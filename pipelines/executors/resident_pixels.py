@@ -1,13 +1,13 @@
-"""All pixels of a beton in the memory of a GPU, and the Triton kernel that makes batches of them.
+"""All pixels of a beton in the memory of a GPU, and the Triton kernels that make batches of them.
 
-In: a beton. Out: `ResidentPixels`. Its `render` launches the kernel for samples and a Plan that are
-in the same memory.
+In: a beton. Out: `ResidentPixels`. Its `render` launches the kernels for samples and a Plan that
+are in the same memory.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -88,19 +88,18 @@ class ResidentPixels:
         return self._pixels.untyped_storage().nbytes()
 
     def render(
-        self, spec: Augmentation, indices: Tensor, floats: Tensor, ints: Tensor, out: Tensor
+        self, spec: Augmentation, indices: Tensor, numbers: Sequence[Tensor], out: Tensor
     ) -> None:
         """Enqueue the rendering of a batch. All arrays are on the device.
 
         Args:
             spec: The augmentation of the Plan.
             indices: int64 [N], the samples.
-            floats: float32 [N, 21], geometry and color of the Plan.
-            ints: int32 [N, 10], clip, erased box and reduced size of the Plan.
+            numbers: The numbers of the Plan, as from `launch.pack`.
             out: Output, [N or more, S, S, 3].
         """
         images = self._pixels, self._offsets, self._sizes
-        launch(spec, images, indices, self._rows, (floats, ints), out)
+        launch(spec, images, indices, self._rows, numbers, out)
 
     def close(self) -> None:
         """Free the memory of the pixels."""

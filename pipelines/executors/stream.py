@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 
@@ -35,7 +35,6 @@ from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.launch import check, launch, pack
 from slipform.pipelines.rendering.reading import CoreReader, stage
-from slipform.pipelines.rendering.region import relative
 from slipform.pipelines.rendering.request import BatchRequest, Rendered, Settings
 from slipform.pipelines.rendering.ring import OutputRing
 from slipform.pipelines.upload import upload_together
@@ -139,8 +138,7 @@ class StreamExecutor(Executor):
         indices, plan = request.indices, request.plan()
         base, starts, pixels = read(indices, plan)
         origin = np.zeros((len(at), 2), np.int32) if pixels.origin is None else pixels.origin
-        geometry, clip = relative(plan, origin, pixels.heights, pixels.widths, pixels.scales)
-        numbers = pack(replace(plan, geometry=geometry, clip=clip), pixels.heights, pixels.widths)
+        numbers = pack(plan, pixels.heights, pixels.widths, origin, pixels.scales)
         sizes = np.stack([pixels.heights, pixels.widths], axis=1)
         began = time.perf_counter()
         with self._launching, self._ring.fill(slot) as out:
@@ -150,7 +148,7 @@ class StreamExecutor(Executor):
             )
             launch(
                 spec, (base, starts_there, sizes_there), self._numbers[: len(at)], rows,
-                (numbers_there[0], numbers_there[1]), out,
+                numbers_there, out,
             )  # fmt: skip
             self._seconds["launch_seconds"] += time.perf_counter() - began
         return at[list(pixels.bad)].tolist()

@@ -231,10 +231,6 @@ class Augmentation:
     @property
     def on_cores(self) -> str:
         """The setting that only CPU cores can render, `name = value`. "": there is none."""
-        if self.policy:
-            return f'augment.policy.name = "{self.policy.name}"'
-        if self.blur:
-            return f"augment.blur.probability = {self.blur.probability}"
         if self.interpolation == "bicubic":
             return 'augment.interpolation = "bicubic"'
         if self.erase and self.erase_mode != "const":
@@ -242,12 +238,21 @@ class Augmentation:
         return ""
 
     @property
+    def beyond_dali(self) -> str:
+        """The setting that `dali` cannot render, without a warp. "": there is none."""
+        if self.policy:
+            return f'augment.policy.name = "{self.policy.name}"'
+        if self.blur:
+            return f"augment.blur.probability = {self.blur.probability}"
+        return self.on_cores
+
+    @property
     def fits_dali(self) -> bool:
         """True if `dali` can render it, and thus all executors.
 
         `dali` can warp neither with a reflected border nor with black corners.
         """
-        if self.on_cores:
+        if self.beyond_dali:
             return False
         return self.axis_aligned or (self.border != "reflect" and self.corners != "black")
 

@@ -47,7 +47,10 @@ class DevicePlan:
         floats: float32 [batch_size, 21], geometry and color.
         ints: int32 [batch_size, 10], clip, erased box and reduced size.
         keys: int64 [batch_size], the bits of `Plan.erase_keys`; 0 without noise in erased boxes.
+        sigmas: float32 [batch_size], as `Plan.blur`. None: there is no blur.
         chains: The operations of a policy. None: there is no policy.
+        numbers: floats, ints, and what there is of chains and sigmas, in the order of
+            `launch.pack`.
         position: int64 [3], of the next batch: epoch, samples of it seen, seed.
     """
 
@@ -79,6 +82,12 @@ class DevicePlan:
         self.ints = torch.zeros((batch_size, 10), dtype=torch.int32, device=device)
         self.keys = torch.zeros_like(self.indices)
         self.chains = DeviceChains(spec, batch_size, device) if spec.policy else None
+        self.sigmas = torch.zeros_like(self.floats[:, 0]) if spec.blur else None
+        self.numbers = [self.floats, self.ints]
+        if self.chains is not None:
+            self.numbers += self.chains.numbers
+        if self.sigmas is not None:
+            self.numbers.append(self.sigmas)
 
     def set_order(self, epoch: int, samples: _Int64) -> None:
         """Give the order of an epoch. It replaces the order of the epoch before the previous one.
@@ -126,6 +135,16 @@ class DevicePlan:
         )
         if self.chains is not None:
             self.chains.draw(self.position, self.indices, self.floats)
+        if self.sigmas is not None:
+            kernels.draw_sigmas[(-(-self._batch // kernels.BLOCK),)](
+                self.position,
+                self.indices,
+                self._numbers,
+                self.sigmas,
+                self._batch,
+                BLOCK=kernels.BLOCK,
+                **kernels.OPTIONS,
+            )
         kernels.advance[(1,)](self.position, self._total, self._global_batch, **kernels.OPTIONS)
 
 
@@ -157,6 +176,7 @@ def table(spec: Augmentation) -> npt.NDArray[np.float64]:
         *(*GRAY, GRAY[0] + GRAY[1] + GRAY[2]),  # 29
         *(*n.mean, *(1.0 / s for s in n.std)),  # 33
         *(n.erase, math.log(0.3), math.log(3.3) - math.log(0.3), 1e-6),  # 39
+        *(spec.blur.probability, spec.blur.sigma[0], spec.blur.sigma[1] - spec.blur.sigma[0]),  # 43
     ]
     return np.array(values + [0.0] * (48 - len(values)), np.float64)
 

@@ -32,6 +32,7 @@ class DeviceChains:
     Attributes:
         geometry, codes, amounts, weights: As in `Chains`, tensors on the device; codes are int32.
         moves: int32 [N, C], see `triton_chains.draw_chains`.
+        numbers: All of them, in the order of `launch.pack`.
     """
 
     def __init__(self, spec: Augmentation, batch_size: int, device: torch.device) -> None:
@@ -44,6 +45,7 @@ class DeviceChains:
         self.amounts = torch.zeros((*shape, space.depth), dtype=torch.float32, device=device)
         self.weights = torch.ones(shape, dtype=torch.float32, device=device)
         self.moves = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.numbers = [self.geometry, self.codes, self.amounts, self.weights, self.moves]
 
     def draw(self, position: Tensor, indices: Tensor, floats: Tensor) -> None:
         """Enqueue the drawing of a batch.

@@ -24,7 +24,7 @@ import triton.language as tl
 from slipform.pipelines.plan.triton_geometry import box_of, reduced_of, store_row, warp_of
 from slipform.pipelines.plan.triton_philox import rint, uniforms, words
 
-__all__ = ["BLOCK", "OPTIONS", "advance", "draw"]
+__all__ = ["BLOCK", "OPTIONS", "advance", "draw", "draw_sigmas"]
 
 BLOCK = 128  # samples per program
 # Keyword arguments of each launch.
@@ -146,6 +146,28 @@ def draw(
         _four(box + 4, x * 0, x * 0, x * 0, x * 0, live)
     tl.store(box + 8, small_height.to(tl.int32), mask=live)
     tl.store(box + 9, small_width.to(tl.int32), mask=live)
+
+
+@triton.jit
+def draw_sigmas(position, indices, numbers, sigmas, count, BLOCK: tl.constexpr):
+    """Draw the deviation of the blur of each sample, as `sigmas.draw_sigmas` does, on a grid of
+    count / BLOCK programs, rounded up.
+
+    Args:
+        position: int64 [3], as for `draw`.
+        indices: int64 [count], the samples.
+        numbers: float64 [48], from `device.table`.
+        sigmas: Output, float32 [count].
+        count: Samples of the batch.
+        BLOCK: Samples per program.
+    """
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = i < count
+    index = tl.load(indices + i, mask=live, other=0)
+    u0, u1, _, _ = uniforms(tl.load(position + 2), tl.load(position), index, 32)
+    sigma = tl.load(numbers + 44) + u1 * tl.load(numbers + 45)
+    sigma = tl.where(u0 < tl.load(numbers + 43), sigma, 0.0)
+    tl.store(sigmas + i, sigma.to(tl.float32), mask=live)
 
 
 @triton.jit

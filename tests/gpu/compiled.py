@@ -1,6 +1,7 @@
 """Compiles the Triton kernels for GPUs that this machine does not need to have.
 
-In: specializations as JSON on the command line; those of the drawing kernels have CROP or CHAINS.
+In: specializations as JSON on the command line; those of the drawing kernels have CROP or FIXED,
+those of the kernels for policies and blurs have the name of a kernel.
 Out: a JSON list on standard output: registers, spills, shared memory, instructions, loops, and the
 arrangement of the threads. It needs only Triton, whose wheel contains ptxas, cuobjdump and
 nvdisasm. Other versions of Triton than the locked one can run it, too.
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from slipform.pipelines.plan import triton as draw_kernels
 from slipform.pipelines.plan import triton_chains as chain_kernels
 from slipform.pipelines.rendering import triton as kernel
+from slipform.pipelines.rendering import triton_blur, triton_operations, triton_pictures
 
 TOOLS = Path(triton.__file__).parent / "backends/nvidia/bin"
 POINTERS = {
@@ -92,6 +94,47 @@ def drawn_chains(arch: int, **switches: Any) -> dict[str, Any]:
     return _report(chain_kernels.draw_chains, arch, types, constants, draw_kernels.OPTIONS)
 
 
+# The kernels for policies and blurs, and their options.
+PICTURES = {
+    "sample": (triton_pictures.sample, triton_pictures.OPTIONS),
+    "find_tables": (triton_operations.find_tables, triton_operations.OPTIONS),
+    "operate": (triton_operations.operate, triton_operations.OPTIONS),
+    "mix": (triton_pictures.mix, triton_operations.OPTIONS),
+    "blur_columns": (triton_blur.blur_columns, triton_blur.OPTIONS),
+    "blur_rows": (triton_blur.blur_rows, triton_blur.OPTIONS),
+}
+
+
+def pictures(arch: int, kernel_name: str, dtype: str, size: int, **switches: Any) -> dict[str, Any]:
+    """The same of a kernel for policies or blurs."""
+    function, options = PICTURES[kernel_name]
+    rows, columns = kernel.tile(size)
+    if kernel_name == "find_tables":
+        columns = min(128, triton.next_power_of_2(size))
+    constants = {"SIZE": size, "BY": rows, "BX": columns, **switches}
+    constants = {name: constants[name] for name in function.arg_names if name in constants}
+    between = {"operate": "u8", "blur_columns": "fp32"}  # what is not the output of the batch
+    types = {
+        **POINTERS,
+        **dict.fromkeys(("pictures", "tables"), "*u8"),
+        **dict.fromkeys(("geometry", "amounts", "weights", "values", "sigmas"), "*fp32"),
+        **dict.fromkeys(("codes", "moves"), "*i32"),
+        "k": "i32",
+        "out": f"*{between.get(kernel_name, dtype)}",
+    }
+    types = {name: types[name] for name in function.arg_names if name in types}
+    types |= dict.fromkeys(constants, "constexpr")
+    return _report(function, arch, types, constants, options)
+
+
+def drawn_sigmas(arch: int) -> dict[str, Any]:
+    """The same of the kernel that draws the deviations of blurs."""
+    constants = {"BLOCK": draw_kernels.BLOCK}
+    types = {"position": "*i64", "indices": "*i64", "numbers": "*fp64", "sigmas": "*fp32"}
+    types |= {"count": "i32", "BLOCK": "constexpr"}
+    return _report(draw_kernels.draw_sigmas, arch, types, constants, draw_kernels.OPTIONS)
+
+
 def _report(
     function: Any,
     arch: int,
@@ -117,7 +160,7 @@ def _report(
         "names": names,
         "loops": loops,
         "approximate": len(re.findall(r"\.(?:approx|full)\b", binary.asm["ptx"])),
-        "fused": len(re.findall(r"\bfma\.rn\.f64\b", binary.asm["ptx"])),
+        "fused": len(re.findall(r"\bfma\.rn\.f(?:32|64)\b", binary.asm["ptx"])),
         "lanes": _lanes(binary.asm["ttgir"]),
     }
 
@@ -154,7 +197,8 @@ def _read(code: str) -> tuple[list[str], list[list[str]]]:
 if __name__ == "__main__":
     cases = json.loads(sys.argv[1])
     reports = []
+    kinds = {"CROP": drawn, "FIXED": drawn_chains, "kernel_name": pictures, "dtype": compiled}
     for case in cases:
-        kind = drawn if "CROP" in case else drawn_chains if "CHAINS" in case else compiled
+        kind = next((kinds[key] for key in kinds if key in case), drawn_sigmas)
         reports.append(kind(**case))
     print(json.dumps(reports))  # noqa: T201

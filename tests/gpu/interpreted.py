@@ -23,8 +23,10 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120)]
@@ -47,6 +49,9 @@ def main(out: Path, cases: dict[str, tuple[dict[str, object], str]]) -> None:
 
 def _both(beton: Beton, options: dict[str, object], dtype: torch.dtype) -> dict[str, np.ndarray]:
     jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
+    policy = Policy(**options.pop("policy", {}))  # type: ignore[arg-type]
+    blur = Blur(*options.pop("blur", ()))  # type: ignore[misc]
+    options |= {"policy": policy, "blur": blur}
     spec = Augmentation(normalize="half", color_jitter=jitter, **options).resolved([], [])  # type: ignore[arg-type]
     indices = np.random.default_rng(0).permutation(len(beton))
     settings = Settings(spec, len(beton), dtype, torch.device("cpu"), threads=1)

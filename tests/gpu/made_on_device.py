@@ -22,6 +22,8 @@ from slipform.pipelines.executors.resident import ResidentExecutor
 from slipform.pipelines.executors.resident_gpu import ResidentGpuExecutor
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
+from slipform.pipelines.plan.policy import Policy
 from tests.pipelines import folders
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -30,6 +32,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "mixup": {"crop": "random", "resize": 0, "padding": 2, "mixup": 0.4},
     "cutmix": {"crop": "random", "resize": 0, "padding": 2, "cutmix": 1.0},
     "either": {"crop": "center", "resize": 10, "cutmix": 1.0, "mixup": 1.0},
+    "policy": {"crop": "random", "resize": 0, "policy": Policy("rand_augment")},
+    "blurred": {"crop": "random", "resize": 0, "policy": Policy("augmix"), "blur": Blur(0.5)},
 }
 BATCHES = 7  # of two and a half epochs
 
@@ -77,7 +81,11 @@ def compare(
             assert (gpu.epoch, gpu.seen) == (host.epoch, host.seen)
             assert torch.equal(got.indices, want.indices)
             assert torch.equal(got.labels, want.labels)
-            torch.testing.assert_close(got.images, want.images, rtol=0, atol=2e-5)
+            off = (got.images - want.images).abs()
+            # A sampled value near a half may become the next level, which an operation enlarges.
+            policy = "policy" in options
+            assert (off > 2e-5).float().mean() <= (0.02 if policy else 0)
+            assert off.mean() <= (1e-3 if policy else 2e-5)
             assert got.images.is_contiguous(memory_format=torch.channels_last)
             assert (got.mix is None) == (want.mix is None)
             if got.mix and want.mix:

@@ -27,8 +27,10 @@ from slipform.pipelines.errors import SampleError
 from slipform.pipelines.executors.host import HostExecutor
 from slipform.pipelines.executors.stream import StreamExecutor
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders
 
@@ -56,6 +58,10 @@ def mixed(out: Path, broken: bool = False) -> Beton:
 def settings_of(options: dict[str, Any], batch: int, **more: Any) -> Settings:
     options = dict(options)
     jitter = ColorJitter(*options.pop("jitter", ()))
+    options |= {
+        "policy": Policy(**options.pop("policy", {})),
+        "blur": Blur(*options.pop("blur", ())),
+    }
     spec = Augmentation(normalize="half", color_jitter=jitter, **options).resolved([], [])
     return Settings(spec, batch, torch.float32, torch.device("cpu"), threads=2, **more)
 

@@ -33,6 +33,19 @@ SPECS: dict[str, dict[str, Any]] = {
     "turned_reflect": {"image_size": 12, "crop": "none", "rotation": 40.0, "border": "reflect"},
     "turned_corners": {"image_size": 10, "resize": 14, "rotation": 90.0, "corners": "black"},
     "bent": {"image_size": 11, "resize": 14, "perspective": 0.4, "zoom": [0.5, 1.5]},
+    "blurred": {"image_size": 12, "crop": "random_resized", "blur": [0.5]},
+    "rand_augment": {
+        "image_size": 15,
+        "crop": "random_resized",
+        "policy": {"name": "rand_augment"},
+    },
+    "augmix": {
+        "image_size": 11,
+        "resize": 14,
+        "rotation": 20.0,
+        "perspective": 0.4,
+        "policy": {"name": "augmix", "mixture_width": 2},
+    },
 }
 QUICK = ("turned_reflect",)
 SHARES = (0.0, 0.5, 1.0)
@@ -65,8 +78,11 @@ def test_stream_gives_the_pixels_of_host(results: Path, spec: str) -> None:
     for share in [share for share in SHARES if f"stream_{share}" in found]:
         # The same decoder. Decoding a region or the whole image may differ by one rounding.
         off = np.abs(found[f"stream_{share}"] - host)
-        assert off.max() <= (0.005 if share == 0 else 4)
-        assert off.mean() <= 0.05
+        if "policy" in SPECS[spec]:  # whose operations enlarge a difference of one level
+            assert (off <= (0.005 if share == 0 else 4)).mean() >= 0.99
+        else:
+            assert off.max() <= (0.005 if share == 0 else 4)
+        assert off.mean() <= (0.2 if "policy" in SPECS[spec] and share else 0.05)
     # The pixels are the same, bit for bit, with another batch size and order.
     np.testing.assert_array_equal(found["again"], found["stream_0.5"])
 

@@ -1,0 +1,57 @@
+"""The operations of a policy by the GPU kernels, in Triton's interpreter, compared with the kernels
+for CPU cores: the same levels, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipform.pipelines.plan.operations import OPERATIONS
+from tests.warm import Warm
+
+# Of each operation the lowest, the highest and another amount, with both signs.
+AMOUNTS: dict[str, list[float]] = {
+    "Identity": [0.0],
+    "Brightness": [0.27, -0.9, 0.99],
+    "Color": [0.27, -0.9, 0.99],
+    "Contrast": [0.27, -0.9, 0.99],
+    "Sharpness": [0.27, -0.9],
+    "Posterize": [8.0, 4.0, 0.0],
+    "Solarize": [1.0, 0.7, 0.0],
+    "AutoContrast": [0.0],
+    "Equalize": [0.0],
+    "Invert": [0.0],
+}
+CHAINS = [
+    [["Equalize", 0.0], ["Contrast", 0.9], ["Sharpness", -0.9]],
+    [["Color", 0.9], ["Equalize", 0.0]],
+]
+SIZES = dict.fromkeys(AMOUNTS, (24,)) | {"Sharpness": (1, 2, 3, 17), "Equalize": (1, 33)}
+
+
+def _cases(name: str) -> list[list[Any]]:
+    code = OPERATIONS.index(name)
+    return [[size, [code, amount]] for size in SIZES[name] for amount in AMOUNTS[name]]
+
+
+def _check(interpreter: Warm, cases: list[list[Any]]) -> None:
+    done = interpreter.run_file(Path(__file__).with_name("operated.py"), json.dumps(cases))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+def test_an_operation_gives_the_levels_of_the_cpu_kernel(name: str, interpreter: Warm) -> None:
+    _check(interpreter, _cases(name))
+
+
+def test_operations_one_after_another(interpreter: Warm) -> None:
+    chains = [[[OPERATIONS.index(name), amount] for name, amount in chain] for chain in CHAINS]
+    _check(interpreter, [[24, *chain] for chain in chains])
+
+
+def test_every_operation_on_pixels_is_tested() -> None:
+    on_positions = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
+    assert set(AMOUNTS) == set(OPERATIONS) - on_positions
