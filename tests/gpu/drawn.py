@@ -19,6 +19,7 @@ import torch
 
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.device import DevicePlan
 from slipform.pipelines.plan.operations import BRIGHTNESS, SHEAR_X
@@ -34,6 +35,7 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
     """Indices, labels, floats [N, 21], ints [N, 10], keys, chains of both, N = 2 * count."""
     jitter = ColorJitter(*options.pop("jitter", ()))  # type: ignore[misc]
     options |= {"policy": Policy(**options.pop("policy", {}))}  # type: ignore[arg-type]
+    options |= {"blur": Blur(*options.pop("blur", ()))}  # type: ignore[misc]
     spec = Augmentation(normalize="imagenet", color_jitter=jitter, **options).resolved([], [])  # type: ignore[arg-type]
     total = 2 * count + 1
     heights, widths = np.random.default_rng(1).integers(1, 600, (2, total)).astype(np.int32)
@@ -79,6 +81,8 @@ def both(options: dict[str, object], count: int) -> dict[str, np.ndarray]:
         ]
         if host.erase_keys is not None:
             pairs.append(("keys", host.erase_keys.view(np.int64), plan.keys))
+        if host.blur is not None:
+            pairs.append(("sigmas", host.blur, plan.sigmas))
         if host.chains is not None:
             names = ("geometry", "codes", "amounts", "weights")
             pairs += [(one, getattr(host.chains, one), getattr(plan.chains, one)) for one in names]

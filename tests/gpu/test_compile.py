@@ -108,6 +108,43 @@ CHAINS = [
 ]
 
 
+_PICTURES = [
+    {"kernel_name": name, "CHAINS": chains, "DEPTH": depth, "ERASE": True}
+    for name in ("sample", "find_tables", "operate", "mix")
+    for chains, depth in ((1, 2), (4, 3))
+] + [{"kernel_name": name, "RADIUS": 11, "ERASE": True} for name in ("blur_columns", "blur_rows")]
+PICTURES = [
+    {"arch": arch, "dtype": dtype, "size": size, **one}
+    for arch, dtype, size in ((80, "bf16", 224), (90, "fp16", 224), (90, "fp32", 33))
+    for one in _PICTURES
+]
+
+
+def _check_picture(case: dict[str, Any], found: dict[str, Any]) -> None:
+    assert found["registers"] <= 128
+    assert found["stack"] == 0
+    assert found["shared"] <= 4096
+    assert not [name for name in found["names"] if name.startswith(("LDL", "STL"))]
+    assert set(found["lanes"]) <= {"[32]"}
+    if case["kernel_name"] in ("find_tables", "operate", "mix"):
+        # As on CPU cores, bit for bit: each product, sum and quotient is rounded alone.
+        assert found["fused"] == found["approximate"] == 0
+
+
+def test_a_kernel_for_policies_fits_and_fuses_nothing() -> None:
+    case = next(case for case in PICTURES if case["kernel_name"] == "mix")
+    _check_picture(case, _reports([case])[0])
+
+
+@pytest.mark.slow
+def test_every_kernel_for_policies_and_blurs_fits() -> None:
+    for case, found in zip(PICTURES, _reports(PICTURES), strict=True):
+        _check_picture(case, found)
+    (found,) = _reports([{"arch": 90}])  # which draws the deviations of blurs
+    _check_draw({"WARP": False, "JITTER": False}, found)
+    assert found["fused"] == 0
+
+
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
     assert found["shared"] <= 16  # a reduction over the threads

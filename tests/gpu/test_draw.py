@@ -14,6 +14,7 @@ import pytest
 
 from slipform.pipelines.plan import device, device_chains
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.plan.policy_space import space_of
@@ -46,6 +47,7 @@ ROUNDED: dict[str, dict[str, object]] = {
     "everything": {"image_size": 96, "crop": "random_resized", "rotation": 40.0, "shear": 20.0,
                    "perspective": 0.5, "translate": [0.2, 0.1], "zoom": [0.3, 1.5],
                    "flip": "alternating", "jitter": [0.4, 0.4, 0.4, 0.1], "erase": 0.5},
+    "blurred": {"image_size": 64, "crop": "center", "blur": [0.6, 0, [0.3, 2.5]]},
     "erased_by_noise": {"image_size": 30, "erase": 0.6, "erase_mode": "pixel"},
     "rand_augment": {"image_size": 224, "crop": "random_resized",
                      "policy": {"name": "rand_augment", "num_ops": 3}},
@@ -71,7 +73,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, interpreter: Warm) -> Path
 @pytest.mark.parametrize("case", CASES)
 def test_plans_drawn_on_the_device_equal_those_of_the_host(results: Path, case: str) -> None:
     found = np.load(results / f"{case}.npz")
-    for name in ("indices", "labels", "ints", "keys", "codes", "amounts", "moves"):
+    for name in ("indices", "labels", "ints", "keys", "codes", "amounts", "moves", "sigmas"):
         if f"host_{name}" in found:
             np.testing.assert_array_equal(found[f"device_{name}"], found[f"host_{name}"], name)
     assert found["host_floats"].shape == (2 * COUNT, 21)
@@ -124,13 +126,13 @@ CHANGED: dict[str, Any] = {
     "rotation": 5.0, "perspective": 0.2, "perspective_probability": 0.2, "translate": (0.1, 0.2),
     "zoom": (0.9, 1.2), "shear": 3.0, "color_jitter": ColorJitter(hue=0.1), "grayscale": 0.2,
     "policy": Policy("augmix"), "normalize": ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5)), "erase": 0.4,
-    "erase_mode": "rand",
+    "erase_mode": "rand", "blur": Blur(0.4, sigma=(0.5, 1.0)),
 }  # fmt: skip
 # These belong to the kernel that renders, to batches, or to evaluation. `device_batches` refuses
 # what only CPU cores render.
 NOT_DRAWN = {
     "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_probability",
-    "switch_probability", "blur",
+    "switch_probability",
 }  # fmt: skip
 
 

@@ -17,8 +17,10 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.executors import GPU_ONLY, NAMES, choose
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import Plan, draw
+from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from tests.pipelines import folders
 
@@ -27,6 +29,14 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 
+POLICIES = (
+    "rand_augment",
+    "trivial_augment_wide",
+    "auto_augment_imagenet",
+    "auto_augment_cifar10",
+    "auto_augment_svhn",
+    "augmix",
+)
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
 SPECS: dict[str, dict[str, Any]] = {
@@ -153,6 +163,28 @@ def test_executors_give_the_pixels_of_their_cpu_versions(
         assert off.max() <= (0.5 if executor == "dali" else 0.1)
 
 
+@pytest.mark.parametrize("stored", ["jpegs", "raws"])
+@pytest.mark.parametrize("crop", ["random-resized", "padded", "black corners"])
+@pytest.mark.parametrize("name", ["none", *POLICIES])
+@pytest.mark.parametrize("executor", ["resident", "stream"])
+def test_policies_and_blurs_are_those_of_host(
+    executor: str, name: str, crop: str, stored: str, request: pytest.FixtureRequest
+) -> None:
+    """A sampled value near a half may become the next level, which an operation then enlarges.
+    `resident` on a GPU decodes on CPU cores; `stream` decodes a half of the JPEGs on the GPU."""
+    folder = request.getfixturevalue(stored)
+    spec = SPECS[crop] | {"policy": Policy(name), "blur": Blur(0.5 if name == "none" else 0.2)}
+    want = _epochs(folder, "host", "cpu", torch.float32, spec)
+    off = np.abs(_epochs(folder, executor, "cuda", torch.float32, spec) - want)
+    if executor == "stream" and stored == "jpegs":  # another decoder, whose levels differ by 1 to 4
+        assert np.median(off.reshape(len(off), -1).mean(axis=1)) <= 2
+    elif name == "none":
+        assert off.max() <= 0.1
+    else:
+        assert (off <= 0.1).mean() >= 0.99
+        assert off.mean() <= 0.1
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("executor", ["dali", "stream"])
 def test_a_jpeg_is_decoded_alike_at_every_position(
@@ -206,6 +238,19 @@ def test_the_host_never_waits_for_the_device(
             for _ in range(3):
                 for batch in loader:
                     assert batch.images.shape[0] == BATCH
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("executor", ["resident", "stream"])
+def test_the_host_never_waits_for_the_pictures_of_a_policy(executor: str, raws: Path) -> None:
+    spec = SPECS["random-resized"] | {"policy": Policy("augmix"), "blur": Blur(0.5)}
+    with _loader(raws, executor, "cuda", torch.bfloat16, spec) as loader:
+        list(loader)  # compiled
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(3):
+                list(loader)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
