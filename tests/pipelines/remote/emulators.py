@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from slipform.bench.remote.proxy import Proxy
 
@@ -28,6 +28,10 @@ BUCKET = "pictures"
 # The account of all emulators of Azure, which Microsoft has published.
 _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+class PreconditionFailed(Exception):
+    """There is an object already."""
 
 
 def _free_port() -> int:
@@ -61,6 +65,8 @@ def _ask(port: int, method: str, path: str, body: bytes, headers: dict[str, str]
         content = answer.read()
     finally:
         connection.close()
+    if answer.status == 412:
+        raise PreconditionFailed
     assert answer.status < 300, (answer.status, content)
     return content
 
@@ -100,14 +106,26 @@ def azurite(program: str) -> Iterator[dict[str, str]]:
 
 class _Uploads(Proxy):
     """fake-gcs-server has no uploads of the protocol that obstore uses (XML, PUT). This proxy sends
-    them by the other protocol (JSON, POST). All other requests are passed on as they are."""
+    them by the other protocol (JSON, POST), with the condition that there is no such object, if the
+    client has it. All other requests are passed on as they are."""
 
     def _answer(self, handler: Any, upstream: Any, asked: Any, headers: Any, body: bytes) -> bool:
         if asked.method != "PUT":
             return super()._answer(handler, upstream, asked, headers, body)
         bucket, _, name = asked.path.lstrip("/").partition("/")
-        path = f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(unquote(name), '')}"
-        _ask(self.server, "POST", path, body, {"Content-Type": "application/octet-stream"})
+        path, border = f"/upload/storage/v1/b/{bucket}/o?uploadType=multipart", os.urandom(16).hex()
+        if (generation := headers.get("x-goog-if-generation-match")) is not None:
+            path += f"&ifGenerationMatch={generation}"
+        about = json.dumps({"name": unquote(name)}).encode()
+        parts = ((b"application/json", about), (b"application/octet-stream", body))
+        lines = [b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n" % (border.encode(), *it) for it in parts]
+        sent = b"".join(lines) + f"--{border}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/related; boundary={border}"}
+        try:
+            _ask(self.server, "POST", path, sent, kind)
+        except PreconditionFailed:
+            handler.wfile.write(b"HTTP/1.1 412 X\r\nContent-Length: 0\r\n\r\n")
+            return True
         handler.wfile.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\n\r\n')
         return True
 

@@ -83,7 +83,10 @@ def test_what_is_written_is_read(bucket: str, tmp_path: Path) -> None:
     assert bytes(store.read_range("c", 17, 30)) == bytes(range(17, 30))
     if bucket.startswith("az"):
         _large(store, tmp_path)
-    store.delete(["a/b", "none"])
+    assert not store.create("c", b"other")
+    assert store.create("d", b"first")
+    assert [store.read(name)[:1] for name in "cd"] == [b"\0", b"f"]
+    store.delete(["a/b", "d", "none"])
     assert store.names() == ["c"]
     with pytest.raises(MissingObjectError, match=r"none does not exist \(server: http"):
         store.read("none")
