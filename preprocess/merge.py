@@ -85,7 +85,8 @@ def merge(folder: Out) -> Manifest:
         }
     )
     with place.tables(manifest) as tables:
-        check_tables(tables, manifest)
+        for one in records:
+            check_tables(tables, one.manifest)
         hashed = {split: _hashed(tables, manifest, split) for split in splits}
     place.check_betons(one for info in manifest.splits.values() for one in info.files)
     manifest = manifest.model_copy(update={"splits": hashed})

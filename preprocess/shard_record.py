@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.dataset import open_split, open_table
 from slipform.pipelines.errors import ConfigError, DatasetError, printable
-from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.manifest import Manifest, SplitInfo
 from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.places import Place
 
@@ -227,10 +230,10 @@ def check_files(place: Place, manifest: Manifest) -> None:
 
     Args:
         place: The dataset folder.
-        manifest: A manifest of the dataset or of a shard.
+        manifest: The manifest of a shard.
 
     Raises:
-        DatasetError: A file is missing or is another one.
+        DatasetError: A file is missing or is another one, or the manifest has other counts.
         StorageError: The object store cannot be read.
     """
     with place.tables(manifest) as folder:
@@ -243,12 +246,31 @@ def check_tables(folder: Path, manifest: Manifest) -> None:
 
     Args:
         folder: The dataset folder, or one of `Place.tables`.
-        manifest: A manifest of the dataset or of a shard.
+        manifest: The manifest of a shard.
 
     Raises:
-        DatasetError: A file is missing or is another one.
+        DatasetError: A file is missing or is another one, or the manifest has other counts.
     """
     for split, info in manifest.splits.items():
-        open_split(folder, manifest, split)
+        _check_counts(open_split(folder, manifest, split), info)
         open_table(folder, manifest, split)
         read_names(folder, info)
+
+
+def _check_counts(beton: Beton, info: SplitInfo) -> None:
+    """Check all numbers of a record that follow from the table of its beton."""
+    found = {
+        "bytes": beton.path.stat().st_size,
+        "counts": np.bincount(beton.labels, minlength=len(info.counts)).tolist(),
+        "modes": {"jpg": int((beton.modes == JPG).sum()), "raw": int((beton.modes == RAW).sum())},
+        "min_height": int(beton.heights.min()) if len(beton) else 0,
+        "min_width": int(beton.widths.min()) if len(beton) else 0,
+        "max_height": int(beton.heights.max(initial=0)),
+        "max_width": int(beton.widths.max(initial=0)),
+    }
+    for name, value in found.items():
+        if getattr(info, name) != value:
+            raise DatasetError(
+                f"the record of {beton.path} says {name} = {getattr(info, name)}, and the file has"
+                f" {value}. Delete the record, and run prep again for this shard."
+            )

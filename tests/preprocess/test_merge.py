@@ -93,6 +93,36 @@ def test_a_record_with_wrong_values_is_damaged(tmp_path: Path, name: str, value:
     assert merge(tmp_path).split("train").num_samples == 37
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("counts", None),  # one image more of a class, one less of another
+        ("modes", {"jpg": 8, "raw": 0}),
+        ("min_height", 1),
+        ("min_width", 1),
+        ("max_height", 1),
+        ("max_width", 10_000),
+        ("bytes", 1),
+    ],
+)
+def test_a_record_whose_counts_are_not_those_of_its_beton(
+    tmp_path: Path, name: str, value: Any
+) -> None:
+    """The table of the beton has the truth. The shard is written again."""
+    for number in (1, 2):
+        shards.write_shard(made(), tmp_path, Shard(number, 2))
+    path = tmp_path / Shard(2, 2).record
+    record = json.loads(path.read_text())
+    train = record["manifest"]["splits"]["train"]
+    first, *others = train["counts"]
+    train[name] = [first - 1, others[0] + 1, *others[1:]] if name == "counts" else value
+    path.write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match=rf"train-00002-of-00002\.beton says {name} = .*Delete"):
+        merge(tmp_path)
+    assert shards.write_shard(made(), tmp_path, Shard(2, 2))[1]
+    assert merge(tmp_path).split("train").num_samples == 37
+
+
 def test_merge_may_be_repeated_and_a_merged_folder_may_be_replaced(tmp_path: Path) -> None:
     write_all(made(), tmp_path / "out")
     first = (tmp_path / "out/dataset.json").read_bytes()
