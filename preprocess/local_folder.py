@@ -82,7 +82,12 @@ class LocalFolder:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(self._folder, prefix) as folder:
-            yield folder
+            try:
+                yield folder
+            except OSError as error:
+                if error.filename is None:  # errors of writes to open files name no file
+                    error.filename = str(self._folder)
+                raise
 
     def check_rights(self) -> None:
         """Nothing: making a temporary folder shows whether this user may write."""

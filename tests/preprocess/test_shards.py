@@ -252,3 +252,20 @@ def test_the_commands(tmp_path: Path) -> None:
     assert "no fault" in run("verify", out)
     assert "30" in run("show", out)
     assert "give K/N" in run(*shapes, "--shard", "4/3", code=1)
+
+
+def test_a_full_disk_is_an_error_that_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shard is there, and none of its files."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("slipform.preprocess.writer.BetonWriter._write", _full)
+        with pytest.raises(OSError, match=rf"No space left on device: '{out}'"):
+            shards.write_shard(made(), out, Shard(1, 2))
+    assert os.listdir(out) == []
+    assert shards.write_shard(made(), out, Shard(1, 2))[1]
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
