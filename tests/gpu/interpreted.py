@@ -27,6 +27,7 @@ from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
+from slipform.pipelines.rendering import launch_pictures
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120)]
@@ -43,6 +44,7 @@ def main(out: Path, cases: dict[str, tuple[dict[str, object], str]]) -> None:
     spec.loader.exec_module(folders)
     images = [folders.noise(height, width, k) for k, (height, width) in enumerate(SIZES)]
     beton = Beton(Path(folders.write_folder(out / "raw", images)) / "train.beton")
+    launch_pictures._BYTES = 4_000  # batches with a policy or a blur are rendered in several parts
     for name, (options, dtype) in cases.items():
         np.savez(out / f"{name}.npz", **_both(beton, options, getattr(torch, dtype)))
 

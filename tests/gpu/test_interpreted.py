@@ -61,7 +61,6 @@ POLICIES: dict[str, dict[str, object]] = {
     "rand_augment": {**CROP, "policy": {"name": "rand_augment"}},
     "rand_augment_nothing": {**CROP, "policy": {"name": "rand_augment", "num_ops": 0}},
     "rand_augment_three": {**PADDED, "policy": {"name": "rand_augment", "num_ops": 3}},
-    "rand_augment_one_pixel": {"image_size": 1, "policy": {"name": "rand_augment"}},
     "trivial_augment_wide": {**TURNED, "policy": {"name": "trivial_augment_wide"}},
     "auto_augment_imagenet": {**CROP, "policy": {"name": "auto_augment_imagenet"}},
     "auto_augment_cifar10": {**PADDED, "policy": {"name": "auto_augment_cifar10"}},
