@@ -23,7 +23,7 @@ from slipform.pipelines.errors import (
     unknown,
 )
 from slipform.pipelines.manifest import Manifest
-from slipform.pipelines.remote.client import is_remote
+from slipform.pipelines.remote.client import is_remote, meant_url
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
@@ -170,6 +170,11 @@ def opened(
         source = download
     if source is None:
         yield dataset.read(None, **options)
+    elif not source.exists() and meant_url(source):
+        raise DatasetError(
+            "--source is a URL, and raw files are read from a disk of this machine only. Copy them"
+            " to a folder first."
+        )
     elif not source.exists():
         raise DatasetError(
             f"{source} does not exist. --source takes a folder or archive with {dataset.files}."

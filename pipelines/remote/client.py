@@ -23,6 +23,7 @@ __all__ = [
     "create",
     "endpoint_of",
     "is_remote",
+    "meant_url",
     "usual_patience",
 ]
 
@@ -55,6 +56,19 @@ def is_remote(text: object) -> bool:
         text: What a user gave as a dataset. `checked_url` refuses URLs that cannot be opened.
     """
     return bool(_URL.match(str(text)))
+
+
+def meant_url(path: object) -> str:
+    """The URL that the path of a local folder was meant to be.
+
+    Args:
+        path: "s3:/bucket/data", which has one slash. A `Path` of a URL has one, too.
+
+    Returns:
+        "s3://bucket/data". "": it is no such path.
+    """
+    scheme, _, rest = str(path).partition(":/")
+    return f"{scheme}://{rest.lstrip('/')}" if scheme in SCHEMES and rest else ""
 
 
 def checked_url(url: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from slipform.pipelines.errors import MissingObjectError, StorageError
+from slipform.pipelines.errors import DatasetError, MissingObjectError, StorageError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.remote.store import open_store
+from slipform.preprocess.prep import prepare
 from tests.object_server import BUCKET, Fault, Proxy
 
 
@@ -92,3 +94,13 @@ def test_a_server_that_gives_no_parts_of_objects(
     object_store.faults = [Fault("200", "GET", times=100)]
     with pytest.raises(StorageError, match=r"requests for a part of an object \(header Range\)"):
         read_manifest(f"{folder}/cifar10")
+
+
+def test_a_url_with_one_slash() -> None:
+    """Also what `Path` makes of a URL."""
+    with pytest.raises(DatasetError, match=r"Did you mean s3://bucket/data\?"):
+        read_manifest(Path("s3://bucket/data"))
+    with pytest.raises(DatasetError, match=r"is not a folder\. Make a dataset first"):
+        read_manifest("c:/data")
+    with pytest.raises(DatasetError, match=r"--source is a URL.*Copy them to a folder first"):
+        prepare("images", source="s3://bucket/photos", out="data")
