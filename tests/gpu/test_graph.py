@@ -67,6 +67,15 @@ def test_runs_with_several_steps_in_a_launch_resume_bit_for_bit(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_layers_that_learn_later_are_in_the_recorded_steps(
+    tmp_path: Path, interpreter: Warm
+) -> None:
+    script = Path(__file__).with_name("whole_runs.py")
+    done = interpreter.run_file(script, tmp_path, "unfrozen")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_model_of_graphs_freezes_numbers_and_refuses_reading() -> None:
     """The model finds errors: a number of the host does not change in a replay, the value of a
     tensor does."""

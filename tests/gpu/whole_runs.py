@@ -145,6 +145,30 @@ def main(folder: Path, patch: pytest.MonkeyPatch) -> None:
         assert Codes(codes["one"]).seen.sum() >= 3
 
 
+def unfrozen(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """A recorded step must not go on without the layers that learn from epoch 3 on."""
+    without_figures(patch)
+    one_at_a_time(patch)
+    patch.setattr(resident, "build", ResidentGpuExecutor)
+    data = Path(folders.write_folder(folder / "raw", [folders.noise(9, 10, k) for k in range(12)]))
+    sets = [
+        *(text for text in SETS if "freeze" not in text and "sizes" not in text),
+        "model.freeze=['features.0']",
+        "train.unfreeze_at_epoch=3",
+        "train.epochs=3",
+    ]
+    best = {}
+    for launch in (1, 2):
+        if launch > 1:
+            patch.setitem(steps._GRAPHS, "cpu", graphs)
+        chosen = resolve(None, [*sets, f"train.steps_per_launch={launch}"])
+        fit(chosen, data, folder / str(launch), device="cpu", quiet=True)
+        best[launch] = load_best(folder / str(launch))
+    assert made[-1].replays
+    for name in best[1]:
+        torch.testing.assert_close(best[1][name], best[2][name], rtol=5e-3, atol=5e-3)
+
+
 def _codes(path: Path) -> np.ndarray:
     """The codes of an epoch, int16 [14]."""
     found = load_file(path)
@@ -155,4 +179,4 @@ def _codes(path: Path) -> np.ndarray:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        main(Path(sys.argv[1]), monkeypatch)
+        (unfrozen if "unfrozen" in sys.argv else main)(Path(sys.argv[1]), monkeypatch)
