@@ -148,7 +148,8 @@ def test_every_kernel_for_policies_and_blurs_fits() -> None:
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
     assert found["shared"] <= 16  # a reduction over the threads
-    assert found["approximate"] == 0  # quotients and roots are rounded as IEEE 754 says
+    # Quotients and roots are rounded as IEEE 754 says; log and exp of AugMix's weights are not.
+    assert found["approximate"] == 0 or case.get("MIXED")
     # CUDA's sin and cos keep digits of 2 / pi there, for large angles, which do not occur.
     turns = case["WARP"] or case["JITTER"]
     assert found["stack"] <= (48 if turns else 0)
