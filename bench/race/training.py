@@ -105,7 +105,7 @@ def run_config(point: Point, work: Work) -> Any:
 
     own_stem = point.model in BACKBONES and is_small(Path(point.data))
     return RunConfig(
-        data=DataConfig(folder=point.data, executor=point.executor),  # type: ignore[arg-type]
+        data=DataConfig(folder=point.data, executor=point.executor),
         augment=work.augment,
         model=ModelConfig(name=point.model, small_input=own_stem),
         optimizer=Sgd(lr=0.001, momentum=0.9),

@@ -142,6 +142,7 @@ def test_the_kernels_know_every_setting() -> None:
     base = base.resolved([], [])
     for field in fields(Augmentation):
         if field.name not in NOT_DRAWN:
+            assert field.name in CHANGED, f"give another value of {field.name} in CHANGED"
             spec = replace(base, **{field.name: CHANGED[field.name]})
             assert _numbers(spec) != _numbers(base), field.name
     for field in fields(Policy):

@@ -8,11 +8,12 @@ TOML has no null.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.executors import NAMES
 from slipform.pipelines.folds import Fold, FoldRule
 from slipform.pipelines.limits import MAX_PREFETCH, MAX_SEED, MAX_THREADS
 from slipform.train.config.losses import LossConfig
@@ -31,6 +32,11 @@ __all__ = [
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "on", "off", "graphs"]
 Sampling = Literal["all", "balanced"] | ByClass
+
+if TYPE_CHECKING:
+    Executor = str  # mypy knows only a Literal that is written out
+else:
+    Executor = Literal["auto", *NAMES]  # the files of executors/
 
 
 class DataConfig(Section):
@@ -60,7 +66,7 @@ class DataConfig(Section):
     """
 
     folder: str = ""
-    executor: Literal["auto", "dali", "host", "resident", "stream"] = "auto"
+    executor: Executor = "auto"
     threads: int = Field(default=0, ge=0, le=MAX_THREADS)
     prefetch: int = Field(default=0, ge=0, le=MAX_PREFETCH)
     on_bad: Literal["error", "skip"] = "error"
