@@ -25,6 +25,7 @@ from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.sample_names import names_path
 from slipform.preprocess.claim import CLAIM, TRIAL
+from slipform.preprocess.temporary_folder import naming
 
 __all__ = ["REJECTED", "REPORT", "completes", "is_ours", "replacing"]
 
@@ -71,15 +72,12 @@ def replacing(out: Path) -> Iterator[Path]:
         _lock(lock, lock_path, out)
         try:
             shutil.rmtree(building, ignore_errors=True)  # a run that was killed may have left it
-            building.mkdir()
-            yield building
-            assert {*os.listdir(building)} <= _OURS, "add the new kind of file to _OURS"
-            sync_folder(building)  # the writers have flushed the files in it
-            _put_in_place(building, out)
-        except OSError as error:
-            if error.filename is None:  # errors of writes to open files name no file
-                error.filename = str(out)
-            raise
+            with naming(out):
+                building.mkdir()
+                yield building
+                assert {*os.listdir(building)} <= _OURS, "add the new kind of file to _OURS"
+                sync_folder(building)  # the writers have flushed the files in it
+                _put_in_place(building, out)
         finally:
             shutil.rmtree(building, ignore_errors=True)
             lock_path.unlink()

@@ -17,7 +17,7 @@ from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import BetonInfo, Manifest, read_manifest
 from slipform.pipelines.together import together
 from slipform.preprocess.atomic_folder import replacing
-from slipform.preprocess.temporary_folder import remove_abandoned, temporary_folder
+from slipform.preprocess.temporary_folder import naming, remove_abandoned, temporary_folder
 
 __all__ = ["LocalFolder"]
 
@@ -81,13 +81,8 @@ class LocalFolder:
                 deleted first.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(self._folder, prefix) as folder:
-            try:
-                yield folder
-            except OSError as error:
-                if error.filename is None:  # errors of writes to open files name no file
-                    error.filename = str(self._folder)
-                raise
+        with temporary_folder(self._folder, prefix) as folder, naming(self._folder):
+            yield folder
 
     def check_rights(self) -> None:
         """Nothing: making a temporary folder shows whether this user may write."""

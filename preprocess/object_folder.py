@@ -24,7 +24,7 @@ from slipform.pipelines.together import together
 from slipform.preprocess.atomic_folder import is_ours
 from slipform.preprocess.claim import check_rights, make_claim, writer_of
 from slipform.preprocess.replace_objects import Before, in_order, replace_objects, state_of
-from slipform.preprocess.temporary_folder import temporary_folder
+from slipform.preprocess.temporary_folder import naming, temporary_folder
 
 __all__ = ["ObjectFolder"]
 
@@ -135,13 +135,11 @@ class ObjectFolder:
         Args:
             prefix: It has no effect.
         """
-        with temporary_folder(Path(tempfile.gettempdir()), _PREFIX) as folder:
-            try:
-                yield folder
-            except OSError as error:
-                if error.filename is None:  # errors of writes to open files name no file
-                    error.filename = f"{folder} (TMPDIR can name another disk)"
-                raise
+        with (
+            temporary_folder(Path(tempfile.gettempdir()), _PREFIX) as folder,
+            naming(f"{folder} (TMPDIR can name another disk)"),
+        ):
+            yield folder
 
     def check_rights(self) -> None:
         """Check that objects can be written and deleted.

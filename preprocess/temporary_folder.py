@@ -1,6 +1,7 @@
 """A folder that is deleted when its process no longer needs it, at the latest by the next process.
 
-In: where it lies, and the begin of its name. Out: a context with an empty folder.
+In: where it lies, and the begin of its name. Out: a context with an empty folder. `naming` names a
+folder in errors of its disk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["remove_abandoned", "temporary_folder"]
+__all__ = ["naming", "remove_abandoned", "temporary_folder"]
 
 _LOCK, _FILES = "lock", "files"
 
@@ -69,6 +70,25 @@ def remove_abandoned(place: Path, prefix: str) -> None:
     for folder in place.glob(f"{prefix}*"):
         if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def naming(folder: object) -> Iterator[None]:
+    """Name a folder in the errors of the block that name no file: those of writes to open files.
+
+    Args:
+        folder: What is named.
+
+    Raises:
+        OSError: What the block raised.
+    """
+    try:
+        yield
+    except OSError as error:
+        # An error without a number has a text, which a name of a file would replace.
+        if error.filename is None and error.errno is not None:
+            error.filename = str(folder)
+        raise
 
 
 def _is_abandoned(folder: Path) -> bool:

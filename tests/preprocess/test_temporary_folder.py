@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slipform.preprocess.temporary_folder import remove_abandoned, temporary_folder
+from slipform.preprocess.temporary_folder import naming, remove_abandoned, temporary_folder
 
 
 @pytest.mark.parametrize("step", ["flock", "rename", "mkdir"])
@@ -78,3 +79,17 @@ def test_only_folders_of_the_prefix_that_have_a_free_lock_are_removed(tmp_path: 
     remove_abandoned(tmp_path, "x-")
     assert sorted(os.listdir(tmp_path)) == ["x-2", "x-3", "x-4", "y-1"]
     assert (tmp_path / "y-1/lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), f"[Errno {errno.ENOSPC}] No space left: '/out'"),
+        (OSError(errno.EIO, "Bad disk", "/in"), f"[Errno {errno.EIO}] Bad disk: '/in'"),
+        (OSError("cannot identify image file"), "cannot identify image file"),
+    ],
+)
+def test_an_error_that_names_no_file_names_the_folder(error: OSError, text: str) -> None:
+    """The text of an error without a number stays."""
+    with pytest.raises(OSError, match=f"^{re.escape(text)}$"), naming("/out"):
+        raise error
