@@ -23,6 +23,9 @@ from slipform.pipelines.rendering.launch import launch_render
 __all__ = ["launch_pictures"]
 
 _BYTES = 1 << 26  # of the pictures of a part, in one of two buffers
+# A part is a multiple of so many samples. Its arrays then begin at multiples of 16 bytes. Triton
+# compiles a kernel once more for arrays that do not.
+_STEP = 4
 _READ_AT_ONCE = 128  # columns of a picture, for its statistics
 
 _Images = tuple[Tensor, Tensor, Tensor]
@@ -43,7 +46,7 @@ def launch_pictures(
     """
     chains = numbers[3].shape[1] if spec.policy else 0
     sample_bytes = 3 * spec.image_size**2 * max(chains, 4 if spec.blur else 0)
-    part = max(1, _BYTES // sample_bytes)
+    part = max(1, _BYTES // sample_bytes // _STEP * _STEP)
     for start in range(0, len(indices), part):
         at = slice(start, min(start + part, len(indices)))
         some = [array[at] for array in numbers]
@@ -65,7 +68,8 @@ def _blurred(
     levels = floats.clone()  # with a color map that changes nothing
     levels[:, 9:] = 0
     levels[:, 9::5] = 1
-    values, sums = torch.empty((2, count, size, size, 3), dtype=torch.float32, device=out.device)
+    values = torch.empty((count, size, size, 3), dtype=torch.float32, device=out.device)
+    sums = torch.empty_like(values)
     render = _policy if spec.policy else launch_render
     order = torch.arange(count, device=out.device)
     render(spec, images, indices, order, [levels, ints, *others], values, erase=False)
@@ -103,8 +107,8 @@ def _policy(
     read = tile | {"BY": tile_rows, "BX": min(_READ_AT_ONCE, triton.next_power_of_2(size))}
     erases = {"ERASE": erase and spec.erase > 0}
     programs = kernels.num_programs(count, size)
-    shape = (2, count, chains, 3, size, size)
-    pictures, changed = torch.empty(shape, dtype=torch.uint8, device=device)
+    pictures = torch.empty((count, chains, 3, size, size), dtype=torch.uint8, device=device)
+    changed = torch.empty_like(pictures)
     tables = torch.empty((count, chains, 3, 256), dtype=torch.uint8, device=device)
     triton_pictures.sample[(programs * chains,)](
         *images, indices, rows, floats, ints, geometry, moves, pictures, out,
