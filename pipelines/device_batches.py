@@ -32,7 +32,7 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
         not resident on a GPU, some of them cannot be read, samples are drawn by weights, images
-        have several labels, or the kernel does not render the augmentation.
+        have several labels, or the kernels do not render the augmentation.
     """
     pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
     if order.draws is not None or sequence.samples.table is not None:

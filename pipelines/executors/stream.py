@@ -1,11 +1,11 @@
-"""The `stream` executor streams images of any kind to a GPU, where one kernel renders them.
+"""The `stream` executor streams images of any kind to a GPU, where Triton kernels render them.
 
 In: requests. Out: batches on the device. The GPU's decoder decodes a share of the JPEGs. CPU cores
 decode the others, only the regions that are needed. These and raw pixels are copied to the
 device as uint8, a part of a batch at a time. The sample alone decides who decodes it
 (`slipform.pipelines.decoding.share`).
 
-Everything is done in threads. The thread that reads a part also launches the copy and the kernel
+Everything is done in threads. The thread that reads a part also launches the copy and the kernels
 for it, on a side stream. Pixels and numbers of a part are freed when the side stream has used them.
 """
 

@@ -10,8 +10,8 @@ Consecutive programs make neighboring tiles, so that they find stored pixels in 
 
 The pixels of a tile are one vector, row after row: the threads of a warp are neighbors in a row, in
 all versions of Triton. (For a matrix, Triton 3.6 puts them in a column. Each load then touches 16
-rows, which took 9 times as long on an H100.) A thread has pixels of one column, and the compiler
-computes the weights of that column once.
+rows, and rendering takes 9 times as long as its reads and writes: bench/gpu-questions.md.) A thread
+has pixels of one column, and the compiler computes the weights of that column once.
 """
 
 from __future__ import annotations

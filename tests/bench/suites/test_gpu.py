@@ -154,7 +154,10 @@ def test_the_output_of_pytest_becomes_a_row() -> None:
     assert "no such option" in gpu.tests_row("usage\nno such option", "").note
 
 
-def test_tests_that_are_stopped_name_their_failures(tmp_path: Path) -> None:
+def test_tests_that_are_stopped_name_their_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "_REPORT_SECONDS", 600.0)  # it must not depend on time
     started = tmp_path / "started"
     (tmp_path / "test_long.py").write_text(
         "import pathlib, time\n"
