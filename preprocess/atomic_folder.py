@@ -24,7 +24,7 @@ from slipform.pipelines.files import sync_folder
 from slipform.pipelines.label_table import label_table_path
 from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.sample_names import names_path
-from slipform.preprocess.claim import CLAIM, TRIAL
+from slipform.preprocess.claim import CLAIM, is_trial
 from slipform.preprocess.temporary_folder import naming
 
 __all__ = ["REJECTED", "REPORT", "completes", "is_ours", "replacing"]
@@ -36,7 +36,7 @@ _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 _BETONS = tuple(Path(f"{split}.beton") for split in ("train", "val", "test"))
 # The files that prep writes. `replacing` accepts no others, so that each dataset can be replaced.
-_OURS = {FILE_NAME, REJECTED, REPORT, CLAIM, TRIAL} | {
+_OURS = {FILE_NAME, REJECTED, REPORT, CLAIM} | {
     path.name
     for beton in _BETONS
     for path in (beton, crc32_path(beton), names_path(beton), label_table_path(beton))
@@ -92,7 +92,7 @@ def is_ours(name: str) -> bool:
     Args:
         name: The name of a file.
     """
-    return _SHARD.sub(r"\1", name, count=1) in {*_OURS, "shard.json"}
+    return is_trial(name) or _SHARD.sub(r"\1", name, count=1) in {*_OURS, "shard.json"}
 
 
 def completes(name: str) -> bool:

@@ -14,30 +14,55 @@ import json
 import os
 import secrets
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from slipform.pipelines.errors import MissingObjectError, printable
+from slipform.pipelines.errors import MissingObjectError, StorageError, printable
 from slipform.pipelines.remote.agreed import agreed
 from slipform.pipelines.remote.store import Store
 
-__all__ = ["CLAIM", "TRIAL", "check_rights", "make_claim", "new_claim", "read_claim", "writer_of"]
+__all__ = [
+    "CLAIM",
+    "check_rights",
+    "is_trial",
+    "make_claim",
+    "new_claim",
+    "read_claim",
+    "writer_of",
+]
 
 CLAIM = "prep.json"
-TRIAL = "prep-trial.txt"  # it exists for a moment
+_TRIAL = "prep-trial-"  # with a number; such an object exists for a moment
 _MAX_BYTES = 1 << 26  # of a claim: names of classes
 
 
-def check_rights(store: Store) -> None:
+def check_rights(store: Store, *, deletes: bool) -> None:
     """Write an object and delete it. A prep of hours fails before its work if it may not do so.
 
     Args:
         store: The folder.
+        deletes: Whether the prep must be able to delete. If not, the object may stay.
 
     Raises:
         StorageError: The object store cannot be written.
     """
-    store.put(TRIAL, b"prep tests whether it may write and delete here\n")
-    store.delete([TRIAL])
+    # Stores limit how often one object is written, and many preps of shards begin together.
+    name = f"{_TRIAL}{secrets.token_hex(8)}.txt"
+    store.put(name, b"prep tests whether it may write and delete here\n")
+    if deletes:  # also those of preps that were not allowed to
+        store.delete({name, *filter(is_trial, store.names())})
+        return
+    with suppress(StorageError):
+        store.delete([name])
+
+
+def is_trial(name: str) -> bool:
+    """Whether an object is that of a trial.
+
+    Args:
+        name: Its name in the folder.
+    """
+    return name.startswith(_TRIAL)
 
 
 def new_claim() -> bytes:

@@ -102,7 +102,7 @@ class ObjectFolder:
             StorageError: The upload failed.
         """
         before = self._replaceable()
-        self.check_rights()
+        check_rights(self._store, deletes=True)
         with self.temporary(_PREFIX) as folder:
             yield folder
             replace_objects(self._store, before, folder, self._send)
@@ -142,12 +142,12 @@ class ObjectFolder:
             yield folder
 
     def check_rights(self) -> None:
-        """Check that objects can be written and deleted.
+        """Check that objects can be written.
 
         Raises:
             StorageError: They cannot.
         """
-        check_rights(self._store)
+        check_rights(self._store, deletes=False)
 
     def claim(self, content: bytes) -> bytes:
         """Say what is written here, before `add`.

@@ -14,7 +14,7 @@ from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.manifest import FILE_NAME
 from slipform.pipelines.remote.store import Store
 from slipform.preprocess.atomic_folder import completes
-from slipform.preprocess.claim import CLAIM, TRIAL, make_claim, new_claim, read_claim
+from slipform.preprocess.claim import CLAIM, is_trial, make_claim, new_claim, read_claim
 
 __all__ = ["Before", "in_order", "replace_objects", "state_of"]
 
@@ -25,7 +25,7 @@ class Before(NamedTuple):
     """What is in a folder of a store before a prep writes to it.
 
     Attributes:
-        names: The names of all objects. That of a trial, which others may make, is left out.
+        names: The names of all objects. Those of trials, which others may make, are left out.
         claim: The claim of an upload that has not ended, or of shards. None: there is none.
     """
 
@@ -42,8 +42,13 @@ def state_of(store: Store) -> Before:
     Raises:
         StorageError: The server does not answer, or cannot list.
     """
-    names = frozenset(store.names()) - {TRIAL}
+    names = _lasting(store)
     return Before(names, read_claim(store) if CLAIM in names else None)
+
+
+def _lasting(store: Store) -> frozenset[str]:
+    """The names of all objects but those of trials."""
+    return frozenset(name for name in store.names() if not is_trial(name))
 
 
 def in_order(folder: Path, last: str) -> list[Path]:
@@ -79,7 +84,7 @@ def replace_objects(
         store.delete([CLAIM])
     if make_claim(store, claim) != claim:
         raise _other(store, "is uploading to it")
-    if {*store.names(), CLAIM, TRIAL} != {*old, CLAIM, TRIAL}:
+    if {*_lasting(store), CLAIM} != {*old, CLAIM}:
         store.delete([CLAIM])
         raise _other(store, "has written to it in the meantime")
     paths = in_order(folder, FILE_NAME)

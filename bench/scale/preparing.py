@@ -22,8 +22,8 @@ _CHUNK = 1 << 20  # bytes of a chunk; two for each thread are in memory: write_s
 _WRITER = 33  # bytes in memory for each sample of the shard: writer.py
 MERGED_AT_ONCE = 8  # records and tables: merge.py, object_folder.py
 # Requests of a shard before its upload: one list; the record of another shard, and the claim, each
-# size and content twice; a first try to make the claim.
-_BEFORE_UPLOAD = 10
+# size and content twice; a first try to make the claim; an object that is written and deleted.
+_BEFORE_UPLOAD = 12
 
 
 class Phase(NamedTuple):

@@ -20,9 +20,10 @@ __all__ = ["Piece", "pieces_of", "requests_at_once"]
 
 _MAX_GAP = 64 << 10  # bytes between two samples of a request
 _MAX_BYTES = 1 << 20  # of a request for several samples
-# Requests under way: `_LEAST` of full size, and more if they are smaller, so that as many bytes are
-# under way. Each takes a thread and a connection: `_MOST` is far from usual limits of open files.
-_LEAST, _MOST = 32, 128
+# Requests under way: `_FULL` of full size, and as many bytes of smaller or larger ones. On a slow
+# line, more would not come before the time limit of a request. Each request takes a thread and a
+# connection: `_MOST` is far from usual limits of open files.
+_FULL, _LEAST, _MOST = 32, 4, 128
 
 _Int64 = npt.NDArray[np.int64]
 
@@ -67,7 +68,8 @@ def pieces_of(samples: _Int64, starts: _Int64, sizes: _Int64, needs: _Int64) -> 
 def requests_at_once(pieces: Sequence[Piece]) -> int:
     """How many of some requests should be under way at the same time.
 
-    The time until the first byte does not depend on their size. So small ones need more at a time.
+    The time until the first byte does not depend on their size. So small ones need more at a time,
+    and about as many bytes are under way.
 
     Args:
         pieces: The requests.
@@ -76,5 +78,5 @@ def requests_at_once(pieces: Sequence[Piece]) -> int:
         The number, not more than there are.
     """
     num_bytes = sum(one.end - one.start for one in pieces)
-    wanted = _LEAST * _MAX_BYTES * len(pieces) // max(1, num_bytes)
+    wanted = _FULL * _MAX_BYTES * len(pieces) // max(1, num_bytes)
     return min(len(pieces), max(_LEAST, min(wanted, _MOST)))

@@ -5,6 +5,7 @@ complete, in stream order, and the host does not wait.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,10 @@ def test_the_host_never_waits_for_the_pictures_of_a_policy(executor: str, raws: 
             torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ,
+    reason="counts the memory of all processes of the GPU: pytest -m gpu -n 0 -k memory",
+)
 @pytest.mark.parametrize("executor", NAMES)
 def test_memory_does_not_grow(executor: str, jpegs: Path) -> None:
     def used() -> int:

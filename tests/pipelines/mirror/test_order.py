@@ -199,7 +199,7 @@ def _pieces(count: int, size: int) -> list[Piece]:
         (1000, 512 << 10, 64),
         (1000, 100_000, 128),
         (1000, 0, 128),
-        (1000, 8 << 20, 32),
+        (1000, 8 << 20, 4),
     ],
 )
 def test_so_many_requests_are_under_way_that_they_have_32_mib(
