@@ -17,7 +17,7 @@ from slipform.pipelines.errors import DatasetError, MissingObjectError, nearest,
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.remote.agreed import agreed
-from slipform.pipelines.remote.client import is_remote, meant_url
+from slipform.pipelines.remote.client import checked_url, is_remote, meant_url
 from slipform.pipelines.remote.nearby import nearby
 from slipform.pipelines.remote.store import Store, open_store
 
@@ -207,7 +207,7 @@ def read_manifest(folder: Path | str) -> Manifest:
     path = Path(folder) / FILE_NAME
     if not Path(folder).is_dir():
         if url := meant_url(folder):
-            raise DatasetError(f"{folder} is not a folder. Did you mean {printable(url)}?")
+            raise DatasetError(f"{folder} is not a folder. Did you mean {checked_url(url)}?")
         raise DatasetError(
             f"{folder} is not a folder. Make a dataset first, for example: prep shapes --out"
             f" {folder}"

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,8 @@ def tests(seconds: float) -> list[Measured]:
         except subprocess.TimeoutExpired:
             note = f"not done within {seconds:.0f} s; "
             text = _stopped(process)
+        with suppress(ProcessLookupError):  # processes of tests would disturb what is measured next
+            os.killpg(process.pid, signal.SIGKILL)
     return [tests_row(text, note)]
 
 

@@ -68,10 +68,14 @@ class DaliExecutor(Executor):
                 ' executor = "host", or "stream" on a GPU.'
             )
         if settings.spec.beyond_dali:
-            where = " on a CPU" if settings.spec.on_cores else ""
+            others = (
+                '"resident" on a CPU'
+                if settings.spec.on_cores
+                else '"resident", or "stream" on a GPU'
+            )
             raise ConfigError(
-                f'executor = "dali" cannot do {settings.spec.beyond_dali}. Use executor = "host",'
-                f' or "resident"{where}.'
+                f'executor = "dali" cannot do {settings.spec.beyond_dali}. Use executor ='
+                f' "host", or {others}.'
             )
         for value, name in ((settings.spec.border, "reflect"), (settings.spec.corners, "black")):
             if not settings.spec.axis_aligned and value == name:

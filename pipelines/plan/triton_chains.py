@@ -14,7 +14,9 @@ import triton.language as tl
 
 from slipform.pipelines.plan.triton_philox import uniforms
 
-__all__ = ["draw_chains"]
+__all__ = ["UNCHANGED", "draw_chains"]
+
+UNCHANGED = tl.constexpr(-2)  # in `moves`: there is one chain, and no operation changes pixels
 
 
 @triton.jit
@@ -95,7 +97,7 @@ def draw_chains(
             t10, t11, t12 = _joined(t10, t11, t12, a00, a01, a02, a10, a11, a12, move)
             t20, t21, t22 = _joined(t20, t21, t22, a00, a01, a02, a10, a11, a12, move)
         if CHAINS == 1:
-            last = tl.where(paints, last, -2)
+            last = tl.where(paints, last, UNCHANGED)
         tl.store(moves + row, last.to(tl.int32), mask=live)
         out = moved + 9 * row
         _store_three(out, t00, t01, t02, live)

@@ -108,7 +108,7 @@ def _packed(chains: Chains, geometry: npt.NDArray[Any]) -> list[npt.NDArray[Any]
     on_positions = (codes >= SHEAR_X) & (codes < BRIGHTNESS)
     moves = (on_positions * np.arange(1, depth + 1)).max(axis=2, initial=0).astype(np.int32) - 1
     if number == 1:
-        moves[(codes < BRIGHTNESS).all(axis=2)] = -2
+        moves[(codes < BRIGHTNESS).all(axis=2)] = -2  # UNCHANGED in triton_chains
     own = geometry.reshape(count, number, 9).astype(np.float32)
     return [own, codes, chains.amounts, chains.weights, moves]
 

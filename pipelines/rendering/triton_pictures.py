@@ -11,6 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from slipform.pipelines.plan.triton_chains import UNCHANGED
 from slipform.pipelines.rendering.triton import finish, place
 from slipform.pipelines.rendering.triton_operations import operated, store_levels
 from slipform.pipelines.rendering.triton_sampling import aligned, warped
@@ -18,7 +19,6 @@ from slipform.pipelines.rendering.triton_sampling import aligned, warped
 __all__ = ["OPTIONS", "mix", "sample"]
 
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}  # of `sample`; `mix` has those of operations
-UNCHANGED = tl.constexpr(-2)  # in `moves`: there is one chain, and no operation changes pixels
 
 
 @triton.jit

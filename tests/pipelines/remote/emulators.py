@@ -113,14 +113,19 @@ class _Uploads(Proxy):
         if asked.method != "PUT":
             return super()._answer(handler, upstream, asked, headers, body)
         bucket, _, name = asked.path.lstrip("/").partition("/")
-        path, border = f"/upload/storage/v1/b/{bucket}/o?uploadType=multipart", os.urandom(16).hex()
+        path, boundary = (
+            f"/upload/storage/v1/b/{bucket}/o?uploadType=multipart",
+            os.urandom(16).hex(),
+        )
         if (generation := headers.get("x-goog-if-generation-match")) is not None:
             path += f"&ifGenerationMatch={generation}"
         about = json.dumps({"name": unquote(name)}).encode()
         parts = ((b"application/json", about), (b"application/octet-stream", body))
-        lines = [b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n" % (border.encode(), *it) for it in parts]
-        sent = b"".join(lines) + f"--{border}--\r\n".encode()
-        kind = {"Content-Type": f"multipart/related; boundary={border}"}
+        lines = [
+            b"--%b\r\nContent-Type: %b\r\n\r\n%b\r\n" % (boundary.encode(), *it) for it in parts
+        ]
+        sent = b"".join(lines) + f"--{boundary}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/related; boundary={boundary}"}
         try:
             _ask(self.server, "POST", path, sent, kind)
         except PreconditionFailed:
