@@ -38,6 +38,8 @@ CASES: dict[str, dict[str, Any]] = {
             "optimizer.rest_lr=0.01",
         ],
     },
+    # A policy and a blur: nine kernels more, and memory between them.
+    "policy": {"sets": [*TINY, "optimizer.name=sgd"], "spec": "blurred"},
     # The last step of an epoch has one batch, so it has another graph.
     "accumulated": {
         "sets": [*TINY, "optimizer.name=sgd", "train.accumulate=2"],
