@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 from contextlib import suppress
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 CLAIM = "prep.json"
-_TRIAL = "prep-trial-"  # with a number; such an object exists for a moment
+_TRIAL = re.compile(r"prep-trial-[0-9a-f]{16}\.txt")  # such an object exists for a moment
 _MAX_BYTES = 1 << 26  # of a claim: names of classes
 
 
@@ -47,7 +48,7 @@ def check_rights(store: Store, *, deletes: bool) -> None:
         StorageError: The object store cannot be written.
     """
     # Stores limit how often one object is written, and many preps of shards begin together.
-    name = f"{_TRIAL}{secrets.token_hex(8)}.txt"
+    name = f"prep-trial-{secrets.token_hex(8)}.txt"
     store.put(name, b"prep tests whether it may write and delete here\n")
     if deletes:  # also those of preps that were not allowed to
         store.delete({name, *filter(is_trial, store.names())})
@@ -62,7 +63,7 @@ def is_trial(name: str) -> bool:
     Args:
         name: Its name in the folder.
     """
-    return name.startswith(_TRIAL)
+    return bool(_TRIAL.fullmatch(name))
 
 
 def new_claim() -> bytes:

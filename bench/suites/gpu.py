@@ -266,12 +266,11 @@ def _measure_fast(data: str, against: str, device: str, launch: int = 1) -> list
     if against:
         row = accuracy.run_against(Path(against), Path(data), 3, 0.94, device)
     else:
-        # "auto" does not compile short runs; the clock leaves compilation out. It is in the first
-        # epoch and in the first test, so each epoch is tested. A launch ends where losses are read.
+        # "auto" does not compile short runs; the clock leaves compilation out.
+        # A launch ends where losses are read.
         sets = (
             *("data.executor=resident", "train.compile=on", f"train.steps_per_launch={launch}"),
             f"train.log_every_steps={max(20, launch)}",
-            "train.test_each_epoch=true",
         )
         row = accuracy.run(Path(data), "cifar10/fast", sets, 3, 0.94, device)
     name = Path(against).name if against else f"cifar10/fast, {launch} steps a launch"

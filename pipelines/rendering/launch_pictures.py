@@ -104,7 +104,7 @@ def _policy(
     size, device = spec.image_size, out.device
     tile_rows, tile_columns = kernels.tile(size)
     tile = {"SIZE": size, "CHAINS": chains, "BY": tile_rows, "BX": tile_columns}
-    read = tile | {"BY": tile_rows, "BX": min(_READ_AT_ONCE, triton.next_power_of_2(size))}
+    read = tile | {"BX": min(_READ_AT_ONCE, triton.next_power_of_2(size))}
     erases = {"ERASE": erase and spec.erase > 0}
     programs = kernels.num_programs(count, size)
     pictures = torch.empty((count, chains, 3, size, size), dtype=torch.uint8, device=device)

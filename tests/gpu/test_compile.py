@@ -147,7 +147,7 @@ def test_every_kernel_for_policies_and_blurs_fits() -> None:
 
 def _check_draw(case: dict[str, Any], found: dict[str, Any]) -> None:
     assert found["registers"] <= 128
-    assert found["shared"] <= 16  # a reduction over the threads
+    assert found["shared"] <= (16 if "CHAINS" in case else 0)  # of a reduction over the threads
     # Quotients and roots are rounded as IEEE 754 says; log and exp of AugMix's weights are not.
     assert found["approximate"] == 0 or case.get("MIXED")
     # CUDA's sin and cos keep digits of 2 / pi there, for large angles, which do not occur.

@@ -103,7 +103,7 @@ def test_a_failed_upload_is_no_dataset(
 def test_missing_rights_are_found_before_the_work(
     object_store: Proxy, refused: str, shard: str
 ) -> None:
-    """No image is drawn, and nothing stays in the store."""
+    """No image is drawn. At most the object of the trial stays, until the next prep."""
     url = object_store.new_folder()
     object_store.faults = [Fault("403", refused, 10_000)]
 
@@ -166,16 +166,15 @@ def test_an_existing_dataset_is_replaced_only_if_that_is_asked_for(object_store:
     assert deleted < next(k for k, (method, _) in enumerate(methods) if method == "PUT")
 
 
-def test_other_objects_are_not_deleted(object_store: Proxy) -> None:
+@pytest.mark.parametrize("name", ["notes/thesis.tex", "prep-trial-results.txt"])
+def test_other_objects_are_not_deleted(object_store: Proxy, name: str) -> None:
     url = object_store.new_folder()
     store = open_store(url)
-    store.put("notes/thesis.tex", b"years of work")
+    store.put(name, b"years of work")
     for overwrite in (False, True):
-        with pytest.raises(
-            DatasetError, match=r"holds notes/thesis\.tex, which prep did not write"
-        ):
+        with pytest.raises(DatasetError, match=f"holds {name}, which prep did not write"):
             build_dataset(made(), place_of(url, overwrite=overwrite))
-    assert contents(store) == {"notes/thesis.tex": b"years of work"}
+    assert contents(store) == {name: b"years of work"}
 
 
 def test_unusable_samples_write_nothing(object_store: Proxy, own_temporary_folder: Path) -> None:

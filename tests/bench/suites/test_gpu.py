@@ -140,7 +140,8 @@ def test_the_tests_of_a_gpu_are_found_and_counted() -> None:
 def test_the_output_of_pytest_becomes_a_row() -> None:
     text = (
         "..F\nFAILED tests/train/test_gpu.py::test_a[x] - assert 1\n"
-        "ERROR tests/b.py::c\n1 failed, 12 passed, 3 skipped, 1 error in 3.21s\n"
+        "ERROR tests/b.py::c\n1 failed, 10 passed, 3 skipped, 1 error in 3.21s\n"
+        "..\n2 passed, 4 deselected in 1.00s\n"
     )
     row = gpu.tests_row(text, "")
     counts = {name: figure.median for name, figure in row.figures.items()}
