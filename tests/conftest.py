@@ -131,7 +131,8 @@ def warm_process() -> Iterator[Warm]:
 def interpreter() -> Iterator[Warm]:
     """A warm process in which Triton interprets the kernels of GPUs. Triton reads its variable when
     it is imported."""
-    with Warm("tests.gpu.streamed", "tests.gpu.graph_steps", TRITON_INTERPRET="1") as process:
+    modules = ("tests.gpu.quick_interpreter", "tests.gpu.streamed", "tests.gpu.graph_steps")
+    with Warm(*modules, TRITON_INTERPRET="1") as process:
         yield process
 
 
