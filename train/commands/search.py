@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from slipform.train.commands.options import DATASET, FOLDER, SettingsCommand, device_option
+from slipform.train.search.pruning import PRUNERS
 
 __all__ = ["search"]
 
@@ -31,6 +32,13 @@ __all__ = ["search"]
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of proposals.")
+@click.option(
+    "--prune",
+    type=click.Choice(PRUNERS),
+    default="none",
+    show_default=True,
+    help="End trials that are worse than others at the same epoch.",
+)
 @click.option("--out", type=FOLDER, help="The folder of the search. [default: runs/search]")
 @device_option
 @click.option("--quiet", is_flag=True, help="Print the result only.")
@@ -42,6 +50,7 @@ def search(
     trials: int,
     jobs: int,
     seed: int,
+    prune: str,
     out: Path | None,
     device: str,
     quiet: bool,
@@ -53,6 +62,7 @@ def search(
     \b
     Example: slipform search data/shapes --recipe shapes/demo --trials 30
              --range optimizer.lr=1e-3..1:log --range loss.label_smoothing=0.0..0.2
+             --prune median
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise click.UsageError("search starts its own processes: run it without torchrun.")
@@ -64,8 +74,8 @@ def search(
     loaded, run = load_one(recipe) if recipe else (None, None)
     table = run_search(
         loaded, local_folder(data), out or Path("runs/search"), parse_ranges(ranges), sets,
-        run=run, trials=trials, num_at_once=jobs, seed=seed, device=device,
-        quiet=quiet,
+        run=run, trials=trials, num_at_once=jobs, seed=seed, prune=prune,
+        device=device, quiet=quiet,
     )  # fmt: skip
     click.echo(table.read_text(encoding="utf-8"))
     click.echo(f"table: {table}")

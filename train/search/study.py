@@ -25,6 +25,8 @@ from slipform.train.config.resolve import resolve
 from slipform.train.records import read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK
+from slipform.train.search.proposals import distributions_of, make_sampler
+from slipform.train.search.pruning import check_pruning, is_pruned, make_pruner, report, tell_pruned
 from slipform.train.search.space import Range
 from slipform.train.search.trials import TRIALS, draw_trials, write_trials
 from slipform.train.step.data import has_images
@@ -49,6 +51,7 @@ def run_search(
     trials: int = 20,
     num_at_once: int = 1,
     seed: int = 0,
+    prune: str = "none",
     device: str = "auto",
     quiet: bool = False,
 ) -> Path:
@@ -64,6 +67,7 @@ def run_search(
         trials: The number of trials in all, with those of an earlier command.
         num_at_once: The number of processes at a time.
         seed: The seed of the proposals.
+        prune: Which trials end early, one of `pruning.PRUNERS`.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         quiet: Print nothing.
 
@@ -78,8 +82,9 @@ def run_search(
     """
     if importlib.util.find_spec("optuna") is None:
         raise SlipformError('a search needs optuna: pip install "slipform[search]"')
-    manifest = read_manifest(data)
-    search = _Search(recipe, run, data, out, list(ranges), list(sets), manifest, seed, device)
+    check_pruning(prune, ranges)
+    asked = (list(ranges), list(sets), read_manifest(data), seed, prune, device)
+    search = _Search(recipe, run, data, out, *asked)
     search.check()
     out.mkdir(parents=True, exist_ok=True)
     check_links(out, (LOCK, JOURNAL, *TRIALS, "trial-*"))
@@ -101,11 +106,12 @@ class _Search:
         sets: list[str],
         manifest: Manifest,
         seed: int,
+        prune: str,
         device: str,
     ) -> None:
         self.recipe, self.run, self.data, self.out = recipe, run, data, out
         self.ranges, self.sets, self.manifest = ranges, sets, manifest
-        self.seed, self.device = seed, device
+        self.seed, self.prune, self.device = seed, prune, device
 
     def check(self) -> None:
         """Check each value of each range, beside the first values of the others.
@@ -135,7 +141,15 @@ class _Search:
                 def ended(job: Job, code: int, numbers: dict[Job, int] = jobs) -> str:
                     return self._ended(study, job, numbers[job], code)
 
-                run_jobs(jobs, self._arguments, ended, num_at_once=num_at_once, console=console)
+                def is_hopeless(job: Job, numbers: dict[Job, int] = jobs) -> bool:
+                    return self.prune != "none" and report(
+                        study, numbers[job], job.folder, job.config.train.epochs
+                    )
+
+                run_jobs(
+                    jobs, self._arguments, ended, num_at_once=num_at_once, console=console,
+                    is_hopeless=is_hopeless,
+                )  # fmt: skip
         finally:
             draw_trials(self.out, study, self.ranges)
         table = write_trials(self.out, study, self.ranges, self._heading())
@@ -153,8 +167,8 @@ class _Search:
         while not jobs and (left := trials - len(study.trials)) > 0:
             asked = []
             for _ in range(min(num_at_once, left)):
-                study.sampler = self._sampler(len(study.trials))
-                asked.append(study.ask(self._distributions()))
+                study.sampler = make_sampler(self.seed, len(study.trials))
+                asked.append(study.ask(distributions_of(self.ranges)))
             jobs = self._jobs(study, asked)
         return jobs
 
@@ -166,6 +180,9 @@ class _Search:
         for one in asked:
             folder = self.out / f"trial-{one.number:03d}"
             entry = SweepRun("trial", dict(one.params), {})
+            if is_pruned(one):  # the search was killed before it told the study
+                tell_pruned(study, one.number, folder / checkpoint.FOLDER)
+                continue
             try:
                 jobs[_TrialJob(entry, self.config(one.params), folder)] = one.number
             except ConfigError as error:
@@ -176,6 +193,9 @@ class _Search:
     def config(self, params: dict[str, Any]) -> Any:
         """The settings of a trial, checked."""
         return resolve(self.recipe, self._texts(params), self.manifest, self.run)
+
+    def _epochs(self) -> int:
+        return int(self.config({x.name: x.values[0] for x in self.ranges}).train.epochs)
 
     def _texts(self, params: dict[str, Any]) -> list[str]:
         return [*self.sets, *(one.text(params[one.name]) for one in self.ranges)]
@@ -197,9 +217,13 @@ class _Search:
         from optuna.trial import TrialState
 
         summary = read_summary(job.folder)
+        if self.prune != "none":  # the last epochs
+            report(study, number, job.folder, job.config.train.epochs)
         if code == Interrupted.exit_code:
-            return "interrupted"
-        if code == 0 and summary is not None and summary["val_accuracy"] is not None:
+            if not is_pruned(study.get_trials(deepcopy=False)[number]):
+                return "interrupted"
+            said = tell_pruned(study, number, job.folder / checkpoint.FOLDER)
+        elif code == 0 and summary is not None and summary["val_accuracy"] is not None:
             # The checkpoints go last: a search that is killed before it has told the study resumes
             # the trial from them.
             study.tell(number, float(summary["val_accuracy"]))
@@ -211,29 +235,6 @@ class _Search:
         write_trials(self.out, study, self.ranges, self._heading())
         return said
 
-    def _distributions(self) -> dict[str, Any]:
-        from optuna import distributions
-
-        found: dict[str, Any] = {}
-        for one in self.ranges:
-            if one.low is None or one.high is None:
-                found[one.name] = distributions.CategoricalDistribution(one.choices)
-            elif isinstance(one.low, int) and isinstance(one.high, int):
-                found[one.name] = distributions.IntDistribution(one.low, one.high, log=one.log)
-            else:
-                found[one.name] = distributions.FloatDistribution(one.low, one.high, log=one.log)
-        return found
-
-    def _sampler(self, number: int) -> Any:
-        """The sampler of a trial. Its seed is the trial's own: a resumed search goes on exactly."""
-        import warnings
-
-        from optuna.samplers import TPESampler
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # constant_liar is called experimental
-            return TPESampler(seed=1_000_003 * self.seed + number, constant_liar=True)
-
     def _study(self) -> Any:
         """The study in the folder, new or continued."""
         import optuna
@@ -243,10 +244,13 @@ class _Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(self.out / JOURNAL)))
         study = optuna.create_study(
-            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
-        )
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True,
+            pruner=make_pruner(self.prune, self._epochs()),
+        )  # fmt: skip
         asked = self._asked()
         before = study.user_attrs.get(_ASKED)
+        if before is not None:
+            before = {"prune": "none", **before}  # of a version without pruning
         if before is None:
             study.set_user_attr(_ASKED, asked)
         elif before != asked:
@@ -271,6 +275,7 @@ class _Search:
             "ranges": [str(one) for one in self.ranges],
             "dataset": f"{self.manifest.dataset}, {train.num_samples} images",
             "seed": self.seed,
+            "prune": self.prune,
         }
 
     def _heading(self) -> list[str]:

@@ -64,7 +64,9 @@ def draw_trials(out: Path, study: Any, ranges: Sequence[Range]) -> None:
         study: The study.
         ranges: The settings that vary.
     """
-    done = [one for one in study.get_trials(deepcopy=False) if one.value is not None]
+    # A pruned trial has a value, too: that of its last epoch.
+    trials = study.get_trials(deepcopy=False)
+    done = [one for one in trials if one.state.name == "COMPLETE"]
     if not done:
         return
     settings = {one.name: [trial.params[one.name] for trial in done] for one in ranges}

@@ -181,6 +181,7 @@ def run_jobs(
     *,
     num_at_once: int,
     console: Console,
+    is_hopeless: Callable[[Job], bool] = lambda job: False,
 ) -> None:
     """Run `train` for every job, each in its own process.
 
@@ -192,6 +193,8 @@ def run_jobs(
         ended: Called with a job and its exit code when it ends; returns a line to print.
         num_at_once: The number of processes at a time.
         console: The console for messages and the progress bar.
+        is_hopeless: Called with a job in progress again and again. If true, its process is asked to
+            stop: it writes a checkpoint and ends with the exit code of an interruption.
 
     Raises:
         Interrupted: After Ctrl-C or SIGTERM, when all runs in progress have written a checkpoint
@@ -212,6 +215,7 @@ def run_jobs(
     task = progress.add_task("", total=sum(job.config.train.epochs for job in waiting))
     epochs_done = 0  # of the jobs that have ended
     stopping = False
+    hopeless: set[Path] = set()  # the folders of jobs that were asked to stop
     with progress, watched() as stop_requested:
         try:
             while running or (waiting and not stop_requested.is_set()):
@@ -226,7 +230,11 @@ def run_jobs(
                         process.terminate()
                 time.sleep(_POLL_SECONDS)
                 for slot, (job, process) in list(running.items()):
-                    if process.poll() is not None:
+                    if process.poll() is None:
+                        if not stopping and job.folder not in hopeless and is_hopeless(job):
+                            hopeless.add(job.folder)
+                            process.terminate()
+                    else:
                         del running[slot]
                         epochs_done += job.config.train.epochs
                         console.print(f"{job}: {ended(job, process.returncode)}", markup=False)
