@@ -149,6 +149,16 @@ class Beton:
         """
         self._files.release_pages()
 
+    def limit_pages(self, indices: _Int64) -> None:
+        """Remove the mapped pages if they may take more than 256 MiB after samples are read.
+
+        One thread may call it. Views stay valid.
+
+        Args:
+            indices: int64 [N], the samples that are read next.
+        """
+        self._files.limit_pages(len(indices), int(self.sizes[indices].sum()))
+
     def raw(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels of a RAW sample.
 

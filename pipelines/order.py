@@ -155,7 +155,10 @@ class EpochOrder:
         Returns:
             (epoch, seen) of the next batch.
         """
-        return self.next_position(epoch, seen + self.global_batch_size)
+        size = self.global_batch_size
+        if self.num_samples - seen >= 2 * size:  # this is called between two training steps
+            return epoch, seen + size
+        return self.next_position(epoch, seen + size)
 
     def samples(self, epoch: int) -> Indices:
         """The order of an epoch.

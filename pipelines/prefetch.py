@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from threading import get_ident
 from typing import NamedTuple
@@ -21,31 +22,35 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slipform.pipelines.batch import IGNORED_LABEL
+from slipform.pipelines.batch import IGNORED_LABEL, Batch
 from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.read_ahead import ReadAhead, read_ahead
-from slipform.pipelines.rendering.request import BatchRequest, Rendered
+from slipform.pipelines.rendering.request import BatchRequest
 from slipform.pipelines.samples import Samples
 from slipform.pipelines.stopping import is_asked
 from slipform.pipelines.workers import Task, Workers
 
 __all__ = ["Prefetcher"]
 
+_NO_IMAGES = torch.empty(0)
 _POLL = 0.002  # seconds between two looks at whether samples have come
 
 _Int64 = npt.NDArray[np.int64]
 Position = tuple[int, int]  # epoch, samples of it that were seen in the global order
 
 
-class _UnderWay(NamedTuple):
-    position: Position
-    after: Position  # of the next batch
-    # Indices, labels, and the files of a batch; done when it is submitted.
-    samples: Task[tuple[Tensor, Tensor, list[int]]]
+class _Submitted(NamedTuple):
+    batch: Batch  # without its images
+    check: Callable[[], None] | None  # to be called when its images are there
+
+
+# A batch that is submitted: its position, that of the next one, and the task that submits it. Not a
+# class of its own: the consumer makes and reads one for each batch.
+_UnderWay = tuple[Position, Position, Task[_Submitted]]
 
 
 class Prefetcher:
@@ -79,7 +84,11 @@ class Prefetcher:
         # An executor that keeps all pixels has read all samples.
         keeps_all = hasattr(executor, "resident_bytes")
         self._read_ahead = ReadAhead() if keeps_all else read_ahead(samples.beton, order)
+        self._executor_checks: bool = getattr(executor, "checks_files", False)
         self._under_way: deque[_UnderWay] = deque()
+        # Labels and indices of the last batches. The thread that submits frees them. The consumer
+        # would take 20 us to free two tensors, in caches that its step has filled.
+        self._spent: deque[tuple[Tensor, Tensor]] = deque()
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
         self._interrupted = False
@@ -92,15 +101,15 @@ class Prefetcher:
         self.wait_seconds = 0.0
         self._plan_seconds: dict[int, float] = {}  # by thread: each one changes only its own
 
-    def take(self, position: Position) -> tuple[Tensor, Tensor, Rendered, Position]:
+    def take(self, position: Position) -> tuple[Batch, list[int], Position]:
         """Wait for a batch.
 
         Args:
             position: Its epoch, and the samples of the epoch before it.
 
         Returns:
-            Its indices (int64 [N], -1 for padding) and labels (-100 for padding; see `Batch`), both
-            on the CPU; its pixels; the position after it.
+            The batch, with its labels on the CPU; the positions in it of samples that could not be
+            read, padding included; the position after it.
 
         Raises:
             SampleError: A sample of this batch, or of one that was begun ahead, cannot be read.
@@ -110,16 +119,18 @@ class Prefetcher:
         """
         self._begin(position)
         began = time.perf_counter()
-        batch = self._under_way[0]
-        indices, labels, files = batch.samples.result(self._read_ahead.check)
+        _, after, task = self._under_way[0]
+        batch, check = task.result(self._read_ahead.check)
         rendered = self.executor.collect()
-        # Bytes that were cut off meanwhile were read as zeros.
-        self._beton.check_length(files)
+        if check is not None:
+            check()
+        batch.images = rendered.images
         self._under_way.popleft()
         self._read_ahead.release()
+        self._spent.append((batch.labels, batch.indices))
         self.wait_seconds += time.perf_counter() - began
         self._interrupted = False
-        return indices, labels, rendered, batch.after
+        return batch, rendered.bad, after
 
     @property
     def is_remote(self) -> bool:
@@ -155,10 +166,10 @@ class Prefetcher:
     def _are_there(self, position: Position, count: int) -> bool:
         """Whether the samples of batches are there, or cannot be planned ahead so far."""
         first = list(self._under_way)[:count]
-        for batch in first:
-            if not batch.samples.is_done():
+        for _, _, task in first:
+            if not task.is_done():
                 return False
-            batch.samples.raise_error()
+            task.raise_error()
         for _ in first:
             position = self._order.after(*position)
         for _ in range(count - len(first)):
@@ -169,7 +180,7 @@ class Prefetcher:
 
     def _begin(self, position: Position) -> None:
         """Have the batches from a position on under way."""
-        expected = self._under_way[0].position if self._under_way else self._cursor
+        expected = self._under_way[0][0] if self._under_way else self._cursor
         if self._interrupted or expected != position:
             self._restart(position)
         self._interrupted = True
@@ -196,9 +207,10 @@ class Prefetcher:
         """
         try:
             while self._under_way:
-                if self.is_remote and not self._under_way[0].samples.is_done():
+                task = self._under_way[0][2]
+                if self.is_remote and not task.is_done():
                     return False
-                self._under_way[0].samples.result()
+                task.result()
                 self.executor.collect()
                 self._under_way.popleft()
         except SlipformError:
@@ -212,30 +224,35 @@ class Prefetcher:
             epoch, seen = self._cursor
             if epoch > epoch_wanted and not order.shuffle:
                 return
-            samples = self._submitting.submit(partial(self._submit, epoch, seen))
+            task = self._submitting.submit(partial(self._submit, epoch, seen))
             after = order.after(epoch, seen)
-            self._under_way.append(_UnderWay(self._cursor, after, samples))
+            self._under_way.append((self._cursor, after, task))
             self._cursor = after
             if order.shuffle and epoch >= self._ordered:
                 self._order_epoch(epoch + 1)
 
-    def _submit(self, epoch: int, seen: int) -> tuple[Tensor, Tensor, list[int]]:
-        """Submit the request for a batch. Returns its indices and labels, and its files."""
+    def _submit(self, epoch: int, seen: int) -> _Submitted:
+        """Submit the request for a batch."""
         began = time.perf_counter()
+        # The consumer has the last of these, and may still have the one before.
+        while len(self._spent) > 2:
+            self._spent.popleft()
         indices = self._order.batch(epoch, seen)
         padded = not self._order.drop_last
         valid = np.where(indices < 0, 0, indices) if padded else indices
-        files = self._beton.file_numbers(valid)
-        self._beton.check_length(files)
+        # Bytes that are cut off from a file are read as zeros.
+        check = partial(self._beton.check_length, self._beton.file_numbers(valid))
+        check()
         positions = self._order.draw_positions(seen, len(valid))
-        request = BatchRequest(valid, partial(self._draw, epoch), positions)
+        request = BatchRequest(valid, partial(self._draw, epoch), positions, check)
         self._count_planning(began)
         self._read_ahead.wait(epoch, seen)
         self.executor.submit(request)
         labels = self._samples.labels(valid)
         if padded:
             labels[indices < 0] = IGNORED_LABEL
-        return torch.from_numpy(indices), torch.from_numpy(labels), files
+        batch = Batch(_NO_IMAGES, torch.from_numpy(labels), torch.from_numpy(indices))
+        return _Submitted(batch, None if self._executor_checks else check)
 
     def _draw(self, epoch: int, keys: _Int64) -> Plan:
         """The Plan of samples, or of what was drawn at positions of the epoch."""

@@ -66,7 +66,9 @@ class BatchSequence:
         order: EpochOrder,
         device: torch.device,
     ) -> None:
-        self.order, self.ahead, self.done, self.number = order, ahead, Progress(), 0
+        self.order, self.ahead, self.number = order, ahead, 0
+        # A Progress, or a plain tuple of the same: for each batch, that takes a call less.
+        self._done: tuple[int, int, int, int] = Progress()
         self.samples, self.augment, self._device = samples, augment, device
         self._uploads, self._mixes = device.type == "cuda", bool(augment.mixup or augment.cutmix)
         self._process: int | None = os.getpid()  # None: closed
@@ -84,23 +86,32 @@ class BatchSequence:
         Raises:
             SampleError: A sample cannot be read.
         """
-        epoch, seen, num_bad, num_images = self.done
-        indices, labels, rendered, after = self.ahead.take((epoch, seen))
-        # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
-        bad = [i for i in rendered.bad if indices[i] >= 0] if rendered.bad else []
+        epoch, seen, num_bad, num_images = self._done
+        batch, bad, (next_epoch, next_seen) = self.ahead.take((epoch, seen))
         if bad:
-            labels[bad] = IGNORED_LABEL
+            # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
+            bad = [i for i in bad if batch.indices[i] >= 0]
+            batch.labels[bad] = IGNORED_LABEL
         if self._uploads:
-            labels = upload(labels, self._device)
-        batch, size = Batch(rendered.images, labels, indices), self.order.size
+            batch.labels = upload(batch.labels, self._device)
+        size = self.order.size
         if self._mixes:
             number = self.order.batch_number(seen)
             if plan := draw_mix(self.augment, size, self.order.seed, epoch, number):
                 batch = mix(batch, plan)
         # The position moves before the batch is handed out: a state that is saved after the
         # training step counts the batch as seen.
-        self.done = Progress(*after, num_bad + len(bad), num_images + size)
+        self._done = (next_epoch, next_seen, num_bad + len(bad), num_images + size)
         return batch
+
+    @property
+    def done(self) -> Progress:
+        """What was handed out."""
+        return Progress(*self._done)
+
+    @done.setter
+    def done(self, done: Progress) -> None:
+        self._done = done
 
     @property
     def is_remote(self) -> bool:
@@ -263,7 +274,8 @@ class Loop:
         if self._ended:
             raise StopIteration
         sequence = self._sequence
-        sequence.check_usable()
+        if sequence._process != os.getpid():
+            sequence.check_usable()
         if sequence.number != self._number:
             raise SlipformError(
                 "this loop over the Loader has ended: another one began, or the position was"
@@ -271,7 +283,7 @@ class Loop:
             )
         if not sequence.order.num_batches:
             sequence.done = Progress(self._epoch + 1)
-        if sequence.done.epoch != self._epoch:
+        if sequence._done[0] != self._epoch:
             self._ended = True
             raise StopIteration
         try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -105,12 +104,15 @@ class Task(Generic[T]):
         Raises:
             BaseException: What the call raised, or `meanwhile`.
         """
-        while True:
-            with suppress(Empty):
-                value, error = self._outcome.get(timeout=LOOK if meanwhile else None)
-                break
-            if meanwhile is not None:
+        outcome = None if meanwhile else self._outcome.get()
+        while outcome is None:
+            try:  # not `suppress`, whose two calls take 15 us in caches with other data
+                outcome = self._outcome.get(timeout=LOOK)
+            except Empty:
+                assert meanwhile is not None
                 meanwhile()
+        value, error = outcome
+        del outcome
         try:
             if error is not None:
                 raise error

@@ -27,7 +27,9 @@ class Executor(Protocol):
 
     At most `depth` requests are under way. One thread calls `submit`, and another one the other
     methods. They call `reset` and `close` only while no `submit` runs. An executor that keeps
-    decoded pixels in memory also has `resident_bytes`, their number.
+    decoded pixels in memory also has `resident_bytes`, their number. An executor that calls
+    `BatchRequest.check` in its own threads has `checks_files = True`. For others, the caller of
+    `collect` checks the files.
 
     Attributes:
         name: Name of the executor.

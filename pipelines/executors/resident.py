@@ -33,6 +33,7 @@ class ResidentExecutor(Executor):
     """
 
     name = "resident"
+    checks_files = True  # raw pixels are rendered from the mapped files
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
         self.depth = settings.depth
@@ -58,7 +59,7 @@ class ResidentExecutor(Executor):
             bad=tuple(np.flatnonzero(decoded.bad[at]).tolist()),
             owner=decoded,
         )
-        self._pool.begin(request.plan(), pixels)
+        self._pool.begin(request.plan(), pixels, request.check)
 
     def collect(self) -> Rendered:
         """See `Executor`."""

@@ -109,7 +109,7 @@ class StreamExecutor(Executor):
 
     def submit(self, request: BatchRequest) -> None:
         """See `Executor`."""
-        self._beton.release_pages()  # not in `collect`, for which the training loop waits
+        self._beton.limit_pages(request.indices)
         batch = _Batch(self._ring.take(), len(request))
         self._batches.append(batch)
         on_gpu = self._on_gpu[request.indices]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = ["RenderPool", "Source"]
 _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 # Output pixels per thread, at least: about 0.1 ms of work. Waking a thread can take as long.
 _MIN_PIXELS = 1 << 17
+_NO_IMAGES = torch.empty(0)
 _NO_FLOATS, _NO_BITS = np.empty(0, np.float32), np.empty(0, np.uint16)
 
 # Positions in the batch -> Plan and pixels of these samples.
@@ -47,10 +48,12 @@ class _Batch:
     slot: int
     size: int
     buffer_free: Gate  # opens when the batch before it in the same buffer is released
-    released: Gate = field(default_factory=Gate)
+    released: Gate
+    bad: list[int]
+    rendered: Rendered | None  # without its images; None: it was collected
+    check: Callable[[], None] | None  # called after each part is rendered
     parts: Tasks[float] | None = None  # seconds of rendering; None: it is rendered
     seconds: float = 0.0
-    bad: list[int] = field(default_factory=list)
 
 
 class RenderPool:
@@ -95,6 +98,9 @@ class RenderPool:
         self._workers = Workers(self._num_threads, "slipform-render")
         self._batches: deque[_Batch] = deque()  # begun, not yet collected
         self._handed_out: _Batch | None = None
+        # Released batches. The next call of `begin` frees them, not the consumer's thread, for
+        # which the training waits.
+        self._spent: deque[_Batch] = deque()
         # For each buffer, the gate of its last batch. Those in front are used next.
         self._gates: deque[tuple[int, Gate]] = deque()
         self._closed = False
@@ -106,7 +112,7 @@ class RenderPool:
             index = torch.cuda.current_device() if device.index is None else device.index
             self._workers.on_every_thread(partial(torch.cuda.set_device, index))
 
-    def begin(self, plan: Plan, pixels: Pixels) -> None:
+    def begin(self, plan: Plan, pixels: Pixels, check: Callable[[], None] | None = None) -> None:
         """Begin a batch whose pixels are in memory.
 
         The arguments of the kernel are prepared here, once for the batch. Preparing them in the
@@ -116,9 +122,11 @@ class RenderPool:
         Args:
             plan: The Plan of N samples.
             pixels: Their pixels.
+            check: Called after samples are rendered. What it raises, this method or `collect`
+                raises.
         """
         size = len(plan)
-        batch = self._new_batch(size)
+        batch = self._new_batch(size, check)
         batch.bad.extend(pixels.bad)
         render_into = self._renderer(plan, pixels)
         least = max(1, _MIN_PIXELS // self._size**2)
@@ -130,21 +138,26 @@ class RenderPool:
         calls = [partial(render, at.start, at.stop) for at in _parts(size, part)]
         batch.parts = self._workers.submit_all(calls)
 
-    def begin_reading(self, size: int, source: Source, part: int) -> None:
+    def begin_reading(
+        self, size: int, source: Source, part: int, check: Callable[[], None] | None = None
+    ) -> None:
         """Begin a batch whose pixels are read by the threads that render them.
 
         Args:
             size: Number of samples.
             source: Gives Plan and pixels of some of the samples. The threads call it.
             part: Number of samples in one call of `source`.
+            check: Called after each part is rendered. `collect` raises what it raises.
         """
-        batch = self._new_batch(size)
+        batch = self._new_batch(size, check)
         call = partial(self._read_and_render, batch, source)
         batch.parts = self._workers.submit_all([partial(call, at) for at in _parts(size, part)])
 
-    def _new_batch(self, size: int) -> _Batch:
+    def _new_batch(self, size: int, check: Callable[[], None] | None) -> _Batch:
+        self._spent.clear()
         slot, gate = self._gates[0]
-        batch = _Batch(slot, size, gate)
+        bad: list[int] = []
+        batch = _Batch(slot, size, gate, Gate(), bad, Rendered(_NO_IMAGES, bad), check)
         self._batches.append(batch)
         self._gates.append((slot, batch.released))
         self._gates.popleft()
@@ -165,12 +178,17 @@ class RenderPool:
         """
         if self._handed_out is not None:
             self._handed_out.released.open()
+            self._spent.append(self._handed_out)
             self._handed_out = None
         batch = self._batches[0]
         self.seconds += sum(batch.parts.results()) if batch.parts is not None else batch.seconds
         self._batches.popleft()
         self._handed_out = batch
-        return Rendered(self._on_device(batch), sorted(batch.bad) if batch.bad else [])
+        rendered, batch.rendered = batch.rendered, None
+        assert rendered is not None, "a batch is collected once"
+        rendered.images = self._on_device(batch)
+        rendered.bad.sort()
+        return rendered
 
     def _read_and_render(self, batch: _Batch, source: Source, at: slice) -> float:
         plan, pixels = source(at)  # this can be done before the buffer is free
@@ -185,7 +203,10 @@ class RenderPool:
         began = time.perf_counter()
         # Looked up only now: a buffer that was handed out is replaced by a new one.
         render_into(self._flat[batch.slot][first * 3 * self._size**2 :], start, stop)
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        if batch.check is not None:
+            batch.check()
+        return seconds
 
     def _wait_for_buffer(self, batch: _Batch) -> None:
         batch.buffer_free.wait()

@@ -63,11 +63,14 @@ class BatchRequest:
         draw: Draws the Plan of samples, which depends on each sample alone. Any thread may call it.
         positions: int64 [N], `EpochOrder.draw_positions` of the samples, for which `draw` draws
             the Plan. None: it draws the Plan for `indices`.
+        check: Raises DatasetError if a file of the samples was truncated. It is called after their
+            bytes were read: what was cut off was read as zeros. None: nothing to check.
     """
 
     indices: npt.NDArray[np.int64]
     draw: Callable[[npt.NDArray[np.int64]], Plan]
     positions: npt.NDArray[np.int64] | None = None
+    check: Callable[[], None] | None = None
 
     def plan(self) -> Plan:
         """Draw the Plan of the samples. Each call draws it again."""
@@ -80,7 +83,7 @@ class BatchRequest:
             at: Their positions in the request.
         """
         positions = None if self.positions is None else self.positions[at]
-        return BatchRequest(self.indices[at], self.draw, positions)
+        return BatchRequest(self.indices[at], self.draw, positions, self.check)
 
     def __len__(self) -> int:
         """The number of samples."""

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipform.pipelines import mapped_files
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import DESCRIPTOR, HEADER, JPG, RAW
 from slipform.pipelines.checksums import crc32_path, read_crc32
 from slipform.pipelines.decoding.jpeg_header import header_size
 from slipform.pipelines.errors import DatasetError, SampleError
 from slipform.pipelines.manifest import read_manifest
+from slipform.pipelines.mapped_files import MappedFiles
 from tests.pipelines import folders
 
 METADATA_START = HEADER.itemsize + 2 * DESCRIPTOR.itemsize
@@ -59,6 +61,38 @@ def test_released_pages_leave_memory_and_views_stay_valid(tmp_path: Path) -> Non
     assert mapped_kib() == 0
     for view, expected in zip(views, before, strict=True):
         np.testing.assert_array_equal(view, expected)
+
+
+def test_few_pages_stay_mapped_while_samples_are_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are removed only if there may be more of them than the limit."""
+    images = [folders.noise(200, 300, seed=i) for i in range(8)]  # 180 kB each
+    path = Path(folders.write_folder(tmp_path / "set", images, list(range(8)))) / "train.beton"
+    removed = []
+    release = MappedFiles.release_pages
+
+    def counted(files: MappedFiles) -> None:
+        removed.append(1)
+        release(files)
+
+    monkeypatch.setattr(MappedFiles, "release_pages", counted)
+    beton = Beton(path)
+
+    def read_all() -> int:
+        removed.clear()
+        for index in range(8):
+            beton.limit_pages(np.array([index]))
+            np.testing.assert_array_equal(beton.raw(index), images[index])
+        return len(removed)
+
+    assert read_all() == 0, "the file is smaller than the limit"
+    # Two images of 180 kB, and 64 KiB around each.
+    monkeypatch.setattr(mapped_files, "_MOST_MAPPED", 500_000)
+    assert read_all() == 3
+    assert read_all() == 4
+    beton.limit_pages(np.arange(8))  # more at once than the limit: removed before
+    assert len(removed) == 5
 
 
 def test_every_truncation_is_noticed(path: Path) -> None:

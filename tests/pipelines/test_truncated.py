@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.pool import RenderPool
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import small_loader
@@ -28,22 +31,36 @@ def test_a_beton_truncated_while_open(folder: Path, executor: str) -> None:
             next(loop)
 
 
+@pytest.mark.parametrize("executor", NAMES)
 def test_a_batch_of_a_beton_that_is_truncated_meanwhile_is_not_handed_out(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the last page is read as zeros, and checksums are compared only once."""
-    with small_loader(folder, prefetch=1) as loader:
+    images = [folders.smooth(30, 20 + k, seed=k) for k in range(12)]
+    beton = folders.write_folder(tmp_path / "set", images) / "train.beton"
+
+    def cut() -> None:
+        os.truncate(beton, os.path.getsize(beton) - 1)
+
+    spec = Augmentation(image_size=16, resize=18)
+    with Loader(
+        beton.parent, augment=spec, batch_size=4, executor=executor, prefetch=1, threads=2
+    ) as loader:
         list(loader)
-        executor = loader.sequence.ahead.executor
-        collect = executor.collect
+        loop = iter(loader)
+        next(loop)  # no batch is under way
+        used = loader.sequence.ahead.executor
+        # The file is cut in the thread that renders; for dali, before its batch is collected.
+        owner, name = (used, "collect") if executor == "dali" else (RenderPool, "_wait_for_buffer")
+        before = getattr(owner, name)
 
-        def cut_then_collect() -> object:
-            os.truncate(folder / "train.beton", os.path.getsize(folder / "train.beton") - 1)
-            return collect()
+        def cut_before(*arguments: object) -> object:
+            cut()
+            return before(*arguments)
 
-        monkeypatch.setattr(executor, "collect", cut_then_collect)
+        monkeypatch.setattr(owner, name, cut_before)
         with pytest.raises(DatasetError, match="truncated while it was open"):
-            next(iter(loader))
+            next(loop)
 
 
 _CUT_SHORT_MEANWHILE = """
