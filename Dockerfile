@@ -10,16 +10,17 @@
 # The volume `slipform` keeps compiled kernels: each container compiles them for a minute without it.
 # The target cuda needs the NVIDIA container toolkit on the host.
 FROM python:3.12.11-slim-bookworm AS base
-# torch.compile and Triton compile with g++ while a program runs.
+# torch.compile and Triton compile with g++ while a program runs; openssl makes checksums of headers.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++ \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends g++ openssl \
     && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir uv==0.13.9
 # Whoever `docker run -u` names may write here.
 RUN mkdir -p /cache /home/slipform \
     && chmod 1777 /cache /home/slipform
-ENV HOME=/home/slipform XDG_CACHE_HOME=/cache PYTHONUNBUFFERED=1
+# A user of `docker run -u` has no name, from which torch.compile would make the folder of its cache.
+ENV HOME=/home/slipform XDG_CACHE_HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/torchinductor PYTHONUNBUFFERED=1
 WORKDIR /work
 ENTRYPOINT ["slipform"]
 CMD ["--help"]

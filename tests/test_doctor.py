@@ -151,3 +151,11 @@ def test_further_lines_of_a_finding_stand_below_its_text(monkeypatch: pytest.Mon
     lines = CliRunner().invoke(cli.doctor, catch_exceptions=False).output.splitlines()
     first, second = (line for line in lines if line.endswith(("first", "second")))
     assert first.index("first") == second.index("second")
+
+
+def test_a_missing_openssl_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "openssl" not in {finding.name for finding in packages.compiler()}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = {finding.name: finding for finding in packages.compiler()}
+    assert found["openssl"].mend == "apt-get install openssl"
+    assert found["C++ compiler"].mend == "apt-get install g++"

@@ -95,7 +95,7 @@ def _load(name: str) -> None:
 
 
 def compiler() -> Iterator[Finding]:
-    """What torch.compile needs on the CPU: a C++ compiler, Python's headers, a user name."""
+    """What torch.compile needs on the CPU: a C++ compiler, openssl, Python's headers, a user."""
     found = shutil.which(os.environ.get("CXX", "g++"))
     yield Finding(
         "Compiling",
@@ -105,6 +105,15 @@ def compiler() -> Iterator[Finding]:
         "ok" if found else "optional",
         "" if found else "apt-get install g++",
     )
+    if not shutil.which("openssl"):  # it computes the checksum of a precompiled header
+        yield Finding(
+            "Compiling",
+            "openssl",
+            "none: torch.compile does not work on the processor",
+            None,
+            "optional",
+            "apt-get install openssl",
+        )
     header = Path(sysconfig.get_path("include"), "Python.h")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     yield Finding(
