@@ -1,8 +1,7 @@
 """Samples -> stored bytes, a chunk at a time, in a worker thread.
 
 In: a range of a split's samples, and the `Encoding`. Out: `Chunk`: the bytes of the samples, what
-the tables of the beton say about each, the pixel sums for mean and standard deviation, and the
-samples that were rejected with the reason.
+the tables of the beton say about each, the sums of pixels, and the rejected samples with reasons.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from slipform.pipelines.decoding.jpeg_file import is_jpeg, read_header
 from slipform.pipelines.decoding.jpeg_scan import is_sound
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.preprocess.pixel_sums import PixelSums
+from slipform.preprocess.read_sample import read_sample
 from slipform.preprocess.source import Arrays, Samples
 
 __all__ = ["KEEP", "Chunk", "Encoding", "Rejected", "Stored", "encode", "encode_chunk"]
@@ -192,7 +192,7 @@ def encode_chunk(
         summed = sum_every > 0 and index % sum_every == 0
         label = int(samples.labels[index])
         try:
-            stored = encode(samples.read(index), encoding, summed)
+            stored = encode(read_sample(samples, index), encoding, summed)
         except ValueError as error:
             rejected.append(Rejected(index, label, samples.name(index), str(error)))
             continue

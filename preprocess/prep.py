@@ -35,6 +35,7 @@ from slipform.preprocess.registry import DatasetSpec, discover
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
 from slipform.preprocess.source import SampleSource
+from slipform.preprocess.temporary_folder import naming
 
 __all__ = ["opened", "prepare", "shard_work"]
 
@@ -180,10 +181,15 @@ def opened(
             f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
         )
     elif source.is_file() and dataset.reads(source, options):
-        yield dataset.read(source, **options)
+        yield _read(dataset, source, options)
     else:
         with unpacked(source, lambda file: dataset.reads(file, options)) as folder:
-            yield dataset.read(folder, **options)
+            yield _read(dataset, folder, options)
+
+
+def _read(dataset: DatasetSpec, source: Path, options: Mapping[str, Any]) -> SampleSource:
+    with naming(source):
+        return dataset.read(source, **options)
 
 
 def shard_work(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError, printable
 from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import FILE_NAME, Manifest
+from slipform.pipelines.project import project
 from slipform.preprocess.account import account
 from slipform.preprocess.build import describe
 from slipform.preprocess.claim import CLAIM, writer_of
@@ -71,7 +71,7 @@ def write_shard(
 
     def record(written: Written) -> ShardRecord:
         return ShardRecord(
-            slipform=version("slipform"),
+            slipform=project().version,
             source_sha256=listed.sha256,
             how={**asdict(encoding), "on_bad": on_bad},
             number=shard.number,

@@ -18,6 +18,7 @@ from slipform.pipelines.decoding.any_image import check_size, quiet_decoders
 from slipform.pipelines.decoding.image_file import FORMATS, looks_like_image
 from slipform.pipelines.errors import printable
 from slipform.preprocess.listing import some
+from slipform.preprocess.read_sample import read_sample
 from slipform.preprocess.source import Arrays, Generated, Samples, SampleSource
 
 __all__ = ["size_of", "survey"]
@@ -108,7 +109,7 @@ def _look(samples: Samples, index: int, seen: _Seen) -> None:
     """Read one image and its header."""
     name = printable(samples.name(index))
     try:
-        data = samples.read(index)
+        data = read_sample(samples, index)
         assert isinstance(data, bytes), "arrays have no format"
         if not looks_like_image(data[:16]):
             raise ValueError("its content is not an image")

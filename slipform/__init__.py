@@ -131,9 +131,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name == "__version__":
-        from importlib.metadata import version
-
-        return version("slipform")
+        return import_module("slipform.pipelines.project").project().version
     for home, names in _HOMES.items():
         if name in names:
             value = getattr(import_module(f"slipform.{home}"), name)

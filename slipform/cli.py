@@ -7,7 +7,6 @@ when it runs or shows its help: `slipform --help` imports click and nothing else
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -93,10 +92,9 @@ class _LazyGroup(Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        try:
-            click.echo(f"slipform {version('slipform')}")
-        except PackageNotFoundError:
-            click.echo("slipform, not installed: run `pip install -e .` in its folder")
+        from slipform.pipelines.project import project
+
+        click.echo(f"slipform {project().version}")
         ctx.exit()
 
 

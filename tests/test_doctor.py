@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 
 from slipform.doctor import cli, folders, machine, packages, precision
 from slipform.doctor.finding import Finding
+from slipform.pipelines.project import project
 
 SPEEDS = {name: {"float32": 2e9, "bfloat16": 1e9} for name in ("matmul", "convolution")}
 
@@ -159,3 +161,29 @@ def test_a_missing_openssl_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = {finding.name: finding for finding in packages.compiler()}
     assert found["openssl"].mend == "apt-get install openssl"
     assert found["C++ compiler"].mend == "apt-get install g++"
+
+
+def test_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its version and requirements are those of the installed package."""
+    installed = project()
+
+    def distribution(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, "distribution", distribution)
+        checkout = project()
+    assert checkout.version == installed.version
+    assert installed.checkout is None
+    assert checkout.checkout == Path(__file__).parents[1]
+
+    def plain(requirements: list[str]) -> set[str]:
+        return {re.sub(r"[\s'\"]", "", text) for text in requirements}
+
+    assert {text.partition(";")[0] for text in plain(checkout.requirements)} == {
+        text.partition(";")[0] for text in plain(installed.requirements)
+    }
+    monkeypatch.setattr(packages, "project", lambda: checkout)
+    first = next(packages.packages())
+    assert (first.value, first.state) == (checkout.version, "optional")
+    assert str(checkout.checkout) in first.text

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "models": ("slipform.pipelines.errors", "slipform.pipelines.files"),
     "preprocess": (
         "slipform.pipelines.files",
+        "slipform.pipelines.project",
         "slipform.pipelines.machine",
         "slipform.pipelines.decoding.any_image",
         "slipform.pipelines.decoding.jpeg_header",
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "fastest"),
+        ("errors", "limits", "fastest", "project"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "stopping"),
         ("together",),
         (
@@ -83,7 +84,7 @@ ROOMS = {
         ("compressed",),
         ("archive",),
         ("shard_record", "label_check"),
-        ("source",),
+        ("source", "read_sample"),
         ("class_folders", "splits", "idx", "cifar_files"),
         ("layouts",),
         ("registry",),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from slipform.bench.result.result import Environment
 from slipform.pipelines.machine import num_cores, processor_name
+from slipform.pipelines.project import project
 
 __all__ = ["command_line", "stamp"]
 
@@ -107,7 +108,7 @@ def _versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            found[name] = project().version if name == "slipform" else version(name)
         except PackageNotFoundError:
             continue
     return found

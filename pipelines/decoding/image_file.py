@@ -6,6 +6,7 @@ This module is quick to import: it needs neither numpy nor Pillow.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -27,6 +28,13 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 
+# What a failed open() says about the file. Other codes, such as EIO, say nothing about it.
+_FILE_ERRORS = frozenset(
+    {
+        errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENODEV, errno.ENOENT,
+        errno.ENOTDIR, errno.ENXIO, errno.EOVERFLOW, errno.EPERM,
+    }
+)  # fmt: skip
 _MAX_FILE_BYTES = 1 << 30  # an uncompressed image of 89 megapixels with 16 bits takes half of it
 _HEAD_BYTES = 16  # as many as `looks_like_image` needs
 
@@ -97,6 +105,8 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
+        if error.errno not in _FILE_ERRORS:
+            raise
         if os.path.islink(path):
             raise ValueError(f"a link that cannot be followed ({error.strerror})") from None
         if isinstance(error, FileNotFoundError):

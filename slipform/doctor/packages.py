@@ -20,26 +20,20 @@ from importlib import metadata
 from pathlib import Path
 
 from slipform.doctor.finding import Finding, State
+from slipform.pipelines.project import project
 
 __all__ = ["compiler", "packages"]
 
 
 def packages() -> Iterator[Finding]:
     """The version of every package in pyproject.toml. Those that training needs are imported."""
-    try:
-        requirements = metadata.requires("slipform") or []
-    except metadata.PackageNotFoundError:
-        yield Finding(
-            "Packages",
-            "slipform",
-            "not installed",
-            None,
-            "needed",
-            "pip install -e . in its folder",
-        )
-        return
-    version = metadata.version("slipform")
-    yield Finding("Packages", "slipform", version, version)
+    version, requirements, checkout = project()
+    if checkout is None:
+        yield Finding("Packages", "slipform", version, version)
+    else:
+        text = f"{version}, a checkout that is not installed: {checkout}"
+        mend = f"pip install -e {checkout}"
+        yield Finding("Packages", "slipform", text, version, "optional", mend)
     seen = set()
     for text in requirements:
         name, _, marker = (part.strip() for part in text.partition(";"))

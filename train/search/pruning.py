@@ -10,11 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipform.pipelines.errors import ConfigError
 from slipform.train.records import read_metrics
-from slipform.train.search.space import Range
+
+if TYPE_CHECKING:  # it imports all settings, which the help does not need
+    from slipform.train.search.space import Range
 
 __all__ = ["PRUNERS", "check_pruning", "is_pruned", "make_pruner", "report", "tell_pruned"]
 

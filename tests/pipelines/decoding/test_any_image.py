@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -212,3 +213,18 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
             read_bytes(tmp_path / f"{name}.jpg")
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ESTALE, errno.EACCES, errno.ELOOP])
+def test_errors_that_say_nothing_about_the_file_are_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """A failing disk must not look like a file that can be left out."""
+
+    def fail(path: Path, flags: int) -> int:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(os, "open", fail)
+    wanted = ValueError if code in (errno.EACCES, errno.ELOOP) else OSError
+    with pytest.raises(wanted, match=os.strerror(code)):
+        read_bytes(tmp_path / "a.jpg")
