@@ -21,8 +21,8 @@ test: setup
 	@# mypy uses one core. The kernels are compiled on another one, into the cache, by tests that
 	@# `pytest -n 2` runs again: its two processes would compile each kernel twice.
 	@$(BIN)/pytest -n 0 $(COMPILES) >/dev/null 2>&1 & echo $(BIN)/mypy; $(BIN)/mypy; status=$$?; wait; exit $$status
-	@# The fixtures of a module are made once: its tests stay in one process.
-	$(BIN)/pytest -n 2 --dist loadfile
+	@# A process begins with half of the tests, so most modules make their fixtures once.
+	$(BIN)/pytest -n 2 --dist worksteal
 
 N ?= 10
 again: setup
