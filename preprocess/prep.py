@@ -181,15 +181,17 @@ def opened(
             f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
         )
     elif source.is_file() and dataset.reads(source, options):
-        yield _read(dataset, source, options)
+        yield _read(dataset, source, source, options)
     else:
         with unpacked(source, lambda file: dataset.reads(file, options)) as folder:
-            yield _read(dataset, folder, options)
+            yield _read(dataset, source, folder, options)
 
 
-def _read(dataset: DatasetSpec, source: Path, options: Mapping[str, Any]) -> SampleSource:
+def _read(
+    dataset: DatasetSpec, source: Path, unpacked_source: Path, options: Mapping[str, Any]
+) -> SampleSource:
     with naming(source):
-        return dataset.read(source, **options)
+        return dataset.read(unpacked_source, **options)
 
 
 def shard_work(

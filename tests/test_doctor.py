@@ -156,6 +156,7 @@ def test_further_lines_of_a_finding_stand_below_its_text(monkeypatch: pytest.Mon
 
 
 def test_a_missing_openssl_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
     assert "openssl" not in {finding.name for finding in packages.compiler()}
     monkeypatch.setenv("PATH", str(tmp_path))
     found = {finding.name: finding for finding in packages.compiler()}

@@ -1,18 +1,15 @@
-"""Makes Triton's interpreter twice as fast. A process imports this module before the kernels.
+"""Makes Triton's interpreter faster. A process imports this module before the kernels.
 
-In: nothing. Out: two changes to the interpreter of this process.
+In: nothing. Out: a change to the interpreter of this process.
 
 Triton replaces its language at each call of a function in a kernel, and puts it back after each
-launch. A process that only interprets needs this once for each function. Triton also looks for an
-overflow after each sum and product of integers. A GPU does not: its numbers wrap around, and the
-tests compare the results with those of the CPU kernels.
+launch. A process that only interprets needs this once for each function.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 
 from triton.runtime import interpreter
@@ -27,5 +24,3 @@ def _patch_once(function: Callable[..., object]) -> SimpleNamespace:
 
 
 interpreter._patch_lang = _patch_once
-_builder = interpreter.interpreter_builder
-_builder.options = replace(_builder.options, sanitize_overflow=False)
