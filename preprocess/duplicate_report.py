@@ -50,7 +50,7 @@ def duplicate_lines(
     if found:
         more = f"; {len(found) - most} are not listed here" if len(found) > most else ""
         equal = sum(one.exact for one in found)
-        other = sum(one.labels[0] != one.labels[1] for one in found)
+        other = sum(one.classes[0] != one.classes[1] for one in found)
         yield (
             f"{len(found)} images of later splits are also in an earlier one, {equal} of them byte"
             f" for byte; {other} have another class there{more}"
@@ -84,7 +84,10 @@ def _rows(found: Sequence[Duplicate], folder: Path, manifest: Manifest) -> Itera
         return known[index] if known else "no name"
 
     for one in found:
-        own, its = (manifest.classes[label] for label in one.labels)
+        own, its = (
+            " + ".join(manifest.classes[number] for number in numbers) or "no label"
+            for numbers in one.classes
+        )
         values = (
             one.split, one.index, name_of(one.split, one.index), own,
             one.other, one.other_index, name_of(one.other, one.other_index), its,

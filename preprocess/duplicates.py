@@ -27,6 +27,8 @@ import PIL.Image
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import RAW
+from slipform.pipelines.dataset import open_table
+from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import Manifest
 
@@ -51,7 +53,8 @@ class Duplicate:
         other: The split of the second image, which comes before it: train before val before test.
         other_index: Its position there. It is the first of equal images, or the image with the
             nearest hash.
-        labels: The labels of both, class numbers.
+        classes: The class numbers of both. An image with several labels has several, or none; one
+            with shares of classes has that with the largest share.
         similarity: The correlation of the gray images of 32 x 32 pixels; 1 for equal bytes.
         exact: Whether the bytes are equal.
     """
@@ -60,7 +63,7 @@ class Duplicate:
     index: int
     other: str
     other_index: int
-    labels: tuple[int, int]
+    classes: tuple[tuple[int, ...], tuple[int, ...]]
     similarity: float
     exact: bool
 
@@ -104,6 +107,8 @@ class _Samples:
 
     beton: Beton
     splits: dict[str, range]  # the numbers of each split
+    several: LabelTable | None  # where an image may have several labels
+    num_classes: int
 
     @staticmethod
     def of(folder: Path, manifest: Manifest) -> _Samples:
@@ -113,7 +118,9 @@ class _Samples:
         for (name, _), file in zip(files, beton.files(), strict=True):
             numbers[name] += len(file.labels)
         ends = list(accumulate(numbers.values()))
-        return _Samples(beton, dict(zip(names, map(range, [0, *ends], ends), strict=False)))
+        splits = dict(zip(names, map(range, [0, *ends], ends), strict=False))
+        several = open_table(folder, manifest, *names) if manifest.labels == "multi" else None
+        return _Samples(beton, splits, several, manifest.num_classes)
 
     def later(self) -> Iterator[range]:
         """The numbers of each split that has others before it."""
@@ -124,8 +131,14 @@ class _Samples:
             next((name, at - of.start) for name, of in self.splits.items() if at in of)
             for at in (index, other)
         )
-        labels = int(self.beton.labels[index]), int(self.beton.labels[other])
-        return Duplicate(*split, *its, labels, similarity, exact)
+        classes = self._classes(index), self._classes(other)
+        return Duplicate(*split, *its, classes, similarity, exact)
+
+    def _classes(self, at: int) -> tuple[int, ...]:
+        if self.several is None:
+            return (int(self.beton.labels[at]),)
+        (row,) = self.several.targets([at], self.num_classes)
+        return tuple(np.flatnonzero(row).tolist())
 
 
 def _equal(samples: _Samples) -> Iterator[Duplicate]:

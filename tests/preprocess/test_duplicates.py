@@ -18,6 +18,7 @@ from scipy.fft import dctn
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path
+from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess import duplicates
 from slipform.preprocess.build import build_dataset
@@ -88,11 +89,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_equal_images_of_other_splits(folder: Path) -> None:
     found = _find(folder, near=False)
-    assert [(x.split, x.index, x.other, x.other_index, x.labels) for x in found] == [
-        ("val", 1, "train", 7, (1, 1)),
-        ("val", 2, "train", 3, (0, 1)),
-        ("val", 3, "train", 7, (1, 1)),
-        ("test", 4, "val", 0, (0, 0)),
+    assert [(x.split, x.index, x.other, x.other_index, x.classes) for x in found] == [
+        ("val", 1, "train", 7, ((1,), (1,))),
+        ("val", 2, "train", 3, ((0,), (1,))),
+        ("val", 3, "train", 7, ((1,), (1,))),
+        ("test", 4, "val", 0, ((0,), (0,))),
     ]
     assert all(x.exact and x.similarity == 1 for x in found)
 
@@ -107,6 +108,26 @@ def test_almost_equal_images_of_other_splits(folder: Path) -> None:
     for k in range(len(CHANGES)):
         assert (near["test", k].other, near["test", k].other_index) == ("train", 10 + k)
         assert 0.9 <= near["test", k].similarity < 1 + 1e-9
+
+
+def test_all_classes_of_an_image_with_several_labels(tmp_path: Path) -> None:
+    """The beton has the first one of them, and class 0 for an image without labels."""
+    images = [_scene(k) for k in range(3)]
+    sets: dict[str, list[list[int]]] = {
+        "train": [[0, 2], [1], [0]], "val": [[0, 2], [1, 2], []]
+    }  # fmt: skip
+    splits = {}
+    for name, labels in sets.items():
+        table = LabelTable.of_sets(labels)
+        splits[name] = Arrays(np.stack(images), table.first(), name, table=table)
+    build_dataset(SampleSource("scenes", ["a", "b", "c"], splits, ""), tmp_path / "data")
+    out = tmp_path / "found.csv"
+    result = CliRunner().invoke(main, ["verify", str(tmp_path / "data"), "--csv", str(out)])
+    assert "3 of them byte for byte; 2 have another class there" in result.output
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert [(row["class"], row["other_class"]) for row in rows] == [
+        ("a + c", "a + c"), ("b + c", "b"), ("no label", "a"),
+    ]  # fmt: skip
 
 
 def test_images_with_the_same_checksum_are_compared(
