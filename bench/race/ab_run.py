@@ -22,19 +22,27 @@ def settings_of(data: str, recipe: str, sets: tuple[str, ...], seed: int) -> Any
 
     Args:
         data: The dataset folder.
-        recipe: The name or path of a recipe.
+        recipe: The name or path of a recipe; NAME:RUN is one run of a sweep.
         sets: Texts "SECTION.KEY=VALUE" that change settings.
         seed: The setting train.seed.
 
     Returns:
         A RunConfig.
+
+    Raises:
+        ConfigError: There is no such recipe or setting, the recipe is a sweep, or `sets` has a
+            train.seed.
     """
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_recipe
+    from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import resolve
 
+    for text in sets:
+        if text.partition("=")[0].strip() == "train.seed":
+            raise ConfigError(f"{text}: the seeds are 0, 1, ...; remove it, and give --seeds")
+    loaded, run = load_one(recipe)
     manifest = read_manifest(Path(data))
-    return resolve(load_recipe(recipe), [*sets, f"train.seed={seed}"], manifest)
+    return resolve(loaded, [*sets, f"train.seed={seed}"], manifest, run)
 
 
 def train_arm(

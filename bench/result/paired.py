@@ -14,12 +14,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from statistics import fmean, variance
 from typing import Any
 
 import numpy as np
 
-__all__ = ["POWER", "Paired", "evidence", "log_evidence", "paired", "seeds_needed"]
+__all__ = [
+    "POWER", "Paired", "evidence", "fewest_seeds", "log_evidence", "paired", "seeds_needed",
+]  # fmt: skip
 
 POWER = 0.8  # of `seeds_needed`
 _PRIOR = 1.0  # c squared in the paper: it favors means of about one standard deviation
@@ -104,6 +107,15 @@ def log_evidence(n: Any, total: Any, squares: Any) -> Any:
     """
     left = squares - total * total / (n + _PRIOR)
     return 0.5 * np.log(_PRIOR / (n + _PRIOR)) + 0.5 * n * (np.log(squares) - np.log(left))
+
+
+def fewest_seeds(alpha: float) -> int:
+    """The fewest seeds after which the rule can decide: those of differences that are all equal.
+
+    Args:
+        alpha: The error rate.
+    """
+    return next(n for n in count(2) if log_evidence(n, n, n) >= -math.log(alpha))
 
 
 def _half_width(differences: Sequence[float], alpha: float) -> float:

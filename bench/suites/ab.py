@@ -131,7 +131,11 @@ def command(
                 failed = CallFailed(note, failure.status)
                 break
             if metric not in found:
-                raise ConfigError(f"the runs have no {metric}: {data} lacks that split")
+                has = ", ".join(name for name in METRICS if name in found) or "none of them"
+                raise ConfigError(
+                    f"the runs have no {metric}, because {data} lacks that split: give --metric"
+                    f" with what they have ({has})"
+                )
             pair.append(found[metric])
         if failed is not None:
             break
@@ -144,7 +148,8 @@ def command(
     finish("ab", [row_of(case, results, alpha, failed)], out, environment)
     if failed is not None:
         # Without that seed the others would be a choice: its result may be what differs.
-        raise SlipformError(f"{failed.note}. {len(results[0])} pairs were trained before.")
+        said = failed.note.removesuffix(".")
+        raise SlipformError(f"{said}. {len(results[0])} pairs were trained before.")
     click.echo(_verdict(results, metric, alpha))
 
 
@@ -152,13 +157,16 @@ def _line(seed: int, results: tuple[list[float], list[float]], state: Paired, al
     a, b = results[0][-1], results[1][-1]
     text = f"seed {seed}: A {a:.4f}, B {b:.4f}, B - A {b - a:+.4f}"
     if seed:
-        text += f"; mean {state.mean:+.4f} ({state.low:+.4f} to {state.high:+.4f})"
+        known = (
+            f"{state.low:+.4f} to {state.high:+.4f}" if math.isfinite(state.high) else "no limit"
+        )
+        text += f"; mean {state.mean:+.4f} ({known})"
         text += f", evidence {state.evidence:.3g} of {1 / alpha:.3g}"
     return text
 
 
 def _verdict(results: tuple[Sequence[float], Sequence[float]], metric: str, alpha: float) -> str:
-    from slipform.bench.result.paired import POWER, paired
+    from slipform.bench.result.paired import POWER, fewest_seeds, paired
 
     state, seeds = paired(*results, alpha), len(results[0])
     if state.decided:
@@ -166,6 +174,8 @@ def _verdict(results: tuple[Sequence[float], Sequence[float]], metric: str, alph
         text = f"B has a {which} {metric} than A: by {abs(state.mean):.4f} after {seeds} seeds"
     else:
         text = f"not decided after {seeds} seeds: the mean difference is {state.mean:+.4f}"
+        if seeds < (fewest := fewest_seeds(alpha)):
+            text += f"; with --alpha {alpha:g} no result of fewer than {fewest} seeds decides"
     text += f"; the error rate over all looks is at most {alpha:g} if the differences are normal"
     in_pairs, alone = _needed(results, alpha)
     if in_pairs is not None and alone is not None:

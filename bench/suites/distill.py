@@ -68,11 +68,12 @@ def command(
     """
     from slipform.bench.result.environment import stamp
     from slipform.pipelines.manifest import read_manifest
-    from slipform.train.config.recipe import load_recipe
+    from slipform.train.config.recipe import load_one
     from slipform.train.config.resolve import resolve
 
     environment, manifest = stamp(), read_manifest(data)
-    config = resolve(load_recipe(recipe), sets, manifest)
+    loaded, run = load_one(recipe)
+    config = resolve(loaded, sets, manifest, run)
     say(f"{recipe}: {rounds} rounds of {steps} steps for each of {', '.join(_WAYS)}")
     found = measure(config, data, teacher, device_name(device), rounds, steps)
     rows = [

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from slipform.bench.result.paired import POWER, evidence, log_evidence, paired, seeds_needed
+from slipform.bench.result.paired import (
+    POWER,
+    evidence,
+    fewest_seeds,
+    log_evidence,
+    paired,
+    seeds_needed,
+)
 
 ALPHA = 0.05
 RUNS, LOOKS = 4000, 40
@@ -80,6 +87,17 @@ def test_few_seeds_decide_nothing() -> None:
     equal = paired([0.5, 0.6], [0.5, 0.6])
     assert (equal.mean, equal.decided) == (0, False)
     assert not paired([0.5, 0.6], [0.51, 0.62]).decided
+
+
+@pytest.mark.parametrize(("alpha", "fewest"), [(0.05, 5), (0.2, 4), (0.001, 8)])
+def test_the_fewest_seeds_that_can_decide(alpha: float, fewest: int) -> None:
+    """Differences without any spread have the largest evidence."""
+    assert fewest_seeds(alpha) == fewest
+    equal, below = [0.1] * fewest, [0.1] * (fewest - 1)
+    assert paired([0.0] * fewest, equal, alpha).decided
+    assert not paired([0.0] * (fewest - 1), below, alpha).decided
+    others = np.random.default_rng(6).normal(1, 0.5, (2000, fewest - 1))
+    assert max(evidence(row.tolist()) for row in others) <= evidence(below) < 1 / alpha
 
 
 def test_differences_with_few_values() -> None:

@@ -13,6 +13,9 @@ from click.testing import CliRunner
 from slipform.bench.race import ab_run, worker
 from slipform.bench.result.result import read_result
 from slipform.bench.suites.ab import command
+from slipform.pipelines.manifest import read_manifest
+from slipform.train.config.recipe import load_one, load_recipe
+from slipform.train.config.resolve import resolve
 
 
 @pytest.fixture
@@ -77,6 +80,7 @@ def test_it_ends_undecided_and_says_how_many_seeds_it_would_take(
     code, printed = _ab(recipe, shapes, tmp_path, "--seeds", "3")
     assert code == 0, printed
     assert "not decided after 3 seeds: the mean difference is +0.0017" in printed
+    assert "with --alpha 0.05 no result of fewer than 5 seeds decides" in printed
     assert "seeds in pairs" in printed
 
 
@@ -109,7 +113,43 @@ def test_a_run_that_fails_ends_with_a_row(
     assert row.settings["a_results"] == " ".join(map(str, a[:pairs]))
 
 
-def test_equal_arms_are_refused(recipe: str, shapes: Path, tmp_path: Path) -> None:
-    code, printed = _ab(recipe, shapes, tmp_path, "--set", "optimizer.lr=0.1")
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--set", "optimizer.lr=0.1"), "both arms have the same settings"),
+        (("--set", "train.seed=5"), "train.seed=5: the seeds are 0, 1, ...; remove it"),
+        (("--both", " train.seed = 5"), "remove it, and give --seeds"),
+        (("--set", "optimizer.rate=1"), "optimizer.rate"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    more: tuple[str, ...], says: str, recipe: str, shapes: Path, tmp_path: Path
+) -> None:
+    code, printed = _ab(recipe, shapes, tmp_path, *more)
     assert code == 1
-    assert "both arms have the same settings" in printed
+    assert says in printed
+
+
+def test_a_run_of_a_sweep_has_its_name(
+    shapes: Path, tmp_path: Path, arms: Callable[..., list[tuple[str, int]]]
+) -> None:
+    """The base settings of a sweep alone are no run of it."""
+    code, printed = _ab("mnist/convolutional", shapes, tmp_path)
+    assert code == 1
+    assert "mnist/convolutional is a sweep: give one of its runs" in printed
+    _, run = load_one("mnist/convolutional:2")
+    assert run is not None
+    changed = ab_run.settings_of(str(shapes), f"mnist/convolutional:{run.name}", (), 3)
+    assert changed == resolve(
+        load_recipe("mnist/convolutional"), ["train.seed=3"], read_manifest(shapes), run
+    )
+
+
+def test_a_result_that_the_runs_lack(
+    recipe: str, shapes: Path, tmp_path: Path, arms: Callable[..., list[tuple[str, int]]]
+) -> None:
+    arms([0.8, 0.8], [0.9, 0.9])
+    code, printed = _ab(recipe, shapes, tmp_path, "--metric", "val_accuracy")
+    assert code == 1
+    assert f"no val_accuracy, because {shapes} lacks that split" in printed
+    assert "give --metric with what they have (test_accuracy)" in printed
