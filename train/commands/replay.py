@@ -80,9 +80,9 @@ def replay(
             " --to-divergence"
         )
     if other is not None:
-        if data is not None or out is not None or executor or tensors:
-            raise ConfigError("--diff takes no --data, --executor, --tensors and --out")
-        _print_difference(run, other)
+        if out is not None or executor or tensors:
+            raise ConfigError("--diff takes no --executor, --tensors and --out: remove them")
+        _print_difference(run, other, data)
         return
     from slipform.pipelines.mirror.folder import local_folder, source_of
     from slipform.train.machine.distributed import pick_device
@@ -106,7 +106,7 @@ def replay(
         click.echo(f"step {found.step}: {found.what}", err=True)
         place, model = place_of_step(segments, found.step), net_of(run, config)
         model.load_state_dict(found.weights)
-        weights = Weights(model.eval(), "before the step")
+        weights = Weights(model.eval(), "the state before the step")
     elif step is not None:
         place = place_of_step(segments, step)
     else:
@@ -121,13 +121,15 @@ def replay(
         click.echo(printable(line))
 
 
-def _print_difference(run: Path, other: Path) -> None:
+def _print_difference(run: Path, other: Path, data: Path | str | None) -> None:
+    from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.replay.difference import first_difference
 
-    found = first_difference(run, other)
+    found = first_difference(run, other, None if data is None else local_folder(data))
     if found.step is None:
         click.echo(f"no difference: {found.text}")
     else:
-        click.echo(f"step {found.step}: {found.what} differs: {found.text}")
+        verb = "differ" if found.what.endswith("s") else "differs"
+        click.echo(f"step {found.step}: {found.what} {verb}: {found.text}")
     for name, (own, theirs) in found.settings.items():
         click.echo(f"  {name} = {printable(str(own))}, in the other run {printable(str(theirs))}")

@@ -7,6 +7,7 @@ type of device are those of the run, and each launch was one step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 from slipform.pipelines.batch import Batch, Mix
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.remote.client import is_remote
 from slipform.train.machine.distributed import Process
 from slipform.train.run.identity import images_of
 from slipform.train.run.segments import Place, Segment
@@ -80,7 +82,12 @@ def open_rank(
     Raises:
         DatasetError: The dataset is missing, or has other images than the run's.
     """
-    start = segment.start
+    start, folder = segment.start, segment.config.data.folder
+    if not is_remote(folder) and not Path(folder).is_dir():
+        raise DatasetError(
+            f"{folder} is not a folder, and had the images of the run: give the folder with the"
+            " run's dataset by --data"
+        )
     if not executor:
         executor = start.executor if start.device == device.type else "auto"
     process = Process(device, rank, start.world_size)
@@ -92,8 +99,8 @@ def open_rank(
     if loader.num_samples != segment.num_samples or start.images not in ("", images_of(loader)):
         loader.close()
         raise DatasetError(
-            f"{segment.config.data.folder} has other training images than the run had. Give the"
-            " folder with the run's dataset by --data."
+            f"{folder} has other training images than the run had. Give the folder with the run's"
+            " dataset by --data."
         )
     return loader
 

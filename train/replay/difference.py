@@ -1,4 +1,4 @@
-"""The first step at which two runs differ, and in what: order, plan, pixels or weights.
+"""The first step at which two runs differ, and in what: order, plan, pixels, labels or weights.
 
 In: two run folders. Out: the step, and a sentence. Each stage is compared only where those before
 it are equal: batches of other samples have other pixels, too. Pixels are made on the CPU, also
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.plan import Plan, draw, draw_mix
@@ -44,7 +45,7 @@ class Difference:
 
     Attributes:
         step: The first step that differs, counted from 1; None: the runs are equal.
-        what: "order", "plan", "pixels", "weights"; "" if they are equal.
+        what: "order", "plan", "pixels", "labels", "weights"; "" if they are equal.
         text: What differs there.
         settings: The settings that differ at that step, name -> (of the run, of the other one).
         num_steps: The number of steps that were compared.
@@ -57,21 +58,24 @@ class Difference:
     num_steps: int
 
 
-def first_difference(run: Path, other: Path) -> Difference:
+def first_difference(run: Path, other: Path, data: Path | None = None) -> Difference:
     """Find the first step at which two runs differ.
 
     Order and Plan are computed for all steps that both runs have recorded. Pixels are made on the
-    CPU, for the first steps, for those after each resume with other settings, and for the first
-    step whose loss differs. Weights are compared by the recorded losses, and before the first step.
+    CPU and compared with their labels, for the first steps, for those after each resume with other
+    settings, and for the first step whose loss differs. Weights are compared by the recorded
+    losses, and before the first step.
 
     Args:
         run: A run folder.
         other: Another one.
+        data: The dataset folder of both runs, or of one of them, if it was moved.
 
     Raises:
-        SlipformError: A folder is no run, or its dataset is missing or was changed.
+        SlipformError: A folder is no run, or its dataset is missing or was changed; or `data` is
+            the dataset of no run.
     """
-    pair = history(run), history(other)
+    pair = _histories(run, other, data)
     losses = [{x["step"]: x["loss"] for x in read_metrics(one, "step")} for one in (run, other)]
     last = min(max(one, default=0) for one in losses)
     begin = max(one[0].start.step for one in pair)  # nothing is known of the steps before
@@ -94,8 +98,9 @@ def first_difference(run: Path, other: Path) -> Difference:
                 return found(step, "plan", text)
             begun = max(place.segment.start.step for place in places)
             due = step - begun <= _STEPS_OF_PIXELS or step == differing
-            if due and (text := _pixels(places)):
-                return found(step, "pixels", text)
+            what, text = _batches(places) if due else ("", "")
+            if text:
+                return found(step, what, text)
     if not begin and steps and (text := _first_weights(*(one[0] for one in pair))):
         return found(1, "weights", text)
     if differing is not None:
@@ -105,6 +110,22 @@ def first_difference(run: Path, other: Path) -> Difference:
     known = f", from step {begin + 1} on" if begin else ""
     text = f"{len(steps)} steps are equal{known}; {_equal(pair)}"
     return Difference(None, "", text, {}, len(steps))
+
+
+def _histories(run: Path, other: Path, data: Path | None) -> tuple[list[Segment], list[Segment]]:
+    """The segments of both runs; those with the images of `data` read them there."""
+    if data is None:
+        return history(run), history(other)
+    found, refused = [], []
+    for one in (run, other):
+        try:
+            found.append(history(one, data))
+        except DatasetError as error:
+            refused.append(error)
+            found.append(history(one))
+    if len(refused) == len(found):
+        raise refused[0]
+    return found[0], found[1]
 
 
 def _equal(pair: tuple[list[Segment], list[Segment]]) -> str:
@@ -215,8 +236,21 @@ def _how_many(a: Any, b: Any) -> str:
     return f" for {many} of {len(a)} samples"
 
 
-def _pixels(places: list[Place]) -> str:
-    a, b = (replayed(place, _CPU).together().images for place in places)
+def _batches(places: list[Place]) -> tuple[str, str]:
+    """What differs in the batches of a step, "pixels" or "labels", and how; "" if nothing does."""
+    a, b = (replayed(place, _CPU).together() for place in places)
+    if text := _pixels(a.images, b.images):
+        return "pixels", text
+    if a.labels.shape != b.labels.shape:
+        return "labels", f"they have the shape {tuple(a.labels.shape)}, and {tuple(b.labels.shape)}"
+    other = (a.labels != b.labels).reshape(len(a), -1).any(1)
+    if not bool(other.any()):
+        return "", ""
+    first, many = int(a.indices[other][0]), int(other.sum())
+    return "labels", f"{many} of {len(a)} images have other labels, the first of them is {first}"
+
+
+def _pixels(a: Tensor, b: Tensor) -> str:
     if a.dtype != b.dtype:
         return f"the images are {a.dtype}, and {b.dtype}"
     if torch.equal(a, b):

@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
 from slipform.train.machine.interrupt import StopRequest
 from slipform.train.records import read_metrics
+from slipform.train.replay.batches import open_rank
 from slipform.train.replay.history import history
 from slipform.train.run.best import BEST
 from slipform.train.run.checkpoint import FOLDER, checkpoints, is_whole, step_of
@@ -73,9 +74,14 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
     """
     recorded = read_metrics(run, "diverged")
     if not recorded:
-        raise ConfigError(f"{run} did not diverge: its metrics.jsonl has no such record")
-    config, start = config.replace("records.sinks", ()), history(run)[-1].start
-    processes = start.world_size
+        raise ConfigError(
+            f"{run} did not diverge: its metrics.jsonl has no such record. Give --step N to see the"
+            " batch of a step"
+        )
+    config, segment = config.replace("records.sinks", ()), history(run)[-1]
+    start, processes = segment.start, segment.start.world_size
+    with open_rank(replace(segment, config=config), torch.device("cpu"), 0, "host"):
+        pass  # its errors name --data
     with distributed.join(device) as process, tempfile.TemporaryDirectory() as folder:
         if process.world_size != processes:
             words = f"slipform replay {run} --to-divergence"
@@ -102,9 +108,11 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
         with closing(opened):
             found = _first(opened, int(recorded[-1]["step"]))
     if found is None:
+        step = recorded[-1]["step"]
         raise ConfigError(
-            f"all losses and weights up to step {recorded[-1]['step']} are finite on this machine"
-            f" ({process.device.type}); the run recorded: {recorded[-1]['what']}"
+            f"all losses and weights up to step {step} are finite on this machine"
+            f" ({process.device.type}); the run recorded on {start.device}: {recorded[-1]['what']}."
+            f" Try a machine like that of the run, or see the batch of that step: --step {step}"
         )
     return found
 

@@ -49,6 +49,9 @@ def history(run: Path, data: Path | None = None) -> list[Segment]:
     folder = data or local_folder(config.data.folder)
     fitting = [segment for segment in segments if _had_images_of(folder, segment)]
     if data is not None and not fitting:
+        if not data.is_dir():
+            raise DatasetError(f"{data} is not a folder: give the folder with the run's dataset")
+        read_manifest(data)  # its errors say more
         raise DatasetError(
             f"{data} has other training images than the run had: give the folder with the run's"
             " dataset"
@@ -111,6 +114,8 @@ def place_of_step(segments: list[Segment], step: int) -> Place:
     if segment is None:
         first, last = segments[0].start.step + 1, segments[-1].end
         if last < first:
-            raise ConfigError(f"step {step}: this run has recorded no step yet")
+            raise ConfigError(
+                f"step {step}: this run has recorded no step yet. Continue it: train --resume RUN"
+            )
         raise ConfigError(f"step {step}: give a step from {first} to {last}, the last one recorded")
     return segment.place_of(step)

@@ -36,6 +36,9 @@ def find_sample(segments: list[Segment], epoch: int, sample: str) -> tuple[Place
         ConfigError: No step saw it: there is no such epoch or sample, or it was in the rest of the
             epoch that makes no whole batch.
     """
+    epochs, last = segments[-1].config.train.epochs, segments[-1].end
+    if not 0 <= epoch < epochs:
+        raise ConfigError(f"epoch {epoch + 1}: the run has {epochs} epochs, give 1 to {epochs}")
     refused: list[ConfigError] = []
     for segment in segments:
         # Before the order of the epoch is computed: a run has no epoch 10 ** 30.
@@ -58,9 +61,9 @@ def find_sample(segments: list[Segment], epoch: int, sample: str) -> tuple[Place
     if refused:
         raise refused[-1]
     raise ConfigError(
-        f"no step of epoch {epoch + 1} saw sample {sample}. An epoch leaves out the samples that"
-        f" make no whole batch; the run has {segments[-1].config.train.epochs} epochs, and the last"
-        f" step that it has recorded is {segments[-1].end}"
+        f"no step of epoch {epoch + 1} saw sample {sample}: an epoch leaves out the samples that"
+        f" make no whole batch, and the last step that the run has recorded is {last}. Give another"
+        " epoch or sample"
     )
 
 
@@ -78,5 +81,6 @@ def _index(samples: Samples, sample: str) -> int:
         listed = ", ".join(names[i] for i in found[:5])
         raise ConfigError(f"{len(found)} samples are called {sample}: {listed}. Give the index.")
     near = get_close_matches(sample, names, 3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "Give its index."
+    most = len(samples.beton) - 1
+    hint = f"Did you mean {', '.join(near)}?" if near else f"Give its index, 0 to {most}."
     raise ConfigError(f"no training sample is called {sample}. {hint}")

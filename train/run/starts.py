@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.errors import SlipformError, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.loader import Loader
 from slipform.train.config.recipe import parse_config
@@ -83,9 +83,9 @@ def record_start(
     else:
         try:
             starts = [one for one in read_starts(run) if one.step < step]
-        except SlipformError as error:
+        except SlipformError:
             starts = []
-            messages.append(f"{error.message} Replaced: it has the steps from now on")
+            messages.append(f"{run / STARTS} was damaged, and has the steps from now on")
     if not starts or not _continues(starts[-1], start, config):
         starts.append(start)
     write_whole(run / STARTS, "".join(f"{json.dumps(asdict(one))}\n" for one in starts))
@@ -122,7 +122,13 @@ def segment_of(start: Start, end: int = 0) -> Segment:
     Raises:
         SlipformError: The settings of the start are damaged.
     """
-    config = parse_config(start.config, STARTS)
+    try:
+        config = parse_config(start.config, STARTS)
+    except SlipformError as error:
+        raise SlipformError(
+            f"{STARTS}: {error.message.removesuffix('.')}. If a newer version wrote the run, use"
+            " that version"
+        ) from error
     segment = Segment(start, config, end)
     if type(config.train.batch_size) is not int or not segment.steps_of(start.epoch + 1):
         raise SlipformError(
@@ -188,10 +194,18 @@ def read_starts(run: Path) -> list[Start]:
 
 def _parsed(line: str, path: Path) -> Start:
     types = {"int": int, "str": str}
+    known = {field.name for field in fields(Start)}
     try:
         values = json.loads(line)
+        if others := sorted(values.keys() - known):
+            raise SlipformError(
+                f"{path} has {', '.join(map(printable, others))}. If a newer version wrote the run,"
+                " use that version"
+            )
         start = Start(**values)
-    except (ValueError, TypeError, RecursionError) as error:
+    except SlipformError:
+        raise
+    except (AttributeError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
     for field in fields(Start):
         value = getattr(start, field.name)
@@ -204,5 +218,6 @@ def _parsed(line: str, path: Path) -> Start:
 
 def _damaged(path: Path) -> SlipformError:
     return SlipformError(
-        f"{path} is damaged. Without it, replay takes the settings in config.toml for all steps."
+        f"{path} is damaged: restore a copy, or remove it. Without it, replay takes the settings in"
+        " config.toml for all steps."
     )

@@ -1,4 +1,4 @@
-"""The first difference of two runs: its step, and whether it is order, plan, pixels or weights."""
+"""The first difference of two runs: its step, and what it is, such as order, plan or pixels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from slipform.bench.race.flipped import flip_labels
 from slipform.pipelines import prefetch
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
@@ -27,6 +28,7 @@ from tests.train.replay.conftest import Seen, forget_after
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
 BASE = ("augment.mixup=0.4", "train.epochs=1")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -64,6 +66,47 @@ def test_the_first_difference(
     given = {".".join(text.split("=")[0].split(".")[:2]) for text in sets}
     assert set(found.settings) == (given if step else set())
     assert found.text
+
+
+def test_labels_that_differ(base: Path, shapes: Path, tmp_path: Path, small: Small) -> None:
+    """The images of both datasets are equal. The step is the first that saw a changed label."""
+    wrong = set(flip_labels(shapes, tmp_path / "flipped", 0.005, seed=2).tolist())
+    fit(small(*BASE), tmp_path / "flipped", tmp_path / "other", device="cpu", quiet=True)
+    segments = history(base)
+    batches = {s: replayed(place_of_step(segments, s), CPU).together() for s in range(1, 7)}
+    step = next(s for s, batch in batches.items() if wrong & set(batch.indices.tolist()))
+    found = first_difference(base, tmp_path / "other")
+    assert (found.step, found.what) == (step, "labels"), found.text
+    seen = [i for i in batches[step].indices.tolist() if i in wrong]
+    assert found.text == (
+        f"{len(seen)} of 40 images have other labels, the first of them is {seen[0]}"
+    )
+
+
+def test_datasets_that_have_moved(
+    base: Path, shapes: Path, shapes_raw: Path, tmp_path: Path, small: Small
+) -> None:
+    """--data is the folder of each run that had its images."""
+    data, moved = tmp_path / "data", tmp_path / "moved"
+    shutil.copytree(shapes, data)
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, lr in zip(runs, (0.02, 0.03), strict=True):
+        fit(small(*BASE, f"optimizer.lr={lr}"), data, run, device="cpu", quiet=True)
+    data.rename(moved)
+
+    def diff(run: Path, other: Path, *more: str) -> tuple[int, str]:
+        done = CliRunner().invoke(replay, [str(run), "--diff", str(other), *more])
+        return done.exit_code, done.output
+
+    code, printed = diff(*runs)
+    assert code == 1
+    assert f"{data} is not a folder" in printed
+    assert "give the folder with the run's dataset by --data" in printed
+    assert diff(*runs, "--data", str(moved))[1].startswith("step 2: weights differ:")
+    assert diff(base, runs[1], "--data", str(moved))[1].startswith("step 2: weights differ:")
+    code, printed = diff(*runs, "--data", str(shapes_raw))
+    assert code == 1
+    assert f"{shapes_raw} has other training images than the run had" in printed
 
 
 def test_weights_that_change_in_the_middle(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
@@ -99,7 +100,7 @@ def test_a_rate_that_is_too_high(shapes: Path, tmp_path: Path, small: Small, see
         assert step == len(losses)
     assert (out / f"replay-step-{step:08d}.png").exists()
     assert f"step {step}, epoch 1: 40 images" in done.output
-    assert "before the step" in done.output
+    assert "with the weights of the state before the step" in done.output
 
 
 def test_a_run_that_is_finite_here(
@@ -212,6 +213,22 @@ def test_steps_that_had_other_settings_are_not_trained_again(
     newest.write_bytes(b"")
     with pytest.raises(SlipformError, match=r"resumed with other settings after step 6.*damage"):
         find_divergence(run, run_config(run), "cpu")
+
+
+def test_a_dataset_that_is_gone_or_changed_is_asked_for(
+    shapes: Path, shapes_raw: Path, tmp_path: Path, small: Small
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    _diverged(run, data, small("optimizer.lr=1e20"))
+    data.rename(tmp_path / "moved")
+    with pytest.raises(DatasetError, match=r"is not a folder, .* by --data"):
+        find_divergence(run, run_config(run), "cpu")
+    shutil.copytree(shapes_raw, data)
+    with pytest.raises(DatasetError, match=r"has other training images .* by --data"):
+        find_divergence(run, run_config(run), "cpu")
+    moved = run_config(run).replace("data.folder", str(tmp_path / "moved"))
+    assert find_divergence(run, moved, "cpu").step > 0
 
 
 def test_the_settings_are_those_of_the_last_resume(

@@ -163,7 +163,7 @@ def test_steps_that_were_not_trained_are_refused(
     place_of_step(history(run), 6)
     with pytest.raises(ConfigError, match="give a step from 1 to 6, the last one recorded"):
         place_of_step(history(run), 7)
-    with pytest.raises(ConfigError, match="the last step that it has recorded is 6"):
+    with pytest.raises(ConfigError, match="the last step that the run has recorded is 6"):
         find_sample(history(run), 1, "0")
     (run / "metrics.jsonl").unlink()
     with pytest.raises(ConfigError, match="give a step from 1 to 6"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -79,17 +80,23 @@ def test_the_page_shows_the_images_that_the_step_saw(
     np.testing.assert_array_equal(drawn[0], to_uint8(batch.images, ((0.5,) * 3, (0.5,) * 3)))
 
 
-def test_a_missing_dataset_is_said_on_the_page(
-    small: Callable[..., RunConfig],
-    shapes: Path,
-    tmp_path: Path,
+@pytest.mark.parametrize("changed", [False, True], ids=["more steps", "other images"])
+def test_a_batch_that_cannot_be_made_is_said_on_the_page(
+    changed: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
     no_figures: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run, page = tmp_path / "run", tmp_path / "page.html"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
-    _write(run, [1.0] * 30)  # the run has planned six steps
+) -> None:  # fmt: skip
+    """The run has recorded more steps than it planned, or its dataset has other images now."""
+    run, page, data = tmp_path / "run", tmp_path / "page.html", tmp_path / "data"
+    shutil.copytree(shapes, data)
+    fit(small("train.epochs=1", "train.batch_size=8"), data, run, device="cpu", quiet=True)
+    if changed:
+        shutil.rmtree(data)
+        shutil.copytree(shapes_raw, data)
+    else:
+        _write(run, [1.0] * 39 + [2.0])
     done = CliRunner().invoke(validate, [str(run), "--report", str(page), "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    assert "The step that stood out cannot be shown: " in page.read_text(encoding="utf-8")
-    assert "The step that stood out cannot be shown: " in done.stderr
+    why = f"{data} has other training images" if changed else "step 40: give a step from 1 to 30"
+    says = f"The step that stood out cannot be shown: {why}"
+    assert says in page.read_text(encoding="utf-8")
+    assert says in done.stderr

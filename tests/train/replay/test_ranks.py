@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from slipform.train.cli import replay
+from slipform.train.config.run_config import RunConfig
 from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
+from slipform.train.run.loop import fit
 from tests.processes import finish, torchrun
-from tests.train.replay.conftest import SMALL
+from tests.train.replay.conftest import SMALL, Seen, assert_all
 
 # Each process keeps what its steps see.
 PROGRAM = """
@@ -27,13 +30,15 @@ def watched(state, batches, count=1, *more):
     kept = []
     def noted():
         for batch in batches:
-            kept.append((batch.images.clone(), batch.indices.clone(), batch.mix.weight.clone()))
+            of = (batch.images, batch.indices, batch.labels, batch.mix.labels, batch.mix.weight)
+            kept.append([tensor.clone() for tensor in of])
             yield batch
             if len(kept) == count:
                 return
     result = original(state, noted(), count, *more)
     for k, tensors in enumerate(kept):
-        named = dict(zip(("images", "indices", "weight"), map(lambda x: x.contiguous(), tensors)))
+        names = ("images", "indices", "labels", "mix_labels", "weight")
+        named = dict(zip(names, map(lambda x: x.contiguous(), tensors)))
         save_file(named, folder / f"{state.step}-{k}-{os.environ['RANK']}.safetensors")
     return result
 steps.train_step = watched
@@ -44,7 +49,9 @@ train()
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_step_of_two_processes(shapes: Path, tmp_path: Path) -> None:
+def test_every_step_of_two_processes_and_then_of_one(
+    shapes: Path, tmp_path: Path, small: Callable[..., RunConfig], seen: Seen, no_figures: None
+) -> None:
     program, kept, run = tmp_path / "program.py", tmp_path / "kept", tmp_path / "run"
     program.write_text(PROGRAM)
     kept.mkdir()
@@ -58,11 +65,21 @@ def test_every_step_of_two_processes(shapes: Path, tmp_path: Path) -> None:
         for rank, batches in enumerate(made.batches):
             assert len(batches) == 2
             for k, batch in enumerate(batches):
-                seen = load_file(kept / f"{step}-{k}-{rank}.safetensors")
-                assert torch.equal(batch.indices, seen["indices"])
-                assert torch.equal(batch.images, seen["images"])
-                assert torch.equal(batch.mix.weight, seen["weight"])
+                known = load_file(kept / f"{step}-{k}-{rank}.safetensors")
+                assert batch.mix is not None
+                assert torch.equal(batch.indices, known["indices"])
+                assert torch.equal(batch.images, known["images"])
+                assert torch.equal(batch.labels, known["labels"])
+                assert torch.equal(batch.mix.labels, known["mix_labels"])
+                assert torch.equal(batch.mix.weight, known["weight"])
     assert len(list(kept.iterdir())) == 6 * 2 * 2
+    # One process continues with as many images in a step.
+    alone = (*changed[1:], "train.batch_size=40", "train.epochs=3")
+    fit(small(*alone), shapes, run, device="cpu", quiet=True, resume=True)
+    assert list(seen) == [7, 8, 9]
+    assert_all(run, seen)
+    before = replayed(place_of_step(history(run), 6), torch.device("cpu"))
+    assert torch.equal(before.together().images, made.together().images)
 
 
 @pytest.mark.slow

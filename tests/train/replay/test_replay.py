@@ -15,16 +15,18 @@ from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.train.cli import replay
+from slipform.train.config.recipe import read_config
 from slipform.train.config.run_config import RunConfig
 from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sample import find_sample
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS, read_starts
-from tests.train.replay.conftest import Seen, assert_all, forget_after
+from tests.train.replay.conftest import Seen, assert_all, assert_same, forget_after
 
 Small = Callable[..., RunConfig]
 CPU = torch.device("cpu")
+BEFORE = Path(__file__).parents[1] / "before"
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
@@ -87,6 +89,26 @@ def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, s
     fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True, resume=True)
     assert not (run / STARTS).exists()
     assert_all(run, seen)
+
+
+@pytest.mark.parametrize("name", ["sgd", "muon"])
+def test_a_run_that_version_0_1_wrote(name: str, tmp_path: Path, seen: Seen) -> None:
+    """Its steps after the checkpoint are replayed from the files of that version alone, and equal
+    what the run sees when it continues. tests/train/run/test_before.py compares their losses."""
+    run = tmp_path / name
+    shutil.copytree(BEFORE / name, run)
+    (run / "summary.json").unlink()
+    config = read_config(run / "config.toml")
+    fit(config, BEFORE / "data", run, device="cpu", resume=True, quiet=True)
+    assert not (run / STARTS).exists()
+    segments = history(BEFORE / name, BEFORE / "data")
+    assert len(seen) > 3
+    for step, batches in seen.items():
+        made = replayed(place_of_step(segments, step), CPU)
+        assert made.exact
+        ((*found,),) = made.batches
+        for one, expected in zip(found, batches, strict=True):
+            assert_same(one, expected)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": 0}', "{}\n", "\xff"])
@@ -168,14 +190,34 @@ def test_the_command_draws_and_writes_tensors(
         (("--epoch", 1), "--epoch E with --sample I"),
         (("--step", 99), "give a step from 1 to 12"),
         (("--epoch", 1, "--sample", "nothing.png"), "no training sample is called nothing.png"),
+        (("--epoch", 1, "--sample", "-1"), "Give its index, 0 to 239"),
+        (("--epoch", 0, "--sample", 1), "epoch 0: the run has 2 epochs, give 1 to 2"),
+        (("--step", 1, "--data", "nowhere"), "nowhere is not a folder: give the folder with the"),
+        (("--step", 1, "--data", "."), ". holds no dataset.json"),
         (("--to-divergence",), "did not diverge"),
-        (("--diff", "other", "--tensors"), "--diff takes no"),
+        (("--diff", "other", "--tensors"), "--diff takes no --executor, --tensors and --out"),
     ],
 )
 def test_what_cannot_be_replayed(run: Path, asked: tuple[object, ...], message: str) -> None:
     code, printed = _replay(run, *asked)
     assert code == 1
     assert message in printed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("[train]", "[train]\\nshiny = 1", 'unknown setting "train.shiny"'),
+        ('"world_size"', '"nodes": 2, "world_size"', r"starts\.jsonl has nodes"),
+    ],
+)
+def test_a_run_of_a_newer_version(run: Path, before: str, after: str, says: str) -> None:
+    """It has settings, or an entry of its starts, that this version does not know."""
+    text = (run / STARTS).read_text()
+    assert before in text
+    (run / STARTS).write_text(text.replace(before, after))
+    with pytest.raises(SlipformError, match=rf"{says}.*newer version.*use that version"):
+        history(run)
 
 
 def test_other_images_are_refused(run: Path, shapes_raw: Path, tmp_path: Path) -> None:
