@@ -136,6 +136,7 @@ def train(
     from slipform.train.config.toml import value_text
     from slipform.train.machine.distributed import restarts
     from slipform.train.run.folder import new_folder, resumed_recipe
+    from slipform.train.run.identity import dataset_folder
     from slipform.train.run.unchanged import continued
 
     data = None if data is None else local_folder(data)
@@ -173,7 +174,7 @@ def train(
                 "--resume continues the run in its folder: remove --recipe, --out and --overwrite."
             )
         config = resolve(resumed_recipe(resume, lambda text: click.echo(text, err=True)), sets)
-        data = data or local_folder(config.data.folder)
+        data = data or dataset_folder(config)
         folder: AbstractContextManager[Path] = nullcontext(resume)
     elif data is None:
         raise click.UsageError(

@@ -26,6 +26,7 @@ __all__ = ["show_suspects"]
 
 _LISTED = 10
 _FEW = 3  # epochs
+_MANY = 0.25  # of the training images
 
 
 def show_suspects(
@@ -48,6 +49,13 @@ def show_suspects(
     epochs = len(found.history.epochs)
     if epochs < _FEW:
         click.echo(f"only {epochs} epochs are recorded: the rankings are not reliable", err=True)
+    called = len(found.ranking("mislabeled"))
+    if called > _MANY * len(found.labels):
+        click.echo(
+            f"{called:,} of {len(found.labels):,} labels would be wrong: if they are not, the model"
+            " has learned too little for a ranking, and more epochs help",
+            err=True,
+        )
     for path in (write_csv(found, out), *draw_suspects(classifier, found, data, out)):
         click.echo(printable(str(path)), err=True)
     if as_json:

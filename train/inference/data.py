@@ -18,7 +18,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import local_folder, source_of
 from slipform.train.config.run_config import RunConfig
-from slipform.train.run.identity import some, split_difference
+from slipform.train.run.identity import dataset_folder, some, split_difference
 
 __all__ = ["data_notes", "dataset_of", "first_image", "labeled"]
 
@@ -33,7 +33,7 @@ def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
     Returns:
         The folder; for a URL, its mirror on this machine.
     """
-    return local_folder(data if data is not None else config.data.folder)
+    return dataset_folder(config) if data is None else local_folder(data)
 
 
 def first_image(loader: Loader) -> Tensor | None:

@@ -92,11 +92,14 @@ def suspects_of(classifier: Classifier, data: Path | None = None) -> Found:
         labels = loader.samples.labels(np.arange(loader.num_samples))
         names, images = loader.samples.names(), images_of(loader)
     history = read_history(run, len(labels), images)
-    if not history.epochs:
-        why = f" ({history.missing[0]})" if history.missing else ""
+    if not history.epochs and history.missing:
         raise SlipformError(
-            f"{run} has no observations of these training images{why}. Train with"
-            " --set records.samples=true"
+            f"{run} has no observations of these training images: {history.missing[0]}. Give the"
+            " dataset of the run as DATA, or train again with --set records.samples=true"
+        )
+    if not history.epochs:
+        raise SlipformError(
+            f"{run} has no observations of training images. Train with --set records.samples=true"
         )
     single = labels if labels.ndim == 1 else labels.argmax(1)
     suspects = find_suspects(history.codes, answers_of(classifier, data, "train"))

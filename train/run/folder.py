@@ -57,8 +57,9 @@ _OF_RUN = (CONFIG, METRICS, STARTS, SUMMARY, BEST, *_FOLDERS, _REPORT, *written_
 _FILES = (FILE_NAME, LOCK, *_OF_RUN)  # what is read and written in a run folder
 _NEW_SECTIONS = {"records", "distill"}  # runs of version 0.1 lack them
 _ADVICE = (
-    "If the run has a checkpoint, train --resume takes the settings from it. Otherwise restore a"
-    " copy of this file, or train again with --overwrite."
+    "If a newer version wrote the run, use that version. If the run has a checkpoint, train"
+    " --resume takes the settings from it. Otherwise restore a copy of this file, or train again"
+    " with --overwrite."
 )
 
 

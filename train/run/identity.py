@@ -10,14 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slipform.pipelines.errors import ConfigError, printable
+from slipform.pipelines.errors import ConfigError, DatasetError, printable
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.mirror.folder import local_folder
+from slipform.pipelines.remote.client import is_remote
+from slipform.train.config.run_config import RunConfig
 
 __all__ = [
-    "check_data", "check_dataset", "differences", "images_in", "images_of", "some",
-    "split_difference",
+    "check_data", "check_dataset", "dataset_folder", "differences", "images_in", "images_of",
+    "some", "split_difference",
 ]  # fmt: skip
+
+
+def dataset_folder(config: RunConfig) -> Path:
+    """The dataset folder of a run; for a URL, its mirror on this machine.
+
+    Args:
+        config: The settings of the run.
+
+    Raises:
+        DatasetError: The folder is gone, so that the user must give another one.
+        StorageError: The object store cannot be read.
+    """
+    folder = config.data.folder
+    if not is_remote(folder) and not Path(folder).is_dir():
+        raise DatasetError(
+            f"{folder}, the dataset of the run, is not a folder: give the folder with it as DATA"
+        )
+    return local_folder(folder)
 
 
 def differences(own: Manifest, given: Manifest) -> list[str]:

@@ -23,7 +23,7 @@ from slipform.models import probe
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.loader import Loader
-from slipform.pipelines.manifest import Manifest, read_manifest
+from slipform.pipelines.manifest import FILE_NAME, Manifest, read_manifest
 from slipform.pipelines.upload import upload
 from slipform.train.config.image_sizes import evaluation_augment, size_at
 from slipform.train.config.run_config import RunConfig
@@ -85,8 +85,9 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
         return config
     folder = Path(distill.teacher).resolve()
     _check(config, manifest, process)
-    own = read_manifest(folder)
-    check_data(own, manifest, config.data.folder, folder)
+    if not (folder / FILE_NAME).is_file():
+        raise SlipformError(f"distill.teacher = {folder} is no run folder: give a finished run")
+    check_data(read_manifest(folder), manifest, config.data.folder, folder)
     found = process.broadcast_object(_sha256(folder) if process.is_main else "")
     _check_weights(folder, distill.sha256, found)
     answers = str(Path(distill.answers).resolve()) if distill.answers else ""

@@ -176,6 +176,17 @@ def test_the_command(planted: Planted, found: Found, tmp_path: Path) -> None:
     assert [row["index"] for row in values["suspects"]] == [int(row["index"]) for row in rows]
 
 
+def test_more_wrong_labels_than_there_can_be_are_said(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 of 240 are no reason for it; more than a quarter are."""
+    words, says = _words(planted.run, "--figures", str(tmp_path)), "labels would be wrong"
+    monkeypatch.setattr(validate_suspects, "draw_suspects", lambda *_: [])
+    assert says not in CliRunner().invoke(validate, words).stderr
+    monkeypatch.setattr(validate_suspects, "_MANY", 9 / 240)
+    assert f"10 of 240 {says}" in CliRunner().invoke(validate, words).stderr
+
+
 def test_json_has_null_for_what_is_not_finite(
     planted: Planted, found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +226,14 @@ def test_a_run_without_observations(planted: Planted, tmp_path: Path) -> None:
     (run / FOLDER / "epoch-0001.safetensors").write_bytes(b"damaged")
     result = CliRunner().invoke(validate, _words(run))
     assert "epoch 1 is left out" in result.output
+
+
+def test_the_observations_of_other_images(planted: Planted, shapes: Path) -> None:
+    """DATA has the same images with other labels."""
+    result = CliRunner().invoke(validate, [str(planted.run), str(shapes), *_words(planted.run)[1:]])
+    assert result.exit_code == 1
+    assert "epoch 1 is left out" in result.output
+    assert "Give the dataset of the run as DATA" in result.output
 
 
 def test_options_that_do_not_fit(planted: Planted) -> None:

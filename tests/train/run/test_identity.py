@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from slipform.pipelines.errors import ConfigError, DatasetError
 from slipform.pipelines.manifest import Manifest, read_manifest, write_manifest
 from slipform.preprocess.cli import main as prep_command
+from slipform.train.cli import train, validate
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.records import read_metrics
@@ -24,6 +25,18 @@ from tests.pipelines.sharded import write_shards
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
+
+
+def test_a_dataset_that_is_gone_is_asked_for(shapes: Path, small: Small, tmp_path: Path) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    fit(small("train.epochs=1"), data, run, quiet=True)
+    data.rename(tmp_path / "moved")
+    says = f"{data}, the dataset of the run, is not a folder: give the folder with it as DATA"
+    for command, words in ((validate, [run]), (train, ["--resume", run])):
+        done = CliRunner().invoke(command, list(map(str, words)))
+        assert done.exit_code == 1
+        assert says in done.output
 
 
 def _changed(manifest: Manifest, how: str) -> Manifest:
