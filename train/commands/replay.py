@@ -32,7 +32,11 @@ __all__ = ["replay"]
     "--diff", "other", type=FOLDER, metavar="OTHER", help="Find the first difference from a run."
 )
 @click.option("--data", type=DATASET, help="The dataset folder or URL. [default: that of the run]")
-@click.option("--executor", default="", help="[default: that of the run on such a device]")
+@click.option(
+    "--executor",
+    default="",
+    help="dali, host, resident, stream or auto.  [default: that of the run on such a device]",
+)
 @click.option(
     "--images",
     default=64,

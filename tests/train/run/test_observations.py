@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
 from slipform.train.run.samples import SampleRecord
 from slipform.train.scores.observations import UNSEEN
-from tests.processes import torchrun
+from tests.processes import finish, torchrun
 from tests.train.drawing import without_figures
 from tests.train.run.interrupted import Killed, at_step, kill, terminate
 from tests.train.run.labeled import dataset_of
@@ -208,7 +209,8 @@ def test_what_the_processes_have_seen_is_put_together() -> None:
 def test_two_processes_and_then_one(
     whole: Path, small: Small, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An epoch that two processes begin and one process ends has all of its samples."""
+    """An epoch that two processes begin and one process ends has all of its samples. If two
+    processes end it, the file is that of an undisturbed run."""
     run, words = tmp_path / "run", ["--set", ON]
     for text in ("train.batch_size=20", "train.epochs=1", "train.checkpoint_every_steps=4"):
         words += ["--set", text]
@@ -234,6 +236,10 @@ def test_two_processes_and_then_one(
     saved = checkpoint.load_newest(run, pytest.fail)
     assert saved is not None
     assert (saved["counters"]["samples"]["codes"] != UNSEEN).sum() == 160
+    again = tmp_path / "again"
+    shutil.copytree(run, again, ignore=shutil.ignore_patterns(FOLDER))
+    finish(torchrun(2, "-m", "slipform.train.cli", "--resume", again, "--device", "cpu"))
+    assert _files(again) == _files(run)
     config = small(ON, "train.batch_size=40", "train.epochs=1")
     fit(config, shapes, run, quiet=True, resume=True)
     after = _history(run, shapes).codes
