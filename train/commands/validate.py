@@ -99,7 +99,7 @@ def validate(
             draw_figures(classifier, judged, data, figures, shown)
             click.echo(f"figures: {printable(str(figures))}", err=True)
         if report is not None:
-            batch, missing = _outstanding(run, device) if data is None else (None, [])
+            batch, missing = _outstanding(run, device, data)
             for text in missing:
                 click.echo(printable(text), err=True)
             write_report(classifier, judged, data, report, shown, [*notes, *missing], batch)
@@ -114,12 +114,12 @@ def validate(
         _print(judged)
 
 
-def _outstanding(run: Path, device: str) -> tuple[Replayed | None, list[str]]:
+def _outstanding(run: Path, device: str, data: Path | None) -> tuple[Replayed | None, list[str]]:
     """The batch of the step that stood out, or a sentence that says why there is none."""
     from slipform.train.replay.outstanding import outstanding_batch
 
     try:
-        return outstanding_batch(run, device), []
+        return outstanding_batch(run, device, data), []
     except SlipformError as error:
         return None, [f"The step that stood out cannot be shown: {error.message}"]
 

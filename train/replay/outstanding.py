@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slipform.pipelines.errors import DatasetError
 from slipform.train.machine.distributed import pick_device
 from slipform.train.page.parts import Replayed
 from slipform.train.records import read_metrics
@@ -61,15 +62,17 @@ def outstanding_step(run: Path) -> Outstanding | None:
     return Outstanding(int(line["step"]), float(line["loss"]), float(usual[most]))
 
 
-def outstanding_batch(run: Path, device: str = "auto") -> Replayed | None:
+def outstanding_batch(run: Path, device: str = "auto", data: Path | None = None) -> Replayed | None:
     """Make the batch of that step again, and draw its first images.
 
     Args:
-        run: The run folder; its dataset is that of config.toml.
+        run: The run folder.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        data: The dataset folder. Default: that in config.toml.
 
     Returns:
-        The figure and a sentence about it; None if there is no such step.
+        The figure and a sentence about it; None if there is no such step, or if the run did not
+        train on the images of `data`.
 
     Raises:
         SlipformError: The dataset is missing or has changed, or a sample cannot be read.
@@ -77,7 +80,12 @@ def outstanding_batch(run: Path, device: str = "auto") -> Replayed | None:
     found = outstanding_step(run)
     if found is None:
         return None
-    segments = history(run)
+    try:
+        segments = history(run, data)
+    except DatasetError:
+        if data is None:
+            raise
+        return None
     place = place_of_step(segments, found.step)
     sheet, _ = sheet_of(run, segments, place, pick_device(device, 0))
     shown = positions(sheet.batch, _IMAGES, None)

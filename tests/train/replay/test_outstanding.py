@@ -80,6 +80,24 @@ def test_the_page_shows_the_images_that_the_step_saw(
     np.testing.assert_array_equal(drawn[0], to_uint8(batch.images, ((0.5,) * 3, (0.5,) * 3)))
 
 
+@pytest.mark.parametrize("moved", [True, False], ids=["the same images", "other images"])
+def test_the_page_for_a_dataset_that_is_given(
+    moved: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
+    no_figures: None,
+) -> None:  # fmt: skip
+    """A dataset that has moved shows the batch. For another dataset the page has none."""
+    run, page, data = tmp_path / "run", tmp_path / "page.html", tmp_path / "data"
+    shutil.copytree(shapes, data)
+    fit(small("train.epochs=1", "train.batch_size=8"), data, run, device="cpu", quiet=True)
+    data.rename(tmp_path / "moved")
+    given = tmp_path / "moved" if moved else shapes_raw
+    words = [run, given, "--report", page, "--device", "cpu"]
+    done = CliRunner().invoke(validate, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert ("The step that stood out" in page.read_text(encoding="utf-8")) == moved
+    assert "cannot be shown" not in done.stderr
+
+
 @pytest.mark.parametrize("changed", [False, True], ids=["more steps", "other images"])
 def test_a_batch_that_cannot_be_made_is_said_on_the_page(
     changed: bool, small: Callable[..., RunConfig], shapes: Path, shapes_raw: Path, tmp_path: Path,
