@@ -51,6 +51,24 @@ def test_every_step_of_a_run(
     assert_all(tmp_path / "run", seen)
 
 
+@pytest.mark.parametrize("executor", ["resident", "dali"])
+def test_another_executor(
+    executor: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen
+) -> None:
+    """It makes the same samples, with the pixels of the run up to a few levels of 255."""
+    config = small("augment.mixup=0.4", "train.epochs=1")
+    fit(config, shapes, tmp_path / "run", device="cpu", quiet=True)
+    place = place_of_step(history(tmp_path / "run"), 3)
+    made, (expected,) = replayed(place, CPU, executor), seen[3]
+    ((found,),) = made.batches
+    assert (made.executor, made.exact) == (executor, False)
+    assert torch.equal(found.indices, expected.indices)
+    assert torch.equal(found.labels, expected.labels)
+    off = (found.images - expected.images).abs() * 127.5  # normalized by 0.5 and 0.5
+    assert float(off.mean()) <= 1
+    assert float((off <= 4).float().mean()) >= 0.99
+
+
 def test_a_run_that_was_resumed_with_other_settings(
     shapes: Path, tmp_path: Path, small: Small, seen: Seen
 ) -> None:
