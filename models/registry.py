@@ -96,7 +96,7 @@ def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
         if not net.options:
             raise ConfigError(f'"{config.name}" has no options: remove model.options.{key}')
         if key not in net.options:
-            raise unknown(f'option of model "{config.name}"', key, net.options)
+            raise unknown(f"{config.name} option", key, net.options)
         try:
             options[key] = TypeAdapter(net.options[key]).validate_python(value)
         except ValidationError as error:

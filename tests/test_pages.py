@@ -33,6 +33,7 @@ PAGES = [
     ROOT / "train/scores/README.md",
     ROOT / "train/records/README.md",
     ROOT / "pipelines/plan/README.md",
+    ROOT / "pipelines/plan/adding.md",
     ROOT / "train/inference/README.md",
     ROOT / "train/config/README.md",
     ROOT / "train/examples/README.md",

@@ -140,7 +140,7 @@ def _finish(work: Work, images: Any) -> Any:
     fn, types = _operators()
 
     augment, jitter = work.augment, work.augment.color_jitter
-    if jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue:
+    if jitter:
         images = fn.color_twist(
             images,
             brightness=_around_one(jitter.brightness),

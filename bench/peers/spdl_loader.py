@@ -101,7 +101,6 @@ def _decoder(work: Work) -> Any:
 
     augment, jitter = work.augment, work.augment.color_jitter
     chance = augment.flip_probability if augment.flip == "horizontal" else 0.0
-    jittered = bool(jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue)
     color = v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
     box = v2.RandomResizedCrop(augment.image_size, augment.scale, augment.ratio)
 
@@ -113,7 +112,7 @@ def _decoder(work: Work) -> Any:
         size = augment.image_size
         filters = f"format=rgb24,{crop},scale={size}:{size}:flags=bilinear{flip},format=rgb24"
         image = spdl.io.to_torch(spdl.io.load_image(path, filter_desc=filters))
-        if jittered:
+        if jitter:
             image = color(image.permute(2, 0, 1)).permute(1, 2, 0)
         return image, label
 

@@ -156,7 +156,7 @@ def transform(work: Work, *, normalize: bool = True) -> Any:
     if augment.flip == "horizontal":
         steps.append(v2.RandomHorizontalFlip(augment.flip_probability))
     jitter = augment.color_jitter
-    if jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue:
+    if jitter:
         steps.append(
             v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue)
         )

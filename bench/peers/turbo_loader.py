@@ -35,8 +35,7 @@ def reason_not(work: Work) -> str:
     usual = (augment.scale, augment.ratio) == ((0.08, 1.0), (3 / 4, 4 / 3))
     if not decoded and not usual:
         return "its random crops of JPEGs have torchvision's scale and ratio only"
-    jitter = augment.color_jitter
-    if jitter.brightness or jitter.contrast or jitter.saturation or jitter.hue:
+    if augment.color_jitter:
         return "its fused pass has no color jitter"
     if work.dtype != "float32" and not (decoded and work.dtype == "float16"):
         return f"gives no {work.dtype} from {'.tbl' if decoded else 'tar'} files"

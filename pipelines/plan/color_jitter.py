@@ -49,3 +49,7 @@ class ColorJitter:
                 )
         if self.hue > 0.5:
             raise ConfigError(f"augment.color_jitter.hue = {self.hue}: give 0 to 0.5 (turns)")
+
+    def __bool__(self) -> bool:
+        """Whether any color is changed."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))

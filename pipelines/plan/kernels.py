@@ -2,11 +2,12 @@
 
 In: `Numbers` (an Augmentation without strings), indices, sizes, seed and epoch. Out: the arrays of
 the Plan, filled. The code is compiled by numba. Each kind of augmentation has draws with fixed
-numbers, so a new kind does not change the random numbers of the others:
+numbers, so a new kind does not change the random numbers of the others. These are taken:
 
     0..9 crop (attempts)   10 flips, grayscale, erase   11 color jitter
     12 rotation, shear, translation   13 zoom, perspective   14, 15 corners of perspective
-    20..29 erasing (attempts)   30 parity of the alternating flip
+    20..29 erasing (attempts)   30 parity of the alternating flip   31 noise in erased boxes
+    32 blur (`sigmas`)   40..150, 200..439 policies (`chains`)
 """
 
 from __future__ import annotations

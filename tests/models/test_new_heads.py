@@ -19,9 +19,9 @@ from slipform.models import torchvision_nets
 from slipform.models.heads import head_names
 from slipform.models.registry import build
 from slipform.models.spec import ModelConfig
+from tests.models.own_nets import OWN
 
 CLASSES = 10
-OWN = ("cnn", "conv", "conv_blocks", "fast", "fc", "fc10", "mlp_sigmoid", "tiny")
 QUICK = {
     *("alexnet", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5"),
     *("mobilenet_v3_small", "regnet_x_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"),

@@ -175,7 +175,7 @@ def test_wrong_names(name: str, words: str) -> None:
     [
         ({"options": {"drop_path_rate": 1.0}}, "less than 1"),
         ({"options": {"drop_path": 0.1}}, 'Did you mean "drop_path_rate"?'),
-        ({"options": {"img_size": 64}}, 'no option of model "timm/test_vit" "img_size"'),
+        ({"options": {"img_size": 64}}, 'no timm/test_vit option "img_size"'),
         ({"small_input": True}, 'remove it for "timm/test_vit"'),
         ({"weights": "r160_in1k"}, 'model.name = "timm/test_vit.TAG"'),
         ({"freeze": "bloks"}, 'no layer "bloks"'),

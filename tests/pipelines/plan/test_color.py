@@ -211,3 +211,9 @@ def test_a_wrong_setting_is_named(options: dict[str, object], says: str) -> None
 def test_a_wrong_jitter_is_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"color_jitter.{name} = {value}"):
         ColorJitter(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_a_jitter_is_true_if_it_changes_colors(name: str) -> None:
+    assert ColorJitter(**{name: 0.1})
+    assert not ColorJitter()
