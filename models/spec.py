@@ -169,10 +169,10 @@ def net(builder: _Builder) -> _Builder:
         import slipform as sf
 
         @sf.register_model
-        def pooled(*, num_classes: int, image_size: int) -> nn.Module:
+        def mean_color(*, num_classes: int, image_size: int) -> nn.Module:
             return nn.Sequential(nn.AvgPool2d(image_size), nn.Flatten(), nn.Linear(3, num_classes))
 
-        config = sf.RunConfig().replace("model.name", "pooled")
+        config = sf.RunConfig().replace("model.name", "mean_color")
         ```
     """
     name, parameters = builder.__name__, inspect.signature(builder).parameters
