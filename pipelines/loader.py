@@ -27,7 +27,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.position import HasPosition
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
-from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.rendering.request import Settings, is_small
 from slipform.pipelines.samples import open_samples
 from slipform.pipelines.sampling import Sampling
 from slipform.pipelines.sequence import BatchSequence
@@ -60,21 +60,20 @@ class Loader(HasPosition):
             padded (label -100, index -1).
         seed: Seed of the order and of all random augmentation, 0 or more.
         executor: What makes the pixels: "dali", "host", "resident", "stream" (on a GPU) or "auto".
-        device: Device of the batches.
-        dtype: Data type of the images: torch.float32, bfloat16 or float16.
+        device, dtype: Device of the batches, type of the images (torch.float32, bfloat16, float16).
         rank, world_size: Number of this process, from 0, and number of processes. Each process
             takes its part of each global batch.
         threads: Threads that decode and render. 0: what `bench tune` found here, else one per core;
             on a GPU two cores are left for the threads that launch work.
-        prefetch: Batches made ahead. 0: what `bench tune` found here, else 2.
+        prefetch: Batches made ahead. 0: 16 small ones on a CPU; else what `bench tune` found, or 2.
         on_bad: "error": a bad sample raises SampleError. "skip": black, label -100, in `num_bad`.
         block: 0: all samples are shuffled together. For data larger than memory: number of
             consecutive samples that stay near each other in the order (see `EpochOrder`).
         reuse_buffers: False: each batch has memory of its own. True: `images` of a batch are
             overwritten after the next batch was asked for, which is faster.
-        decode_scale: "auto": the `host` executor decodes JPEGs of a megapixel or more at 1/2, 1/4
-            or 1/8 of their size if the crop then is still 1.5 times larger than the output. The
-            pixels differ from those of a full decode by about 1 of 255. "off": never.
+        decode_scale: "auto": `host` decodes JPEGs of a megapixel or more at 1/2, 1/4 or 1/8 of
+            their size if the crop then is still 1.5 times larger than the output. The pixels differ
+            from those of a full decode by about 1 of 255. "off": never.
         decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder. CUDA ("dali") or
             CPU cores ("stream") decode the others. "auto": what `bench tune` found, else 1 or 0.5.
         sampling: "all": an epoch has each image once. Otherwise it has as many, drawn at random:
@@ -84,8 +83,7 @@ class Loader(HasPosition):
         split_batches: True: batch_size is that of all processes together; parts differ by 1 image.
 
     Attributes:
-        dataset: Name of the dataset.
-        manifest: The Manifest of the folder.
+        dataset, manifest: Name of the dataset, and the Manifest of its folder.
         split, training, seed, device: As given.
         augment: The augmentation with mean and standard deviation.
         batch_size, global_batch_size: Images per batch of this process, and of all together.
@@ -170,7 +168,8 @@ class Loader(HasPosition):
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
         threads = threads or int(tuned.get("threads", 0)) or num_threads(self.device.type)
-        depth = prefetch or int(tuned.get("prefetch", 0)) or 2
+        small = self.device.type == "cpu" and is_small(self.batch_size, self.augment.image_size)
+        depth = prefetch or (0 if small else int(tuned.get("prefetch", 0)))
         share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(
             self.augment, self.batch_size, dtype, self.device, threads, depth,

@@ -56,8 +56,8 @@ _UnderWay = tuple[Position, Position, Task[_Submitted]]
 class Prefetcher:
     """Submits batches to an executor in order, and collects them.
 
-    If `order.shuffle` is set, batches of the next epoch are begun before the present one ends.
-    Otherwise none are begun beyond the epoch of the batch that was asked for.
+    If `order.shuffle` is set, batches of the next epoch are begun before the present one ends, and
+    none beyond it. Otherwise none are begun beyond the epoch of the batch that was asked for.
 
     Args:
         executor: The executor. `close` closes it.
@@ -89,6 +89,7 @@ class Prefetcher:
         # Labels and indices of the last batches. The thread that submits frees them. The consumer
         # would take 20 us to free two tensors, in caches that its step has filled.
         self._spent: deque[tuple[Tensor, Tensor]] = deque()
+        self._burst: int = getattr(executor, "burst", 1)
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
         self._interrupted = False
@@ -218,11 +219,14 @@ class Prefetcher:
         return True
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
-        """Submit batches until `executor.depth` of them are under way."""
+        """Submit batches until `executor.depth` of them are under way, if as many as are
+        submitted together are missing. None is begun beyond the next epoch."""
         order = self._order
+        if len(self._under_way) > self.executor.depth - self._burst:
+            return
         while len(self._under_way) < self.executor.depth:
             epoch, seen = self._cursor
-            if epoch > epoch_wanted and not order.shuffle:
+            if epoch > epoch_wanted + order.shuffle:
                 return
             task = self._submitting.submit(partial(self._submit, epoch, seen))
             after = order.after(epoch, seen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,34 +118,43 @@ def command(
     }
     results: tuple[list[float], list[float]] = ([], [])
     failed: CallFailed | None = None
-    for seed in range(seeds):
-        pair: list[float] = []
-        for name, sets in zip("ab", arms, strict=True):
-            folder = str(runs / name / f"seed-{seed}")
-            first = "" if (name, seed) == ("a", 0) else str(runs / "a" / "seed-0")
-            given = (str(data), recipe, sets, arms[0], seed, chosen, folder, first)
+
+    def result(seed: int, name: str, sets: tuple[str, ...]) -> float:
+        folder = str(runs / name / f"seed-{seed}")
+        first = "" if (name, seed) == ("a", 0) else str(runs / "a" / "seed-0")
+        given = (str(data), recipe, sets, arms[0], seed, chosen, folder, first)
+        try:
+            found = isolated(train_arm, *given, seconds=24 * 3600.0)
+        except CallFailed as failure:
+            note = f"arm {name.upper()}, seed {seed}: {failure.note}"
+            raise CallFailed(note, failure.status) from failure
+        if metric not in found:
+            has = ", ".join(name for name in METRICS if name in found) or "none of them"
+            raise ConfigError(
+                f"the runs have no {metric}, because {data} lacks that split: give --metric with"
+                f" what they have ({has})"
+            )
+        return float(found[metric])
+
+    def rows() -> Iterator[Row]:
+        """The row of all seeds so far, after each seed."""
+        nonlocal failed
+        for seed in range(seeds):
             try:
-                found = isolated(train_arm, *given, seconds=24 * 3600.0)
+                pair = [result(seed, name, sets) for name, sets in zip("ab", arms, strict=True)]
             except CallFailed as failure:
-                note = f"arm {name.upper()}, seed {seed}: {failure.note}"
-                failed = CallFailed(note, failure.status)
-                break
-            if metric not in found:
-                has = ", ".join(name for name in METRICS if name in found) or "none of them"
-                raise ConfigError(
-                    f"the runs have no {metric}, because {data} lacks that split: give --metric"
-                    f" with what they have ({has})"
-                )
-            pair.append(found[metric])
-        if failed is not None:
-            break
-        for kept, value in zip(results, pair, strict=True):
-            kept.append(value)
-        state = paired(*results, alpha)
-        say(_line(seed, results, state, alpha))
-        if state.decided:
-            break
-    finish("ab", [row_of(case, results, alpha, failed)], out, environment)
+                failed = failure
+                yield row_of(case, results, alpha, failed)
+                return
+            for kept, value in zip(results, pair, strict=True):
+                kept.append(value)
+            state = paired(*results, alpha)
+            say(_line(seed, results, state, alpha))
+            yield row_of(case, results, alpha)
+            if state.decided:
+                return
+
+    finish("ab", rows(), out, environment)
     if failed is not None:
         # Without that seed the others would be a choice: its result may be what differs.
         said = failed.note.removesuffix(".")

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -133,17 +133,20 @@ def command(
         speed_run.check(against, data)
     environment = stamp()
     seeds, device = seeds or (2 if quick else 5), device_name(device)
-    rows = [run(data, recipe, sets, seeds, target, device)]
-    if against:
-        rows.append(run_against(against, data, seeds, target, device))
-    finish("accuracy", rows, out, environment)
+
+    def found() -> Iterator[Row]:
+        yield from run(data, recipe, sets, seeds, target, device)
+        if against:
+            yield run_against(against, data, seeds, target, device)
+
+    rows = finish("accuracy", found(), out, environment)
     if rows[0].status != "ok":
         raise SlipformError(f"{rows[0].status}: {rows[0].note}")
 
 
 def run(
     data: Path, recipe: str, sets: tuple[str, ...], seeds: int, target: float, device: str
-) -> Row:
+) -> Iterator[Row]:
     """Train with every seed, one after another.
 
     Args:
@@ -154,8 +157,8 @@ def run(
         target: The accuracy to reach, 0..1.
         device: "cpu" or "cuda".
 
-    Returns:
-        One row for all seeds.
+    Yields:
+        After each seed, one row for all seeds so far.
     """
     from slipform.bench.race.recipe_run import train_once
     from slipform.bench.race.worker import CallFailed, isolated
@@ -170,12 +173,13 @@ def run(
                 train_once, str(data), recipe, sets, seed, device, target, seconds=_CALL_SECONDS
             )
         except CallFailed as failure:
-            return Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
+            yield Row(suite="accuracy", case=case, status=failure.status, note=failure.note)
+            return
         runs.append(found)
         seconds = found.get("seconds_to_target")
         reached = "target not reached" if seconds is None else f"target after {seconds:.1f} s"
         say(f"seed {seed}: accuracy {found['accuracy']:.4f}, {reached}")
-    return _row(case, runs)
+        yield _row(case, runs)
 
 
 def run_against(script: Path, data: Path, seeds: int, target: float, device: str) -> Row:

@@ -79,7 +79,7 @@ def command(
     from slipform.models.spec import ModelConfig
     from slipform.pipelines.manifest import read_manifest
 
-    environment, rows = stamp(), []
+    environment = stamp()
     points = [
         Point(str(data), name, size, device=device_name(device), cores=environment.cores)
         for data in folders
@@ -94,7 +94,8 @@ def command(
     ]
     for point in points:
         find(ModelConfig(name=point.model))
-    for point in points:
+
+    def row(point: Point) -> Row:
         say(f"{point.model}, batch size {point.batch_size}")
         case: Settings = {
             "data": read_manifest(Path(point.data)).dataset,
@@ -108,10 +109,10 @@ def command(
             )
         except CallFailed as failure:
             say(f"  {failure.status}: {failure.note}")
-            rows.append(Row(suite="auto", case=case, status=failure.status, note=failure.note))
-            continue
-        rows.append(Row(suite="auto", case=case, settings=settings, figures=figures))
-    finish("auto", rows, out, environment)
+            return Row(suite="auto", case=case, status=failure.status, note=failure.note)
+        return Row(suite="auto", case=case, settings=settings, figures=figures)
+
+    rows = finish("auto", map(row, points), out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no net could be measured")
 

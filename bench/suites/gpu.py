@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +124,7 @@ def command(
     """
     from slipform.bench.options import check_names
     from slipform.bench.race import speed_run
-    from slipform.bench.result.environment import command_line, stamp
-    from slipform.bench.result.result import Result, write_result
+    from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
 
     ends = time.monotonic() + 60 * minutes
@@ -138,19 +137,19 @@ def command(
             raise SlipformError("--against needs --data with CIFAR-10's pixels")
         speed_run.check(against, small[0])
     environment = stamp()
-    path = out or Path("runs/bench/gpu.json")
-    rows: list[Row] = []
     items = [
         item
         for item in all_items(device, [f for f in folders if f not in small], small, against)
         if item.part in chosen
     ]
-    for number, item in enumerate(items):
-        ahead = sum(other.weight for other in items[number:] if not other.lacks)
-        left = ends - time.monotonic()
-        rows += run(item, left * item.weight / ahead if ahead else left)
-        write_result(path, Result(environment=environment, command=command_line(), rows=rows))
-    finish("gpu", rows, path, environment)
+
+    def rows() -> Iterator[Row]:
+        for number, item in enumerate(items):
+            ahead = sum(other.weight for other in items[number:] if not other.lacks)
+            left = ends - time.monotonic()
+            yield from run(item, left * item.weight / ahead if ahead else left)
+
+    finish("gpu", rows(), out, environment)
 
 
 def run(item: Item, seconds: float) -> list[Row]:
@@ -272,6 +271,6 @@ def _measure_fast(data: str, against: str, device: str, launch: int = 1) -> list
             *("data.executor=resident", "train.compile=on", f"train.steps_per_launch={launch}"),
             f"train.log_every_steps={max(20, launch)}",
         )
-        row = accuracy.run(Path(data), "cifar10/fast", sets, 3, 0.94, device)
+        *_, row = accuracy.run(Path(data), "cifar10/fast", sets, 3, 0.94, device)
     name = Path(against).name if against else f"cifar10/fast, {launch} steps a launch"
     return [gpu_runs.measured(name, row)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,27 +140,26 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
 
-    environment, rows = stamp(), []
-
-    def add(way: str, count: int, function: Callable[..., Any], *arguments: Any) -> None:
+    def row(way: str, count: int, function: Callable[..., Any], *arguments: Any) -> Row:
         case: Settings = {"way": way, "samples": count}
         say(f"{way}, {count:,} samples")
         try:
-            figures = isolated(function, *arguments)
-            rows.append(Row(suite="growth", case=case, figures=figures))
+            return Row(suite="growth", case=case, figures=isolated(function, *arguments))
         except CallFailed as failure:
             say(f"  {failure.status}: {failure.note}")
-            rows.append(Row(suite="growth", case=case, status=failure.status, note=failure.note))
+            return Row(suite="growth", case=case, status=failure.status, note=failure.note)
 
-    for count in numbers(order_samples, "--order-samples"):
-        add("order", count, measure_order, count)
-    with tempfile.TemporaryDirectory(prefix="slipform-growth-") as folder:
-        for count in numbers(samples, "--samples"):
-            data = f"{folder}/{count}"
-            add("prep", count, measure_prep, data, count)
-            for executor in ("host", "resident"):
-                add(executor, count, measure_loader, data, executor)
-    finish("growth", rows, out, environment)
+    def found() -> Iterator[Row]:
+        for count in numbers(order_samples, "--order-samples"):
+            yield row("order", count, measure_order, count)
+        with tempfile.TemporaryDirectory(prefix="slipform-growth-") as folder:
+            for count in numbers(samples, "--samples"):
+                data = f"{folder}/{count}"
+                yield row("prep", count, measure_prep, data, count)
+                for executor in ("host", "resident"):
+                    yield row(executor, count, measure_loader, data, executor)
+
+    rows = finish("growth", found(), out, stamp())
     if all(row.status != "ok" for row in rows):
         raise SlipformError("nothing could be measured")
 

@@ -10,7 +10,7 @@ within each round, CPU use, memory, time to the first batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,15 +159,15 @@ def command(
     conditions = Conditions(
         environment.cores, batch_size, device_name(device), dtype, tuple(chosen), jitters
     )
-    rows = run(data, conditions, named, QUICK if quick else FULL)
-    finish("loaders", rows, out, environment)
+    found = run(data, conditions, named, QUICK if quick else FULL)
+    rows = finish("loaders", found, out, environment)
     if require and (lacking := shortfalls(rows)):
         raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 
 
 def run(
     folders: Iterable[Path], conditions: Conditions, peers: list[str], effort: Effort
-) -> list[Row]:
+) -> Iterator[Row]:
     """Measure all loaders in every race that is possible with the folders.
 
     Args:
@@ -176,7 +176,7 @@ def run(
         peers: Modules in bench/peers.
         effort: How long each loader is measured.
 
-    Returns:
+    Yields:
         The rows of all races.
 
     Raises:
@@ -189,9 +189,8 @@ def run(
         raise SlipformError(
             f"nothing to measure: these folders have no images for {', '.join(conditions.inputs)}"
         )
-    return [
-        row for race in found for row in run_race(race, peers, EXECUTORS[race.input], effort, say)
-    ]
+    for race in found:
+        yield from run_race(race, peers, EXECUTORS[race.input], effort, say)
 
 
 def shortfalls(rows: list[Row]) -> list[str]:

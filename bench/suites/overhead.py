@@ -49,20 +49,21 @@ def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path
     from slipform.bench.result.environment import stamp
     from slipform.pipelines.manifest import read_manifest
 
-    environment, rows = stamp(), []
     dataset = read_manifest(data).dataset
-    for name in executors.split(","):
-        for size in numbers(batch_sizes, "--batch-sizes"):
-            case: Settings = {"data": dataset, "loader": name, "batch_size": size}
-            say(f"{name}, batch size {size}")
-            try:
-                figures = isolated(measure, str(data), name, size, device_name(device))
-                rows.append(Row(suite="overhead", case=case, figures=figures))
-            except CallFailed as failure:
-                say(f"  {failure.status}: {failure.note}")
-                failed = Row(suite="overhead", case=case, status=failure.status, note=failure.note)
-                rows.append(failed)
-    finish("overhead", rows, out, environment)
+
+    def row(name: str, size: int) -> Row:
+        case: Settings = {"data": dataset, "loader": name, "batch_size": size}
+        say(f"{name}, batch size {size}")
+        try:
+            figures = isolated(measure, str(data), name, size, device_name(device))
+            return Row(suite="overhead", case=case, figures=figures)
+        except CallFailed as failure:
+            say(f"  {failure.status}: {failure.note}")
+            return Row(suite="overhead", case=case, status=failure.status, note=failure.note)
+
+    sizes = numbers(batch_sizes, "--batch-sizes")
+    found = (row(name, size) for name in executors.split(",") for size in sizes)
+    rows = finish("overhead", found, out, stamp())
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 

@@ -11,7 +11,7 @@ the same round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import click
 
 from slipform.bench.options import data_argument, out_option
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.result import Estimate, Row
+from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
@@ -63,21 +63,24 @@ def command(data: Path, libraries: bool, out: Path | None) -> None:
     from slipform.bench.work import stored_as
     from slipform.pipelines.manifest import read_manifest
 
-    environment, rows = stamp(), []
     dataset = read_manifest(data).dataset
-    for source in ("decoded", "stored") if stored_as(data) == "jpeg" else ("decoded",):
-        say(source)
-        try:
-            found = isolated(measure, str(data), source, libraries)
-        except CallFailed as failure:
-            say(f"  {failure.status}: {failure.note}")
-            continue
-        for (policy, library), figures in found.items():
-            case = {"data": dataset, "input": source, "policy": policy, "loader": library}
-            rows.append(Row(suite="policies", case=case, figures=figures))
-    if not rows:
+
+    def rows() -> Iterator[Row]:
+        for source in ("decoded", "stored") if stored_as(data) == "jpeg" else ("decoded",):
+            say(source)
+            case: Settings = {"data": dataset, "input": source}
+            try:
+                found = isolated(measure, str(data), source, libraries)
+            except CallFailed as failure:
+                say(f"  {failure.status}: {failure.note}")
+                yield Row(suite="policies", case=case, status=failure.status, note=failure.note)
+                continue
+            for (policy, library), figures in found.items():
+                one: Settings = {**case, "policy": policy, "loader": library}
+                yield Row(suite="policies", case=one, figures=figures)
+
+    if all(row.status != "ok" for row in finish("policies", rows(), out, stamp())):
         raise SlipformError("no policy could be measured")
-    finish("policies", rows, out, environment)
 
 
 def measure(

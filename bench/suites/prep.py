@@ -96,12 +96,12 @@ def command(
 
     environment = stamp()
     rounds = 3 if quick else 7
-    rows = [
+    found = (
         row
         for folder in data
         for row in run(folder, workers or environment.cores, not no_peer, rounds)
-    ]
-    finish("prep", rows, out, environment)
+    )
+    rows = finish("prep", found, out, environment)
     if require and (lacking := shortfalls(rows)):
         raise SlipformError("below the required multiples:\n  " + "\n  ".join(lacking))
 

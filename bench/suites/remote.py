@@ -8,7 +8,7 @@ other readers need the extra `readers`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -133,8 +133,8 @@ def command(
         images = images if "--images" in typed() else 512
         rounds = rounds if "--rounds" in typed() else 2
         waits = waits if "--latency" in typed() else [0.0, 0.01]
-    rows = run(data, chosen, waits, images, batch_size, rounds, search=not quick)
-    finish("remote", rows, out, environment)
+    found = run(data, chosen, waits, images, batch_size, rounds, search=not quick)
+    rows = finish("remote", found, out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no reader could be measured")
 
@@ -147,7 +147,7 @@ def run(
     batch_size: int,
     rounds: int,
     search: bool,
-) -> list[Row]:
+) -> Iterator[Row]:
     """Upload the images in the formats of all readers, and measure at each latency.
 
     Args:
@@ -159,7 +159,7 @@ def run(
         rounds: Turns of each reader.
         search: Whether to search for the best settings of each reader.
 
-    Returns:
+    Yields:
         The rows of all races.
 
     Raises:
@@ -176,7 +176,6 @@ def run(
 
     if stored_as(data) != "jpeg":
         raise SlipformError(f"{data} has no JPEGs: the readers decode the same JPEG bytes")
-    rows: list[Row] = []
     with TemporaryDirectory(prefix="slipform-bench-") as name, object_server() as server:
         copy_images(data, images, Path(name) / "data")
         work = usual_work(
@@ -198,5 +197,4 @@ def run(
                     failures[reader] = failure
             for wait in waits:
                 conditions = Conditions(read_manifest(data).dataset, work, wait, rounds, search)
-                rows += run_race(conditions, urls, failures, server, say)
-    return rows
+                yield from run_race(conditions, urls, failures, server, say)

@@ -15,7 +15,7 @@ counts as waiting, so the share of waiting is an upper bound. Use c / a there.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -234,13 +234,12 @@ def command(
     effort = Effort(rounds=7, seconds=3.0, warmup_seconds=0.5, min_batches=3)
     if quick:
         effort = replace(effort, rounds=3, seconds=0.5, warmup_seconds=0.0, min_batches=2)
-    rows = run(points, effort, auto_seconds=6 if quick else 30)
-    finish("train", rows, out, environment)
+    rows = finish("train", run(points, effort, 6 if quick else 30), out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")
 
 
-def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[Row]:
+def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> Iterator[Row]:
     """Measure every point in its own process.
 
     Args:
@@ -248,14 +247,13 @@ def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[R
         effort: Rounds, span and warm-up.
         auto_seconds: The time to replace "auto" in a point; see the setting train.auto_seconds.
 
-    Returns:
+    Yields:
         A row for each point. If its process failed, the row has the reason.
     """
     from slipform.bench.race.training import decided, measure_point
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.pipelines.manifest import read_manifest
 
-    rows = []
     for number, point in enumerate(points, 1):
         say(
             f"{number} of {len(points)}: {point.model}, batch size {point.batch_size},"
@@ -279,9 +277,6 @@ def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> list[R
             outcome = isolated(measure_point, point, effort)
         except CallFailed as failure:
             say(f"  {failure.status}: {failure.note}")
-            rows.append(Row(suite="train", case=case, status=failure.status, note=failure.note))
+            yield Row(suite="train", case=case, status=failure.status, note=failure.note)
             continue
-        rows.append(
-            Row(suite="train", case=case, settings=outcome.settings, figures=outcome.figures)
-        )
-    return rows
+        yield Row(suite="train", case=case, settings=outcome.settings, figures=outcome.figures)

@@ -20,7 +20,7 @@ from torch import Tensor
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.prepare import prepared
-from slipform.pipelines.rendering.request import Rendered, Settings
+from slipform.pipelines.rendering.request import SMALL_BATCH, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.stores import BFLOAT16, FLOAT16, FLOAT32
 from slipform.pipelines.workers import Gate, Tasks, Workers
@@ -28,8 +28,6 @@ from slipform.pipelines.workers import Gate, Tasks, Workers
 __all__ = ["RenderPool", "Source"]
 
 _KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-# Output pixels per thread, at least: about 0.1 ms of work. Waking a thread can take as long.
-_MIN_PIXELS = 1 << 17
 _NO_IMAGES = torch.empty(0)
 _NO_FLOATS, _NO_BITS = np.empty(0, np.float32), np.empty(0, np.uint16)
 
@@ -129,7 +127,7 @@ class RenderPool:
         batch = self._new_batch(size, check)
         batch.bad.extend(pixels.bad)
         render_into = self._renderer(plan, pixels)
-        least = max(1, _MIN_PIXELS // self._size**2)
+        least = max(1, SMALL_BATCH // self._size**2)
         if size <= least and batch.buffer_free.is_open():
             batch.seconds = self._render(batch, render_into, 0, 0, size)
             return

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from slipform.bench.commands import report
 from slipform.bench.race.measure import estimate
 from slipform.bench.result.environment import stamp
 from slipform.bench.result.result import Row, read_result
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.executors import NAMES
 
 
@@ -149,6 +151,39 @@ def test_a_result_has_the_machine_and_the_command(
     assert figures["images_per_second"] == {"median": 2.0, "low": 1.0, "high": 3.0, "repeats": 3}
     assert read_result(out).rows == [row]
     assert "2.00 (1.00 to 3.00)" in capsys.readouterr().out
+
+
+def test_a_stopped_suite_keeps_what_it_has_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a file of its own: the whole result of an earlier call stays. The newest row of a case
+    counts: those of some suites grow with each seed."""
+    out, environment = tmp_path / "prep.json", stamp()
+
+    def row(way: str, value: float) -> Row:
+        figures = {"images_per_second": estimate([value])}
+        return Row(suite="prep", case={"data": "d", "way": way, "workers": 2}, figures=figures)
+
+    def measured(then: BaseException | None) -> Iterator[Row]:
+        yield row("a", 1.0)
+        yield row("a", 2.0)
+        yield row("b", 3.0)
+        if then:
+            raise then
+
+    whole = suites.finish("prep", measured(None), out, environment)
+    assert whole == read_result(out).rows == [row("a", 2.0), row("b", 3.0)]
+    before = out.read_bytes()
+    partial = tmp_path / "prep.json.partial"
+    for then in (KeyboardInterrupt(), SlipformError("a disk is full")):
+        capsys.readouterr()
+        with pytest.raises(type(then)):
+            suites.finish("prep", measured(then), out, environment)
+        assert out.read_bytes() == before
+        assert read_result(partial).rows == whole
+        assert f"the 2 rows that were measured are in {partial}" in capsys.readouterr().err
+    suites.finish("prep", measured(None), out, environment)
+    assert [path.name for path in tmp_path.iterdir()] == ["prep.json"]
 
 
 def test_the_committed_results_are_read_compared_and_shown(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "blurred": {"crop": "random", "resize": 0, "policy": Policy("augmix"), "blur": Blur(0.5)},
 }
 BATCHES = 7  # of two and a half epochs
+FEW = 3  # where the ends of epochs are not what is new
 
 
 def open_loader(
@@ -61,8 +62,9 @@ def compare(
     start: tuple[int, int],
     ranks: tuple[int, int] = (0, 1),
     split_batches: bool = False,
+    count: int = BATCHES,
 ) -> None:
-    """All batches from a position on, across the ends of epochs. ranks: rank and world_size."""
+    """`count` batches from a position on. ranks: rank and world_size."""
     shape = ranks, split_batches
     host = open_loader(folder, ResidentExecutor, *shape, **options)
     with host, open_loader(folder, ResidentGpuExecutor, *shape, **options) as gpu:
@@ -72,7 +74,7 @@ def compare(
         batches = device_batches(gpu.sequence)
         assert batches
         batches.begin()
-        for _ in range(BATCHES):
+        for _ in range(count):
             if gpu.seen == 0:
                 batches.begin()
             want = next(iter(host))
@@ -99,8 +101,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     images = [folders.noise(9 + k, 14 - k // 2, k) for k in range(14)]
     folder = Path(folders.write_folder(Path(sys.argv[1]) / "raw", images))
-    for options in SPECS.values():
-        compare(folder, dict(options), (0, 0))
+    for name, options in SPECS.items():
+        compare(folder, dict(options), (0, 0), count=BATCHES if name == "box" else FEW)
     compare(folder, dict(SPECS["mixup"]), (3, 5))
     compare(folder, dict(SPECS["cutmix"]), (1, 4), ranks=(1, 2))  # inside a global batch
     compare(folder, dict(SPECS["mixup"]), (0, 0), ranks=(1, 2), split_batches=True)  # 2 and 3

@@ -1,10 +1,11 @@
 """Applies operations of a policy by the GPU kernels in Triton's interpreter, and by the kernels for
 CPU cores.
 
-In: the cases as JSON [[size, [code, amount], ...]]. Out: nothing. An assertion fails if a level
-differs. Half of the pictures show only a part of the image, so that an operation before the last
-movement changes only this part. It runs in its own process, because TRITON_INTERPRET is read at
-import.
+In: JSON [[size, [[code, amount], ...], ...], ...], a size and some chains of the same length; "all"
+as a second argument: every picture with every chain, in all ways. Out: nothing. An assertion fails
+if a level differs. Half of the pictures show only a part of the image, so that an operation before
+the last movement changes only this part. It runs in its own process, because TRITON_INTERPRET is
+read at import.
 """
 
 from __future__ import annotations
@@ -48,30 +49,42 @@ def pictures_of(size: int) -> list[np.ndarray]:
     ]
 
 
-def check(size: int, chain: list[tuple[int, float]]) -> None:
-    """The operations of a chain on all pictures, once before a movement (whose code
-    is the last one, so that it is one operation more) and once without one."""
-    # Each map with two of the pictures, so that the interpreter has less to do.
-    pairs = [(p, m) for i, p in enumerate(pictures_of(size)) for m in (MAPS[i], MAPS[i - 1])]
-    pictures = [(p, m, moved) for p, m in pairs for moved in (0, 1)]
-    count, depth = len(pictures), len(chain) + 1
+def check(size: int, chains: list[list[tuple[int, float]]], everything: bool) -> None:
+    """The operations of some chains on all pictures, before a movement (whose code is the last one,
+    so that it is one operation more) or without one.
+
+    Args:
+        size: Side of the pictures in pixels.
+        chains: The operations, as codes and amounts.
+        everything: Whether each picture meets each chain with two maps, with and without a
+            movement. If not, each picture meets each chain once, and the maps and movements take
+            turns: the interpreter has a quarter of the work.
+    """
+    pictures = [
+        (p, MAPS[(i + j - turn) % len(MAPS)], (i + j + turn) % 2 if moved is None else moved, chain)
+        for j, chain in enumerate(chains)
+        for i, p in enumerate(pictures_of(size))
+        for turn in ((0, 1) if everything else (0,))
+        for moved in ((0, 1) if everything else (None,))
+    ]
+    count, depth = len(pictures), len(chains[0]) + 1
     codes = np.zeros((count, 1, depth), np.uint8)
-    codes[:, 0, : depth - 1] = [code for code, _ in chain]
-    codes[:, 0, -1] = [codes_of.ROTATE * moved for _, _, moved in pictures]
+    codes[:, 0, : depth - 1] = [[code for code, _ in chain] for *_, chain in pictures]
+    codes[:, 0, -1] = [codes_of.ROTATE * moved for _, _, moved, _ in pictures]
     amounts = np.zeros((count, 1, depth), np.float32)
-    amounts[:, 0, : depth - 1] = [amount for _, amount in chain]
-    geometry = np.array([m for _, m, _ in pictures], np.float32)
-    want = [picture.ravel().copy() for picture, _, _ in pictures]
+    amounts[:, 0, : depth - 1] = [[amount for _, amount in chain] for *_, chain in pictures]
+    geometry = np.array([m for _, m, *_ in pictures], np.float32)
+    want = [picture.ravel().copy() for picture, *_ in pictures]
     for i, picture in enumerate(want):
         operate(
             picture, size, (codes, amounts), i, 0, geometry[i].astype(np.float64), CLIP,
             workspace(size),
         )  # fmt: skip
-    planes = np.stack([p.transpose(2, 0, 1) for p, _, _ in pictures]).copy()
+    planes = np.stack([p.transpose(2, 0, 1) for p, *_ in pictures]).copy()
     there, changed = torch.from_numpy(planes), torch.zeros((count, 3, size, size)).byte()
     ints = np.zeros((count, 10), np.int32)
     ints[:, :4] = CLIP
-    moves = np.array([[depth - 1 if moved else -1] for _, _, moved in pictures], np.int32)
+    moves = np.array([[depth - 1 if moved else -1] for _, _, moved, _ in pictures], np.int32)
     arrays = (geometry, ints, codes.astype(np.int32), amounts, moves)
     numbers = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     tables = torch.zeros((count, 3, 256), dtype=torch.uint8)
@@ -89,5 +102,5 @@ def check(size: int, chain: list[tuple[int, float]]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for size, *chain in json.loads(sys.argv[1]):
-        check(size, chain)
+    for size, *chains in json.loads(sys.argv[1]):
+        check(size, chains, sys.argv[2:] == ["all"])

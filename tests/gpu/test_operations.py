@@ -32,24 +32,25 @@ CHAINS = [
 SIZES = dict.fromkeys(AMOUNTS, (24,)) | {"Sharpness": (1, 2, 3, 17), "Equalize": (1, 33)}
 
 
-def _cases(name: str) -> list[list[Any]]:
-    code = OPERATIONS.index(name)
-    return [[size, [code, amount]] for size in SIZES[name] for amount in AMOUNTS[name]]
-
-
-def _check(interpreter: Warm, cases: list[list[Any]]) -> None:
-    done = interpreter.run_file(Path(__file__).with_name("operated.py"), json.dumps(cases))
+def _check(interpreter: Warm, cases: list[list[Any]], *words: str) -> None:
+    script = Path(__file__).with_name("operated.py")
+    done = interpreter.run_file(script, json.dumps(cases), *words)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("words", [(), pytest.param(("all",), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", AMOUNTS)
-def test_an_operation_gives_the_levels_of_the_cpu_kernel(name: str, interpreter: Warm) -> None:
-    _check(interpreter, _cases(name))
+def test_an_operation_gives_the_levels_of_the_cpu_kernel(
+    name: str, words: tuple[str, ...], interpreter: Warm
+) -> None:
+    chains = [[[OPERATIONS.index(name), amount]] for amount in AMOUNTS[name]]
+    _check(interpreter, [[size, *chains] for size in SIZES[name]], *words)
 
 
-def test_operations_one_after_another(interpreter: Warm) -> None:
+@pytest.mark.parametrize("words", [(), pytest.param(("all",), marks=pytest.mark.slow)])
+def test_operations_one_after_another(words: tuple[str, ...], interpreter: Warm) -> None:
     chains = [[[OPERATIONS.index(name), amount] for name, amount in chain] for chain in CHAINS]
-    _check(interpreter, [[24, *chain] for chain in chains])
+    _check(interpreter, [[24, chain] for chain in chains], *words)
 
 
 def test_every_operation_on_pixels_is_tested() -> None:
