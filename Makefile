@@ -28,7 +28,7 @@ N ?= 10
 again: setup
 	@for seed in $$(seq 1 $(N)); do \
 	  echo "order $$seed of $(N)"; \
-	  $(BIN)/pytest -n 2 -p randomly -p "no:cacheprovider" --randomly-seed=$$seed --randomly-dont-reset-seed || exit 1; \
+	  $(BIN)/pytest -n 2 --dist worksteal -p randomly -p "no:cacheprovider" --randomly-seed=$$seed --randomly-dont-reset-seed || exit 1; \
 	done
 
 format: setup

@@ -27,7 +27,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.position import HasPosition
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.profile import profile_key, read_profile
-from slipform.pipelines.rendering.request import Settings, is_small
+from slipform.pipelines.rendering.request import Settings, batches_ahead
 from slipform.pipelines.samples import open_samples
 from slipform.pipelines.sampling import Sampling
 from slipform.pipelines.sequence import BatchSequence
@@ -61,8 +61,7 @@ class Loader(HasPosition):
         seed: Seed of the order and of all random augmentation, 0 or more.
         executor: What makes the pixels: "dali", "host", "resident", "stream" (on a GPU) or "auto".
         device, dtype: Device of the batches, type of the images (torch.float32, bfloat16, float16).
-        rank, world_size: Number of this process, from 0, and number of processes. Each process
-            takes its part of each global batch.
+        rank, world_size: Number of this process, from 0, and of processes; each takes its part.
         threads: Threads that decode and render. 0: what `bench tune` found here, else one per core;
             on a GPU two cores are left for the threads that launch work.
         prefetch: Batches made ahead. 0: 16 small ones on a CPU; else what `bench tune` found, or 2.
@@ -168,16 +167,18 @@ class Loader(HasPosition):
         key = profile_key(stored, self.augment.image_size, str(self.device))
         tuned = read_profile(key) if executor == "auto" else {}
         threads = threads or int(tuned.get("threads", 0)) or num_threads(self.device.type)
-        small = self.device.type == "cpu" and is_small(self.batch_size, self.augment.image_size)
-        depth = prefetch or (0 if small else int(tuned.get("prefetch", 0)))
+        depth, burst = prefetch or int(tuned.get("prefetch", 0)) or 2, 1
+        on_cores = self.device.type == "cpu" and self._beton.stays and executor != "dali"
+        if on_cores and not prefetch:
+            depth, burst = batches_ahead(depth, self.batch_size, self.augment.image_size)
         share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(
             self.augment, self.batch_size, dtype, self.device, threads, depth,
             on_bad, reuse_buffers, decode_scale, world_size, share,
         )  # fmt: skip
         self._executor = choose(executor, self._beton, settings, tuned)
-        ahead = Prefetcher(self._executor, self.samples, self.augment, self._order, self.device)
-        self.sequence = BatchSequence(ahead, self.samples, self.augment, self._order, self.device)
+        parts = self.samples, self.augment, self._order, self.device
+        self.sequence = BatchSequence(Prefetcher(self._executor, *parts, burst), *parts)
 
     @property
     def num_samples(self) -> int:

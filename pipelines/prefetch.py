@@ -65,6 +65,7 @@ class Prefetcher:
         augment: The resolved augmentation.
         order: The order of the samples.
         device: Device of the batches.
+        burst: Number of batches that are submitted together.
 
     Attributes:
         executor: As given.
@@ -78,6 +79,7 @@ class Prefetcher:
         augment: Augmentation,
         order: EpochOrder,
         device: torch.device,
+        burst: int = 1,
     ) -> None:
         self.executor, self._augment, self._order = executor, augment, order
         self._beton, self._samples = samples.beton, samples
@@ -89,7 +91,7 @@ class Prefetcher:
         # Labels and indices of the last batches. The thread that submits frees them. The consumer
         # would take 20 us to free two tensors, in caches that its step has filled.
         self._spent: deque[tuple[Tensor, Tensor]] = deque()
-        self._burst: int = getattr(executor, "burst", 1)
+        self._burst = min(burst, executor.depth)
         self._cursor: Position = (0, 0)  # of the next batch to submit
         # True: an exception left `take`, and the executor may be in any state.
         self._interrupted = False
@@ -219,8 +221,8 @@ class Prefetcher:
         return True
 
     def _submit_ahead(self, epoch_wanted: int) -> None:
-        """Submit batches until `executor.depth` of them are under way, if as many as are
-        submitted together are missing. None is begun beyond the next epoch."""
+        """Submit batches until `executor.depth` are under way, if as many are missing as are
+        submitted together. None is begun beyond the next epoch."""
         order = self._order
         if len(self._under_way) > self.executor.depth - self._burst:
             return

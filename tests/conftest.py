@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from slipform.pipelines.remote import client, repeated
 from tests.object_server import ENVIRONMENT, Proxy, object_server
 from tests.warm import Warm
 
@@ -152,6 +153,8 @@ def object_store(one_object_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> I
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", one_object_server.url)
+    for module in (client, repeated):  # tests with many faults would wait
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
     one_object_server.reset()
     yield one_object_server
     one_object_server.reset()

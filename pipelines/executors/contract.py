@@ -29,8 +29,7 @@ class Executor(Protocol):
     methods. They call `reset` and `close` only while no `submit` runs. An executor that keeps
     decoded pixels in memory also has `resident_bytes`, their number. An executor that calls
     `BatchRequest.check` in its own threads has `checks_files = True`. For others, the caller of
-    `collect` checks the files. An executor that gains from it has `burst`, the number of requests
-    that the caller submits together.
+    `collect` checks the files.
 
     Attributes:
         name: Name of the executor.

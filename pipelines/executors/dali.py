@@ -85,7 +85,7 @@ class DaliExecutor(Executor):
                     f' "host", or "stream" on a GPU, or another {setting}.'
                 )
         gpu = settings.device.type == "cuda"
-        self.depth = settings.ahead() + (1 if gpu else 0)
+        self.depth = settings.depth + 1 if gpu else settings.depth
         self._settings = settings
         self._feed = DaliFeed(beton, settings)
         self.decoder_share = self._feed.decoder_share
@@ -106,7 +106,7 @@ class DaliExecutor(Executor):
         self._thread.submit(partial(self._feed_one, request, batch))
 
     def _feed_one(self, request: BatchRequest, batch: Task[_Made]) -> None:
-        if len(self._fed) == self._settings.ahead():
+        if len(self._fed) == self._settings.depth:
             self._fed.popleft().run()
         try:
             self._feed.feed(request)

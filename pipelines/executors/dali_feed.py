@@ -76,7 +76,7 @@ class DaliFeed:
         self._first_read = FirstRead(beton, settings.on_bad)
         self._broken: set[int] = set()  # samples that DALI could not decode
         self._per_run = _images_per_run(beton, settings)
-        self._depth_in_runs = settings.ahead() * -(-settings.batch_size // self._per_run)
+        self._depth_in_runs = settings.depth * -(-settings.batch_size // self._per_run)
         self.graph = self._new_graph()
         self._under_way: deque[_Fed] = deque()
         self.seconds = dict.fromkeys(("read_seconds", "feed_seconds", "dali_wait_seconds"), 0.0)

@@ -60,7 +60,7 @@ def build_graph(settings: Settings, beton: Beton, jpeg: bool, share: float | Non
         num_threads=settings.threads,
         device_id=(settings.device.index or 0) if gpu else None,
         exec_dynamic=True,
-        prefetch_queue_depth=settings.ahead(),
+        prefetch_queue_depth=settings.depth,
     )
     def graph() -> Any:
         def numbers(name: str, ndim: int, dtype: Any = types.FLOAT) -> Any:

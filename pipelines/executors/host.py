@@ -38,7 +38,7 @@ class HostExecutor(Executor):
     checks_files = True
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
-        self.depth, self.burst = settings.ahead_on_cores(beton.stays)
+        self.depth = settings.depth
         self._beton = beton
         first_read = FirstRead(beton, settings.on_bad)
         self._reader = CoreReader(beton, first_read, settings.decode_scale == "auto")

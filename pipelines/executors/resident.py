@@ -36,7 +36,7 @@ class ResidentExecutor(Executor):
     checks_files = True  # raw pixels are rendered from the mapped files
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
-        self.depth, self.burst = settings.ahead_on_cores()
+        self.depth = settings.depth
         self._beton = beton
         began = time.perf_counter()
         first_read = FirstRead(beton, settings.on_bad)

@@ -37,7 +37,7 @@ class ResidentGpuExecutor(Executor):
     name = "resident"
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
-        self.depth = settings.ahead()
+        self.depth = settings.depth
         self._beton, self._settings = beton, settings
         self.pixels = ResidentPixels(beton, settings)
         self.resident_bytes = self.pixels.num_bytes

@@ -74,7 +74,7 @@ class StreamExecutor(Executor):
 
     def __init__(self, beton: Beton, settings: Settings) -> None:
         check(beton, settings.spec, self.name)
-        self.depth = settings.ahead()
+        self.depth = settings.depth
         self._beton, self._settings = beton, settings
         self._first_read = FirstRead(beton, settings.on_bad)
         self._reader = CoreReader(beton, self._first_read, settings.decode_scale == "auto")

@@ -16,22 +16,35 @@ from torch import Tensor
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import Plan
 
-__all__ = ["SMALL_BATCH", "BatchRequest", "Rendered", "Settings", "is_small"]
+__all__ = ["SMALL_BATCH", "BatchRequest", "Rendered", "Settings", "batches_ahead"]
 
 # Output pixels of a batch that one thread renders in about 0.1 ms. Waking another thread can take
 # as long.
 SMALL_BATCH = 1 << 17
-_USUAL_DEPTH, _DEPTH_OF_SMALL = 2, 16
 
 
-def is_small(batch_size: int, image_size: int) -> bool:
-    """Whether a batch has at most SMALL_BATCH output pixels.
+def batches_ahead(usual: int, batch_size: int, image_size: int) -> tuple[int, int]:
+    """How many batches to have under way on CPU cores, and how many of them to submit together.
+
+    Between two steps of a training, the caches are filled by the step. Submitting one small batch
+    then takes 0.2 ms more processor time than in a loop of its own, and the step waits for the
+    core. Of several batches that are submitted together, only the first one does. For the net
+    `cnn`, CIFAR-10, batches of 64 and an AMD EPYC, the threads of the loader took 283 us a batch
+    instead of 469.
+
+    It is for samples that stay on this machine: the cache of an object store must hold those of all
+    batches under way.
 
     Args:
-        batch_size: Images in the batch.
+        usual: The number of batches under way if they are not small.
+        batch_size: Images in a batch.
         image_size: Side of an image in pixels.
+
+    Returns:
+        (16 or more, 8) for at most SMALL_BATCH pixels, else (`usual`, 1).
     """
-    return batch_size * image_size**2 <= SMALL_BATCH
+    small = batch_size * image_size**2 <= SMALL_BATCH
+    return (max(usual, 16), 8) if small else (usual, 1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,7 @@ class Settings:
         dtype: Data type of the images: float32, bfloat16 or float16.
         device: Device of the images.
         threads: Number of threads that decode and render.
-        depth: Number of requests under way at the same time. 0: the usual number.
+        depth: Number of requests under way at the same time.
         on_bad: "error": a sample that cannot be read raises SampleError. "skip": it is reported.
         reuse_buffers: True: images are valid until the next `collect`. False: they stay valid.
         decode_scale: "auto": large JPEGs may be decoded at a fraction of their size. "off": never.
@@ -58,36 +71,12 @@ class Settings:
     dtype: torch.dtype
     device: torch.device
     threads: int
-    depth: int = 0
+    depth: int = 2
     on_bad: str = "error"
     reuse_buffers: bool = False
     decode_scale: str = "auto"
     world_size: int = 1
     decoder_share: float | None = None
-
-    def ahead(self) -> int:
-        """The number of requests under way: `depth`, or 2."""
-        return self.depth or _USUAL_DEPTH
-
-    def ahead_on_cores(self, stays: bool = True) -> tuple[int, int]:
-        """The number of requests under way on CPU cores, and how many of them to submit together.
-
-        Between two steps of a training, the caches are filled by the step. Submitting one small
-        batch then takes 0.2 ms more processor time than in a loop of its own, and the step waits
-        for the core. Of several batches that are submitted together, only the first one does. For
-        the net `cnn`, CIFAR-10, batches of 64 and an AMD EPYC, the threads of the loader took 283
-        us a batch instead of 469.
-
-        Args:
-            stays: Whether the samples are on this machine. A cache of an object store must hold the
-                samples of all batches under way.
-
-        Returns:
-            (`depth`, 1). For small batches without a given `depth`: (16, 8).
-        """
-        if self.depth or not stays or not is_small(self.batch_size, self.spec.image_size):
-            return self.ahead(), 1
-        return _DEPTH_OF_SMALL, _DEPTH_OF_SMALL // 2
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_a_fault_that_stays_is_an_error(
         monkeypatch.setattr(client, "_SEND_LIMIT", 0.5)
     url = object_store.new_folder()
     open_store(url).put("a", CONTENT)
-    store = open_store(url, patience=0.7)
+    store = open_store(url, patience=0.4)
     object_store.faults = [Fault(kind, "GET", 10_000)]
     for read in (lambda: store.read_range("a", 10, 20), lambda: store.read_range("a", 0, 9)):
         with pytest.raises(StorageError) as found:
