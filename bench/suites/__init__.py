@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slipform.bench.result.result import Environment, Row
 
 
-__all__ = ["finish", "layouts", "say", "suite_names"]
+__all__ = ["finish", "keep", "layouts", "say", "suite_names"]
 
 
 def suite_names() -> list[str]:
@@ -43,21 +43,38 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
-    """Write the result of a suite, and print its table.
+def keep(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> Path:
+    """Write the rows that a suite has so far: what is measured is kept if the suite is stopped.
 
     Args:
         suite: The name of the suite.
         rows: The measured rows.
         out: The JSON file to write; None: runs/bench/SUITE.json.
         environment: The environment before the measurements.
+
+    Returns:
+        The path of the JSON file.
     """
     from slipform.bench.result.environment import command_line
     from slipform.bench.result.result import Result, write_result
-    from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
 
     path = out or Path("runs/bench") / f"{suite}.json"
     write_result(path, Result(environment=environment, command=command_line(), rows=rows))
+    return path
+
+
+def finish(suite: str, rows: list[Row], out: Path | None, environment: Environment) -> None:
+    """Write the result of a suite, and print its table.
+
+    Args:
+        suite: The name of the suite.
+        rows: The measured rows.
+        out: As for `keep`.
+        environment: The environment before the measurements.
+    """
+    from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
+
+    path = keep(suite, rows, out, environment)
     click.echo(f"{environment.machine}; commit {environment.commit}; {constants(rows)}")
     layout = importlib.import_module(f"{__name__}.{suite}").LAYOUT
     click.echo(f"{layout.caption}\n")

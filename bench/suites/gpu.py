@@ -30,7 +30,7 @@ import click
 from slipform.bench.options import device_name, device_option, out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
-from slipform.bench.suites import finish, say
+from slipform.bench.suites import finish, keep, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def command(
     """
     from slipform.bench.options import check_names
     from slipform.bench.race import speed_run
-    from slipform.bench.result.environment import command_line, stamp
-    from slipform.bench.result.result import Result, write_result
+    from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
 
     ends = time.monotonic() + 60 * minutes
@@ -149,7 +148,7 @@ def command(
         ahead = sum(other.weight for other in items[number:] if not other.lacks)
         left = ends - time.monotonic()
         rows += run(item, left * item.weight / ahead if ahead else left)
-        write_result(path, Result(environment=environment, command=command_line(), rows=rows))
+        keep("gpu", rows, path, environment)
     finish("gpu", rows, path, environment)
 
 

@@ -8,6 +8,7 @@ in turns.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -15,10 +16,10 @@ import click
 from slipform.bench.options import data_argument, device_name, device_option, out_option
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
-from slipform.bench.suites import finish, say
+from slipform.bench.suites import finish, keep, say
 from slipform.pipelines.errors import Command, SlipformError
 
-__all__ = ["LAYOUT", "command"]
+__all__ = ["LAYOUT", "command", "rows_of"]
 
 LAYOUT = Layout(
     title="Wrong labels, found",
@@ -65,7 +66,6 @@ def command(
     \b
     Example: bench suspects data/cifar10 --seeds 3 --cost 3
     """
-    from slipform.bench.race.measure import estimate
     from slipform.bench.race.suspect_run import find_flipped, train_seconds
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
@@ -76,39 +76,55 @@ def command(
     settings: Settings = {"set": " ".join(sets), "seeds": seeds, "device": chosen}
     given = str(data), recipe, sets, chosen, str(runs)
     found: dict[str, list[dict[str, float]]] = {}
+    spent: dict[bool, list[float]] = {False: [], True: []}
     try:
         for seed in range(seeds):
             one = isolated(find_flipped, *given, share, seed, seconds=24 * 3600.0)
             for method, figures in one.items():
                 say(f"seed {seed}, {method}: {figures}")
                 found.setdefault(method, []).append(figures)
-        spent: dict[bool, list[float]] = {False: [], True: []}
+            keep("suspects", rows_of(case, settings, found, spent), out, environment)
         for k in range(2 * cost):
             on = k % 4 in (1, 2)  # off, on, on, off
             spent[on].append(isolated(train_seconds, *given, on, seconds=24 * 3600.0))
             say(f"records.samples {'on' if on else 'off'}: {spent[on][-1]:.2f} s")
+            keep("suspects", rows_of(case, settings, found, spent), out, environment)
     except CallFailed as failure:
         raise SlipformError(f"a training failed: {failure.note}") from failure
-    rows = [
-        Row(
-            suite="suspects",
-            case={**case, "method": method},
-            settings=settings,
-            figures={name: estimate([one[name] for one in ones]) for name in sorted({*ones[0]})},
-        )
+    finish("suspects", rows_of(case, settings, found, spent), out, environment)
+
+
+def rows_of(
+    case: Settings,
+    settings: Settings,
+    found: Mapping[str, Sequence[Mapping[str, float]]],
+    spent: Mapping[bool, Sequence[float]],
+) -> list[Row]:
+    """The rows of what was measured so far.
+
+    Args:
+        case: What identifies the comparison.
+        settings: The settings of all rows.
+        found: Method -> its figures, for each seed.
+        spent: Whether records.samples was on -> the processor time of each training, in seconds.
+            A training without its counterpart of the same round is left out of the ratio.
+
+    Returns:
+        A row for each method, and one for the trainings with and without records.samples.
+    """
+    from slipform.bench.race.measure import estimate
+
+    figures = {
+        method: {name: estimate([one[name] for one in ones]) for name in sorted({*ones[0]})}
         for method, ones in found.items()
+    }
+    for on in (on for on, values in spent.items() if values):
+        method = f"training, records.samples {'on' if on else 'off'}"
+        figures[method] = {"process_seconds": estimate(spent[on])}
+        ratios = [b / a for a, b in zip(spent[False], spent[True], strict=False)]
+        if on and ratios:
+            figures[method]["cost_ratio"] = estimate(ratios)
+    return [
+        Row(suite="suspects", case={**case, "method": method}, settings=settings, figures=figure)
+        for method, figure in figures.items()
     ]
-    for on, values in spent.items():
-        if values:
-            figures = {"process_seconds": estimate(values)}
-            if on:
-                ratios = [b / a for a, b in zip(spent[False], values, strict=True)]
-                figures["cost_ratio"] = estimate(ratios)
-            method = f"training, records.samples {'on' if on else 'off'}"
-            rows.append(
-                Row(
-                    suite="suspects", case={**case, "method": method}, settings=settings,
-                    figures=figures,
-                )
-            )  # fmt: skip
-    finish("suspects", rows, out, environment)

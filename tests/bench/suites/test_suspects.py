@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from slipform.bench.race.flipped import flip_labels
 from slipform.bench.race.suspect_run import average_precision, find_flipped, train_seconds
+from slipform.bench.suites.suspects import rows_of
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
@@ -61,3 +62,24 @@ def test_a_small_run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "run-1" / "samples" / "epoch-0001.safetensors").exists()
     assert train_seconds(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), False) > 0
     assert not (tmp_path / "cost" / "samples").exists()
+
+
+def test_a_stopped_suite_has_the_rows_of_what_was_measured() -> None:
+    """The last training has no counterpart yet: its ratio is not formed."""
+    found = {"slipform": [{"recall_share": 0.5}, {"recall_share": 0.7}]}
+    rows = rows_of({}, {}, found, {False: [10.0, 20.0], True: [11.0]})
+    medians = {
+        (str(row.case["method"]), name): figure.median
+        for row in rows
+        for name, figure in row.figures.items()
+    }
+    on, off = (f"training, records.samples {word}" for word in ("on", "off"))
+    assert medians == pytest.approx(
+        {
+            ("slipform", "recall_share"): 0.6,
+            (off, "process_seconds"): 15.0,
+            (on, "process_seconds"): 11.0,
+            (on, "cost_ratio"): 1.1,
+        }
+    )
+    assert rows_of({}, {}, {}, {False: [], True: []}) == []
