@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.dataset import open_split
 from slipform.pipelines.errors import DatasetError
@@ -18,8 +20,9 @@ from slipform.pipelines.plan.augmentation import Augmentation
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Work", "is_small", "stored_as", "usual_work"]
+__all__ = ["Work", "has_photos", "is_small", "stored_as", "usual_work"]
 
+_PHOTO = 1_000_000  # stored pixels of an image
 _SMALL = 64  # px: raw images up to this size get the augmentation of CIFAR
 
 
@@ -135,6 +138,18 @@ def is_small(folder: Path) -> bool:
     return stored_as(folder) == "raw" and same and info.max_height <= _SMALL
 
 
+def has_photos(folder: Path) -> bool:
+    """Whether half of the images of a dataset are JPEGs of a megapixel or more.
+
+    Args:
+        folder: The dataset folder.
+    """
+    if stored_as(folder) != "jpeg":
+        return False
+    beton = open_split(folder, read_manifest(folder), "train")
+    return bool(np.median(beton.heights.astype(np.int64) * beton.widths) >= _PHOTO)
+
+
 def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype: str) -> Work:
     """The usual work with a dataset folder.
 
@@ -143,7 +158,7 @@ def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype:
 
     Args:
         folder: The dataset folder.
-        batch_size: Images in a batch; 0: 128, or 512 for small images.
+        batch_size: Images in a batch; 0: 128, 512 for small images, 64 for photos (`has_photos`).
         cores: The number of cores that a process may use.
         device: "cpu", "cuda" or "cuda:N".
         dtype: "float32", "float16" or "bfloat16".
@@ -174,7 +189,7 @@ def usual_work(folder: Path, *, batch_size: int, cores: int, device: str, dtype:
         stored=stored_as(folder),
         files="",
         augment=augment,
-        batch_size=batch_size or (512 if small else 128),
+        batch_size=batch_size or (512 if small else 64 if has_photos(folder) else 128),
         cores=cores,
         device=device,
         dtype=dtype,

@@ -15,11 +15,11 @@ from slipform.bench.images import image_files, raw_copy
 from slipform.bench.peers import OURS
 from slipform.bench.race.contestant import Contestant, Opening
 from slipform.bench.race.measure import estimate
-from slipform.bench.race.race import Effort, Rounds
+from slipform.bench.race.race import QUICK, Effort, Rounds
 from slipform.bench.race.race import race as run_rounds
 from slipform.bench.race.worker import CallFailed
 from slipform.bench.result.result import Row, Settings
-from slipform.bench.work import Work, is_small, usual_work
+from slipform.bench.work import Work, has_photos, is_small, usual_work
 from slipform.pipelines.executors import GPU_ONLY
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.plan.color_jitter import ColorJitter
@@ -41,11 +41,12 @@ class Conditions:
 
     Attributes:
         cores: The number of cores that a process may use.
-        batch_size: Images in a batch; 0: 128, or 512 for small images.
+        batch_size: Images in a batch; 0: as in `usual_work`.
         device: "cpu" or "cuda".
         dtype: The dtype of the images: "float32", "float16" or "bfloat16".
         inputs: The kinds of work.
-        jitter: Whether the work has color jitter; one race for each value.
+        jitter: Whether the work has color jitter; one race for each value. Of both, photos have the
+            race without: colors take little of their time.
     """
 
     cores: int
@@ -65,12 +66,14 @@ class Race:
         input: The kind of work, as in the table.
         color_jitter: Whether the work has color jitter.
         work: The work.
+        photos: Whether the images are photos, of which a second of a core decodes a few.
     """
 
     data: str
     input: str
     color_jitter: bool
     work: Work
+    photos: bool = False
 
     def case(self, loader: str) -> Settings:
         """The case of a loader's row.
@@ -113,14 +116,17 @@ def races(folder: Path, conditions: Conditions) -> list[Race]:
             "streaming": lambda: replace(work, files=str(image_files(folder, "train"))),
             "resident": lambda: replace(work, folder=str(raw_copy(folder, 256)), stored="raw"),
         }
-    dataset, found = _name(folder), []
+    dataset, found, photos = _name(folder), [], has_photos(folder)
+    if photos:  # as raw pixels of 256 px they are like other images
+        makers.pop("resident")
+    jitters = (False,) if photos and len(conditions.jitter) > 1 else conditions.jitter
     for name in makers:
         if name in conditions.inputs:
             plain = makers[name]()
             jittered = replace(plain, augment=replace(plain.augment, color_jitter=JITTER))
             found += [
-                Race(dataset, name, jitter, jittered if jitter else plain)
-                for jitter in conditions.jitter
+                Race(dataset, name, jitter, jittered if jitter else plain, photos)
+                for jitter in jitters
             ]
     return found
 
@@ -156,6 +162,9 @@ def run_race(
         if name not in GPU_ONLY or race.work.device.startswith("cuda")
     }
     entries |= {name: (name, {}) for name in peers}
+    if race.photos:  # otherwise one race takes hours
+        few = {"rounds": min(effort.rounds, QUICK.rounds), "min_batches": QUICK.min_batches}
+        effort = replace(effort, **few, search=False, openings=1)
     memory: dict[str, dict[str, float]] = {}
     what = f"{race.input}{' with color jitter' if race.color_jitter else ''}"
     with ExitStack() as stack:

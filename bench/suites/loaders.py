@@ -93,7 +93,10 @@ LAYOUT = Layout(
 @click.command(cls=Command)
 @data_arguments
 @click.option(
-    "--batch-size", type=click.IntRange(0), default=0, help="0: 128, or 512 for small images."
+    "--batch-size",
+    type=click.IntRange(0),
+    default=0,
+    help="0: 128, 512 for small images, 64 for photos.",
 )
 @click.option(
     "--input",
@@ -137,7 +140,9 @@ def command(
     """Compare Slipform's executors and other loaders on the images of the dataset folders DATA.
 
     A JPEG dataset is measured as it is (streaming) and as a raw copy of at most 256 px (resident).
-    A raw dataset of small images, such as CIFAR-10, is measured as it is (small).
+    A raw dataset of small images, such as CIFAR-10, is measured as it is (small). JPEGs of a
+    megapixel or more are measured in fewer rounds, with the usual settings of each peer, without
+    color jitter and without a raw copy.
 
     \b
     Example: bench loaders data/caltech101 data/cifar10 --require
