@@ -6,8 +6,11 @@ without "auto", and the measurements. The flags of a processor do not tell the s
 
 All variants are measured in turns on one trial model, so that a drift of the machine's speed
 affects all of them. The usual variant is kept unless another is faster beyond the noise
-(`fastest`). The decision is written to the machine's profile (`slipform.pipelines.profile`), so the
-next run with the same net and shape measures nothing.
+(`fastest`). The batches are as large as those of the run: a step has costs that do not grow with
+its images, and a small batch would compare these. A part of a batch is measured only where whole
+batches exceed the budget and the step is long all the same. The decision is written to the
+machine's profile (`slipform.pipelines.profile`), so the next run with the same net and shape
+measures nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
+from typing import Any
 
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import read_profile
 from slipform.train.config.run_config import RunConfig
+from slipform.train.config.sections import TrainConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.budget import BUDGET_SHARE, keep_choice, num_steps
 from slipform.train.run.trial import Trial, Variant, profile_key, usual, variants
@@ -34,7 +39,7 @@ _COMPILED_SECONDS = 180.0
 _FEW_IMAGES = 500
 _PROBE_IMAGES = 4  # the first batch of the probe; each later one is _PROBE_GROWTH times as large
 _PROBE_GROWTH = 8
-_PROBE_SECONDS = 0.5  # a step of this length is not only overhead
+_LONG_STEP = 0.5  # a step of so many seconds is not only overhead
 # A variant whose first step takes this many times as long as the usual one gets no more steps.
 _HOPELESS = 4.0
 # A variant that is below this share of the usual speed in the first three rounds gets no more.
@@ -77,7 +82,8 @@ def decide(
         known: Whether a choice in the profile is taken without a measurement.
 
     Returns:
-        The decision. A run of less than a minute gets the usual variant without a measurement.
+        The decision. A run of less than a minute gets the usual variant without a measurement, and
+        so does one of few short steps. The reason tells it if the batches were smaller ones.
     """
     train = config.train
     if "auto" not in (train.precision, train.channels_last, train.compile):
@@ -87,10 +93,9 @@ def decide(
     tried = variants(train, process.device, compile_too=thorough)
     key = profile_key(config, manifest, process)
     earlier = read_profile(key) if known and not thorough else {}
-    if earlier.keys() >= asdict(first).keys():
-        chosen = Variant(**{name: earlier[name] for name in asdict(first)})
-        when = earlier.get("date", "an unknown day")
-        return Decision(chosen.applied(config), f"{chosen}: measured here on {when}")
+    measured = earlier.get("images") if earlier.keys() >= asdict(first).keys() else None
+    if measured == train.batch_size:
+        return _as_before(config, earlier)
     assert isinstance(train.batch_size, int)
     steps = num_steps(config, manifest, process)
     if not thorough and steps * train.batch_size < _FEW_IMAGES:
@@ -104,20 +109,23 @@ def decide(
             budget = float("inf")
         else:
             # Each size of the probe would be compiled.
-            step_seconds = _probe(trial, replace(eager, compile="off"), train.batch_size)
-            expected = steps * step_seconds
+            batch_seconds = _probe(trial, replace(eager, compile="off"), train.batch_size)
+            expected = steps * batch_seconds
             if expected < _SHORT_SECONDS or (eager != first and expected < _COMPILED_SECONDS):
                 return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
             if len(tried) == 1:
                 text = f"{first}: this machine has no other variant"
                 return Decision(first.applied(config), text)
             budget = min(train.auto_seconds, BUDGET_SHARE * expected)
-            size = _affordable(train.batch_size, step_seconds, len(tried), budget)
-            if not size:  # leave out the memory format: precision matters more
-                tried = [one for one in tried if one.channels_last == first.channels_last]
-                size = _affordable(train.batch_size, step_seconds, len(tried), budget)
-            if not size or len(tried) == 1:
-                text = f"{first}: not measured, {budget:.0f} s are too short for such long steps"
+            tried, size = _affordable(tried, train, batch_seconds, budget)
+            if isinstance(measured, int) and size < train.batch_size:
+                return _as_before(config, earlier)
+            if not size:
+                number = _num_steps(tried) * train.accumulate
+                text = (
+                    f"{first}: not measured, {number} batches of {train.batch_size} images take"
+                    f" {number * batch_seconds:.0f} s, and the limit is {budget:.1f} s"
+                )
                 return Decision(first.applied(config), text)
             trial.set_batch_size(size)
         return _race(config, trial, tried, key, budget)
@@ -133,20 +141,47 @@ def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
         trial.set_batch_size(size)
         trial.step(variant)
         seconds = trial.step(variant)
-        if size == batch_size or seconds >= _PROBE_SECONDS:
+        if size == batch_size or seconds >= _LONG_STEP:
             trial.set_batch_size(batch_size)
             return seconds * batch_size / size
         size = min(batch_size, size * _PROBE_GROWTH)
 
 
-def _affordable(batch_size: int, step_seconds: float, ways: int, budget: float) -> int:
-    """The number of images in a step so that all variants fit into the budget.
+def _as_before(config: RunConfig, earlier: dict[str, Any]) -> Decision:
+    chosen = Variant(**{name: earlier[name] for name in ("precision", "channels_last", "compile")})
+    part = _part(earlier["images"], config.train)
+    text = f"{chosen}: measured here on {earlier.get('date', 'an unknown day')}{part}"
+    return Decision(chosen.applied(config), text)
 
-    It is at most the batch size of the run; 0 if two images are too many.
+
+def _part(images: int, train: TrainConfig) -> str:
+    whole = images == train.batch_size
+    return "" if whole else f" with {images} of the {train.batch_size} images of a batch"
+
+
+def _affordable(
+    tried: list[Variant], train: TrainConfig, batch_seconds: float, budget: float
+) -> tuple[list[Variant], int]:
+    """The variants that the budget allows to measure, and the images in their batches; 0: none.
+
+    The memory format is left out before the batches get smaller: precision matters more.
     """
-    needed = ways * (rounds_needed(ways) + 1) * step_seconds
-    size = min(batch_size, int(batch_size * budget / needed))
-    return size if size >= min(2, batch_size) else 0
+    assert isinstance(train.batch_size, int)
+    precisions = [one for one in tried if one.channels_last == tried[0].channels_last]
+    share = 0.0
+    for some in (tried, precisions):
+        if len(some) > 1:
+            tried = some
+            share = budget / (_num_steps(some) * train.accumulate * batch_seconds)
+            if share >= 1:
+                return tried, train.batch_size
+    size = int(share * train.batch_size)
+    long = batch_seconds * size / train.batch_size >= _LONG_STEP
+    return tried, size if long and size > 1 else 0
+
+
+def _num_steps(tried: list[Variant]) -> int:
+    return len(tried) * (rounds_needed(len(tried)) + 1)  # the first steps are not timed
 
 
 def _race(
@@ -170,10 +205,17 @@ def _race(
     named = {str(one): values for one, values in rates.items() if values}
     medians = {name: round(median(values), 3) for name, values in named.items()}
     listed = "; ".join(f"{name} {rate:.3g}" for name, rate in medians.items())
-    size = "" if trial.batch_size == config.train.batch_size else f", batch {trial.batch_size}"
-    reason = f"{chosen}: measured in {seconds:.1f} s, in images/s{size}: {listed}"
-    if len(finished[0]) == rounds_needed(len(tried)):
-        reason += keep_choice(key, {**asdict(chosen), "rates": medians})
+    needed = rounds_needed(len(tried))
+    part = _part(trial.batch_size, config.train)
+    reason = f"{chosen}: measured in {seconds:.1f} s{part}, in images/s: {listed}"
+    if len(finished[0]) < needed:
+        reason = (
+            f"{chosen}, as usual: {len(finished[0])} of {needed} rounds{part} took {seconds:.1f} s,"
+            f" and the limit is {budget:.1f} s"
+        )
+        return Decision(chosen.applied(config), reason, named)
+    found = {**asdict(chosen), "images": trial.batch_size, "rates": medians}
+    reason += keep_choice(key, found)
     return Decision(chosen.applied(config), reason, named)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.loop import fit
+from tests.train.run.scripted import script
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,9 @@ STUDENT = ("model.name=cnn", "model.head=mlp", "schedule.name=cosine", "train.ep
 def student(small: Callable[..., RunConfig], run: Path) -> Callable[..., RunConfig]:
     """student("train.epochs=1"): the settings of a student of a teacher in `run`."""
     return lambda *sets: small(*STUDENT, f'distill.teacher="{run}"', *sets)
+
+
+@pytest.fixture
+def scripted(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """decide() with steps of `variant` that take `seconds(variant, images)`."""
+    return script(monkeypatch, read_manifest(shapes), tmp_path)

@@ -3,93 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 
-from slipform.pipelines import profile
-from slipform.pipelines.manifest import read_manifest
-from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run import auto, budget, trial
+from slipform.train.run import auto, trial
 from slipform.train.run import decide as deciding
-from slipform.train.run.decide import Decision, decide
+from slipform.train.run.decide import Decision
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
 from slipform.train.run.trial import Variant, usual, variants
-
-CPU = Process(torch.device("cpu"))
-FP32 = Variant("fp32", True, "off")
-BF16 = Variant("bf16", True, "off")
-
-
-@pytest.fixture(autouse=True)
-def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (profile, budget):
-        monkeypatch.setattr(module, "profile_path", lambda: tmp_path / "cache" / "tune.json")
-
-
-@pytest.fixture(autouse=True)
-def _bfloat16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variants must not depend on the processor that runs the tests."""
-    monkeypatch.setattr(trial, "has_bfloat16", lambda device: True)
-
-
-def _config(epochs: int = 20, **train: Any) -> RunConfig:
-    config = RunConfig().replace("model.name", "tiny").replace("augment.image_size", 32)
-    for name, value in ({"batch_size": 8, "epochs": epochs} | train).items():
-        config = config.replace(f"train.{name}", value)
-    return config
-
-
-class _Scripted:
-    """A Trial whose steps take the seconds of `speed`, with a simulated clock."""
-
-    now = 0.0
-    steps: ClassVar[list[tuple[Variant, int]]] = []
-    seconds: Callable[[Variant, int], float] = staticmethod(lambda variant, size: 1.0)
-
-    def __init__(self, *_: Any) -> None:
-        self.batch_size = 8
-        _Scripted.now, _Scripted.steps = 0.0, []
-
-    def __enter__(self) -> _Scripted:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def set_batch_size(self, size: int) -> None:
-        self.batch_size = size
-
-    def step(self, variant: Variant) -> float:
-        self.steps.append((variant, self.batch_size))
-        seconds = _Scripted.seconds(variant, self.batch_size)
-        _Scripted.now += seconds
-        return seconds
-
-
-@pytest.fixture
-def scripted(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[Decision, list[tuple[Variant, int]]]]:
-    """decide() with steps of `variant` that take `seconds(variant, images)`."""
-    monkeypatch.setattr(deciding, "Trial", _Scripted)
-    monkeypatch.setattr(time, "perf_counter", lambda: _Scripted.now)
-
-    def run(
-        seconds: Callable[[Variant, int], float], config: RunConfig, **options: Any
-    ) -> tuple[Decision, list[tuple[Variant, int]]]:
-        monkeypatch.setattr(_Scripted, "seconds", staticmethod(seconds))
-        _Scripted.steps = []
-        return decide(config, read_manifest(shapes), CPU, **options), _Scripted.steps
-
-    return run
+from tests.train.run.scripted import BF16, FP32, quick
 
 
 def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
@@ -100,25 +27,25 @@ def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
         layout = 1.0 if variant.channels_last else 1.2
         return 0.02 * size * slower * layout * next(wobble)
 
-    decision, steps = scripted(seconds, _config())
+    decision, steps = scripted(seconds, quick())
     assert decision.config.train.precision == "bf16"
     assert decision.config.train.channels_last is True
     assert decision.config.train.compile == "off"
     assert "measured in" in decision.reason
     assert len(decision.rates) == 4
     assert steps
-    again, steps = scripted(seconds, _config())
+    again, steps = scripted(seconds, quick())
     assert again.config == decision.config
     assert not steps, "the profile knows it"
     assert "measured here on 20" in again.reason
-    other, steps = scripted(seconds, _config(batch_size=4))
+    other, steps = scripted(seconds, quick(batch_size=4))
     assert steps, "another shape is measured anew"
     assert other.config.train.precision == "bf16"
 
 
 def test_a_profile_that_cannot_be_written_does_not_end_a_run(scripted: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, where the folder should be")
-    decision, steps = scripted(lambda variant, size: 0.02 * size, _config())
+    decision, steps = scripted(lambda variant, size: 0.02 * size, quick())
     assert steps
     assert "measured in" in decision.reason
     assert f"not kept for the next run ({tmp_path / 'cache'}" in decision.reason
@@ -126,7 +53,7 @@ def test_a_profile_that_cannot_be_written_does_not_end_a_run(scripted: Any, tmp_
 
 def test_noise_does_not_replace_the_usual_variant(scripted: Any) -> None:
     wobble = itertools.cycle([1.0, 1.3, 0.8, 1.1, 0.9])
-    decision, _ = scripted(lambda variant, size: 0.02 * size * next(wobble), _config())
+    decision, _ = scripted(lambda variant, size: 0.02 * size * next(wobble), quick())
     assert decision.config.train.precision == "fp32"
     assert decision.config.train.channels_last is True
 
@@ -135,59 +62,25 @@ def test_given_settings_are_not_varied(scripted: Any) -> None:
     def seconds(variant: Variant, size: int) -> float:
         return 0.02 * size * (0.5 if variant.precision == "bf16" else 1)
 
-    decision, steps = scripted(seconds, _config(precision="fp32", channels_last=True))
+    decision, steps = scripted(seconds, quick(precision="fp32", channels_last=True))
     assert (decision.config.train.precision, steps) == ("fp32", [])
-    decision, steps = scripted(seconds, _config(channels_last=False))
+    decision, steps = scripted(seconds, quick(channels_last=False))
     assert decision.config.train.precision == "bf16"
     assert all(not variant.channels_last for variant, _ in steps)
-    given = _config(precision="bf16", channels_last=False, compile="off")
+    given = quick(precision="bf16", channels_last=False, compile="off")
     assert scripted(seconds, given)[0] == Decision(given)
 
 
-@pytest.mark.parametrize("step_seconds", [0.0005, 0.3, 1.2, 6.0, 4000.0])
-@pytest.mark.parametrize("limit", [30.0, 5.0])
-def test_the_budget_is_kept(scripted: Any, step_seconds: float, limit: float) -> None:
-    """At most 2 % of the run and `auto_seconds`, without the two small steps of the probe and one
-    round."""
-    config = _config(epochs=200, auto_seconds=limit)
-    decision, steps = scripted(lambda variant, size: step_seconds * size / 8, config)
-    run_seconds = 200 * 30 * step_seconds
-    probe = 2 * step_seconds * 4 / 8 + (2 * step_seconds if step_seconds <= 1 else 0)
-    assert _Scripted.now <= probe + 1.25 * min(limit, 0.02 * run_seconds) or not decision.rates
-    if run_seconds < 60:
-        assert "short" in decision.reason
-        assert len(steps) <= 4
-    elif step_seconds == 4000.0 or (step_seconds, limit) == (6.0, 5.0):
-        assert "too short" in decision.reason
-        assert decision.config.train.precision == "fp32"
-    elif (step_seconds, limit) in ((6.0, 30.0), (1.2, 5.0)):
-        assert len(decision.rates) == 2, "precision only"
-    else:
-        assert len(decision.rates) == 4
-
-
 def test_short_runs_and_no_budget_measure_nothing(scripted: Any) -> None:
-    for config in (_config(epochs=1), _config(auto_seconds=0.0)):
+    for config in (quick(epochs=1), quick(auto_seconds=0.0)):
         decision, steps = scripted(lambda variant, size: 10.0, config)
         assert (decision.config.train.precision, steps) == ("fp32", [])
         assert decision.config.train.channels_last is True
 
 
-def test_a_long_run_of_few_steps_is_measured(scripted: Any) -> None:
-    """60 steps of 12 s: smaller batches are compared."""
-
-    def seconds(variant: Variant, size: int) -> float:
-        return 12 / 64 * size * (0.5 if variant.precision == "bf16" else 1)
-
-    decision, steps = scripted(seconds, _config(batch_size=64))
-    assert decision.config.train.precision == "bf16"
-    assert {size for _, size in steps} == {4, 2}  # of the probe, of the comparison
-    assert _Scripted.now < 0.03 * 60 * 12
-
-
 def test_the_probe_is_not_misled_by_the_overhead_of_small_batches(scripted: Any) -> None:
     """400 steps of 0.1 s are a short run, though 4 images take almost as long as 200."""
-    config = _config(epochs=400, batch_size=200)
+    config = quick(epochs=400, batch_size=200)
     decision, steps = scripted(lambda variant, size: 0.09 + size * 0.01 / 200, config)
     assert "short" in decision.reason
     assert [size for _, size in steps] == [4, 4, 32, 32, 200, 200]
@@ -198,14 +91,14 @@ def test_a_short_run_on_a_gpu_is_not_compiled(
     scripted: Any, epochs: int, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compilation takes up to a minute; 600 steps of 0.2 s take two. The probe is not compiled."""
-    monkeypatch.setattr(sys.modules[__name__], "CPU", Process(torch.device("cuda", 0)))
+    gpu = Process(torch.device("cuda", 0))
     monkeypatch.setattr(deciding, "profile_key", lambda *_: "key")
-    config = _config(epochs, precision="bf16", channels_last=True)
-    decision, steps = scripted(lambda variant, size: seconds, config)
+    config = quick(epochs, precision="bf16", channels_last=True)
+    decision, steps = scripted(lambda variant, size: seconds, config, gpu)
     assert decision.config.train.compile == ("on" if seconds * 600 > 180 and epochs > 1 else "off")
     assert {variant.compile for variant, _ in steps} <= {"off"}
     given = config.replace("train.compile", "on")
-    assert scripted(lambda variant, size: seconds, given)[0].config.train.compile == "on"
+    assert scripted(lambda variant, size: seconds, given, gpu)[0].config.train.compile == "on"
 
 
 def test_a_very_slow_variant_gets_one_step_and_a_slow_one_three(scripted: Any) -> None:
@@ -214,7 +107,7 @@ def test_a_very_slow_variant_gets_one_step_and_a_slow_one_three(scripted: Any) -
             return 0.02 * size * (20 if variant.channels_last else 1.5)
         return 0.02 * size
 
-    _, steps = scripted(seconds, _config(epochs=2000))
+    _, steps = scripted(seconds, quick(epochs=2000))
     raced = [variant for variant, _ in steps][4:]
     assert raced.count(BF16) == 1
     assert raced.count(Variant("bf16", False, "off")) == 4
@@ -226,10 +119,10 @@ def test_thorough_tries_compilation_and_ignores_length_and_profile(scripted: Any
         return 0.02 * size * (0.8 if variant.compile == "on" else 1)
 
     for _ in range(2):
-        decision, steps = scripted(seconds, _config(epochs=1), thorough=True)
+        decision, steps = scripted(seconds, quick(epochs=1), thorough=True)
         assert decision.config.train.compile == "on"
         assert len({variant for variant, _ in steps}) == 8
-    later, steps = scripted(seconds, _config())
+    later, steps = scripted(seconds, quick())
     assert (later.config.train.compile, steps) == ("on", [])
 
 
@@ -237,15 +130,16 @@ def test_a_gpu_without_a_measurement_uses_bfloat16_and_compiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    assert usual(_config().train, torch.device("cuda")) == Variant("bf16", True, "on")
-    assert usual(_config().train, torch.device("cpu")) == FP32
-    found = variants(_config().train, torch.device("cpu"), compile_too=False)
+    monkeypatch.setattr(trial, "has_bfloat16", lambda device: True)
+    assert usual(quick().train, torch.device("cuda")) == Variant("bf16", True, "on")
+    assert usual(quick().train, torch.device("cpu")) == FP32
+    found = variants(quick().train, torch.device("cpu"), compile_too=False)
     assert found[0] == FP32
     assert len(found) == 4
 
 
 def test_a_run_keeps_its_decision(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
 ) -> None:
     """config.toml has the choice and the reason, and a resumed run measures nothing."""
 
@@ -254,7 +148,7 @@ def test_a_run_keeps_its_decision(
         "decide",
         lambda config, *_: Decision(BF16.applied(config), "bf16, because a test says so"),
     )
-    fit(_config(epochs=2), shapes, tmp_path / "run", device="cpu", quiet=True)
+    fit(quick(epochs=1, batch_size=40), shapes, tmp_path / "run", device="cpu", quiet=True)
     text = (tmp_path / "run" / "config.toml").read_text()
     assert text.startswith("# auto: bf16, because a test says so\n")
     assert run_config(tmp_path / "run").train.precision == "bf16"
@@ -263,7 +157,7 @@ def test_a_run_keeps_its_decision(
         raise AssertionError("a resumed run decides again")
 
     monkeypatch.setattr(auto, "decide", fails)
-    longer = run_config(tmp_path / "run").replace("train.epochs", 3)
+    longer = run_config(tmp_path / "run").replace("train.epochs", 2)
     fit(longer, shapes, tmp_path / "run", device="cpu", resume=True, quiet=True)
     text = (tmp_path / "run" / "config.toml").read_text()
     assert text.startswith("# auto: bf16, because a test says so\n")
