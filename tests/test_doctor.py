@@ -16,6 +16,8 @@ from click.testing import CliRunner
 
 from slipform.doctor import cli, folders, machine, packages, precision
 from slipform.doctor.finding import Finding
+from slipform.pipelines.machine import device_name, num_cores
+from slipform.pipelines.profile import write_profile
 from slipform.pipelines.project import project
 
 SPEEDS = {name: {"float32": 2e9, "bfloat16": 1e9} for name in ("matmul", "convolution")}
@@ -116,6 +118,30 @@ def test_a_damaged_profile_is_named(
     profile = tmp_path / "slipform/tune.json"
     profile.write_text(content, encoding="utf-8")
     assert _folder("tune profiles").mend == f"rm {profile}"
+
+
+def test_the_newest_profiles_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path, machine = tmp_path / "slipform/tune.json", f"{device_name('cpu')}, {num_cores()} cores"
+    for day in range(1, 9):
+        found = {"precision": "bf16", "date": f"2026-01-0{day}", "rates": [1.0]}
+        write_profile(path, f"{machine}; net {day}", found)
+    write_profile(path, "Other processor, 4 cores; net 9", {"date": "2026-01-09"})
+    finding = _folder("tune profiles")
+    assert len(finding.value) == 9
+    lines = finding.text.splitlines()
+    assert lines[0] == "Other processor, 4 cores; net 9: date = 2026-01-09"
+    assert lines[1] == "net 8: precision = bf16, date = 2026-01-08"
+    assert lines[6:] == [f"and 3 older ones in {path}"]
+
+
+def test_a_speed_that_is_almost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bf16, says in ((104, "the same"), (97, "the same"), (170, "1.7 times"), (50, "2.0 times")):
+        figures = {"float32": 100e9, "bfloat16": bf16 * 1e9}
+        monkeypatch.setattr(precision, "measure", lambda device, one=figures: {"matmul": one})
+        (finding, *_) = cli._precision()
+        assert f"({says}" in finding.text
+        assert ("slower" in finding.text) == (bf16 == 50)
 
 
 @pytest.mark.parametrize(

@@ -103,5 +103,11 @@ def _precision() -> Iterator[Finding]:
             text = ", ".join(
                 f"{name} {value / 1e9:,.0f} GFLOP/s" for name, value in figures.items()
             )
-            text += f" ({ratio:.1f} times)" if ratio >= 1 else f" ({1 / ratio:.1f} times slower)"
-            yield Finding(section, f"{work} on {device}", text, figures)
+            yield Finding(section, f"{work} on {device}", f"{text} ({_times(ratio)})", figures)
+
+
+def _times(ratio: float) -> str:
+    """How fast bfloat16 is, compared with float32."""
+    if round(max(ratio, 1 / ratio), 1) == 1.0:
+        return "the same"
+    return f"{ratio:.1f} times" if ratio > 1 else f"{1 / ratio:.1f} times slower"

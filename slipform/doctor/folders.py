@@ -17,11 +17,12 @@ from typing import Any
 from slipform.doctor.finding import GIB, Finding, State, gib
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import open_regular
-from slipform.pipelines.machine import cache_folder
+from slipform.pipelines.machine import cache_folder, device_name, num_cores
 
 __all__ = ["folders"]
 
 _MIN_FREE_DISK = 2 * GIB
+_SHOWN = 6  # tune profiles
 
 
 def folders() -> Iterator[Finding]:
@@ -39,17 +40,21 @@ def folders() -> Iterator[Finding]:
         "" if enough else "delete files, or give another folder with --out",
     )
     profiles = cache / "tune.json"
-    names: list[str] = []
+    found: dict[str, Any] = {}
     try:
         if profiles.exists():
             with open_regular(profiles) as file:
                 found = json.loads(file.read())["profiles"]
-            names = sorted(printable(f"{key}: {_settings(value)}") for key, value in found.items())
+        ordered = sorted(found.items(), key=lambda item: str(item[1].get("date", "")), reverse=True)
+        names = [printable(f"{key}: {_settings(value)}") for key, value in ordered]
     except (AttributeError, OSError, ValueError, KeyError, TypeError, RecursionError):
         text = f"{profiles} is damaged and is ignored"
         yield Finding("Folders", "tune profiles", text, [], "optional", f"rm {profiles}")
         return
-    text = "\n".join(names) if names else "none; `bench tune DATA` finds the fastest settings"
+    shown = [_without_machine(name) for name in names[:_SHOWN]]
+    if len(names) > _SHOWN:
+        shown.append(f"and {len(names) - _SHOWN} older ones in {profiles}")
+    text = "\n".join(shown) if shown else "none; `bench tune DATA` finds the fastest settings"
     yield Finding("Folders", "tune profiles", text, names)
 
 
@@ -59,6 +64,11 @@ def _settings(found: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} = {value}" for name, value in found.items() if isinstance(value, plain)
     )
+
+
+def _without_machine(name: str) -> str:
+    """The text of a profile; this machine is not named again."""
+    return name.removeprefix(f"{device_name('cpu')}, {num_cores()} cores; ")
 
 
 def _cache(cache: Path) -> Finding:
