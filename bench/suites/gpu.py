@@ -12,8 +12,8 @@ In: the minutes, datasets, optionally a speed run to compare with. Out: rows of 
 - accuracy: the recipe cifar10/fast, and the speed run
 
 Each part runs in its own process and gets a share of the remaining time. A part that takes longer
-is ended. The JSON file is written after each part. A part that is not possible has the reason in
-its row.
+is ended. After each part its rows are in the file OUT.partial. A part that is not possible has the
+reason in its row.
 """
 
 from __future__ import annotations

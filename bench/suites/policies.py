@@ -68,7 +68,7 @@ def command(data: Path, libraries: bool, out: Path | None) -> None:
     def rows() -> Iterator[Row]:
         for source in ("decoded", "stored") if stored_as(data) == "jpeg" else ("decoded",):
             say(source)
-            case: Settings = {"data": dataset, "input": source}
+            case: Settings = {"data": dataset, "input": source, "policy": "all", "loader": "all"}
             try:
                 found = isolated(measure, str(data), source, libraries)
             except CallFailed as failure:
