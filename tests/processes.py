@@ -1,4 +1,4 @@
-"""Processes of tests: started by torchrun, and waited for.
+"""Processes of tests: started by torchrun or as it starts them, and waited for.
 
 In: arguments; a process and a condition. Out: the process, or a failed test. There is no time limit
 here, so that no test fails on a busy machine. pytest's timeout ends a test that hangs.
@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
+from torch.distributed import TCPStore
+
+from tests.warm import Warm
 
 
 def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
@@ -57,3 +60,46 @@ def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output, errors
+
+
+def forked(warm: Warm, num: int, module: str, *arguments: object) -> Callable[[], list[str]]:
+    """Start several processes of a program as torchrun does, with its store and its variables.
+
+    They are forks of a process that has imported what they need, which takes most of their time.
+
+    Args:
+        warm: That process.
+        num: The number of processes.
+        module: The program.
+        arguments: Its arguments.
+
+    Returns:
+        A function that waits for the end of the processes, and returns what each of them printed.
+        The test fails if one of them does.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_RUN_ID": "forked",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "WORLD_SIZE": str(num),
+    }
+    program = f"import runpy; runpy.run_module({module!r}, run_name='__main__')"
+    started = [
+        warm.start(
+            program,
+            *arguments,
+            environment={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(num)
+    ]
+
+    def finished() -> list[str]:
+        ended = [warm.wait(one) for one in started]
+        assert store.port, "it serves until all of them have ended"
+        assert [one.returncode for one in ended] == [0] * num, [one.stderr for one in ended]
+        return [one.stdout for one in ended]
+
+    return finished

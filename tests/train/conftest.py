@@ -12,6 +12,7 @@ from slipform.train.config.recipe import Recipe
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
 from tests.train.drawing import without_figures
+from tests.warm import Warm
 
 SMALL = {
     "augment": {"image_size": 32, "resize": 40, "crop": "random", "flip": "horizontal"},
@@ -26,6 +27,14 @@ SMALL = {
 def small() -> Callable[..., RunConfig]:
     """small("train.epochs=1"): a tiny net at 32 px, six steps in an epoch, changed as by --set."""
     return lambda *sets: resolve(Recipe("small", SMALL), sets)
+
+
+@pytest.fixture(scope="session")
+def trainer() -> Iterator[Warm]:
+    """A warm process that has imported what a run imports."""
+    modules = ("slipform.train.cli", "slipform.train.run.loop", "slipform.train.run.finish")
+    with Warm(*modules, "torch._dynamo", "torch._refs", "torch.distributed.fsdp") as process:
+        yield process
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Several runs of the command train, one after the other in the same processes.
 
-In: JSON, the arguments of each run. Out: the runs. torchrun starts this program as it starts train;
-its start and the imports take longer than the small runs of tests. The runs draw no figures.
+In: JSON, the arguments of each run. Out: the runs. This program is started as torchrun starts
+train; its start and the imports take longer than the small runs of tests. The runs draw no figures.
 """
 
 from __future__ import annotations

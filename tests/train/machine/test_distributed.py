@@ -1,4 +1,4 @@
-"""Several processes of torchrun, with gloo: the same run as one process with the whole batch."""
+"""Several processes, with gloo: the same run as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import pytest
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
-from tests.processes import finish, torchrun, wait_for
+from tests.processes import finish, forked, torchrun, wait_for
+from tests.warm import Warm
 
 # Every process imports torch: 5 s of processor time each.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("no_figures")]
 
+RUNS = "tests.train.machine.runs"
 # A net with BatchNorm, whose statistics are those of the batches of all processes.
 SETS = [
     "model.name=tiny",
@@ -56,29 +58,16 @@ def _alone(shapes: Path, out: Path, *sets: str) -> dict[str, Any]:
     return fit(resolve(None, [*SETS, *sets]), shapes, out, quiet=True)
 
 
-def test_two_processes_equal_one_with_the_whole_batch(shapes: Path, tmp_path: Path) -> None:
-    sizes = "train.image_sizes=[[2, 24]]"  # the loaders of both open again
-    process = _torchrun(
-        2,
-        shapes,
-        "--out",
-        tmp_path / "two",
-        "--set",
-        "train.epochs=2",
-        "--set",
-        sizes,
-        "--set",
-        "train.batch_size=20",
-        "--set",
-        "data.executor=resident",  # both use the same decoded pixels
-        "--recipe",
-        _recipe(tmp_path),
-    )
-    resident = "data.executor=resident"
-    sets = ("train.epochs=2", sizes, "train.batch_size=40", resident)
-    alone = _alone(shapes, tmp_path / "one", *sets)
-    out, _ = finish(process)
-    assert out.count("test accuracy") == 1  # only one process prints
+def test_two_processes_equal_one_with_the_whole_batch(
+    shapes: Path, tmp_path: Path, trainer: Warm
+) -> None:
+    # The loaders of both open again, and both use the same decoded pixels.
+    sets = ("train.epochs=2", "train.image_sizes=[[2, 24]]", "data.executor=resident")
+    words = [word for text in (*SETS, *sets, "train.batch_size=20") for word in ("--set", text)]
+    run = [*words, shapes, "--recipe", _recipe(tmp_path), "--out", tmp_path / "two"]
+    finished = forked(trainer, 2, RUNS, json.dumps([[str(word) for word in run]]))
+    alone = _alone(shapes, tmp_path / "one", *sets, "train.batch_size=40")
+    assert [out.count("test accuracy") for out in finished()] == [1, 0]  # only one process prints
     _compare(tmp_path / "one", tmp_path / "two")
     summary = json.loads((tmp_path / "two" / "summary.json").read_text())
     assert summary["processes"] == 2

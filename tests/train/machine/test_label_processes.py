@@ -1,4 +1,4 @@
-"""Two processes of torchrun with several labels or shares of classes, weights, drawn samples and a
+"""Two processes with several labels or shares of classes, weights, drawn samples and a
 fold: the same run as one process with the whole batch."""
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import pytest
 from slipform.train.config.resolve import resolve
 from slipform.train.records import read_metrics
 from slipform.train.run.loop import fit
-from tests.processes import finish, torchrun
+from tests.processes import forked
 from tests.train.run.labeled import dataset_of
+from tests.warm import Warm
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -34,7 +35,7 @@ LOSSES = {
 }
 
 
-def test_two_processes_equal_one(tmp_path: Path, no_figures: None) -> None:
+def test_two_processes_equal_one(tmp_path: Path, no_figures: None, trainer: Warm) -> None:
     recipe = tmp_path / "plain.toml"
     recipe.write_text('description = "plain"\n')
     data = {kind: dataset_of(tmp_path / f"data-{kind}", kind) for kind in LOSSES}
@@ -43,11 +44,11 @@ def test_two_processes_equal_one(tmp_path: Path, no_figures: None) -> None:
         sets = [word for text in (*SETS, *given, "train.batch_size=10") for word in ("--set", text)]
         out = str(tmp_path / f"two-{kind}")
         runs.append([*sets, str(data[kind]), "--recipe", str(recipe), "--out", out])
-    two = torchrun(2, "-m", "tests.train.machine.runs", json.dumps(runs))
+    finished = forked(trainer, 2, "tests.train.machine.runs", json.dumps(runs))
     for kind, given in LOSSES.items():
         config = resolve(None, [*SETS, *given, "train.batch_size=20"])
         fit(config, data[kind], tmp_path / f"one-{kind}", quiet=True)
-    finish(two)
+    finished()
     for kind in LOSSES:
         _compare(tmp_path / f"one-{kind}", tmp_path / f"two-{kind}", kind)
 
