@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ from slipform.train.replay.batches import replayed
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
 from slipform.train.run.checkpoint import step_of
+from slipform.train.run.loop import fit
+from tests.train.drawing import without_figures
 
 Seen = dict[int, list[Batch]]
 
@@ -26,15 +32,15 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> Callable[..., RunConfig]:
     """Settings of a run that takes seconds: 6 steps in each of 2 epochs."""
     return lambda *sets: resolve(None, [*SMALL, *sets])
 
 
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """The batches of each step that trains during the test, by the number of the step."""
+@contextmanager
+def kept_batches() -> Iterator[Seen]:
+    """The batches of each step that trains within the context, by the number of the step."""
     kept: Seen = {}
     original = steps.train_step  # type: ignore[attr-defined]
 
@@ -46,8 +52,68 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
             kept[state.step + 1].append(copy)
         return original(state, iter(kept[state.step + 1]), count, *more)
 
-    monkeypatch.setattr(steps, "train_step", watched)
-    return kept
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "train_step", watched)
+        yield kept
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    """The batches of each step that trains during the test, by the number of the step."""
+    with kept_batches() as kept:
+        yield kept
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run, which tests must not change.
+
+    Attributes:
+        run: Its folder.
+        seen: The batches of its steps.
+    """
+
+    run: Path
+    seen: Seen
+
+    def copied(self, to: Path) -> Path:
+        """A copy of the run for one test.
+
+        Args:
+            to: The new folder.
+        """
+        return Path(shutil.copytree(self.run, to))
+
+
+@pytest.fixture(scope="session")
+def trained(
+    shapes: Path, small: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Finished]]:
+    """trained("train.epochs=1"): the run with these settings, which is trained only once."""
+    runs: dict[tuple[str, ...], Finished] = {}
+    before: dict[Path, dict[str, str]] = {}
+
+    def one(*sets: str) -> Finished:
+        if sets not in runs:
+            out = tmp_path_factory.mktemp("trained") / "run"
+            with pytest.MonkeyPatch.context() as patch, kept_batches() as kept:
+                without_figures(patch)
+                fit(small(*sets), shapes, out, device="cpu", quiet=True)
+            runs[sets], before[out] = Finished(out, kept), content(out)
+        return runs[sets]
+
+    yield one
+    for run, files in before.items():
+        assert content(run) == files, f"a test changed {run}: it must work on a copy"
+
+
+def content(run: Path) -> dict[str, str]:
+    """The checksums of the files of a run."""
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def assert_same(found: Batch, expected: Batch) -> None:

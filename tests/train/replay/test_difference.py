@@ -23,18 +23,18 @@ from slipform.train.replay.history import history, place_of_step
 from slipform.train.run import steps
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS
-from tests.train.replay.conftest import Seen, forget_after
+from tests.train.replay.conftest import Finished, Seen, forget_after
 
 Small = Callable[..., RunConfig]
+Trained = Callable[..., Finished]
 pytestmark = pytest.mark.usefixtures("no_figures")
 BASE = ("augment.mixup=0.4", "train.epochs=1")
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def base(shapes: Path, tmp_path: Path, small: Small) -> Path:
-    fit(small(*BASE), shapes, tmp_path / "base", device="cpu", quiet=True)
-    return tmp_path / "base"
+def base(trained: Trained) -> Path:
+    return trained(*BASE).run
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,11 @@ def test_a_resume_with_another_augmentation(
     assert "augment.color_jitter" in done.output
 
 
-def test_pixels_that_differ_from_a_resume_on(shapes: Path, tmp_path: Path, small: Small) -> None:
+def test_pixels_that_differ_from_a_resume_on(
+    shapes: Path, tmp_path: Path, small: Small, trained: Trained
+) -> None:
     """Images of another type, long after the first steps."""
-    base, other = tmp_path / "base", tmp_path / "other"
-    fit(small(), shapes, base, device="cpu", quiet=True)
-    shutil.copytree(base, other)
+    base, other = trained().run, trained().copied(tmp_path / "other")
     forget_after(other, 8)
     fit(small("train.precision=bf16"), shapes, other, device="cpu", quiet=True, resume=True)
     found = first_difference(base, other)
@@ -235,10 +235,8 @@ def test_the_order_does_not_depend_on_the_number_of_processes(
     assert (found.step, found.what) == ((1, "plan") if mixed else (None, "")), found.text
 
 
-def test_runs_without_a_common_step(shapes: Path, tmp_path: Path, small: Small) -> None:
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
-    shutil.copytree(run, tmp_path / "empty")
+def test_runs_without_a_common_step(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "empty")
     (tmp_path / "empty/metrics.jsonl").unlink()
-    found = first_difference(run, tmp_path / "empty")
+    found = first_difference(base, tmp_path / "empty")
     assert (found.step, found.num_steps) == (None, 0)

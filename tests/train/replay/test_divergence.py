@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 from collections.abc import Callable
@@ -24,18 +23,10 @@ from slipform.train.run.divergence import Diverged
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS
-from tests.train.replay.conftest import Seen
+from tests.train.replay.conftest import Finished, Seen, content
 
 Small = Callable[..., RunConfig]
 pytestmark = pytest.mark.usefixtures("no_figures")
-
-
-def _content(run: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(run.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
 
 
 def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
@@ -68,12 +59,12 @@ def test_the_first_step_that_is_not_finite(
         _poison(patch, step, where)
         with pytest.raises(Diverged):
             fit(config, shapes, run, device="cpu", quiet=True)
-        before = _content(run)
+        before = content(run)
         found = find_divergence(run, config.replace("data.folder", str(shapes)), "cpu")
     assert found.step == step
     assert found.what.startswith("the loss is nan" if where == "loss" else "weights are not finite")
     assert all(tensor.isfinite().all() for tensor in found.weights.values())
-    assert _content(run) == before
+    assert content(run) == before
 
 
 def test_a_rate_that_is_too_high(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
@@ -200,10 +191,13 @@ def test_an_epoch_that_ends_after_an_older_checkpoint_ends_as_in_the_run(
 
 
 def test_steps_that_had_other_settings_are_not_trained_again(
-    shapes: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+    shapes: Path,
+    tmp_path: Path,
+    small: Small,
+    trained: Callable[..., Finished],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    run = trained("train.epochs=1").copied(tmp_path / "run")
     _poison(monkeypatch, 8, "loss")
     with pytest.raises(Diverged):
         fit(small("optimizer.lr=0.01"), shapes, run, device="cpu", quiet=True, resume=True)
@@ -232,10 +226,9 @@ def test_a_dataset_that_is_gone_or_changed_is_asked_for(
 
 
 def test_the_settings_are_those_of_the_last_resume(
-    shapes: Path, tmp_path: Path, small: Small
+    shapes: Path, tmp_path: Path, trained: Callable[..., Finished]
 ) -> None:
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    run = trained("train.epochs=1").copied(tmp_path / "run")
     changed = run_config(run).replace("optimizer.lr", 1e20).replace("train.epochs", 2)
     with pytest.raises(Diverged):
         fit(changed, shapes, run, device="cpu", quiet=True, resume=True)

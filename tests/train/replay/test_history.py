@@ -24,9 +24,10 @@ from slipform.train.run.folder import run_config
 from slipform.train.run.identity import images_in
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS, read_starts
-from tests.train.replay.conftest import Seen, assert_all, forget_after
+from tests.train.replay.conftest import Finished, Seen, assert_all, forget_after
 
 Small = Callable[..., RunConfig]
+Trained = Callable[..., Finished]
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
@@ -56,12 +57,10 @@ def test_a_short_resume_that_moves_the_position(
 
 
 def test_all_changed_settings_are_recorded(
-    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+    shapes: Path, tmp_path: Path, seen: Seen, trained: Trained
 ) -> None:
     """Also those that have no effect on batches: a comparison names them."""
-    base, run = tmp_path / "base", tmp_path / "run"
-    fit(small(), shapes, base, device="cpu", quiet=True)
-    shutil.copytree(base, run)
+    base, run = trained().run, trained().copied(tmp_path / "run")
     forget_after(run, 8)
     changed = run_config(run).replace("optimizer.lr", 0.05)
     fit(changed, shapes, run, device="cpu", quiet=True, resume=True)
@@ -74,7 +73,7 @@ def test_all_changed_settings_are_recorded(
         "weights",
         {"optimizer.lr": (0.02, 0.05)},
     )
-    assert_all(run, seen)
+    assert_all(run, {**trained().seen, **seen})
 
 
 def test_a_dataset_that_moved(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
@@ -94,13 +93,14 @@ def test_a_dataset_that_moved(shapes: Path, tmp_path: Path, small: Small, seen: 
 
 
 @pytest.fixture
-def two_datasets(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> tuple[Path, Path]:
+def two_datasets(tmp_path: Path, small: Small, seen: Seen, trained: Trained) -> tuple[Path, Path]:
     """A run that was resumed at step 4 with more images, and that dataset."""
-    run, other = tmp_path / "run", tmp_path / "other"
+    before, other = trained("train.epochs=1"), tmp_path / "other"
+    run = before.copied(tmp_path / "run")
+    seen.update(before.seen)
     sizes = ("--num-train", "360", "--num-val", "60", "--num-test", "60")
     words = ["shapes", "--out", str(other), *sizes, "--min-size", "40", "--max-size", "64"]
     assert CliRunner().invoke(prep, words).exit_code == 0
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
     forget_after(run, 4)
     given: dict[str, Any] = {"resume": True, "other_data": True, "quiet": True}
     fit(small("train.epochs=1"), other, run, device="cpu", **given)
@@ -174,14 +174,12 @@ def test_steps_that_were_not_trained_are_refused(
 
 
 def test_an_older_run_that_is_resumed_with_other_settings(
-    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:
     """Nothing is known of its steps before, so that they are refused."""
-    run = tmp_path / "run"
-    fit(small(), shapes, run, device="cpu", quiet=True)
+    run = trained().copied(tmp_path / "run")
     (run / STARTS).unlink()
     forget_after(run, 8)
-    seen.clear()
     fit(small("augment.mixup=0.4"), shapes, run, device="cpu", quiet=True, resume=True)
     assert list(seen) == [9, 10, 11, 12]
     assert [one.step for one in read_starts(run)] == [8]
@@ -194,11 +192,10 @@ def test_an_older_run_that_is_resumed_with_other_settings(
 
 
 def test_an_older_run_knows_its_images(
-    shapes: Path, shapes_raw: Path, tmp_path: Path, small: Small
+    shapes: Path, shapes_raw: Path, tmp_path: Path, trained: Trained
 ) -> None:
     """Its dataset.json names them, also where the number of images is the same."""
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    run = trained("train.epochs=1").copied(tmp_path / "run")
     (run / STARTS).unlink()
     with pytest.raises(DatasetError, match="other training images"):
         history(run, shapes_raw)
@@ -210,11 +207,8 @@ def test_an_older_run_knows_its_images(
     [("--epoch", 10**30, "--sample", 3), ("--epoch", 1, "--sample", 10**30), ("--step", 10**30)],
     ids=["epoch", "sample", "step"],
 )
-def test_huge_numbers(
-    asked: tuple[object, ...], shapes: Path, tmp_path: Path, small: Small
-) -> None:
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+def test_huge_numbers(asked: tuple[object, ...], trained: Trained) -> None:
+    run = trained("train.epochs=1").run
     done = CliRunner().invoke(replay, [str(run), *map(str, asked)])
     assert done.exit_code == 1
     assert isinstance(done.exception, SystemExit), done.output

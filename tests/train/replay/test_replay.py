@@ -22,11 +22,13 @@ from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sample import find_sample
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS, read_starts
-from tests.train.replay.conftest import Seen, assert_all, assert_same, forget_after
+from tests.train.replay.conftest import Finished, Seen, assert_all, assert_same, forget_after
 
 Small = Callable[..., RunConfig]
+Trained = Callable[..., Finished]
 CPU = torch.device("cpu")
 BEFORE = Path(__file__).parents[1] / "before"
+MIXES = ("augment.mixup=0.4", "augment.cutmix=1.0", "augment.color_jitter.hue=0.1")
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
@@ -34,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
     "sets",
     [
         (),
-        ("augment.mixup=0.4", "augment.cutmix=1.0", "augment.color_jitter.hue=0.1"),
+        MIXES,
         ("train.accumulate=4", "data.block=16"),
         ("data.executor=resident", "train.seed=5"),
         ("data.sampling=balanced",),
@@ -43,12 +45,10 @@ pytestmark = pytest.mark.usefixtures("no_figures")
     ],
     ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes"],
 )
-def test_every_step_of_a_run(
-    sets: tuple[str, ...], shapes: Path, tmp_path: Path, small: Small, seen: Seen
-) -> None:
-    fit(small(*sets), shapes, tmp_path / "run", device="cpu", quiet=True)
-    assert list(seen) == list(range(1, (5 if "train.accumulate=4" in sets else 13)))
-    assert_all(tmp_path / "run", seen)
+def test_every_step_of_a_run(sets: tuple[str, ...], trained: Trained) -> None:
+    done = trained(*sets)
+    assert list(done.seen) == list(range(1, (5 if "train.accumulate=4" in sets else 13)))
+    assert_all(done.run, done.seen)
 
 
 @pytest.mark.parametrize("executor", ["resident", "dali"])
@@ -70,11 +70,12 @@ def test_another_executor(
 
 
 def test_a_run_that_was_resumed_with_other_settings(
-    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:
     """Batch size, augmentation and executor change in the middle of an epoch, and again later."""
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    before = trained("train.epochs=1")
+    run = before.copied(tmp_path / "run")
+    seen.update(before.seen)
     forget_after(run, 4)
     changed = ("train.batch_size=24", "augment.mixup=0.4", "data.executor=resident")
     fit(small(*changed, "train.epochs=1"), shapes, run, device="cpu", quiet=True, resume=True)
@@ -86,25 +87,26 @@ def test_a_run_that_was_resumed_with_other_settings(
 
 
 def test_a_resume_with_equal_settings_adds_no_start(
-    shapes: Path, tmp_path: Path, small: Small, seen: Seen
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:
-    run = tmp_path / "run"
-    fit(small(), shapes, run, device="cpu", quiet=True)
+    run = trained().copied(tmp_path / "run")
     before = (run / STARTS).read_bytes()
     forget_after(run, 8)
     fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
     assert (run / STARTS).read_bytes() == before
-    assert_all(run, seen)
+    assert list(seen) == [9, 10, 11, 12]
+    assert_all(run, {**trained().seen, **seen})
 
 
-def test_a_run_of_an_older_version(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
+def test_a_run_of_an_older_version(
+    shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
+) -> None:
     """It has no starts.jsonl, and gets none when it is resumed."""
-    run = tmp_path / "run"
-    fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True)
+    run = trained(*MIXES).copied(tmp_path / "run")
     (run / STARTS).unlink()
-    assert_all(run, seen)
+    assert_all(run, trained(*MIXES).seen)
     forget_after(run, 8)
-    fit(small("augment.cutmix=1.0"), shapes, run, device="cpu", quiet=True, resume=True)
+    fit(small(*MIXES), shapes, run, device="cpu", quiet=True, resume=True)
     assert not (run / STARTS).exists()
     assert_all(run, seen)
 
@@ -131,15 +133,13 @@ def test_a_run_that_version_0_1_wrote(name: str, tmp_path: Path, seen: Seen) -> 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"step": 0}', "{}\n", "\xff"])
 def test_a_damaged_record_of_starts_does_not_end_a_run(
-    text: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen
+    text: str, shapes: Path, tmp_path: Path, small: Small, seen: Seen, trained: Trained
 ) -> None:
-    run = tmp_path / "run"
-    fit(small(), shapes, run, device="cpu", quiet=True)
+    run = trained().copied(tmp_path / "run")
     forget_after(run, 8)
     (run / STARTS).write_text(text, encoding="latin-1")
     with pytest.raises(SlipformError, match=r"starts\.jsonl is damaged"):
         history(run)
-    seen.clear()
     fit(small(), shapes, run, device="cpu", quiet=True, resume=True)
     assert list(seen) == [9, 10, 11, 12]
     assert_all(run, seen)
@@ -148,11 +148,10 @@ def test_a_damaged_record_of_starts_does_not_end_a_run(
         place_of_step(segments, 8)
 
 
-def test_the_step_that_saw_a_sample(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> None:
-    run = tmp_path / "run"
-    fit(small("train.accumulate=2"), shapes, run, device="cpu", quiet=True)
-    segments = history(run)
-    for step, batches in seen.items():
+def test_the_step_that_saw_a_sample(trained: Trained) -> None:
+    done = trained("train.accumulate=2")
+    segments = history(done.run)
+    for step, batches in done.seen.items():
         for index in (int(batches[-1].indices[7]), int(batches[0].indices[0])):
             place, found = find_sample(segments, (step - 1) // 3, str(index))
             assert (place.step, found) == (step, index)
@@ -165,24 +164,18 @@ def test_the_step_that_saw_a_sample(shapes: Path, tmp_path: Path, small: Small, 
             place_of_step(segments, step)
 
 
-@pytest.fixture
-def run(shapes: Path, tmp_path: Path, small: Small, seen: Seen) -> Path:
-    data = shutil.copytree(shapes, tmp_path / "data")
-    fit(small("augment.mixup=0.4"), data, tmp_path / "run", device="cpu", quiet=True)
-    return tmp_path / "run"
-
-
 def _replay(*arguments: object) -> tuple[int, str]:
     done = CliRunner().invoke(replay, [*map(str, arguments), "--device", "cpu"])
     return done.exit_code, done.output
 
 
 def test_the_command_draws_and_writes_tensors(
-    run: Path, tmp_path: Path, seen: Seen, monkeypatch: pytest.MonkeyPatch
+    shapes: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # `save` draws
-    manifest = read_manifest(tmp_path / "data")
-    names = read_names(tmp_path / "data", manifest.split("train"))
+    manifest = read_manifest(shapes)
+    names = read_names(shapes, manifest.split("train"))
+    run, seen = trained(*MIXES).run, trained(*MIXES).seen
     assert names is not None
     index = int(seen[9][0].indices[3])
     out = tmp_path / "out"
@@ -216,8 +209,8 @@ def test_the_command_draws_and_writes_tensors(
         (("--diff", "other", "--tensors"), "--diff takes no --executor, --tensors and --out"),
     ],
 )
-def test_what_cannot_be_replayed(run: Path, asked: tuple[object, ...], message: str) -> None:
-    code, printed = _replay(run, *asked)
+def test_what_cannot_be_replayed(trained: Trained, asked: tuple[object, ...], message: str) -> None:
+    code, printed = _replay(trained().run, *asked)
     assert code == 1
     assert message in printed
 
@@ -229,8 +222,11 @@ def test_what_cannot_be_replayed(run: Path, asked: tuple[object, ...], message: 
         ('"world_size"', '"nodes": 2, "world_size"', r"starts\.jsonl has nodes"),
     ],
 )
-def test_a_run_of_a_newer_version(run: Path, before: str, after: str, says: str) -> None:
+def test_a_run_of_a_newer_version(
+    trained: Trained, tmp_path: Path, before: str, after: str, says: str
+) -> None:
     """It has settings, or an entry of its starts, that this version does not know."""
+    run = trained().copied(tmp_path / "run")
     text = (run / STARTS).read_text()
     assert before in text
     (run / STARTS).write_text(text.replace(before, after))
@@ -238,9 +234,13 @@ def test_a_run_of_a_newer_version(run: Path, before: str, after: str, says: str)
         history(run)
 
 
-def test_other_images_are_refused(run: Path, shapes_raw: Path, tmp_path: Path) -> None:
-    shutil.rmtree(tmp_path / "data")
-    shutil.copytree(shapes_raw, tmp_path / "data")
+def test_other_images_are_refused(
+    shapes: Path, shapes_raw: Path, tmp_path: Path, small: Small
+) -> None:
+    data, run = shutil.copytree(shapes, tmp_path / "data"), tmp_path / "run"
+    fit(small("train.epochs=1"), data, run, device="cpu", quiet=True)
+    shutil.rmtree(data)
+    shutil.copytree(shapes_raw, data)
     place = place_of_step(history(run), 1)
     with pytest.raises(DatasetError, match="--data"):
         replayed(place, CPU)

@@ -25,6 +25,7 @@ from slipform.train.replay.weights import Predictions, first_net, predictions, w
 from slipform.train.run import checkpoint
 from slipform.train.run.loop import fit
 from slipform.train.step.class_weights import Labels
+from tests.train.replay.conftest import Finished
 
 Small = Callable[..., RunConfig]
 CLASSES = ["$5 to $10", "cat", "dog"]
@@ -109,12 +110,10 @@ def test_the_losses_have_the_weights_of_the_classes(small: Small) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_nearest_weights(shapes: Path, tmp_path: Path, small: Small) -> None:
+def test_the_nearest_weights(tmp_path: Path, trained: Callable[..., Finished]) -> None:
     """A checkpoint before the step, else the best epoch, else those before the first step. Files
     that cannot be used are passed over."""
-    run, seen = tmp_path / "run", {}
-    config = small("train.epochs=1")
-    fit(config, shapes, run, device="cpu", quiet=True)
+    run, seen = trained("train.epochs=1").copied(tmp_path / "run"), {}
     segments = history(run)
     own = segments[0].config
 
@@ -139,10 +138,11 @@ def test_the_nearest_weights(shapes: Path, tmp_path: Path, small: Small) -> None
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_run_without_any_weights(shapes: Path, tmp_path: Path, small: Small) -> None:
+def test_a_run_without_any_weights(
+    shapes: Path, tmp_path: Path, small: Small, trained: Callable[..., Finished]
+) -> None:
     """The file of its first weights is gone, too: the sheet has no predictions."""
-    weights, run = tmp_path / "weights", tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, weights, device="cpu", quiet=True)
+    weights, run = trained("train.epochs=1").copied(tmp_path / "weights"), tmp_path / "run"
     config = small("train.epochs=1", f"model.weights={weights}")
     fit(config, shapes, run, device="cpu", quiet=True)
     for path in (weights, run / "checkpoints"):
@@ -156,11 +156,10 @@ def test_a_run_without_any_weights(shapes: Path, tmp_path: Path, small: Small) -
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_on_a_gpu_can_be_looked_at_on_a_cpu(
-    shapes: Path, tmp_path: Path, small: Small
+    tmp_path: Path, trained: Callable[..., Finished]
 ) -> None:
     """fp16, graphs and several steps in a launch need a GPU; its batches do not."""
-    run = tmp_path / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    run = trained("train.epochs=1").copied(tmp_path / "run")
     there = {
         'precision = \\"fp32\\"': 'precision = \\"fp16\\"',
         '"device": "cpu"': '"device": "cuda"',
