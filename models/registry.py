@@ -23,6 +23,7 @@ from slipform import models
 from slipform.models import freeze, heads, imagenet, probe, timm_nets, torchvision_nets, weights
 from slipform.models.spec import REGISTERED, InputSpec, ModelConfig, Net
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.options import converted
 
 __all__ = ["build", "checked_options", "describe", "fetch_weights", "find", "names", "own_input"]
 
@@ -89,21 +90,7 @@ def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
     Raises:
         ConfigError: An option does not exist or has a wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    options = {}
-    for key, value in config.options.items():
-        if not net.options:
-            raise ConfigError(f'"{config.name}" has no options: remove model.options.{key}')
-        if key not in net.options:
-            raise unknown(f"{config.name} option", key, net.options)
-        try:
-            options[key] = TypeAdapter(net.options[key]).validate_python(value)
-        except ValidationError as error:
-            raise ConfigError(
-                f'model.options.{key} = {value!r} for "{config.name}": {error.errors()[0]["msg"]}'
-            ) from None
-    return options
+    return converted(config.options, net.options, config.name, "model.options")
 
 
 def own_input(config: ModelConfig) -> InputSpec | None:

@@ -7,13 +7,12 @@ settings are checked quickly, and every file with nets can import it.
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.options import options_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -175,20 +174,14 @@ def net(builder: _Builder) -> _Builder:
         config = sf.RunConfig().replace("model.name", "mean_color")
         ```
     """
-    name, parameters = builder.__name__, inspect.signature(builder).parameters
-    given = {"num_classes", "image_size"}
-    if not given <= parameters.keys():
-        raise ConfigError(f'the builder of net "{name}" must take num_classes and image_size')
+    name = builder.__name__
+    options = options_of(builder, ("num_classes", "image_size"), f'the builder of net "{name}"')
     before = REGISTERED.get(name)
     if before is not None and before.build.__module__ != builder.__module__:
         raise ConfigError(
             f'{before.build.__module__} has registered a net "{name}" already: use another name'
         )
-    try:
-        hints = typing.get_type_hints(builder)
-    except NameError as error:
-        raise ConfigError(f'the annotations of net "{name}" cannot be read: {error}') from error
-    REGISTERED[name] = Net(builder, {k: hints.get(k, Any) for k in parameters if k not in given})
+    REGISTERED[name] = Net(builder, options)
     return builder
 
 

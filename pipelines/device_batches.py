@@ -32,10 +32,11 @@ def device_batches(sequence: BatchSequence) -> DeviceBatches | None:
     Returns:
         The batches. None: this is not possible, because the loader does not train, its pixels are
         not resident on a GPU, some of them cannot be read, samples are drawn by weights, images
-        have several labels, or the kernels do not render the augmentation.
+        have several labels, there are own augmentations, which the host draws, or the kernels do
+        not render the augmentation.
     """
     pixels, order = getattr(sequence.ahead.executor, "pixels", None), sequence.order
-    if order.draws is not None or sequence.samples.table is not None:
+    if order.draws is not None or sequence.samples.table is not None or sequence.augment.own:
         return None
     if sequence.augment.on_cores or not order.shuffle or pixels is None or pixels.bad.any():
         return None

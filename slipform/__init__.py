@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from slipform.pipelines.plan.color_jitter import ColorJitter
     from slipform.pipelines.plan.plan import Plan
     from slipform.pipelines.plan.policy import Policy
+    from slipform.pipelines.plan.registry import register_augmentation
     from slipform.preprocess.prep import prepare
     from slipform.train.config.recipe import Recipe, load_recipe
     from slipform.train.config.resolve import resolve
@@ -87,6 +88,7 @@ __all__ = [
     "open_dataset",
     "prepare",
     "read_manifest",
+    "register_augmentation",
     "register_model",
     "resolve",
 ]
@@ -114,6 +116,7 @@ _HOMES = {
     "pipelines.plan.color_jitter": ("ColorJitter",),
     "pipelines.plan.plan": ("Plan",),
     "pipelines.plan.policy": ("Policy",),
+    "pipelines.plan.registry": ("register_augmentation",),
     "preprocess.prep": ("prepare",),
     "train.config.recipe": ("Recipe", "load_recipe"),
     "train.config.resolve": ("resolve",),

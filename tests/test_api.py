@@ -20,6 +20,7 @@ from PIL import Image
 
 import slipform
 from slipform.models.spec import REGISTERED
+from slipform.pipelines.plan import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ast.parse((ROOT / "slipform/__init__.py").read_text(encoding="utf-8"))
@@ -125,15 +126,17 @@ def example_folder(
 
 
 @pytest.fixture
-def own_nets() -> Iterator[None]:
-    """Remove the net that an example registers."""
-    before = dict(REGISTERED)
+def registered() -> Iterator[None]:
+    """Remove the net and the augmentation that examples register."""
+    tables: list[dict[str, Any]] = [REGISTERED, registry.REGISTERED]
+    before = [dict(table) for table in tables]
     yield
-    REGISTERED.clear()
-    REGISTERED.update(before)
+    for table, kept in zip(tables, before, strict=True):
+        table.clear()
+        table.update(kept)
 
 
-@pytest.mark.usefixtures("example_folder", "own_nets")
+@pytest.mark.usefixtures("example_folder", "registered")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_runs(name: str) -> None:
     """The output of an example is compared if it has `>>>`."""

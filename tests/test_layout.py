@@ -15,7 +15,7 @@ from tests.modules import FOLDERS, MODULES, ROOT, files, imports, tree
 # folder -> prefixes of modules that it may import, besides its own
 MAY_IMPORT = {
     "pipelines": (),
-    "models": ("slipform.pipelines.errors", "slipform.pipelines.files"),
+    "models": tuple(f"slipform.pipelines.{room}" for room in ("errors", "files", "options")),
     "preprocess": (
         "slipform.pipelines.files",
         "slipform.pipelines.project",
@@ -46,7 +46,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "fastest", "project"),
+        ("errors", "limits", "options", "fastest", "project"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "stopping"),
         ("together",),
         (

@@ -17,6 +17,7 @@ import numpy as np
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import unknown
 from slipform.pipelines.machine import free_memory_bytes
+from slipform.pipelines.plan.registry import bound
 
 if TYPE_CHECKING:
     from slipform.pipelines.executors.contract import Executor
@@ -81,9 +82,11 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
         The executor.
 
     Raises:
-        ConfigError: There is no executor of that name, or it does not support the settings.
+        ConfigError: There is no executor of that name, it does not support the settings, or an own
+            augmentation is not registered.
         SampleError: on_bad is "error" and a sample cannot be read.
     """
+    bound(settings.spec.own)
     if name == "auto":
         able = streaming(beton, settings.spec, str(settings.device))
         best = tuned["executor"] if tuned.get("executor") in able else able[0]

@@ -19,15 +19,15 @@ and one color map, so it differs where torchvision's steps are not linear:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.plan.blur import Blur
-from slipform.pipelines.plan.checks import STRICT, check_types, is_number
+from slipform.pipelines.plan.checks import STRICT, check_types, is_number, items
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.policy import Policy
+from slipform.pipelines.plan.registry import checked_table, warps
 
 __all__ = ["MEAN_STD", "Augmentation", "Border", "EraseMode", "Interpolation"]
 
@@ -92,6 +92,7 @@ class Augmentation:
         erase: Probability of erasing a box (Zhong et al., 2020).
         erase_mode: What the box gets, as in timm: "const" (the mean color), "rand" (one normal
             color) or "pixel" (a normal color for each pixel). Default "const".
+        own: Augmentations of `register_augmentation`: name -> its options. Default: none.
 
     Raises:
         ConfigError: A value is not allowed.
@@ -134,6 +135,7 @@ class Augmentation:
     switch_probability: float = 0.5
     erase: float = 0.0
     erase_mode: EraseMode = "const"
+    own: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, allowed: str) -> None:
@@ -141,13 +143,14 @@ class Augmentation:
                 raise ConfigError(f"augment.{name} = {getattr(self, name)}: give {allowed}")
 
         check_types(self, "augment")
+        object.__setattr__(self, "own", checked_table(self.own))
         # Lists become tuples, so that an Augmentation can be a key of a cache.
         for name in ("scale", "ratio", "translate", "zoom"):
-            pair = _items(getattr(self, name))
+            pair = items(getattr(self, name))
             check(len(pair) == 2 and all(map(is_number, pair)), name, "two numbers")
             object.__setattr__(self, name, pair)
         if not isinstance(self.normalize, str):
-            triples = [_items(values) for values in _items(self.normalize)]
+            triples = [items(values) for values in items(self.normalize)]
             numbers = all(is_number(value) for values in triples for value in values)
             right = numbers and [len(values) for values in triples] == [3, 3]
             check(right, "normalize", "two times 3 numbers")
@@ -226,6 +229,7 @@ class Augmentation:
             or self.shear
             or any(self.translate)
             or self.zoom != (1.0, 1.0)
+            or warps(self.own)
         )
 
     @property
@@ -288,8 +292,3 @@ class Augmentation:
         else:
             numbers = MEAN_STD[self.normalize]
         return replace(self, normalize=numbers)
-
-
-def _items(values: object) -> tuple[Any, ...]:
-    """A list, tuple or array as a tuple. Anything else: an empty one."""
-    return tuple(values) if isinstance(values, Iterable) else ()

@@ -6,6 +6,7 @@ In: a dataclass of settings. Out: nothing, or an error that names the setting.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import is_dataclass
 from functools import cache
 from numbers import Real
@@ -14,7 +15,7 @@ from typing import Any, get_type_hints
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.limits import whole
 
-__all__ = ["STRICT", "check_types", "is_number"]
+__all__ = ["STRICT", "check_types", "is_number", "items"]
 
 STRICT = {"extra": "forbid"}  # read by pydantic where a RunConfig nests a class of settings
 
@@ -26,6 +27,15 @@ def is_number(value: object) -> bool:
         value: Any object.
     """
     return isinstance(value, Real) and math.isfinite(value)
+
+
+def items(values: object) -> tuple[Any, ...]:
+    """A list, tuple or array as a tuple. Anything else: an empty one.
+
+    Args:
+        values: Any object.
+    """
+    return tuple(values) if isinstance(values, Iterable) else ()
 
 
 def check_types(settings: Any, section: str) -> None:

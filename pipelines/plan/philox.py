@@ -15,7 +15,9 @@ import numpy as np
 
 from slipform.pipelines.kernel import kernel
 
-__all__ = ["batch_uniforms", "order_uniforms", "permutation", "philox", "uniforms"]
+__all__ = [
+    "batch_uniforms", "order_uniforms", "permutation", "philox", "sample_uniforms", "uniforms",
+]  # fmt: skip
 
 # The multipliers and Weyl constants of the paper.
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -60,6 +62,26 @@ def uniforms(key, epoch, sample, draw):
     """
     a, b, c, d = philox(key, draw, sample & _MASK, epoch, _SAMPLES | (sample >> _32))
     return (a + 0.5) * _TO_UNIT, (b + 0.5) * _TO_UNIT, (c + 0.5) * _TO_UNIT, (d + 0.5) * _TO_UNIT
+
+
+@kernel
+def sample_uniforms(key, epoch, samples, draws):
+    """The random numbers of the first draws of each sample.
+
+    Args:
+        key, epoch: uint64.
+        samples: int64 [N].
+        draws: How many draws.
+
+    Returns:
+        float64 [N, 4 * draws] in the open interval (0, 1).
+    """
+    out = np.empty((len(samples), 4 * draws))
+    for i in range(len(samples)):
+        for k in range(draws):
+            a, b, c, d = uniforms(key, epoch, np.uint64(samples[i]), np.uint64(k))
+            out[i, 4 * k], out[i, 4 * k + 1], out[i, 4 * k + 2], out[i, 4 * k + 3] = a, b, c, d
+    return out
 
 
 @kernel

@@ -47,6 +47,7 @@ from slipform.pipelines.plan import kernels
 from slipform.pipelines.plan.augmentation import Augmentation, Border, EraseMode
 from slipform.pipelines.plan.chains import Chains, draw_chains
 from slipform.pipelines.plan.erasing import draw_keys
+from slipform.pipelines.plan.own_plan import with_own
 from slipform.pipelines.plan.philox import batch_uniforms
 from slipform.pipelines.plan.sigmas import draw_sigmas
 
@@ -184,7 +185,7 @@ def draw(
         indices, np.asarray(heights, np.int32), np.asarray(widths, np.int32),
         np.uint64(seed), np.uint64(epoch), numbers_of(spec), geometry, color, clip, erase,
     )  # fmt: skip
-    chains = keys = sigmas = None
+    keys = sigmas = None
     if spec.blur:
         sigmas = np.empty(n, np.float32)
         draw_sigmas(
@@ -194,26 +195,24 @@ def draw(
     if spec.erase and spec.erase_mode != "const":
         keys = np.empty(n, np.uint64)
         draw_keys(indices, np.uint64(seed), np.uint64(epoch), keys)
-    if spec.policy:
-        # A crop that has nothing of the image still needs a pixel for the renderers.
-        clip[:, :2] = np.minimum(clip[:, :2], np.stack([widths, heights], axis=1) - 1)
-        clip[:, 2:] = np.maximum(clip[:, 2:], clip[:, :2] + 1)
-        chains = draw_chains(spec.policy, spec.image_size, indices, geometry, seed, epoch)
-    return Plan(
-        geometry,
-        color,
-        clip,
-        spec.image_size,
-        spec.border,
-        spec.axis_aligned,
-        erase if spec.erase else None,
-        chains=chains,
-        erase_mode=spec.erase_mode,
-        erase_keys=keys,
-        cubic=spec.interpolation == "bicubic",
-        blur=sigmas,
+    plan = Plan(
+        geometry, color, clip, spec.image_size, spec.border, spec.axis_aligned,
+        erase if spec.erase else None, erase_mode=spec.erase_mode, erase_keys=keys,
+        cubic=spec.interpolation == "bicubic", blur=sigmas,
         blur_size=spec.blur.size_for(spec.image_size),
-    )
+    )  # fmt: skip
+    if not spec.own and not spec.policy:
+        return plan
+    sizes = np.stack([widths, heights], axis=1)
+    if spec.own:
+        plan = with_own(plan, spec, indices, sizes, seed, epoch)
+    if not spec.policy:
+        return plan
+    # A crop that has nothing of the image still needs a pixel for the renderers.
+    plan.clip[:, :2] = np.minimum(plan.clip[:, :2], sizes - 1)
+    plan.clip[:, 2:] = np.maximum(plan.clip[:, 2:], plan.clip[:, :2] + 1)
+    chains = draw_chains(spec.policy, spec.image_size, indices, plan.geometry, seed, epoch)
+    return replace(plan, chains=chains)
 
 
 def draw_mix(
@@ -256,14 +255,18 @@ def draw_mix(
     return MixPlan(partner, 1.0 - (x1 - x0) * (y1 - y0) / size**2, (x0, y0, x1, y1))
 
 
-# It takes 40 microseconds and is needed for each batch.
-@lru_cache(maxsize=16)
 def numbers_of(spec: Augmentation) -> kernels.Numbers:
     """An augmentation in the form of the kernels.
 
     Args:
         spec: The resolved augmentation.
     """
+    return _numbers_of(spec, not spec.axis_aligned)  # a notebook may register with other `warps`
+
+
+# It takes 40 microseconds and is needed for each batch.
+@lru_cache(maxsize=16)
+def _numbers_of(spec: Augmentation, warp: bool) -> kernels.Numbers:
     assert not isinstance(spec.normalize, str)
     (mean, std), jitter = spec.normalize, spec.color_jitter
     return kernels.Numbers(
@@ -275,8 +278,8 @@ def numbers_of(spec: Augmentation) -> kernels.Numbers:
         ratio=(float(spec.ratio[0]), float(spec.ratio[1])),
         flip=kernels.FLIPS[spec.flip],
         flip_probability=float(spec.flip_probability),
-        warp=not spec.axis_aligned,
-        cut=bool(spec.policy) or (not spec.axis_aligned and spec.corners == "black"),
+        warp=warp,
+        cut=bool(spec.policy) or (warp and spec.corners == "black"),
         rotation=float(spec.rotation),
         perspective=float(spec.perspective),
         perspective_probability=float(spec.perspective_probability),

@@ -22,7 +22,7 @@ from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 
-__all__ = ["check", "launch", "launch_render", "pack"]
+__all__ = ["check", "erases", "launch", "launch_render", "pack"]
 
 _Int32 = npt.NDArray[np.int32]
 _MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
@@ -50,6 +50,15 @@ def check(beton: Beton, spec: Augmentation, executor: str) -> None:
             f"{beton.path} has an image of {largest} bytes of pixels; on a GPU {executor} takes"
             f' {_MAX_IMAGE_BYTES} at most. Use executor = "host", or prep with --shorter-side.'
         )
+
+
+def erases(spec: Augmentation) -> bool:
+    """Whether a Plan may have erased boxes.
+
+    Args:
+        spec: The augmentation.
+    """
+    return spec.erase > 0 or bool(spec.own)
 
 
 def pack(
@@ -170,7 +179,7 @@ def launch_render(
         SIZE=size,
         BORDER=BORDERS[spec.border],
         ALIGNED=spec.axis_aligned,
-        ERASE=erase and spec.erase > 0,
+        ERASE=erase and erases(spec),
         BY=tile_rows,
         BX=tile_columns,
         **kernel.options(spec.axis_aligned),

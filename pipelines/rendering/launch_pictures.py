@@ -18,7 +18,7 @@ from torch import Tensor
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering import triton as kernels
 from slipform.pipelines.rendering import triton_blur, triton_operations, triton_pictures
-from slipform.pipelines.rendering.launch import launch_render
+from slipform.pipelines.rendering.launch import erases, launch_render
 
 __all__ = ["launch_pictures"]
 
@@ -84,7 +84,7 @@ def _blurred(
     grid = (kernels.num_programs(count, size),)
     triton_blur.blur_columns[grid](values, sigmas, sums, **options)
     triton_blur.blur_rows[grid](
-        sums, sigmas, floats, ints, rows, out, ERASE=spec.erase > 0, **options
+        sums, sigmas, floats, ints, rows, out, ERASE=erases(spec), **options
     )
 
 
@@ -105,14 +105,14 @@ def _policy(
     tile_rows, tile_columns = kernels.tile(size)
     tile = {"SIZE": size, "CHAINS": chains, "BY": tile_rows, "BX": tile_columns}
     read = tile | {"BX": min(_READ_AT_ONCE, triton.next_power_of_2(size))}
-    erases = {"ERASE": erase and spec.erase > 0}
+    erased = {"ERASE": erase and erases(spec)}
     programs = kernels.num_programs(count, size)
     pictures = torch.empty((count, chains, 3, size, size), dtype=torch.uint8, device=device)
     changed = torch.empty_like(pictures)
     tables = torch.empty((count, chains, 3, 256), dtype=torch.uint8, device=device)
     triton_pictures.sample[(programs * chains,)](
         *images, indices, rows, floats, ints, geometry, moves, pictures, out,
-        **tile, **erases, **triton_pictures.OPTIONS,
+        **tile, **erased, **triton_pictures.OPTIONS,
     )  # fmt: skip
     exact = {"DEPTH": depth, **triton_operations.OPTIONS}
     operations = (geometry, ints, codes, amounts, moves)
@@ -128,5 +128,5 @@ def _policy(
         else:
             triton_pictures.mix[(programs,)](
                 pictures, *operations, tables, weights, floats, rows, out,
-                **tile, **erases, **exact,
+                **tile, **erased, **exact,
             )  # fmt: skip

@@ -8,13 +8,13 @@ read at import.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering import launch_pictures
 from slipform.pipelines.rendering.request import BatchRequest, Settings
+from tests.pipelines import folders, own
 
 SIZES = [(1, 1), (1, 40), (37, 1), (2, 3), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120)]
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"
@@ -36,12 +37,7 @@ LEVELS = 127.5  # of 255 in one unit of the normalization "half"
 
 def main(out: Path, cases: dict[str, tuple[dict[str, object], str]]) -> None:
     torch.set_num_threads(1)
-    path = Path(__file__).parents[1] / "pipelines/folders.py"
-    spec = importlib.util.spec_from_file_location("folders", path)
-    assert spec
-    assert spec.loader
-    folders = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(folders)
+    assert own.__name__  # its augmentations are registered
     images = [folders.noise(height, width, k) for k, (height, width) in enumerate(SIZES)]
     beton = Beton(Path(folders.write_folder(out / "raw", images)) / "train.beton")
     launch_pictures._BYTES = 4_000  # batches with a policy or a blur are rendered in several parts

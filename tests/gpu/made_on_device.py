@@ -24,7 +24,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.blur import Blur
 from slipform.pipelines.plan.policy import Policy
-from tests.pipelines import folders
+from tests.pipelines import folders, own
 
 SPECS: dict[str, dict[str, Any]] = {
     "box": {"crop": "random_resized", "flip": "both", "erase": 0.5},
@@ -101,6 +101,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     images = [folders.noise(9 + k, 14 - k // 2, k) for k in range(14)]
     folder = Path(folders.write_folder(Path(sys.argv[1]) / "raw", images))
+    table: dict[str, Any] = {own.exchange.__name__: {}}
+    with open_loader(folder, ResidentGpuExecutor, own=table) as loader:
+        assert device_batches(loader.sequence) is None  # the host draws
     for name, options in SPECS.items():
         compare(folder, dict(options), (0, 0), count=BATCHES if name == "box" else FEW)
     compare(folder, dict(SPECS["mixup"]), (3, 5))

@@ -32,7 +32,7 @@ from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.plan.policy import Policy
 from slipform.pipelines.rendering.request import BatchRequest, Settings
-from tests.pipelines import folders
+from tests.pipelines import folders, own
 
 SIZES = [(1, 1), (1, 40), (37, 1), (48, 64), (33, 33), (32, 32), (90, 41), (17, 120), (60, 60)]
 LEVELS = 127.5  # of 255 in one unit of the normalization "half"
@@ -127,6 +127,7 @@ def check_bad_samples(out: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    assert own.__name__  # its augmentations are registered
     target = Path(sys.argv[1])
     pixels = mixed(target / "mixed")
     asked = json.loads(sys.argv[2])

@@ -132,7 +132,7 @@ CHANGED: dict[str, Any] = {
 # what only CPU cores render.
 NOT_DRAWN = {
     "border", "interpolation", "evaluation_resize", "mixup", "cutmix", "mix_probability",
-    "switch_probability",
+    "switch_probability", "own",
 }  # fmt: skip
 
 

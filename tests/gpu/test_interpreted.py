@@ -74,6 +74,16 @@ SPECS |= {
     "blur": {**CROP, "blur": [0.7, 5], "jitter": [0.4, 0.4, 0.4, 0.1]},
     "blur_reflect": {**TURNED, "blur": [0.7, 21, [2.0, 4.0]], "border": "reflect"},
 }
+# They may erase boxes without `erase`, and turn images without `rotation`.
+SPECS |= {
+    "own": {"image_size": 9, "crop": "random_resized", "own": {"corner": {}, "exchange": {}}},
+    "own_turned": {
+        "image_size": 15,
+        "resize": 24,
+        "blur": [0.7, 5],
+        "own": {"turn": {"degrees": 20.0}, "corner": {}},
+    },
+}
 HALF = ("box", "moved_zero", "padded_reflect", "warp_edge", "augmix", "blur")  # also in 16 bits
 LAST_PLACE = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 CASES = {
@@ -88,6 +98,7 @@ QUICK = (
     "warp_zero-float32",
     "rand_augment-float32",
     "blur-float32",
+    "own-float32",
 )
 
 

@@ -33,6 +33,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "turned_reflect": {"image_size": 12, "crop": "none", "rotation": 40.0, "border": "reflect"},
     "turned_corners": {"image_size": 10, "resize": 14, "rotation": 90.0, "corners": "black"},
     "bent": {"image_size": 11, "resize": 14, "perspective": 0.4, "zoom": [0.5, 1.5]},
+    "own": {"image_size": 12, "resize": 15, "own": {"turn": {"degrees": 20.0}, "corner": {}}},
     "blurred": {"image_size": 12, "crop": "random_resized", "blur": [0.5]},
     "rand_augment": {
         "image_size": 15,

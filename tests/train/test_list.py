@@ -11,11 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from slipform.models import registry
+from slipform.pipelines.plan import registry as augmentations
 from slipform.train import cli
 from slipform.train.config.recipe import recipe_names
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.sections import VARIANTS
 from slipform.train.config.settings import settings
+from tests.pipelines import own
 
 
 def _list(*arguments: str) -> Result:
@@ -66,6 +68,7 @@ def test_each_default_is_toml_that_the_setting_accepts() -> None:
         (("nets", "resnet18"), ["torchvision, 11.7 million parameters; IMAGENET1K_V1"]),
         (("nets", "tiny"), ["Four 3x3 convolutions"]),
         (("nets", "timm/resnet18"), ["timm/resnet18 ", "timm, 224 px; a1_in1k, "]),
+        (("augmentations", own.corner.__name__), ["corner  Erase the upper left corner, in"]),
     ],
 )
 def test_lines_of_each_kind(arguments: tuple[str, str], words: list[str]) -> None:
@@ -80,7 +83,9 @@ def test_all_names_one_a_line() -> None:
     assert _names(_list("settings")) == [one.name for one in settings()]
 
 
-def test_a_word_without_a_line_is_an_error() -> None:
+def test_a_word_without_a_line_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentations, "REGISTERED", {})
+    assert "no own augmentation is registered" in _list("augmentations").output
     result = _list("nets", "restnet")
     assert result.exit_code == 1
     assert 'no line of nets has "restnet". All: slipform list nets' in result.output

@@ -74,6 +74,8 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         return (
             f"{where} = {shown}: {where} is a section. Give {better}; it has: {', '.join(names)}."
         )
+    if [one["type"] for one in complaints] == ["dict_type"]:
+        return f"{where} = {shown}: give a table, such as {{ NAME = VALUE }}"
     choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
     texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
     said = f"{where} = {shown}: {', or '.join(texts)}"

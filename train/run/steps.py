@@ -168,6 +168,11 @@ def open_steps(
     asked = f"train.steps_per_launch = {most}"
     if process.world_size > 1:
         raise ConfigError(f"{asked} is for one process; use 1 with more of them")
+    if config.augment.own:
+        raise ConfigError(
+            f"{asked} draws on the GPU, and own augmentations ({', '.join(config.augment.own)})"
+            " are drawn on the host. Use train.steps_per_launch = 1, or remove augment.own."
+        )
     batches = device_batches(loader.sequence)
     if batches is None:
         raise ConfigError(

@@ -14,12 +14,13 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
-from tests.pipelines import reference
+from tests.pipelines import own, reference
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import open_loader
 
 LEVEL = 255 / 2  # normalized with "half", this many levels make one unit
 JITTER = ColorJitter(0.3, 0.3, 0.3, 0.1)
+OWN = [one.__name__ for one in (own.exchange, own.quarter, own.corner, own.turn)]
 SPECS: dict[str, dict[str, Any]] = {
     "center": {"image_size": 40, "resize": 46},
     "center, beyond the image": {"image_size": 60, "resize": 40, "border": "edge"},
@@ -93,6 +94,25 @@ SPECS: dict[str, dict[str, Any]] = {
         "perspective": 0.5,
         "flip": "horizontal",
         "erase": 0.3,
+    },
+    "own, box": {
+        "image_size": 32,
+        "crop": "random_resized",
+        "flip": "both",
+        "own": {name: {} for name in OWN[:3]},
+    },
+    "own, turned": {
+        "image_size": 24,
+        "resize": 36,
+        "own": {OWN[3]: {"degrees": 15}, OWN[0]: {"probability": 1}},
+    },
+    "own, turned, edge": {
+        "image_size": 32,
+        "crop": "random",
+        "resize": 40,
+        "border": "edge",
+        "erase": 0.3,
+        "own": {OWN[3]: {"degrees": -75.0, "probability": 0.5}, OWN[2]: {}},
     },
 }
 

@@ -22,6 +22,7 @@ from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sample import find_sample
 from slipform.train.run.loop import fit
 from slipform.train.run.starts import STARTS, read_starts
+from tests.pipelines import own
 from tests.train.replay.conftest import Finished, Seen, assert_all, assert_same, forget_after
 
 Small = Callable[..., RunConfig]
@@ -42,8 +43,9 @@ pytestmark = pytest.mark.usefixtures("no_figures")
         ("data.sampling=balanced",),
         ("data.fold=2/5",),
         ("train.image_sizes=[[2, 32]]",),
+        (f"augment.own.{own.exchange.__name__}=true", "augment.own.turn.degrees=15.0"),
     ],
-    ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes"],
+    ids=["plain", "mixes", "accumulate", "resident", "balanced", "fold", "sizes", "own"],
 )
 def test_every_step_of_a_run(sets: tuple[str, ...], trained: Trained) -> None:
     done = trained(*sets)

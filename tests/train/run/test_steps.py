@@ -60,6 +60,9 @@ def test_settings_that_exclude_several_steps_in_a_launch(small: Small, shapes: P
     assert isinstance(_open(small(), Process(GPU), None), LoaderSteps)
     with pytest.raises(ConfigError, match="one process"):
         _open(config, Process(GPU, rank=0, world_size=2), None)
+    own = small("train.steps_per_launch=8", "augment.own.any=true")
+    with pytest.raises(ConfigError, match=r"own augmentations \(any\) are drawn on the host"):
+        _open(own, Process(GPU), None)
     with (
         Loader(shapes, batch_size=8, executor="host") as loader,
         pytest.raises(ConfigError, match=r'steps_per_launch = 8.*executor = "resident"'),
