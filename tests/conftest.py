@@ -34,6 +34,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("slipform")
+# Else `train` looks how busy the machine is, and may say so. Commands that tests start inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 torch.set_num_threads(1)  # tests compare numbers: with one thread the order of sums is fixed
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _IGNORED: list[int] = []  # those of them that this process ignores

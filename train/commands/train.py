@@ -128,6 +128,12 @@ def train(
     train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
     train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
+    from slipform.train.machine.waiting import sleep_on_a_busy_machine
+
+    # Before torch is imported. Each run of a sweep looks for itself.
+    on_cores = not every and not device.startswith("cuda")
+    if on_cores and (note := sleep_on_a_busy_machine()) and not quiet:
+        click.echo(f"note: {note}", err=True)
     from slipform.pipelines.manifest import read_manifest
     from slipform.pipelines.mirror.folder import local_folder
     from slipform.pipelines.plan.unread import unread_settings
