@@ -108,7 +108,15 @@ def test_unused_parts_are_reported(tmp_path: Path) -> None:
     assert "not in the net, not used: teacher." in str(report)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "googlenet", "mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "googlenet",
+        "mobilenet_v3_small",
+        pytest.param("vgg11_bn", marks=pytest.mark.slow),  # 500 MB, and nothing else is special
+    ],
+)
 def test_torchvision_opens_what_we_write(name: str, tmp_path: Path) -> None:
     model = build(ModelConfig(name), num_classes=5, image_size=224)
     write_weights(tmp_path / "x.safetensors", model.state_dict(), {})

@@ -187,8 +187,8 @@ def test_wrong_settings(settings: dict[str, object], words: str) -> None:
 
 
 def test_a_size_that_does_not_fit_is_answered_with_sizes_that_do() -> None:
-    with pytest.raises(ConfigError, match=r"cannot take images of 32 px\. Sizes that fit: .*224"):
-        _build("inception_v4", 32)
+    with pytest.raises(ConfigError, match=r"cannot take images of 30 px\. Sizes that fit: .*224"):
+        _build("test_vit", 30)
 
 
 def test_torchvisions_nets_stay_the_default_and_need_no_timm(warm_process: Warm) -> None:

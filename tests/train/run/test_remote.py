@@ -95,7 +95,7 @@ def test_a_run_continues_when_the_server_is_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fetch_in_each_epoch(monkeypatch, shapes, tmp_path / "cache")
-    config = small("train.epochs=3")
+    config = small()
     fit(config, shapes, tmp_path / "local", device="cpu", quiet=True)
     fit(config, url, tmp_path / "whole", device="cpu", quiet=True)
     _assert_same_weights(tmp_path / "whole", tmp_path / "local")

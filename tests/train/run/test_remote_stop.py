@@ -72,7 +72,7 @@ def test_a_run_that_waits_for_the_store_stops(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = small("train.epochs=3", f"train.accumulate={accumulate}")
+    config = small(f"train.accumulate={accumulate}")
     fit(config, shapes, tmp_path / "whole", device="cpu", quiet=True)
     # The first requests for a beton read its index.
     fault = Fault(kind, f"GET .*{part}.beton bytes=", times=100_000, after=4 + after)
