@@ -23,6 +23,7 @@ from slipform.train.inference.classifier import Classifier
 from slipform.train.inference.evaluate import evaluate
 from slipform.train.run.loop import fit
 from slipform.train.step.metrics import Evaluation
+from tests.train.drawing import without_figures
 
 Small = Callable[..., RunConfig]
 COLORS = {"blue": (20, 30, 220), "green": (30, 200, 40), "red": (210, 30, 20)}
@@ -54,7 +55,9 @@ def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(colors: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
-    fit(small("train.epochs=3", "train.batch_size=4"), colors, out, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small("train.epochs=3", "train.batch_size=4"), colors, out, device="cpu", quiet=True)
     return out
 
 

@@ -26,6 +26,7 @@ from slipform.train.run.loop import fit
 from slipform.train.scores.bootstrap import memory_bytes
 from tests.bench.result.browser import BROWSER, MISSING, Page, opened
 from tests.bench.result.test_page import FAULTS
+from tests.train.drawing import without_figures
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -35,7 +36,9 @@ def run(
     shapes: Path, tmp_path_factory: pytest.TempPathFactory, small: Callable[..., RunConfig]
 ) -> Path:
     out = tmp_path_factory.mktemp("judge") / "run"
-    fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small("train.epochs=1"), shapes, out, device="cpu", quiet=True)
     return out
 
 

@@ -12,6 +12,7 @@ import pytest
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.loop import fit
+from tests.train.drawing import without_figures
 from tests.train.run.scripted import script
 
 
@@ -21,7 +22,9 @@ def finished(
 ) -> Path:
     """A run folder that tests must not change."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small("train.epochs=1"), shapes, run, device="cpu", quiet=True)
     return run
 
 

@@ -20,6 +20,7 @@ from slipform.train.inference.classifier import Classifier
 from slipform.train.records import read_metrics
 from slipform.train.run.best import BEST, load_best
 from slipform.train.run.loop import fit
+from tests.train.drawing import without_figures
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -75,7 +76,9 @@ def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("best") / "run"
-    fit(small("train.epochs=2"), shapes, run, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small("train.epochs=2"), shapes, run, device="cpu", quiet=True)
     return run
 
 

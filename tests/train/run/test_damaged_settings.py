@@ -15,6 +15,7 @@ from slipform.train.config.run_config import RunConfig
 from slipform.train.records import METRICS
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
+from tests.train.drawing import without_figures
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Small = Callable[..., RunConfig]
@@ -23,7 +24,9 @@ Small = Callable[..., RunConfig]
 @pytest.fixture(scope="module")
 def finished(shapes: Path, small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("settings") / "run"
-    fit(small("train.epochs=1", "augment.flip=vertical"), shapes, run, device="cpu", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small("train.epochs=1", "augment.flip=vertical"), shapes, run, device="cpu", quiet=True)
     return run
 
 

@@ -25,6 +25,7 @@ from slipform.train.scores.label_judgment import LABEL_HEADLINES, LabelJudgment
 from slipform.train.step.label_metrics import LabelEvaluation
 from tests.bench.result.browser import BROWSER, MISSING, opened
 from tests.bench.result.test_page import FAULTS
+from tests.train.drawing import without_figures
 from tests.train.run.labeled import COLORS, SIZES, dataset_of
 
 SETS = ('loss.name="bce"', "train.epochs=2", 'augment.crop="center"', "optimizer.lr=0.1")
@@ -33,7 +34,9 @@ SETS = ('loss.name="bce"', "train.epochs=2", 'augment.crop="center"', "optimizer
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, small: Callable[..., RunConfig]) -> Path:
     folder = tmp_path_factory.mktemp("labels")
-    fit(small(*SETS), dataset_of(folder / "data", "multi"), folder / "run", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_figures(patch)
+        fit(small(*SETS), dataset_of(folder / "data", "multi"), folder / "run", quiet=True)
     return folder / "run"
 
 

@@ -165,6 +165,7 @@ def test_every_run_has_figures(sweep: Path) -> None:
     assert names - {"confused_pairs.png"} == {f"{name}.png" for name in wanted}
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
@@ -194,6 +195,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     assert float(rows["good"]["test_accuracy"]) > 0
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_full_disk_for_tables_and_figures_does_not_end_a_run(
     recipe: Path, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_full_disk_for_tables_and_figures_does_not_end_a_run(
     assert "No space left on device" in result.stderr
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> None:
     """The other runs have their rows, and a later command continues them."""
     result = run_train(
