@@ -23,6 +23,7 @@ from slipform.train.run.loop import fit
 from tests.train.drawing import without_figures
 
 Seen = dict[int, list[Batch]]
+_TRAIN_STEP = steps.train_step  # type: ignore[attr-defined]
 
 SMALL = (
     "model.name=tiny", "augment.image_size=24", "augment.resize=28", "augment.crop=random_resized",
@@ -40,9 +41,12 @@ def small() -> Callable[..., RunConfig]:
 
 @contextmanager
 def kept_batches() -> Iterator[Seen]:
-    """The batches of each step that trains within the context, by the number of the step."""
+    """The batches of each step that trains within the context, by the number of the step.
+
+    A context inside another one keeps its batches alone: a test may be the first that needs a run
+    of `trained`.
+    """
     kept: Seen = {}
-    original = steps.train_step  # type: ignore[attr-defined]
 
     def watched(state, batches, count=1, *more):  # type: ignore[no-untyped-def]
         kept[state.step + 1] = []
@@ -50,7 +54,7 @@ def kept_batches() -> Iterator[Seen]:
             one = next(batches)
             copy = Batch(one.images.clone(), one.labels.clone(), one.indices.clone(), one.mix)
             kept[state.step + 1].append(copy)
-        return original(state, iter(kept[state.step + 1]), count, *more)
+        return _TRAIN_STEP(state, iter(kept[state.step + 1]), count, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "train_step", watched)
