@@ -42,6 +42,12 @@ def test_small_batches_are_submitted_together(
         assert [len(epochs) for epochs in _under_way(loader, len(first))] == first
 
 
+def test_dali_has_a_queue_of_its_own(shapes: Path) -> None:
+    spec = Augmentation(image_size=24, crop="random_resized")
+    with Loader(shapes, "train", spec, batch_size=4, executor="dali", threads=1) as loader:
+        assert [len(epochs) for epochs in _under_way(loader, 4)] == [1] * 4
+
+
 def test_no_batch_is_begun_beyond_the_next_epoch(shapes: Path) -> None:
     """Two batches are an epoch: of 16 that may be under way there are at most four."""
     spec = Augmentation(image_size=24, crop="random_resized")
