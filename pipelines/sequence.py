@@ -7,7 +7,6 @@ position: the epoch, and the number of its samples that were handed out.
 from __future__ import annotations
 
 import os
-import weakref
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -21,6 +20,7 @@ from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.samples import Samples
+from slipform.pipelines.unclosed import close_when_freed
 from slipform.pipelines.upload import upload
 
 __all__ = ["BatchSequence", "Loop", "Progress"]
@@ -73,7 +73,7 @@ class BatchSequence:
         self._uploads, self._mixes = device.type == "cuda", bool(augment.mixup or augment.cutmix)
         self._process: int | None = os.getpid()  # None: closed
         # If `close` is not called: when the last loop and the Loader are freed, or at exit.
-        weakref.finalize(self, _close, ahead, self._process)
+        self._unclosed = close_when_freed(self, ahead.close)
 
     def next(self) -> Batch:
         """Make the batch at the position, and move the position.
@@ -241,13 +241,9 @@ class BatchSequence:
     def close(self) -> None:
         """End the threads. A second call does nothing."""
         process, self._process = self._process, None
-        if process is not None:
-            _close(self.ahead, process)
-
-
-def _close(ahead: Prefetcher, process: int) -> None:
-    if process == os.getpid():  # else the threads are in the parent
-        ahead.close()
+        if process == os.getpid():  # else the threads are in the parent
+            self.ahead.close()
+            self._unclosed.detach()
 
 
 class Loop:

@@ -10,11 +10,12 @@ which an exception cannot interrupt. All waiting in this module uses such queues
 
 from __future__ import annotations
 
-import threading
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Generic, TypeVar
 
 __all__ = ["LOOK", "Gate", "Task", "Tasks", "Workers"]
@@ -187,7 +188,9 @@ class Workers:
     def __init__(self, num_threads: int, name: str) -> None:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._go, self._name = Gate(), name
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Thread] = []
+        # Without `close`, as after an error in a constructor: the threads would wait forever.
+        weakref.finalize(self, _end, self._tasks, self._threads).atexit = False
         self.grow(num_threads)
 
     def grow(self, num_threads: int) -> None:
@@ -197,9 +200,9 @@ class Workers:
             num_threads: Number of threads.
         """
         for number in range(len(self._threads), num_threads):
-            name = f"{self._name}-{number}"
             # A daemon: a thread may never end if an exception interrupted its `start`.
-            thread = threading.Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
+            name = f"{self._name}-{number}"
+            thread = Thread(target=_work, args=(self._tasks,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -263,13 +266,12 @@ class Workers:
             self.submit(once)
         errors = [arrived.get() for _ in self._threads]
         go.open()
-        for error in errors:
-            if error is not None:
-                raise error
+        for error in filter(None, errors):
+            raise error
 
     def settle(self) -> None:
         """Wait until no thread runs a task."""
-        self.on_every_thread(_nothing)
+        self.on_every_thread(lambda: None)
 
     def close(self, *, wait: bool = True) -> None:
         """Remove the tasks that were not begun, and end the threads. A second call does nothing.
@@ -280,8 +282,7 @@ class Workers:
         self._go.open()
         if wait:
             self.drop()
-        for _ in self._threads:
-            self._tasks.put(None)
+        _end(self._tasks, self._threads)
         for thread in self._threads if wait else ():
             thread.join()
 
@@ -293,5 +294,7 @@ def _work(tasks: SimpleQueue[Callable[[], None] | None]) -> None:
         del run  # frees what the task holds before the next wait
 
 
-def _nothing() -> None:
-    """A call for `Workers.settle`."""
+def _end(tasks: SimpleQueue[Callable[[], None] | None], threads: list[Thread]) -> None:
+    """End the threads after all tasks. This waits for nothing."""
+    for _ in threads:
+        tasks.put(None)

@@ -85,8 +85,9 @@ class SideStream:
         self._handed_out = None
 
     def close(self) -> None:
-        """Make the current stream wait for all work on the side stream.
+        """Wait for all work on the side stream.
 
-        After that the memory of the slots may be freed. A second call does no harm.
+        After that the memory of the slots may be freed. Any thread may call this: the stream of the
+        consumer is not the current one of other threads. A second call does no harm.
         """
-        torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
+        self.stream.synchronize()

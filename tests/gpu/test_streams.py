@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import local
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -55,12 +55,14 @@ class Work:
 
 
 class Stream:
+    finished: ClassVar[list[Work]] = []  # the host waited for it: all later work follows
+
     def __init__(self, device: Any = None) -> None:
         self.device, self.last = GPU, Work([])
         self.awaited: list[Any] = []
 
     def enqueue(self) -> Work:
-        self.last, self.awaited = Work([self.last, *self.awaited]), []
+        self.last, self.awaited = Work([self.last, *self.awaited, *self.finished]), []
         return self.last
 
     def wait_event(self, event: Event) -> None:
@@ -68,6 +70,9 @@ class Stream:
 
     def wait_stream(self, other: Stream) -> None:
         self.awaited.append(other.last)
+
+    def synchronize(self) -> None:
+        Stream.finished.append(self.last)
 
 
 class Event:
@@ -111,6 +116,7 @@ class Gpu:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     model = Gpu()
+    monkeypatch.setattr(Stream, "finished", [])
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "stream", model.stream)
@@ -169,7 +175,8 @@ def check(gpu: Gpu, before: Work, close: Callable[[], None], parts: int = 1) -> 
     assert len(gpu.fills) >= parts * reads
     assert misordered(gpu) == 0
     assert all(fill.follows(before) for fill in gpu.fills)
-    close()
+    with gpu.stream(Stream()):  # a thread of its own may close, with another current stream
+        close()
     after = gpu.work()
     assert all(after.follows(fill) for fill in gpu.fills)
     close()

@@ -170,6 +170,7 @@ def test_a_loader_that_is_never_closed(shapes: Path, executor: str, warm_process
 import gc, sys, threading
 from pathlib import Path
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.unclosed import THREAD
 
 before = threading.active_count()
 loop = iter(Loader({str(shapes)!r}, batch_size=16, executor={executor!r}, threads=2))
@@ -177,6 +178,9 @@ assert len(list(loop)) > 1
 assert threading.active_count() > before
 del loop
 gc.collect()
+for thread in threading.enumerate():
+    if thread.name == THREAD:
+        thread.join()
 assert threading.active_count() == before, threading.enumerate()
 
 batches = iter(Loader({str(shapes)!r}, batch_size=16, executor={executor!r}, threads=2))

@@ -181,11 +181,13 @@ def open_run(
         SlipformError: Another process uses `out`, `data` is not the dataset of the run and
             other_data is False, or a setting is wrong.
     """
-    with ExitStack() as held:
-        return _open(
-            config, data, out, process, stop_requested, held,
+    with ExitStack() as opened:  # closes what is open if there is an error
+        run = _open(
+            config, data, out, process, stop_requested, opened,
             resume=resume, overwrite=overwrite, other_data=other_data, quiet=quiet,
         )  # fmt: skip
+        opened.pop_all()
+    return run
 
 
 def _open(
@@ -194,13 +196,14 @@ def _open(
     out: Path,
     process: Process,
     stop_requested: StopRequest,
-    held: ExitStack,
+    opened: ExitStack,
     *,
     resume: bool,
     overwrite: bool,
     other_data: bool,
     quiet: bool,
 ) -> Run:
+    held = opened.enter_context(ExitStack())
     set_up(config.train, process.device)
     resuming.check_same_start(out, process, resume=resume)
     manifest = read_manifest(data)
@@ -215,8 +218,7 @@ def _open(
     if resume:
         messages += check_dataset(out, source_of(data), manifest, other_data)
     saved = checkpoint.load_newest(out, messages.append) if resume else None
-
-    loader = open_training_data(config, saved, process)
+    loader = opened.enter_context(open_training_data(config, saved, process))
     if loader.decoder_share is not None:
         config = config.replace("data.decoder_share", loader.decoder_share)
     # A checkpoint has all weights. The file that model.weights names may not exist any more.
@@ -245,9 +247,9 @@ def _open(
         )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
-    val = open_evaluation(config, "val", manifest, process)
+    val = open_evaluation(config, "val", manifest, process, opened)
     each = config.train.test_each_epoch
-    test = open_evaluation(config, "test", manifest, process) if each else None
+    test = open_evaluation(config, "test", manifest, process, opened) if each else None
     if val is None and config.train.select != "train_loss":
         messages.append(
             "this dataset has no val split: the weights of the last epoch are saved and tested"
@@ -264,20 +266,18 @@ def _open(
         out, writes=process.is_main, quiet=quiet, step=state.step, epoch=state.epoch,
         records=config.records,
     )  # fmt: skip
-    with ExitStack() as opened:
-        opened.callback(recorder.close)  # if the first batches cannot be made
-        for message in messages:
-            recorder.say(message)
-        recorder.say(headline(config, manifest, state, loader, process))
-        recorder.settings(config)
-        warm_up(loader, process, recorder.say)
-        run = Run(
-            config, out, manifest, process, state, counters, loader, val, test, recorder,
-            stop_requested, process.agreement(), held.pop_all(), steps,
-            Teacher(config, process, recorder.say) if config.distill.teacher else None,
-            Checkpoints(out, config.train.keep_checkpoints, ahead=process.device.type == "cuda"),
-        )  # fmt: skip
-        opened.pop_all()
+    opened.callback(recorder.close)
+    for message in (*messages, headline(config, manifest, state, loader, process)):
+        recorder.say(message)
+    recorder.settings(config)
+    warm_up(loader, process, recorder.say)
+    run = Run(
+        config, out, manifest, process, state, counters, loader, val, test, recorder,
+        stop_requested, process.agreement(), held, steps,
+        Teacher(config, process, recorder.say) if config.distill.teacher else None,
+        Checkpoints(out, config.train.keep_checkpoints, ahead=process.device.type == "cuda"),
+    )  # fmt: skip
+    opened.callback(run.checkpoints.close)
     if saved is not None:
         _recover_best(run)
     return run

@@ -6,6 +6,7 @@ In: a configuration, a checkpoint or None, this process. Out: loaders.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor
@@ -56,7 +57,7 @@ def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process:
 
 
 def open_evaluation(
-    config: RunConfig, split: str, manifest: Manifest, process: Process
+    config: RunConfig, split: str, manifest: Manifest, process: Process, opened: ExitStack
 ) -> Loader | None:
     """Open the loader of a split for evaluation.
 
@@ -65,6 +66,7 @@ def open_evaluation(
         split: "val" or "test".
         manifest: The manifest of the dataset.
         process: This process.
+        opened: Closes the loader.
 
     Returns:
         The loader; None if the dataset has no such images.
@@ -72,10 +74,10 @@ def open_evaluation(
     Raises:
         DatasetError: Images have several labels, and none of the split has any.
     """
-    known = has_images(config, manifest, split)
-    loader = open_loader(config, split, process) if known else None
-    if loader is not None and manifest.labels == "multi" and not any(loader.class_counts):
-        loader.close()
+    if not has_images(config, manifest, split):
+        return None
+    loader = opened.enter_context(open_loader(config, split, process))
+    if manifest.labels == "multi" and not any(loader.class_counts):
         raise DatasetError(
             f"no image of {split} has a label, so that mAP cannot be measured: run prep with"
             f" another division into splits, or without {split}"

@@ -1,0 +1,45 @@
+"""Closing what its owner has not closed.
+
+In: an object, and a function that closes it. Out: the function is called after the object is freed,
+or when Python exits.
+
+Python may free an object in any thread, between any two bytecodes: also in a thread that closing
+waits for, or in one that holds a lock. So the function runs in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["THREAD", "close_when_freed"]
+
+THREAD = "slipform-close"  # name of the threads that close
+
+
+def close_when_freed(
+    owner: object, close: Callable[[], None]
+) -> weakref.finalize[[Callable[[], None], int], Any]:
+    """Let a function be called after an object is freed, or at exit. A fork does not call it.
+
+    Args:
+        owner: The object.
+        close: Closes it. It has no reference to the object, and may wait for threads.
+
+    Returns:
+        Its `detach` takes the call back.
+    """
+    return weakref.finalize(owner, _close, close, os.getpid())
+
+
+def _close(close: Callable[[], None], process: int) -> None:
+    if process != os.getpid():  # the threads are in the parent
+        return
+    if threading.main_thread().is_alive():
+        # No daemon: Python waits for it before it exits.
+        threading.Thread(target=close, name=THREAD).start()
+    else:  # Python exits, and may begin no threads
+        close()

@@ -1,0 +1,81 @@
+"""Loaders that are freed without `close`, in whatever thread Python frees them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from pathlib import Path
+
+import pytest
+
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.unclosed import THREAD, close_when_freed
+from slipform.pipelines.workers import Gate, Workers
+from tests.pipelines.epochs import ON_CPU as NAMES
+
+pytestmark = pytest.mark.usefixtures("no_collections")
+
+
+class Owner:
+    """It is freed by a collection only."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def _closed(before: set[threading.Thread]) -> set[threading.Thread]:
+    """The new threads that have not ended, after those that close have ended."""
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join()
+    return set(threading.enumerate()) - before
+
+
+@pytest.mark.parametrize("executor", NAMES)
+def test_a_loader_is_freed_in_a_thread_of_its_own(shapes: Path, executor: str) -> None:
+    """Closing waits for this thread, which cannot wait for itself."""
+    before = set(threading.enumerate())
+    owner, spec = Owner(), Augmentation(image_size=24)
+    loader = Loader(shapes, augment=spec, batch_size=16, executor=executor, threads=2)
+    next(iter(loader))
+    assert _closed(before)
+    submitting = loader.sequence.ahead._submitting
+    owner.loader = loader  # type: ignore[attr-defined]
+    del owner, loader
+    submitting.submit(gc.collect).result()  # an error would be reported as unraisable
+    assert not _closed(before)
+
+
+def test_freeing_does_not_wait() -> None:
+    """The thread that frees may hold what the threads wait for."""
+    before = set(threading.enumerate())
+    workers, held, begun = Workers(2, "slipform-test"), Gate(), Gate()
+
+    def work() -> None:
+        begun.open()
+        held.wait()
+
+    owner = Owner()
+    close_when_freed(owner, workers.close)
+    task = workers.submit(work)
+    while not begun.is_open():
+        pass
+    del owner
+    gc.collect()  # it returns before the gate is open
+    held.open()
+    task.result()
+    assert not _closed(before)
+
+
+def test_an_owner_that_was_closed_is_not_closed_again(shapes: Path) -> None:
+    calls: list[str] = []
+    owner = Owner()
+    close_when_freed(owner, lambda: calls.append("closed")).detach()
+    del owner
+    gc.collect()
+    assert not _closed(set(threading.enumerate()))
+    assert not calls
+    loader = Loader(shapes, augment=Augmentation(image_size=24), batch_size=16)
+    loader.close()
+    assert not loader.sequence._unclosed.alive

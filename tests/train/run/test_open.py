@@ -1,0 +1,60 @@
+"""An error while a run is opened closes what is open already, however long the error is kept."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.loader import Loader
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.train.config.run_config import RunConfig
+from slipform.train.run import open as module
+from slipform.train.run.loop import fit
+
+AFTER_THE_DATA = (
+    "build_state", "open_samples", "open_steps", "record_start", "headline", "warm_up",
+    "Checkpoints", "_recover_best",
+)  # fmt: skip
+
+
+def _fail(*_: Any, **__: Any) -> NoReturn:
+    raise ConfigError("for the test")
+
+
+@pytest.mark.parametrize("where", AFTER_THE_DATA)
+@pytest.mark.usefixtures("no_collections", "no_figures")
+def test_no_thread_and_no_lock_stays(
+    shapes: Path, small: Callable[..., RunConfig], tmp_path: Path, where: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    config, resume = small("train.epochs=1", "train.test_each_epoch=true"), where == "_recover_best"
+    if resume:
+        fit(config, shapes, tmp_path, device="cpu", quiet=True)
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, _fail)
+        with pytest.raises(ConfigError, match="for the test") as kept:
+            fit(config, shapes, tmp_path, device="cpu", quiet=True, resume=resume)
+        assert set(threading.enumerate()) <= before
+    fit(config, shapes, tmp_path, device="cpu", quiet=True, resume=resume, overwrite=not resume)
+    assert kept
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_a_loader_that_cannot_be_built_leaves_no_thread(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(threading.enumerate())
+    monkeypatch.setattr("slipform.pipelines.loader.BatchSequence", _fail)
+    with pytest.raises(ConfigError, match="for the test"):
+        Loader(shapes, augment=Augmentation(image_size=24), batch_size=16, threads=2)
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+    assert set(threading.enumerate()) <= before
