@@ -5,8 +5,9 @@ of every round.
 
 The contestants are measured in turns, in rounds. The speed of a machine drifts, and a slow round is
 slow for all of them: a ratio between two contestants is computed within each round. Every other
-round has the reverse order. A repeat is a span of time after a warm-up. The clock is read only when
-the device has finished.
+round has the reverse order. A turn begins when all contestants are idle: a loader fills its queue
+after its turn, and the workers of a torch DataLoader decode photos for seconds. A repeat is a span
+of time after a warm-up. The clock is read only when the device has finished.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from slipform.bench.race.measure import estimate, ratio
 from slipform.bench.race.worker import CallFailed
 from slipform.bench.result.result import Estimate
 
-__all__ = ["FULL", "QUICK", "Effort", "Rounds", "cpu_seconds", "race", "synchronize", "timed"]
+__all__ = [
+    "FULL", "QUICK", "Effort", "Rounds", "await_idle", "cpu_seconds", "race", "synchronize",
+    "timed",
+]  # fmt: skip
+
+_LOOK = 0.1  # seconds between two looks at whether the contestants still work
+_BUSY = 0.25  # CPU cores; counting them takes up to a tenth of a core
+_LONGEST = 30.0  # seconds
 
 _Measure = Callable[[], Mapping[str, float]]
 _B = TypeVar("_B")
@@ -110,11 +118,13 @@ def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 
         warmup_rounds: Rounds before these; their measurements are discarded.
     """
     found = Rounds(values={name: {} for name in contestants})
+    waits = len(contestants) > 1
     for number in range(-warmup_rounds, rounds):
         names = list(contestants) if number % 2 == 0 else list(contestants)[::-1]
         for name in names:
             if name in found.failures:
                 continue
+            waits = waits and await_idle()
             try:
                 measured = contestants[name]()
             except CallFailed as failure:
@@ -123,6 +133,22 @@ def race(contestants: Mapping[str, _Measure], rounds: int, warmup_rounds: int = 
             for quantity, value in measured.items() if number >= 0 else ():
                 found.values[name].setdefault(quantity, []).append(value)
     return found
+
+
+def await_idle() -> bool:
+    """Wait until this process and its children need no more CPU time.
+
+    Returns:
+        Whether they are idle; False after 30 seconds. A contestant may compute while it waits. The
+        race then does not wait again.
+    """
+    end = time.perf_counter() + _LONGEST
+    while time.perf_counter() < end:
+        before, began = cpu_seconds(), time.perf_counter()
+        time.sleep(_LOOK)
+        if cpu_seconds() - before < _BUSY * (time.perf_counter() - began):
+            return True
+    return False
 
 
 def timed(

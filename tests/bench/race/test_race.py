@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from slipform.bench.race import race as racing
-from slipform.bench.race.race import Effort, cpu_seconds, race, timed
+from slipform.bench.race.race import Effort, await_idle, cpu_seconds, race, timed
 from slipform.bench.race.worker import CallFailed
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These contestants do nothing after their turns. Looking at that would take the most time."""
+    monkeypatch.setattr(racing, "await_idle", lambda: True)
 
 
 def test_contestants_take_turns_in_changing_order() -> None:
@@ -67,12 +73,53 @@ class Clock:
     def perf_counter(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(racing, "time", found)
     return found
+
+
+@pytest.mark.parametrize(
+    ("work", "seconds"),
+    [
+        (0.0, 0.1),  # one look
+        (1.0, 0.6),  # two threads work for half a second
+        (0.02, 0.1),  # counting takes some time
+        (1e9, 30.0),  # a thread that computes while it waits
+    ],
+)
+def test_a_turn_begins_when_all_are_idle(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, work: float, seconds: float
+) -> None:
+    monkeypatch.setattr(racing, "cpu_seconds", lambda: min(work, 2 * clock.now))
+    assert await_idle() == (seconds < 30)
+    assert clock.now == pytest.approx(seconds)
+
+
+def test_a_race_waits_before_each_turn_until_it_was_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events, answers = [], iter([True, True, False])
+
+    def wait() -> bool:
+        events.append("wait")
+        return next(answers)
+
+    def turn(name: str) -> dict[str, float]:
+        events.append(name)
+        return {"x": 1.0}
+
+    monkeypatch.setattr(racing, "await_idle", wait)
+    race({"A": lambda: turn("A"), "B": lambda: turn("B")}, rounds=2)
+    assert events == ["wait", "A", "wait", "B", "wait", "B", "A"]
+    events.clear()
+    race({"A": lambda: turn("A")}, rounds=2)
+    assert events == ["A", "A"]
 
 
 def batches_of(
