@@ -47,7 +47,7 @@ MAY_IMPORT = {
 ROOMS = {
     "pipelines": (
         ("errors", "limits", "options", "fastest", "project"),
-        ("files", "machine", "bus_error", "mapped_files", "workers", "stopping"),
+        ("files", "machine", "bus_error", "mapped_files", "workers", "unclosed", "stopping"),
         ("together",),
         (
             "manifest",

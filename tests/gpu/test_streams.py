@@ -1,5 +1,4 @@
-"""Streams and buffers, tested in a model of CUDA's streams. A stream is a list of operations, each
-with the operations that it waits for. Every order that respects them is possible.
+"""Streams and buffers, tested in the model of `tests.gpu.modeled`.
 
 These rules hold for SideStream alone and for the executors that use it, on CPU memory. A fill
 starts after the last read of its slot by the consumer. A read starts after the fill has ended. A
@@ -13,9 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import local
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,86 +29,8 @@ from slipform.pipelines.rendering import pool, ring, stream
 from slipform.pipelines.rendering import triton as kernel
 from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.train.step.graph import CudaGraphs
+from tests.gpu.modeled import GPU, Event, Gpu, Stream, Work
 from tests.pipelines import folders
-
-GPU = torch.device("cuda", 0)
-
-
-class Work:
-    """One operation on a stream."""
-
-    def __init__(self, after: list[Work]) -> None:
-        self.after = after
-
-    def follows(self, other: Work) -> bool:
-        waiting, seen = [self], set()
-        while waiting:
-            work = waiting.pop()
-            if work is other:
-                return True
-            if id(work) not in seen:
-                seen.add(id(work))
-                waiting += work.after
-        return False
-
-
-class Stream:
-    finished: ClassVar[list[Work]] = []  # the host waited for it: all later work follows
-
-    def __init__(self, device: Any = None) -> None:
-        self.device, self.last = GPU, Work([])
-        self.awaited: list[Any] = []
-
-    def enqueue(self) -> Work:
-        self.last, self.awaited = Work([self.last, *self.awaited, *self.finished]), []
-        return self.last
-
-    def wait_event(self, event: Event) -> None:
-        self.awaited += [event.work] if event.work else []
-
-    def wait_stream(self, other: Stream) -> None:
-        self.awaited.append(other.last)
-
-    def synchronize(self) -> None:
-        Stream.finished.append(self.last)
-
-
-class Event:
-    def __init__(self) -> None:
-        self.work: Work | None = None
-
-    def record(self, on: Stream) -> None:
-        self.work = on.enqueue()
-
-    def synchronize(self) -> None:
-        pass
-
-
-class Gpu:
-    """The current streams, and the fills and reads of each slot."""
-
-    def __init__(self) -> None:
-        self._first, self._own = Stream(), local()
-        self.uses: list[tuple[int, str, Work]] = []  # slot, "fill" or "read"
-        self.devices: list[Any] = []
-
-    @property
-    def fills(self) -> list[Work]:
-        return [work for _, kind, work in self.uses if kind == "fill"]
-
-    @property
-    def current(self) -> Stream:
-        """The current stream of this thread."""
-        return getattr(self._own, "stream", self._first)
-
-    @contextmanager
-    def stream(self, chosen: Stream) -> Iterator[None]:
-        before, self._own.stream = self.current, chosen
-        yield
-        self._own.stream = before
-
-    def work(self) -> Work:
-        return self.current.enqueue()
 
 
 @pytest.fixture
@@ -169,16 +89,20 @@ def misordered(gpu: Gpu) -> int:
     return bad
 
 
+def _of(gpu: Gpu, kind: str) -> list[Work]:
+    return [work for _, found, work in gpu.uses if found == kind]
+
+
 def check(gpu: Gpu, before: Work, close: Callable[[], None], parts: int = 1) -> None:
-    reads = len([kind for _, kind, _ in gpu.uses if kind == "read"])
+    reads = len(_of(gpu, "read"))
     assert reads
-    assert len(gpu.fills) >= parts * reads
+    assert len(_of(gpu, "fill")) >= parts * reads
     assert misordered(gpu) == 0
-    assert all(fill.follows(before) for fill in gpu.fills)
+    assert all(fill.follows(before) for fill in _of(gpu, "fill"))
     with gpu.stream(Stream()):  # a thread of its own may close, with another current stream
         close()
     after = gpu.work()
-    assert all(after.follows(fill) for fill in gpu.fills)
+    assert all(after.follows(fill) for fill in _of(gpu, "fill"))
     close()
 
 
