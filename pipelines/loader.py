@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 import torch
 
 from slipform.pipelines.batch import Batch
-from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.executors import choose
+from slipform.pipelines.executors import choose, tuned
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import check_choices, check_numbers
 from slipform.pipelines.machine import num_threads
@@ -26,7 +25,6 @@ from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.position import HasPosition
 from slipform.pipelines.prefetch import Prefetcher
-from slipform.pipelines.profile import profile_key, read_profile
 from slipform.pipelines.rendering.request import Settings, batches_ahead
 from slipform.pipelines.samples import open_samples
 from slipform.pipelines.sampling import Sampling
@@ -80,6 +78,7 @@ class Loader(HasPosition):
         fold: "2/5": "val" is the second of five parts of train and val together, and "train" the
             rest. A `Fold` has the seed of the division, too. "": the splits of prep.
         split_batches: True: batch_size is that of all processes together; parts differ by 1 image.
+        as_tuned: True: use what `bench tune` found here for the given executor, as "auto" does.
 
     Attributes:
         dataset, manifest: Name of the dataset, and the Manifest of its folder.
@@ -129,6 +128,7 @@ class Loader(HasPosition):
         sampling: Sampling = "all",
         fold: Fold | str = "",
         split_batches: bool = False,
+        as_tuned: bool = False,
     ) -> None:
         check_choices(augment, decode_scale, on_bad, decoder_share)
         check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
@@ -163,11 +163,11 @@ class Loader(HasPosition):
             split_batches=split_batches,
         )
         self.batch_size, self.global_batch_size = self._order.size, self._order.global_batch_size
-        stored = "jpeg" if (self._beton.modes == JPG).any() else "raw"
-        key = profile_key(stored, self.augment.image_size, str(self.device))
-        tuned = read_profile(key) if executor == "auto" else {}
-        threads = threads or int(tuned.get("threads", 0)) or num_threads(self.device.type)
-        depth, burst = prefetch or int(tuned.get("prefetch", 0)) or 2, 1
+        found = tuned(self._beton, self.augment.image_size, str(self.device))
+        if executor != "auto" and not (as_tuned and found.get("executor") == executor):
+            found = {}
+        threads = threads or int(found.get("threads", 0)) or num_threads(self.device.type)
+        depth, burst = prefetch or int(found.get("prefetch", 0)) or 2, 1
         on_cores = self.device.type == "cpu" and self._beton.stays and executor != "dali"
         if on_cores and not prefetch:
             depth, burst = batches_ahead(depth, self.batch_size, self.augment.image_size)
@@ -176,7 +176,7 @@ class Loader(HasPosition):
             self.augment, self.batch_size, dtype, self.device, threads, depth,
             on_bad, reuse_buffers, decode_scale, world_size, share,
         )  # fmt: skip
-        self._executor = choose(executor, self._beton, settings, tuned)
+        self._executor = choose(executor, self._beton, settings, found)
         parts = self.samples, self.augment, self._order, self.device
         self.sequence = BatchSequence(Prefetcher(self._executor, *parts, burst), *parts)
 

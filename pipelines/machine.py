@@ -14,6 +14,7 @@ In: nothing but the system. Out: names and bytes. Peak memory is counted in four
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import tempfile
@@ -21,6 +22,7 @@ from pathlib import Path
 
 __all__ = [
     "cache_folder",
+    "device_key",
     "device_name",
     "free_memory_bytes",
     "is_own",
@@ -43,15 +45,21 @@ _BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 def processor_name() -> str:
     """The name of the processor and its widest vector unit. Some hypervisors hide the name."""
-    fields: dict[str, str] = {}
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
+    fields = _processor()
     name = fields.get("model name", platform.processor() or platform.machine())
     flags = fields.get("flags", "").split()
     units = (("avx512f", "AVX-512"), ("avx2", "AVX2"))
     widest = next((text for flag, text in units if flag in flags), "")
     return f"{name} ({widest})" if widest else name
+
+
+def _processor() -> dict[str, str]:
+    """What the system says of the first core."""
+    fields: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
 
 
 def num_cores() -> int:
@@ -79,6 +87,26 @@ def device_name(device: str) -> str:
 
         return torch.cuda.get_device_name(device)
     return processor_name()
+
+
+def device_key(device: str) -> str:
+    """What the speed of a device depends on, for findings that are kept.
+
+    Some hypervisors give different processors the same name, so the family, model, stepping and
+    flags of a processor are a part of it.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        "AMD EPYC (AVX-512) 1f3a5c7e, 2 cores".
+    """
+    if device.startswith("cuda"):
+        return machine_name(device)
+    fields = _processor()
+    known = [fields.get(name, "") for name in ("cpu family", "model", "stepping", "flags")]
+    digest = hashlib.sha256("; ".join(known).encode()).hexdigest()[:8]
+    return f"{processor_name()} {digest}, {num_cores()} cores"
 
 
 def machine_name(device: str = "cpu") -> str:

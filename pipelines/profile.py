@@ -7,12 +7,14 @@ name of the machine, so that several machines can share a home folder.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.files import locked, open_regular, write_whole
-from slipform.pipelines.machine import cache_folder, device_name, num_cores
+from slipform.pipelines.machine import cache_folder, device_key
+from slipform.pipelines.project import project
 
 __all__ = ["profile_key", "profile_path", "read_profile", "write_profile"]
 
@@ -36,12 +38,17 @@ def profile_key(stored: str, image_size: int, device: str) -> str:
         device: "cpu", "cuda" or "cuda:N".
 
     Returns:
-        A text that names the machine, the number of cores and all arguments.
+        A text that names the machine, all arguments, and the version of Slipform.
     """
     return (
-        f"{device_name(device)}, {num_cores()} cores; {stored}; {image_size} px;"
-        f" {device.partition(':')[0]}"
+        f"{device_key(device)}; {stored}; {image_size} px; {device.partition(':')[0]};"
+        f" slipform {_version()}"
     )
+
+
+@functools.cache
+def _version() -> str:
+    return project().version
 
 
 def read_profile(key: str) -> dict[str, Any]:

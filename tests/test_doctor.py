@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from slipform.doctor import cli, folders, machine, packages, precision
 from slipform.doctor.finding import Finding
-from slipform.pipelines.machine import device_name, num_cores
+from slipform.pipelines.machine import device_key
 from slipform.pipelines.profile import write_profile
 from slipform.pipelines.project import project
 
@@ -122,7 +122,7 @@ def test_a_damaged_profile_is_named(
 
 def test_the_newest_profiles_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    path, machine = tmp_path / "slipform/tune.json", f"{device_name('cpu')}, {num_cores()} cores"
+    path, machine = tmp_path / "slipform/tune.json", device_key("cpu")
     for day in range(1, 9):
         found = {"precision": "bf16", "date": f"2026-01-0{day}", "rates": [1.0]}
         write_profile(path, f"{machine}; net {day}", found)

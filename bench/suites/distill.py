@@ -116,7 +116,7 @@ def measure(
     process, manifest = Process(pick_device(device, 0)), read_manifest(data)
     config = config.replace("data.folder", str(data.resolve()))
     set_up(config.train, process.device)
-    config, _ = without_auto(config, manifest, process, [], resume=False)
+    config, _ = without_auto(config, manifest, process, [])
     with ExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory())
         given = {**config.distill.model_dump(), "teacher": str(teacher), "answers": folder}

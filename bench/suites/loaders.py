@@ -199,25 +199,20 @@ def run(
 
 
 def shortfalls(rows: list[Row]) -> list[str]:
-    """A text for each kind of work whose best executor is below REQUIRED, or was not measured.
+    """A text for each race whose best executor is below REQUIRED, or was not measured.
 
     Args:
         rows: The rows of the suite.
     """
     found = []
-    for name, jittered in sorted(
-        {(str(row.case["input"]), bool(row.case["color_jitter"])) for row in rows}
-    ):
+    for what, race in LAYOUT.groups(rows):
         ours = [
             row.figures["multiple_of_ffcv"].median
-            for row in rows
-            if row.case["input"] == name
-            and row.case["color_jitter"] == jittered
-            and "executor" in row.settings
-            and "multiple_of_ffcv" in row.figures
+            for row in race
+            if "executor" in row.settings and "multiple_of_ffcv" in row.figures
         ]
-        wanted = REQUIRED[name, jittered]
-        what = f"{name}{' with color jitter' if jittered else ''}"
+        case = race[0].case
+        wanted = REQUIRED[str(case["input"]), bool(case["color_jitter"])]
         if not ours:
             found.append(f"{what}: no multiple of ffcv was measured, at least {wanted} is required")
         elif max(ours) < wanted:

@@ -1,16 +1,19 @@
-"""Measure the CPU time of a loader on the thread that iterates over it.
+"""Measure the CPU time that a loader needs for a batch beside the pixels.
 
 In: a dataset folder. Out: a row for each executor and batch size: the CPU time of the consumer's
 thread, and the whole time of a batch. The consumer's thread asks for batches ahead, waits, and
-makes the Batch. Other threads make the order, the requests and the pixels; their time is not
-included. The executor dali also has the CPU time of the thread that gives the batches to DALI's
-graph: a core can feed a GPU that fast, wherever DALI decodes.
+makes the Batch. Other threads make the order, the requests and the pixels.
+
+For raw pixels there is also the CPU time of all threads together without the kernel that renders:
+order, Plan, requests, waiting and Batch. The executor dali has the CPU time of the thread that
+gives the batches to DALI's graph: a core can feed a GPU that fast, wherever DALI decodes.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,12 +23,15 @@ from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
+if TYPE_CHECKING:
+    from slipform.pipelines.loader import Loader
+
 __all__ = ["LAYOUT", "command", "measure"]
 
 LAYOUT = Layout(
-    title="Time of a batch on the consumer's thread",
+    title="The loader's own time for a batch",
     rank=6,
-    columns=("consumer_seconds", "feed_seconds", "batch_seconds"),
+    columns=("consumer_seconds", "host_seconds", "feed_seconds", "batch_seconds"),
 )
 _ROUNDS = 7
 _BATCHES = 200  # in a round
@@ -40,7 +46,7 @@ _BATCHES = 200  # in a round
 @device_option
 @out_option
 def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path | None) -> None:
-    """Measure the CPU time of a loader on the training thread, with the dataset folder DATA.
+    """Measure the CPU time of a loader beside the pixels, with the dataset folder DATA.
 
     \b
     Example: bench overhead data/cifar10
@@ -78,8 +84,9 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
         device: "cpu" or "cuda".
 
     Returns:
-        consumer_seconds, the CPU time of this thread, and batch_seconds; both for one batch. With
-        the executor dali also feed_seconds.
+        consumer_seconds, the CPU time of this thread, and batch_seconds; both for one batch. For
+        raw pixels also host_seconds: of all threads, without rendering, which stays off in this
+        process. With the executor dali feed_seconds instead.
     """
     from slipform.bench.race.measure import estimate
     from slipform.bench.work import usual_work
@@ -89,7 +96,7 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
     work = usual_work(
         Path(data), batch_size=batch_size, cores=num_cores(), device=device, dtype="float32"
     )
-    own, whole, fed = [], [], []
+    own, whole, fed, host = [], [], [], []
     with Loader(
         data,
         augment=work.augment,
@@ -101,16 +108,42 @@ def measure(data: str, executor: str, batch_size: int, device: str) -> dict[str,
         for _ in loader:  # the first epoch checks and reads every sample
             pass
         for _ in range(_ROUNDS):
-            before, left = loader.stats().get("feed_seconds"), _BATCHES
+            before = loader.stats().get("feed_seconds")
             thread, wall = time.thread_time(), time.perf_counter()
-            while left:
-                for _ in loader:
-                    left -= 1
-                    if not left:
-                        break
+            _take(loader)
             own.append((time.thread_time() - thread) / _BATCHES)
             whole.append((time.perf_counter() - wall) / _BATCHES)
             if before is not None:
                 fed.append((loader.stats()["feed_seconds"] - before) / _BATCHES)
+        if work.stored == "raw" and not fed:
+            _render_nothing()
+            _take(loader)
+            for _ in range(_ROUNDS):
+                began = time.process_time()
+                _take(loader)
+                host.append((time.process_time() - began) / _BATCHES)
     found = {"consumer_seconds": estimate(own), "batch_seconds": estimate(whole)}
-    return found | ({"feed_seconds": estimate(fed)} if fed else {})
+    found |= {"feed_seconds": estimate(fed)} if fed else {}
+    return found | ({"host_seconds": estimate(host)} if host else {})
+
+
+def _take(loader: Loader) -> None:
+    """Take the batches of a round, over as many epochs as that needs."""
+    left = _BATCHES
+    while left:
+        for _ in loader:
+            left -= 1
+            if not left:
+                break
+
+
+def _render_nothing() -> None:
+    """Leave the call of the kernel out of this process. Its arguments are prepared all the same."""
+    from slipform.pipelines.rendering import pool
+
+    prepared = pool.prepared  # type: ignore[attr-defined]  # imported there
+    vars(pool)["prepared"] = lambda *arguments: (_nothing, prepared(*arguments)[1])
+
+
+def _nothing(*_: object) -> None:
+    """Replaces a kernel."""

@@ -100,18 +100,18 @@ def command(
     if quick:
         effort = replace(effort, seconds=0.25, warmup_seconds=0.1, min_batches=4)
     best, rows = tune(work, seconds, effort)
-    steps = [row for name in recipes for row in tune_steps(data, name, device_name(device))]
+    path = profile or profile_path()
+    steps = [row for name in recipes for row in tune_steps(data, name, device_name(device), path)]
     finish("tune", [*rows, *steps], out, environment)
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no setting could be measured, so no profile was written")
-    path = profile or profile_path()
     key = profile_key(work.stored, work.augment.image_size, work.device)
     write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
     chosen = ", ".join(f"{name} = {value}" for name, value in best.items())
     click.echo(f"best: {chosen}; written to {path}")
 
 
-def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
+def tune_steps(data: Path, recipe: str, device: str, profile: Path) -> list[Row]:
     """Measure the steps of a recipe's net in each precision and memory format, and compiled.
 
     The choice is written to the profile of this machine, where `train` reads it.
@@ -120,6 +120,7 @@ def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
         data: The dataset folder.
         recipe: The name or path of a recipe. The runs of a sweep are ignored.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+        profile: The file with the profiles. It is written.
 
     Returns:
         A row for each way of doing the steps.
@@ -130,13 +131,17 @@ def tune_steps(data: Path, recipe: str, device: str) -> list[Row]:
     from slipform.train.config.resolve import resolve
     from slipform.train.machine.device import set_up
     from slipform.train.machine.distributed import join
+    from slipform.train.run.auto import with_batch_size
     from slipform.train.run.decide import decide
 
     manifest = read_manifest(data)
     config = resolve(load_recipe(recipe), manifest=manifest)
     with join(device) as process:
         set_up(config.train, process.device)
-        decision = decide(config, manifest, process, thorough=True)
+        config = with_batch_size(config, manifest, process, messages := list[str]())
+        decision = decide(config, manifest, process, thorough=True, profile=profile)
+    for message in messages:
+        say(message)
     say(f"{recipe}: {decision.reason}")
     usual = next(iter(decision.rates.values()), [])
     rows = []

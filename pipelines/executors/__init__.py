@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import JPG
 from slipform.pipelines.errors import unknown
 from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.plan.registry import bound
+from slipform.pipelines.profile import profile_key, read_profile
 
 if TYPE_CHECKING:
     from slipform.pipelines.executors.contract import Executor
     from slipform.pipelines.plan.augmentation import Augmentation
     from slipform.pipelines.rendering.request import Settings
 
-__all__ = ["GPU_ONLY", "NAMES", "choose", "keeps", "streaming"]
+__all__ = ["GPU_ONLY", "NAMES", "choose", "chosen", "keeps", "streaming", "tuned"]
 
 NAMES = tuple(
     sorted(
@@ -67,16 +69,48 @@ def streaming(beton: Beton, spec: Augmentation, device: str) -> list[str]:
     return ["host"] if spec.on_cores else [*dali, *GPU_ONLY, "host"]
 
 
-def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -> Executor:
+def tuned(beton: Beton, image_size: int, device: str) -> dict[str, Any]:
+    """What `bench tune` found on this machine for such images. {}: nothing.
+
+    Args:
+        beton: The stored images.
+        image_size: Side of the output in pixels.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    stored = "jpeg" if (beton.modes == JPG).any() else "raw"
+    return read_profile(profile_key(stored, image_size, device))
+
+
+def chosen(beton: Beton, spec: Augmentation, device: str, found: dict[str, Any]) -> str:
+    """The executor for "auto".
+
+    It is "resident" if the decoded images take at most a quarter of the free memory. Otherwise it
+    is what `found` says, or else "dali" on a GPU and "host" on a CPU. What cannot do the work is
+    replaced by the next one of `streaming`.
+
+    Args:
+        beton: The stored images.
+        spec: The augmentation.
+        device: "cpu", "cuda" or "cuda:N".
+        found: From `tuned`.
+
+    Returns:
+        One of `NAMES`.
+    """
+    if keeps(beton, spec, device):
+        return "resident"
+    able = streaming(beton, spec, device)
+    return found["executor"] if found.get("executor") in able else able[0]
+
+
+def choose(name: str, beton: Beton, settings: Settings, found: dict[str, Any]) -> Executor:
     """Build an executor.
 
     Args:
-        name: One of `NAMES`, or "auto". "auto" is "resident" if the decoded images take at most a
-            quarter of the free memory. Otherwise it is what `tuned` says, or else "dali" on a GPU
-            and "host" on a CPU. What cannot do the work is replaced by the next one of `streaming`.
+        name: One of `NAMES`, or "auto"; see `chosen`.
         beton: The stored images.
         settings: The settings of the executor.
-        tuned: What `bench tune` found on this machine. {}: nothing.
+        found: From `tuned`. {}: nothing.
 
     Returns:
         The executor.
@@ -88,13 +122,10 @@ def choose(name: str, beton: Beton, settings: Settings, tuned: dict[str, Any]) -
     """
     bound(settings.spec.own)
     if name == "auto":
-        able = streaming(beton, settings.spec, str(settings.device))
-        best = tuned["executor"] if tuned.get("executor") in able else able[0]
-        kept = keeps(beton, settings.spec, str(settings.device))
-        name = "resident" if kept else best
+        name = chosen(beton, settings.spec, str(settings.device), found)
     if name not in NAMES:
         raise unknown("executor", name, (*NAMES, "auto"))
-    if settings.decoder_share is None and tuned.get("executor") == name:
-        settings = replace(settings, decoder_share=tuned.get("decoder_share"))
+    if settings.decoder_share is None and found.get("executor") == name:
+        settings = replace(settings, decoder_share=found.get("decoder_share"))
     executor: Executor = importlib.import_module(f"{__name__}.{name}").build(beton, settings)
     return executor

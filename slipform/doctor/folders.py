@@ -17,7 +17,7 @@ from typing import Any
 from slipform.doctor.finding import GIB, Finding, State, gib
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import open_regular
-from slipform.pipelines.machine import cache_folder, device_name, num_cores
+from slipform.pipelines.machine import cache_folder, device_key
 
 __all__ = ["folders"]
 
@@ -59,16 +59,20 @@ def folders() -> Iterator[Finding]:
 
 
 def _settings(found: dict[str, Any]) -> str:
-    """What a profile decided, without the figures."""
-    plain = (bool, int, str)
-    return ", ".join(
-        f"{name} = {value}" for name, value in found.items() if isinstance(value, plain)
-    )
+    """What a profile decided, and the images/s that were measured."""
+    texts = []
+    for name, value in found.items():
+        if isinstance(value, bool | int | str):
+            texts.append(f"{name} = {value}")
+        elif isinstance(value, dict):
+            rates = [f"{key} {rate:.4g}" for key, rate in value.items()]
+            texts.append(f"images/s: {'; '.join(rates)}")
+    return ", ".join(texts)
 
 
 def _without_machine(name: str) -> str:
     """The text of a profile; this machine is not named again."""
-    return name.removeprefix(f"{device_name('cpu')}, {num_cores()} cores; ")
+    return name.removeprefix(f"{device_key('cpu')}; ")
 
 
 def _cache(cache: Path) -> Finding:

@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 
 from slipform.pipelines import executors
+from slipform.pipelines import loader as loading
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.contract import Executor
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.profile import profile_key, profile_path, read_profile, write_profile
+from slipform.pipelines.rendering.request import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +72,27 @@ def test_auto_uses_the_profile_if_resident_does_not_fit(
     assert chosen("auto") == "host"
 
 
+def test_a_given_executor_uses_the_profile_if_it_is_told_to(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the loaders of a resumed run do, whose executor "auto" chose before."""
+    spec, threads = Augmentation(image_size=32, resize=36), list[int]()
+    write_profile(
+        profile_path(), profile_key("jpeg", 32, "cpu"), {"executor": "host", "threads": 3}
+    )
+
+    def noted(name: str, beton: Beton, settings: Settings, found: dict[str, Any]) -> Executor:
+        threads.append(settings.threads)
+        return executors.choose(name, beton, settings, found)
+
+    monkeypatch.setattr(loading, "choose", noted)
+    monkeypatch.setattr(loading, "num_threads", lambda device: 7)
+    for executor, as_tuned in (("host", True), ("host", False), ("resident", True)):
+        options: dict[str, Any] = {"executor": executor, "as_tuned": as_tuned}
+        Loader(shapes, augment=spec, batch_size=8, **options).close()
+    assert threads == [3, 7, 7]
+
+
 def test_a_home_that_this_user_cannot_enter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +109,8 @@ def test_a_home_that_this_user_cannot_enter(
     monkeypatch.setattr(os, "access", lambda path, mode: not str(path).startswith(str(home)))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(home))
-    assert cache_folder() == Path(tempfile.gettempdir()) / f"slipform-{os.getuid()}"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache_folder() == tmp_path / f"slipform-{os.getuid()}"
 
 
 def test_the_cache_without_a_home_is_no_folder_of_others(

@@ -8,30 +8,34 @@ All variants are measured in turns on one trial model, so that a drift of the ma
 affects all of them. The usual variant is kept unless another is faster beyond the noise
 (`fastest`). The batches are as large as those of the run: a step has costs that do not grow with
 its images, and a small batch would compare these. A part of a batch is measured only where whole
-batches exceed the budget and the step is long all the same. The decision is written to the
-machine's profile (`slipform.pipelines.profile`), so the next run with the same net and shape
+batches exceed the budget and the step is long all the same. The steps are not compiled, also if
+those of the run are: to compile each variant would take up to a minute. The decision is written to
+the machine's profile (`slipform.pipelines.profile`), so the next run with the same net and shape
 measures nothing.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from slipform.pipelines.errors import lacks_memory
 from slipform.pipelines.fastest import fastest, rounds_needed
 from slipform.pipelines.manifest import Manifest
 from slipform.pipelines.profile import read_profile
 from slipform.train.config.run_config import RunConfig
-from slipform.train.config.sections import TrainConfig
+from slipform.train.config.sections import Compile, TrainConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, keep_choice, num_steps
+from slipform.train.run.budget import BUDGET_SHARE, SHORT_SECONDS, figures, keep_choice, num_steps
 from slipform.train.run.trial import Trial, Variant, profile_key, usual, variants
 
 __all__ = ["Decision", "decide"]
 
-_SHORT_SECONDS = 60.0  # nothing is measured for a shorter run
 # On a GPU a run that would be shorter than this is not compiled: that takes up to a minute, and
 # saves about a third of the time of the steps.
 _COMPILED_SECONDS = 180.0
@@ -55,11 +59,13 @@ class Decision:
         reason: The reason in a sentence; "" if nothing was "auto".
         rates: Variant -> its images/s in each round; the usual variant is first. Variants that were
             much slower have fewer rounds.
+        seconds: How long it took, with the model of the trial.
     """
 
     config: RunConfig
     reason: str = ""
     rates: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
 
 
 def decide(
@@ -69,6 +75,7 @@ def decide(
     *,
     thorough: bool = False,
     known: bool = True,
+    profile: Path | None = None,
 ) -> Decision:
     """Replace "auto" in train.precision, train.channels_last and train.compile.
 
@@ -79,13 +86,29 @@ def decide(
         process: The main process; its device. With several processes, call this there only.
         thorough: For `bench tune`: also try compilation on a CPU, ignore the profile and the length
             of the run, and have no time limit.
-        known: Whether a choice in the profile is taken without a measurement.
+        known: Whether a choice in the profile is taken without a measurement, and a new one is
+            written to it.
+        profile: The file with the profiles that is written. Default: that of the machine.
 
     Returns:
         The decision. A run of less than a minute gets the usual variant without a measurement, and
         so does one of few short steps. The reason tells it if the batches were smaller ones.
     """
-    train = config.train
+    began = time.perf_counter()
+    keep = partial(keep_choice, path=profile) if known else _forget
+    found = _decide(config, manifest, process, thorough, known, keep)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def _decide(
+    config: RunConfig,
+    manifest: Manifest,
+    process: Process,
+    thorough: bool,
+    known: bool,
+    keep: Callable[[str, dict[str, Any]], str],
+) -> Decision:
+    train, began = config.train, time.perf_counter()
     if "auto" not in (train.precision, train.channels_last, train.compile):
         return Decision(config)
     first = usual(train, process.device)
@@ -94,10 +117,10 @@ def decide(
     key = profile_key(config, manifest, process)
     earlier = read_profile(key) if known and not thorough else {}
     measured = earlier.get("images") if earlier.keys() >= asdict(first).keys() else None
-    if measured == train.batch_size:
-        return _as_before(config, earlier)
     assert isinstance(train.batch_size, int)
     steps = num_steps(config, manifest, process)
+    if measured == train.batch_size:
+        return _as_before(config, earlier, steps)
     if not thorough and steps * train.batch_size < _FEW_IMAGES:
         return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
     if len(tried) == 1 and eager == first:
@@ -105,30 +128,32 @@ def decide(
     if not thorough and not train.auto_seconds:
         return Decision(first.applied(config), f"{first}: not measured, train.auto_seconds is 0")
     with Trial(config, manifest, process) as trial:
-        if thorough:
-            budget = float("inf")
-        else:
-            # Each size of the probe would be compiled.
-            batch_seconds = _probe(trial, replace(eager, compile="off"), train.batch_size)
+        until = float("inf")
+        if not thorough:
+            tried = [replace(one, compile="off") for one in tried]
+            batch_seconds = _probe(trial, tried[0], train.batch_size)
             expected = steps * batch_seconds
-            if expected < _SHORT_SECONDS or (eager != first and expected < _COMPILED_SECONDS):
+            if expected < SHORT_SECONDS or (eager != first and expected < _COMPILED_SECONDS):
                 return Decision(eager.applied(config), f"{eager}: not measured, the run is short")
             if len(tried) == 1:
                 text = f"{first}: this machine has no other variant"
                 return Decision(first.applied(config), text)
-            budget = min(train.auto_seconds, BUDGET_SHARE * expected)
-            tried, size = _affordable(tried, train, batch_seconds, budget)
+            until = began + min(train.auto_seconds, BUDGET_SHARE * expected)
+            left = max(0.0, until - time.perf_counter())
+            tried, size = _affordable(tried, train, batch_seconds, left)
             if isinstance(measured, int) and size < train.batch_size:
-                return _as_before(config, earlier)
+                return _as_before(config, earlier, steps)
             if not size:
                 number = _num_steps(tried) * train.accumulate
                 text = (
                     f"{first}: not measured, {number} batches of {train.batch_size} images take"
-                    f" {number * batch_seconds:.0f} s, and the limit is {budget:.1f} s"
+                    f" {number * batch_seconds:.0f} s, and {left:.1f} s are left of the limit of"
+                    f" {until - began:.1f} s"
                 )
                 return Decision(first.applied(config), text)
             trial.set_batch_size(size)
-        return _race(config, trial, tried, key, budget)
+        compiled = None if thorough else first.compile
+        return _race(config, trial, tried, compiled, partial(keep, key), until)
 
 
 def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
@@ -147,11 +172,24 @@ def _probe(trial: Trial, variant: Variant, batch_size: int) -> float:
         size = min(batch_size, size * _PROBE_GROWTH)
 
 
-def _as_before(config: RunConfig, earlier: dict[str, Any]) -> Decision:
+def _as_before(config: RunConfig, earlier: dict[str, Any], steps: int) -> Decision:
+    """The choice in the profile. A short run is not compiled, whatever a long one chose."""
+    train, rates = config.train, earlier.get("rates")
     chosen = Variant(**{name: earlier[name] for name in ("precision", "channels_last", "compile")})
-    part = _part(earlier["images"], config.train)
+    eager = replace(chosen, compile="off")
+    shown, rate = figures(rates), None
+    if shown and isinstance(rates, dict):
+        rate = rates.get(str(chosen), rates.get(str(eager)))
+    assert isinstance(train.batch_size, int)
+    if train.compile == "auto" and rate and steps * train.batch_size < _COMPILED_SECONDS * rate:
+        chosen = eager
+    part = _part(earlier["images"], train)
     text = f"{chosen}: measured here on {earlier.get('date', 'an unknown day')}{part}"
-    return Decision(chosen.applied(config), text)
+    return Decision(chosen.applied(config), text + (f", {shown}" if shown else ""))
+
+
+def _forget(key: str, found: dict[str, Any]) -> str:
+    return ""
 
 
 def _part(images: int, train: TrainConfig) -> str:
@@ -184,16 +222,43 @@ def _num_steps(tried: list[Variant]) -> int:
     return len(tried) * (rounds_needed(len(tried)) + 1)  # the first steps are not timed
 
 
+def _first_steps(trial: Trial, tried: list[Variant]) -> dict[Variant, float]:
+    """The seconds of a first step of each variant, without those that lack memory.
+
+    The batch may fit with the usual variant alone: float32 needs up to twice as much memory as
+    bfloat16.
+    """
+    found = {}
+    for variant in tried:
+        try:
+            found[variant] = trial.step(variant)
+        except (MemoryError, RuntimeError) as error:
+            if variant == tried[0] or not lacks_memory(error):
+                raise
+        if variant not in found:
+            trial.release()  # only now: the exception held tensors
+    return found
+
+
 def _race(
-    config: RunConfig, trial: Trial, tried: list[Variant], key: str, budget: float
+    config: RunConfig,
+    trial: Trial,
+    tried: list[Variant],
+    compiled: Compile | None,
+    keep: Callable[[dict[str, Any]], str],
+    until: float,
 ) -> Decision:
-    """Measure steps in turns, until the budget is used up or there are enough of them."""
+    """Measure steps in turns, until the time is over or there are enough of them.
+
+    `compiled` is the setting train.compile of the decision. None: that of the fastest variant.
+    """
     began = time.perf_counter()
-    first_steps = {variant: trial.step(variant) for variant in tried}
-    running = [one for one in tried if first_steps[one] <= _HOPELESS * first_steps[tried[0]]]
-    rates: dict[Variant, list[float]] = {variant: [] for variant in tried}
+    first_steps = _first_steps(trial, tried)
+    fitting = list(first_steps)
+    running = [one for one in fitting if first_steps[one] <= _HOPELESS * first_steps[tried[0]]]
+    rates: dict[Variant, list[float]] = {variant: [] for variant in fitting}
     for number in range(rounds_needed(len(tried))):
-        if time.perf_counter() - began > budget:
+        if time.perf_counter() > until:
             break
         for variant in running:
             rates[variant].append(trial.batch_size / trial.step(variant))
@@ -202,20 +267,23 @@ def _race(
     seconds = time.perf_counter() - began
     finished = [rates[variant] for variant in running]
     chosen = running[fastest(finished)]
+    chosen = chosen if compiled is None else replace(chosen, compile=compiled)
     named = {str(one): values for one, values in rates.items() if values}
     medians = {name: round(median(values), 3) for name, values in named.items()}
-    listed = "; ".join(f"{name} {rate:.3g}" for name, rate in medians.items())
+    listed = figures(medians)
+    if lacking := [str(one) for one in tried if one not in first_steps]:
+        listed += f"; out of memory: {', '.join(lacking)}"
     needed = rounds_needed(len(tried))
     part = _part(trial.batch_size, config.train)
-    reason = f"{chosen}: measured in {seconds:.1f} s{part}, in images/s: {listed}"
+    reason = f"{chosen}: measured in {seconds:.1f} s{part}, {listed}"
     if len(finished[0]) < needed:
         reason = (
             f"{chosen}, as usual: {len(finished[0])} of {needed} rounds{part} took {seconds:.1f} s,"
-            f" and the limit is {budget:.1f} s"
+            f" and {until - began:.1f} s were left"
         )
         return Decision(chosen.applied(config), reason, named)
     found = {**asdict(chosen), "images": trial.batch_size, "rates": medians}
-    reason += keep_choice(key, found)
+    reason += keep(found)
     return Decision(chosen.applied(config), reason, named)
 
 

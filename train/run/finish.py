@@ -19,6 +19,7 @@ from slipform.train.machine.device import peak_memory_bytes
 from slipform.train.records import write_summary
 from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.ending import awaiting
+from slipform.train.run.identity import check_unchanged
 from slipform.train.run.open import Run
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
@@ -40,14 +41,15 @@ def finish(run: Run) -> dict[str, Any]:
     """
     state, process = run.state, run.process
     run.checkpoints.wait()
-    run.check_data()
+    check_unchanged(run.config, run.manifest, run.folder)
     if process.is_main:
         best = load_best(run.folder, run.manifest.classes)
         copy_weights(state.evaluated, best, run.folder)
     process.broadcast(state.evaluated.state_dict().values())
     test, test_seconds, image = None, None, torch.empty(0)
     if "test" in run.manifest.splits and run.manifest.splits["test"].num_samples:
-        with open_loader(run.config, "test", process) as loader:
+        executor = run.evaluation.get("test")
+        with open_loader(run.config, "test", process, executor=executor) as loader:
             began = time.perf_counter()
             test = evaluate(state, loader, process, awaiting(run, loader), state.best.thresholds)
             test_seconds = time.perf_counter() - began

@@ -18,8 +18,8 @@ from slipform.pipelines.remote.client import is_remote
 from slipform.train.config.run_config import RunConfig
 
 __all__ = [
-    "check_data", "check_dataset", "dataset_folder", "differences", "images_in", "images_of",
-    "some", "split_difference",
+    "check_data", "check_dataset", "check_unchanged", "dataset_folder", "differences", "images_in",
+    "images_of", "some", "split_difference",
 ]  # fmt: skip
 
 
@@ -39,6 +39,35 @@ def dataset_folder(config: RunConfig) -> Path:
             f"{folder}, the dataset of the run, is not a folder: give the folder with it as DATA"
         )
     return local_folder(folder)
+
+
+def check_unchanged(config: RunConfig, manifest: Manifest, run: Path) -> None:
+    """Check that the dataset folder still has the dataset of an open run.
+
+    A folder that was deleted is no error: the run has its files open. In an object store, the
+    samples that come are compared with their checksums instead.
+
+    Args:
+        config: The settings of the run.
+        manifest: The manifest of the dataset when the run was opened.
+        run: The run folder.
+
+    Raises:
+        DatasetError: Another dataset is there.
+    """
+    folder = config.data.folder
+    if is_remote(folder):
+        return
+    try:
+        found = differences(manifest, read_manifest(folder))
+    except DatasetError:
+        return
+    if found:
+        raise DatasetError(
+            f"the dataset in {folder} was replaced while this run trained on it:"
+            f" {'; '.join(found)}. The checkpoint is of the old dataset. Restore that and continue"
+            f" with: train --resume {run}. To continue with the new dataset, add --other-data"
+        )
 
 
 def differences(own: Manifest, given: Manifest) -> list[str]:

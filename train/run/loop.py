@@ -29,6 +29,7 @@ from slipform.train.run.divergence import diverged
 from slipform.train.run.ending import await_samples, awaiting, save, stop
 from slipform.train.run.epoch_changes import begin_epoch
 from slipform.train.run.finish import finish
+from slipform.train.run.identity import check_unchanged
 from slipform.train.run.open import Run, open_run
 from slipform.train.run.steps import STEPS_UNTIL_ESTIMATE, next_counts
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
@@ -79,17 +80,21 @@ def fit(
         ```
     """
     with distributed.join(device) as process, watched() as stop_requested:
-        run = open_run(
-            config,
-            local_folder(data),
-            Path(out),
-            process,
-            stop_requested,
-            resume=resume,
-            overwrite=overwrite,
-            other_data=other_data,
-            quiet=quiet,
-        )
+        try:
+            run = open_run(
+                config,
+                local_folder(data),
+                Path(out),
+                process,
+                stop_requested,
+                resume=resume,
+                overwrite=overwrite,
+                other_data=other_data,
+                quiet=quiet,
+            )
+        except (MemoryError, RuntimeError) as error:
+            _explain(error, config)
+            raise
         try:
             while run.state.epoch < run.config.train.epochs and not _stops_early(run):
                 begin_epoch(run)
@@ -97,15 +102,19 @@ def fit(
                 end_epoch(run)
             return finish(run)
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and not lacks_memory(error):
-                raise
-            size = f"train.batch_size = {run.config.train.batch_size}"
-            raise SlipformError(
-                f"out of memory with {size}: choose a smaller one, or train.batch_size = auto"
-                f" ({error})"
-            ) from error
+            _explain(error, run.config)
+            raise
         finally:
             run.close()
+
+
+def _explain(error: Exception, config: RunConfig) -> None:
+    """Say what to do if an error is about missing memory."""
+    if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
+        raise SlipformError(
+            f"out of memory with train.batch_size = {config.train.batch_size}: choose a smaller"
+            f" one, or train.batch_size = auto ({error})"
+        ) from error
 
 
 def train_epoch(run: Run) -> None:
@@ -234,7 +243,7 @@ def end_epoch(run: Run) -> None:
         state.restart_from(state.best_weights)
         run.steps.forget()
     save(run)
-    run.check_data()
+    check_unchanged(run.config, run.manifest, run.folder)
     requests = Requests(run.stop_requested.is_set())
     if state.epoch < config.epochs and run.agreement.any(requests).stop:
         stop(run)

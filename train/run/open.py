@@ -13,11 +13,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import source_of
-from slipform.pipelines.remote.client import is_remote
 from slipform.train.config.own_input import input_note
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
@@ -29,7 +28,7 @@ from slipform.train.run import resume as resuming
 from slipform.train.run.auto import without_auto
 from slipform.train.run.counters import Counters
 from slipform.train.run.headline import continuing, headline
-from slipform.train.run.identity import check_dataset, differences
+from slipform.train.run.identity import check_dataset
 from slipform.train.run.record import Recorder
 from slipform.train.run.samples import open_samples
 from slipform.train.run.saving import Checkpoints
@@ -37,6 +36,7 @@ from slipform.train.run.starts import record_start
 from slipform.train.run.steps import Steps, open_steps
 from slipform.train.run.teacher import Teacher, check_not_own, with_teacher
 from slipform.train.run.training_data import (
+    evaluation_executors,
     first_images,
     open_evaluation,
     open_training_data,
@@ -64,6 +64,7 @@ class Run:
         train: The loader of the training split.
         val: The loader of the validation split; None if the dataset has none.
         test: The loader of the test split for train.test_each_epoch; None without that.
+        evaluation: The executors of the evaluation; see `evaluation_executors`.
         recorder: Writes metrics, sinks and messages.
         stop_requested: Set by a signal: the loop writes a checkpoint and stops.
         agreement: Combines the requests of the processes.
@@ -83,6 +84,7 @@ class Run:
     train: Loader
     val: Loader | None
     test: Loader | None
+    evaluation: dict[str, str]
     recorder: Recorder
     stop_requested: StopRequest
     agreement: Agreement
@@ -94,7 +96,9 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint. Every process calls this; the main process writes."""
-        content = resuming.content(self.config, self.state, self.counters, self.train, self.process)
+        content = resuming.content(
+            self.config, self.state, self.counters, self.train, self.evaluation, self.process
+        )
         if self.process.is_main:
             self.checkpoints.save(self.state.step, content)
         self.saved_at = time.monotonic()
@@ -116,38 +120,15 @@ class Run:
         if self.process.is_main:
             best.save_best(self.folder, weights or self.state.evaluated.state_dict(), metadata)
 
-    def check_data(self) -> None:
-        """Check that the dataset folder still has the dataset of this run.
-
-        A folder that was deleted is no error: the run has its files open. In an object store, the
-        samples that come are compared with their checksums instead.
-
-        Raises:
-            DatasetError: Another dataset is there.
-        """
-        folder = self.config.data.folder
-        if is_remote(folder):
-            return
-        try:
-            found = differences(self.manifest, read_manifest(folder))
-        except DatasetError:
-            return
-        if found:
-            raise DatasetError(
-                f"the dataset in {folder} was replaced while this run trained on it:"
-                f" {'; '.join(found)}. The checkpoint is of the old dataset. Restore that and"
-                f" continue with: train --resume {self.folder}. To continue with the new dataset,"
-                " add --other-data"
-            )
-
     def close(self) -> None:
-        """Close the records and the loaders, and release the lock."""
-        self.checkpoints.close()
-        self.recorder.close()
-        for loader in (self.train, self.val, self.test):
-            if loader is not None:
-                loader.close()
-        self.held.close()
+        """Close the records and the loaders, and release the lock, also after an error in one."""
+        with ExitStack() as opened:
+            opened.enter_context(self.held)
+            for loader in (self.train, self.val, self.test):
+                if loader is not None:
+                    opened.enter_context(loader)
+            opened.callback(self.recorder.close)
+            opened.callback(self.checkpoints.close)
 
 
 def open_run(
@@ -209,10 +190,10 @@ def _open(
     manifest = read_manifest(data)
     config = config.replace("data.folder", source_of(data))
     messages: list[str] = []
-    config, note = without_auto(config, manifest, process, messages, resume=resume)
     check_not_own(config, out)
-    config = with_teacher(config, manifest, process)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
+    config, note = without_auto(config, manifest, process, messages, out if resume else None)
+    config = with_teacher(config, manifest, process)
     # Wait until all processes have read the manifest, and the main process has locked its folder.
     out = process.broadcast_object(out)
     if resume:
@@ -247,9 +228,11 @@ def _open(
         )
     elif resume:
         messages.append(f"{out} has no checkpoint yet: starting from the beginning")
-    val = open_evaluation(config, "val", manifest, process, opened)
-    each = config.train.test_each_epoch
-    test = open_evaluation(config, "test", manifest, process, opened) if each else None
+    begun_with = None if other_data else saved  # another dataset may not fit into memory
+    evaluation = evaluation_executors(config, begun_with, manifest, process)
+    val, test = open_evaluation(config, "val", manifest, process, evaluation, opened), None
+    if config.train.test_each_epoch:
+        test = open_evaluation(config, "test", manifest, process, evaluation, opened)
     if val is None and config.train.select != "train_loss":
         messages.append(
             "this dataset has no val split: the weights of the last epoch are saved and tested"
@@ -272,8 +255,8 @@ def _open(
     recorder.settings(config)
     warm_up(loader, process, recorder.say)
     run = Run(
-        config, out, manifest, process, state, counters, loader, val, test, recorder,
-        stop_requested, process.agreement(), held, steps,
+        config, out, manifest, process, state, counters, loader, val, test,
+        evaluation, recorder, stop_requested, process.agreement(), held, steps,
         Teacher(config, process, recorder.say) if config.distill.teacher else None,
         Checkpoints(out, config.train.keep_checkpoints, ahead=process.device.type == "cuda"),
     )  # fmt: skip

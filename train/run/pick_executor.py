@@ -6,8 +6,12 @@ the reason. Decoded images that fit into memory need no choice: `resident` is th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
+from importlib import metadata
 from statistics import median
 
 from slipform.pipelines.beton_format import JPG
@@ -22,17 +26,20 @@ from slipform.pipelines.samples import open_samples
 from slipform.train.config.image_sizes import training_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
-from slipform.train.run.budget import BUDGET_SHARE, keep_choice, num_steps
+from slipform.train.run.budget import BUDGET_SHARE, SHORT_SECONDS, figures, keep_choice, num_steps
 from slipform.train.step.data import open_loader
 
 __all__ = ["pick_executor"]
 
-_FEW_STEPS = 300  # two executors make 14 batches in their first turns, which is 5 % of so many
+# Three executors make 21 batches in their first turns, which are 1.5 % of so many.
+_FEW_STEPS = 1400
 _BATCHES = 3  # in a turn
 _UNTIMED = 4  # batches before them, until as many batches are under way as in training
 
 
-def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tuple[str, str]:
+def pick_executor(
+    config: RunConfig, manifest: Manifest, process: Process, spent: float = 0.0
+) -> tuple[str, str]:
     """Measure the executors that stream, in turns, on the first batches of the run.
 
     The usual executor is kept unless another is faster beyond the noise (`fastest`). The decision
@@ -44,6 +51,7 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
             time, which is also at most 2 % of the time that all batches of the run take.
         manifest: The manifest of the dataset.
         process: The main process; no other process takes part.
+        spent: Seconds of the limit that were used before.
 
     Returns:
         The name and a sentence. ("", "") if nothing is to be chosen: data.executor is not "auto",
@@ -60,40 +68,54 @@ def pick_executor(config: RunConfig, manifest: Manifest, process: Process) -> tu
     tuned = profile_key(stored, augment.image_size, device)
     if keeps(beton, augment, device) or "executor" in read_profile(tuned):
         return "", ""
-    key = f"{tuned}; {manifest.dataset}, {len(beton)} images; batch {train.batch_size}"
-    known = read_profile(key)
-    if "executor" in known:
-        when = known.get("date", "an unknown day")
+    work = [
+        asdict(augment), config.data.decode_scale, train.precision, process.world_size,
+        config.data.threads, config.data.prefetch, _dali(),
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(work, default=str).encode()).hexdigest()[:8]
+    key = f"{tuned}; {manifest.dataset}, {len(beton)} images; batch {train.batch_size}; {digest}"
+    known, able = read_profile(key), streaming(beton, augment, device)
+    if known.get("executor") in able:
+        shown = figures(known.get("rates"))
+        when = known.get("date", "an unknown day") + (f", {shown}" if shown else "")
         return known["executor"], f"executor {known['executor']}: measured here on {when}"
+    began = time.perf_counter()
     with ExitStack() as stack:
         loaders: dict[str, Loader] = {}
-        for name in streaming(beton, augment, device):
+        for name in able:
             try:
                 loader = open_loader(config, "train", process, training=True, executor=name)
                 loaders[name] = stack.enter_context(loader)
             except ConfigError:  # it cannot do this work
                 continue
-        rates = _race(loaders, steps, train.auto_seconds)
+        rates = _race(loaders, steps, began, train.auto_seconds, spent)
     names = list(rates)
     chosen = names[fastest([rates[name] for name in names])] if names else ""
     if len(names) < 2:
         return "", ""
     medians = {name: round(median(values), 1) for name, values in rates.items()}
-    listed = "; ".join(f"{name} {rate:.4g}" for name, rate in medians.items())
-    reason = f"executor {chosen}: measured, in images/s: {listed}"
+    reason = f"executor {chosen}: measured, {figures(medians)}"
     if len(rates[names[0]]) >= rounds_needed(len(names)):
         reason += keep_choice(key, {"executor": chosen, "rates": medians})
     return chosen, reason
 
 
-def _race(loaders: dict[str, Loader], steps: int, seconds: float) -> dict[str, list[float]]:
-    """Images per second of each loader in each round; rounds end when the budget is used up."""
+def _race(
+    loaders: dict[str, Loader], steps: int, began: float, seconds: float, spent: float
+) -> dict[str, list[float]]:
+    """Images per second of each loader in each round; {} if the run is short.
+
+    Rounds end when the time since `began` is used up: `seconds`, or a share of the expected time of
+    the run, without the seconds that are `spent`.
+    """
     if len(loaders) < 2:
         return {}
     first = {name: _turn(loader) for name, loader in loaders.items()}  # warms caches
     usual = next(iter(loaders))
     expected = steps * loaders[usual].batch_size / first[usual]
-    until = time.perf_counter() + min(seconds, BUDGET_SHARE * expected)
+    if expected < SHORT_SECONDS:
+        return {}
+    until = began + min(seconds, BUDGET_SHARE * expected) - spent
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(rounds_needed(len(loaders))):
         if time.perf_counter() > until:
@@ -101,6 +123,13 @@ def _race(loaders: dict[str, Loader], steps: int, seconds: float) -> dict[str, l
         for name, loader in loaders.items():
             rates[name].append(_turn(loader))
     return rates if rates[usual] else {name: [rate] for name, rate in first.items()}
+
+
+def _dali() -> str:
+    try:
+        return metadata.version("nvidia-dali-cuda120")
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _turn(loader: Loader) -> float:

@@ -46,7 +46,12 @@ _FIXED = (
 
 
 def content(
-    config: RunConfig, state: TrainState, counters: Counters, loader: Loader, process: Process
+    config: RunConfig,
+    state: TrainState,
+    counters: Counters,
+    loader: Loader,
+    evaluation: dict[str, str],
+    process: Process,
 ) -> dict[str, Any]:
     """Collect the state of a run for a checkpoint.
 
@@ -55,6 +60,7 @@ def content(
         state: Weights, optimizers, progress.
         counters: The counters of the loop.
         loader: The position in the training data.
+        evaluation: The executors of the evaluation, by split.
         process: This process; every process calls this, since each has its own random numbers.
 
     Returns:
@@ -67,6 +73,7 @@ def content(
         "counters": counters.state_dict(),
         "loader": loader.state_dict(),
         "executor": {"name": loader.executor_name, "device": process.device.type},
+        "evaluation": {**evaluation, "device": process.device.type},
         "random": process.all_gather(_random_state(process)),
     }
 

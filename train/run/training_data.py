@@ -12,15 +12,21 @@ from typing import Any
 from torch import Tensor
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.executors import chosen, tuned
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.mirror.folder import local_folder
 from slipform.pipelines.rendering.prepare import are_compiled
+from slipform.pipelines.samples import open_samples
+from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run.resume import epoch_of, executor_of
 from slipform.train.step.data import has_images, open_loader
 
-__all__ = ["first_images", "open_evaluation", "open_training_data", "warm_up"]
+__all__ = [
+    "evaluation_executors", "first_images", "open_evaluation", "open_training_data", "warm_up",
+]  # fmt: skip
 
 
 def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process: Process) -> Loader:
@@ -56,8 +62,52 @@ def open_training_data(config: RunConfig, saved: dict[str, Any] | None, process:
     return loader
 
 
+def evaluation_executors(
+    config: RunConfig, saved: dict[str, Any] | None, manifest: Manifest, process: Process
+) -> dict[str, str]:
+    """The executors of val and test. A run keeps them, and all processes have the same.
+
+    For "auto" the free memory decides, which may be another one when the run is resumed. "host"
+    decodes large photos at a part of their size, and "resident" does not.
+
+    Args:
+        config: The settings of the run.
+        saved: The content of the checkpoint that is resumed. None: the run is new.
+        manifest: The manifest of the dataset.
+        process: This process; every process calls this function.
+
+    Returns:
+        Split -> executor, for the splits that have images. {} if data.executor is not "auto".
+    """
+    if config.data.executor != "auto":
+        return {}
+    before = (saved or {}).get("evaluation")
+    if isinstance(before, dict) and before.get("device") == process.device.type:
+        return {split: name for split, name in before.items() if split != "device"}
+    found = {}
+    for split in ("val", "test") if process.is_main else ():
+        if has_images(config, manifest, split):
+            found[split] = _evaluation_executor(config, split, manifest, process)
+    shared: dict[str, str] = process.broadcast_object(found)
+    return shared
+
+
+def _evaluation_executor(
+    config: RunConfig, split: str, manifest: Manifest, process: Process
+) -> str:
+    folder, fold = local_folder(config.data.folder), config.data.chosen_fold
+    beton = open_samples(folder, manifest, split, fold).beton
+    spec, device = evaluation_augment(config).evaluation(), str(process.device)
+    return chosen(beton, spec, device, tuned(beton, spec.image_size, device))
+
+
 def open_evaluation(
-    config: RunConfig, split: str, manifest: Manifest, process: Process, opened: ExitStack
+    config: RunConfig,
+    split: str,
+    manifest: Manifest,
+    process: Process,
+    executors: dict[str, str],
+    opened: ExitStack,
 ) -> Loader | None:
     """Open the loader of a split for evaluation.
 
@@ -66,6 +116,7 @@ def open_evaluation(
         split: "val" or "test".
         manifest: The manifest of the dataset.
         process: This process.
+        executors: From `evaluation_executors`.
         opened: Closes the loader.
 
     Returns:
@@ -76,7 +127,8 @@ def open_evaluation(
     """
     if not has_images(config, manifest, split):
         return None
-    loader = opened.enter_context(open_loader(config, split, process))
+    loader = open_loader(config, split, process, executor=executors.get(split))
+    opened.enter_context(loader)
     if manifest.labels == "multi" and not any(loader.class_counts):
         raise DatasetError(
             f"no image of {split} has a label, so that mAP cannot be measured: run prep with"

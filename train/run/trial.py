@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from slipform.pipelines.batch import Batch, SyntheticLoader
-from slipform.pipelines.machine import device_name, num_cores
+from slipform.pipelines.machine import device_key
 from slipform.pipelines.manifest import Manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.sections import Compile, Precision, TrainConfig
@@ -120,12 +120,12 @@ def profile_key(config: RunConfig, manifest: Manifest, process: Process) -> str:
     details = [
         model, manifest.num_classes, config.optimizer.name, config.loss.name, train.accumulate,
         train.ema > 0, train.clip_norm > 0, train.deterministic, train.tf32, train.precision,
-        train.channels_last, train.compile,
+        train.channels_last, train.compile, torch.get_num_threads(),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(details, default=str).encode()).hexdigest()[:8]
     device = str(process.device)
     return (
-        f"{device_name(device)}, {num_cores()} cores; torch {torch.__version__};"
+        f"{device_key(device)}; torch {torch.__version__};"
         f" {config.model.name} ({digest}); {config.augment.image_size} px; batch"
         f" {train.batch_size}; {process.world_size} process{'es' if process.world_size > 1 else ''}"
     )
@@ -167,6 +167,14 @@ class Trial:
         """
         self.batch_size = size
         self._batches.clear()
+
+    def release(self) -> None:
+        """Free what a step that ran out of memory has left."""
+        zero_gradients(self._state)
+        self._batches.clear()
+        gc.collect()
+        if self._process.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def step(self, variant: Variant) -> float:
         """Run one step of training.

@@ -137,7 +137,7 @@ def _try_rates(
     config = config.replace("data.folder", source_of(data)).replace("train.auto_seconds", 0.0)
     config = config.replace("train.compile", "off").replace("optimizer.lr", 1.0)
     set_up(config.train, process.device)
-    config, _ = without_auto(config, manifest, process, [], resume=False)
+    config, _ = without_auto(config, manifest, process, [])
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []

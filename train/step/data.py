@@ -79,6 +79,7 @@ def open_loader(
         sampling=config.data.sampling if training else "all",
         fold=config.data.chosen_fold or "",
         reuse_buffers=True,
+        as_tuned=config.data.executor == "auto",
     )
 
 

@@ -3,21 +3,48 @@
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slipform.bench.suites.overhead import measure
+from slipform.pipelines.rendering import pool, prepare
 
 
 def test_the_consumers_time_is_its_threads_own(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread clock that advances by a second at each reading, which is one second per round."""
+    monkeypatch.setitem(vars(pool), "prepared", prepare.prepared)  # `measure` replaces it
     ticks = count()
     monkeypatch.setattr(time, "thread_time", lambda: float(next(ticks)))
     found = measure(str(shapes_raw), "resident", 16, "cpu")
-    assert set(found) == {"consumer_seconds", "batch_seconds"}
+    assert set(found) == {"consumer_seconds", "batch_seconds", "host_seconds"}
     own = found["consumer_seconds"]
     assert (own.low, own.median, own.high) == (1 / 200, 1 / 200, 1 / 200)
     assert own.repeats == found["batch_seconds"].repeats == 7
     assert 0 < found["batch_seconds"].median != own.median
+
+
+@pytest.mark.parametrize("executor", ["host", "resident"])
+def test_the_hosts_time_is_that_of_all_threads_without_the_kernel(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    ticks, calls, prepared = count(), list[str](), prepare.prepared
+
+    def counted(*arguments: Any) -> Any:
+        kernel, rest = prepared(*arguments)
+        calls.append("prepared")
+
+        def render(*given: Any) -> None:
+            calls.append("rendered")
+            kernel(*given)
+
+        return render, rest
+
+    monkeypatch.setattr(pool, "prepared", counted)
+    monkeypatch.setattr(time, "process_time", lambda: float(next(ticks)))
+    host = measure(str(shapes_raw), executor, 16, "cpu")["host_seconds"]
+    assert (host.low, host.median, host.high, host.repeats) == (1 / 200, 1 / 200, 1 / 200, 7)
+    last = len(calls) - calls[::-1].index("rendered")
+    assert calls[last:].count("prepared") >= 8 * 200  # the rounds, and one before them

@@ -15,10 +15,13 @@ from slipform.bench.suites import loaders, prep, tune
 from slipform.bench.work import usual_work
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.profile import profile_key
+from slipform.pipelines.project import project
 
 
-def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
-    case = {"input": "streaming", "color_jitter": jitter, "loader": "slipform host"}
+def race(multiple: float | None, *, jitter: bool = False, data: str = "photos") -> list[Row]:
+    case = {
+        "data": data, "input": "streaming", "color_jitter": jitter, "loader": "slipform host",
+    }  # fmt: skip
     figures = {"multiple_of_ffcv": estimate([multiple])} if multiple is not None else {}
     return [
         Row(suite="loaders", case=case, settings={"executor": "host"}, figures=figures),
@@ -38,9 +41,13 @@ def race(multiple: float | None, *, jitter: bool = False) -> list[Row]:
 
 def test_required_multiples() -> None:
     assert loaders.shortfalls(race(1.6)) == []
-    assert loaders.shortfalls(race(1.4)) == ["streaming: 1.40 times ffcv, at least 1.5 is required"]
+    assert loaders.shortfalls(race(1.4)) == [
+        "photos, streaming: 1.40 times ffcv, at least 1.5 is required"
+    ]
+    slow = [*race(1.6), *race(1.4, data="other")]  # one dataset does not hide another
+    assert [text.partition(":")[0] for text in loaders.shortfalls(slow)] == ["other, streaming"]
     assert loaders.shortfalls(race(3.9, jitter=True)) == [
-        "streaming with color jitter: 3.90 times ffcv, at least 4.0 is required"
+        "photos, streaming, color jitter: 3.90 times ffcv, at least 4.0 is required"
     ]
     assert "no multiple" in loaders.shortfalls(race(None))[0]
     fast = Row(
@@ -110,7 +117,6 @@ def test_resident_is_tried_only_if_it_fits(
     assert on_gpu["executor"] == ["dali", "host", "stream"]
     assert on_gpu["decoder_share"] == ["auto", 0.0, 0.25, 0.5, 0.75, 1.0]
     assert "decoder_share" not in tune.choices(replace(work, device="cuda"))
-    assert (
-        profile_key(work.stored, work.augment.image_size, work.device)
-        == f"{stamp().machine}; raw; 32 px; cpu"
-    )
+    key = profile_key(work.stored, work.augment.image_size, work.device)
+    assert key.endswith(f"; raw; 32 px; cpu; slipform {project().version}")
+    assert stamp().machine.partition(",")[0] in key

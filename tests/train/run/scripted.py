@@ -64,7 +64,6 @@ class Scripted:
         assert isinstance(config.train.batch_size, int)
         self.batch_size = config.train.batch_size
         self._accumulate = config.train.accumulate
-        Scripted.now = 0.0
 
     def __enter__(self) -> Scripted:
         return self
@@ -75,6 +74,9 @@ class Scripted:
     def set_batch_size(self, size: int) -> None:
         """See `Trial.set_batch_size`."""
         self.batch_size = size
+
+    def release(self) -> None:
+        """See `Trial.release`."""
 
     def step(self, variant: Variant) -> float:
         """See `Trial.step`."""
@@ -112,6 +114,7 @@ def script(
     ) -> tuple[Decision, list[tuple[Variant, int]]]:
         monkeypatch.setattr(Scripted, "seconds", staticmethod(seconds))
         monkeypatch.setattr(Scripted, "steps", [])
+        monkeypatch.setattr(Scripted, "now", 0.0)
         return decide(config, manifest, process, **options), Scripted.steps
 
     return run

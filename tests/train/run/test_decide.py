@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from slipform.pipelines.errors import ConfigError
 from slipform.train.machine.distributed import Process
 from slipform.train.run import auto, trial
 from slipform.train.run import decide as deciding
@@ -124,6 +125,59 @@ def test_thorough_tries_compilation_and_ignores_length_and_profile(scripted: Any
         assert len({variant for variant, _ in steps}) == 8
     later, steps = scripted(seconds, quick())
     assert (later.config.train.compile, steps) == ("on", [])
+    short, steps = scripted(seconds, quick(epochs=20))  # 600 steps of 0.13 s
+    assert (short.config.train.compile, steps) == ("off", [])
+
+
+def test_the_profile_can_be_another_file_or_none(scripted: Any, tmp_path: Path) -> None:
+    def seconds(variant: Variant, size: int) -> float:
+        return 0.02 * size * (0.8 if variant.precision == "bf16" else 1)
+
+    other = tmp_path / "other.json"
+    scripted(seconds, quick(), thorough=True, profile=other)
+    scripted(seconds, quick(), known=False)
+    assert "bf16" in other.read_text()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("compiled", ["auto", "on"])
+def test_nothing_is_compiled_for_a_choice(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, compiled: str
+) -> None:
+    """Four variants would be compiled for minutes. A short run takes the choice of a long one, but
+    compiles only if it is told to."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(deciding, "profile_key", lambda *_: "key")
+    gpu, long = Process(torch.device("cuda", 0)), quick(compile=compiled)
+
+    def seconds(variant: Variant, size: int) -> float:
+        return 0.02 * size * (1.5 if variant.channels_last else 1.0)
+
+    decision, steps = scripted(seconds, long, gpu)
+    assert {variant.compile for variant, _ in steps} == {"off"}
+    assert len({variant for variant, _ in steps}) == 4
+    assert decision.config.train.compile == "on"
+    assert decision.config.train.channels_last is False
+    again, steps = scripted(seconds, long, gpu)
+    assert (again.config, steps) == (decision.config, [])
+    short, steps = scripted(seconds, long.replace("train.epochs", 20), gpu)  # 96 s
+    assert short.config.train.compile == ("off" if compiled == "auto" else "on")
+    assert (short.config.train.channels_last, steps) == (False, [])
+
+
+def test_a_variant_that_lacks_memory_is_left_out(scripted: Any) -> None:
+    def seconds(variant: Variant, size: int) -> float:
+        if variant.precision == lacking:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return 0.02 * size
+
+    lacking = "bf16"
+    decision, _ = scripted(seconds, quick())
+    assert decision.config.train.precision == "fp32"
+    assert "; out of memory: bf16, channels last, bf16, channels first" in decision.reason
+    lacking = "fp32"  # the usual one
+    with pytest.raises(torch.OutOfMemoryError):
+        scripted(seconds, quick(batch_size=4))
 
 
 def test_a_gpu_without_a_measurement_uses_bfloat16_and_compiles(
@@ -138,27 +192,38 @@ def test_a_gpu_without_a_measurement_uses_bfloat16_and_compiles(
     assert len(found) == 4
 
 
+@pytest.mark.parametrize("chosen", [BF16, FP32])
 def test_a_run_keeps_its_decision(
-    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None, chosen: Variant
 ) -> None:
-    """config.toml has the choice and the reason, and a resumed run measures nothing."""
+    """config.toml has the choice and the reason, and a resumed run measures nothing, even if it is
+    resumed with "auto"."""
 
     monkeypatch.setattr(
-        auto,
-        "decide",
-        lambda config, *_: Decision(BF16.applied(config), "bf16, because a test says so"),
+        auto, "decide", lambda config, *_: Decision(chosen.applied(config), "a test says so")
     )
     fit(quick(epochs=1, batch_size=40), shapes, tmp_path / "run", device="cpu", quiet=True)
     text = (tmp_path / "run" / "config.toml").read_text()
-    assert text.startswith("# auto: bf16, because a test says so\n")
-    assert run_config(tmp_path / "run").train.precision == "bf16"
+    assert text.startswith("# auto: a test says so\n")
+    assert run_config(tmp_path / "run").train.precision == chosen.precision
 
     def fails(*_: Any) -> None:
         raise AssertionError("a resumed run decides again")
 
     monkeypatch.setattr(auto, "decide", fails)
-    longer = run_config(tmp_path / "run").replace("train.epochs", 2)
-    fit(longer, shapes, tmp_path / "run", device="cpu", resume=True, quiet=True)
-    text = (tmp_path / "run" / "config.toml").read_text()
-    assert text.startswith("# auto: bf16, because a test says so\n")
-    assert 'precision = "bf16"' in text
+    for epochs, precision in ((2, chosen.precision), (3, "auto")):
+        longer = run_config(tmp_path / "run").replace("train.epochs", epochs)
+        longer = longer.replace("train.precision", precision)
+        fit(longer, shapes, tmp_path / "run", device="cpu", resume=True, quiet=True)
+        text = (tmp_path / "run" / "config.toml").read_text()
+        assert text.startswith("# auto: a test says so\n")
+        assert f'precision = "{chosen.precision}"' in text
+
+
+def test_nothing_is_measured_for_a_folder_that_has_a_run(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
+    fit(quick(epochs=1, batch_size=40), shapes, tmp_path / "run", device="cpu", quiet=True)
+    monkeypatch.setattr(auto, "decide", lambda *_: pytest.fail("measured"))
+    with pytest.raises(ConfigError, match="contains a run already"):
+        fit(quick(epochs=1, batch_size=40), shapes, tmp_path / "run", device="cpu", quiet=True)

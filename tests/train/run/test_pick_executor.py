@@ -71,7 +71,9 @@ def scripted(
 ) -> Callable[..., tuple[tuple[str, str], list[str]]]:
     """pick_executor() with the seconds of a batch of each executor. None: it cannot do the work."""
 
-    def pick(*sets: str, **seconds: float | None) -> tuple[tuple[str, str], list[str]]:
+    def pick(
+        *sets: str, spent: float = 0.0, **seconds: float | None
+    ) -> tuple[tuple[str, str], list[str]]:
         log: list[str] = []
         clock = _Clock()
 
@@ -82,8 +84,8 @@ def scripted(
 
         monkeypatch.setattr(picking, "open_loader", opened)
         monkeypatch.setattr(picking, "time", clock)
-        settings = ("data.executor=auto", "train.epochs=100", f"data.folder={shapes}", *sets)
-        found = pick_executor(small(*settings), read_manifest(shapes), CPU)
+        settings = ("data.executor=auto", "train.epochs=240", f"data.folder={shapes}", *sets)
+        found = pick_executor(small(*settings), read_manifest(shapes), CPU, spent)
         return found, log
 
     for module in (profile, budget):
@@ -101,6 +103,7 @@ def test_the_fastest_is_chosen_and_kept_in_the_profile(scripted: Any) -> None:
     (again, why), log = scripted("train.epochs=5000", host=0.1, dali=0.2)
     assert (again, log) == ("dali", [])
     assert "measured here on 20" in why
+    assert why.endswith(", in images/s: host 200; dali 400")
 
 
 def test_the_usual_one_stays_without_a_clear_difference(scripted: Any) -> None:
@@ -120,8 +123,8 @@ def test_another_size_of_images_is_another_choice(scripted: Any) -> None:
 
 def test_a_run_of_a_fold_has_the_steps_of_the_fold(scripted: Any) -> None:
     """Of 300 images in two folds 150 are trained on: 3 batches of 40, where train alone has 6."""
-    assert scripted("train.epochs=50", host=0.1, dali=0.1)[1]
-    assert not scripted("train.epochs=99", "data.fold=1/2", host=0.1, dali=0.1)[1]
+    assert scripted("train.epochs=234", host=0.1, dali=0.1)[1]
+    assert not scripted("train.epochs=466", "data.fold=1/2", host=0.1, dali=0.1)[1]
 
 
 def test_a_profile_that_cannot_be_written_does_not_end_the_run(
@@ -138,6 +141,37 @@ def test_a_profile_that_cannot_be_written_does_not_end_the_run(
 
 def test_executors_that_cannot_do_the_work_are_left_out(scripted: Any) -> None:
     assert scripted(host=0.1, dali=None)[0] == ("", "")
+
+
+def test_other_work_is_another_choice(scripted: Any) -> None:
+    """Own images all have the dataset name "images". DALI cannot do the second work, and would end
+    the run; another precision may be faster elsewhere."""
+    long = "train.epochs=5000"
+    assert scripted(long, host=0.2, dali=0.1)[0][0] == "dali"
+    other = ("augment.rotation=10.0", "augment.border=reflect")
+    assert scripted(long, *other, host=0.1, dali=None) == (("", ""), ["host closed"])
+    assert scripted(long, "train.precision=bf16", host=0.1, dali=0.2)[0][0] == "host"
+
+
+def test_an_executor_that_cannot_do_the_work_is_not_taken_from_the_profile(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "train.epochs=5000"
+    assert scripted(long, host=0.2, dali=0.1)[0][0] == "dali"
+    monkeypatch.setattr(picking, "streaming", lambda *_: ["host"])
+    assert scripted(long, host=0.2, dali=0.1)[0] == ("", "")
+
+
+def test_a_run_of_less_than_a_minute_has_the_usual_one(scripted: Any) -> None:
+    """1,440 steps of 0.04 s, after the first turns."""
+    found, log = scripted(host=0.04, dali=0.01)
+    assert found == ("", "")
+    assert log == ["host", "dali", "dali closed", "host closed"]
+
+
+def test_time_that_was_spent_on_the_steps_counts(scripted: Any) -> None:
+    (name, _), log = scripted("train.epochs=5000", spent=30.0, host=0.2, dali=0.1)
+    assert (name, log.count("host")) == ("host", 1)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +194,9 @@ def test_nothing_is_measured_if_images_fit_into_memory(
 
 
 def test_a_choice_within_a_short_budget_is_not_kept_in_the_profile(scripted: Any) -> None:
-    """600 steps of 0.1 s take a minute. 2 % of a minute is one round of two turns."""
+    """1,440 steps of 0.1 s take 144 s. 2 % of that are three rounds after the first turns."""
     (name, _), log = scripted(host=0.1, dali=0.01)
-    assert name == "host", "one round is not enough to replace the usual one"
+    assert name == "host", "three rounds are not enough to replace the usual one"
     assert log.count("host") < 6
     assert scripted(host=0.1, dali=0.01)[1], "measured again: it was not written to the profile"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slipform.pipelines.loader import Loader
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
-from slipform.train.run import training_data
+from slipform.train.run import finish, training_data
 from slipform.train.run.counters import Counters
 from slipform.train.run.loop import fit
+from slipform.train.step import data
 
 Small = Callable[..., RunConfig]
 
@@ -63,3 +65,29 @@ def test_a_resumed_run_keeps_the_executor_that_auto_chose(
     assert (summary["executor"], summary["epochs"]) == ("resident", 2)
     fresh = fit(config, shapes, tmp_path / "fresh", device="cpu", quiet=True)
     assert fresh["executor"] == "host"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_resumed_run_keeps_the_executors_of_the_evaluation(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """host decodes large photos at a part of their size, and resident does not."""
+    opened, open_loader = list[tuple[str, str]](), data.open_loader
+
+    def noted(config: RunConfig, split: str, *rest: Any, **options: Any) -> Loader:
+        loader = open_loader(config, split, *rest, **options)
+        opened.append((split, loader.executor_name))
+        return loader
+
+    for module in (training_data, finish):
+        monkeypatch.setattr(module, "open_loader", noted)
+    config = small("data.executor=auto", "train.epochs=1")
+    fit(config, shapes, tmp_path, device="cpu", quiet=True)
+    monkeypatch.setattr("slipform.pipelines.executors.free_memory_bytes", lambda device: 0)
+    again = config.replace("train.epochs", 2)
+    fit(again, shapes, tmp_path, device="cpu", quiet=True, resume=True)
+    first = [("train", "resident"), ("val", "resident"), ("test", "resident")]
+    assert opened == first * 2
+    opened.clear()
+    fit(config, shapes, tmp_path / "fresh", device="cpu", quiet=True)
+    assert opened == [(split, "host") for split, _ in first]
