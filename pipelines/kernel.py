@@ -11,21 +11,27 @@ The cache contains code, so only this user may be able to write to it. It is in 
 or below `cache_folder` if the source folder is not writable or is open to others. A cache folder
 that another user owns or can write to is not read. If no folder can be used, each process compiles
 the kernels again.
+
+Several processes may use a cache at once. No two of them write the same file of code, so no process
+reads the code of another signature.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
+import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from numba import njit
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 from slipform.pipelines.machine import cache_folder, is_own
 
@@ -136,10 +142,36 @@ class _Impl(FunctionCache._impl_class):  # type: ignore[misc]
     _locator_classes = (_Locator,)
 
 
+class _Files(IndexDataCacheFile):  # type: ignore[misc]
+    """numba's files of one function: an index, and a file of code for each signature.
+
+    numba numbers the files. Two processes that compile different signatures would choose the same
+    number, and the index of one would name the code of the other. The names here are random.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        folder = Path(self._cache_path)
+        with _alone(folder):
+            super().save(key, data)
+            used = set(self._load_index().values())
+            beginning = self._data_name_pattern.partition("{")[0]
+            for name in os.listdir(folder):
+                if name.startswith(beginning) and name.endswith(".nbc") and name not in used:
+                    (folder / name).unlink(missing_ok=True)  # of an older source
+
+    def _data_name(self, number: int) -> str:
+        return str(super()._data_name(secrets.randbits(60)))
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
     """numba's cache. It ignores folders of other users, and its errors do not end a run."""
 
     _impl_class = _Impl
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
 
     def has_code(self) -> bool:
         """Whether the cache holds code of the function as it is now, and can be used."""
@@ -167,8 +199,29 @@ class _Cache(FunctionCache):  # type: ignore[misc]
             self._impl.locator.ensure_cache_path()
             if _is_private(folder):
                 super().save_overload(sig, data)
-        except OSError as error:
-            _warn(folder, str(error.strerror or error))
+        except Exception as error:  # as in load_overload: the index may be damaged
+            _warn(folder, str(getattr(error, "strerror", None) or error))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time run the block, if the file system has locks.
+
+    Without locks an entry of the index may be lost. Its signature is then compiled again.
+
+    Args:
+        folder: The cache folder.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # the block finds out whether the folder can be written
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            handle = os.open(folder / "kernels.lock", flags, 0o600)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # A child that another thread forks meanwhile has the open file, too, and keeps the lock
+            # after `close`.
+            stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)
+        yield
 
 
 @cache

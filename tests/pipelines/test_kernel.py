@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.warm import Warm
+from tests.warm import Started, Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLED = (
@@ -38,6 +39,46 @@ value = calling(1)
 assert is_compiled(calling)
 assert before or not calling.stats.cache_hits
 print(value, sum(calling.stats.cache_hits.values()), calling._cache.cache_path)
+"""
+# Two processes save code of one function. The first one waits before it writes its index.
+SAVES_SLOWLY = """
+import os, time
+from numba.core.caching import IndexDataCacheFile as Files
+save = Files._save_index
+def slow(files, overloads):
+    if files._index_name.startswith("calling"):
+        open("begun", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+    save(files, overloads)
+Files._save_index = slow
+"""
+SAYS_THAT_IT_WAITS = """
+import fcntl
+lock = fcntl.flock
+def flock(*arguments):
+    open("waits", "w").close()
+    lock(*arguments)
+fcntl.flock = flock
+"""
+DIES_BEFORE_ITS_CODE = """
+write = Files._save_data
+def die(files, name, data):
+    if name.startswith("calling"):
+        os._exit(3)
+    write(files, name, data)
+Files._save_data = die
+"""
+NO_LOCKS = """
+import errno, fcntl
+def fails(*_): raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = fails
+"""
+CALL = """
+import atexit
+atexit.register(lambda: open("ended", "w").close())
+from slipform.pipelines.calling import calling
+print(*map(calling, {}), sum(calling.stats.cache_hits.values()))
 """
 
 
@@ -91,7 +132,9 @@ def test_a_change_in_a_called_function_of_another_file_is_detected(package: Path
     assert ask()[:2] == (20, 0)
     assert ask()[:2] == (20, 1)
     (package / "called.py").write_text(CALLED.format(2))
-    assert ask()[:2] == (30, 0)
+    value, hits, path, _ = ask()
+    assert (value, hits) == (30, 0)
+    assert len([*path.glob("calling*.nbc")]) == 1, "the old code is deleted"
 
 
 def test_a_folder_open_to_others_is_not_read(package: Path, ask: Ask) -> None:
@@ -153,3 +196,66 @@ def test_a_full_disk_or_a_damaged_file_does_not_end_a_run(ask: Ask) -> None:
     for file in path.glob("calling*.nbc"):
         file.write_bytes(b"\x80\x05damaged")
     assert ask()[:2] == (20, 0)
+    for file in path.glob("calling*.nbi"):
+        file.write_bytes(b"\x80\x05damaged")
+    value, hits, _, said = ask()
+    assert (value, hits) == (20, 0)
+    assert "it cannot be read" in said
+
+
+def _until(*paths: Path) -> None:
+    """Wait until one of the files exists."""
+    while not any(path.exists() for path in paths):
+        time.sleep(0.01)
+
+
+def _two_processes(
+    warm: Warm, package: Path, first: str, second: str, code: int
+) -> Callable[[], list[str]]:
+    """A process saves the code for a whole number while another one saves that for a float, or
+    waits for a lock. Returns a function that makes both calls in a new process."""
+    root = package.parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def start(program: str) -> Started:
+        return warm.start(FRESH + program, environment=environment, folder=root)
+
+    slow = start(SAVES_SLOWLY + first + CALL.format([1]))
+    _until(root / "begun", root / "ended")
+    other = start(second + CALL.format([1.5]))
+    _until(root / "waits", root / "ended")
+    (root / "go").touch()
+    assert [warm.wait(slow).returncode, warm.wait(other).returncode] == [code, 0]
+
+    def call() -> list[str]:
+        done = warm.wait(start(CALL.format([1, 1.5])))
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    return call
+
+
+def test_processes_that_save_at_once_keep_the_code_of_each_other(warm: Warm, package: Path) -> None:
+    call = _two_processes(warm, package, "", SAYS_THAT_IT_WAITS, 0)
+    assert call() == ["20", "25.0", "2"]
+
+
+def test_without_locks_no_process_gets_the_code_of_another_signature(
+    warm: Warm, package: Path
+) -> None:
+    """The first process is killed when its index is written, and its code is not. The next ones
+    compile what is missing, and delete what the index does not name."""
+    call = _two_processes(warm, package, NO_LOCKS + DIES_BEFORE_ITS_CODE, NO_LOCKS, 3)
+    assert call()[:2] == ["20", "25.0"]
+    assert call() == ["20", "25.0", "2"]
+    assert len([*(package / "__pycache__").glob("calling*.nbc")]) == 2
+
+
+@pytest.mark.parametrize("lack", ["locks", "a lock file"])
+def test_the_cache_works_without_locks(package: Path, ask: Ask, lack: str) -> None:
+    if lack == "a lock file":
+        (package / "__pycache__" / "kernels.lock").mkdir(parents=True)
+    for hits in (0, 1):
+        value, found, path, said = ask(NO_LOCKS if lack == "locks" else "")
+        assert (value, found, said) == (20, hits, "")
+        assert path == package / "__pycache__"
