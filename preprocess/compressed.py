@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -135,5 +136,6 @@ class _Content(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             self._blocks.close()
-            self._file.close()
+            with suppress(OSError):  # after an error it writes again what the disk has not taken
+                self._file.close()
         super().close()

@@ -148,11 +148,11 @@ def write_splits(
                         **_write_labels(beton, source, split, stored),
                     }
                 )
+                # The file is flushed and hashed while the next split is read.
+                sealed[split] = background.submit(writer.seal)  # which closes it
             except BaseException:
                 writer.close()
                 raise
-            # The file is flushed and hashed while the next split is read.
-            sealed[split] = background.submit(writer.seal)
         for split, future in sealed.items():
             info = written.splits[split]
             written.splits[split] = info.model_copy(update={"sha256": future.result()})

@@ -145,7 +145,7 @@ class BetonWriter:
         """Write the table of checksums beside the beton, flush both to the disk, and close.
 
         The beton is read again from the page cache for its SHA-256, because its header is written
-        last.
+        last. It is closed after an error, too.
 
         Returns:
             The SHA-256 of the beton in hex.
@@ -153,15 +153,17 @@ class BetonWriter:
         Raises:
             OSError: The write failed.
         """
-        with open(crc32_path(self._path), "wb") as file:
-            np.save(file, np.array(self._crc32, np.uint32), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        with ThreadPoolExecutor(1) as hashing:  # at the same time as the disk writes
-            digest = hashing.submit(self._digest)
-            os.fsync(self._file.fileno())
+        try:
+            with open(crc32_path(self._path), "wb") as file:
+                np.save(file, np.array(self._crc32, np.uint32), allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            with ThreadPoolExecutor(1) as hashing:  # at the same time as the disk writes
+                digest = hashing.submit(self._digest)
+                os.fsync(self._file.fileno())
+                return digest.result()
+        finally:
             self.close()
-            return digest.result()
 
     def _digest(self) -> str:
         with open(self._path, "rb") as beton:

@@ -11,6 +11,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -84,7 +85,7 @@ class _Tars:
             return open_regular(path, DatasetError)
         if self.unpacked is None:
             self.unpacked = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this object)
-            weakref.finalize(self, self.unpacked.close)
+            weakref.finalize(self, _close, self.unpacked)
         start = self.unpacked.seek(0, os.SEEK_END)
         for block in blocks(path):
             self.unpacked.write(block)
@@ -96,6 +97,11 @@ class _Tars:
     def num_bytes(self, index: int) -> int:
         """See `Store`."""
         return self.places[index].size
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):  # after an error it writes again what the disk has not taken
+        file.close()
 
 
 def _compressed(name: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,16 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda folder: Usage)
     with pytest.raises(DatasetError, match="has room for"):
         next(blocks(path))
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing the file does not fail again with the bytes that the disk has not taken."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b", 1 << 20))
+    file = content(write(tmp_path / "x.tar.gz", gzip.compress(bytes(5000))))
+    with pytest.raises(OSError, match="No space left on device"):
+        file.read(10)
+    file.close()
+    assert file.closed
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,17 @@ tables in the format of the reader."""
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
+import os
 import zlib
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +29,7 @@ from slipform.preprocess.encode import Chunk, Encoding
 from slipform.preprocess.pixel_sums import PixelSums
 from slipform.preprocess.source import Arrays, Generated, SampleSource
 from slipform.preprocess.writer import PAGE_SIZE, BetonWriter
+from tests.open_files import open_files
 
 
 def chunk(parts: list[bytes]) -> Chunk:
@@ -222,3 +228,42 @@ def test_bad_samples_are_left_out_and_listed(tmp_path: Path) -> None:
         json.loads((tmp_path / "out/dataset.json").read_text())["splits"]["train"]["num_samples"]
         == 98
     )
+
+
+def _no_seal(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """A pool that cannot start the last step."""
+
+    def refuses(pool: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        if getattr(call, "__name__", "") == "seal":
+            raise RuntimeError("can't start new thread")
+        return submit(pool, call, *arguments)
+
+    return refuses
+
+
+def _no_fsync(ending: str) -> Callable[[int], None]:
+    """A disk that fails when files with an ending are flushed to it."""
+    fsync = os.fsync
+
+    def fails(file: int) -> None:
+        if os.readlink(f"/proc/self/fd/{file}").endswith(ending):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(file)
+
+    return fails
+
+
+@pytest.mark.parametrize("fails", ["train.crc32.npy", "train.beton", "submit"])
+def test_no_file_stays_open_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Nor while the error is kept, which has references to the writers."""
+    with monkeypatch.context() as patch:
+        if fails == "submit":
+            patch.setattr(ThreadPoolExecutor, "submit", _no_seal(ThreadPoolExecutor.submit))
+        else:
+            patch.setattr(os, "fsync", _no_fsync(fails))
+        with pytest.raises((OSError, RuntimeError)) as error:
+            build_dataset(source(20), tmp_path / "out")
+    assert error.value.args[0] in (errno.EIO, "can't start new thread")
+    assert not open_files(tmp_path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
 import os
+import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from slipform.pipelines.dataset import open_dataset
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.tar_samples import read_tars
 from slipform.preprocess.listing import Listing
+from tests.open_files import open_files
 from tests.preprocess.sources import jpeg, prep, stored, write
 
 ANIMALS = ("cat", "dog")
@@ -230,3 +235,19 @@ def test_archives_in_an_archive(tmp_path: Path) -> None:
     named = write(tmp_path / "named.tar", tar({**inner, "2.tar": tar({"1.tar": tar({})})}))
     prep(named)  # 1.tar was unpacked before 2.tar
     assert len(stored(named)["train"]) == 2
+
+
+def test_a_full_disk_while_a_tar_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_collections: None
+) -> None:
+    """One error, and none in the finalizer of the file."""
+    messages: list[Any] = []
+    write(tmp_path / "x.tar.gz", gzip.compress(tar(samples(range(2)))))
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", messages.append)
+        patch.setattr(tempfile, "TemporaryFile", partial(open, "/dev/full", "w+b", 1 << 20))
+        with pytest.raises(OSError, match="No space left on device"):
+            read_tars(tmp_path, ["x.tar.gz"], Hints(), Listing())
+        gc.collect()
+    assert not messages
+    assert not [path for path in open_files(Path("/dev")) if path == "/dev/full"]
