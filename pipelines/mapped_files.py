@@ -13,6 +13,7 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,8 @@ class MappedFiles:
 
 def _close(handles: list[int]) -> None:
     while handles:
-        os.close(handles.pop())
+        with suppress(OSError):  # a finalizer has no caller for errors, and others are left
+            os.close(handles.pop())
 
 
 def _current(path: str) -> tuple[int, ...]:

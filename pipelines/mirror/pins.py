@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -42,18 +42,17 @@ class Pins:
     def __init__(self, mirror: Mirror) -> None:
         path = mirror.folder / READERS / f"{os.getpid()}-{secrets.token_hex(4)}.pins"
         # Locked: until the file has its own lock, others would take it for a void one.
-        with writing(path.parent), mirror.locked():
+        with writing(path.parent), mirror.locked(), ExitStack() as undo:
             size = len(mirror.present)  # this maps it, which needs the lock, too
-            try:
-                self._shared = mirror.shared_bytes(path)
-                self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-        self.counts = np.zeros(size, np.int32)
-        self._lock = Lock()
-        weakref.finalize(self, _remove, path, self._handle, os.getpid())
+            undo.callback(path.unlink, missing_ok=True)
+            self._shared = mirror.shared_bytes(path)
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            undo.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.counts = np.zeros(size, np.int32)
+            self._lock = Lock()
+            weakref.finalize(self, _remove, path, handle, os.getpid())
+            undo.pop_all()
 
     def add(self, numbers: _Int64) -> None:
         """Pin samples. The caller holds the lock of the mirror, or has pinned them already.
@@ -95,6 +94,9 @@ def pinned(mirror: Mirror) -> npt.NDArray[np.bool_]:
 
 
 def _remove(path: Path, handle: int, process: int) -> None:
-    if process == os.getpid():  # a fork has a copy of the object
-        path.unlink(missing_ok=True)
-    os.close(handle)
+    # A finalizer has no caller for errors. The file is void without its lock, and others delete it.
+    with suppress(OSError):
+        if process == os.getpid():  # a fork has a copy of the object
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.close(handle)
