@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
-from weakref import WeakSet
+from weakref import ref
 
 __all__ = ["Truncated", "Watched", "watch"]
 
@@ -42,7 +42,7 @@ class Watched(Protocol):
 
 
 _LIBC = ctypes.CDLL(None)
-_watched: WeakSet[Watched] = WeakSet()
+_watched: set[ref[Watched]] = set()
 _first = Lock()  # several threads may read the file
 
 
@@ -55,7 +55,7 @@ def watch(files: Watched) -> None:
     Args:
         files: The mapped files.
     """
-    _watched.add(files)
+    _watched.add(ref(files, _watched.discard))
     if not _is_handled():
         _LIBC.signal(int(signal.SIGBUS), _end)
 
@@ -67,6 +67,18 @@ def _is_handled() -> bool:
     return bool(int(caught.split()[1], 16) >> (signal.SIGBUS - 1) & 1)
 
 
+def _first_cut() -> Truncated | None:
+    """The first file that was truncated.
+
+    Other threads may open files and free them meanwhile. `list` of a set is one step.
+    """
+    for one in list(_watched):
+        files = one()
+        if files is not None and (cut := files.truncated()):
+            return cut
+    return None
+
+
 # Python's own signal handlers run later, between bytecodes. The failed read never returns, so they
 # would never run. A C callback runs at once. It may run Python code: the thread was reading mapped
 # memory, so it holds no lock of the interpreter or of malloc.
@@ -75,13 +87,14 @@ def _end(number: int) -> None:
     """Print which file was truncated, and end the process. Otherwise let the signal end it."""
     if not _first.acquire(blocking=False):
         return  # another thread ends the process; until then this one repeats its read
-    for files in list(_watched):
-        if cut := files.truncated():
+    try:
+        if cut := _first_cut():
             message = (
                 f"\nError: {cut.path} was truncated while it was read: {cut.left} of {cut.length}"
                 " bytes are left. Run prep again. A training continues with: train --resume RUN\n"
             )
             os.write(2, message.encode(errors="backslashreplace"))
             os._exit(1)
-    _LIBC.signal(number, None)
-    _first.release()
+    finally:
+        _LIBC.signal(number, None)
+        _first.release()

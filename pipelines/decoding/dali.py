@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from slipform.pipelines.errors import SlipformError
 
 __all__ = ["dali", "nvimgcodec", "survives_fork"]
 
 _process: int | None = None  # the process that loaded DALI
-_pipelines: WeakSet[Any] = WeakSet()
+_pipelines: set[ref[Any]] = set()
 _held: list[Any] = []  # all pipelines, during a fork
 
 
@@ -88,17 +88,24 @@ def survives_fork(pipeline: Any) -> Any:
     Returns:
         The same object.
     """
-    _pipelines.add(pipeline)
+    _pipelines.add(ref(pipeline, _pipelines.discard))
     return pipeline
 
 
 @cache
 def _watch_forks() -> None:
     os.register_at_fork(
-        before=lambda: _held.extend(_pipelines),
+        before=_hold,
         after_in_parent=_held.clear,
         after_in_child=_keep,
     )
+
+
+def _hold() -> None:
+    # `list` of a set is one step. The iteration of a WeakSet is many, and raises if another thread
+    # adds a pipeline meanwhile.
+    found = [one() for one in list(_pipelines)]
+    _held.extend(pipeline for pipeline in found if pipeline is not None)
 
 
 def _keep() -> None:

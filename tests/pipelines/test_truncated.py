@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from slipform.pipelines import bus_error
+from slipform.pipelines.bus_error import Truncated
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
@@ -18,6 +21,7 @@ from slipform.pipelines.rendering.pool import RenderPool
 from tests.pipelines import folders
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import small_loader
+from tests.pipelines.meanwhile import between_lines
 from tests.warm import Warm
 
 
@@ -100,3 +104,48 @@ def test_an_existing_signal_handler_is_kept(folder: Path) -> None:
     )  # fmt: skip
     assert ended.returncode < 0
     assert "Bus error" in ended.stderr
+
+
+def test_an_error_while_the_file_is_looked_for_ends_the_process(
+    folder: Path, warm_process: Warm
+) -> None:
+    """The read is repeated after the handler, and must not call it again without end."""
+    fails = "from slipform.pipelines.mapped_files import MappedFiles\n"
+    fails += "MappedFiles.truncated = lambda *_: 1 // 0\n"
+    program = _CUT_SHORT_MEANWHILE.replace("list(loader)", f"{fails}list(loader)")
+    ended = warm_process.run(program, folder, "host")
+    assert ended.returncode == -signal.SIGBUS, ended  # 1 if the file was found
+
+
+class Mapped:
+    """Mapped files, of which a part may have been truncated."""
+
+    def __init__(self, cut: Truncated | None = None) -> None:
+        self._cut = cut
+
+    def truncated(self) -> Truncated | None:
+        return self._cut
+
+
+def test_files_may_be_opened_while_the_file_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By other threads, at any moment."""
+    monkeypatch.setattr(bus_error, "_watched", set())
+    opened = [Mapped()]
+
+    def open_one() -> None:
+        if len(opened) < 1000:
+            opened.append(Mapped())
+            bus_error.watch(opened[-1])
+
+    bus_error.watch(opened[0])
+    with between_lines(open_one):
+        found = bus_error._first_cut()
+    assert found is None
+    assert len(opened) > 1
+    cut = Truncated(Path("a.beton"), 0, 5)
+    opened.append(Mapped(cut))
+    bus_error.watch(opened[-1])
+    found = bus_error._first_cut()
+    assert found == cut
+    opened.clear()
+    assert not bus_error._watched, "they are not kept any longer"

@@ -1,0 +1,24 @@
+"""What other threads may do between two lines of a function: `between_lines`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def between_lines(act: Callable[[], object]) -> Iterator[None]:
+    """Call `act` before each line of Python that is run by functions called in the block."""
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
