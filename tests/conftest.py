@@ -22,7 +22,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from slipform.pipelines.remote import client, repeated
-from tests.object_server import ENVIRONMENT, Proxy, object_server
+from tests.object_server import ENVIRONMENT, Proxy, end_requests, object_server
 from tests.warm import Warm
 
 REAL_DATA = "SLIPFORM_TEST_DATA"
@@ -159,6 +159,8 @@ def object_store(one_object_server: Proxy, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
     one_object_server.reset()
     yield one_object_server
+    one_object_server.reset()  # what is still asked for gets an answer
+    end_requests()
     one_object_server.reset()
 
 

@@ -154,9 +154,9 @@ class Proxy:
             return self._matched[fault]
 
     def reset(self) -> None:
-        """Forget requests, faults and latency."""
+        """Forget requests, faults and latency. Requests under way are not noted afterwards."""
         with self._lock:
-            self.requests.clear()
+            self.requests = []
             self._matched.clear()
             self._seen.clear()
             self.faults, self.chance, self.latency, self.down = [], {}, 0.0, False
@@ -190,6 +190,7 @@ class Proxy:
         self, handler: Any, upstream: Any, asked: Request, headers: Any, body: bytes
     ) -> bool:
         """Answer one request. Returns whether the connection stays open."""
+        noted = self.requests  # `reset` begins another list
         kind, number = self._fault(asked.text)
         if kind == "stall":
             handler.connection.settimeout(_STALL_SECONDS)
@@ -198,7 +199,7 @@ class Proxy:
         if kind in ("reset", "stall"):
             no_linger = struct.pack("ii", 1, 0)  # closing it sends a reset
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
-            self._note(asked)
+            self._note(asked, noted)
             return False
         if kind.isdigit():
             answer = _Answer(int(kind))
@@ -207,7 +208,7 @@ class Proxy:
         lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {it}" for name, it in answer.fields)]
         lines += [f"Content-Length: {answer.length}", "", ""]
         content = b"" if asked.method == "HEAD" else answer.content
-        self._note(replace(asked, status=answer.status, num_bytes=len(content)))
+        self._note(replace(asked, status=answer.status, num_bytes=len(content)), noted)
         sent = "\r\n".join(lines).encode("latin-1") + content
         if kind == "drip":
             for byte in sent[:-1]:
@@ -247,9 +248,9 @@ class Proxy:
             kinds = (kind for kind, share in zip(self.chance, shares, strict=True) if drawn < share)
             return next(kinds, ""), number
 
-    def _note(self, request: Request) -> None:
+    def _note(self, request: Request, noted: list[Request]) -> None:
         with self._lock:
-            self.requests.append(request)
+            noted.append(request)
 
 
 def _asked(upstream: Any, asked: Request, headers: Any, body: bytes) -> _Answer:

@@ -23,8 +23,8 @@ class SideStream:
     that are made ahead.
 
     The memory that is used on the side stream must be allocated on the stream that is current at
-    construction. `close` must be called on that stream before the memory is freed: torch gives
-    freed memory to later work on the stream where it was allocated.
+    construction: torch gives freed memory to later work on the stream where it was allocated. So
+    `close`, which waits for the side stream, must be called before the memory is freed.
 
     Args:
         device: The GPU.

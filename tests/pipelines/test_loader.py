@@ -181,7 +181,7 @@ def test_a_batch_larger_than_the_dataset(shapes: Path) -> None:
 
 
 @pytest.mark.parametrize("executor", NAMES)
-def test_closing_ends_the_threads(shapes: Path, executor: str) -> None:
+def test_closing_ends_the_threads(shapes: Path, executor: str, no_collections: None) -> None:
     before = set(threading.enumerate())
     loader = open_loader(shapes, executor)
     next(iter(loader))

@@ -109,7 +109,7 @@ def test_dropped_tasks_never_run_and_begun_ones_end_before_settle() -> None:
             task.result()
 
 
-def test_close_ends_the_threads_and_may_be_called_twice() -> None:
+def test_close_ends_the_threads_and_may_be_called_twice(no_collections: None) -> None:
     before = set(threading.enumerate())
     workers = Workers(3, "test")
     assert len(set(threading.enumerate()) - before) == 3

@@ -132,9 +132,11 @@ def test_a_loader_is_closed_while_the_server_does_not_answer(
     monkeypatch.setattr(Store, "read_range", blocks)
     loader.sequence.ahead._submit_ahead(0)
     asked.wait()
-    loader.close()
-    assert loader.samples.beton.offsets.size == 120
-    answer.set()
+    try:
+        loader.close()
+        assert loader.samples.beton.offsets.size == 120
+    finally:
+        answer.set()
 
 
 @pytest.mark.parametrize("on_bad", ["error", "skip"])

@@ -13,6 +13,7 @@ from slipform.pipelines.errors import StorageError
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.mirror.folder import PRESENT, local_folder, open_mirror
 from slipform.pipelines.mirror.pins import Pins, pinned
+from tests.object_server import end_requests
 from tests.pipelines.epochs import open_loader
 from tests.pipelines.mirror.stored import assert_equal, batches, mirror_of
 
@@ -38,6 +39,7 @@ def test_while_a_mirror_is_opened(
         patch.setattr(os, call, _full)
         with pytest.raises(StorageError, match=FULL):
             open_loader(url, "host")
+    end_requests()  # the thread that failed has the error, and with it the reader
     assert not list((mirror_of(url) / "readers").iterdir())
     assert_equal(batches(open_loader(url, "host")), batches(open_loader(photos, "host")))
 

@@ -18,6 +18,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.remote import client, store
 from slipform.pipelines.stopping import stops_when
 from slipform.preprocess.object_folder import ObjectFolder
+from tests.object_server import Proxy
 from tests.pipelines.epochs import open_loader
 
 
@@ -53,7 +54,8 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(object_store: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """It answers before `object_store` waits for requests."""
     server, usual = Server(), client.client_of
     monkeypatch.setattr(
         store, "client_of", lambda *given, **how: Silent(usual(*given, **how), server)

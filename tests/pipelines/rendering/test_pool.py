@@ -148,7 +148,7 @@ def test_an_error_is_raised_when_its_batch_is_collected() -> None:
             pool.collect()
 
 
-def test_closing_ends_tasks_that_wait_for_a_buffer() -> None:
+def test_closing_ends_tasks_that_wait_for_a_buffer(no_collections: None) -> None:
     before = set(threading.enumerate())
     with _pool(num_threads=2) as pool:
         for seed in range(6):
