@@ -23,6 +23,7 @@ from slipform.pipelines.errors import (
     unknown,
 )
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.notebook import in_notebook
 from slipform.pipelines.remote.client import is_remote, meant_url
 from slipform.preprocess.archive import unpacked
 from slipform.preprocess.build import build_dataset
@@ -31,6 +32,7 @@ from slipform.preprocess.engines.options import ENGINES
 from slipform.preprocess.engines.run import write_shards
 from slipform.preprocess.engines.work import ShardWork
 from slipform.preprocess.places import place_of
+from slipform.preprocess.progress import progress_bar
 from slipform.preprocess.registry import DatasetSpec, discover
 from slipform.preprocess.shard_record import Shard
 from slipform.preprocess.shards import write_shard
@@ -62,6 +64,8 @@ def prepare(
     **options: Any,
 ) -> Manifest:
     """Write an image dataset once into .beton files, as the command `prep` does.
+
+    In a notebook a line below the cell shows the progress.
 
     Args:
         dataset: A subcommand of `prep`: "images", "cifar10", "shapes", ...
@@ -126,10 +130,14 @@ def prepare(
         if shards:
             own = raw or fetched, checked, out, how, on_bad, threads, shards
             work = shard_work(dataset, *own)
-            return write_shards(work, samples, engine)
-        if part is not None:
-            return write_shard(samples, place, part, how, threads=threads, on_bad=on_bad)[0]
-        return build_dataset(samples, place, how, threads=threads, on_bad=on_bad)
+            return write_shards(work, samples, engine, show=in_notebook())
+        total = sum(len(split.labels) for split in samples.splits.values())
+        with progress_bar(total // (part.count if part else 1), terminal=False) as progress:
+            place.report_to(progress.uploaded)
+            given: dict[str, Any] = {"threads": threads, "on_bad": on_bad, "progress": progress}
+            if part is not None:
+                return write_shard(samples, place, part, how, **given)[0]
+            return build_dataset(samples, place, how, **given)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "slipform.pipelines.beton_format",
         "slipform.pipelines.checksums",
         "slipform.pipelines.label_table",
+        "slipform.pipelines.notebook",
         "slipform.pipelines.mirror.copy_index",
         "slipform.pipelines.remote",
         "slipform.pipelines.together",
@@ -46,7 +47,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "options", "fastest", "project"),
+        ("errors", "limits", "options", "fastest", "project", "notebook"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "unclosed", "stopping"),
         ("together",),
         (

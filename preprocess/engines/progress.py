@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from slipform.pipelines.notebook import NotebookLine, in_notebook
+
 __all__ = ["ShardProgress", "shard_progress"]
 
 
@@ -92,9 +94,10 @@ class ShardProgress:
 
 @contextmanager
 def shard_progress(total: int, count: int, *, show: bool) -> Iterator[ShardProgress]:
-    """Show the progress of all shards on standard error during the block.
+    """Show the progress of all shards during the block.
 
-    Each shard that ends gives a line. A terminal also has a line that changes.
+    Each shard that ends gives a line on standard error. A terminal also has a line that changes. A
+    notebook has only that line, below the cell.
 
     Args:
         total: Number of images of all shards.
@@ -106,6 +109,10 @@ def shard_progress(total: int, count: int, *, show: bool) -> Iterator[ShardProgr
     """
     if not show:
         yield ShardProgress(total, count)
+        return
+    if in_notebook():
+        with _notebook_line() as changed:
+            yield ShardProgress(total, count, changed)
         return
     from rich.console import Console
     from rich.progress import Progress, TextColumn
@@ -121,3 +128,20 @@ def shard_progress(total: int, count: int, *, show: bool) -> Iterator[ShardProgr
                 console.print(f"{line} ({counts})", markup=False, highlight=False, soft_wrap=True)
 
         yield ShardProgress(total, count, told)
+
+
+@contextmanager
+def _notebook_line() -> Iterator[Callable[[str, str], None]]:
+    text = ""
+    line = NotebookLine(lambda width: text[:width])
+    line.start()
+
+    def changed(counts: str, _: str) -> None:
+        nonlocal text
+        text = counts
+        line.refresh()
+
+    try:
+        yield changed
+    finally:
+        line.stop()

@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from slipform.train.run.notebook import NotebookLine, in_notebook
+from slipform.pipelines.notebook import NotebookLine, in_notebook
 from slipform.train.run.rates import rate_text
 
 __all__ = ["ProgressLine", "open_console"]

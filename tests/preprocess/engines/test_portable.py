@@ -54,7 +54,7 @@ def test_lists_are_valid_in_other_processes(
     monkeypatch.chdir(tmp_path)
     portable, expected, kind = dict[str, bool](), list[str](), ""
 
-    def keep(work: ShardWork, samples: SampleSource, engine: str) -> None:
+    def keep(work: ShardWork, samples: SampleSource, engine: str, *, show: bool) -> None:
         portable[kind] = work.portable
         if not work.portable:
             return

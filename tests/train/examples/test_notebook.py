@@ -31,7 +31,7 @@ def test_it_is_stored_without_outputs() -> None:
 def test_it_runs(
     needs: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The figures are shown, and training shows one progress line, which is replaced."""
+    """The figures are shown. Prep and training show one progress line each, which is replaced."""
     needs("nbclient")
     needs("ipykernel")
     import nbformat
@@ -66,7 +66,7 @@ def test_it_runs(
     assert any("images/s" in line and "left" in line and "loss" in line for line in moving)
     assert lines[-1] == ""
     kept = [o for o in outputs if o["output_type"] == "display_data" and o not in pictures]
-    assert len(kept) == 1  # all of them update one output
+    assert len(kept) == 2  # one of prep, one of training; all others update them
     accuracy = re.search(r"test accuracy (\d\.\d+)", text)
     assert accuracy is not None
     assert float(accuracy[1]) > 0.5

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from slipform.train.run.progress import ProgressLine, _duration, open_console
+from tests.terminal import on_terminal
 
 
 class _Clock:
@@ -116,37 +112,9 @@ line.close()
 """
 
 
-def _on_terminal(columns: int) -> str:
-    """The output of the program on a terminal of that many columns."""
-    main, other = pty.openpty()
-    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", CODE],
-        stdin=other,
-        stdout=other,
-        stderr=other,
-        env={**environment, "TERM": "xterm-256color"},
-        cwd=Path(__file__).parents[3],
-    )
-    os.close(other)
-    written = b""
-    while True:
-        try:
-            part = os.read(main, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not part:
-            break
-        written += part
-    os.close(main)
-    assert process.wait() == 0, written.decode()
-    return written.decode()
-
-
 @pytest.mark.parametrize("columns", [80, 120])
 def test_on_a_terminal(columns: int) -> None:
-    written = _on_terminal(columns)
+    written = on_terminal(CODE, columns)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     lines = [text for text in re.split(r"[\r\n]+", plain) if text]
     assert max(map(len, lines)) <= columns

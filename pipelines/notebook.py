@@ -1,4 +1,4 @@
-"""The progress line of a run in a notebook: one output of the cell, whose text is replaced.
+"""A progress line in a notebook: one output of the cell, whose text is replaced.
 
 In: text. Out: an output of the running cell. A carriage return also replaces a line, but the
 notebook's file would keep every version of it.
