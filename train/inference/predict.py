@@ -31,6 +31,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.plan import draw
 from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.unclosed import close_when_freed
 
 __all__ = [
     "BATCH_SIZE",
@@ -212,8 +213,7 @@ def read_batches(
     Yields:
         The images in order.
     """
-    settings = Settings(spec, BATCH_SIZE, dtype, device, threads=torch.get_num_threads())
-    pool = RenderPool(settings, 2)
+    renderer = _Renderer(spec, dtype, device)
     try:
         errors: list[tuple[int, str]] = []
         read: list[_UInt8] = []
@@ -224,10 +224,14 @@ def read_batches(
                 read.append(pixels)
             full = len(errors) == BATCH_SIZE or sum(p.nbytes for p in read) >= _BATCH_BYTES
             if full or index + 1 == len(images):
-                yield ImageBatch(tuple(errors), _render(read, pool, spec) if read else None)
+                yield ImageBatch(tuple(errors), renderer.images(read) if read else None)
                 errors, read = [], []
-    finally:
-        pool.close()
+    except Exception:
+        renderer.close()
+        raise
+    # Not `finally`: a generator that was left is ended in whatever thread frees it, and a thread of
+    # the renderer cannot wait for itself.
+    renderer.close()
 
 
 def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[_UInt8 | None, str]:
@@ -246,11 +250,25 @@ def _try_to_read(image: Image, options: Mapping[str, Any]) -> tuple[_UInt8 | Non
         return None, f"cannot be read as an image ({error})"
 
 
-def _render(pictures: list[_UInt8], pool: RenderPool, spec: Augmentation) -> Tensor:
-    """Render images in memory by the Plan of evaluation: [N, 3, S, S]."""
-    heights = np.array([pixels.shape[0] for pixels in pictures], np.int32)
-    widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
-    plan = draw(spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
-    addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
-    pool.begin(plan, Pixels(addresses, heights, widths, owner=pictures))
-    return pool.collect().images
+class _Renderer:
+    """Renders images in memory by the Plan of evaluation. It is closed when it is freed, too."""
+
+    def __init__(self, spec: Augmentation, dtype: torch.dtype, device: torch.device) -> None:
+        threads = torch.get_num_threads()
+        self._spec = spec
+        self._pool = RenderPool(Settings(spec, BATCH_SIZE, dtype, device, threads=threads), 2)
+        self._unclosed = close_when_freed(self, self._pool.close)
+
+    def images(self, pictures: list[_UInt8]) -> Tensor:
+        """[N, 3, S, S], valid until the next call."""
+        heights = np.array([pixels.shape[0] for pixels in pictures], np.int32)
+        widths = np.array([pixels.shape[1] for pixels in pictures], np.int32)
+        plan = draw(self._spec, np.arange(len(pictures)), heights, widths, seed=0, epoch=0)
+        addresses = np.array([pixels.ctypes.data for pixels in pictures], np.int64)
+        self._pool.begin(plan, Pixels(addresses, heights, widths, owner=pictures))
+        return self._pool.collect().images
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.close()
+        self._unclosed.detach()

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -110,14 +111,14 @@ def test_a_batch_of_large_images_is_split_and_nothing_else_changes(
     assert expected[4].error
     assert not expected[4].classes
     sizes = []
-    render = predict._render
+    render = predict._Renderer.images
     monkeypatch.setattr(predict, "_BATCH_BYTES", 3 * 40 * 48 * 3)
 
-    def noted(pictures: list[object], *args: object) -> torch.Tensor:
+    def noted(self: Any, pictures: list[Any]) -> torch.Tensor:
         sizes.append(len(pictures))
-        return render(pictures, *args)  # type: ignore[arg-type]
+        return render(self, pictures)
 
-    monkeypatch.setattr(predict, "_render", noted)
+    monkeypatch.setattr(predict._Renderer, "images", noted)
     found = classifier.predict(files)
     assert sizes == [3] * 10
     for one, other in zip(found, expected, strict=True):
