@@ -11,7 +11,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from slipform.bench.remote.proxy import Proxy
 
@@ -74,10 +74,11 @@ def object_server() -> Iterator[ObjectServer]:
             if not (line := process.stdout.readline()):
                 raise ImportError('the S3 server did not start: pip install "slipform[readers]"')
             server = int(line)
-            connection = http.client.HTTPConnection("127.0.0.1", server, timeout=120)
-            connection.request("PUT", f"/{BUCKET}")
-            assert connection.getresponse().read() is not None
-            connection.close()
+            with closing(
+                http.client.HTTPConnection("127.0.0.1", server, timeout=120)
+            ) as connection:
+                connection.request("PUT", f"/{BUCKET}")
+                assert connection.getresponse().read() is not None
             proxy = ObjectServer(server)
             try:
                 yield proxy

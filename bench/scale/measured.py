@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,12 +175,8 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _workers(count: int) -> Iterator[list[Worker]]:
-    workers = [Worker() for _ in range(count)]
-    try:
-        yield workers
-    finally:
-        for worker in workers:
-            worker.__exit__()
+    with ExitStack() as stack:
+        yield [stack.enter_context(Worker()) for _ in range(count)]
 
 
 def _all(

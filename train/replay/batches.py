@@ -96,12 +96,16 @@ def open_rank(
         segment.config, "train", process, training=True, executor=executor, epoch=epoch + 1,
         dtype=torch.float32 if no_half else None,
     )  # fmt: skip
-    if loader.num_samples != segment.num_samples or start.images not in ("", images_of(loader)):
+    try:
+        same = loader.num_samples == segment.num_samples
+        if not same or start.images not in ("", images_of(loader)):
+            raise DatasetError(
+                f"{folder} has other training images than the run had. Give the folder with the"
+                " run's dataset by --data."
+            )
+    except BaseException:
         loader.close()
-        raise DatasetError(
-            f"{folder} has other training images than the run had. Give the folder with the run's"
-            " dataset by --data."
-        )
+        raise
     return loader
 
 

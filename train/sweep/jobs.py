@@ -269,8 +269,13 @@ def _start(job: Job, arguments: Sequence[str], cores: set[int]) -> subprocess.Po
             stderr=log,
             process_group=0,
         )
-    # The libraries of the process read the number of its cores seconds later.
-    os.sched_setaffinity(process.pid, cores)
+    try:
+        # The libraries of the process read the number of its cores seconds later.
+        os.sched_setaffinity(process.pid, cores)
+    except OSError:  # the cores of this process were taken away meanwhile
+        process.kill()
+        process.wait()
+        raise
     return process
 
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,17 @@ MISSING = "needs Chromium: apt-get install chromium"
 class Page:
     """The one page of a browser.
 
+    Args:
+        commands: The pipe to the browser.
+        answers: The pipe from the browser.
+
     Attributes:
         requests: The addresses that were requested since the page was opened.
         messages: The messages of the console and of the browser's log.
     """
 
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers = commands, open(answers, "rb", buffering=0)  # noqa: SIM115
+    def __init__(self, commands: FileIO, answers: FileIO) -> None:
+        self._commands, self._answers = commands, answers
         self._unread, self._number, self._session = b"", 0, ""
         self.requests: list[str] = []
         self.messages: list[str] = []
@@ -78,17 +83,13 @@ class Page:
         found = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         out.write_bytes(base64.b64decode(found["data"]))
 
-    def close(self) -> None:
-        self._answers.close()
-        os.close(self._commands)
-
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command of the DevTools protocol, and return the answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
-        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        self._commands.write(json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self._number:
             pass
         assert "error" not in answer, (method, answer)
@@ -132,16 +133,20 @@ def opened(profile: Path) -> Iterator[Page]:
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--remote-debugging-pipe", f"--user-data-dir={profile}"),
     ]
-    with subprocess.Popen(
-        ["bash", "-c", line, "browser", BROWSER, *options],
-        pass_fds=(to_browser, from_browser),
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        os.close(to_browser)
-        os.close(from_browser)
-        page = Page(commands, answers)
+    with FileIO(commands, "wb") as asking, FileIO(answers, "rb") as answering:
         try:
-            yield page
+            process = subprocess.Popen(
+                ["bash", "-c", line, "browser", BROWSER, *options],
+                pass_fds=(to_browser, from_browser),
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            os.close(to_browser)
+            os.close(from_browser)
+        try:
+            yield Page(asking, answering)
         finally:
             process.terminate()
-            page.close()
+            asking.close()  # a browser that ignores the signal ends, too
+            answering.close()
+            process.wait()

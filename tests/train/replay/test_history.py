@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
-from slipform.pipelines.errors import ConfigError, DatasetError
+from slipform.pipelines.errors import ConfigError, DatasetError, SlipformError
+from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.cli import main as prep
 from slipform.train.cli import replay
 from slipform.train.config.run_config import RunConfig
+from slipform.train.replay import batches as module
 from slipform.train.replay.difference import first_difference
 from slipform.train.replay.history import history, place_of_step
 from slipform.train.replay.sample import find_sample
@@ -229,3 +232,25 @@ def test_the_identity_of_images_has_the_label_table(shapes: Path) -> None:
         splits = {**manifest.splits, "train": split}
         found.add(images_in(manifest.model_copy(update={"splits": splits}), ["train"]))
     assert found == {f"{own.index_sha256}+aa", f"{own.index_sha256}+bb", "cc"}
+
+
+def test_a_loader_whose_images_cannot_be_compared_is_closed(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Loader] = []
+    usual = module.open_loader  # type: ignore[attr-defined]
+
+    def kept(*given: Any, **named: Any) -> Loader:
+        opened.append(usual(*given, **named))
+        return opened[-1]
+
+    def fail(_: Loader) -> str:
+        raise OSError("for the test")
+
+    monkeypatch.setattr(module, "open_loader", kept)
+    monkeypatch.setattr(module, "images_of", fail)
+    segment, *_ = history(trained("train.epochs=1").run)
+    with pytest.raises(OSError, match="for the test"):
+        module.open_rank(segment, torch.device("cpu"), 0)
+    with pytest.raises(SlipformError, match="is closed"):
+        next(iter(opened[0]))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slipform.pipelines.errors import ConfigError
@@ -14,7 +17,7 @@ from slipform.train.config.recipe import Recipe, SweepRun, load_recipe, load_run
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import write_summary
-from slipform.train.sweep.jobs import Job, Repeats, make_jobs
+from slipform.train.sweep.jobs import Job, Repeats, _start, make_jobs
 from slipform.train.sweep.sweep import data_differences, run_sweep
 from slipform.train.sweep.table import Row, stated_settings, write_tables
 from tests.train.sweep.commands import run_train
@@ -116,3 +119,20 @@ def test_another_description_is_no_other_setting(recipe: Path) -> None:
     for run in before.runs:
         assert stated_settings(described, run) == stated_settings(before, run)
         assert stated_settings(faster, run) != stated_settings(before, run)
+
+
+def test_a_process_whose_cores_cannot_be_set_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would end it, or wait for it."""
+    started: list[int] = []
+
+    def fail(pid: int, cores: set[int]) -> None:
+        started.append(pid)
+        raise OSError(errno.EINVAL, "for the test")
+
+    monkeypatch.setattr(os, "sched_setaffinity", fail)
+    with pytest.raises(OSError, match="for the test"):
+        _start(Job(SweepRun("a", {}, {}), RunConfig(), tmp_path / "a"), ["--help"], {0})
+    assert len(started) == 1
+    assert not psutil.pid_exists(started[0])
