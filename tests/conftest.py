@@ -21,6 +21,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from slipform.pipelines import profile
+from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.remote import client, repeated
 from tests.object_server import ENVIRONMENT, Proxy, end_requests, object_server
 from tests.warm import Warm
@@ -121,6 +123,32 @@ def no_collections() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+    gc.collect()  # what the test left: its finalizers would be called in a later test
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect garbage after a test that ignores errors of finalizers. Pytest would report those of
+    a later collection in the test that is run then."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_profile_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each test an empty profile, instead of the user's tune.json. A test that sets another
+    cache folder uses the profile there. Commands that tests start read that of the user."""
+    users, own = cache_folder(), tmp_path_factory.mktemp("profiles")
+
+    def folder() -> Path:
+        found = cache_folder()
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+        name = hashlib.sha256(test.encode()).hexdigest()[:16]
+        return own / name if found == users else found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "cache_folder", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

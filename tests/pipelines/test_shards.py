@@ -15,7 +15,7 @@ import torch
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.dataset import open_dataset, open_split
-from slipform.pipelines.errors import DatasetError, SampleError
+from slipform.pipelines.errors import ConfigError, DatasetError, SampleError
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.loader import Loader
@@ -77,7 +77,10 @@ def test_batches_are_those_of_one_file_bit_for_bit(
     the shards where the first one stopped in the middle of the epoch."""
     manifest = read_manifest(both[0])
     if executor == "dali" and min(manifest.split("train").modes.values()) > 0:
-        return  # it refuses JPEGs and raw pixels in one split
+        for folder in both:
+            with pytest.raises(ConfigError, match="mixes JPEG and raw samples"):
+                open_loader(folder, executor, 4, fold=fold)
+        return
     found: list[list[torch.Tensor]] = []
     for first, second in ((both[0], both[0]), (both[1], both[1]), (both[0], both[1])):
         seen: list[torch.Tensor] = []

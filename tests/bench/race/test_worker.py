@@ -11,8 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from slipform.bench.race import worker as module
 from slipform.bench.race.worker import CallFailed, NotPossible, Worker, isolated
 from slipform.pipelines.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that closes late is not killed before it has written that it is closed."""
+    monkeypatch.setattr(module, "_CLOSE_SECONDS", 600.0)
 
 
 class Counter:

@@ -77,6 +77,7 @@ def test_one_tar_is_a_source(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # they close late
+@pytest.mark.usefixtures("collected")
 def test_what_the_library_webdataset_writes(tmp_path: Path, needs: Callable[[str], None]) -> None:
     needs("webdataset")
     import webdataset

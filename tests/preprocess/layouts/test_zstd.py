@@ -15,7 +15,7 @@ from slipform.preprocess.compressed import blocks
 from tests.preprocess.layouts.test_fuzz_layouts import check_mutations
 from tests.preprocess.layouts.test_webdataset import ANIMALS, expected, samples, tar
 from tests.preprocess.sources import jpeg, prep, stored, write
-from tests.preprocess.test_fuzz_archives import HOSTILE_TARS
+from tests.preprocess.test_fuzz_archives import HOSTILE_TARS, hostile_tar
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\0\0\0pzst"  # pzstd writes one before each frame
 
@@ -66,7 +66,7 @@ def test_archives_of_class_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", HOSTILE_TARS)
 def test_hostile_members(tmp_path: Path, kind: str) -> None:
     (tmp_path / "in").mkdir()
-    path = write(tmp_path / "evil.tar.zst", zst(HOSTILE_TARS[kind]))
+    path = write(tmp_path / "evil.tar.zst", zst(hostile_tar(kind, tmp_path)))
     with pytest.raises(DatasetError, match="Do not trust it"):
         unpack(path, tmp_path / "in")
     assert sorted(os.listdir(tmp_path)) == ["evil.tar.zst", "in"]

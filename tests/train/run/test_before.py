@@ -19,6 +19,16 @@ from slipform.train.run.checkpoint import load_newest
 from slipform.train.run.loop import fit
 
 BEFORE = Path(__file__).parents[1] / "before"
+# Figure -> the bound of its difference on another processor. Losses with SSE4, AVX2 and AVX-512
+# differed by 6e-5. One image may have another class.
+BOUNDS: dict[str, dict[str, float]] = {
+    "lr": {"rel": 1e-9},
+    "loss": {"rel": 1e-3},
+    "train_loss": {"rel": 1e-3},
+    "val_loss": {"rel": 1e-3},
+    "train_accuracy": {"rel": 0, "abs": 1.01 / 96},
+    "val_accuracy": {"rel": 0, "abs": 1.01 / 24},
+}
 
 
 def _lines(run: Path) -> list[dict[str, object]]:
@@ -46,10 +56,9 @@ def test_a_run_of_version_0_1_resumes_in_the_middle_of_an_epoch(name: str, tmp_p
     )
     expected, found = _lines(BEFORE / name), _lines(run)
     assert [(x["kind"], x["step"]) for x in found] == [(x["kind"], x["step"]) for x in expected]
-    keys = ("loss", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
     for before, now in zip(expected, found, strict=True):
-        for key in (key for key in keys if before.get(key) is not None):
-            assert now[key] == pytest.approx(before[key], rel=1e-3), (before, now)
+        for key in BOUNDS.keys() & before.keys():
+            assert now[key] == pytest.approx(before[key], **BOUNDS[key]), (key, before, now)
     assert 0 < step < summary["steps"] == expected[-1]["step"]
 
 

@@ -25,8 +25,8 @@ Small = Callable[..., RunConfig]
 
 # Twenty losses of the run below, float32, one thread. The learning rate is low, because rounding
 # errors grow a hundredfold within these steps at 0.05. Two threads changed the losses by up to
-# 1e-4, and SSE4 instead of AVX2 by 2e-7. Momentum 0.89 instead of 0.9 changes them by 5e-3, and a
-# weight decay of 0.01 by 1e-3.
+# 1e-4, and SSE4 instead of AVX-512 by 4e-5. Momentum 0.89 instead of 0.9 changes them by 5e-3, and
+# a weight decay of 0.01 by 1e-3.
 GOLDEN = [
     1.78227,
     1.82540,
@@ -101,7 +101,7 @@ def test_a_run_folder_has_all_files(shapes: Path, small: Small, tmp_path: Path) 
     assert [x["step"] for x in read_metrics(run, "step")] == list(range(1, 19))
     losses = [x["loss"] for x in read_metrics(run, "step")]
     assert epochs[1]["train_loss"] == pytest.approx(sum(losses[6:12]) / 6)
-    assert losses[-1] < losses[0]
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
     names = {path.name for path in (run / "figures").iterdir()}
     drawn_once = {
         "curves.png",
@@ -170,7 +170,7 @@ def test_every_setting_learns(sets: list[str], shapes: Path, small: Small, tmp_p
     losses = [x["loss"] for x in read_metrics(tmp_path / "run", "step")]
     assert len(losses) == (12 if "train.accumulate=2" not in sets else 6)
     assert all(map(math.isfinite, losses))
-    assert sum(losses[-3:]) < sum(losses[:3]) or "mixup" in str(sets)
+    assert sum(losses[-3:]) < sum(losses[:3])
     torch.use_deterministic_algorithms(False)
 
 

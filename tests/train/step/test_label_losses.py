@@ -178,10 +178,9 @@ def test_extreme_logits_give_finite_losses_and_gradients() -> None:
             assert torch.isfinite(loss), name
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "multi_margin"])
 def test_one_label_as_a_row_of_targets_has_the_same_loss(name: str) -> None:
-    if name == "multi_margin":
-        return
+    """multi_margin takes no rows."""
     logits, numbers = data()
     loss = make_loss(LOSSES[name]())
     rows = F.one_hot(numbers, C).float()
