@@ -19,6 +19,7 @@ from tests.modules import ROOT, files
 
 LEAST_SECONDS = 200  # the minimum timeout of a process; pytest ends a test after 900 s
 CLOCKS = {"perf_counter", "monotonic", "time", "process_time", "thread_time"}
+WAITS = {"wait", "join", "result"}
 
 
 def _calls(node: ast.AST) -> Iterator[tuple[ast.Call, str, str]]:
@@ -27,6 +28,14 @@ def _calls(node: ast.AST) -> Iterator[tuple[ast.Call, str, str]]:
         if isinstance(call, ast.Call):
             *before, name = ast.unparse(call.func).split(".")
             yield call, ".".join(before), name
+
+
+def _is_limit(owner: str, argument: ast.expr) -> bool:
+    """Whether the one argument of a wait is a number of seconds. `", ".join(words)` has none."""
+    if owner.endswith(("process", "thread")):
+        return True
+    value = argument.value if isinstance(argument, ast.Constant) else None
+    return isinstance(value, int | float) and value < LEAST_SECONDS
 
 
 def chances(text: str) -> list[str]:
@@ -45,7 +54,7 @@ def chances(text: str) -> list[str]:
                     found.append(
                         f"line {call.lineno}: {seconds} s may be too few on a busy machine"
                     )
-        if name in ("wait", "join") and call.args and owner.endswith("process"):
+        if name in WAITS and owner and len(call.args) == 1 and _is_limit(owner, call.args[0]):
             found.append(f"line {call.lineno}: {ast.unparse(call)} has a time limit of its own")
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
@@ -74,6 +83,10 @@ def test_no_test_depends_on_chance_or_time() -> None:
         "chance = random.Random()",
         "subprocess.run(command, timeout=20)",
         "process.wait(20)",
+        "thread.join(60)",
+        "thread.join(SECONDS)",
+        "begun.wait(5)",
+        "task.result(0.5)",
         "assert time.perf_counter() - began < 3",
     ],
 )
@@ -88,6 +101,9 @@ def test_code_that_depends_on_chance_or_time_is_found(line: str) -> None:
         "chance = random.Random(5)",
         "subprocess.run(command, timeout=280)",
         "process.wait()",
+        "thread.join()",
+        "text = ', '.join(words)",
+        "begun.wait(LIMIT)",
         "began = time.perf_counter()",
     ],
 )
