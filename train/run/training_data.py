@@ -83,7 +83,7 @@ def evaluation_executors(
         return {}
     before = (saved or {}).get("evaluation")
     if isinstance(before, dict) and before.get("device") == process.device.type:
-        return {split: name for split, name in before.items() if split != "device"}
+        return {split: str(before[split]) for split in ("val", "test") if split in before}
     found = {}
     for split in ("val", "test") if process.is_main else ():
         if has_images(config, manifest, split):
