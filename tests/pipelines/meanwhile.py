@@ -1,4 +1,4 @@
-"""What other threads may do between two lines of a function: `between_lines`."""
+"""What may happen between two lines of a function: `traced`; `between_lines` for other threads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def between_lines(act: Callable[[], object]) -> Iterator[None]:
         act()
         return trace
 
+    with traced(trace):
+        yield
+
+
+@contextmanager
+def traced(trace: Callable[[Any, str, Any], Any]) -> Iterator[None]:
+    """Call a trace function for functions called in the block, as `sys.settrace` does."""
     before = sys.gettrace()
     sys.settrace(trace)
     try:

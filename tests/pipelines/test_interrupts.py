@@ -4,7 +4,6 @@ loader."""
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ import torch
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
 from tests.pipelines.epochs import ON_CPU as NAMES
+from tests.pipelines.meanwhile import traced
 
 SPEC = Augmentation(image_size=16, crop="random_resized", flip="horizontal")
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -81,12 +81,8 @@ def _raising_at(number: int, reached: list[str]) -> Iterator[None]:
                 raise _Injected
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    with traced(trace):
         yield
-    finally:
-        sys.settrace(before)
 
 
 def _count_lines(loader: Loader) -> int:
