@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
+from traceback import clear_frames
 
 import numpy as np
 import numpy.typing as npt
@@ -272,9 +273,11 @@ def _run(ahead: _Fetching, reader: Reader, fetch: _Fetch, generation: int) -> No
         else:
             reader.drop(fetch.piece)
     except BaseException as error:
+        clear_frames(error.__traceback__)  # see `workers`
         fetch.error = error
     finally:
         fetch.done.open()
+        del ahead, reader, fetch
 
 
 def _found(among: _Int64, samples: _Int64) -> _Int64:

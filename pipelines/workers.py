@@ -6,6 +6,9 @@ Ctrl-C raises an exception between any two bytecodes of the main thread. `thread
 `concurrent.futures` are Python code that holds locks. An exception inside them would leave a lock
 held, and every thread would wait for it forever. The methods of `queue.SimpleQueue` are C code,
 which an exception cannot interrupt. All waiting in this module uses such queues.
+
+An exception refers to the frames that it left, whose objects may refer to the task that keeps it:
+only a garbage collection would free them. So tasks clear these frames.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
+from traceback import clear_frames
 from typing import Generic, TypeVar
 
 __all__ = ["LOOK", "Gate", "Task", "Tasks", "Workers"]
@@ -65,7 +69,10 @@ class Task(Generic[T]):
         try:
             self._outcome.put((call(), None))
         except BaseException as error:
+            clear_frames(error.__traceback__)
             self._outcome.put((None, error))
+        finally:
+            del self, call
 
     def fail(self, error: BaseException) -> None:
         """Let `result` raise an error. The call is then not made.
@@ -80,18 +87,13 @@ class Task(Generic[T]):
         return not self._outcome.empty()
 
     def raise_error(self) -> None:
-        """Raise what the call raised, if it has ended with an exception.
-
-        The result stays. An exception that interrupts this method may lose it.
+        """Raise what the call raised, if it has ended with an exception. Else the result stays.
 
         Raises:
             BaseException: What the call raised. `result` would now wait forever.
         """
         if self.is_done():
-            value, error = self._outcome.get()
-            if error is not None:
-                raise error
-            self._outcome.put((value, None))
+            self._outcome.put((self.result(), None))
 
     def result(self, meanwhile: Callable[[], object] | None = None) -> T:
         """Wait for the call. It may be called once.
@@ -140,9 +142,6 @@ class Tasks(Generic[T]):
         self._others = count(len(calls) - 1, -1)
         self._ended: SimpleQueue[None] = SimpleQueue()
 
-    def __len__(self) -> int:
-        return len(self._calls)
-
     def run(self, number: int) -> None:
         """Make one of the calls in the present thread, and free what it holds there.
 
@@ -154,9 +153,11 @@ class Tasks(Generic[T]):
         try:
             self._values[number] = call()
         except BaseException as error:
+            clear_frames(error.__traceback__)
             self._errors[number] = error
         if next(self._others) == 0:
             self._ended.put(None)
+        del self, call
 
     def results(self) -> list[T]:
         """Wait for all calls. It may be called once.
@@ -173,7 +174,7 @@ class Tasks(Generic[T]):
             try:
                 raise errors[min(errors)]
             finally:
-                del errors  # their tracebacks refer to this frame: a cycle
+                del errors  # see `Task.result`
         return self._values  # type: ignore[return-value]  # None where T is None
 
 
@@ -229,7 +230,7 @@ class Workers:
             The tasks, for their results.
         """
         tasks = Tasks(calls)
-        for number in range(len(tasks)):
+        for number in range(len(calls)):
             self._tasks.put(partial(tasks.run, number))
         return tasks
 
@@ -252,22 +253,21 @@ class Workers:
         """
         self._go.open()  # an exception may have interrupted an earlier call of this method
         self._go = go = Gate()
-        arrived: SimpleQueue[BaseException | None] = SimpleQueue()
+        arrived: SimpleQueue[None] = SimpleQueue()
 
         def once() -> None:
             try:
                 call()
+            finally:
                 arrived.put(None)
-            except BaseException as error:
-                arrived.put(error)
-            go.wait()  # no thread may take two of these tasks
+                go.wait()  # no thread may take two of these tasks
 
-        for _ in self._threads:
-            self.submit(once)
-        errors = [arrived.get() for _ in self._threads]
-        go.open()
-        for error in filter(None, errors):
-            raise error
+        if self._threads:
+            tasks = self.submit_all([once] * len(self._threads))
+            for _ in self._threads:
+                arrived.get()
+            go.open()
+            tasks.results()
 
     def settle(self) -> None:
         """Wait until no thread runs a task."""
