@@ -1,14 +1,15 @@
 """The settings that `bench tune` measured as best on this machine, for executor = "auto".
 
 In: how the images are stored, the output size, the device. Out: the settings, or nothing. All
-findings are in one file, ~/.cache/slipform/tune.json, or below $XDG_CACHE_HOME. Its keys hold the
-name of the machine, so that several machines can share a home folder.
+findings are in one file: $SLIPFORM_PROFILE, else tune.json in the user's cache folder. Its keys
+hold the name of the machine, so that several machines can share it.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ _TEXTS = ("executor", "date")
 
 def profile_path() -> Path:
     """The file with all findings. It may not exist."""
-    return cache_folder() / "tune.json"
+    chosen = os.environ.get("SLIPFORM_PROFILE")
+    return Path(chosen).expanduser().absolute() if chosen else cache_folder() / "tune.json"
 
 
 def profile_key(stored: str, image_size: int, device: str) -> str:

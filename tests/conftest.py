@@ -21,8 +21,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from slipform.pipelines import profile
-from slipform.pipelines.machine import cache_folder
 from slipform.pipelines.remote import client, repeated
 from tests.object_server import ENVIRONMENT, Proxy, end_requests, object_server
 from tests.warm import Warm
@@ -135,20 +133,22 @@ def collected() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_profile_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give each test an empty profile, instead of the user's tune.json. A test that sets another
-    cache folder uses the profile there. Commands that tests start read that of the user."""
-    users, own = cache_folder(), tmp_path_factory.mktemp("profiles")
-
-    def folder() -> Path:
-        found = cache_folder()
-        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-        name = hashlib.sha256(test.encode()).hexdigest()[:16]
-        return own / name if found == users else found
-
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the profiles of tests, instead of the user's tune.json. Shared fixtures have one
+    of their own."""
+    folder = tmp_path_factory.mktemp("profiles")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profile, "cache_folder", folder)
-        yield
+        patch.setenv("SLIPFORM_PROFILE", str(folder / "fixtures.json"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_profile(
+    profiles: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty profile for each test, also for the commands that it starts."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    monkeypatch.setenv("SLIPFORM_PROFILE", str(profiles / f"{name}.json"))
 
 
 @pytest.fixture(scope="session")

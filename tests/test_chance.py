@@ -5,6 +5,8 @@ numpy."""
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,6 @@ import torch
 from hypothesis import settings
 
 from slipform.pipelines import profile
-from slipform.pipelines.machine import cache_folder
 from tests.conftest import seed_all
 from tests.modules import ROOT, files
 
@@ -123,16 +124,16 @@ def test_hypothesis_draws_the_same_examples_every_time() -> None:
     assert settings().deadline is None
 
 
+@pytest.mark.parametrize("number", [1, 2])
 def test_the_profile_of_the_user_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """What `bench tune` has found on a machine would choose the executor of a test."""
+    """What `bench tune` has found on a machine, or another test, would choose the executor of a
+    test, and of a command that it starts."""
+    command = "from slipform.pipelines.profile import profile_path as f; print(f())"
+    child = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     path = profile.profile_path()
-    assert path.parent != cache_folder()
+    assert child.stdout.strip() == str(path)
+    assert path.is_relative_to(tmp_path_factory.getbasetemp())
+    assert not path.exists(), number
     profile.write_profile(path, "key", {"executor": "host"})
-    assert profile.read_profile("key") == {"executor": "host"}
-    with monkeypatch.context() as patch:
-        patch.setenv("PYTEST_CURRENT_TEST", "tests/test_other.py::test_other (call)")
-        assert profile.read_profile("key") == {}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert profile.profile_path() == tmp_path / "slipform/tune.json"

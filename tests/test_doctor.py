@@ -114,6 +114,7 @@ def test_a_damaged_profile_is_named(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLIPFORM_PROFILE")
     (tmp_path / "slipform").mkdir()
     profile = tmp_path / "slipform/tune.json"
     profile.write_text(content, encoding="utf-8")
@@ -122,6 +123,7 @@ def test_a_damaged_profile_is_named(
 
 def test_the_newest_profiles_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLIPFORM_PROFILE")
     path, machine = tmp_path / "slipform/tune.json", device_key("cpu")
     for day in range(1, 9):
         found = {"precision": "bf16", "date": f"2026-01-0{day}", "rates": [1.0]}

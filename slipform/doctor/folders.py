@@ -18,6 +18,7 @@ from slipform.doctor.finding import GIB, Finding, State, gib
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.machine import cache_folder, device_key
+from slipform.pipelines.profile import profile_path
 
 __all__ = ["folders"]
 
@@ -39,7 +40,7 @@ def folders() -> Iterator[Finding]:
         "ok" if enough else "optional",
         "" if enough else "delete files, or give another folder with --out",
     )
-    profiles = cache / "tune.json"
+    profiles = profile_path()
     found: dict[str, Any] = {}
     try:
         if profiles.exists():

@@ -24,6 +24,16 @@ from slipform.pipelines.rendering.request import Settings
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLIPFORM_PROFILE")
+
+
+def test_the_file_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert profile_path() == tmp_path / "slipform/tune.json"
+    monkeypatch.setenv("SLIPFORM_PROFILE", str(tmp_path / "shared/found.json"))
+    write_profile(profile_path(), "one", {"executor": "host"})
+    assert read_profile("one") == {"executor": "host"}
+    assert (tmp_path / "shared/found.json").is_file()
+    assert not (tmp_path / "slipform").exists()
 
 
 def test_a_profile_keeps_the_findings_of_other_machines() -> None:
