@@ -4,7 +4,9 @@ In: an object, and a function that closes it. Out: the function is called after 
 or when Python exits.
 
 Python may free an object in any thread, between any two bytecodes: also in a thread that closing
-waits for, or in one that holds a lock. So the function runs in a thread of its own.
+waits for, or in one that holds a lock. So the function runs in a thread of its own. Python ends a
+generator in such a thread, too, if it was left before its end. A `with` block in it must not wait
+then: `GeneratorPool`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 from typing import Any
 
-__all__ = ["THREAD", "close_when_freed"]
+__all__ = ["THREAD", "GeneratorPool", "close_when_freed"]
 
 THREAD = "slipform-close"  # name of the threads that close
 
@@ -43,3 +47,20 @@ def _close(close: Callable[[], None], process: int) -> None:
         threading.Thread(target=close, name=THREAD).start()
     else:  # Python exits, and may begin no threads
         close()
+
+
+class GeneratorPool(ThreadPoolExecutor):
+    """A pool of threads for the `with` block of a generator.
+
+    At the end of the block it waits for its threads, unless the generator was left: the thread that
+    then ends it may be one of them, or hold a lock that they wait for. They end after their calls.
+    """
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the threads."""
+        self.shutdown(wait=kind is not GeneratorExit)

@@ -24,6 +24,7 @@ from slipform.pipelines.label_table import read_label_table
 from slipform.pipelines.machine import num_cores
 from slipform.pipelines.manifest import BetonInfo, Manifest
 from slipform.pipelines.sample_names import read_names
+from slipform.pipelines.unclosed import GeneratorPool
 from slipform.preprocess.places import Out, place_of
 
 __all__ = ["find_faults"]
@@ -53,7 +54,7 @@ def find_faults(
         StorageError: The object store cannot be read.
     """
     place = place_of(folder)
-    with ThreadPoolExecutor(threads or num_cores()) as pool:
+    with GeneratorPool(threads or num_cores()) as pool:
         for split, info in manifest.splits.items():
             counts, first = np.zeros(manifest.num_classes, np.int64), 0
             for file in info.files:

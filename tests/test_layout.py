@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "slipform.pipelines.mirror.copy_index",
         "slipform.pipelines.remote",
         "slipform.pipelines.together",
+        "slipform.pipelines.unclosed",
         "slipform.pipelines.stratify",
         "slipform.pipelines.errors",
     ),

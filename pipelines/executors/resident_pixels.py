@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +29,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.boxes import copy_boxes
 from slipform.pipelines.rendering.launch import check, launch
 from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.unclosed import GeneratorPool
 
 __all__ = ["ResidentPixels"]
 
@@ -161,7 +161,7 @@ def _read_all(beton: Beton, settings: Settings, starts: npt.NDArray[np.int64]) -
             buffer[own[k] : own[k] + int(starts[at[k] + 1] - starts[at[k]])] = 0
         return first, int(at[-1]) + 1, buffer, at[sorted(lost)]
 
-    with ThreadPoolExecutor(threads) as pool:
+    with GeneratorPool(threads) as pool:
         for held in beton.parts():
             last = int(held[-1]) if len(held) else -1
             firsts = range(int(held[0]) if len(held) else 0, last + 1, part)

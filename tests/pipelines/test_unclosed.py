@@ -1,16 +1,22 @@
-"""Loaders that are freed without `close`, in whatever thread Python frees them."""
+"""What is freed without `close`, or left before its end, in whatever thread Python frees it."""
 
 from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.executors.resident_pixels import _read_all, _starts
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.unclosed import THREAD, close_when_freed
+from slipform.pipelines.rendering.request import Settings
+from slipform.pipelines.unclosed import THREAD, GeneratorPool, close_when_freed
 from slipform.pipelines.workers import Gate, Workers
 from tests.pipelines.epochs import ON_CPU as NAMES
 
@@ -79,3 +85,36 @@ def test_an_owner_that_was_closed_is_not_closed_again(shapes: Path) -> None:
     loader = Loader(shapes, augment=Augmentation(image_size=24), batch_size=16)
     loader.close()
     assert not loader.sequence._unclosed.alive
+
+
+def test_pixels_that_nobody_takes_may_be_freed_in_a_thread_of_their_pool(shapes: Path) -> None:
+    """This thread cannot wait for itself: an error would be reported as unraisable."""
+    before, owner, beton = set(threading.enumerate()), Owner(), Beton(shapes / "train.beton")
+    spec = Augmentation(image_size=8, normalize="half").resolved([], [])
+    settings = Settings(spec, 2, torch.float32, torch.device("cpu"), threads=2)
+    parts: Any = _read_all(beton, settings, _starts(beton))
+    next(parts)
+    pool = parts.gi_frame.f_locals["pool"]
+    owner.parts = parts  # type: ignore[attr-defined]
+    del owner, parts
+    pool.submit(gc.collect).result()
+    assert pool._shutdown
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["end", "error"])
+def test_a_pool_of_a_generator_waits_at_its_end(fails: bool) -> None:
+    before = set(threading.enumerate())
+
+    def numbers() -> Iterator[int]:
+        with GeneratorPool(2) as pool:
+            yield from pool.map(abs, range(20))
+            if fails:
+                raise KeyError
+
+    found = numbers()
+    assert [next(found) for _ in range(20)] == list(range(20))
+    with pytest.raises(KeyError if fails else StopIteration):
+        next(found)
+    assert set(threading.enumerate()) <= before

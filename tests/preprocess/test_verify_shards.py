@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,3 +78,28 @@ def test_a_truncated_shard_is_one_fault_of_a_file(shards: Path) -> None:
     os.truncate(shards / "train-00004-of-00004.beton", 900)
     (fault,) = _faults(shards)
     assert "train-00004-of-00004.beton is not a complete beton" in fault
+
+
+class Owner:
+    """It is freed by a collection only."""
+
+    def __init__(self, found: Any) -> None:
+        self.itself, self.found = self, found
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_a_check_that_is_left_may_be_freed_in_one_of_its_threads(shards: Path) -> None:
+    """This thread cannot wait for itself: an error would be reported as unraisable."""
+    path, before = shards / "train-00001-of-00004.beton", set(threading.enumerate())
+    beton, content = Beton(path), bytearray(path.read_bytes())
+    content[beton.offsets[4] + beton.sizes[4] // 2] ^= 1
+    path.write_bytes(content)
+    owner = Owner(find_faults(shards, read_manifest(shards), threads=2))
+    assert "is not the file that was written" in next(owner.found)
+    assert "sample 4 (class" in next(owner.found)
+    pool = owner.found.gi_frame.f_locals["pool"]
+    del owner
+    pool.submit(gc.collect).result()
+    assert pool._shutdown
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
