@@ -62,20 +62,18 @@ class Recorder:
         if writes:
             forget_after(run, step, epoch)
             samples.forget_after(run, epoch)
-            # The file is open during the whole run.
-            self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
             # Sinks are written on a thread: forty numbers of TensorBoard take some milliseconds.
             self._writer = Workers(1, "slipform-record")
             self._tasks: list[Task[None]] = []
             self._sinks: list[Sink] = []
             records = records or RecordsConfig()
             self._has_sinks = bool(records.sinks)
-            self._open(records, step)
-
-    def _open(self, records: RecordsConfig, step: int) -> None:
-        name = records.name or self._run.resolve().name
-        place = Place(self._run, records.project, name, step, self.say)
-        self._later(lambda: self._sinks.extend(open_sinks(records.sinks, place)))
+            name = records.name or run.resolve().name
+            place = Place(run, records.project, name, step, self.say)
+            # The file is open during the whole run. It comes last: nobody would close it if a later
+            # step failed.
+            self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
+            self._later(lambda: self._sinks.extend(open_sinks(records.sinks, place)))
 
     def say(self, message: str) -> None:
         """Print a message for the user.
