@@ -126,7 +126,12 @@ class Proxy:
             daemon_threads, block_on_close, request_queue_size = True, False, 128
 
         self._listener = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
+        serve = threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True)
+        try:
+            serve.start()
+        except BaseException:
+            self._listener.server_close()
+            raise
 
     @property
     def port(self) -> int:

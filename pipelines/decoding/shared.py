@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import mmap
 import os
@@ -85,40 +86,32 @@ def _serve(
     address: bytes, num_bytes: int, fill: Callable[[_Bytes], None], others: int
 ) -> _Bytes | None:
     """Fill the memory, and give it to the others in the background. None: the address is taken."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(address)
-        listener.listen(others)  # the others connect now, and wait
-    except OSError:
-        listener.close()
-        return None
-    try:
-        descriptor = os.memfd_create("slipform")
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
-            os.ftruncate(descriptor, num_bytes)
-            memory = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-            fill(memory)
-            give = threading.Thread(
-                target=_give, args=(listener, os.dup(descriptor), others), daemon=True
-            )
-        finally:
-            os.close(descriptor)
-    except BaseException:
-        listener.close()
-        raise
-    give.start()
+            listener.bind(address)
+            listener.listen(others)  # the others connect now, and wait
+        except OSError:
+            return None
+        file = held.enter_context(open(os.memfd_create("slipform"), "r+b", buffering=0))
+        file.truncate(num_bytes)
+        memory = np.frombuffer(mmap.mmap(file.fileno(), num_bytes), np.uint8)
+        fill(memory)
+        threading.Thread(target=_give, args=(listener, file, others), daemon=True).start()
+        held.pop_all()  # the thread closes them
     return memory
 
 
-def _give(listener: socket.socket, descriptor: int, others: int) -> None:
-    listener.settimeout(_FIND_SECONDS)
-    with listener, contextlib.suppress(OSError):
+def _give(listener: socket.socket, file: io.FileIO, others: int) -> None:
+    # Ctrl-C during the start of this thread closes both: they may be closed twice, and ValueError
+    # is raised by a file that is closed.
+    with listener, file, contextlib.suppress(OSError, ValueError):
+        listener.settimeout(_FIND_SECONDS)
         for _ in range(others):
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):
                 if _is_ours(connection):
-                    socket.send_fds(connection, [b"1"], [descriptor])
-    os.close(descriptor)
+                    socket.send_fds(connection, [b"1"], [file.fileno()])
 
 
 def _receive(address: bytes, num_bytes: int) -> _Bytes | None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -154,6 +155,40 @@ def test_a_process_of_another_user_gets_and_gives_nothing(monkeypatch: pytest.Mo
 
     assert all((memory == 7).all() for memory in _both(lambda: shared.shared_memory("k", 9, fill)))
     assert sorted(fills) == ["0", "1"]
+
+
+def test_nothing_stays_open_if_the_thread_that_gives_cannot_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inodes: list[int] = []
+    create = os.memfd_create
+
+    def created(name: str) -> int:
+        handle = create(name)
+        inodes.append(os.fstat(handle).st_ino)
+        return handle
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(shared, "local_processes", lambda: (0, 2))
+    monkeypatch.setattr(os, "memfd_create", created)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    address = b"\0slipform-test-" + str(os.getpid()).encode()
+    monkeypatch.setattr(shared, "_address", lambda key: address)
+    with contextlib.suppress(RuntimeError):  # pytest.raises would keep the frames and the memory
+        shared.shared_memory("k", 9, _filled)
+        raise AssertionError
+    assert len(inodes) == 1
+    assert not set(inodes) & set(_open_inodes())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        other.bind(address)  # the address is free
+
+
+def _open_inodes() -> Iterator[int]:
+    for handle in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one of `listdir`
+            yield os.stat(f"/proc/self/fd/{handle}").st_ino
 
 
 def _two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
