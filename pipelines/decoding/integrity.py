@@ -36,6 +36,14 @@ class FirstRead:
         self._checked = np.zeros(len(beton), bool)
         beton.read_crc32()  # now, so that the table belongs to the beton that was opened
 
+    def has_read(self, indices: npt.NDArray[np.int64]) -> bool:
+        """Whether all of these samples were read before, and were sound.
+
+        Args:
+            indices: int64 [N], the samples of a batch.
+        """
+        return bool(self._checked[indices].all())
+
     def bad(self, indices: npt.NDArray[np.int64]) -> list[int]:
         """Find the samples whose bytes are damaged.
 

@@ -40,8 +40,8 @@ class HostExecutor(Executor):
     def __init__(self, beton: Beton, settings: Settings) -> None:
         self.depth = settings.depth
         self._beton = beton
-        first_read = FirstRead(beton, settings.on_bad)
-        self._reader = CoreReader(beton, first_read, settings.decode_scale == "auto")
+        self._first_read = FirstRead(beton, settings.on_bad)
+        self._reader = CoreReader(beton, self._first_read, settings.decode_scale == "auto")
         threads = settings.threads
         # Raw images need less work, so a part may hold more of them.
         self._part = max(MOST_AT_ONCE, settings.batch_size // (2 * threads))
@@ -53,6 +53,10 @@ class HostExecutor(Executor):
         """See `Executor`."""
         self._beton.limit_pages(request.indices)
         part, at = self._part, request.indices
+        if not self._reader.decodes and self._first_read.has_read(at):
+            # Nothing but the Plan is left to do, and the threads would take more time to divide it.
+            self._pool.begin(*self._read(request, slice(None)), request.check)
+            return
         if self._reader.decodes:
             part = images_at_once(self._beton.heights[at], self._beton.widths[at])
         source = partial(self._read, request)

@@ -86,6 +86,10 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
     """
     size = float(numbers.image_size)
     matrix, other, product = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    jitters = numbers.brightness > 0 or numbers.contrast > 0 or numbers.saturation > 0
+    jitters = jitters or numbers.hue > 0 or numbers.grayscale > 0
+    same = np.empty((3, 4), np.float32)  # the colors of all samples without jitter
+    _color(numbers, False, 0.5, 0.5, 0.5, 0.5, same)
     for i in range(len(indices)):
         sample = np.uint64(indices[i])
         height, width = heights[i], widths[i]
@@ -94,18 +98,23 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
         mirror, upend = _flips(numbers, u[0], u[1], key, epoch, sample)
         gray = u[2] < numbers.grayscale
         # Output point -> stored point: scale to the box, mirrored if it is flipped.
-        matrix[:] = 0.0
-        matrix[0, 0], matrix[0, 2] = (-w / size, x + w) if mirror else (w / size, x)
-        matrix[1, 1], matrix[1, 2] = (-h / size, y + h) if upend else (h / size, y)
-        matrix[2, 2] = 1.0
+        scale_x, left = (-w / size, x + w) if mirror else (w / size, x)
+        scale_y, top = (-h / size, y + h) if upend else (h / size, y)
         if numbers.warp:
+            matrix[:] = 0.0
+            matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2] = scale_x, left, scale_y, top
+            matrix[2, 2] = 1.0
             _inverse_affine(numbers, size, key, epoch, sample, other)
             _multiply(matrix, other, product)
             if _inverse_perspective(numbers, size, key, epoch, sample, other):
                 _multiply(product, other, matrix)
             else:
                 matrix[:] = product
-        geometry[i] = matrix
+            geometry[i] = matrix
+        else:
+            geometry[i] = 0.0
+            geometry[i, 0, 0], geometry[i, 0, 2] = scale_x, left
+            geometry[i, 1, 1], geometry[i, 1, 2], geometry[i, 2, 2] = scale_y, top, 1.0
         if numbers.crop == _RANDOM_RESIZED and not numbers.warp:
             # torchvision's resized_crop reads no pixels outside the box.
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = x, y, x + w, y + h
@@ -120,8 +129,11 @@ def draw(indices, heights, widths, key, epoch, numbers, geometry, color, clip, e
             clip[i, 3] = min(np.ceil(y + h - 1e-6), height)
         else:
             clip[i, 0], clip[i, 1], clip[i, 2], clip[i, 3] = 0, 0, width, height
-        u = uniforms(key, epoch, sample, np.uint64(11))
-        _color(numbers, gray, u[0], u[1], u[2], u[3], color[i])
+        if jitters:
+            u = uniforms(key, epoch, sample, np.uint64(11))
+            _color(numbers, gray, u[0], u[1], u[2], u[3], color[i])
+        else:
+            color[i] = same
         draw_box(numbers, key, epoch, sample, erase[i])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from slipform.pipelines.beton import Beton
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.color_jitter import ColorJitter
 from slipform.pipelines.plan.plan import draw
+from slipform.pipelines.rendering.pool import RenderPool
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.pipelines.epochs import open_loader
 
@@ -144,3 +148,38 @@ def test_the_last_batch_outlives_its_loader(shapes_raw: Path, executor: str) -> 
     time.sleep(0.2)  # the next batches are made, or wait for a buffer
     loader.close()
     assert torch.equal(images, copy)
+
+
+@pytest.mark.parametrize("batch_size", [8, 80])
+def test_later_epochs_of_raw_pixels(
+    shapes_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """`host` compares checksums in the threads that render. Once all samples of a batch were read,
+    it renders the batch as `resident` does, except for one with a bad sample, which stays unread.
+    """
+    folder = Path(shutil.copytree(shapes_raw, tmp_path / "set"))
+    reads: list[None] = []
+    begin_reading = RenderPool.begin_reading
+
+    def noted(*arguments: Any) -> None:
+        reads.append(None)
+        begin_reading(*arguments)
+
+    monkeypatch.setattr(RenderPool, "begin_reading", noted)
+    with open(folder / "train.beton", "r+b") as beton:
+        beton.seek(int(Beton(folder / "train.beton").offsets[17]) + 100)
+        beton.write(bytes(20))
+    loaders = [
+        open_loader(folder, executor, batch_size, on_bad="skip", prefetch=1)
+        for executor in ("host", "resident")
+    ]
+    with loaders[0] as host, loaders[1] as resident:
+        for _ in range(3):
+            for one, other in zip(host, resident, strict=True):
+                assert torch.equal(one.indices, other.indices)
+                assert torch.equal(one.labels, other.labels)
+                assert torch.equal(one.images, other.images)
+        assert host.num_bad == resident.num_bad == 3
+        # All of the first epoch, one of each other epoch, and those begun before others were read.
+        most = len(host) + 3 + 2 * host.sequence.ahead.executor.depth
+        assert len(host) + 2 <= len(reads) <= most
