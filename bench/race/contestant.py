@@ -75,6 +75,9 @@ class Contestant:
             self.opening = self._open(name, work, fixed or {})
         except CallFailed as failure:
             self.opening = Opening(status=failure.status, note=failure.note)
+        except BaseException:  # Ctrl-C: no `with` statement would end the process
+            self._worker.__exit__()
+            raise
 
     @property
     def pid(self) -> int:

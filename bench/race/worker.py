@@ -75,9 +75,11 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,))
-        with _safe_path():
-            self._process.start()
-        theirs.close()
+        with theirs, ExitStack() as undo:
+            undo.callback(self._connection.close)
+            with _safe_path():
+                self._process.start()
+            undo.pop_all()
 
     @property
     def pid(self) -> int:

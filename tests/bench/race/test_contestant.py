@@ -4,12 +4,14 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slipform.bench.race import contestant
 from slipform.bench.race.contestant import Contestant, Opening, chosen_settings
 from slipform.bench.race.race import QUICK
-from slipform.bench.race.worker import CallFailed
+from slipform.bench.race.worker import CallFailed, Worker
 from slipform.bench.work import Work, usual_work
 
 
@@ -55,3 +57,23 @@ def test_a_missing_package_is_reported(shapes_raw: Path) -> None:
         assert one.opening == Opening(
             status="not installed", note="No module named 'slipform.bench.peers.no_such_peer'"
         )
+
+
+def test_ctrl_c_while_it_starts_ends_its_process(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Worker] = []
+
+    class Interrupted(Worker):
+        def call(self, *_: Any, **__: Any) -> Any:
+            made.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(contestant, "Worker", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Contestant("slipform_loader", work_on(shapes_raw), QUICK)
+    (worker,) = made
+    try:
+        assert not worker._process.is_alive()
+    finally:
+        worker.__exit__()

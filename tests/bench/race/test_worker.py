@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,25 @@ def raise_of(kind: str) -> None:
     if kind == "mistake":
         raise ConfigError("give a smaller batch")
     raise ValueError("first line\nsecond line")
+
+
+def test_no_connection_stays_open_if_the_process_cannot_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Connection] = []
+
+    def kept(context: object) -> tuple[Connection, Connection]:
+        made[:] = multiprocessing.Pipe()
+        return made[0], made[1]
+
+    def fail(_: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(SpawnContext, "Pipe", kept)
+    monkeypatch.setattr(SpawnProcess, "start", fail)
+    with pytest.raises(BlockingIOError):
+        Worker()
+    assert [one.closed for one in made] == [True, True]
 
 
 def test_calls_return_values_and_survive_exceptions() -> None:
