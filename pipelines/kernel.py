@@ -23,6 +23,7 @@ import hashlib
 import os
 import re
 import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,6 +37,12 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from slipform.pipelines.machine import cache_folder, is_own
 
 __all__ = ["is_compiled", "kernel"]
+
+# Seconds that a process waits for a lock. A save takes milliseconds: whoever keeps the lock for so
+# long was stopped or hangs.
+_LONGEST_WAIT = 10.0
+_LOOK = 0.01  # seconds between two looks at a lock
+_waited = 0.0  # since the last lock that this process has got
 
 _COMPILED = re.compile(rb"^(?:from|import) (?:numba|slipform\.pipelines\.kernel)\b", re.MULTILINE)
 
@@ -205,9 +212,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time run the block, if the file system has locks.
+    """Let one process at a time run the block, if the file system has locks and nobody keeps them.
 
-    Without locks an entry of the index may be lost. Its signature is then compiled again.
+    Without a lock an entry of the index may be lost. Its signature is then compiled again.
 
     Args:
         folder: The cache folder.
@@ -217,11 +224,25 @@ def _alone(folder: Path) -> Iterator[None]:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             handle = os.open(folder / "kernels.lock", flags, 0o600)
             stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # A child that another thread forks meanwhile has the open file, too, and keeps the lock
-            # after `close`.
-            stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)
+            if _try_to_lock(handle):
+                # A child that another thread forks meanwhile has the open file, too, and keeps the
+                # lock after `close`.
+                stack.callback(fcntl.flock, handle, fcntl.LOCK_UN)
         yield
+
+
+def _try_to_lock(handle: int) -> bool:
+    """Wait for a lock, `_LONGEST_WAIT` at most. After a wait in vain, the next ones do not wait."""
+    global _waited
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _waited = 0.0
+            return True
+        if _waited >= _LONGEST_WAIT:
+            return False
+        time.sleep(_LOOK)
+        _waited += _LOOK
 
 
 @cache

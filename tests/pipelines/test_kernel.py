@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -60,6 +61,20 @@ def flock(*arguments):
     open("waits", "w").close()
     lock(*arguments)
 fcntl.flock = flock
+"""
+WAITS_FOREVER = """
+from slipform.pipelines import kernel
+kernel._LONGEST_WAIT = float("inf")  # the machine may be busy
+"""
+# Its waiting takes no time. It writes how many seconds it would have waited.
+WAITS_NOT = """
+import atexit, fcntl, pathlib, time
+slept, lock = [], fcntl.flock
+def flock(handle, how):
+    assert how & (fcntl.LOCK_NB | fcntl.LOCK_UN), "it would wait without a limit"
+    lock(handle, how)
+fcntl.flock, time.sleep = flock, slept.append
+atexit.register(lambda: pathlib.Path("slept").write_text(str(sum(slept))))
 """
 DIES_BEFORE_ITS_CODE = """
 write = Files._save_data
@@ -220,9 +235,9 @@ def _two_processes(
     def start(program: str) -> Started:
         return warm.start(FRESH + program, environment=environment, folder=root)
 
-    slow = start(SAVES_SLOWLY + first + CALL.format([1]))
+    slow = start(SAVES_SLOWLY + first + WAITS_FOREVER + CALL.format([1]))
     _until(root / "begun", root / "ended")
-    other = start(second + CALL.format([1.5]))
+    other = start(second + WAITS_FOREVER + CALL.format([1.5]))
     _until(root / "waits", root / "ended")
     (root / "go").touch()
     assert [warm.wait(slow).returncode, warm.wait(other).returncode] == [code, 0]
@@ -259,3 +274,18 @@ def test_the_cache_works_without_locks(package: Path, ask: Ask, lack: str) -> No
         value, found, path, said = ask(NO_LOCKS if lack == "locks" else "")
         assert (value, found, said) == (20, hits, "")
         assert path == package / "__pycache__"
+
+
+def test_a_process_that_keeps_the_lock_is_not_waited_for(package: Path, ask: Ask) -> None:
+    """It may be stopped. The cache is used without the lock, as where there are no locks."""
+    cache = package / "__pycache__"
+    cache.mkdir()
+    seconds = []
+    with open(cache / "kernels.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # held by this process, and the kernels are in others
+        for hits in (0, 1):
+            value, found, path, said = ask(WAITS_NOT)
+            assert (value, found, said, path) == (20, hits, "", cache)
+            seconds.append(float((package.parents[1] / "slept").read_text()))
+    assert seconds == [pytest.approx(10.0), 0.0]  # once, not for each kernel
+    assert len([*cache.glob("*.nbc")]) == 2
