@@ -287,5 +287,5 @@ def test_a_process_that_keeps_the_lock_is_not_waited_for(package: Path, ask: Ask
             value, found, path, said = ask(WAITS_NOT)
             assert (value, found, said, path) == (20, hits, "", cache)
             seconds.append(float((package.parents[1] / "slept").read_text()))
-    assert seconds == [pytest.approx(10.0), 0.0]  # once, not for each kernel
+    assert seconds == [pytest.approx(10.0, abs=0.1), 0.0]  # once, not for each kernel
     assert len([*cache.glob("*.nbc")]) == 2
