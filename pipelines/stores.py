@@ -13,7 +13,9 @@ from numba.extending import intrinsic
 
 from slipform.pipelines.simd import mask, pointer_to
 
-__all__ = ["BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "store", "store8", "store_float32"]
+__all__ = [
+    "BFLOAT16", "FLOAT16", "FLOAT32", "LEVELS", "store", "store8", "store_float32", "store_rgb",
+]  # fmt: skip
 
 # Kinds of output. LEVELS: whole numbers 0..255 as uint8.
 FLOAT32, BFLOAT16, FLOAT16, LEVELS = range(4)
@@ -78,6 +80,34 @@ def store_float32(typing_context, array, first, second, pixels):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, pixels), codegen
+
+
+@intrinsic
+def store_rgb(typing_context, array, at, red, green, blue):
+    """Store eight pixels of three levels. The fractions of the values are dropped.
+
+    Args:
+        array: uint8.
+        at: Position of the first red level.
+        red, green, blue: Float8, values of 0 or more, below 256.
+    """
+
+    def codegen(context, builder, signature, args):
+        v32, v8 = ir.VectorType(_I32, 8), ir.VectorType(_I8, 8)
+        levels = [builder.trunc(builder.fptosi(one, v32), v8) for one in args[2:]]
+        none = ir.Constant(v8, ir.Undefined)
+        first = builder.shuffle_vector(levels[0], levels[1], mask(range(16)))
+        second = builder.shuffle_vector(levels[2], none, mask(range(16)))
+        pixels = builder.shuffle_vector(
+            first, second, mask(8 * channel + pixel for pixel in range(8) for channel in range(3))
+        )
+        place = pointer_to(
+            context, builder, signature.args[0], args[0], args[1], ir.VectorType(_I8, 24)
+        )
+        builder.store(pixels, place).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, red, green, blue), codegen
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any, places: Any) -> Any:

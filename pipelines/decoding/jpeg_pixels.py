@@ -12,8 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.kernel import kernel
-from slipform.pipelines.simd import halves, load8, mul_add, zeros
-from slipform.pipelines.stores import store_float32
+from slipform.pipelines.simd import (
+    add,
+    halves,
+    load8,
+    maximum,
+    minimum,
+    mul_add,
+    multiply,
+    subtract,
+    zeros,
+)
+from slipform.pipelines.stores import store_float32, store_rgb
 
 __all__ = ["add_frequency", "clear", "finish_block", "last_needed", "to_rgb"]
 
@@ -103,14 +113,29 @@ def finish_block(block, outputs, planes, position, stride):  # type: ignore[no-u
         position: Where its first pixel is.
         stride: From one row to the next.
     """
-    num = 1 << outputs
+    # Without loops over y, the rows stay in registers.
+    at, num = 64 * outputs, 1 << outputs
+    row0, row1 = load8(block, 0), load8(block, 8)
+    row2, row3 = load8(block, 16), load8(block, 24)
+    row4, row5 = load8(block, 32), load8(block, 40)
+    row6, row7 = load8(block, 48), load8(block, 56)
     for i in range(num):
-        row = zeros()
-        for y in range(num):
-            share = _AVERAGES[64 * outputs + 8 * y + i]
-            row = mul_add(halves(share, share), load8(block, 8 * y), row)
-        at = position + i * stride
-        store_float32(planes, at, at + 4, row)
+        row = _add_row(at + i, row0, zeros())
+        if outputs >= 1:
+            row = _add_row(at + 8 + i, row1, row)
+        if outputs >= 2:
+            row = _add_row(at + 24 + i, row3, _add_row(at + 16 + i, row2, row))
+        if outputs == 3:
+            row = _add_row(at + 40 + i, row5, _add_row(at + 32 + i, row4, row))
+            row = _add_row(at + 56 + i, row7, _add_row(at + 48 + i, row6, row))
+        store_float32(planes, position, position + 4, row)
+        position += stride
+
+
+@kernel(_nrt=False, forceinline=True)
+def _add_row(at, row, total):  # type: ignore[no-untyped-def]
+    share = _AVERAGES[at]
+    return mul_add(halves(share, share), row, total)
 
 
 @kernel(_nrt=False)
@@ -125,8 +150,27 @@ def to_rgb(planes, components, pixels):  # type: ignore[no-untyped-def]
     half, most, none = np.float32(128.5), np.float32(255.5), np.float32(0)
     red, blue = np.float32(1.402), np.float32(1.772)
     green_blue, green_red = np.float32(0.344136), np.float32(0.714136)
+    (rows, stride), width = planes.shape[1:], pixels.shape[1]
+    halves8, most8 = halves(half, half), halves(most, most)
+    red8, blue8 = halves(red, red), halves(blue, blue)
+    green_blue8, green_red8 = halves(green_blue, green_blue), halves(green_red, green_red)
     for y in range(pixels.shape[0]):
-        for x in range(pixels.shape[1]):
+        for x in range(0, width - 7, 8):
+            at, out = y * stride + x, 3 * (y * width + x)
+            light8 = add(load8(planes, at), halves8)
+            if components == 1:
+                light8 = minimum(maximum(light8, zeros()), most8)
+                store_rgb(pixels, out, light8, light8, light8)
+                continue
+            b8 = load8(planes, at + rows * stride)
+            r8 = load8(planes, at + 2 * rows * stride)
+            g8 = subtract(subtract(light8, multiply(green_blue8, b8)), multiply(green_red8, r8))
+            r8, b8 = add(light8, multiply(red8, r8)), add(light8, multiply(blue8, b8))
+            store_rgb(
+                pixels, out, minimum(maximum(r8, zeros()), most8),
+                minimum(maximum(g8, zeros()), most8), minimum(maximum(b8, zeros()), most8),
+            )  # fmt: skip
+        for x in range(width & ~7, width):
             light = planes[0, y, x] + half
             if components == 1:
                 pixels[y, x, :] = np.uint8(min(max(light, none), most))
