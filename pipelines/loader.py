@@ -15,7 +15,7 @@ import torch
 
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import ConfigError, SlipformError
-from slipform.pipelines.executors import choose, tuned
+from slipform.pipelines.executors import choose, chosen, tuned
 from slipform.pipelines.folds import Fold
 from slipform.pipelines.limits import check_choices, check_numbers
 from slipform.pipelines.machine import num_threads
@@ -147,8 +147,7 @@ class Loader(HasPosition):
         if draws is not None and self.augment.flip == "alternating":
             raise ConfigError(
                 'flip = "alternating" mirrors each image in every second epoch, and sampling draws'
-                " an image several times in an epoch, or not at all: give flip ="
-                ' "horizontal", or sampling = "all"'
+                ' an image several times, or never: give flip = "horizontal", or sampling = "all"'
             )
         self._order = EpochOrder(
             len(self._beton),
@@ -164,12 +163,13 @@ class Loader(HasPosition):
         )
         self.batch_size, self.global_batch_size = self._order.size, self._order.global_batch_size
         found = tuned(self._beton, self.augment.image_size, str(self.device))
-        if executor != "auto" and not (as_tuned and found.get("executor") == executor):
+        if executor == "auto":
+            executor = chosen(self._beton, self.augment, str(self.device), found)
+        elif not (as_tuned and found.get("executor") == executor):
             found = {}
         threads = threads or int(found.get("threads", 0)) or num_threads(self.device.type)
         depth, burst = prefetch or int(found.get("prefetch", 0)) or 2, 1
-        on_cores = self.device.type == "cpu" and self._beton.stays and executor != "dali"
-        if on_cores and not prefetch:
+        if not prefetch and self.device.type == "cpu" and self._beton.stays and executor != "dali":
             depth, burst = batches_ahead(depth, self.batch_size, self.augment.image_size)
         share = None if decoder_share == "auto" else float(decoder_share)
         settings = Settings(

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from slipform.pipelines import executors
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.profile import profile_key, profile_path, write_profile
 
 
 def _under_way(loader: Loader, count: int) -> list[list[int]]:
@@ -46,6 +48,25 @@ def test_dali_has_a_queue_of_its_own(shapes: Path) -> None:
     spec = Augmentation(image_size=24, crop="random_resized")
     with Loader(shapes, "train", spec, batch_size=4, executor="dali", threads=1) as loader:
         assert [len(epochs) for epochs in _under_way(loader, 4)] == [1] * 4
+
+
+def test_dali_has_a_queue_of_its_own_if_auto_chooses_it(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It then has as many batches as `bench tune` found, as in a resumed run, which names it."""
+    spec = Augmentation(image_size=24, crop="random_resized")
+    found = {"executor": "dali", "threads": 1, "prefetch": 3}
+    write_profile(profile_path(), profile_key("jpeg", 24, "cpu"), found)
+
+    def under_way(executor: str) -> tuple[str, list[int]]:
+        options: dict[str, Any] = {"executor": executor, "as_tuned": True}
+        with Loader(shapes, "train", spec, batch_size=4, **options) as loader:
+            return loader.executor_name, [len(epochs) for epochs in _under_way(loader, 4)]
+
+    assert under_way("auto") == ("resident", [15, 14, 13, 12])
+    monkeypatch.setattr(executors, "MEMORY_SHARE", 0.0)
+    assert under_way("auto") == ("dali", [2] * 4)
+    assert under_way("dali") == ("dali", [2] * 4)
 
 
 def test_no_batch_is_begun_beyond_the_next_epoch(shapes: Path) -> None:
