@@ -10,6 +10,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from slipform.pipelines.decoding import jpeg_layout
 from slipform.pipelines.decoding.jpeg_layout import read_layout
 from slipform.pipelines.decoding.jpeg_scan import decode_region, is_sound
 from tests.pipelines.decoding.jpegs import HEIGHT, KINDS, WIDTH, jpeg, mutated, noise, waves
@@ -129,3 +130,33 @@ def test_libjpeg_decodes_files_that_are_sound() -> None:
             num_sound += 1
             assert _libjpeg_takes(stream.tobytes()), k
     assert num_sound > 100
+
+
+def test_tables_are_kept_for_the_next_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few sets of codes, each for its own images."""
+    built: dict[bytes, object] = {}
+    monkeypatch.setattr(jpeg_layout, "_built", built)
+    # With optimized codes, each image has a set of its own.
+    optimized = [
+        jpeg(np.roll(noise(), k, axis=0), optimize=True, quality=20 + 4 * k) for k in range(18)
+    ]
+    usual = jpeg(noise(), quality=50)
+    for stream in optimized:
+        for content in (stream, usual):
+            found = read_layout(np.frombuffer(content, np.uint8))
+            assert found is not None
+            monkeypatch.setattr(jpeg_layout, "_built", {})
+            want = read_layout(np.frombuffer(content, np.uint8))
+            monkeypatch.setattr(jpeg_layout, "_built", built)
+            assert want is not None
+            used = np.unique(want.parts[:, 3:] + np.array([0, 4]))
+            for name in ("codes", "limits", "offsets"):
+                one, other = getattr(found, name)[used], getattr(want, name)[used]
+                np.testing.assert_array_equal(one[:, 1:], other[:, 1:])  # no code has length 0
+            skips = used[used >= 4] - 4
+            np.testing.assert_array_equal(found.skips[skips], want.skips[skips])
+        assert 1 < len(built) <= 16
+    first = [read_layout(np.frombuffer(usual, np.uint8)) for _ in range(2)]
+    assert first[0] is not None
+    assert first[1] is not None
+    assert first[0].codes is first[1].codes
