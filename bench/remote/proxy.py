@@ -25,6 +25,7 @@ __all__ = ["KINDS", "Fault", "Proxy", "Request"]
 
 KINDS = ("500", "503", "reset", "cut", "short", "wrong", "stall", "drip")
 _STALL_SECONDS, _DRIP_SECONDS = 60.0, 0.1
+_NAMES = re.compile(r"folder-\d+|uploadId=[^& ]+")  # they differ from run to run
 _NOT_PASSED_ON = ("expect", "transfer-encoding", "connection")
 _NOT_PASSED_BACK = ("transfer-encoding", "connection", "content-length")
 
@@ -95,7 +96,8 @@ class Proxy:
         latency: Seconds that each request waits.
         faults: The script. A request gets the first fault that fits it.
         chance: Kind of fault -> share of the requests that get it. They are drawn from `seed`, the
-            request, and how often it came: the order in which threads ask has no effect.
+            request without the number of its `new_folder`, and how often it came: the order in
+            which threads or tests ask has no effect.
         seed: For `chance`, and for the position of a wrong byte.
         requests: What was requested, in the order of the answers.
         down: True: connections are closed without an answer.
@@ -233,10 +235,14 @@ class Proxy:
         if kind == "short":
             return replace(answer, content=half, length=len(half))
         if kind == "wrong" and content:
-            at = zlib.crc32(f"{self.seed} {asked.text} {number}".encode()) % len(content)
+            at = self._drawn(f"{asked.text} {number}") % len(content)
             wrong = content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
             return replace(answer, content=wrong)
         return answer
+
+    def _drawn(self, text: str) -> int:
+        """A number below 2**32 for a request: the same one in every new folder and upload."""
+        return zlib.crc32(f"{self.seed} {_NAMES.sub('', text)}".encode())
 
     def _fault(self, text: str) -> tuple[str, int]:
         """The kind of fault for a request, "" for none, and how often the same request came."""
@@ -248,7 +254,7 @@ class Proxy:
                     self._matched[fault] += 1
                     if fault.after < self._matched[fault] <= fault.after + fault.times:
                         return fault.kind, number
-            drawn = zlib.crc32(f"{self.seed} {number} {text}".encode()) / 2**32
+            drawn = self._drawn(f"{number} {text}") / 2**32
             shares = itertools.accumulate(self.chance.values())
             kinds = (kind for kind, share in zip(self.chance, shares, strict=True) if drawn < share)
             return next(kinds, ""), number

@@ -47,4 +47,5 @@ def test_the_hosts_time_is_that_of_all_threads_without_the_kernel(
     host = measure(str(shapes_raw), executor, 16, "cpu")["host_seconds"]
     assert (host.low, host.median, host.high, host.repeats) == (1 / 200, 1 / 200, 1 / 200, 7)
     last = len(calls) - calls[::-1].index("rendered")
-    assert calls[last:].count("prepared") >= 8 * 200  # the rounds, and one before them
+    # The rounds. In the one before them, batches that were begun earlier are rendered.
+    assert calls[last:].count("prepared") >= 7 * 200
