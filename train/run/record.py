@@ -10,10 +10,12 @@ import contextlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
@@ -69,7 +71,8 @@ class Recorder:
             records = records or RecordsConfig()
             self._has_sinks = bool(records.sinks)
             name = records.name or run.resolve().name
-            place = Place(run, records.project, name, step, self.say)
+            # Sinks keep the place: `self.say` would be a cycle.
+            place = Place(run, records.project, name, step, partial(_say, self._console))
             # The file is open during the whole run. It comes last: nobody would close it if a later
             # step failed.
             self._lines = open(run / METRICS, "a", encoding="utf-8")  # noqa: SIM115
@@ -81,7 +84,7 @@ class Recorder:
         Args:
             message: One or more lines.
         """
-        self._console.print(printable(message), markup=False)
+        _say(self._console, message)
 
     def settings(self, config: RunConfig) -> None:
         """Write the settings of the run to the sinks.
@@ -240,6 +243,10 @@ class Recorder:
         except OSError as error:
             error.filename = error.filename or str(self._run / METRICS)
             raise unwritable(error, "the run's metrics", self._run) from error
+
+
+def _say(console: Console, message: str) -> None:
+    console.print(printable(message), markup=False)
 
 
 def _sample(values: Tensor) -> Tensor:

@@ -1,20 +1,23 @@
-"""The records of a run after errors: what stays open."""
+"""The records of a run: what stays open after errors, and what is freed."""
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipform.train.config.records import RecordsConfig
 from slipform.train.records import METRICS
 from slipform.train.run import record
 from slipform.train.run.record import Recorder
 from tests.open_files import open_files
 
 
-def _recorder(run: Path) -> Recorder:
-    return Recorder(run, writes=True, quiet=True, step=0, epoch=0)
+def _recorder(run: Path, *sinks: Any) -> Recorder:
+    records = RecordsConfig(sinks=sinks)
+    return Recorder(run, writes=True, quiet=True, step=0, epoch=0, records=records)
 
 
 @pytest.mark.parametrize("step", ["Workers", "Place"])
@@ -34,3 +37,15 @@ def test_no_file_stays_open_if_a_recorder_cannot_be_made(
     assert open_files(tmp_path) == [str(tmp_path / METRICS)]
     recorder.close()
     assert open_files(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_sinks_do_not_keep_a_recorder(tmp_path: Path) -> None:
+    """They may say something, but not by a method of the recorder: that would be a cycle."""
+    recorder = _recorder(tmp_path, "csv", "tensorboard")
+    recorder.steps(1, 1, [0.5], [0.1])
+    recorder.close()
+    assert len(recorder._sinks) == 2
+    left = weakref.ref(recorder)
+    del recorder
+    assert left() is None
