@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from traceback import clear_frames
 from typing import Any
 
 import click
@@ -24,6 +25,7 @@ __all__ = [
     "SampleError",
     "SlipformError",
     "StorageError",
+    "forget_frames",
     "lacks_memory",
     "nearest",
     "printable",
@@ -162,6 +164,22 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in text for words in _LACKS)
     )
+
+
+def forget_frames(error: BaseException) -> None:
+    """Clear the frames that an error and its causes left. Those that still run stay as they are.
+
+    An error that is kept would keep all objects in these frames.
+
+    Args:
+        error: The error.
+    """
+    found: list[BaseException] = [error]
+    for one in found:  # the list grows
+        clear_frames(one.__traceback__)
+        for cause in (one.__cause__, one.__context__):
+            if cause is not None and not any(cause is known for known in found):
+                found.append(cause)
 
 
 def reported(error: Exception) -> SlipformError | None:

@@ -16,14 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from traceback import clear_frames
 
 import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.decoding.shared import local_processes
-from slipform.pipelines.errors import StorageError
+from slipform.pipelines.errors import StorageError, forget_frames
 from slipform.pipelines.mirror.beton import MirroredBeton
 from slipform.pipelines.mirror.ranges import Piece, requests_at_once
 from slipform.pipelines.mirror.reader import Reader
@@ -273,7 +272,7 @@ def _run(ahead: _Fetching, reader: Reader, fetch: _Fetch, generation: int) -> No
         else:
             reader.drop(fetch.piece)
     except BaseException as error:
-        clear_frames(error.__traceback__)  # see `workers`
+        forget_frames(error)  # see `workers`
         fetch.error = error
     finally:
         fetch.done.open()

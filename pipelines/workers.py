@@ -2,10 +2,9 @@
 
 In: calls without arguments. Out: their results or their exceptions.
 
-Ctrl-C raises an exception between any two bytecodes of the main thread. `threading.Event` and
-`concurrent.futures` are Python code that holds locks. An exception inside them would leave a lock
-held, and every thread would wait for it forever. The methods of `queue.SimpleQueue` are C code,
-which an exception cannot interrupt. All waiting in this module uses such queues.
+Ctrl-C raises an exception between any two bytecodes of the main thread. It would leave a lock of
+`threading.Event` or `concurrent.futures` held forever, which are Python code. It cannot interrupt
+the methods of `queue.SimpleQueue`, which are C code. All waiting in this module uses such queues.
 
 An exception refers to the frames that it left, whose objects may refer to the task that keeps it:
 only a garbage collection would free them. So tasks clear these frames.
@@ -19,8 +18,9 @@ from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
-from traceback import clear_frames
 from typing import Generic, TypeVar
+
+from slipform.pipelines.errors import forget_frames
 
 __all__ = ["LOOK", "Gate", "Task", "Tasks", "Workers"]
 
@@ -69,8 +69,7 @@ class Task(Generic[T]):
         try:
             self._outcome.put((call(), None))
         except BaseException as error:
-            clear_frames(error.__traceback__)
-            self._outcome.put((None, error))
+            self.fail(error)
         finally:
             del self, call
 
@@ -80,6 +79,7 @@ class Task(Generic[T]):
         Args:
             error: The error.
         """
+        forget_frames(error)
         self._outcome.put((None, error))
 
     def is_done(self) -> bool:
@@ -153,7 +153,7 @@ class Tasks(Generic[T]):
         try:
             self._values[number] = call()
         except BaseException as error:
-            clear_frames(error.__traceback__)
+            forget_frames(error)
             self._errors[number] = error
         if next(self._others) == 0:
             self._ended.put(None)

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.errors import Command, forget_frames
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_a_defect_keeps_its_traceback() -> None:
         raise RuntimeError("shapes differ")
 
     assert isinstance(CliRunner().invoke(fails).exception, RuntimeError)
+
+
+def test_errors_that_are_causes_of_each_other_are_left() -> None:
+    one, other = KeyError(), ValueError()
+    one.__cause__ = one.__context__ = other
+    other.__cause__, other.__context__ = one, other
+    forget_frames(one)  # it ends

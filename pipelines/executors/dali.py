@@ -112,8 +112,10 @@ class DaliExecutor(Executor):
             self._feed.feed(request)
         except BaseException as error:
             batch.fail(error)
-            return
-        self._fed.append(batch)
+        else:
+            self._fed.append(batch)
+        finally:
+            del self, request, batch  # see `workers`
 
     def collect(self) -> Rendered:
         """See `Executor`."""

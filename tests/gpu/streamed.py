@@ -8,9 +8,11 @@ runs in its own process, because TRITON_INTERPRET is read at import.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,24 @@ def check_bad_samples(out: Path) -> None:
         executor.submit(request_of(broken, settings, some[:1], 0))
         assert executor.collect().bad == []
         executor.close()
+        check_freed(broken, replace(settings, on_bad="error"), some)
+
+
+def check_freed(beton: Beton, settings: Settings, some: np.ndarray) -> None:
+    """An error that nobody asks for keeps no executor: no collection is needed to free it."""
+    gc.collect()
+    gc.disable()
+    executor = StreamExecutor(beton, settings)
+    executor.submit(request_of(beton, settings, some, 0))
+    for workers in (executor._cores, executor._gpus):
+        workers.settle()
+    parts = executor._batches[0].parts
+    assert any(part._errors for part in parts)
+    left = weakref.ref(executor)
+    executor.close()
+    del executor, workers
+    assert left() is None
+    gc.enable()
 
 
 if __name__ == "__main__":

@@ -11,12 +11,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
+from slipform.pipelines.beton import Beton
 from slipform.pipelines.errors import DatasetError, SampleError, SlipformError, StorageError
+from slipform.pipelines.executors.dali import DaliExecutor
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.mirror.beton import MirroredBeton
 from slipform.pipelines.mirror.cache import live_readers
+from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.plan.plan import Plan, draw
 from slipform.pipelines.remote.store import open_store
+from slipform.pipelines.rendering.request import BatchRequest, Settings
 from slipform.pipelines.workers import Task, Workers
 from tests.object_server import Fault, Proxy, end_requests
 from tests.pipelines import folders
@@ -70,6 +79,37 @@ def test_an_error_of_a_task(use: Use) -> None:
     assert [one() for one in found] == [None] * len(found)
 
 
+KEEPS: dict[str, Use] = {
+    "task": lambda workers, call: workers.submit(call),
+    "tasks": lambda workers, call: workers.submit_all([call, call]),
+}
+
+
+@pytest.mark.parametrize("use", KEEPS.values(), ids=KEEPS)
+@pytest.mark.parametrize("cause", [True, False])
+def test_an_error_that_nobody_asks_for(use: Use, cause: bool) -> None:
+    """Nor do its causes keep what was in the frames that they left."""
+    found: list[weakref.ref[Held]] = []
+
+    def fail(held: Held) -> None:
+        found.append(weakref.ref(held))
+        raise KeyError
+
+    def call() -> None:
+        try:
+            fail(Held())
+        except KeyError as error:
+            raise ValueError from error if cause else None
+
+    workers = Workers(1, "slipform-test")
+    kept = use(workers, call)
+    workers.settle()
+    assert found
+    assert [one() for one in found] == [None] * len(found)
+    assert kept
+    workers.close()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def kernels(shapes: Path) -> None:
     """They are compiled or read: that leaves errors inside numba, which refer to the first loader,
@@ -121,6 +161,25 @@ def test_a_loader_that_cannot_read_a_sample(executor: str, tmp_path: Path) -> No
     _assert_freed(parts)
 
 
+def test_a_dali_executor_with_an_error_that_nobody_asks_for(tmp_path: Path) -> None:
+    images = [folders.jpeg(folders.smooth(40, 40 + k, seed=k)) for k in range(4)]
+    images[1] = images[1][:300] + bytes(len(images[1]) - 300)
+    beton = Beton(Path(folders.write_folder(tmp_path / "set", images)) / "train.beton")
+    spec = Augmentation(image_size=16, normalize="half").resolved([], [])
+    executor = DaliExecutor(beton, Settings(spec, 4, torch.float32, torch.device("cpu"), threads=1))
+
+    def plan(at: npt.NDArray[np.int64]) -> Plan:
+        return draw(spec, at, beton.heights[at], beton.widths[at], seed=0, epoch=0)
+
+    executor.submit(BatchRequest(np.arange(4), plan))
+    executor._thread.settle()
+    assert executor._under_way[0].is_done()
+    left = weakref.ref(executor)
+    executor.close()
+    del executor
+    assert left() is None
+
+
 def _replace(url: str, store: Proxy) -> None:
     """Another file has the same name."""
     server = open_store(url)
@@ -152,6 +211,8 @@ def test_a_loader_of_an_object_store(
         url = upload(photos, object_store.new_folder())
         loader = open_loader(url, "host")
         mirror, parts = mirror_of(url), _parts(loader)
+        assert isinstance(loader.samples.beton, MirroredBeton)
+        parts.append(weakref.ref(loader.samples.beton.reader))
         object_store.latency = 0.003 * number
         if act is None:
             next(iter(loader))

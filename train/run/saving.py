@@ -67,7 +67,7 @@ class Checkpoints:
         if self._writer is not None:
             self._writer.settle()
             self._writer.close()
-            self._writer = None
+            self._writer = self._pending = None
 
 
 def _sent(value: Any) -> Any:

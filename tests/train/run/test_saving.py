@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.pipelines.workers import Gate
@@ -68,6 +70,36 @@ def test_an_error_of_the_thread_is_raised_by_the_next_call(
             call()
     saved.save(3, {})
     saved.close()  # another error may be on its way
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_an_error_that_nobody_asks_for_keeps_no_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is a copy of all weights."""
+    found: list[weakref.ref[Tensor]] = []
+
+    def write(content: dict[str, Any]) -> None:
+        found.append(weakref.ref(content["weights"]))
+        raise OSError(28, "No space left on device")
+
+    def full(run: Path, step: int, content: dict[str, Any], **_: Any) -> Path:
+        try:
+            write(content)
+        except OSError as error:
+            raise SlipformError("the disk is full") from error
+        raise AssertionError
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    saved = Checkpoints(tmp_path, 2, ahead=True)
+    saved.save(1, {"weights": torch.zeros(3)})
+    assert saved._writer
+    saved._writer.settle()
+    assert [one() for one in found] == [None]
+    saved.close()
+    left = weakref.ref(saved)
+    del saved
+    assert left() is None
 
 
 @pytest.mark.usefixtures("no_figures")
