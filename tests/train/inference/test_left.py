@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.pool import RenderPool
 from slipform.pipelines.unclosed import THREAD
 from slipform.train.inference import predict
 from slipform.train.inference.predict import ImageBatch, read_batches
@@ -77,3 +80,30 @@ def test_the_threads_have_ended_at_the_end(fails: bool, monkeypatch: pytest.Monk
         assert len(list(batches())) == 1
     assert set(threading.enumerate()) <= before
     assert not closed
+
+
+@pytest.mark.parametrize("how", ["end", "break", "error of an image", "error of rendering"])
+def test_no_collection_is_needed_to_free_them(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    list(batches())  # numba's first use of a kernel leaves errors, which refer to the pool
+    pools: list[weakref.ref[RenderPool]] = []
+
+    class Kept(RenderPool):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            pools.append(weakref.ref(self))
+
+    def fail(*_: object) -> None:
+        raise MemoryError("for the test")
+
+    monkeypatch.setattr(predict, "RenderPool", Kept)
+    if how == "error of an image":
+        monkeypatch.setattr(predict, "_try_to_read", fail)
+    if how == "error of rendering":
+        monkeypatch.setattr(RenderPool, "_render", fail)
+    with suppress(MemoryError):
+        for _ in batches():
+            if how == "break":
+                break
+        assert "error" not in how
+    new_threads(set())  # those that close have ended
+    assert [one() for one in pools] == [None]
