@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.unclosed import THREAD, GeneratorPool, close_when_freed
 from slipform.pipelines.workers import Gate, Workers
+from tests.modules import MODULES, tree
 from tests.pipelines.epochs import ON_CPU as NAMES
 
 pytestmark = pytest.mark.usefixtures("no_collections")
@@ -118,3 +120,24 @@ def test_a_pool_of_a_generator_waits_at_its_end(fails: bool) -> None:
     with pytest.raises(KeyError if fails else StopIteration):
         next(found)
     assert set(threading.enumerate()) <= before
+
+
+def _pools_of_generators(code: ast.Module) -> Iterator[str]:
+    """The generators with a block of a ThreadPoolExecutor, which waits in whatever thread."""
+    for function in ast.walk(code):
+        if isinstance(function, ast.FunctionDef):
+            for block in ast.walk(function):
+                if isinstance(block, ast.With) and any(
+                    isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(block)
+                ):
+                    held = " ".join(ast.unparse(item) for item in block.items)
+                    if "ThreadPoolExecutor(" in held:
+                        yield function.name
+
+
+def test_generators_have_pools_of_their_own_kind() -> None:
+    code = "def f():\n with {}(2) as pool:\n  yield from pool.map(g, [])"
+    assert list(_pools_of_generators(ast.parse(code.format("ThreadPoolExecutor")))) == ["f"]
+    assert not list(_pools_of_generators(ast.parse(code.format("GeneratorPool"))))
+    found = {module: list(_pools_of_generators(tree(module))) for module in MODULES}
+    assert not {module: names for module, names in found.items() if names}
