@@ -98,23 +98,26 @@ def test_the_share_of_the_decoder_is_tuned_if_it_has_an_effect(
     assert best["decoder_share"] == ("auto" if executor == "host" else 0.25)
 
 
+def built_in(executors: list[str]) -> list[str]:
+    """Those that come with Slipform. Every file in pipelines/executors is one more."""
+    return [name for name in executors if name in ("dali", "host", "resident", "stream")]
+
+
 def test_resident_is_tried_only_if_it_fits(
     shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = usual_work(shapes_raw, batch_size=60, cores=4, device="cpu", dtype="float32")
-    assert tune.choices(work) == {
-        "executor": ["host", "dali", "resident"],
-        "threads": [0, 2, 3, 8],
-        "prefetch": [2, 1, 4, 8],
-    }
+    found = tune.choices(work)
+    assert built_in(found.pop("executor")) == ["host", "dali", "resident"]
+    assert found == {"threads": [0, 2, 3, 8], "prefetch": [2, 1, 4, 8]}
     needed = Beton(shapes_raw / "train.beton").resident_bytes()
     assert needed == 240 * 32 * 32 * 3
     monkeypatch.setattr(
         "slipform.pipelines.machine.free_memory_bytes", lambda device: 2 * needed - 1
     )
-    assert tune.choices(work)["executor"] == ["host", "dali"]
+    assert built_in(tune.choices(work)["executor"]) == ["host", "dali"]
     on_gpu = tune.choices(replace(work, device="cuda", stored="jpeg"))
-    assert on_gpu["executor"] == ["dali", "host", "stream"]
+    assert built_in(on_gpu["executor"]) == ["dali", "host", "stream"]
     assert on_gpu["decoder_share"] == ["auto", 0.0, 0.25, 0.5, 0.75, 1.0]
     assert "decoder_share" not in tune.choices(replace(work, device="cuda"))
     key = profile_key(work.stored, work.augment.image_size, work.device)
