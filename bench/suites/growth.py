@@ -8,7 +8,6 @@ pixels. Every row is measured in its own process. Its memory is the peak above t
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,14 @@ from slipform.bench.options import numbers, out_option
 from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.panels import Bar, Panel
 from slipform.bench.result.quantities import digits
-from slipform.bench.result.result import Estimate, Row, Settings
+from slipform.bench.result.result import Row, Settings
 from slipform.bench.result.verdict import Verdict
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
-__all__ = [
-    "LAYOUT",
-    "command",
-    "generate",
-    "measure_loader",
-    "measure_order",
-    "measure_prep",
-    "verdict",
-]
+__all__ = ["LAYOUT", "command", "verdict"]
 
-_SIDE = 8  # pixels
-_ROUNDS = 7
-_BATCH_SIZE = 512
-_BATCHES = 20  # in a round
+_BLOCK = 256  # samples; 16 blocks are shuffled together, and their pixels take 0.8 MB
 
 
 def _bars(rows: Sequence[Row]) -> list[Panel]:
@@ -68,27 +56,45 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
         results: The rows with figures of each result.
     """
     ways: dict[str, list[Row]] = {}
-    for row in (row for rows in results for row in rows if row.case["way"] != "order"):
+    for row in (row for rows in results for row in rows):
         ways.setdefault(str(row.case["way"]), []).append(row)
-    ends = [
-        (ordered[0], ordered[-1])
-        for rows in ways.values()
+    ends = {
+        way: (ordered[0], ordered[-1])
+        for way, rows in ways.items()
         if len(ordered := sorted(rows, key=_samples)) > 1
-    ]
-    if not ends:
+    }
+    order, others = ends.pop("order", None), list(ends.values())
+    if not others:
         return None
-    longer, larger = (
-        max(last.figures[name].median / first.figures[name].median for first, last in ends)
-        for name in ("sample_seconds", "sample_bytes")
-    )
-    few, many = min(_samples(first) for first, _ in ends), max(_samples(last) for _, last in ends)
-    between = f"{digits(few)} to {digits(many)} samples"
-    return Verdict(
+    longer, larger = (_most(others, name) for name in ("sample_seconds", "sample_bytes"))
+    between = _between(others)
+    text = (
         f"From {between}, prep and loaders take at most {digits(longer)} times as much time per"
-        f" sample, and at most {digits(larger)} times as much memory.",
+        f" sample, and at most {digits(larger)} times as much memory."
+    )
+    if order:
+        text += (
+            f" From {_between([order])}, the order of an epoch takes"
+            f" {digits(_most([order], 'sample_seconds'))} times as much time per sample."
+        )
+    return Verdict(
+        text,
         f"{digits(larger)} ×",
         f"as much memory per sample, at most, from {between}; time: {digits(longer)} ×",
     )
+
+
+_Ends = tuple[Row, Row]  # of the smallest and of the largest number of samples
+
+
+def _most(ends: Sequence[_Ends], figure: str) -> float:
+    """The largest growth of a figure."""
+    return max(last.figures[figure].median / first.figures[figure].median for first, last in ends)
+
+
+def _between(ends: Sequence[_Ends]) -> str:
+    few, many = min(_samples(first) for first, _ in ends), max(_samples(last) for _, last in ends)
+    return f"{digits(few)} to {digits(many)} samples"
 
 
 def _samples(row: Row) -> float:
@@ -99,9 +105,9 @@ LAYOUT = Layout(
     title="Growth with the number of samples",
     about="A part grows in proportion to the data if its time and memory per sample are constant."
     " Constant parts, such as threads and buffers, weigh less with more samples. A random access"
-    " takes longer once the data are larger than the caches of the processor. The images are"
-    f" generated, raw, {_SIDE} px. The first epoch also compares checksums. Memory is the peak of a"
-    " process above its imports.",
+    " takes longer once the data are larger than the caches of the processor: in blocks, the same"
+    " loader reads samples that are near each other in memory. The images are generated, raw, 8 px."
+    " The first epoch also compares checksums. Memory is the peak of a process above its imports.",
     rank=7,
     columns=(
         "sample_seconds",
@@ -137,6 +143,7 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
     \b
     Example: bench growth --samples 10000,100000
     """
+    from slipform.bench.race import growing
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
 
@@ -151,147 +158,15 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
 
     def found() -> Iterator[Row]:
         for count in numbers(order_samples, "--order-samples"):
-            yield row("order", count, measure_order, count)
+            yield row("order", count, growing.measure_order, count)
         with tempfile.TemporaryDirectory(prefix="slipform-growth-") as folder:
             for count in numbers(samples, "--samples"):
                 data = f"{folder}/{count}"
-                yield row("prep", count, measure_prep, data, count)
-                for executor in ("host", "resident"):
-                    yield row(executor, count, measure_loader, data, executor)
+                yield row("prep", count, growing.measure_prep, data, count)
+                for executor, block in (("host", 0), ("host", _BLOCK), ("resident", 0)):
+                    way = f"{executor}, blocks of {block}" if block else executor
+                    yield row(way, count, growing.measure_loader, data, executor, block)
 
     rows = finish("growth", found(), out, stamp())
     if all(row.status != "ok" for row in rows):
         raise SlipformError("nothing could be measured")
-
-
-def _memory(before: int, count: int, data_bytes: int = 0) -> dict[str, Estimate]:
-    """The peak of this process above `before`, without generated data that the caller holds."""
-    from slipform.bench.race.measure import estimate
-    from slipform.pipelines.machine import peak_resident_bytes
-
-    grown = float(max(0, peak_resident_bytes() - before - data_bytes))
-    return {"above_imports_bytes": estimate([grown]), "sample_bytes": estimate([grown / count])}
-
-
-def measure_order(count: int) -> dict[str, Estimate]:
-    """Measure the order of an epoch, in this process.
-
-    Args:
-        count: The number of samples.
-
-    Returns:
-        sample_seconds and memory.
-    """
-    from slipform.bench.race.measure import estimate
-    from slipform.pipelines.machine import reset_peak, resident_now
-    from slipform.pipelines.order import EpochOrder
-
-    EpochOrder(1000, 1).samples(0)  # loads the kernel
-    reset_peak("cpu")
-    order, before, seconds = EpochOrder(count, 1), resident_now(), []
-    for epoch in range(_ROUNDS if count <= 10**7 else 3):
-        began = time.perf_counter()
-        order.samples(epoch)
-        seconds.append((time.perf_counter() - began) / count)
-    return {"sample_seconds": estimate(seconds), **_memory(before, count)}
-
-
-def generate(count: int) -> tuple[object, int]:
-    """Make raw images of 8 px with ten classes.
-
-    Args:
-        count: The number of samples of train; test has one.
-
-    Returns:
-        The SampleSource, and the bytes of its pixels.
-    """
-    import numpy as np
-
-    from slipform.preprocess.source import Arrays, SampleSource
-
-    generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (count, _SIDE, _SIDE, 3), np.uint8)
-    labels = np.arange(count, dtype=np.int64) % 10
-    splits = {
-        "train": Arrays(pixels, labels, "train"),
-        "test": Arrays(pixels[:1], labels[:1], "test"),
-    }
-    source = SampleSource(
-        dataset="growth",
-        classes=tuple(str(number) for number in range(10)),
-        splits=splits,
-        split_rule="generated",
-        options={},
-    )
-    return source, pixels.nbytes + labels.nbytes
-
-
-def measure_prep(folder: str, count: int) -> dict[str, Estimate]:
-    """Write a dataset of generated images, in this process.
-
-    Args:
-        folder: The dataset folder to write.
-        count: The number of samples.
-
-    Returns:
-        sample_seconds and memory.
-    """
-    from slipform.bench.race.measure import estimate
-    from slipform.pipelines.machine import reset_peak, resident_now
-    from slipform.preprocess.build import build_dataset
-    from slipform.preprocess.encode import Encoding
-
-    reset_peak("cpu")
-    before = resident_now()
-    source, num_bytes = generate(count)
-    began = time.perf_counter()
-    build_dataset(source, Path(folder), encoding=Encoding(mode="raw"))  # type: ignore[arg-type]
-    seconds = (time.perf_counter() - began) / count
-    return {"sample_seconds": estimate([seconds]), **_memory(before, count, num_bytes)}
-
-
-def measure_loader(folder: str, executor: str) -> dict[str, Estimate]:
-    """Measure a loader, in this process.
-
-    Args:
-        folder: The dataset folder.
-        executor: The name of the executor.
-
-    Returns:
-        start_up_seconds (from nothing to the first batch), first_epoch_sample_seconds,
-        sample_seconds (of later epochs), and memory.
-    """
-    from slipform.bench.race.measure import estimate
-    from slipform.pipelines.loader import Loader
-    from slipform.pipelines.machine import reset_peak, resident_now
-    from slipform.pipelines.plan.augmentation import Augmentation
-
-    spec = Augmentation(image_size=_SIDE, crop="random", padding=1, resize=_SIDE)
-    with Loader(folder, "test", spec, batch_size=1, training=False) as small:
-        next(iter(small))  # loads the kernels
-    reset_peak("cpu")
-    before, began, seconds = resident_now(), time.perf_counter(), []
-    with Loader(
-        folder, "train", spec, batch_size=_BATCH_SIZE, executor=executor, reuse_buffers=True
-    ) as loader:
-        loop = iter(loader)
-        next(loop)
-        start_up, began = time.perf_counter() - began, time.perf_counter()
-        rest = sum(len(batch) for batch in loop)
-        first_epoch, loop = (time.perf_counter() - began) / max(1, rest), iter(loader)
-        for _ in range(_ROUNDS):
-            began, left = time.perf_counter(), _BATCHES
-            while left:
-                for _ in loop:
-                    left -= 1
-                    if not left:
-                        break
-                else:
-                    loop = iter(loader)
-            seconds.append((time.perf_counter() - began) / (_BATCHES * _BATCH_SIZE))
-        return {
-            "start_up_seconds": estimate([start_up]),
-            "first_epoch_sample_seconds": estimate([first_epoch]),
-            "sample_seconds": estimate(seconds),
-            **_memory(before, loader.num_samples),
-        }

@@ -7,18 +7,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from slipform.bench.race import growing
+from slipform.bench.race.measure import estimate
 from slipform.bench.result.panels import Panel
-from slipform.bench.result.result import read_result
+from slipform.bench.result.result import Row, read_result
 from slipform.bench.suites import growth
 from slipform.pipelines.manifest import read_manifest
 
 
 def test_the_generated_dataset_has_as_many_samples_as_asked_for(tmp_path: Path) -> None:
-    figures = growth.measure_prep(str(tmp_path / "data"), 2000)
+    figures = growing.measure_prep(str(tmp_path / "data"), 2000)
     assert read_manifest(tmp_path / "data").split("train").num_samples == 2000
     assert figures["sample_seconds"].median > 0
     for executor in ("host", "resident"):
-        found = growth.measure_loader(str(tmp_path / "data"), executor)
+        found = growing.measure_loader(str(tmp_path / "data"), executor)
         assert found["sample_seconds"].repeats == 7
         assert found["start_up_seconds"].median > 0
         assert found["sample_bytes"].median == found["above_imports_bytes"].median / 2000
@@ -29,7 +31,7 @@ def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.Monk
 
     def here(function: object, *arguments: object) -> object:
         assert callable(function)
-        if arguments[-1] == "host":
+        if arguments[1:] == ("host", 0):
             from slipform.bench.race.worker import CallFailed
 
             raise CallFailed("its process ended", "out of memory")
@@ -45,8 +47,32 @@ def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.Monk
         ("order", 1000, "ok"),
         ("prep", 600, "ok"),
         ("host", 600, "out of memory"),
+        ("host, blocks of 256", 600, "ok"),
         ("resident", 600, "ok"),
     ]
     panels = growth.LAYOUT.figures[0].draw(rows)
     bars = [len(panel.bars) for panel in panels if isinstance(panel, Panel)]
-    assert bars == [2, 2, 1, 1, 1, 1, 1, 1]
+    assert bars == [2, 2, *[1] * 8]
+
+
+def test_the_verdict_is_of_all_parts() -> None:
+    def row(way: str, samples: int, seconds: float, size: float) -> Row:
+        figures = {"sample_seconds": estimate([seconds]), "sample_bytes": estimate([size])}
+        return Row(suite="growth", case={"way": way, "samples": samples}, figures=figures)
+
+    rows = [
+        row("order", 100, 1e-8, 50), row("order", 1000, 1e-8, 40), row("order", 10**6, 2.5e-8, 30),
+        row("prep", 100, 4e-6, 500), row("host", 100, 1e-6, 400),
+        row("prep", 5000, 2e-6, 250), row("host", 5000, 3e-6, 300),
+    ]  # fmt: skip
+    found = growth.verdict([rows])
+    assert found is not None
+    assert found.sentence == (
+        "From 100 to 5,000 samples, prep and loaders take at most 3.00 times as much time per"
+        " sample, and at most 0.75 times as much memory. From 100 to 1,000,000 samples, the order"
+        " of an epoch takes 2.50 times as much time per sample."
+    )
+    without = growth.verdict([rows[3:]])
+    assert without is not None
+    assert "order" not in without.sentence
+    assert growth.verdict([rows[:3]]) is None
