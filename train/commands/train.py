@@ -7,7 +7,6 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,7 +208,6 @@ def train(
 
     from slipform.train.machine.interrupt import end_with_parent
     from slipform.train.run.loop import fit
-    from slipform.train.run.rates import rate_text
 
     end_with_parent()
     with folder as out:
@@ -225,30 +223,11 @@ def train(
         )
     if not is_main():
         return
-    if summary["test_accuracy"] is not None:
-        name = "mAP" if summary.get("labels") == "multi" else "accuracy"
-        click.echo(f"test {name} {summary['test_accuracy']:.4f} (epoch {summary['best_epoch']})")
-    waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
-    click.echo(f"{rate_text(summary['images_per_second'])} in training, {waiting}")
-    click.echo(
-        f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s since the start"
-        " of this command"
-    )
-    click.echo(f"curves: {out / 'figures' / 'curves.png'}")
+    from slipform.train.commands.train_result import next_lines, result_lines
+
+    click.echo("\n".join(result_lines(summary, out)))
     if not quiet:
-        click.echo("\n".join(_what_next(out)))
-
-
-def _what_next(out: Path) -> list[str]:
-    """The paths of the results, and useful next commands."""
-    folder = shlex.quote(str(out))
-    return [
-        f"weights: {out / 'best.safetensors'}; numbers: {out / 'summary.json'}",
-        "next:",
-        f"  slipform validate {folder} --report {folder}/report.html",
-        f"  slipform predict {folder} IMAGE...",
-        f"  slipform export {folder} --format onnx",
-    ]
+        click.echo("\n".join(next_lines(summary, out)))
 
 
 def _sweep(
@@ -288,12 +267,3 @@ def _sweep(
 
 def _run_name(recipe: str) -> str:
     return recipe.removesuffix(".toml").strip("/").replace("/", "-").replace(":", "-")
-
-
-def _process_seconds() -> float:
-    """Seconds since this process was started, including imports."""
-    import time
-
-    import psutil
-
-    return time.time() - psutil.Process().create_time()

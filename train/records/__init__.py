@@ -16,7 +16,9 @@ from slipform.pipelines.files import open_regular, write_whole
 __all__ = [
     "METRICS",
     "SUMMARY",
+    "accuracy_text",
     "forget_after",
+    "measured_split",
     "read_metrics",
     "read_summary",
     "write_summary",
@@ -58,6 +60,32 @@ def read_summary(run: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict) or not _fits(values, _SUMMARY_TYPES):
         return None
     return {**dict.fromkeys(_SUMMARY_TYPES), **values} if values["epochs"] > 0 else None
+
+
+def measured_split(summary: dict[str, Any]) -> str | None:
+    """The split whose accuracy is the result of a run: "test", or "val" if test has none.
+
+    Args:
+        summary: The content of summary.json.
+
+    Returns:
+        None if neither has one: the dataset has no images for them, or no labels for mAP.
+    """
+    return next((s for s in ("test", "val") if summary[f"{s}_accuracy"] is not None), None)
+
+
+def accuracy_text(summary: dict[str, Any]) -> str:
+    """The result of a run as text: "test accuracy 0.9130", "val mAP 0.5512".
+
+    Args:
+        summary: The content of summary.json.
+
+    Returns:
+        "" if there is no result; see `measured_split`.
+    """
+    split = measured_split(summary)
+    name = "mAP" if summary.get("labels") == "multi" else "accuracy"
+    return f"{split} {name} {summary[f'{split}_accuracy']:.4f}" if split else ""
 
 
 def write_summary(run: Path, values: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from slipform.train.config.recipe import Recipe, SweepRun
 from slipform.train.config.resolve import resolve
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.interrupt import SWEEP, watched
-from slipform.train.records import METRICS, read_metrics, read_summary
+from slipform.train.records import METRICS, accuracy_text, read_metrics, read_summary
 
 __all__ = ["ONCE", "WHOLE", "Job", "Repeats", "make_jobs", "run_jobs"]
 
@@ -100,12 +100,11 @@ class Job:
 
     @property
     def result(self) -> str:
-        """The test accuracy and the time of a finished run as text; "" if it is not finished."""
+        """The accuracy and the time of a finished run as text; "" if it is not finished."""
         summary = read_summary(self.folder)
         if summary is None:
             return ""
-        accuracy = summary["test_accuracy"]
-        measured = "no test split" if accuracy is None else f"test accuracy {accuracy:.4f}"
+        measured = accuracy_text(summary) or "no images in val or test"
         return f"{measured}, {summary['seconds']:.0f} s"
 
     @property

@@ -60,12 +60,19 @@ def test_a_recipe_names_the_data_it_is_for(shapes: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "text"), [(1 / 6, "test accuracy 0.1667, 62 s"), (None, "no test split, 62 s")]
+    ("test", "val", "text"),
+    [
+        (1 / 6, 0.5, "test accuracy 0.1667, 62 s"),
+        (None, 0.5, "val accuracy 0.5000, 62 s"),
+        (None, None, "no images in val or test, 62 s"),
+    ],
 )
-def test_the_result_of_a_job(accuracy: float | None, text: str, tmp_path: Path) -> None:
+def test_the_result_of_a_job(
+    test: float | None, val: float | None, text: str, tmp_path: Path
+) -> None:
     job = Job(SweepRun("a", {}, {}), RunConfig(), tmp_path)
     assert job.result == ""
-    summary = {"test_accuracy": accuracy, "val_accuracy": 0.5, "best_epoch": 1, "epochs": 1}
+    summary = {"test_accuracy": test, "val_accuracy": val, "best_epoch": 1, "epochs": 1}
     speed = {"seconds": 61.8, "images_per_second": 9.0, "compiled": False}
     versions = dict.fromkeys(("machine", "torch", "precision", "executor"), "x")
     write_summary(tmp_path, summary | speed | versions)

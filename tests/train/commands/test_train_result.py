@@ -1,0 +1,56 @@
+"""The end of `train`: an accuracy, and next commands that work, whatever splits there are."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import slipform as sf
+from slipform.cli import main
+from tests.command_lines import next_commands
+
+SETS = (
+    "model.name=tiny", "augment.image_size=16", "augment.resize=16", "train.precision=fp32",
+    "train.epochs=1", "train.batch_size=16", "data.threads=1", "data.executor=host",
+)  # fmt: skip
+
+
+def _run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("numbers", "split"),
+    [((12, 12), "test"), ((12, 0), "val"), ((0, 12), "test"), ((0, 0), None)],
+    ids=["val and test", "val alone", "test alone", "neither"],
+)
+def test_the_printed_commands_work(
+    numbers: tuple[int, int], split: str | None, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "a run"
+    val, test = numbers
+    sf.prepare(
+        "shapes", out=data, num_train=36, num_val=val, num_test=test, min_size=16, max_size=16
+    )
+    sets = [word for one in SETS for word in ("--set", one)]
+    output = _run("train", data, "--out", run, "--device", "cpu", *sets)
+    found = [line for line in output.splitlines() if " accuracy " in line]
+    assert [line.split(" accuracy ")[0] for line in found] == ([split] if split else [])
+    image = tmp_path / "a.png"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(image)
+    commands = next_commands(output)
+    names = [line.split()[1] for line in commands]
+    assert names == [*(["validate"] if split else []), "predict", "export"]
+    for line in commands:
+        words = [str(image) if word == "IMAGE..." else word for word in shlex.split(line)[1:]]
+        said = _run(*words)
+        if words[0] == "validate":
+            assert f"{split}: top-1 {float(found[0].split()[2]):.4f}" in said
+            assert (run / "report.html").is_file()
