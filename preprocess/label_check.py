@@ -1,9 +1,12 @@
-"""Checks of labels before a dataset is written.
+"""Checks of labels and paths before a dataset is written.
 
-In: labels and the classes of a dataset. Out: nothing, or a DatasetError that names the first fault.
+In: labels, paths and the classes of a dataset. Out: nothing, or a DatasetError that names the first
+fault.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,7 @@ import numpy.typing as npt
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import LabelTable
 
-__all__ = ["check_count", "check_labels"]
+__all__ = ["check_count", "check_labels", "check_paths"]
 
 Labels = npt.NDArray[np.int64]
 
@@ -29,6 +32,23 @@ def check_count(what: str, count: int, labels: Labels) -> None:
     """
     if count != len(labels):
         raise DatasetError(f"{count} {what} and {len(labels)} labels: give one label for each.")
+
+
+def check_paths(paths: Iterable[object]) -> None:
+    """Check that paths are texts relative to a folder.
+
+    Args:
+        paths: The paths.
+
+    Raises:
+        DatasetError: One is a Path or bytes, or absolute.
+    """
+    for path in paths:
+        if not isinstance(path, str) or path.startswith("/"):
+            raise DatasetError(
+                f"paths holds {path!r}: give texts relative to the folder,"
+                " path.relative_to(folder).as_posix()."
+            )
 
 
 def check_labels(split: str, labels: Labels, table: LabelTable | None, num_classes: int) -> None:

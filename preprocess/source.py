@@ -19,7 +19,7 @@ import numpy.typing as npt
 from slipform.pipelines.decoding.image_file import read_bytes, size_of_file
 from slipform.pipelines.errors import DatasetError
 from slipform.pipelines.label_table import LabelKind, LabelTable
-from slipform.preprocess.label_check import check_count, check_labels
+from slipform.preprocess.label_check import check_count, check_labels, check_paths
 from slipform.preprocess.listing import Listing
 
 __all__ = [
@@ -102,12 +102,12 @@ class Files:
 
     Attributes:
         root: A folder.
-        paths: Their paths below `root`.
+        paths: Their paths relative to `root`, as texts with slashes.
         labels: int64 [N].
         table: See `Samples`.
 
     Raises:
-        DatasetError: There are more or fewer paths than labels.
+        DatasetError: There are more or fewer paths than labels, or a path is no relative text.
 
     Example:
         ```python
@@ -128,6 +128,7 @@ class Files:
 
     def __post_init__(self) -> None:
         check_count("paths", len(self.paths), self.labels)
+        check_paths(self.paths)
 
     def name(self, index: int) -> str:
         """See `Samples`."""

@@ -124,6 +124,22 @@ def test_samples_and_labels_are_as_many() -> None:
         Files(Path("photos"), ["a.jpg"], labels)
 
 
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        (Path("photos/a.jpg"), r"PosixPath\('photos/a.jpg'\)"),
+        ("/photos/a.jpg", "'/photos/a.jpg'"),
+        (b"a.jpg", "b'a.jpg'"),
+    ],
+)
+def test_paths_are_relative_texts(path: Any, given: str) -> None:
+    labels = np.zeros(2, np.int64)
+    assert Files(Path("photos"), ["a.jpg", "b/c.jpg"], labels).name(1) == "b/c.jpg"
+    allowed = f"paths holds {given}: give texts relative to the folder, path.relative_to"
+    with pytest.raises(DatasetError, match=allowed):
+        Files(Path("photos"), ["a.jpg", path], labels)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 1.0])
 def test_each_label_is_divided_as_the_whole(fraction: float) -> None:
     """Also a label that is seldom the first one of its samples. Source: see `_taken_by_label`."""
