@@ -13,6 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTEBOOK = ROOT / "train/examples/first_run.ipynb"
+# Each step and its speed are shown, not only two steps in a second.
+EACH_STEP = """
+from slipform.pipelines import notebook
+from slipform.train.run import progress
+notebook._SECONDS = 0
+progress._MIN_SECONDS = 0
+"""
 
 
 def test_it_is_stored_without_outputs() -> None:
@@ -52,6 +59,7 @@ def test_it_runs(
             return super().process_message(msg, cell, cell_index)
 
     book = nbformat.read(NOTEBOOK, as_version=4)
+    book.cells.insert(0, nbformat.v4.new_code_cell(EACH_STEP))
     Watching(book, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
@@ -62,7 +70,8 @@ def test_it_runs(
     assert len(re.findall(r"^epoch \d  train_loss", text, re.MULTILINE)) == 4
     assert not re.search(r"[\x1b\r]|━", text)
     moving = [line for line in lines if line.startswith(("epoch", "validating"))]
-    assert len(set(moving)) > 3
+    parts = {f"{part} {epoch}/4" for part in ("epoch", "validating") for epoch in range(1, 5)}
+    assert {line.partition("  ")[0] for line in moving} == parts
     assert any("images/s" in line and "left" in line and "loss" in line for line in moving)
     assert lines[-1] == ""
     kept = [o for o in outputs if o["output_type"] == "display_data" and o not in pictures]
