@@ -18,7 +18,7 @@ import subprocess, sys
 import pytest
 
 def test_first(): pass
-@pytest.mark.timeout(4)
+@pytest.mark.timeout(4)  # any speed: it hangs, and shall end
 def test_hangs():
     child = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):

@@ -144,7 +144,7 @@ def _work(
 
 
 def _outcome(reader: Reader) -> str:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # any speed: of processor time
     try:
         reader.read()
     except SlipformError:

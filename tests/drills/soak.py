@@ -69,7 +69,7 @@ class Consumer(threading.Thread):
         """Loop, get interrupted and compare, until the time is over or a fault is found."""
         end = time.monotonic() + self._seconds
         loader = _loader(self._folder, self._executor)
-        while time.monotonic() < end and not self.wrong:
+        while time.monotonic() < end and not self.wrong:  # any speed: it only does less
             loader.set_epoch(self._chance.randrange(EPOCHS - 1))
             try:
                 self._be_interrupted(loader)

@@ -38,8 +38,8 @@ def test_stats_have_the_seconds_of_each_stage(shapes: Path, executor: str) -> No
     assert stages == STAGES.get(executor, stages)
     # DALI reads ahead in its own thread.
     for name, value in seconds.items():
-        assert 0 < value <= THREADS * passed, name
+        assert 0 < value <= THREADS * passed, name  # any speed: parts of the same time
         assert value >= before[name], name
-    assert after["wait_seconds"] <= passed
+    assert after["wait_seconds"] <= passed  # any speed: a part of the same time
     for name in {"plan_seconds", "augment_seconds", "decode_seconds", "read_seconds"} & set(after):
         assert after[name] > before[name], name
