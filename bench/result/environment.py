@@ -19,7 +19,7 @@ from slipform.bench.result.result import Environment
 from slipform.pipelines.machine import num_cores, processor_name
 from slipform.pipelines.project import project
 
-__all__ = ["command_line", "stamp"]
+__all__ = ["command_line", "commit_of", "stamp"]
 
 _PACKAGES = (
     *("slipform", "torch", "torchvision", "triton", "numpy", "numba", "opencv-python-headless"),
@@ -32,6 +32,11 @@ _PACKAGES = (
         "torchcodec",
         "turboloader",
     ),
+)
+# Patterns of git, whose * also matches folders.
+_USED = (
+    *(f"{name}/*.py" for name in ("bench", "models", "pipelines", "preprocess", "slipform")),
+    *("train/*.py", "train/recipes/*.toml"),
 )
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -56,7 +61,7 @@ def stamp() -> Environment:
         versions=_versions(),
         threads={"cores": cores}
         | {name: int(os.environ[name]) for name in _THREAD_VARIABLES if name in os.environ},
-        commit=_commit(),
+        commit=commit_of(Path(__file__).resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),
     )
@@ -114,18 +119,29 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
-    """The commit of the checkout, with "-dirty" if tracked files differ; "" without a checkout."""
-    here = Path(__file__).resolve().parent
-    describe = ["git", "-C", str(here), "describe"]
+def commit_of(module: Path) -> str:
+    """The commit of the checkout that a module of Slipform is in.
+
+    Args:
+        module: The path of a file two folders below the root of the checkout.
+
+    Returns:
+        "" without a checkout. With "-dirty" at its end if tracked files differ, or if git does not
+        track a file that Slipform would use: a module of a room, a recipe.
+    """
+    root = module.resolve().parents[2]
     try:
-        text = subprocess.run(
-            [*describe, "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=10,
-        ).stdout
+        if not _git(root, "ls-files", "--", str(module)):
+            return ""  # installed, perhaps below the repository of a user
+        found = _git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        untracked = _git(root, "ls-files", "--others", "--exclude-standard", "--", *_USED)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return ""
-    return text.strip()
+    return f"{found}-dirty" if untracked and found and not found.endswith("-dirty") else found
+
+
+def _git(root: Path, *words: str) -> str:
+    """The output of a git command; "" if it fails."""
+    command = ["git", "-C", str(root), *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    return ended.stdout.strip() if ended.returncode == 0 else ""

@@ -103,7 +103,7 @@ class Environment(_Strict):
         python: The version of Python.
         versions: Package -> installed version.
         threads: The number of cores, and environment variables that set numbers of threads.
-        commit: The commit of Slipform; "-dirty" at its end: with changes.
+        commit: The commit of Slipform; "-dirty" at its end: with changes or further modules.
         date: The start of the benchmark, UTC, ISO 8601.
         load_average: The load of the minute before. Other programs disturbed the figures if it is
             above that of an idle machine.
