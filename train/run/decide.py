@@ -145,9 +145,10 @@ def _decide(
                 return _as_before(config, earlier, steps)
             if not size:
                 number = _num_steps(tried) * train.accumulate
+                total = time.perf_counter() - began + number * batch_seconds
                 text = (
-                    f"{first}: not measured, {number} batches of {train.batch_size} images take"
-                    f" {number * batch_seconds:.0f} s, and {left:.1f} s are left of the limit of"
+                    f"{first}: not measured, because that would take {total:.1f} s"
+                    f" ({number} batches of {train.batch_size} images), and the limit is"
                     f" {until - began:.1f} s"
                 )
                 return Decision(first.applied(config), text)
@@ -278,8 +279,8 @@ def _race(
     reason = f"{chosen}: measured in {seconds:.1f} s{part}, {listed}"
     if len(finished[0]) < needed:
         reason = (
-            f"{chosen}, as usual: {len(finished[0])} of {needed} rounds{part} took {seconds:.1f} s,"
-            f" and {until - began:.1f} s were left"
+            f"{chosen}, as usual: {needed} rounds may take {until - began:.1f} s, but"
+            f" {len(finished[0])} of them{part} took {seconds:.1f} s"
         )
         return Decision(chosen.applied(config), reason, named)
     found = {**asdict(chosen), "images": trial.batch_size, "rates": medians}
