@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "list": (
         "slipform.train.cli:list_names",
-        "List recipes, nets or settings, each with a description.",
+        "List recipes, nets, settings or augmentations, each with a description.",
     ),
     "models": (
         "slipform.train.cli:models",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from slipform.cli import COMMANDS
 from slipform.models import registry
 from slipform.pipelines.plan import registry as augmentations
 from slipform.train import cli
@@ -27,6 +28,14 @@ def _list(*arguments: str) -> Result:
 def _names(result: Result) -> list[str]:
     assert result.exit_code == 0, result.output
     return [line.split()[0] for line in result.stdout.splitlines()]
+
+
+def test_the_help_names_every_kind() -> None:
+    kind: Any = cli.list_names.params[0].type
+    kinds = list(kind.choices)
+    assert "augmentations" in kinds
+    for text in (COMMANDS["list"][1], str(cli.list_names.help)):
+        assert [word for word in kinds if word not in text] == []
 
 
 def test_all_settings_are_listed_with_a_description() -> None:
