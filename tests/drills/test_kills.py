@@ -128,11 +128,10 @@ def test_a_killed_sweep(
 def _when_its_runs_have_ended(warm: Warm, arguments: tuple[str, ...]) -> str:
     """Wait for the runs of a killed sweep. They get SIGTERM and write a checkpoint. Until then they
     hold their folders, and a new sweep is refused with a message."""
-    for _ in range(60):
+    while True:
         ended = warm.run(*arguments)
         if ended.code == 0:
             return ""
         if not any(text in ended.output for text in ("is working in", "contains a run already")):
-            break
+            return str(ended)
         time.sleep(1)
-    return str(ended)

@@ -135,13 +135,14 @@ def test_a_regular_file_is_opened_through_a_link_and_a_missing_one_named(tmp_pat
 
 def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from slipform.pipelines.files import locked\n"
-        "with locked(Path(sys.argv[1]), 'x'): print('held', flush=True); time.sleep(60)\n"
+        "import sys; from pathlib import Path; from slipform.pipelines.files import locked\n"
+        "with locked(Path(sys.argv[1]), 'x'): print('held', flush=True); input()\n"
     )
     path = tmp_path / "lock"
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-    ) as process:
+        [sys.executable, "-P", "-c", code, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(SlipformError, match="another train"), locked(path, "another train"):

@@ -181,13 +181,14 @@ def test_unpacked_files_of_a_killed_process_are_removed(
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("a.txt"), io.BytesIO())
     code = (
-        "import sys, time; from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
         "from slipform.preprocess.archive import unpacked\n"
-        "with unpacked(Path(sys.argv[1])): print('ready', flush=True); time.sleep(100)\n"
+        "with unpacked(Path(sys.argv[1])): print('ready', flush=True); input()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "x.tar")],
         env=ENVIRONMENT | {"TMPDIR": str(tmp_path / "temporary")},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
