@@ -146,7 +146,7 @@ def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_pat
         ["optimizer.name=rmsprop", "optimizer.lr=0.001"],
         [
             "optimizer.name=muon",
-            "optimizer.lr=0.003",
+            "optimizer.lr=0.1",
             "model.name=mlp_sigmoid",
             "model.options.hidden=16",
         ],
@@ -157,20 +157,23 @@ def test_the_speed_recipe_learns_and_ends_with_figures(shapes_raw: Path, tmp_pat
         ["schedule.name=one_cycle", "optimizer.lr=0.1"],
         ["schedule.name=linear"],
         ["loss.name=multi_margin"],
-        ["loss.label_smoothing=0.1", "augment.mixup=0.4", "augment.cutmix=1.0"],
+        ["loss.label_smoothing=0.1", "augment.mixup=0.4", "augment.cutmix=1.0", "train.epochs=4"],
         ["train.ema=0.9", "train.flip_test=true", "train.accumulate=2", "train.clip_norm=1.0"],
         ["train.precision=bf16", "train.channels_last=false", "train.deterministic=true"],
-        ["model.head=mlp", "model.freeze=features"],
+        ["model.head=mlp", "model.freeze=features.0"],
         ["model.train_layers=head", "train.unfreeze_at_epoch=2"],
     ],
     ids=lambda sets: " ".join(sets),
 )
 def test_every_setting_learns(sets: list[str], shapes: Path, small: Small, tmp_path: Path) -> None:
-    fit(small(*sets), shapes, tmp_path / "run", quiet=True)
+    """The last three losses are at most 0.946 times the first three with seed 0, and at most 0.970
+    times with the seeds 1 to 4. They are 0.997 to 1.004 times if no convolution learns."""
+    config = small(*sets)
+    fit(config, shapes, tmp_path / "run", quiet=True)
     losses = [x["loss"] for x in read_metrics(tmp_path / "run", "step")]
-    assert len(losses) == (12 if "train.accumulate=2" not in sets else 6)
+    assert len(losses) == 6 * config.train.epochs / config.train.accumulate
     assert all(map(math.isfinite, losses))
-    assert sum(losses[-3:]) < sum(losses[:3])
+    assert sum(losses[-3:]) < 0.98 * sum(losses[:3])
     torch.use_deterministic_algorithms(False)
 
 
@@ -264,9 +267,10 @@ def test_the_test_split_of_each_epoch_has_no_effect_on_training(
     lines = {each: read_metrics(tmp_path / str(each), "epoch") for each in found}
     for plain, tested in zip(lines[False], lines[True], strict=True):
         assert "test_accuracy" not in plain
-        assert 0 <= tested["test_accuracy"] <= 1
         for key in ("train_loss", "val_loss", "val_accuracy"):
             assert plain[key] == tested[key]
+    first = fit(small("train.epochs=1"), shapes, tmp_path / "first", device="cpu", quiet=True)
+    assert lines[True][0]["test_accuracy"] == pytest.approx(first["test_accuracy"])
     best = found[True]["best_epoch"]
     assert best == found[False]["best_epoch"]
     assert found[True]["test_accuracy"] == found[False]["test_accuracy"]
