@@ -14,6 +14,7 @@ from slipform.bench.race import ab_run
 from slipform.bench.race.ab_run import train_arm
 from slipform.pipelines.batch import Batch
 from slipform.pipelines.errors import SlipformError
+from slipform.train.inference.classifier import Classifier
 from slipform.train.run import steps
 from slipform.train.run.folder import run_config
 from tests.train.drawing import without_figures
@@ -63,7 +64,8 @@ def test_both_arms_see_the_same_batches_and_begin_with_the_same_weights(
     for name, sets in (("a", a), ("b", b)):
         given = (str(shapes), recipe, sets, a, 3, "cpu", str(tmp_path / name))
         found = train_arm(*given)
-        assert 0 <= found["test_accuracy"] <= 1
+        result = Classifier.load(tmp_path / name, "cpu").evaluate(split="test")
+        assert found["test_accuracy"] == pytest.approx(result.top1, abs=1e-6)
     first, second = seen[:6], seen[6:]
     for (images, _), (others, _) in zip(first, second, strict=True):
         assert torch.equal(images, others)
