@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ def test_the_search_keeps_the_usual_setting_unless_another_is_faster() -> None:
 
 def test_a_contestant_is_measured_and_its_death_is_reported(shapes_raw: Path) -> None:
     effort = replace(QUICK, search=True, search_seconds=0.05)
+    began = time.perf_counter()
     with Contestant(
         "slipform_loader", work_on(shapes_raw), effort, {"executor": "resident"}
     ) as one:
@@ -42,14 +45,30 @@ def test_a_contestant_is_measured_and_its_death_is_reported(shapes_raw: Path) ->
         assert one.opening.note.startswith("tried (images/s): executor=resident threads=")
         assert one.opening.note.count("executor=resident") == 2
         assert one.opening.settings["executor"] == "resident"
-        assert one.opening.first_batch_seconds[0] > 0
-        assert one.measure()["images_per_second"] > 0
+        (first,) = one.opening.first_batch_seconds
+        opened = time.perf_counter()
+        assert 0 < first < opened - began  # any speed: a part of the same time
+        rate = one.measure()["images_per_second"]
+        passed = time.perf_counter() - opened
+        assert rate * passed > 4 * 60  # any speed: at least 4 batches are measured in this time
         memory = one.memory()
         assert memory["resident_bytes"] > 50 * 2**20
         assert 0 < memory["above_imports_bytes"] < memory["resident_bytes"]
         os.kill(one.pid, signal.SIGKILL)
         with pytest.raises(CallFailed, match="status -9"):
             one.measure()
+
+
+def test_the_time_to_the_first_batch_is_that_of_each_opening(
+    shapes_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = iter([0.0, 1.0, 10.0, 12.5, 20.0, 24.0])
+    clock = SimpleNamespace(perf_counter=lambda: next(readings))
+    work = work_on(shapes_raw)
+    (settings, *_) = contestant._candidates_of("slipform_loader", work, {"executor": "resident"})
+    monkeypatch.setattr(contestant, "time", clock)
+    with contestant._open_peer("slipform_loader", work, settings, openings=3) as opened:
+        assert opened.first_batches() == (1.0, 2.5, 4.0)
 
 
 def test_a_missing_package_is_reported(shapes_raw: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -15,14 +17,23 @@ from slipform.bench.suites import growth
 from slipform.pipelines.manifest import read_manifest
 
 
-def test_the_generated_dataset_has_as_many_samples_as_asked_for(tmp_path: Path) -> None:
+def test_the_figures_of_as_many_samples_as_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that is a second later at each reading."""
+    readings = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: float(next(readings)))
+    monkeypatch.setattr(growing, "time", clock)
     figures = growing.measure_prep(str(tmp_path / "data"), 2000)
     assert read_manifest(tmp_path / "data").split("train").num_samples == 2000
-    assert figures["sample_seconds"].median > 0
+    assert figures["sample_seconds"].median == 1 / 2000
     for executor in ("host", "resident"):
         found = growing.measure_loader(str(tmp_path / "data"), executor)
-        assert found["sample_seconds"].repeats == 7
-        assert found["start_up_seconds"].median > 0
+        seconds = found["sample_seconds"]
+        assert (seconds.low, seconds.high, seconds.repeats) == (1 / 10_240, 1 / 10_240, 7)
+        assert found["start_up_seconds"].median == 1
+        # After the first batch of 512, two more whole ones.
+        assert found["first_epoch_sample_seconds"].median == 1 / 1024
         assert found["sample_bytes"].median == found["above_imports_bytes"].median / 2000
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from slipform.bench.race import suspect_run
 from slipform.bench.race.flipped import flip_labels
 from slipform.bench.race.suspect_run import average_precision, find_flipped, train_seconds
 from slipform.bench.suites.suspects import rows_of
@@ -15,6 +18,7 @@ from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
 from slipform.preprocess.verify import find_faults
+from slipform.train.inference import suspects
 from tests.pipelines.sharded import write_shards
 
 SETS = (
@@ -53,14 +57,38 @@ def test_datasets_that_cannot_be_flipped_are_refused(shapes: Path, tmp_path: Pat
 
 def test_a_small_run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipform.train.run.finish._draw", lambda *_: None)
+    ranked: list[suspects.Found] = []
+    original = suspects.suspects_of
+
+    def kept(*arguments: Any) -> suspects.Found:
+        ranked.append(original(*arguments))
+        return ranked[-1]
+
+    monkeypatch.setattr(suspects, "suspects_of", kept)
     found = find_flipped(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), 0.05, 1)
-    assert "slipform" in found
+    wrong = set(flip_labels(shapes, tmp_path / "again", 0.05, 1).tolist())
+    told, losses = ranked[0].suspects.mislabeled.tolist(), ranked[0].suspects.losses
+    right = len(wrong & set(told))
+    # Samples that were not seen come last, in their order.
+    scores = np.where(np.isnan(losses), -1.0 - np.arange(240), losses)
+    assert found["slipform"] == pytest.approx(
+        {
+            "average_precision_share": average_precision_score(
+                np.isin(np.arange(240), list(wrong)), scores
+            ),
+            "precision_share": right / max(1, len(told)),
+            "recall_share": right / 12,
+        }
+    )
     for figures in found.values():
-        assert set(figures) == {"average_precision_share", "precision_share", "recall_share"}
+        assert figures.keys() == found["slipform"].keys()
         assert all(0 <= value <= 1 for value in figures.values())
     assert not list(tmp_path.glob("data-*"))
     assert (tmp_path / "run-1" / "samples" / "epoch-0001.safetensors").exists()
-    assert train_seconds(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), False) > 0
+    readings = iter([10.0, 12.5])
+    monkeypatch.setattr(suspect_run, "time", SimpleNamespace(process_time=lambda: next(readings)))
+    seconds = train_seconds(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), False)
+    assert seconds == 2.5
     assert not (tmp_path / "cost" / "samples").exists()
 
 
