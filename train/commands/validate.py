@@ -25,7 +25,7 @@ __all__ = ["validate"]
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @click.argument("data", type=DATASET, required=False)
-@click.option("--split", help="train, val or test.  [default: test]")
+@click.option("--split", help="train, val or test.  [default: test, or val without test]")
 @click.option(
     "--figures",
     type=FOLDER,
@@ -71,6 +71,7 @@ def validate(
     Examples: validate runs/first --split val --report first.html
               validate runs/first --suspects
     """
+    from slipform.pipelines.manifest import read_manifest
     from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.judge import judge_any
@@ -78,13 +79,16 @@ def validate(
 
     if suspects and (report is not None or split not in (None, "train")):
         raise click.UsageError("--suspects is for the training images: remove --report and --split")
-    split, data = split or "test", None if data is None else local_folder(data)
+    data = None if data is None else local_folder(data)
     classifier = Classifier.load(run, device)
     if suspects:
         from slipform.train.commands.validate_suspects import show_suspects
 
         show_suspects(classifier, data, figures, as_json)
         return
+    if split is None:
+        splits = classifier.manifest.splits if data is None else read_manifest(data).splits
+        split = "val" if "val" in splits and "test" not in splits else "test"
     judged = judge_any(classifier, data, split, seed)
     notes = classifier.data_notes(data, split)
     for note in notes:

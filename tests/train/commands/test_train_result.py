@@ -54,3 +54,4 @@ def test_the_printed_commands_work(
         if words[0] == "validate":
             assert f"{split}: top-1 {float(found[0].split()[2]):.4f}" in said
             assert (run / "report.html").is_file()
+            assert f"{split}: top-1" in _run("validate", run)
