@@ -26,6 +26,19 @@ def test_a_request_under_way_is_not_noted_after_a_reset(object_store: Proxy) -> 
     assert not object_store.requests
 
 
+def test_faults_are_drawn_without_what_differs_from_run_to_run(object_store: Proxy) -> None:
+    """The number of the folder is that of the tests that were run before."""
+    object_store.chance = {"500": 0.5}
+
+    def faults(folder: int, trial: str, upload: str) -> list[str]:
+        path = f"PUT /tests/folder-{folder}/prep-trial-{trial}.txt?partNumber="
+        return [object_store._fault(f"{path}{n}&uploadId={upload}")[0] for n in range(40)]
+
+    found = faults(1, "0123456789abcdef", "a-1")
+    assert set(found) == {"", "500"}
+    assert faults(27, "fedcba9876543210", "b_2") == found
+
+
 def test_requests_that_nobody_waits_for_have_ended() -> None:
     """Of threads that were closed, of others, and those that the main thread has abandoned."""
     gate, done = Gate(), list[int]()

@@ -25,7 +25,8 @@ __all__ = ["KINDS", "Fault", "Proxy", "Request"]
 
 KINDS = ("500", "503", "reset", "cut", "short", "wrong", "stall", "drip")
 _STALL_SECONDS, _DRIP_SECONDS = 60.0, 0.1
-_NAMES = re.compile(r"folder-\d+|uploadId=[^& ]+")  # they differ from run to run
+# They differ from run to run.
+_NAMES = re.compile(r"folder-\d+|prep-trial-[0-9a-f]+|uploadId=[^& ]+")
 _NOT_PASSED_ON = ("expect", "transfer-encoding", "connection")
 _NOT_PASSED_BACK = ("transfer-encoding", "connection", "content-length")
 
