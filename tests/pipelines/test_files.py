@@ -51,15 +51,17 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 def test_the_file_is_flushed_before_the_rename_and_the_folder_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
+    calls: list[str] = []  # those below tmp_path: a thread of another test may call them, too
     fsync, replace = os.fsync, os.replace
 
     def note_fsync(handle: int) -> None:
-        calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        if os.readlink(f"/proc/self/fd/{handle}").startswith(str(tmp_path)):
+            calls.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
         fsync(handle)
 
     def note_replace(source: Path, target: Path) -> None:
-        calls.append("rename")
+        if target == tmp_path / "a":
+            calls.append("rename")
         replace(source, target)
 
     monkeypatch.setattr("slipform.pipelines.files.os.fsync", note_fsync)
