@@ -19,7 +19,9 @@ from safetensors.torch import load_file
 
 from slipform.train import cli
 from tests.command_lines import next_commands
+from tests.modules import ROOT
 from tests.processes import wait_for
+from tests.train.machine.recorded import Script
 
 SETS = [
     "--set",
@@ -226,10 +228,13 @@ def _wait_for_steps(run: Path, num: int, process: subprocess.Popen[str]) -> None
 
 @pytest.fixture
 def long_run(shapes: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
-    out = tmp_path / "run"
-    process = _process(
-        shapes, "--out", out, *SETS, "--set", "train.epochs=500", "--set", "train.log_every_steps=1"
-    )
+    """It begins its ninth step only when it is asked to stop."""
+    out, more = tmp_path / "run", ["--set", "train.log_every_steps=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.train.machine.recorded", shapes, "--out", out, *SETS, *more],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, **Script(str(tmp_path), hold={"9": 0}).environment()},
+    )  # fmt: skip
     yield out, process
     process.kill()
     process.communicate()
