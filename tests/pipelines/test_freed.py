@@ -207,6 +207,7 @@ def test_a_loader_of_an_object_store(
 ) -> None:
     """It is closed while it waits, or after an error. Nobody uses its mirror then."""
     monkeypatch.setenv("SLIPFORM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("slipform.pipelines.mirror.transfer._PAUSE", 0.0)
     for number in range(5):
         url = upload(photos, object_store.new_folder())
         loader = open_loader(url, "host")
