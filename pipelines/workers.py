@@ -87,7 +87,7 @@ class Task(Generic[T]):
         return not self._outcome.empty()
 
     def raise_error(self) -> None:
-        """Raise what the call raised, if it has ended with an exception. Else the result stays.
+        """Raise what the call raised. A result stays, unless an exception interrupts this method.
 
         Raises:
             BaseException: What the call raised. `result` would now wait forever.

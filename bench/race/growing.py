@@ -21,9 +21,9 @@ from slipform.preprocess.build import build_dataset
 from slipform.preprocess.encode import Encoding
 from slipform.preprocess.source import Arrays, SampleSource
 
-__all__ = ["SIDE", "generate", "measure_loader", "measure_order", "measure_prep"]
+__all__ = ["generate", "measure_loader", "measure_order", "measure_prep"]
 
-SIDE = 8  # of the images, in pixels
+_SIDE = 8  # of the images, in pixels
 _ROUNDS = 7
 _BATCH_SIZE = 512
 _BATCHES = 20  # in a round
@@ -54,7 +54,7 @@ def measure_order(count: int) -> dict[str, Estimate]:
     return {"sample_seconds": estimate(seconds), **_memory(before, count)}
 
 
-def generate(count: int) -> tuple[object, int]:
+def generate(count: int) -> tuple[SampleSource, int]:
     """Make raw images of 8 px with ten classes.
 
     Args:
@@ -63,9 +63,8 @@ def generate(count: int) -> tuple[object, int]:
     Returns:
         The SampleSource, and the bytes of its pixels.
     """
-
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+    pixels = generator.integers(0, 256, (count, _SIDE, _SIDE, 3), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 10
     splits = {
         "train": Arrays(pixels, labels, "train"),
@@ -95,7 +94,7 @@ def measure_prep(folder: str, count: int) -> dict[str, Estimate]:
     before = resident_now()
     source, num_bytes = generate(count)
     began = time.perf_counter()
-    build_dataset(source, Path(folder), encoding=Encoding(mode="raw"))  # type: ignore[arg-type]
+    build_dataset(source, Path(folder), encoding=Encoding(mode="raw"))
     seconds = (time.perf_counter() - began) / count
     return {"sample_seconds": estimate([seconds]), **_memory(before, count, num_bytes)}
 
@@ -112,7 +111,7 @@ def measure_loader(folder: str, executor: str, block: int = 0) -> dict[str, Esti
         start_up_seconds (from nothing to the first batch), first_epoch_sample_seconds,
         sample_seconds (of later epochs), and memory.
     """
-    spec = Augmentation(image_size=SIDE, crop="random", padding=1, resize=SIDE)
+    spec = Augmentation(image_size=_SIDE, crop="random", padding=1, resize=_SIDE)
     with Loader(folder, "test", spec, batch_size=1, training=False) as small:
         next(iter(small))  # loads the kernels
     reset_peak("cpu")
