@@ -28,7 +28,9 @@ def reason_not(work: Work) -> str:
         getattr(importlib.import_module("spdl.io.lib")._libspdl, "make_demuxer")  # noqa: B009
         importlib.import_module("torchvision.transforms.v2")
     except RuntimeError as error:
-        raise ImportError(f"SPDL finds no FFmpeg libraries ({str(error)[:80]}...)") from error
+        raise ImportError(
+            "SPDL finds no FFmpeg libraries; install the package ffmpeg of the system"
+        ) from error
     if work.stored == "raw":
         return "reads image files only"
     if work.augment.crop != "random_resized":

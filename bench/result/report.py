@@ -112,7 +112,8 @@ def _peers(rows: Sequence[Row]) -> set[str]:
         name = str(row.case.get("loader", row.case.get("way", "")))
         names.setdefault(row.suite, set()).add(name.partition(" ")[0])
     compared = [found for found in names.values() if any(map(is_ours, found))]
-    return {contestant(name) for found in compared for name in found if not is_ours(name)}
+    found = {name for names in compared for name in names if not is_ours(name)}
+    return {contestant(name).removesuffix(" loader") for name in found}
 
 
 def _verdict(verdicts: Sequence[Verdict], results: Results) -> str:

@@ -128,7 +128,8 @@ def measure(
         )  # fmt: skip
         set_train_mode(state)
         stored = Teacher(config, process, say)
-        functions = inference_functions(load_trained(teacher).model, config, process.device)
+        model = load_trained(teacher).model
+        functions = inference_functions(model, config, process.device, one_view=True)
         say("the teacher answers for the first epoch")
         table = stored.begin_epoch(loader, None, lambda _: lambda: None)
 

@@ -212,7 +212,7 @@ class Teacher:
                 "offset": loader.seen % total,
             }
         return {
-            "format": 1,
+            "format": 2,  # 1: with the flip_test and shift_test of the teacher's run
             "teacher": config.distill.sha256,
             "classes": loader.manifest.classes,
             "images": images_of(loader),
@@ -235,7 +235,7 @@ class Teacher:
         # Building a net draws random numbers. The student must not notice.
         with torch.random.fork_rng(devices):
             model, config, manifest, _ = load_trained(self._folder)
-        functions = inference_functions(model, config, process.device)
+        functions = inference_functions(model, config, process.device, one_view=True)
         probe.check_size(model, config.model.name, size_at(self._config, loader.epoch + 1))
         place = {name: number for number, name in enumerate(manifest.classes)}
         places = torch.tensor([place[name] for name in loader.manifest.classes])

@@ -63,13 +63,16 @@ def load_trained(run: Path) -> Trained:
     return Trained(model, config, manifest, best.thresholds)
 
 
-def inference_functions(model: nn.Module, config: RunConfig, device: torch.device) -> StepFunctions:
+def inference_functions(
+    model: nn.Module, config: RunConfig, device: torch.device, *, one_view: bool = False
+) -> StepFunctions:
     """The functions of evaluation of a trained net, in the precision of its run.
 
     Args:
         model: The net. It is moved to the device, in evaluation mode and without gradients.
         config: The settings of its run.
         device: The device.
+        one_view: Whether to leave out the flip_test and shift_test of the run.
 
     Returns:
         The functions; `evaluate` is the net. See `predict_logits`.
@@ -83,6 +86,6 @@ def inference_functions(model: nn.Module, config: RunConfig, device: torch.devic
         loss=make_loss(config.loss.unweighted()),  # it is not read
         precision=pick_precision(config.train.precision, device),
         device=device,
-        flip_test=config.train.flip_test,
-        shift_test=config.train.shift_test,
+        flip_test=config.train.flip_test and not one_view,
+        shift_test=0 if one_view else config.train.shift_test,
     )

@@ -155,6 +155,10 @@ def test_only_what_was_compared_with_slipform_is_named_beside_it(tmp_path: Path)
             ("prep", "way", "ffcv jpg quality 90"),
             ("remote", "loader", "slipform"),
             ("remote", "loader", "litdata"),
+            ("loaders", "loader", "slipform host"),
+            ("loaders", "loader", "timm_loader"),
+            ("policies", "loader", "slipform"),
+            ("policies", "loader", "timm"),
             ("overhead", "loader", "host"),
             ("scale", "way", "open: all tables"),
             ("growth", "way", "order"),
@@ -163,4 +167,4 @@ def test_only_what_was_compared_with_slipform_is_named_beside_it(tmp_path: Path)
     path = tmp_path / "r.json"
     write_result(path, Result(environment=stamp(), command="bench growth", rows=rows))
     text = page(read_results([path], {}), {})
-    assert "<p>Measured beside ffcv, LitData: same images, same work." in text
+    assert "<p>Measured beside ffcv, LitData, timm: same images, same work." in text

@@ -67,7 +67,15 @@ def test_the_answers_are_those_of_the_teacher_to_the_students_images(
     reverse: bool,
     mixed: tuple[str],
 ) -> None:
-    """Also with another normalization than the teacher's, and another order of the classes."""
+    """Also with another normalization than the teacher's, and another order of the classes.
+
+    The teacher's run was evaluated on several views of an image. Its answers are for one.
+    """
+    settings = (run / "config.toml").read_text()
+    views = settings.replace("flip_test = false", "flip_test = true")
+    views = views.replace("shift_test = 0", "shift_test = 1")
+    assert views.count("flip_test = true") == views.count("shift_test = 1") == 1
+    (run / "config.toml").write_text(views)
     if reverse:
         _reorder(run)
     config = student("augment.normalize=imagenet", "distill.top=3", *mixed)
