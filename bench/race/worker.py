@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -179,6 +180,7 @@ def _serve(connection: Connection) -> None:
     # A spawned process would spawn its workers, too. With fork, the workers of ffcv's writer need
     # not import ffcv again (14 s), and the workers of a DataLoader need not import torch.
     multiprocessing.set_start_method("fork", force=True)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     kept: list[Any] = []
     with ExitStack() as stack:
         while True:
@@ -194,6 +196,14 @@ def _serve(connection: Connection) -> None:
                 return
             except Exception as error:
                 connection.send((False, _reason(error)))
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, also in the middle of a call."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _reason(error: Exception) -> tuple[str, Status]:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slipform.bench.race import worker as module
@@ -129,6 +130,27 @@ def test_a_late_answer_is_not_used_for_the_next_call() -> None:
             worker.call(time.sleep, 600, seconds=0.5)
         with pytest.raises(CallFailed, match="its process ended"):
             worker.call(math.factorial, 5)
+
+
+def write_and_wait(path: Path) -> None:
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+    time.sleep(600)
+
+
+def test_a_call_ends_when_the_process_that_made_it_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    caller = multiprocessing.get_context("spawn").Process(
+        target=isolated, args=(write_and_wait, path)
+    )
+    caller.start()
+    while not path.exists():
+        assert caller.is_alive()
+        time.sleep(0.02)
+    called = psutil.Process(int(path.read_text()))
+    caller.kill()
+    caller.join()
+    called.wait()  # pytest's time limit ends this test if the process goes on
 
 
 def test_a_worker_imports_nothing_from_the_working_folder(
