@@ -1,8 +1,8 @@
 """The code blocks of the Markdown pages, and a program that runs the Python ones.
 
-In: Markdown. Out: `Block`s. As a program: `python -m tests.page_blocks PAGE...`, run in a folder
-with data/shapes and runs/demo, writes errors.json: page -> the error of its first block that
-failed, or "".
+In: Markdown. Out: `Block`s. As a program: `python -m tests.page_blocks [--console] PAGE...`, run in
+a folder with data/shapes and runs/demo, writes errors.json: page -> the error of its first block
+that failed, or "". With --console, the commands of console blocks run, too.
 
 All Python blocks of a page share one namespace. A block whose first line is a comment with a path
 is a file. A path in a room (`# models/mini.py`) becomes a module of that room. Other files are
@@ -22,6 +22,8 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.console_blocks import run_block
 
 _FENCE = re.compile(r"(?:<!-- needs: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
@@ -48,8 +50,11 @@ def blocks(page: Path) -> list[Block]:
     return [Block(language, body, needs) for needs, language, body in _FENCE.findall(text)]
 
 
-def run_page(page: Path) -> str:
-    """Run the Python blocks of a page. Returns the traceback of the first failure, or ""."""
+def run_page(page: Path, *, console: bool = False) -> str:
+    """Run the Python blocks of a page, and the commands of its console blocks if `console`.
+
+    Returns the traceback of the first failure, or "".
+    """
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         try:
@@ -59,6 +64,8 @@ def run_page(page: Path) -> str:
                 ast.parse(block.text)
                 if not block.needs or importlib.util.find_spec(block.needs):
                     exec(compile(block.text, f"{page}, a block", "exec"), names)
+            elif block.language == "console" and console:
+                run_block(block.text)
         except BaseException:
             return f"{block.text}\n{traceback.format_exc()}"
     return ""
@@ -78,5 +85,6 @@ def _write(block: Block) -> None:
 
 
 if __name__ == "__main__":
-    errors = {name: run_page(Path(name)) for name in sys.argv[1:]}
+    console = sys.argv[1] == "--console"
+    errors = {name: run_page(Path(name), console=console) for name in sys.argv[1 + console :]}
     Path("errors.json").write_text(json.dumps(errors), encoding="utf-8")

@@ -173,6 +173,9 @@ def _of_folders(
 def _expected(source: Path, hints: Hints) -> str:
     """The given options, as text, and a file with a name similar to that of the list."""
     words = [f"{OPTIONS[name]} {value} was given." for name, value in hints.given.items()]
-    if hints.list_file and source.is_dir():
-        words[0] += nearest(hints.list_file, os.listdir(source))
+    if hints.list_file and source.is_dir() and not (source / hints.list_file).is_file():
+        words.insert(
+            1, f"{source / hints.list_file} does not exist; the list must be in the source."
+        )
+        words[1] += nearest(hints.list_file, os.listdir(source))
     return " ".join(words)

@@ -170,7 +170,9 @@ def test_every_row_and_file_is_used_or_named(root: Path) -> None:
 def test_what_could_be_meant_in_two_ways(root: Path) -> None:
     write(root / "labels.csv", "file,kind\n" + "".join(f"{k}.jpg,{k % 2}\n" for k in range(6)))
     assert "one class only" in prep(root, code=1)  # the table has no column for labels
-    assert 'Did you mean "labels.csv"' in prep(root, "--list", "label.csv", code=1)
+    text = prep(root, "--list", "label.csv", code=1)
+    assert f"{root / 'label.csv'} does not exist" in text
+    assert 'Did you mean "labels.csv"' in text
     assert 'Did you mean "kind"' in prep(
         root, "--list", "labels.csv", "--label-column", "knd", code=1
     )
