@@ -6,14 +6,18 @@ In: the words of a command line. Out: nothing, or a failed test.
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import click
 import pytest
 
 from slipform.bench.cli import main as bench
 from slipform.cli import main as slipform
+from slipform.pipelines.errors import ConfigError
 from slipform.preprocess.cli import main as prep
 from slipform.train.cli import predict, train, validate
+from slipform.train.config.recipe import load_runs
+from slipform.train.config.resolve import resolve
 
 COMMANDS: dict[str, click.Command] = {
     "slipform": slipform,
@@ -39,11 +43,24 @@ def parse(words: list[str]) -> None:
         assert found is not None, f"no command {name} in: {shlex.join(words)}"
         command = found
     try:
-        command.make_context(name, rest)
+        context = command.make_context(name, rest)
+        _check_settings(context.params)
     except click.exceptions.Exit:  # --help, --version
         pass
-    except click.UsageError as error:
+    except (click.UsageError, ConfigError) as error:
         pytest.fail(f"{shlex.join(words)}: {error.format_message()}")
+
+
+def _check_settings(params: dict[str, Any]) -> None:
+    """Check the recipe and the settings of a command line, if it has them."""
+    recipe = params.get("recipe") or ""
+    sets = [text for name in ("sets", "both", "vs") for text in params.get(name) or ()]
+    if recipe.endswith(".toml") or any(text.startswith("augment.own.") for text in sets):
+        return  # a file of the page
+    if recipe or sets:
+        loaded, runs = load_runs(recipe) if recipe else (None, [])
+        for run in runs or [None]:
+            resolve(loaded, sets, run=run)
 
 
 def next_commands(output: str) -> list[str]:

@@ -36,6 +36,10 @@ settings.register_profile(
 settings.load_profile("slipform")
 # Else `train` looks how busy the machine is, and may say so. Commands that tests start inherit it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+for _name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(
+        _name, None
+    )  # rich writes to a log as to a terminal with them; some CI sets them
 torch.set_num_threads(1)  # tests compare numbers: with one thread the order of sums is fixed
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _IGNORED: list[int] = []  # those of them that this process ignores

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 import traceback
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any
 
 from tests.console_blocks import run_block
 
+ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"(?:<!-- needs: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 
@@ -42,6 +44,13 @@ class Block:
         """The path that the first line names, or ""."""
         found = _FILE.match(self.text)
         return found[1] if found else ""
+
+
+def pages() -> list[Path]:
+    """All Markdown files of the repository, sorted. Other files in the folder are a user's."""
+    command = ["git", "ls-files", "*.md"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted(ROOT / line for line in listed.stdout.splitlines())
 
 
 def blocks(page: Path) -> list[Block]:

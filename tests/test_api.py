@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def test_every_name_is_there() -> None:
     assert set(slipform.__all__) <= set(dir(slipform))
     for name in slipform.__all__:
         assert getattr(slipform, name) is getattr(slipform, name)
-    assert slipform.__version__
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert slipform.__version__ == tomllib.loads(text)["project"]["version"]
     with pytest.raises(AttributeError, match="no attribute 'Laoder'"):
         getattr(slipform, "Laoder")  # noqa: B009
 

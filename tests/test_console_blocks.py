@@ -12,15 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.console_blocks import commands, prepare, reason_not
-from tests.page_blocks import blocks
+from tests.page_blocks import blocks, pages
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    path
-    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("[a-z]*/**/*.md")))
-    if "slipform" not in path.relative_to(ROOT).parts[:1]
-    and any(block.language == "console" for block in blocks(path))
-]
+PAGES = [page for page in pages() if any(block.language == "console" for block in blocks(page))]
 
 
 def _environment() -> dict[str, str]:

@@ -151,8 +151,8 @@ def _totals(found: Sequence[Outcome], judged: Sequence[Conclusion]) -> list[str]
         f"{_bracketed(also)}.",
         f"- {states['other settings']} have only a result with other settings, such as other"
         " weights.",
-        f"- {states['older or shorter']} have only a result of fewer epochs, or from before the"
-        " recipes were corrected.",
+        f"- {states['older or shorter']} have only a result of fewer epochs, or of an earlier form"
+        " of the recipe.",
         f"- {states['waits for weights']} need ImageNet weights, which could not be fetched here.",
         f"- {states['not run']} were not run.",
         "",

@@ -32,7 +32,7 @@ def run_table(found: Sequence[Outcome], selections: Mapping[str, str]) -> list[s
         last, best = _epochs(one, column)
         differs = one.differs if one.state == "other settings" else ""
         if one.state == "older or shorter":
-            differs = f"older recipe{_epochs_note(one.note)}"
+            differs = f"earlier recipe{_epochs_note(one.note)}"
         cells = (
             f"{one.study} {one.run.name}", column.replace("_accuracy", ""), reported, measured,
             str(one.seeds or ""), last, best, selections.get(one.study, ""), differs,

@@ -69,7 +69,8 @@ class Consumer(threading.Thread):
         """Loop, get interrupted and compare, until the time is over or a fault is found."""
         end = time.monotonic() + self._seconds
         loader = _loader(self._folder, self._executor)
-        while time.monotonic() < end and not self.wrong:  # any speed: it only does less
+        # On a slow machine it takes longer than that until something was thrown and compared.
+        while not self.wrong and (time.monotonic() < end or not self.hits or not self.compared):
             loader.set_epoch(self._chance.randrange(EPOCHS - 1))
             try:
                 self._be_interrupted(loader)

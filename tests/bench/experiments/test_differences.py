@@ -41,7 +41,7 @@ def test_a_setting_explains_a_difference_only_if_it_was_run(
          "test_accuracy": accuracies.get(run.name, "")}
         for run in tried.runs
     ]  # fmt: skip
-    lines[-1]["settings"] = "of an older recipe"  # the run "wide"
+    lines[-1]["settings"] = "of an earlier recipe"  # the run "wide"
     write_table(tried.name, lines)
     after = "\n".join(differences_section(outcomes(folder), sweep_tables(folder)))
     assert "The report's value comes with: optimizer.lr 0.001.\n" in after

@@ -23,7 +23,6 @@ def test_three_ways_are_measured_and_the_run_of_the_teacher_does_not_change(
     assert list(found) == ["no teacher", "stored answers", "teacher in every step"]
     for figures in found.values():
         assert figures["images_per_second"].repeats == 2
-        assert figures["images_per_second"].median > 0
     assert found["no teacher"]["without_teacher_ratio"].median == 1
     # Two classes in 1 byte each, their logarithms and that of the others in 2.
     assert found["stored answers"]["answer_bytes"].median == 2 * 1 + 3 * 2

@@ -3,12 +3,14 @@ part. The measurements that a CPU can do run."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -180,10 +182,17 @@ def test_tests_that_are_stopped_name_their_failures(
     assert row.note == "not done; test_long.py::test_wrong - assert 1 == 2"
 
 
-def test_ceilings_and_the_step_run_on_a_cpu(shapes: Path) -> None:
+def test_ceilings_are_what_a_call_does_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=0.25)
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     copy, product = gpu.ceilings("cpu", size=64)
-    assert copy.figures["copy_bytes_per_second"].median > 0
-    assert product.figures["product_flops_per_second"].median > 0
+    read_and_written = 2 * 64 * 64 * 64
+    assert copy.figures["copy_bytes_per_second"].median == read_and_written / 0.25
+    multiplied_and_added = 2 * 64**3
+    assert product.figures["product_flops_per_second"].median == multiplied_and_added / 0.25
+
+
+def test_the_step_runs_on_a_cpu(shapes: Path) -> None:
     (step,) = gpu_runs.measure_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1)
     assert step.figures["end_to_end_ratio"].median > 0
     assert step.settings["executor"] == "resident"

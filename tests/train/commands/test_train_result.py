@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def test_the_printed_commands_work(
         words = [str(image) if word == "IMAGE..." else word for word in shlex.split(line)[1:]]
         said = _run(*words)
         if words[0] == "validate":
-            assert f"{split}: top-1 {float(found[0].split()[2]):.4f}" in said
+            (shown,) = re.findall(rf"{split}: top-1 (\d\.\d{{4}})", said)
+            # Training and validation may round differently: one prediction of 12 may change.
+            assert float(shown) == pytest.approx(float(found[0].split()[2]), abs=1.01 / 12)
             assert (run / "report.html").is_file()
             assert f"{split}: top-1" in _run("validate", run)

@@ -33,8 +33,8 @@ def test_real_steps_of_every_variant(shapes: Path, optimizer: str) -> None:
     ways = [way for way in ways if way.precision == "fp32" or has_bfloat16(CPU.device)]
     with Trial(config, read_manifest(shapes), CPU) as found:
         for way in (*ways, *reversed(ways)):
-            assert found.step(way) > 0
-            assert found.step(way) > 0
+            found.step(way)
+            found.step(way)
             layout = torch.channels_last if way.channels_last else torch.contiguous_format
             state = found._state
             for tensor in (*state.model.parameters(), *found._moments()):

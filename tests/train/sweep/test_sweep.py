@@ -192,7 +192,9 @@ def test_a_failed_run_is_a_row_and_the_others_go_on(
     assert "1 of 2 runs failed" in result.stderr
     rows = _rows(tmp_path / "out")
     assert why in rows["bad"]["note"]
-    assert float(rows["good"]["test_accuracy"]) > 0
+    (path,) = (tmp_path / "out").glob("good/**/summary.json")
+    wanted = json.loads(path.read_text())["test_accuracy"]
+    assert float(rows["good"]["test_accuracy"]) == pytest.approx(wanted, abs=5.1e-5)  # 4 digits
 
 
 @pytest.mark.usefixtures("no_figures")
