@@ -116,7 +116,8 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
                 description,
                 readme,
             ),
-            "Crop, flip, normalize to float32; medians."
+            "Crop, flip, normalize to float32; medians. streaming: JPEGs are decoded in every"
+            " epoch. resident: raw pixels, shorter side 256."
             f" {env.cpu}, {env.cores} cores, no GPU used; slipform"
             f" {env.versions.get('slipform', 'of unknown version')}, {env.date[:10]};"
             f" `{command_text(result)}`",

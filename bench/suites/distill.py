@@ -100,7 +100,6 @@ def measure(
         Way -> images_per_second, the ratio to no teacher in the same round, and answer_bytes, the
         stored bytes for each image and epoch.
     """
-    import torch
 
     from slipform.bench.race.measure import estimate
     from slipform.pipelines.manifest import read_manifest
@@ -108,10 +107,10 @@ def measure(
     from slipform.train.machine.distributed import Process, pick_device
     from slipform.train.run.auto import without_auto
     from slipform.train.run.teacher import Teacher, with_teacher
-    from slipform.train.run.trained import inference_functions, load_trained
+    from slipform.train.run.teacher_net import TeacherNet
     from slipform.train.run.training_data import first_images, open_training_data
     from slipform.train.step.build import build_state
-    from slipform.train.step.step import predict_logits, set_train_mode, train_step
+    from slipform.train.step.step import set_train_mode, train_step
 
     process, manifest = Process(pick_device(device, 0)), read_manifest(data)
     config = config.replace("data.folder", str(data.resolve()))
@@ -128,16 +127,14 @@ def measure(
         )  # fmt: skip
         set_train_mode(state)
         stored = Teacher(config, process, say)
-        model = load_trained(teacher).model
-        functions = inference_functions(model, config, process.device, one_view=True)
+        net = TeacherNet(teacher, loader)
         say("the teacher answers for the first epoch")
-        table = stored.begin_epoch(loader, None, lambda _: lambda: None)
+        table = stored.begin_epoch(loader, None, lambda _: lambda: None, lambda: False)
+        assert table is not None  # nothing asks to stop
 
         def answered() -> Iterator[Batch]:
             for batch in _first_epoch(loader):
-                with torch.inference_mode():
-                    logits = predict_logits(functions, batch.images)
-                table.answers.put(batch.indices.to(process.device), logits)
+                table.answers.put(batch.indices.to(process.device), net.logits(batch))
                 yield batch
 
         speeds: dict[str, list[float]] = {way: [] for way in _WAYS}

@@ -20,7 +20,7 @@ from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.files import locked, remove_orphans, write_whole
 from slipform.train.step.distill import Answers
 
-__all__ = ["FOLDER", "Stored", "answers_path", "merged", "read_answers", "write_answers"]
+__all__ = ["FOLDER", "Stored", "add_answers", "answers_path", "merged", "read_answers"]
 
 FOLDER = "answers"
 _DESCRIPTION = "about.json"
@@ -40,14 +40,13 @@ class Stored:
     first: int
     end: int
 
-    def covers(self, first: int, end: int) -> bool:
-        """Whether all samples of a part of the epoch have an answer.
+    def known_until(self, first: int) -> int:
+        """The position after the last sample from `first` on that has an answer.
 
         Args:
-            first: The position of the first sample.
-            end: The position after the last one.
+            first: The position of a sample. It is returned if that sample has no answer.
         """
-        return self.first <= first and end <= self.end
+        return max(first, self.end) if self.first <= first else first
 
 
 def answers_path(folder: Path, about: dict[str, Any], epoch: int) -> Path:
@@ -94,23 +93,29 @@ def _damaged(path: Path, why: str) -> SlipformError:
     return SlipformError(f"{path} is damaged ({why}): remove it, and the teacher answers again")
 
 
-def write_answers(path: Path, about: dict[str, Any], stored: Stored) -> None:
-    """Write the answers of an epoch, and the description of their folder.
+def add_answers(path: Path, about: dict[str, Any], new: Stored) -> Stored:
+    """Write answers of an epoch, and the description of their folder.
+
+    Answers that are there do not change: another student may use them already.
 
     Args:
         path: See `answers_path`; its folder is created.
         about: See `answers_path`.
-        stored: The answers.
+        new: The answers.
+
+    Returns:
+        What is stored now.
 
     Raises:
-        SlipformError: The files cannot be written.
+        SlipformError: The files cannot be written, or the file that is there is damaged.
     """
-    tensors = {"values": stored.answers.values, "classes": stored.answers.classes}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Other students may write here, too. Only one of them removes the files of killed ones.
         with locked(path.parent / ".lock", "another student", wait=True):
             remove_orphans(path.parent)
+            stored = merged(read_answers(path, new.answers), new)
+            tensors = {"values": stored.answers.values, "classes": stored.answers.classes}
             write_whole(path.parent / _DESCRIPTION, json.dumps(about, indent=1, sort_keys=True))
             write_weights(path, tensors, {"first": str(stored.first), "end": str(stored.end)})
     except OSError as error:
@@ -118,6 +123,7 @@ def write_answers(path: Path, about: dict[str, Any], stored: Stored) -> None:
             f"the teacher's answers cannot be written to {path}: {error.strerror or error}. Make"
             " room there, or set distill.answers to another folder."
         ) from error
+    return stored
 
 
 def merged(before: Stored | None, new: Stored) -> Stored:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from slipform.models.freeze import select
 from slipform.train.config.image_sizes import size_at
+from slipform.train.machine.distributed import Requests
+from slipform.train.run.ending import stop
 from slipform.train.run.open import Run
 from slipform.train.run.steps import open_steps
 from slipform.train.run.training_data import warm_up
@@ -28,6 +30,9 @@ def begin_epoch(run: Run) -> None:
     Args:
         run: The run, before the first step of an epoch or of the rest of an epoch. Its loader and
             steps may be replaced.
+
+    Raises:
+        Interrupted: The run was asked to stop while the teacher answered; a checkpoint was written.
     """
     _resize_if_due(run)
     _unfreeze_if_due(run)
@@ -94,4 +99,10 @@ def _teach(run: Run) -> None:
         progress.begin_teacher(run.train.epoch + 1, run.config.train.epochs, num_batches)
         return progress.step
 
-    run.state.teacher = run.teacher.begin_epoch(run.train, run.state.teacher, begin)
+    def asked() -> bool:
+        return run.agreement.any(Requests(run.stop_requested.is_set())).stop
+
+    table = run.teacher.begin_epoch(run.train, run.state.teacher, begin, asked)
+    if table is None:
+        stop(run)
+    run.state.teacher = table

@@ -17,30 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from slipform.models import probe
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, Manifest, read_manifest
 from slipform.pipelines.upload import upload
-from slipform.train.config.image_sizes import evaluation_augment, size_at
 from slipform.train.config.run_config import RunConfig
+from slipform.train.machine.device import pick_precision
 from slipform.train.machine.distributed import Process
 from slipform.train.run.answers import (
     FOLDER,
     Stored,
+    add_answers,
     answers_path,
-    merged,
     read_answers,
-    write_answers,
 )
 from slipform.train.run.best import BEST
 from slipform.train.run.identity import check_data, images_of
-from slipform.train.run.trained import inference_functions, load_trained
+from slipform.train.run.teacher_net import TeacherNet, about_teacher, check_sizes
 from slipform.train.step.distill import Answers, Distillation
-from slipform.train.step.step import predict_logits
 
 __all__ = ["Teacher", "check_not_own", "with_teacher"]
 
@@ -90,6 +86,7 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
     check_data(read_manifest(folder), manifest, config.data.folder, folder)
     found = process.broadcast_object(_sha256(folder) if process.is_main else "")
     _check_weights(folder, distill.sha256, found)
+    check_sizes(folder, config, process.device)
     answers = str(Path(distill.answers).resolve()) if distill.answers else ""
     changed = {"teacher": str(folder), "sha256": found, "answers": answers}
     return config.replace("distill", distill.model_copy(update=changed))
@@ -113,8 +110,8 @@ def _check_weights(folder: Path, before: str, found: str) -> None:
     if before not in ("", found):
         raise ConfigError(
             f"the weights of the teacher {folder} have changed since this run began (SHA-256"
-            f" {found[:12]}..., before {before[:12]}...): restore them, or accept the new"
-            ' ones with --set distill.sha256=""'
+            f" {found[:12]}..., before {before[:12]}...): restore them. `train --resume` accepts"
+            ' the new ones with --set distill.sha256=""'
         )
 
 
@@ -152,7 +149,8 @@ class Teacher:
         loader: Loader,
         table: Distillation | None,
         progress: Callable[[int], Callable[[], None]],
-    ) -> Distillation:
+        asked: Callable[[], bool],
+    ) -> Distillation | None:
         """Load the answers for the rest of the present epoch; the teacher makes what is missing.
 
         Every process calls this. A second call in the same epoch changes nothing.
@@ -162,12 +160,15 @@ class Teacher:
             table: The result of the call before; its memory is used again.
             progress: Called with the number of batches that the teacher is going to see. Its result
                 is called after each.
+            asked: Called after each of these batches: whether the run is asked to stop, the same on
+                every process.
 
         Returns:
-            `table`, or a new one.
+            `table`, or a new one. None: the run is asked to stop. What the teacher has answered
+            until then is stored.
 
         Raises:
-            ConfigError: The teacher cannot take images of this size, or its weights have changed.
+            ConfigError: The weights of the teacher have changed.
             SlipformError: A stored file is damaged, or cannot be written.
         """
         settings, process = self._config.distill, self._process
@@ -183,16 +184,25 @@ class Teacher:
         if first == end:
             return table
         if self._loaded is not None:
-            known, known_first, known_end = self._loaded
-            if known == path and known_first <= first and end <= known_end:
+            loaded, loaded_first, loaded_end = self._loaded
+            if loaded == path and loaded_first <= first and end <= loaded_end:
                 return table
         stored = read_answers(path, table.answers) if process.is_main else None
-        is_there = stored is not None and stored.covers(first, end)
-        if not process.broadcast_object(is_there):
-            new = Stored(self._made(loader, table.answers, progress), first, end)
+        known = stored.known_until(first) if stored is not None else first
+        if (end - known) % loader.global_batch_size:  # written by a student with other batches
+            known = first
+        known, stopped = process.broadcast_object(known), False
+        if known < end:
+            position = loader.state_dict()
+            try:
+                loader.load_state_dict(position | {"seen": known})
+                new, stopped = self._made(loader, table.answers, progress, asked)
+            finally:
+                loader.load_state_dict(position)
             if process.is_main:
-                stored = merged(stored, new)
-                write_answers(path, about, stored)
+                stored = add_answers(path, about, new)
+        if stopped:
+            return None
         if stored is not None:
             table.answers.values.copy_(stored.answers.values)
             table.answers.classes.copy_(stored.answers.classes)
@@ -214,6 +224,10 @@ class Teacher:
         return {
             "format": 2,  # 1: with the flip_test and shift_test of the teacher's run
             "teacher": config.distill.sha256,
+            "teacher_settings": about_teacher(self._folder, self._process.device),
+            # Other executors, and pixels in another dtype, round differently.
+            "executor": loader.executor_name,
+            "precision": str(pick_precision(config.train.precision, self._process.device)),
             "classes": loader.manifest.classes,
             "images": images_of(loader),
             "fold": [config.data.fold, config.data.fold_seed] if config.data.fold else "",
@@ -226,37 +240,29 @@ class Teacher:
         }
 
     def _made(
-        self, loader: Loader, like: Answers, progress: Callable[[int], Callable[[], None]]
-    ) -> Answers:
-        """The teacher's answers for the rest of the epoch, of all processes, on the CPU."""
-        began, process = time.perf_counter(), self._process
+        self,
+        loader: Loader,
+        like: Answers,
+        progress: Callable[[int], Callable[[], None]],
+        asked: Callable[[], bool],
+    ) -> tuple[Stored, bool]:
+        """The teacher's answers for the rest of the epoch, of all processes, on the CPU. Whether
+        they were asked to stop: then the answers are those until there."""
+        began, process, first = time.perf_counter(), self._process, loader.seen
         _check_weights(self._folder, self._config.distill.sha256, _sha256(self._folder))
-        devices = [process.device] if process.device.type == "cuda" else []
-        # Building a net draws random numbers. The student must not notice.
-        with torch.random.fork_rng(devices):
-            model, config, manifest, _ = load_trained(self._folder)
-        functions = inference_functions(model, config, process.device, one_view=True)
-        probe.check_size(model, config.model.name, size_at(self._config, loader.epoch + 1))
-        place = {name: number for number, name in enumerate(manifest.classes)}
-        places = torch.tensor([place[name] for name in loader.manifest.classes])
-        places = upload(places, process.device)
-        normalize = evaluation_augment(config).resolved(manifest.mean, manifest.std).normalize
-        change = _Normalization(loader, normalize, functions.precision)
+        net = TeacherNet(self._folder, loader)
         made = Answers(torch.zeros_like(like.values), torch.zeros_like(like.classes))
         known = torch.zeros(len(made.values), dtype=torch.int32, device=process.device)
-        position = loader.state_dict()
+        end, stopped = first, False
         step = progress(loader.remaining_batches)
-        try:
-            for batch in loader:
-                samples = upload(batch.indices, process.device)
-                # Not around the loader: its buffers are used in training, too.
-                with torch.inference_mode():
-                    logits = predict_logits(functions, change(batch.images))
-                    made.put(samples, logits[:, places])
-                known[samples] = 1
-                step()
-        finally:
-            loader.load_state_dict(position)
+        for batch in loader:
+            samples = upload(batch.indices, process.device)
+            made.put(samples, net.logits(batch))
+            known[samples] = 1
+            end += loader.global_batch_size
+            step()
+            if stopped := asked():
+                break
         # Each sample has an answer on one process, and 0 on the others.
         classes = process.all_reduce(made.classes.int())
         values = process.all_reduce(made.values.float()).half()
@@ -267,34 +273,4 @@ class Teacher:
             f"epoch {loader.epoch + 1}: the teacher answered in {seconds:.1f} s;"
             f" {answers.num_bytes / 1e6:.1f} MB in {self._answers}"
         )
-        return answers
-
-
-class _Normalization:
-    """Changes images with the mean and deviation of the student's data to those of the teacher's.
-
-    Args:
-        loader: The loader of the student.
-        normalize: Mean and deviation of the teacher's data.
-        precision: The dtype of the result.
-    """
-
-    def __init__(self, loader: Loader, normalize: Any, precision: torch.dtype) -> None:
-        (mean, deviation), (mean_after, deviation_after) = (
-            tuple(torch.tensor(numbers, device=loader.device).view(1, 3, 1, 1) for numbers in spec)
-            for spec in (loader.augment.normalize, normalize)
-        )
-        self._factor = deviation / deviation_after
-        self._shift = (mean - mean_after) / deviation_after
-        self._precision = precision
-        self._same = bool((self._factor == 1).all() and (self._shift == 0).all())
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """The images for the teacher.
-
-        Args:
-            images: [N, 3, S, S], normalized for the student.
-        """
-        if not self._same:
-            images = images.float() * self._factor + self._shift
-        return images.to(self._precision)
+        return Stored(answers, first, end), stopped

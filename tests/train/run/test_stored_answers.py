@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines import files
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.batch import Batch
+from slipform.pipelines.errors import ConfigError, Interrupted
 from slipform.pipelines.manifest import read_manifest, write_manifest
 from slipform.train.cli import train
 from slipform.train.config.run_config import RunConfig
 from slipform.train.config.toml import to_toml
-from slipform.train.run import folder
+from slipform.train.run import folder, teacher
+from slipform.train.run.answers import Stored, add_answers, answers_path, read_answers
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
-from tests.train.run.interrupted import Killed, at_step, kill
+from slipform.train.step.distill import Answers
+from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 Student = Callable[..., RunConfig]
@@ -119,3 +125,95 @@ def test_the_option_teacher(
     assert done.exit_code == 0, done.output
     assert run_config(out).distill.teacher == str(tmp_path / name)
     assert len(_files(tmp_path / name)) == 1
+
+
+@pytest.mark.parametrize("mixed", [(), ("augment.mixup=0.4",)])
+def test_a_student_that_is_stopped_while_the_teacher_answers(
+    student: Student,
+    shapes: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mixed: tuple[str],
+) -> None:
+    """The answers until then are stored, and the teacher goes on there."""
+    config = student("train.epochs=1", *mixed)
+    _train(config, shapes, tmp_path / "whole")
+    (path,) = _files(run)
+    answers, about = read_weights(path)
+    path.unlink()
+    seen: list[int] = []
+
+    class Stopping(teacher.TeacherNet):
+        def logits(self, batch: Batch) -> torch.Tensor:
+            seen.extend(batch.indices.tolist())
+            if len(seen) == 2 * 40:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().logits(batch)
+
+    monkeypatch.setattr(teacher, "TeacherNet", Stopping)
+    with pytest.raises(Interrupted):
+        _train(config, shapes, tmp_path / "stopped")
+    assert len(seen) == 2 * 40
+    assert read_weights(path)[1]["end"] == str(2 * 40)
+    _train(config, shapes, tmp_path / "stopped", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    assert len(seen) == len(set(seen)) == int(about["end"])
+    again, about_again = read_weights(path)
+    assert about_again == about
+    for name, values in answers.items():
+        assert again[name].nan_to_num().equal(values.nan_to_num())
+
+
+def test_answers_depend_on_the_settings_of_the_teacher(
+    student: Student, shapes: Path, run: Path, tmp_path: Path
+) -> None:
+    """`train --resume` may change these settings of a teacher whose best weights stay."""
+    _train(student("train.epochs=1"), shapes, tmp_path / "first")
+    settings = run / "config.toml"
+    before = settings.read_text()
+    for number, (old, new) in enumerate(
+        (
+            ('precision = "fp32"', 'precision = "bf16"'),
+            ('normalize = "half"', 'normalize = "imagenet"'),
+        )
+    ):
+        assert before.count(old) == 1
+        settings.write_text(before.replace(old, new))
+        _train(student("train.epochs=1"), shapes, tmp_path / str(number))
+        assert len(_files(run)) == number + 2, new
+    settings.write_text(before)
+    _train(student("train.epochs=1"), shapes, tmp_path / "last")
+    assert len(_files(run)) == 3
+
+
+def test_the_answers_of_the_first_of_two_students_stay(tmp_path: Path) -> None:
+    """Both have seen that there are none, and both write theirs."""
+    path = answers_path(tmp_path, {}, 1)
+    draws = torch.Generator().manual_seed(0)
+    first, second = (
+        Answers.empty(8, 4, 2, torch.device("cpu")),
+        Answers.empty(8, 4, 2, torch.device("cpu")),
+    )
+    first.put(torch.arange(6), torch.randn(6, 4, generator=draws))
+    second.put(torch.arange(8), torch.randn(8, 4, generator=draws))
+    add_answers(path, {}, Stored(first, 0, 6))
+    found = add_answers(path, {}, Stored(second, 0, 8))
+    assert (found.first, found.end) == (0, 8)
+    assert torch.equal(found.answers.values[:6], first.values[:6])
+    assert torch.equal(found.answers.values[6:], second.values[6:])
+    stored = read_answers(path, first)
+    assert stored is not None
+    assert torch.equal(stored.answers.values, found.answers.values)
+
+
+def test_a_teacher_that_cannot_take_a_later_size_is_refused_before_the_run(
+    student: Student, small: Callable[..., RunConfig], shapes: Path, tmp_path: Path
+) -> None:
+    fixed = tmp_path / "fixed"
+    fit(small("model.name=mlp_sigmoid", "train.epochs=1"), shapes, fixed, device="cpu", quiet=True)
+    sizes = small().augment.image_size
+    config = student(f'distill.teacher="{fixed}"', f"train.image_sizes=[[1, {sizes}], [2, {2 * sizes}]]")
+    with pytest.raises(ConfigError, match=f"cannot take images of {2 * sizes} px"):
+        _train(config, shapes, tmp_path / "student")
+    assert not (tmp_path / "student").exists()
