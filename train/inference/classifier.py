@@ -21,7 +21,7 @@ from slipform.pipelines.mirror.folder import source_of
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import data_notes, dataset_of, labeled
+from slipform.train.inference.data import data_notes, dataset_of, has_same_folds, labeled
 from slipform.train.inference.export import export
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -209,7 +209,8 @@ class Classifier:
         """Open a loader of a split with the model's size and normalization. The caller closes it.
 
         Args:
-            data: A folder that prep wrote. Default: the dataset of the run.
+            data: A folder that prep wrote. Default: the dataset of the run. With data.fold, other
+                images have the splits of their own dataset.
             split: "train", "val" or "test".
 
         Raises:
@@ -217,10 +218,12 @@ class Classifier:
             DatasetError: There is no such dataset or split.
         """
         folder = dataset_of(self.config, data)
-        check_data(self.manifest, read_manifest(folder), source_of(folder), self.folder)
+        given = read_manifest(folder)
+        check_data(self.manifest, given, source_of(folder), self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
-        config = config if data is None else config.replace("data.fold", "")
+        if not has_same_folds(self.manifest, given):
+            config = config.replace("data.fold", "")
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
 
     def export(

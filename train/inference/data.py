@@ -18,9 +18,9 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import local_folder, source_of
 from slipform.train.config.run_config import RunConfig
-from slipform.train.run.identity import dataset_folder, some, split_difference
+from slipform.train.run.identity import dataset_folder, images_in, some, split_difference
 
-__all__ = ["data_notes", "dataset_of", "first_image", "labeled"]
+__all__ = ["data_notes", "dataset_of", "first_image", "has_same_folds", "labeled"]
 
 
 def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
@@ -34,6 +34,19 @@ def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
         The folder; for a URL, its mirror on this machine.
     """
     return dataset_folder(config) if data is None else local_folder(data)
+
+
+def has_same_folds(own: Manifest, given: Manifest) -> bool:
+    """Whether a dataset has the training and validation images of a run, so that folds are equal.
+
+    Args:
+        own: The manifest of the dataset that the run was trained on.
+        given: The manifest of the dataset.
+    """
+    own_splits, splits = (
+        [name for name in ("train", "val") if name in manifest.splits] for manifest in (own, given)
+    )
+    return own_splits == splits and images_in(own, splits) == images_in(given, splits)
 
 
 def first_image(loader: Loader) -> Tensor | None:

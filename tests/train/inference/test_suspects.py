@@ -228,6 +228,29 @@ def test_a_run_without_observations(planted: Planted, tmp_path: Path) -> None:
     assert "epoch 1 is left out" in result.output
 
 
+def test_a_fold_of_a_dataset_that_was_moved(
+    shapes: Path, small: Small, tmp_path: Path, no_figures: None
+) -> None:
+    data, moved, run = tmp_path / "data", tmp_path / "moved", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    config = small("train.epochs=1", "data.fold=2/3", "records.samples=true")
+    fit(config, data, run, device="cpu", quiet=True)
+    before = suspects_of(Classifier.load(run, "cpu"))
+    own = Classifier.load(run, "cpu").evaluate(split="val")
+    data.rename(moved)
+    classifier = Classifier.load(run, "cpu")
+    after = suspects_of(classifier, moved)
+    assert after.labels.tolist() == before.labels.tolist()
+    assert len(after.labels) != read_manifest(moved).split("train").num_samples
+    for kind in KINDS:
+        assert after.ranking(kind).tolist() == before.ranking(kind).tolist()
+    assert classifier.evaluate(moved, "val").top1 == own.top1
+    other = tmp_path / "other"
+    flip_labels(moved, other, 0.04, seed=3)
+    with classifier.open_split(other, "train") as loader:  # other labels have other folds
+        assert loader.num_samples == read_manifest(other).split("train").num_samples
+
+
 def test_the_observations_of_other_images(planted: Planted, shapes: Path) -> None:
     """DATA has the same images with other labels."""
     result = CliRunner().invoke(validate, [str(planted.run), str(shapes), *_words(planted.run)[1:]])

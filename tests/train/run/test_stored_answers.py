@@ -213,7 +213,9 @@ def test_a_teacher_that_cannot_take_a_later_size_is_refused_before_the_run(
     fixed = tmp_path / "fixed"
     fit(small("model.name=mlp_sigmoid", "train.epochs=1"), shapes, fixed, device="cpu", quiet=True)
     sizes = small().augment.image_size
-    config = student(f'distill.teacher="{fixed}"', f"train.image_sizes=[[1, {sizes}], [2, {2 * sizes}]]")
+    config = student(
+        f'distill.teacher="{fixed}"', f"train.image_sizes=[[1, {sizes}], [2, {2 * sizes}]]"
+    )
     with pytest.raises(ConfigError, match=f"cannot take images of {2 * sizes} px"):
         _train(config, shapes, tmp_path / "student")
     assert not (tmp_path / "student").exists()
