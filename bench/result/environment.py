@@ -31,6 +31,7 @@ _PACKAGES = (
         "spdl",
         "torchcodec",
         "turboloader",
+        "cleanlab",
     ),
 )
 # Patterns of git, whose * also matches folders.

@@ -112,6 +112,7 @@ def find_divergence(run: Path, config: RunConfig, device: str = "auto") -> Diver
         raise ConfigError(
             f"all losses and weights up to step {step} are finite on this machine"
             f" ({process.device.type}); the run recorded on {start.device}: {recorded[-1]['what']}."
+            " Validations are not repeated."
             f" Try a machine like that of the run, or see the batch of that step: --step {step}"
         )
     return found
@@ -214,9 +215,11 @@ class _Watched:
 def _not_finite(run: Run, loss: float) -> str:
     if not math.isfinite(loss):
         return f"the loss is {loss}"
-    if run.state.is_finite():
-        return ""
-    names = [
-        name for name, weight in run.state.model.named_parameters() if not weight.isfinite().all()
-    ]
-    return f"weights are not finite after it: {', '.join(names[:5])}"
+    # Validation also reads what a step does not: statistics of batch norms, averaged weights.
+    state = run.state
+    read = state.model.state_dict()
+    if state.evaluated is not state.model:
+        averaged = state.evaluated.state_dict().items()
+        read |= {f"averaged {name}": tensor for name, tensor in averaged}
+    names = [name for name, tensor in read.items() if not tensor.isfinite().all()]
+    return f"weights are not finite after it: {', '.join(names[:5])}" if names else ""

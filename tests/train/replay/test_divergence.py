@@ -38,6 +38,10 @@ def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
         if state.step == step and where == "weights":
             with torch.no_grad():
                 next(iter(state.model.parameters())).fill_(math.inf)
+        if state.step == step and where == "statistics":
+            for name, tensor in state.model.named_buffers():
+                if name.endswith("running_mean"):
+                    tensor.fill_(math.nan)
         if state.step == step and where == "loss":
             result.loss.fill_(math.nan)
         return result
@@ -45,14 +49,15 @@ def _poison(monkeypatch: pytest.MonkeyPatch, step: int, where: str) -> None:
     monkeypatch.setattr(steps, "train_step", wrapped)
 
 
-@pytest.mark.parametrize("where", ["weights", "loss"])
+@pytest.mark.parametrize("where", ["weights", "loss", "statistics"])
 @pytest.mark.parametrize("step", [3, 10])
 def test_the_first_step_that_is_not_finite(
     step: int, where: str, shapes: Path, tmp_path: Path, small: Small,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Steps 3 and 10: before the first checkpoint, and in the second epoch. Losses are read each
-    fifth step, so the run notices it later."""
+    fifth step, so the run notices it later. Wrong statistics of a batch norm change no step, but
+    the loss of the validation."""
     run = tmp_path / "run"
     config = small("train.log_every_steps=5", "train.checkpoint_every_steps=0")
     with monkeypatch.context() as patch:
