@@ -217,7 +217,7 @@ def perceptual_hashes(images: npt.NDArray[np.uint8]) -> _Hashes:
 def _similar(
     samples: _Samples, hashes: _Hashes, there: npt.NDArray[np.bool_], pool: ThreadPoolExecutor
 ) -> Iterator[Duplicate]:
-    """For each image of a later split, an image of the earlier ones that is almost equal. Those with
+    """For each image of a later split, an almost equal one of the earlier ones. Those with
     near hashes are tried, the nearest first."""
     for own in samples.later():
         earlier = np.flatnonzero(there[: own.start])
