@@ -25,6 +25,7 @@ from slipform.train.run import folder, teacher
 from slipform.train.run.answers import Stored, add_answers, answers_path, read_answers
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
+from slipform.train.run.teacher_net import TeacherNet
 from slipform.train.step.distill import Answers
 from tests.train.run.interrupted import Killed, assert_same, at_step, kill
 
@@ -144,7 +145,7 @@ def test_a_student_that_is_stopped_while_the_teacher_answers(
     path.unlink()
     seen: list[int] = []
 
-    class Stopping(teacher.TeacherNet):
+    class Stopping(TeacherNet):
         def logits(self, batch: Batch) -> torch.Tensor:
             seen.extend(batch.indices.tolist())
             if len(seen) == 2 * 40:
