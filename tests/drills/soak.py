@@ -69,9 +69,9 @@ class Consumer(threading.Thread):
         """Loop, get interrupted and compare, until the time is over or a fault is found."""
         end = time.monotonic() + self._seconds
         loader = _loader(self._folder, self._executor)
-        over = False
-        while not self.wrong and not (over and self.hits and self.compared):
-            over = time.monotonic() >= end  # any speed: it does less, but not nothing
+        done = False
+        while not (done or self.wrong):  # any speed: it does less, but not nothing
+            done = bool(time.monotonic() >= end and self.hits and self.compared)
             loader.set_epoch(self._chance.randrange(EPOCHS - 1))
             try:
                 self._be_interrupted(loader)
