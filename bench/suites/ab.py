@@ -118,11 +118,14 @@ def command(
     }
     results: tuple[list[float], list[float]] = ([], [])
     failed: CallFailed | None = None
+    others: set[str] = set()  # the commits of runs that other versions of Slipform trained
 
     def result(seed: int, name: str, sets: tuple[str, ...]) -> float:
         folder = str(runs / name / f"seed-{seed}")
         first = "" if (name, seed) == ("a", 0) else str(runs / "a" / "seed-0")
         given = (str(data), recipe, sets, arms[0], seed, chosen, folder, first)
+        if (commit := _commit(Path(folder), environment.commit)) != environment.commit:
+            others.add(commit)
         try:
             found = isolated(train_arm, *given, seconds=24 * 3600.0)
         except CallFailed as failure:
@@ -150,7 +153,7 @@ def command(
                 kept.append(value)
             state = paired(*results, alpha)
             say(_line(seed, results, state, alpha))
-            yield row_of(case, results, alpha)
+            yield row_of(case, results, alpha, note=_note(others))
             if state.decided:
                 return
 
@@ -159,7 +162,24 @@ def command(
         # Without that seed the others would be a choice: its result may be what differs.
         said = failed.note.removesuffix(".")
         raise SlipformError(f"{said}. {len(results[0])} pairs were trained before.")
-    click.echo(_verdict(results, metric, alpha))
+    click.echo(_verdict(results, metric, alpha) + (f"\nwarning: {_note(others)}" if others else ""))
+
+
+def _commit(run: Path, commit: str) -> str:
+    """The commit that began a run; it is written beside a run that has not begun."""
+    from slipform.pipelines.files import write_whole
+
+    path = run.with_name(f"{run.name}.commit")
+    if not run.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, commit)
+    return path.read_text(encoding="utf-8") if path.exists() else "an unknown commit"
+
+
+def _note(commits: set[str]) -> str:
+    if not commits:
+        return ""
+    return f"some runs were trained before, by {', '.join(sorted(commits))}: see --runs"
 
 
 def _line(seed: int, results: tuple[list[float], list[float]], state: Paired, alpha: float) -> str:
@@ -221,6 +241,8 @@ def row_of(
     results: tuple[Sequence[float], Sequence[float]],
     alpha: float,
     failed: CallFailed | None = None,
+    *,
+    note: str = "",
 ) -> Row:
     """The row of a comparison.
 
@@ -229,6 +251,7 @@ def row_of(
         results: The results of arm A and of arm B, one for each seed.
         alpha: The error rate.
         failed: Why a run has no result; the pairs before it are in `results`. None: all have one.
+        note: The note of the row of a comparison that did not fail.
 
     Returns:
         A row; mean_difference has the mean and the interval that holds at every look, a_result and
@@ -252,6 +275,7 @@ def row_of(
     return Row(
         suite="ab",
         case=case,
+        note=note,
         settings={
             "seeds": n,
             **_all(results),

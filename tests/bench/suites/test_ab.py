@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from slipform.bench.race import ab_run, worker
+from slipform.bench.result import environment
 from slipform.bench.result.result import read_result
 from slipform.bench.suites.ab import command
 from slipform.pipelines.manifest import read_manifest
@@ -82,6 +83,29 @@ def test_it_ends_undecided_and_says_how_many_seeds_it_would_take(
     assert "not decided after 3 seeds: the mean difference is +0.0017" in printed
     assert "with --alpha 0.05 no result of fewer than 5 seeds decides" in printed
     assert "seeds in pairs" in printed
+
+
+def test_runs_of_another_commit_are_named(
+    recipe: str,
+    shapes: Path,
+    tmp_path: Path,
+    arms: Callable[..., list[tuple[str, int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arms([0.8, 0.81], [0.81, 0.80])
+    stamped = environment.stamp()
+    for commit, said in (("first", ""), ("second", "by first: see --runs"), ("first", "")):
+        known = stamped.model_copy(update={"commit": commit})
+        monkeypatch.setattr(environment, "stamp", lambda known=known: known)
+        code, printed = _ab(recipe, shapes, tmp_path, "--seeds", "2")
+        assert code == 0, printed
+        (row,) = read_result(tmp_path / "ab.json").rows
+        assert row.note.endswith(said)
+        assert bool(row.note) == bool(said)
+        assert said in printed
+        for arm in "ab":
+            for seed in (0, 1):
+                (tmp_path / f"runs/{arm}/seed-{seed}").mkdir(exist_ok=True)
 
 
 def test_few_values_get_a_warning(
