@@ -17,7 +17,7 @@ from slipform.bench.options import data_argument, device_name, device_option, ou
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Row, Settings
 from slipform.bench.suites import finish, say
-from slipform.pipelines.errors import Command, SlipformError
+from slipform.pipelines.errors import Command, ConfigError, SlipformError
 
 __all__ = ["LAYOUT", "command", "rows_of"]
 
@@ -42,8 +42,8 @@ LAYOUT = Layout(
     help="The share of the training labels that are flipped.",
 )  # fmt: skip
 @click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings, each with"
-    " other flipped labels.",
+    "--seeds", type=click.IntRange(0), default=1, show_default=True, help="Trainings, each with"
+    " other flipped labels. 0: measure --cost alone.",
 )  # fmt: skip
 @click.option(
     "--cost", type=click.IntRange(0), default=0, show_default=True, metavar="ROUNDS",
@@ -71,6 +71,8 @@ def command(
     from slipform.bench.result.environment import stamp
     from slipform.pipelines.manifest import read_manifest
 
+    if not seeds and not cost:
+        raise ConfigError("there is nothing to measure: give --seeds or --cost above 0")
     environment, chosen = stamp(), device_name(device)
     case: Settings = {"data": read_manifest(data).dataset, "recipe": recipe, "flipped": share}
     settings: Settings = {"set": " ".join(sets), "seeds": seeds, "device": chosen}

@@ -96,7 +96,7 @@ def _collected(
             raise SlipformError(
                 f"judging {loader.num_samples:,} images of {len(classifier.classes):,} classes"
                 f" needs {needed / 2**30:.1f} GB of memory, {free / 2**30:.1f} GB are free: give a"
-                " smaller --split"
+                " smaller --split, or use a machine with more memory"
             )
         logits: list[Tensor] = [torch.empty(0, len(classifier.classes))]
         labels: list[Tensor] = [own(torch.empty(0, len(classifier.classes)))]

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.metrics import average_precision_score
 
-from slipform.bench.race import suspect_run
+from slipform.bench.race import suspect_run, worker
 from slipform.bench.race.flipped import flip_labels
 from slipform.bench.race.suspect_run import average_precision, find_flipped, train_seconds
-from slipform.bench.suites.suspects import rows_of
+from slipform.bench.result.result import read_result
+from slipform.bench.suites.suspects import command, rows_of
 from slipform.pipelines.dataset import open_dataset
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest
@@ -90,6 +92,23 @@ def test_a_small_run(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     seconds = train_seconds(str(shapes), "shapes/demo", SETS, "cpu", str(tmp_path), False)
     assert seconds == 2.5
     assert not (tmp_path / "cost" / "samples").exists()
+
+
+def test_the_cost_alone(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([10.0, 11.0])
+    monkeypatch.setattr(worker, "isolated", lambda *_, **__: next(seconds))
+    out = tmp_path / "suspects.json"
+    arguments = [str(shapes), "--seeds", "0", "--out", str(out)]
+    refused = CliRunner().invoke(command, [*arguments, "--cost", "0"])
+    assert refused.exit_code == 1
+    assert "give --seeds or --cost above 0" in refused.output
+    done = CliRunner().invoke(command, [*arguments, "--cost", "1"])
+    assert done.exit_code == 0, done.output
+    rows = read_result(out).rows
+    assert [row.case["method"] for row in rows] == [
+        "training, records.samples off", "training, records.samples on",
+    ]  # fmt: skip
+    assert rows[1].figures["cost_ratio"].median == 1.1
 
 
 def test_a_stopped_suite_has_the_rows_of_what_was_measured() -> None:
