@@ -248,7 +248,8 @@ class Teacher:
     ) -> tuple[Stored, bool]:
         """The teacher's answers for the rest of the epoch, of all processes, on the CPU. Whether
         they were asked to stop: then the answers are those until there."""
-        began, process, first = time.perf_counter(), self._process, loader.seen
+        began, process = time.perf_counter(), self._process
+        epoch, first = loader.epoch + 1, loader.seen
         _check_weights(self._folder, self._config.distill.sha256, _sha256(self._folder))
         net = TeacherNet(self._folder, loader)
         made = Answers(torch.zeros_like(like.values), torch.zeros_like(like.classes))
@@ -270,7 +271,7 @@ class Teacher:
         answers = Answers(values.cpu(), classes.to(made.classes.dtype).cpu())
         seconds = time.perf_counter() - began
         self._say(
-            f"epoch {loader.epoch + 1}: the teacher answered in {seconds:.1f} s;"
+            f"epoch {epoch}: the teacher answered in {seconds:.1f} s;"
             f" {answers.num_bytes / 1e6:.1f} MB in {self._answers}"
         )
         return Stored(answers, first, end), stopped

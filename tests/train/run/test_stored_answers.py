@@ -167,10 +167,11 @@ def test_a_student_that_is_stopped_while_the_teacher_answers(
 
 
 def test_answers_depend_on_the_settings_of_the_teacher(
-    student: Student, shapes: Path, run: Path, tmp_path: Path
+    student: Student, shapes: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`train --resume` may change these settings of a teacher whose best weights stay."""
-    _train(student("train.epochs=1"), shapes, tmp_path / "first")
+    fit(student("train.epochs=1"), shapes, tmp_path / "first", device="cpu")
+    assert "epoch 1: the teacher answered in " in "".join(capsys.readouterr())
     settings = run / "config.toml"
     before = settings.read_text()
     for number, (old, new) in enumerate(
