@@ -222,7 +222,7 @@ class Classifier:
         check_data(self.manifest, given, source_of(folder), self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
         config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
-        if not has_same_folds(self.manifest, given):
+        if data is not None and not has_same_folds(self.manifest, given):
             config = config.replace("data.fold", "")
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
 
