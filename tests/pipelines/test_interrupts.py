@@ -71,7 +71,8 @@ def _raising_at(number: int, reached: list[str]) -> Iterator[None]:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal left
-        if "/pipelines/" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+        file = frame.f_code.co_filename
+        if "/pipelines/" not in file or file.startswith(f"{ROOT}/tests/"):
             return None
         if event == "line":
             left -= 1
