@@ -68,7 +68,11 @@ def test_a_run_that_was_stopped_continues_exactly(
 
 
 def test_validation_is_of_the_fold_and_of_each_image_once(
-    shapes: Path, tmp_path: Path, small: Callable[..., RunConfig], no_figures: None
+    shapes: Path,
+    shapes_raw: Path,
+    tmp_path: Path,
+    small: Callable[..., RunConfig],
+    no_figures: None,
 ) -> None:
     fit(small(*BALANCED, "train.epochs=1"), shapes, tmp_path / "run", quiet=True)
     (line,) = read_metrics(tmp_path / "run", "epoch")
@@ -85,10 +89,12 @@ def test_validation_is_of_the_fold_and_of_each_image_once(
     assert picture.name == (samples.names() or [])[index]
     assert picture.actual == judged.classes[samples.beton.labels[index]]
     assert not np.isnan(judge(tmp_path / "run", device="cpu").calibration.temperature)
-    # Another dataset has its own val split, not a fold.
+    # The dataset of the run has its fold, also if it is given; another one has its own val split.
     again = evaluate(tmp_path / "run", data=shapes, split="val", device="cpu")
-    with Loader(shapes, "val", batch_size=8, training=False) as loader:
-        assert again.num_images == loader.num_samples
+    assert again.num_images == result.num_images
+    other = evaluate(tmp_path / "run", data=shapes_raw, split="val", device="cpu")
+    with Loader(shapes_raw, "val", batch_size=8, training=False) as loader:
+        assert other.num_images == loader.num_samples != result.num_images
 
 
 def test_a_class_that_does_not_exist_is_named(
