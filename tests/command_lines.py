@@ -54,7 +54,7 @@ def parse(words: list[str]) -> None:
 def _check_settings(params: dict[str, Any]) -> None:
     """Check the recipe and the settings of a command line, if it has them."""
     recipe = params.get("recipe") or ""
-    sets = [text for name in ("sets", "both", "vs") for text in params.get(name) or ()]
+    sets = [text for name in ("sets", "both", "a", "b") for text in params.get(name) or ()]
     if recipe.endswith(".toml") or any(text.startswith("augment.own.") for text in sets):
         return  # a file of the page
     if recipe or sets:

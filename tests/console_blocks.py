@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tests.modules import ROOT
+
 # A pattern -> why such a command does not run.
 _NOT_HERE = {
     r"s3://|/shared/|runs/remote|slipform\[|^ray ": "needs an object store or a cluster",
@@ -58,6 +60,12 @@ def reason_not(command: str) -> str:
     return next((why for what, why in _NOT_HERE.items() if re.search(what, command)), "")
 
 
+def environment() -> dict[str, str]:
+    """The environment of a reader: the commands of this checkout are on PATH, and one thread."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def run_block(block: str) -> None:
     """Run the commands of a console block that can run here, in the working folder.
 
@@ -67,8 +75,6 @@ def run_block(block: str) -> None:
     Raises:
         CommandFailed: A command failed. The text has its output.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     for command in commands(block):
         if reason_not(command):
             continue
@@ -76,7 +82,7 @@ def run_block(block: str) -> None:
         if out and "--dry-run" not in command:
             shutil.rmtree(out[1], ignore_errors=True)  # `prepare` made it for the other pages
         done = subprocess.run(
-            ["bash", "-euc", command], env=environment, capture_output=True, text=True
+            ["bash", "-euc", command], env=environment(), capture_output=True, text=True
         )
         if done.returncode:
             raise CommandFailed(f"{command}\n{done.stdout}{done.stderr}")

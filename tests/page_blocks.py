@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.console_blocks import run_block
+from tests.modules import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"(?:<!-- needs: (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))\n")
 

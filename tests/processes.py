@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import psutil
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -25,6 +26,14 @@ def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
             output, errors = process.communicate()
             pytest.fail(f"it ended with {process.returncode} before: {output} {errors}")
         time.sleep(0.02)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process that is perhaps no child of this one runs. Nobody may reap it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def torchrun(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_blocks import ROOT, blocks
+from tests.modules import ROOT
+from tests.page_blocks import blocks
 
 PAGES = ("pipelines/README.md", "train/README.md", "bench/README.md", "pipelines/plan/adding.md")
 REFUSES = re.compile(r"a line in `REFUSES` of `([\w.]+)`, here `([^`]+)`")
@@ -49,18 +50,7 @@ def test_the_tests_that_a_page_names_pass(page: str, checkout: Path) -> None:
     for folder, word in commands:
         assert word in {Path(block.file).stem for block in added}
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-n",
-                "0",
-                "-p",
-                "no:cacheprovider",
-                folder,
-                "-k",
-                word,
-            ],
+            [sys.executable, *f"-m pytest -n 0 -p no:cacheprovider {folder} -k {word}".split()],
             cwd=checkout,
             env={**os.environ, "PYTHONPATH": str(checkout)},
             stdout=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,16 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.console_blocks import commands, prepare, reason_not
+from tests.console_blocks import commands, environment, prepare, reason_not
+from tests.modules import ROOT
 from tests.page_blocks import blocks, pages
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [page for page in pages() if any(block.language == "console" for block in blocks(page))]
-
-
-def _environment() -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +25,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for block in blocks(ROOT / "README.md"):
         if block.language == "bash":
             command = ["bash", "-euc", block.text]
-            subprocess.run(command, cwd=folder, env=_environment(), check=True)
+            subprocess.run(command, cwd=folder, env=environment(), check=True)
     return folder
 
 
@@ -51,7 +45,7 @@ def test_the_console_blocks_run(page: Path, prepared: Path, tmp_path: Path) -> N
     shutil.copytree(prepared, folder)
     done = subprocess.run(
         [sys.executable, "-m", "tests.page_blocks", "--console", page],
-        cwd=folder, env=_environment(), capture_output=True, text=True,
+        cwd=folder, env=environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     error = json.loads((folder / "errors.json").read_text(encoding="utf-8"))[str(page)]

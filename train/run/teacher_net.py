@@ -42,7 +42,9 @@ class TeacherNet:
     def __init__(self, folder: Path, loader: Loader) -> None:
         device = loader.device
         model, config, manifest, _ = _load(folder, device)
-        self._functions = inference_functions(model, _on(device, config), device, one_view=True)
+        self._functions = inference_functions(
+            model, _for_device(config, device), device, one_view=True
+        )
         place = {name: number for number, name in enumerate(manifest.classes)}
         places = torch.tensor([place[name] for name in loader.manifest.classes])
         self._places = upload(places, device)
@@ -84,7 +86,7 @@ def about_teacher(folder: Path, device: torch.device) -> dict[str, Any]:
         "model": asdict(config.model),
         "classes": manifest.classes,
         "normalize": _normalize(config, manifest),
-        "precision": str(pick_precision(_on(device, config).train.precision, device)),
+        "precision": str(pick_precision(_for_device(config, device).train.precision, device)),
     }
 
 
@@ -116,7 +118,7 @@ def _normalize(config: RunConfig, manifest: Manifest) -> Any:
     return evaluation_augment(config).resolved(manifest.mean, manifest.std).normalize
 
 
-def _on(device: torch.device, config: RunConfig) -> RunConfig:
+def _for_device(config: RunConfig, device: torch.device) -> RunConfig:
     """The settings of the teacher; on a CPU, a teacher of a GPU in float16 answers in float32."""
     if device.type == "cpu" and config.train.precision == "fp16":
         return config.replace("train.precision", "fp32")

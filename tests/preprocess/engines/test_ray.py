@@ -33,7 +33,7 @@ from tests.preprocess.engines.sources import (
     work,
 )
 from tests.preprocess.made import COUNT, described, made
-from tests.processes import wait_for
+from tests.processes import runs, wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -147,7 +147,7 @@ def test_the_command_and_ctrl_c(tmp_path: Path, needs: Callable[[str], None]) ->
         errors = process.stderr.read()
     assert "Traceback" not in errors, errors
     assert not [name for name in os.listdir(out) if name.startswith(".")]
-    while [child for child in children if _runs(child)]:  # pytest's time limit ends the test
+    while [child for child in children if runs(child)]:  # pytest's time limit ends the test
         time.sleep(0.1)
     finished = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.json")}
     done = subprocess.run(
@@ -158,10 +158,3 @@ def test_the_command_and_ctrl_c(tmp_path: Path, needs: Callable[[str], None]) ->
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("shard-*.json")}
     assert finished.items() <= after.items()
     assert len(open_dataset(out).beton("train")) == 4000
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
