@@ -55,6 +55,8 @@ def converted(
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from slipform.pipelines.wanted import wanted
+
     options = {}
     for key, value in values.items():
         if not known:
@@ -64,7 +66,6 @@ def converted(
         try:
             options[key] = TypeAdapter(known[key]).validate_python(value)
         except ValidationError as error:
-            raise ConfigError(
-                f'{setting}.{key} = {value!r} for "{owner}": {error.errors()[0]["msg"]}'
-            ) from None
+            words = wanted(error.errors(), known[key])
+            raise ConfigError(f'{setting}.{key} = {value!r} for "{owner}": give {words}') from None
     return options

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from slipform.pipelines.errors import ConfigError, nearest
+from slipform.pipelines.wanted import listed, type_words, wanted
 from slipform.train.config.sections import VARIANTS
 
 __all__ = ["explain"]
@@ -56,7 +57,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
             allowed = VARIANTS[where]
             name = str(first["ctx"]["tag"])
             return (
-                f"{where}.name = {name!r}: give {_listed(map(repr, allowed))}."
+                f"{where}.name = {name!r}: give {listed(map(repr, allowed))}."
                 f"{nearest(name, allowed)}"
             )
         case "literal_error":
@@ -74,17 +75,24 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         return (
             f"{where} = {shown}: {where} is a section. Give {better}; it has: {', '.join(names)}."
         )
-    if [one["type"] for one in complaints] == ["dict_type"]:
-        return f"{where} = {shown}: give a table, such as {{ NAME = VALUE }}"
-    choices = [c["msg"] for c in complaints if _place(c["loc"], root)[0] == path]
-    texts = dict.fromkeys(choice[0].lower() + choice[1:] for choice in choices)
-    said = f"{where} = {shown}: {', or '.join(texts)}"
+    choices = [c for c in complaints if _place(c["loc"], root)[0] == path]
+    # The type of the setting, if the value is not one in its table.
+    kind = _fields(owner).get(path[-1]) if path and where == ".".join(path) else None
+    words = wanted(choices, kind if kind and type_words(kind) else None)
+    in_list = any(isinstance(part, int) for part in first["loc"])
+    said = f"{where} has {shown}: give {words}" if in_list else f"{where} = {shown}: give {words}"
     if not isinstance(given, str):
         return said
-    if first["type"] == "tuple_type":
+    if first["type"] == "tuple_type" and not in_list and _holds_texts(kind):
         return f"{said}. Write a list: {json.dumps([given])}"
-    words = re.findall(r"'([^']*)'", said.removeprefix(f"{where} = {shown}"))
-    return said + (f".{hint}" if (hint := nearest(given, words)) else "")
+    near = nearest(given, re.findall(r"'([^']*)'", words))
+    return f"{said}.{near}" if near else said
+
+
+def _holds_texts(kind: Any) -> bool:
+    """Whether a type is a list of texts, perhaps of certain ones."""
+    parts = typing.get_args(kind)
+    return any(part is str or typing.get_origin(part) is typing.Literal for part in parts)
 
 
 def _shown(given: Any) -> str:
@@ -103,9 +111,11 @@ def _unknown(path: list[str], owner: Any, root: type[BaseModel]) -> str:
         section = f'section [{path[0]}] with name = "{name}"'
         readers = [other for other, kind in kinds.items() if key in kind.model_fields]
         if readers:
+            near = _nearest(names, key)
+            hint = f' Did you mean "{path[0]}.{near}"?' if near else ""
             return (
                 f'"{name}" has no setting "{".".join(path)}": it is a setting of'
-                f" {_listed(map(json.dumps, readers))}. Remove it, or choose another"
+                f" {listed(map(json.dumps, readers))}.{hint} Remove it, or choose another"
                 f" {path[0]}.name. {section} has: {', '.join(names)}."
             )
     elsewhere = sorted(_settings(root), key=lambda dotted: not dotted.startswith(f"{path[0]}."))
@@ -163,8 +173,3 @@ def _fields(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return dict(typing.get_type_hints(kind))
     return {}
-
-
-def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last

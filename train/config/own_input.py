@@ -7,11 +7,11 @@ The numbers are written into config.toml, so a resumed run and a trained model d
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from slipform.models.spec import InputSpec, ModelConfig
 from slipform.pipelines.errors import ConfigError, nearest, unknown
-from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation
+from slipform.pipelines.plan.augmentation import MEAN_STD, Augmentation, Interpolation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.layers import Settings
 
@@ -50,6 +50,10 @@ def with_own_input(settings: Settings) -> Settings:
     normalize = augment.get("normalize")
     if isinstance(normalize, str) and normalize not in (*MEAN_STD, "dataset", _WORD):
         raise unknown("augment.normalize", normalize, (*MEAN_STD, "dataset", _WORD))
+    filters = (*get_args(Interpolation), _WORD)
+    interpolation = augment.get("interpolation")
+    if isinstance(interpolation, str) and interpolation not in filters:
+        raise unknown("augment.interpolation", interpolation, filters)
     for name in ("image_size", "resize"):
         value = augment.get(name)
         if isinstance(value, str) and value != _WORD:

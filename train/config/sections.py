@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.executors import NAMES
@@ -77,6 +77,13 @@ class DataConfig(Section):
     fold: str = ""
     fold_seed: int = Field(default=0, ge=0, le=MAX_SEED)
     fold_rule: FoldRule = "all_labels"
+
+    @field_validator("fold", mode="before")
+    @classmethod
+    def _check_fold(cls, fold: object) -> object:
+        if not isinstance(fold, str):
+            Fold.parse(fold)  # type: ignore[arg-type]  # it raises, and says what a fold is
+        return fold
 
     @property
     def chosen_fold(self) -> Fold | None:
