@@ -19,18 +19,9 @@ from slipform.preprocess.class_folders import (
 from slipform.preprocess.layouts.contract import Divided
 from slipform.preprocess.layouts.folder_classes import name_classes, some_folders
 from slipform.preprocess.listing import Listing
+from slipform.preprocess.splits import canonical
 
 __all__ = ["class_folders", "decide", "read_folders", "single_folder", "split_folder"]
-
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def decide(root: Path) -> str:
@@ -46,7 +37,7 @@ def decide(root: Path) -> str:
         DatasetError: The folder has two possible meanings, or one class only.
     """
     folders = image_folders(root)
-    named = [name for name in folders if name.lower() in _SPLIT_NAMES]
+    named = [name for name in folders if canonical(name)]
     layout = _decide(root, folders, named)
     found = _splits(root, folders, named, Listing()) if layout == "splits" else {"": folders}
     classes = name_classes(root, found, Listing())
@@ -75,7 +66,7 @@ def read_folders(root: Path, layout: str, listing: Listing) -> Divided:
         DatasetError: train/ is missing, or there are no images.
     """
     folders = image_folders(root, listing)
-    named = [name for name in folders if name.lower() in _SPLIT_NAMES]
+    named = [name for name in folders if canonical(name)]
     found = _splits(root, folders, named, listing) if layout == "splits" else {"": folders}
     classes = name_classes(root, found, listing)
     if not classes:
@@ -107,11 +98,7 @@ def single_folder(source: Path, listing: Listing) -> Path:
     while True:
         inside = Listing()
         folders = image_folders(source, inside)
-        if (
-            len(folders) > 1
-            or folders[0].lower() in _SPLIT_NAMES
-            or not _has_folders(source / folders[0])
-        ):
+        if len(folders) > 1 or canonical(folders[0]) or not _has_folders(source / folders[0]):
             for entry in sorted(source.iterdir()):
                 if not entry.is_dir():
                     listing.leave_out(entry.name, "file beside the folders")
@@ -133,7 +120,7 @@ def split_folder(root: Path) -> str:
     Returns:
         Its name. "": there is none.
     """
-    named = (name for name in _folders(root) if _SPLIT_NAMES.get(name.lower()) == "train")
+    named = (name for name in _folders(root) if canonical(name) == "train")
     return next((name for name in named if _class_folders(root, name, Listing())), "")
 
 
@@ -147,7 +134,7 @@ def class_folders(root: Path) -> list[str]:
         At least two folders of images without the names of splits. Empty: there are none.
     """
     names = _folders(root)
-    found = [n for n in names if n.lower() not in _SPLIT_NAMES and holds_image(root, n)]
+    found = [n for n in names if not canonical(n) and holds_image(root, n)]
     return found if len(found) > 1 else []
 
 
@@ -167,7 +154,7 @@ def _decide(root: Path, folders: list[str], named: list[str]) -> str:
     if not named:
         return "classes"
     others = [name for name in folders if name not in named and holds_image(root, name)]
-    has_train = any(_SPLIT_NAMES[name.lower()] == "train" for name in named)
+    has_train = any(canonical(name) == "train" for name in named)
     listed = " and ".join(f"{name}/" for name in named)
     if others:
         raise DatasetError(
@@ -189,10 +176,11 @@ def _splits(
     """The class folders of each split, as paths below `root`."""
     given: dict[str, str] = {}
     for folder in named:
-        split = _SPLIT_NAMES[folder.lower()]
+        split = canonical(folder)
         if split in given:
             raise DatasetError(
                 f"{root} holds two folders for the split {split}: {given[split]} and {folder}."
+                " Rename one of them, or move it out of the source."
             )
         given[split] = folder
     if "train" not in given:
@@ -254,9 +242,7 @@ def _check_not_turned_around(root: Path, folders: list[str]) -> None:
             inside = image_folders(root / folder)
         except DatasetError:
             continue
-        if any(
-            _SPLIT_NAMES.get(n.lower()) == "train" and holds_image(root / folder, n) for n in inside
-        ):
+        if any(canonical(n) == "train" and holds_image(root / folder, n) for n in inside):
             raise DatasetError(
                 f"{root}: the class folder {printable(folder)}/ holds folders of splits."
                 " Exchange the levels: train/CLASS, not CLASS/train. If all images of a class"
