@@ -159,7 +159,7 @@ def test_unlabeled_test_images_are_left_out(root: Path, flat: str) -> None:
 def test_a_class_without_training_images_is_named(root: Path) -> None:
     for folder in ("train/a", "train/b", "test/a", "test/c"):
         images(root / folder)
-    assert "1 classes have no training image: c" in prep(root)
+    assert "1 class has no training image: c" in prep(root)
 
 
 def test_names_that_differ_in_case(root: Path) -> None:

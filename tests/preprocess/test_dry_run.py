@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from slipform.pipelines.errors import DatasetError
+from slipform.pipelines.label_table import LabelTable
+from slipform.preprocess.balance import balance
 from slipform.preprocess.source import Files, SampleSource
 from tests.preprocess.sources import jpeg, prep, write
 
@@ -73,8 +75,46 @@ def test_labels_of_one_split_only(tmp_path: Path) -> None:
     for place in ("train/a", "train/b", "val/a", "val/c"):
         write(tmp_path / f"raw/{place}/0.jpg", jpeg(0))
     text = prep(tmp_path / "raw", "--dry-run")
-    assert "warning: 1 classes have no training image: c" in text
-    assert "note: 1 classes have no image in val: b" in text
+    assert "images per class in train: 1 in each class" in text
+    assert "warning: 1 class has no training image: c" in text
+    assert "note: 1 class has no image in val: b" in text
+
+
+def _lines(*names: str) -> list[str]:
+    """The lines about classes that have one image each."""
+    labels = np.arange(len(names))
+    files = Files(Path(), ["x"] * len(names), labels)
+    return balance(SampleSource("made", list(names), {"train": files}, "made by hand"))
+
+
+@pytest.mark.parametrize(
+    ("names", "alike", "given"),
+    [
+        (("cat", "cats", "dog"), "cat and cats", ""),
+        (("cat", "cat (1)"), "cat and cat (1)", "cat (1)"),
+        (("fox", "fox - Copy", "ox"), "fox and fox - Copy", "fox - Copy"),
+        (("New folder", "Untitled Folder 2", "ox"), "", "New folder, Untitled Folder 2"),
+        (("glass", "glas", "bus", "class 1", "class 2", "Audi (2012)", "photocopy"), "", ""),
+    ],
+)
+def test_suspicious_names(names: tuple[str, ...], alike: str, given: str) -> None:
+    said = _lines(*names)
+    same = f"warning: classes whose names are almost the same: {alike}"
+    copied = f"note: names of new or copied folders as classes: {given}"
+    assert [line for line in said if "almost" in line] == ([same] if alike else [])
+    assert [line for line in said if "copied" in line] == ([copied] if given else [])
+
+
+def test_a_class_that_has_shares_of_images_is_not_without_images() -> None:
+    table = LabelTable.of_shares([{0: 0.7, 1: 0.3}, {2: 1.0}, {0: 1.0}])
+    files = Files(Path(), ["x"] * 3, table.first(), table=table)
+    classes = ["cat", "dog", "fox", "owl"]
+    said = balance(SampleSource("made", classes, {"train": files}, "made by hand"))
+    assert said[:3] == [
+        "warning: 1 class has no training image: owl",
+        "note: 1 class has the largest share of no training image: dog",
+        "images per class in train: by largest share, 1 (fox) to 2 (cat), median 1.5",
+    ]
 
 
 def test_labels_that_are_texts(tmp_path: Path) -> None:
