@@ -16,7 +16,6 @@ from PIL import Image
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.cli import main
-from slipform.preprocess.splits import canonical
 
 
 def images(folder: Path, num: int = 10, ending: str = "png") -> None:
@@ -81,34 +80,6 @@ def test_a_class_with_the_name_of_a_split_needs_an_option(root: Path, name: str)
     assert "--layout classes" in prep(root, code=1)
     prep(root, "--layout", "classes")
     assert totals(root) == {"car": 10, name: 10, "plane": 10}
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "test"),
-    [("train", "dev", "test"), ("training", "valid", "eval"), ("trn", "Validation", "evaluation")],
-)
-def test_folders_of_splits_have_the_words_of_lists(
-    train: str, val: str, test: str, root: Path
-) -> None:
-    for folder, split in ((train, "train"), (val, "val"), (test, "test")):
-        images(root / folder / "a", 4)
-        images(root / folder / "b", 4)
-        assert canonical(folder) == split
-    prep(root)
-    manifest = read_manifest(root.parent / "out")
-    assert {name: split.num_samples for name, split in manifest.splits.items()} == {
-        "train": 8,
-        "val": 8,
-        "test": 8,
-    }
-
-
-def test_two_folders_of_one_split_are_an_error_with_a_next_step(root: Path) -> None:
-    for folder in ("train", "test", "eval"):
-        images(root / folder / "a")
-        images(root / folder / "b")
-    said = prep(root, code=1)
-    assert "two folders for the split test: eval and test. Rename one of them" in said
 
 
 def test_classes_beside_train_need_an_option(root: Path) -> None:
