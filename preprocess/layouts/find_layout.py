@@ -113,13 +113,14 @@ def find_layout(source: Path, wanted: str, hints: Hints, listing: Listing) -> tu
     return chosen, place
 
 
-def _check_options(layout: Layout, source: Path, hints: Hints) -> None:
-    """Refuse options that this layout does not read."""
+def _check_options(layout: Layout, source: Path, hints: Hints, why: str = "") -> None:
+    """Refuse options that this layout does not read. `why`: why it is no other layout."""
     for name, value in hints.given.items():
         if name not in layout.options:
             raise ConfigError(
                 f"{OPTIONS[name]} {value} has no effect: {source} is read as {layout.help}"
-                f" (--layout {layout.name}). Leave it out, or name the list: --list FILE"
+                f" (--layout {layout.name})."
+                + (why or " Leave it out, or name the list: --list FILE")
             )
 
 
@@ -159,23 +160,30 @@ def _of_folders(
     why = "".join(f" {doubt}" for doubt in doubts)
     if possible[0].name not in _FOLDERS and len(possible) == 1:
         expected = _expected(source, hints)
+        if wanted != "auto" and not expected:
+            expected = "Without --layout, prep finds the layout."
         raise DatasetError(f"{source} holds no {possible[0].help}. {expected}{why}".rstrip())
-    _check_options(discover()["classes" if wanted == "auto" else wanted], source, hints)
+    _check_options(discover()["classes" if wanted == "auto" else wanted], source, hints, why)
     others = " Or a list (CSV, TSV, JSONL), Parquet files, WebDataset tars, or ImageNet with lists."
     try:
         root = single_folder(source, listing)
         others = ""
         return discover()[decide(root) if wanted == "auto" else wanted], root
     except DatasetError as error:
-        raise DatasetError(f"{error.message}{others}{why}") from None
+        message = error.message if error.message.endswith(".") else f"{error.message}."
+        raise DatasetError(f"{message}{others}{why}") from None
 
 
 def _expected(source: Path, hints: Hints) -> str:
     """The given options, as text, and a file with a name similar to that of the list."""
+    from slipform.preprocess.layouts.source_files import split_folders
+
     words = [f"{OPTIONS[name]} {value} was given." for name, value in hints.given.items()]
     if hints.list_file and source.is_dir() and not (source / hints.list_file).is_file():
         words.insert(
             1, f"{source / hints.list_file} does not exist; the list must be in the source."
         )
-        words[1] += nearest(hints.list_file, os.listdir(source))
+        folders = split_folders(source)
+        inside = (f"{folder}/{name}" for folder in folders for name in os.listdir(source / folder))
+        words[1] += nearest(hints.list_file, [*os.listdir(source), *inside])
     return " ".join(words)

@@ -88,7 +88,7 @@ def _read(place: Path, hints: Hints, listing: Listing) -> Divided:
 def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
     """The lists in a folder and its folders of splits, with their columns; and for each other table
     why it is none."""
-    from slipform.preprocess.layouts.list_columns import choose_columns
+    from slipform.preprocess.layouts.list_columns import advice, choose_columns
     from slipform.preprocess.layouts.list_tables import ENDINGS, columns, is_list
     from slipform.preprocess.layouts.source_files import find_files, folder_of, split_folders
 
@@ -117,14 +117,8 @@ def _lists(place: Path, hints: Hints) -> tuple[dict[Path, Columns], list[str]]:
         if chosen is None:
             words = f"{path} has the columns {', '.join(map(printable, names))}."
             if certain:
-                raise DatasetError(
-                    f"{words} Name those of the images and labels with --image-column and"
-                    " --label-column or --class-columns."
-                )
-            doubts.append(
-                f"{words} It is not used as a list of images. To use it: --list"
-                f" {printable(path.name)}, --image-column and --label-column or --class-columns"
-            )
+                raise DatasetError(f"{words} {advice(names, hints)}.")
+            doubts.append(f"{words} It is not used as a list of images. {advice(names, hints)}.")
         elif certain or _names_images(path, chosen, place):
             found[path] = chosen
         else:

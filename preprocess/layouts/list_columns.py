@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipform.pipelines.decoding.image_file import ENDINGS
 from slipform.pipelines.errors import DatasetError, printable, unknown
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.label_names import Label
 
-__all__ = ["Columns", "as_label", "check_sum", "choose_columns", "label_column", "text_of"]
+__all__ = [
+    "Columns",
+    "advice",
+    "as_label",
+    "check_sum",
+    "choose_columns",
+    "label_column",
+    "text_of",
+]
 
 # The usual names, the more certain ones first.
 _IMAGE = (
@@ -94,6 +103,27 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
     if hints.class_columns and image:
         return Columns(image, "", split, _of_classes(names, classes, (image, split), path))
     return Columns(image, label, split) if image and label else None
+
+
+def advice(names: Sequence[str], hints: Hints) -> str:
+    """What to do about a table whose columns have no usual names.
+
+    Args:
+        names: The columns that exist; `choose_columns` has found none for the image or the label.
+        hints: The columns that the options name.
+
+    Returns:
+        A sentence that names the options.
+    """
+    if any(name.strip().lower().endswith(ENDINGS) for name in names):
+        return "Its first line names an image: write a first line with names, such as path,label"
+    if hints.image_column or _usual(_IMAGE, names):
+        return "Name that of the labels: --label-column COLUMN, or --class-columns A,B,C"
+    if hints.label_column or _usual(_LABEL, names):
+        return "Name that of the images: --image-column COLUMN"
+    return (
+        "Name those of the images and labels: --image-column and --label-column or --class-columns"
+    )
 
 
 def _of_classes(

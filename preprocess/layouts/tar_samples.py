@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import ConfigError, DatasetError, printable
+from slipform.pipelines.errors import ConfigError, DatasetError, printable, unknown
 from slipform.pipelines.files import open_regular
 from slipform.preprocess.archive import tar_members
 from slipform.preprocess.compressed import blocks
@@ -33,6 +33,7 @@ __all__ = ["holds_sample", "read_tars"]
 _LABELS = ("cls", "json", "txt")  # the first one that a sample has is read
 _MAX_LABEL_BYTES = 1 << 20
 _MAX_IMAGE_BYTES = 1 << 30
+_MAX_KEYS = 100  # of JSON objects, for an error
 
 
 @dataclass(frozen=True)
@@ -166,18 +167,19 @@ def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) 
 
     Raises:
         ConfigError: A key of JSON is given, and no label comes from JSON.
-        DatasetError: A tar is damaged or hostile, or a label cannot be read.
+        DatasetError: A tar is damaged or hostile, a label cannot be read, or no object of JSON has
+            the key.
         OSError: The disk fails.
     """
     store, has_json = _Tars(root, names), False
-    rows = Rows(store, [], [])
+    rows, keys = Rows(store, [], []), set[str]()
     for number, name in enumerate(names):
         path = root / name
         samples = dict[str, _Sample]()
         with store.open(number) as file:
             for member in tar_members(file, path):
                 place = _Place(number, member.offset_data, member.size, member.name)
-                for left_out, reason in _take(samples, file, place, hints, path):
+                for left_out, reason in _take(samples, file, place, hints, path, keys):
                     listing.leave_out(f"{name}:{left_out}", reason)
         split = split_of_path(name)
         for sample in samples.values():
@@ -195,13 +197,25 @@ def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) 
             f"--label-column {hints.label_column} has no effect: no label of {root} comes from a"
             " .json file. Leave it out."
         )
+    if keys and all(label is None for label in rows.labels):
+        if hints.label_column:
+            kind = f"key in the .json files of {root}"
+            raise unknown(kind, hints.label_column, map(printable, keys), DatasetError)
+        raise DatasetError(
+            f"no .json file of {root} has a usual key for labels. Their keys:"
+            f" {', '.join(map(printable, sorted(keys)))}. Name one: --label-column KEY"
+        )
     return rows
 
 
 def _take(
-    samples: dict[str, _Sample], file: BinaryIO, place: _Place, hints: Hints, path: Path
-) -> Iterator[tuple[str, str]]:
-    """Take a file of a tar into its sample. Yields (name, reason) of files that are left out."""
+    samples: dict[str, _Sample], file: BinaryIO, place: _Place, hints: Hints, path: Path,
+    keys: set[str],
+) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """Take a file of a tar into its sample. Yields (name, reason) of files that are left out.
+
+    `keys` gets the keys of JSON objects that have no label.
+    """
     key, ending = _divided(place.name)
     base = place.name.rpartition("/")[2]
     if base.startswith((".", "__")):
@@ -229,7 +243,7 @@ def _take(
     if place.size > _MAX_LABEL_BYTES:
         raise DatasetError(f"{path}: the label {printable(place.name)} has {place.size:,} bytes.")
     try:
-        sample.label = _label(_read_at(file.fileno(), place), ending, hints)
+        sample.label = _label(_read_at(file.fileno(), place), ending, hints, keys)
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path}: the label {printable(place.name)} cannot be read: {printable(str(error))}"
@@ -237,13 +251,15 @@ def _take(
     sample.ending, sample.source = ending, place.name
 
 
-def _label(content: bytes, ending: str, hints: Hints) -> Label:
-    """The label that a file holds."""
+def _label(content: bytes, ending: str, hints: Hints, keys: set[str]) -> Label:
+    """The label that a file holds. `keys` gets the keys of a JSON object that has none."""
     text = content.decode("utf-8-sig").strip()
     if ending != "json":
         return text
     value = json.loads(text)
     if isinstance(value, dict):
         column = label_column([*value], hints)
+        if not column and len(keys) < _MAX_KEYS:
+            keys.update(map(str, value))
         return as_label(value[column], column) if column else None
     return as_label(value, "")

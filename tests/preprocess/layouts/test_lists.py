@@ -176,7 +176,7 @@ def test_what_could_be_meant_in_two_ways(root: Path) -> None:
     assert 'Did you mean "kind"' in prep(
         root, "--list", "labels.csv", "--label-column", "knd", code=1
     )
-    assert "--list FILE" in prep(root, "--label-column", "knd", code=1)
+    assert 'Did you mean "kind"?' in prep(root, "--label-column", "knd", code=1)
     prep(root, "--label-column", "kind")
     assert len(stored(root)["train"]) == 6
     write(root / "b.csv", "file,label\n" + "".join(f"{k}.jpg,{k % 3}\n" for k in range(6)))
