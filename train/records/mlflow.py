@@ -12,8 +12,9 @@ from typing import Any
 
 from slipform.train.records.sink import Place, Rows, Sink, required
 
-__all__ = ["NAMES", "open_sink"]
+__all__ = ["NAMES", "PACKAGE", "open_sink"]
 
+PACKAGE = "mlflow"
 NAMES = ()  # nothing: it writes elsewhere
 
 _TAG = "slipform.key"
@@ -30,7 +31,7 @@ def open_sink(place: Place) -> Sink:
     Raises:
         SlipformError: mlflow is not installed.
     """
-    required("mlflow")
+    required(PACKAGE)
     return _Mlflow(place)
 
 

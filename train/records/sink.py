@@ -19,11 +19,21 @@ from typing import Any
 import numpy.typing as npt
 from torch import Tensor
 
-from slipform.pipelines.errors import SlipformError, printable
+from slipform.pipelines.errors import ConfigError, SlipformError, printable
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.train import records
 
-__all__ = ["KEY", "Guarded", "Place", "Rows", "Sink", "open_sinks", "required", "written_names"]
+__all__ = [
+    "KEY",
+    "Guarded",
+    "Place",
+    "Rows",
+    "Sink",
+    "check_packages",
+    "open_sinks",
+    "required",
+    "written_names",
+]
 
 KEY = "records.json"  # in a run folder: the key of the run in the trackers
 Rows = Sequence[tuple[int, Mapping[str, float]]]
@@ -57,7 +67,8 @@ class Sink:
     """The base of all sinks; each method does nothing.
 
     A module of this room has `open_sink(place)`, which returns one, and `NAMES`: the names of its
-    files in a run folder. The methods are called on one thread, and may raise any Exception.
+    files in a run folder. `PACKAGE` is the import name of the package that it needs. The methods
+    are called on one thread, and may raise any Exception.
     """
 
     def settings(self, values: Mapping[str, Any]) -> None:
@@ -185,6 +196,26 @@ def written_names() -> tuple[str, ...]:
     for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}."):
         found += getattr(importlib.import_module(module.name), "NAMES", ())
     return tuple(found)
+
+
+def check_packages(names: Sequence[str]) -> None:
+    """Check that the packages of sinks are installed, before a run begins.
+
+    Args:
+        names: The names of sinks.
+
+    Raises:
+        ConfigError: One is missing; the text says how to install it.
+    """
+    for name in names:
+        module = importlib.import_module(f"slipform.train.records.{name}")
+        try:
+            if package := getattr(module, "PACKAGE", ""):
+                required(package)
+        except SlipformError as error:
+            raise ConfigError(
+                f'records.sinks has "{name}": {error.message}, or leave it out'
+            ) from None
 
 
 def required(package: str) -> None:

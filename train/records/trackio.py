@@ -15,8 +15,9 @@ from typing import Any
 
 from slipform.train.records.sink import Place, Rows, Sink, required
 
-__all__ = ["NAMES", "open_sink"]
+__all__ = ["NAMES", "PACKAGE", "open_sink"]
 
+PACKAGE = "trackio"
 NAMES = ()  # nothing: it writes elsewhere
 
 
@@ -29,7 +30,7 @@ def open_sink(place: Place) -> Sink:
     Raises:
         SlipformError: trackio is not installed.
     """
-    required("trackio")
+    required(PACKAGE)
     return _Trackio(place)
 
 

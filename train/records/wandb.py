@@ -14,8 +14,9 @@ from torch import Tensor
 
 from slipform.train.records.sink import Place, Rows, Sink, required
 
-__all__ = ["NAMES", "open_sink"]
+__all__ = ["NAMES", "PACKAGE", "open_sink"]
 
+PACKAGE = "wandb"
 NAMES = ("wandb", ".wandb")  # W&B uses the second one where it exists
 
 _SECONDS = 30.0  # for the first connection
@@ -30,7 +31,7 @@ def open_sink(place: Place) -> Sink:
     Raises:
         SlipformError: wandb is not installed.
     """
-    required("wandb")
+    required(PACKAGE)
     return _Wandb(place)
 
 

@@ -23,6 +23,7 @@ from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Agreement, Process
 from slipform.train.machine.interrupt import StopRequest
 from slipform.train.records import read_summary
+from slipform.train.records.sink import check_packages
 from slipform.train.run import best, checkpoint, folder
 from slipform.train.run import resume as resuming
 from slipform.train.run.auto import without_auto
@@ -191,6 +192,8 @@ def _open(
     config = config.replace("data.folder", source_of(data))
     messages: list[str] = []
     check_not_own(config, out)
+    if process.is_main and not resume:  # a resumed run goes on without a tracker that is missing
+        check_packages(config.records.sinks)
     is_locked = process.is_main and folder.check(out, held, resume=resume, overwrite=overwrite)
     config, note = without_auto(config, manifest, process, messages, out if resume else None)
     config = with_teacher(config, manifest, process)

@@ -20,7 +20,7 @@ from slipform.train import records
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics, sink
-from slipform.train.records.sink import Guarded, Place, Sink, open_sinks
+from slipform.train.records.sink import Guarded, Place, Sink, check_packages, open_sinks
 from slipform.train.run import folder, loop
 from slipform.train.run.folder import run_config
 from slipform.train.run.loop import fit
@@ -128,17 +128,30 @@ def test_a_tracker_that_cannot_be_opened_does_not_end_a_run(
     shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """The package is missing; the other sinks go on."""
+    """A new run needs the package. A resumed run goes on without it, and so do the other sinks."""
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "wandb" else find(name)
     )
-    config = with_sinks(small, "wandb", "csv", epochs=1)
-    summary = fit(config, shapes, tmp_path / "run", device="cpu")
-    assert summary["epochs"] == 1
+    config = with_sinks(small, "wandb", "csv", epochs=2)
+    install = r'records\.sinks has "wandb": .* pip install "slipform\[records\]", or leave it out'
+    with pytest.raises(ConfigError, match=install):
+        fit(config, shapes, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    fit(with_sinks(small, "csv", epochs=1), shapes, tmp_path / "run", device="cpu", quiet=True)
+    summary = fit(config, shapes, tmp_path / "run", device="cpu", resume=True)
+    assert summary["epochs"] == 2
     said = capsys.readouterr().err
     assert said.count('pip install "slipform[records]"') == 1
-    assert (tmp_path / "run/epochs.csv").is_file()
+    assert len((tmp_path / "run/epochs.csv").read_text().splitlines()) == 3
+
+
+def test_every_tracker_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_packages(["tensorboard", "csv"])
+    for name in set(SINKS) - {"tensorboard", "csv"}:
+        with pytest.raises(ConfigError, match=f"{name} is not installed"):
+            check_packages([name])
 
 
 def test_sinks_have_no_influence_on_training_and_may_change_on_resume(
