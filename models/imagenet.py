@@ -16,7 +16,7 @@ import torch
 
 from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
-from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.errors import ConfigError, nearest, nearest_path
 
 __all__ = [
     "NETWORK_ERRORS",
@@ -115,16 +115,17 @@ def imagenet_entry(source: str, name: str) -> Any:
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise ConfigError(
             f'model.weights = "{source}": no such file or folder, and "{name}" has no ImageNet'
-            " weights"
+            f" weights.{nearest_path(source)}"
         )
     entries = torchvision.models.get_model_weights(name)
     if source in PRETRAINED:
         return entries.DEFAULT
     if source not in entries.__members__:
-        raise unknown(
-            "model.weights (a file, a run folder or)",
-            source,
-            ["none", *PRETRAINED, *entries.__members__],
+        words = sorted(["none", *PRETRAINED, *entries.__members__])
+        raise ConfigError(
+            f'model.weights = "{source}": no such file or folder.'
+            f"{nearest_path(source) or nearest(source, words)} Give a file, a run folder, or one of"
+            f" {', '.join(words)}."
         )
     return entries[source]
 

@@ -21,7 +21,7 @@ from slipform.models.heads import head_names
 from slipform.models.imagenet import read_imagenet
 from slipform.models.spec import PRETRAINED
 from slipform.models.state_files import StateFile, read_state
-from slipform.pipelines.errors import ConfigError
+from slipform.pipelines.errors import ConfigError, nearest_path
 
 __all__ = ["LoadReport", "copy_state", "is_path", "load_exactly", "load_weights", "log_report"]
 
@@ -129,8 +129,9 @@ def is_path(source: str) -> bool:
 def _of_library(source: str, name: str, pretrained: Pretrained) -> StateFile:
     if source not in PRETRAINED:
         raise ConfigError(
-            f'model.weights = "{source}": no such file or folder. Give "pretrained", a file or a'
-            f' run folder. Other weights have a tag in the name: model.name = "{name}.TAG"'
+            f'model.weights = "{source}": no such file or folder.{nearest_path(source)} Give'
+            ' "pretrained", a file or a run folder. Other weights have a tag in the name:'
+            f' model.name = "{name}.TAG"'
         )
     read = pretrained(None)
     assert read is not None

@@ -8,8 +8,11 @@ exit code of the error. Every folder of this project may import this module.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
@@ -28,6 +31,7 @@ __all__ = [
     "forget_frames",
     "lacks_memory",
     "nearest",
+    "nearest_path",
     "printable",
     "refused_choice",
     "reported",
@@ -90,6 +94,31 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f' Did you mean "{found[0]}"?' if found else ""
 
 
+def nearest_path(path: Path | str, holds: str = "") -> str:
+    """A suggestion for a misspelled path of this machine.
+
+    Args:
+        path: The path that was given.
+        holds: The name of a file that the right folder holds. "": any file or folder is right.
+
+    Returns:
+        ' Did you mean "runs/demo"?' with the most similar name beside it. '' if the path exists, or
+        if none is similar.
+    """
+    given = Path(path)
+    try:
+        with os.scandir(given.parent) as found:
+            names = [entry.name for entry in islice(found, 10_000)]
+    except OSError:
+        return ""
+    if given.name in names:
+        return ""
+    for name in difflib.get_close_matches(given.name, names, n=9, cutoff=0.6):
+        if not holds or (given.parent / name / holds).is_file():
+            return f' Did you mean "{printable(str(given.parent / name))}"?'
+    return ""
+
+
 def unknown(
     kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError
 ) -> SlipformError:
@@ -123,6 +152,9 @@ def refused_choice(error: click.BadParameter, kind: object) -> str:
     Returns:
         Its message, perhaps with ' Did you mean "x"?'.
     """
+    missing = re.search(r" '(.*)' does not exist\.$", error.message)
+    if missing and isinstance(kind, click.Path):
+        return error.message + nearest_path(missing[1])
     given = re.match(r"'(.*)' is not one of ", error.message)
     if given is None or not isinstance(kind, click.Choice):
         return error.message

@@ -13,7 +13,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from slipform.pipelines.errors import DatasetError, MissingObjectError, nearest, printable
+from slipform.pipelines.errors import (
+    DatasetError,
+    MissingObjectError,
+    nearest,
+    nearest_path,
+    printable,
+)
 from slipform.pipelines.files import open_regular, write_whole
 from slipform.pipelines.label_table import LabelKind
 from slipform.pipelines.remote.agreed import agreed
@@ -208,10 +214,8 @@ def read_manifest(folder: Path | str) -> Manifest:
     if not Path(folder).is_dir():
         if url := meant_url(folder):
             raise DatasetError(f"{folder} is not a folder. Did you mean {checked_url(url)}?")
-        raise DatasetError(
-            f"{folder} is not a folder. Make a dataset first, for example: prep shapes --out"
-            f" {folder}"
-        )
+        make = f" Make a dataset first, for example: prep shapes --out {folder}"
+        raise DatasetError(f"{folder} is not a folder.{nearest_path(folder, FILE_NAME) or make}")
     if not path.exists():
         raise DatasetError(
             f"{folder} holds no {FILE_NAME}: it is not a dataset that prep finished. If it has one"

@@ -19,6 +19,7 @@ from slipform.pipelines.errors import (
     ConfigError,
     DatasetError,
     SlipformError,
+    nearest_path,
     refused_choice,
     unknown,
 )
@@ -186,7 +187,8 @@ def opened(
         )
     elif not source.exists():
         raise DatasetError(
-            f"{source} does not exist. --source takes a folder or archive with {dataset.files}."
+            f"{source} does not exist.{nearest_path(source)} --source takes a folder or archive"
+            f" with {dataset.files}."
         )
     elif source.is_file() and dataset.reads(source, options):
         yield _read(dataset, source, source, options)

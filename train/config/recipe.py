@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slipform.pipelines.errors import ConfigError, unknown
+from slipform.pipelines.errors import ConfigError, nearest_path, unknown
 from slipform.pipelines.files import open_regular
 from slipform.train.config.layers import (
     Settings,
@@ -114,7 +114,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = Path(text) if text.endswith(".toml") else RECIPES / f"{text}.toml"
     if not path.is_file():
         if text.endswith(".toml") and not path.exists():
-            raise ConfigError(f"there is no recipe file {path}")
+            raise ConfigError(f"there is no recipe file {path}.{nearest_path(path)}")
         if not text.endswith(".toml"):
             raise unknown("recipe", text, recipe_names())
     base = _read(path)

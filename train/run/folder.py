@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.errors import ConfigError, SlipformError, nearest_path
 from slipform.pipelines.files import (
     check_links,
     locked,
@@ -82,7 +82,8 @@ def check(run: Path, held: ExitStack, *, resume: bool, overwrite: bool) -> bool:
     """
     if resume and not (run / CONFIG).exists():
         raise ConfigError(
-            f"{run} is not a run folder: it has no {CONFIG}. Start the run without --resume."
+            f"{run} is not a run folder: it has no {CONFIG}.{nearest_path(run, CONFIG)}"
+            " Start the run without --resume."
         )
     exists = run.is_dir()
     if exists:
@@ -221,9 +222,10 @@ def run_config(run: Path) -> RunConfig:
     path = run / CONFIG
     if not path.exists():
         inside = next(run.glob(f"*/{CONFIG}"), None) or next(run.glob(f"*/*/{CONFIG}"), None)
+        example = inside.parent if inside else "runs/first"
+        give = f" Give a folder that train wrote, such as {example}."
         raise SlipformError(
-            f"{run} is not a run folder: it has no {CONFIG}. Give a folder that train wrote, such"
-            f" as {inside.parent if inside else 'runs/first'}."
+            f"{run} is not a run folder: it has no {CONFIG}.{nearest_path(run, CONFIG) or give}"
         )
     check_links(run, _FILES)
     with open_regular(path):  # a FIFO would block

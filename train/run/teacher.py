@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from slipform.pipelines.errors import ConfigError, SlipformError
+from slipform.pipelines.errors import ConfigError, SlipformError, nearest_path
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import FILE_NAME, Manifest, read_manifest
@@ -82,7 +82,10 @@ def with_teacher(config: RunConfig, manifest: Manifest, process: Process) -> Run
     folder = Path(distill.teacher).resolve()
     _check(config, manifest, process)
     if not (folder / FILE_NAME).is_file():
-        raise SlipformError(f"distill.teacher = {folder} is no run folder: give a finished run")
+        raise SlipformError(
+            f"distill.teacher = {folder} is no run folder: give a finished run."
+            f"{nearest_path(folder, FILE_NAME)}"
+        )
     check_data(read_manifest(folder), manifest, config.data.folder, folder)
     found = process.broadcast_object(_sha256(folder) if process.is_main else "")
     _check_weights(folder, distill.sha256, found)
