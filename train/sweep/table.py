@@ -27,7 +27,14 @@ from slipform.train.records import read_metrics, read_summary
 from slipform.train.sweep.classes import NAME as CLASSES
 from slipform.train.sweep.classes import write_classes
 from slipform.train.sweep.measured import EPOCHS, is_quiet, measured, write_epochs
-from slipform.train.sweep.table_text import OWN_COLUMNS, flat, machines, markdown, value_text
+from slipform.train.sweep.table_text import (
+    OWN_COLUMNS,
+    flat,
+    machines,
+    markdown,
+    spread,
+    value_text,
+)
 
 __all__ = ["TABLES", "Row", "has_no_effect", "stated_settings", "write_tables"]
 
@@ -134,6 +141,7 @@ def write_tables(out: Path, heading: Sequence[str], rows: Sequence[Row]) -> Path
     lines = [
         *heading,
         *machines(finished),
+        *spread(table),
         "",
         *markdown([row.run for row in rows], table),
         *(["", f"Every epoch: [{epochs.name}]({epochs.name})"] if epochs else []),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["OWN_COLUMNS", "flat", "machines", "markdown", "value_text"]
+__all__ = ["OWN_COLUMNS", "flat", "machines", "markdown", "spread", "value_text"]
 
 # Reported values with columns of their own, unlike the other ones.
 OWN_COLUMNS = ("seconds", "minutes", "outcome", "val_accuracy", "test_accuracy")
@@ -60,6 +60,25 @@ def markdown(runs: Iterable[_Run], table: Sequence[Mapping[str, Any]]) -> list[s
     columns = [column for column in lines[0] if any(line[column] for line in lines)]
     body = [[line[column] for column in columns] for line in lines]
     return ["| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *body)]
+
+
+def spread(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line that says what the numbers after ± are. No line without such numbers.
+
+    Args:
+        table: The lines of table.csv.
+    """
+    repeated = [
+        cells
+        for cells in table
+        if any(value != "" for key, value in cells.items() if key.endswith("_std"))
+    ]
+    if not repeated:
+        return []
+    kind = "folds" if any("folds" in cells for cells in repeated) else "seeds"
+    counts = sorted({int(cells.get(kind, 0)) for cells in repeated})
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return [f"- ±: mean ± sample standard deviation over {number} runs with other {kind}"]
 
 
 def machines(finished: Iterable[Mapping[str, Any]]) -> list[str]:

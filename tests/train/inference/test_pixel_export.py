@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
+from sklearn.datasets import load_sample_images
 
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.train import cli
@@ -48,10 +49,14 @@ def classifier(run: Path) -> Classifier:
 
 
 def _photos() -> list[np.ndarray]:
+    """Noise of unusual sizes, the photos of scikit-learn, and some of Caltech-101 if it is here."""
+    real = [photo.copy() for photo in load_sample_images().images]
+    assert [photo.shape for photo in real] == [(427, 640, 3)] * 2
     random = np.random.default_rng(0)
     sizes = [(40, 60), (333, 250), (1, 7), (32, 32)]
     made = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    return made + [read_pixels(file, {}) for file in sorted(CALTECH.glob("*/image_0003.jpg"))[::9]]
+    found = sorted(CALTECH.glob("*/image_0003.jpg"))[::9]
+    return [*made, *real, *(read_pixels(file, {}) for file in found)]
 
 
 def test_torch_export(classifier: Classifier, tmp_path: Path) -> None:

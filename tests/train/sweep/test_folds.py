@@ -42,7 +42,9 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
         values = [one[key] for one in summaries]
         assert float(row[key]) == pytest.approx(mean(values), abs=1e-5)
         assert float(row[f"{key}_std"]) == pytest.approx(stdev(values), abs=1e-5)
-    assert " ± " in (out / "table.md").read_text()
+    text = (out / "table.md").read_text()
+    assert f"{float(row['val_accuracy']):.4f} ± " in text
+    assert "mean ± sample standard deviation over 3 runs with other folds" in text
     assert f"--folds {FOLDS}" in (out / "table.md").read_text()
     # Each run validated its own fold: all folds together are train and val.
     num_val = 0

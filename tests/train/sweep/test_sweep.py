@@ -85,6 +85,7 @@ def test_the_table_has_reported_and_measured_results(sweep: Path) -> None:
     ]
     markdown = (sweep / "table.md").read_text()
     assert f"{float(row['test_accuracy']):.4f} ± " in markdown
+    assert "- ±: mean ± sample standard deviation over 2 runs with other seeds" in markdown
     assert (
         '- Other data: seed is "0", the recipe is for "7" (prep shapes --source DIR --out DIR'
         " --seed 7)" in markdown
