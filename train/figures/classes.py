@@ -20,6 +20,7 @@ from slipform.train.figures.draw import (
     name_ticks,
     new_figure,
     short,
+    whole_ticks,
 )
 from slipform.train.scores.counts import class_scores
 from slipform.train.scores.judgment import confused_pairs
@@ -135,7 +136,7 @@ def pairs_figure(confusion: _Counts, classes: Sequence[str]) -> Any | None:
     axes.set(ylim=(len(pairs) - 0.4, -0.6), xlim=(0, 1.18 * pairs[0].images))
     axes.set_title("pairs confused most: true → predicted")
     axes.set_xlabel("images; in brackets: share of the images of the true class")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axes.xaxis)
     light_frame(axes)
     return figure
 

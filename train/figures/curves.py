@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from slipform.train.figures.draw import FOLDER, GRID, SERIES, new_figure, save
+from slipform.train.figures.draw import FOLDER, GRID, SERIES, new_figure, save, whole_ticks
 from slipform.train.records import read_metrics, read_summary
 from slipform.train.records.smoothing import MovingAverage
 
@@ -56,14 +57,15 @@ def run_figure(run: Path) -> Any:
                 bars[f"{label} {points[0][1]:.4g}"] = (points[0][1], color)
             elif points:
                 axes.plot(*zip(*points, strict=True), marker=".", color=color, label=label)
-        if few and axes is left:
-            for name, (value, color) in bars.items():
-                axes.axhline(value, color=color, linewidth=1.0, linestyle="--", label=name)
-        elif few and bars:
+        if bars and axes is right:
             values, colors = zip(*bars.values(), strict=True)
             axes.bar(range(len(bars)), values, color=colors, width=0.5)
             axes.set_xticks(range(len(bars)), list(bars))
             axes.set_xlim(-0.7, len(bars) - 0.3)
+        else:
+            for name, (value, color) in bars.items():
+                axes.axhline(value, color=color, linewidth=1.0, linestyle="--", label=name)
+            whole_ticks(axes.xaxis)
         axes.set(xlabel="step", title=what)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
@@ -87,9 +89,10 @@ def draw_sweep(
 ) -> Path | None:
     """Draw curves.png: loss and accuracy of train and val per epoch, or of test without val.
 
-    Each run has a color, each seed a line. What a report gives is dashed, in the color of the run:
-    a value as a horizontal line, a curve as a line without points. The accuracy of the test, if
-    that is all that is reported, is in the panel of val.
+    Each run has a color, each seed a line. If no run has a second epoch, each run has a bar, which
+    is the mean of its seeds, and each seed a point. What a report gives is dashed, in the color of
+    the run: a value as a horizontal line, a curve as a line without points. The accuracy of the
+    test, if that is all that is reported, is in the panel of val.
 
     Args:
         out: The folder of the figure.
@@ -106,16 +109,24 @@ def draw_sweep(
     axes_of = dict(zip(_KEYS, panels.flat, strict=True))
     colors = colormaps["tab10" if len(runs) <= 10 else "tab20"]
     shown, has_reported = {}, False
-    for number, (name, folders) in enumerate(runs.items()):
+    records = {
+        name: {folder: read_metrics(folder, "epoch") for folder in folders}
+        for name, folders in runs.items()
+    }
+    few = not any((reported_curves or {}).values()) and all(
+        len(epochs) <= 1 for every in records.values() for epochs in every.values()
+    )
+    for number, (name, every) in enumerate(records.items()):
         color = colors(number % colors.N)
-        for folder in folders:
-            epochs = read_metrics(folder, "epoch")
-            for key, axes in axes_of.items():
-                points = _points(folder, epochs, key)
-                if points:
-                    (shown[name],) = axes.plot(
-                        *zip(*points, strict=True), color=color, marker=".", linewidth=1.2
-                    )
+        for key, axes in axes_of.items():
+            found = [_points(folder, epochs, key) for folder, epochs in every.items()]
+            lines = [points for points in found if points]
+            if lines and few:
+                shown[name] = _draw_bar(axes, number, [points[-1][1] for points in lines], color)
+            for points in () if few else lines:
+                (shown[name],) = axes.plot(
+                    *zip(*points, strict=True), color=color, marker=".", linewidth=1.2
+                )
         if name in shown:
             has_reported |= _draw_reported(axes_of, (reported or {}).get(name, {}), color)
             curve = (reported_curves or {}).get(name, {})
@@ -126,13 +137,24 @@ def draw_sweep(
         return None
     for key, axes in axes_of.items():
         axes.set(title=key.replace("_", ", ").replace("val", "val or test"), xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        if few:
+            axes.set(xlabel="after epoch 1", xlim=(-0.7, len(runs) - 0.3))
+            axes.set_xticks(range(len(runs)), [""] * len(runs))  # the legend has the names
+        else:
+            whole_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
         if not axes.lines:
             axes.text(0.5, 0.5, "no val split", ha="center", transform=axes.transAxes)
     title = "dashed: the report's values" if has_reported else None
     figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=8, title=title)
     return save(figure, out, "curves.png")
+
+
+def _draw_bar(axes: Any, place: int, values: Sequence[float], color: Any) -> Any:
+    """A bar of the mean, and a point for each value. Returns the bar."""
+    bar = axes.bar(place, mean(values), width=0.6, color=color, alpha=0.5)
+    axes.plot([place] * len(values), values, ".", color=color)
+    return bar
 
 
 def _points(run: Path, epochs: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:

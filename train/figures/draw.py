@@ -18,7 +18,7 @@ from slipform.train.figures.palette import PALETTES
 
 __all__ = [
     "ACCENT", "FOLDER", "GRID", "MUTED", "SERIES", "light_frame", "name_ticks", "new_figure",
-    "save", "short", "svg",
+    "save", "short", "svg", "whole_ticks",
 ]  # fmt: skip
 
 FOLDER = "figures"  # in a run folder
@@ -125,6 +125,16 @@ def light_frame(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
     axes.tick_params(color=GRID)
+
+
+def whole_ticks(axis: Any) -> None:
+    """Put ticks at whole numbers only, such as epochs; one tick is enough.
+
+    Args:
+        axis: `axes.xaxis` or `axes.yaxis`.
+    """
+    # Without min_n_ticks an axis that shows a single number has ticks between whole numbers.
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def name_ticks(axis: Any, names: list[str], *, rotation: float = 0.0, size: float = 8.0) -> None:

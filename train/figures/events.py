@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slipform.pipelines.files import write_whole
-from slipform.train.figures.draw import FOLDER, new_figure, save
+from slipform.train.figures.draw import FOLDER, new_figure, save, whole_ticks
 
 __all__ = ["draw_events", "last_histograms", "spread"]
 
@@ -93,7 +93,7 @@ def _first_layer_spread(records: Any, out: Path) -> list[Path]:
         )
         panel.pcolormesh(np.arange(len(events) + 1) + 0.5, edges, shares.T, cmap="Blues")
         panel.set(title=name.replace("/", " of "), xlabel="epoch")
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(panel.xaxis)
     return [save(figure, out, "first_layer.png")]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slipform.train.figures.draw import ACCENT, GRID, SERIES, new_figure, short
+from slipform.train.figures.draw import ACCENT, GRID, SERIES, new_figure, short, whole_ticks
 
 __all__ = ["rate_figure", "trials_figure"]
 
@@ -64,13 +64,15 @@ def trials_figure(
     first.plot(numbers, values, "o", color=ACCENT, markersize=4)
     first.step(numbers, best, where="post", color=SERIES["val"], linewidth=1.2, label="best so far")
     first.set(xlabel="finished trial", ylabel=measure, title="trials")
-    first.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(first.xaxis)
     first.legend()
     for axes, (name, found) in zip(others, settings.items(), strict=False):
         plain = [x if isinstance(x, int | float) else short(str(x), 14) for x in found]
         axes.scatter(plain, values, c=list(numbers), cmap="viridis", s=18)
         if name in logarithmic:
             axes.set_xscale("log")
+        elif all(type(x) is int for x in found):
+            whole_ticks(axes.xaxis)
         axes.set(xlabel=name, title="darker: earlier trials")
     for axes in others[len(settings) :]:
         axes.set_axis_off()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from slipform.train.figures import curves, events
+from slipform.train.figures.search import trials_figure
 
 
 def test_histograms_on_common_bins() -> None:
@@ -120,3 +121,46 @@ def test_one_epoch_has_bars_instead_of_single_points(tmp_path: Path) -> None:
     left, right = curves.run_figure(_run(tmp_path / "two", [0.4, 0.5])).axes
     assert not right.patches
     assert [list(line.get_ydata()) for line in right.lines] == [[0.1, 0.2], [0.4, 0.5]]
+
+
+def _ticks(axes: Any) -> list[float]:
+    """The ticks of the horizontal axis that can be seen."""
+    low, high = axes.get_xlim()
+    return [tick for tick in axes.get_xticks() if low <= tick <= high]
+
+
+def test_a_sweep_of_one_epoch_has_bars_of_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
+    runs = {
+        "a": [_run(tmp_path / "a-0", [0.2]), _run(tmp_path / "a-1", [0.4])],
+        "b": [_run(tmp_path / "b", [0.5]), tmp_path / "not run"],
+    }
+    curves.draw_sweep(tmp_path, runs, {"a": {"val_accuracy": 0.35}})
+    panel = drawn[0].axes[3]
+    assert [bar.get_height() for bar in panel.patches] == pytest.approx([0.3, 0.5])
+    points = [list(line.get_ydata()) for line in panel.lines if not _dashed(line)]
+    assert points == [[0.2, 0.4], [0.5]]
+    assert [list(line.get_ydata()) for line in panel.lines if _dashed(line)] == [[0.35, 0.35]]
+    assert panel.get_xlabel() == "after epoch 1"
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    # With a curve of the report the axis has its epochs.
+    curves.draw_sweep(tmp_path, runs, None, {"b": {"val_accuracy": [0.4, 0.5]}})
+    assert not drawn[1].axes[3].patches
+    assert _ticks(drawn[1].axes[3]) == [1, 2]
+
+
+def test_a_single_epoch_or_trial_is_at_a_whole_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(curves, "save", lambda figure, *_: drawn.append(figure))
+    curves.draw_sweep(tmp_path, {"a": [_run(tmp_path / "a", [0.2])]}, None, {"a": {"loss": [2.0]}})
+    assert [_ticks(axes) for axes in drawn[0].axes] == [[1]] * 4
+    first, second = trials_figure("accuracy", [0.5], {"train.batch_size": [32]}, set()).axes
+    assert _ticks(first) == [1]
+    assert 32 in _ticks(second)
+    assert all(tick == round(tick) for tick in _ticks(second))
