@@ -54,7 +54,10 @@ def find_lr(
     data = local_folder(data)
     loaded, run = load_one(recipe) if recipe else (None, None)
     config = resolve(loaded, sets, read_manifest(data), run)
-    found = find_rate(config, data, device=device, low=low, high=high, steps=steps)
+    found = find_rate(
+        config, data, device=device, low=low, high=high, steps=steps,
+        say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
     if figure is not None:
         from slipform.train.figures.draw import save
         from slipform.train.figures.search import rate_figure

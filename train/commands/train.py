@@ -148,14 +148,16 @@ def train(
     if teacher is not None:
         sets = (*sets, f"distill.teacher={value_text(str(teacher))}")
     if every:
-        if data is None or recipe is None or resume is not None or auto_resume:
+        if data is None or resume is not None or auto_resume:
             raise click.UsageError(
-                "--all needs DATA and --recipe, and cannot be used with --resume or --auto-resume:"
-                " the same command again continues the sweep."
+                "--all needs DATA, and cannot be used with --resume or --auto-resume: the same"
+                " command again continues the sweep."
             )
         from slipform.train.sweep.jobs import Repeats
 
         repeats = Repeats(seeds or 1, folds or 0)
+        if recipe is None and not repeats:
+            raise click.UsageError("--all needs the --recipe of a sweep, or --seeds or --folds.")
         _sweep(data, recipe, sets, out, overwrite, jobs or 1, repeats, device, quiet)
         return
     if other_data and resume is None:
@@ -232,7 +234,7 @@ def train(
 
 def _sweep(
     data: Path,
-    recipe: str,
+    recipe: str | None,
     sets: tuple[str, ...],
     out: Path | None,
     overwrite: bool,
@@ -245,14 +247,25 @@ def _sweep(
         raise click.UsageError(
             "--all starts its own processes: run it without torchrun, with --jobs N."
         )
-    from slipform.train.config.recipe import load_runs
+    from slipform.pipelines.manifest import read_manifest
+    from slipform.train.config.recipe import Recipe, SweepRun, load_runs
+    from slipform.train.config.resolve import dataset_defaults, defaults_note, resolve
     from slipform.train.sweep.sweep import run_sweep
 
-    loaded, only = load_runs(recipe)
+    only: tuple[SweepRun, ...] = ()
+    if recipe is not None:
+        loaded, only = load_runs(recipe)
+        name = _run_name(loaded.name)
+    else:
+        manifest = read_manifest(data)
+        config = resolve(None, sets, manifest)
+        loaded, name = Recipe("", dataset_defaults(manifest)), f"{manifest.dataset}-all"
+        if not quiet:
+            click.echo(defaults_note(config, manifest), err=True)
     table = run_sweep(
         loaded,
         data,
-        out or Path("runs") / _run_name(loaded.name),
+        out or Path("runs") / name,
         sets,
         only=only,
         num_at_once=num_at_once,

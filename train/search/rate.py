@@ -8,7 +8,8 @@ afterwards is the same as without them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,8 @@ __all__ = ["RateSearch", "find_rate", "valley"]
 
 _SMOOTHING = 0.98  # of the losses, as in fastai
 _DIVERGED = 4.0  # times the best smoothed loss, as in fastai
+_TIMED = 4  # steps after which the time of all steps is known
+_LONG = 10.0  # seconds
 _CUT_LAST = 5  # losses that are not looked at, as in fastai; and a tenth of the steps at first
 
 
@@ -65,6 +68,7 @@ def find_rate(
     low: float = 1e-7,
     high: float = 10.0,
     steps: int = 100,
+    say: Callable[[str], None] = lambda text: None,
 ) -> RateSearch:
     """Try learning rates on a model of its own.
 
@@ -79,6 +83,7 @@ def find_rate(
         low: The first learning rate.
         high: The last learning rate.
         steps: The number of steps, at least 20.
+        say: Gets a message if the steps take long.
 
     Returns:
         Rates, losses and the suggestion of fastai's `valley`.
@@ -93,7 +98,7 @@ def find_rate(
         )
     process = Process(pick_device(device, 0))
     with torch.random.fork_rng(devices=_cuda(process.device)):
-        rates, losses, smoothed = _try_rates(config, Path(data), process, low, high, steps)
+        rates, losses, smoothed = _try_rates(config, Path(data), process, low, high, steps, say)
     kept = (
         slice(steps // 10, -_CUT_LAST) if len(losses) >= steps // 10 + _CUT_LAST + 4 else slice(0)
     )
@@ -130,8 +135,9 @@ def valley(losses: Sequence[float]) -> int:
 
 
 def _try_rates(
-    config: RunConfig, data: Path, process: Process, low: float, high: float, steps: int
-) -> tuple[list[float], list[float], list[float]]:
+    config: RunConfig, data: Path, process: Process, low: float, high: float, steps: int,
+    say: Callable[[str], None],
+) -> tuple[list[float], list[float], list[float]]:  # fmt: skip
     """The rates, losses and smoothed losses of all steps until the loss diverges."""
     manifest = read_manifest(data)
     config = config.replace("data.folder", source_of(data)).replace("train.auto_seconds", 0.0)
@@ -148,7 +154,14 @@ def _try_rates(
         )  # fmt: skip
         set_train_mode(state)
         batches, average = _endless(loader), MovingAverage(_SMOOTHING)
+        began = 0.0
         for step in range(steps):
+            if step == 1:
+                began = time.monotonic()  # the first step also compiles kernels
+            elif step == _TIMED:
+                seconds = (time.monotonic() - began) / (_TIMED - 1)
+                if (left := seconds * (steps - step)) > _LONG:
+                    say(f"a step takes {seconds:.2g} s: {_length(left)} for the {steps} steps")
             rate = low * (high / low) ** (step / (steps - 1))
             set_learning_rate(state.optimizers, rate)
             loss = float(train_step(state, batches, config.train.accumulate).loss)
@@ -162,6 +175,10 @@ def _try_rates(
     if not losses:
         raise SlipformError("the loss of the first step is not finite: look at the settings")
     return rates, losses, smoothed
+
+
+def _length(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} s"
 
 
 def _endless(loader: Loader) -> Iterator[Batch]:

@@ -64,7 +64,8 @@ def run_sweep(
     """Run all runs of a sweep that are not done yet, and write the tables.
 
     Args:
-        recipe: The recipe. One without [[runs]] is one run, which must be repeated.
+        recipe: The recipe. One without [[runs]] is one run, which must be repeated. One without a
+            name has the settings for the dataset.
         data: The dataset folder.
         out: The folder for the runs and the tables.
         sets: Texts "SECTION.KEY=VALUE" that change settings of all runs.
@@ -184,7 +185,8 @@ def _arguments(
     """The arguments of `train` that start or resume a job."""
     begins = overwrite or not (job.folder / CONFIG).is_file()
     name = recipe.name if job.run is WHOLE else f"{recipe.name}:{job.run.name}"
-    what = ["--recipe", name, "--out"] if begins else ["--resume"]
+    named = ["--recipe", name] if recipe.name else []
+    what = [*named, "--out"] if begins else ["--resume"]
     own = [f"train.seed={job.config.train.seed}", f'data.fold="{job.config.data.fold}"']
     changed = [f"--set={text}" for text in (*sets, *own)]
     # A folder without settings is left of an own job that was killed as it began.
@@ -259,8 +261,9 @@ def _can_fetch(model: ModelConfig) -> bool:
 
 def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[str]) -> list[str]:
     """The first lines of table.md: the name and description, the command line, the data."""
-    title = f"# {recipe.name}" + (f" ({recipe.study})" if recipe.study else "")
-    command = " ".join(["train", str(data), "--recipe", recipe.name, "--all", *options])
+    title = f"# {recipe.name or manifest.dataset}" + (f" ({recipe.study})" if recipe.study else "")
+    named = ["--recipe", recipe.name] if recipe.name else []
+    command = " ".join(["train", str(data), *named, "--all", *options])
     lines = [title, "", recipe.base.get("description", "").strip(), "", f"- Command: `{command}`"]
     lines += [f"- Data: {data}: {manifest.dataset}, {manifest.split_rule}"]
     different = data_differences(recipe, manifest)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +108,20 @@ def test_the_command_prints_a_setting_and_draws(shapes: Path, tmp_path: Path) ->
     wrong = CliRunner().invoke(find_lr, [str(shapes), "--set", "optimizer.lrr=1"])
     assert wrong.exit_code == 1
     assert '"lr"' in wrong.output or "optimizer.lr" in wrong.output
+
+
+def test_a_search_that_takes_long_says_so(
+    shapes: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(0, 6)  # the clock is read twice, with three steps between
+    monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    said: list[str] = []
+    find_rate(small(), shapes, device="cpu", steps=24, say=said.append)
+    assert said == ["a step takes 2 s: about 40 s for the 24 steps"]
+    said.clear()
+    seconds = itertools.count(0, 0)
+    find_rate(small(), shapes, device="cpu", steps=20, say=said.append)
+    assert said == []
 
 
 def test_the_losses_are_those_of_the_run_with_weights_of_classes(

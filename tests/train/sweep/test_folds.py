@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.loader import Loader
+from slipform.pipelines.manifest import read_manifest
+from slipform.train.config.resolve import resolve
 from slipform.train.records import read_summary
+from slipform.train.run.folder import run_config
 from tests.train.sweep.commands import InThisProcess, run_train, settings
 
 RECIPE = settings(epochs=1, data="fold_seed = 3")
@@ -70,6 +73,28 @@ def test_mean_and_deviation_over_folds(shapes: Path, tmp_path: Path, no_figures:
     result = run_train(*command, "--set", "data.block=8")
     assert result.exit_code == 1
     assert "data.block = 0, not 8" in result.stderr
+
+
+def test_settings_for_the_dataset_are_repeated_without_a_recipe(
+    shapes: Path, tmp_path: Path, no_figures: None
+) -> None:
+    out, sets = tmp_path / "out", ("model.name=tiny", "train.epochs=1", "augment.image_size=32")
+    command = (shapes, "--all", "--folds", 2, "--out", out, *(f"--set={one}" for one in sets))
+    result = run_train(*command)
+    assert result.exit_code == 0, result.output
+    assert "no recipe given: tiny from scratch" in result.stderr
+    (row,) = _rows(out)
+    assert row["folds"] == "2"
+    text = (out / "table.md").read_text()
+    assert f"`train {shapes} --all --out {out} --set model.name=tiny" in text
+    configs = [run_config(out / "all" / f"seed-0-fold-{k}-of-2") for k in (1, 2)]
+    alone = resolve(None, sets, read_manifest(shapes))
+    for config, fold in zip(configs, ("1/2", "2/2"), strict=True):
+        assert config.optimizer == alone.optimizer
+        assert config.train.batch_size == alone.train.batch_size
+        assert config.data.fold == fold
+    assert run_train(*command).exit_code == 0  # nothing is left
+    assert _rows(out) == [row]
 
 
 def test_folds_need_all_and_a_recipe_without_runs_needs_repeats(

@@ -28,7 +28,7 @@ from tests.train.sweep.commands import run_train
     [
         (["{shapes}", "--recipe", "mnist/fully-connected"], "--recipe mnist/fully-connected:RUN"),
         (["{shapes}", "--recipe", "mnist/fully-connected:fc-nrom"], '"fc-norm"'),
-        (["{shapes}", "--all"], "--all needs DATA and --recipe"),
+        (["{shapes}", "--all"], "--all needs the --recipe of a sweep, or --seeds"),
         (["{shapes}", "--recipe", "shapes/demo", "--all", "--out", "x"], "is no sweep"),
         (["{shapes}", "--recipe", "shapes/demo", "--seeds", "3"], "need --all"),
     ],
