@@ -1,5 +1,6 @@
 # setup: the environment · demo: raw images to a trained model in minutes · test: what CI runs
 # again: the tests N times, each time in another order · format: tidy the code
+# WORKERS: the processes of the tests. Some tests wait for servers and time limits, so 3 keep two cores busy.
 .PHONY: setup demo test again format
 BIN := .venv/bin
 
@@ -14,21 +15,22 @@ demo: setup
 # the cache of bytecode by this variable; an empty value turns it on.
 test again: export PYTHONDONTWRITEBYTECODE :=
 
+WORKERS ?= 3
 COMPILES := tests/pipelines/executors/test_interpolation.py
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	@# mypy uses one core. The kernels are compiled on another one, into the cache, by tests that
-	@# `pytest -n 2` runs again: its two processes would compile each kernel twice.
+	@# `pytest -n` runs again: each of its processes would compile each kernel.
 	@$(BIN)/pytest -n 0 $(COMPILES) >/dev/null 2>&1 & echo $(BIN)/mypy; $(BIN)/mypy; status=$$?; wait; exit $$status
-	@# A process begins with half of the tests, so most modules make their fixtures once.
-	$(BIN)/pytest -n 2 --dist worksteal
+	@# Each process begins with one part of the tests, so most modules make their fixtures once.
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 N ?= 10
 again: setup
 	@for seed in $$(seq 1 $(N)); do \
 	  echo "order $$seed of $(N)"; \
-	  $(BIN)/pytest -n 2 --dist worksteal -p randomly -p "no:cacheprovider" --randomly-seed=$$seed --randomly-dont-reset-seed || exit 1; \
+	  $(BIN)/pytest -n $(WORKERS) --dist worksteal -p randomly -p "no:cacheprovider" --randomly-seed=$$seed --randomly-dont-reset-seed || exit 1; \
 	done
 
 format: setup

@@ -134,9 +134,11 @@ class Worker:
             status = self._process.exitcode
             # The kernel sends this signal if the memory is full.
             killed = status == -signal.SIGKILL
-            raise CallFailed(
-                f"its process ended with status {status}", "out of memory" if killed else "failed"
-            ) from None
+            if killed:
+                raise CallFailed(
+                    "its process was killed, as it is if memory is short", "out of memory"
+                ) from None
+            raise CallFailed(f"its process ended with status {status}") from None
         if not done:
             raise CallFailed(*value)
         return value
