@@ -76,6 +76,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,))
+        self._too_late = False  # whether this object has killed it
         with theirs, ExitStack() as undo:
             undo.callback(self._connection.close)
             with _safe_path():
@@ -126,6 +127,7 @@ class Worker:
         try:
             self._connection.send((function, arguments, keep))
             if not self._connection.poll(seconds):
+                self._too_late = True
                 self._end(seconds=0.0)
                 raise CallFailed(f"no answer within {seconds:g} seconds")
             done, value = self._connection.recv()
@@ -133,8 +135,7 @@ class Worker:
             self._process.join(timeout=_CLOSE_SECONDS)
             status = self._process.exitcode
             # The kernel sends this signal if the memory is full.
-            killed = status == -signal.SIGKILL
-            if killed:
+            if status == -signal.SIGKILL and not self._too_late:
                 raise CallFailed(
                     "its process was killed, as it is if memory is short", "out of memory"
                 ) from None

@@ -129,8 +129,9 @@ def test_a_late_answer_is_not_used_for_the_next_call() -> None:
     with Worker() as worker:
         with pytest.raises(CallFailed, match="no answer"):
             worker.call(time.sleep, 600, seconds=0.5)
-        with pytest.raises(CallFailed, match="its process ended"):
+        with pytest.raises(CallFailed, match="its process ended") as found:
             worker.call(math.factorial, 5)
+        assert found.value.status == "failed"  # this process has killed it, not the system
 
 
 def write_and_wait(path: Path) -> None:
