@@ -8,6 +8,7 @@ with preprocessing, from pixels to probabilities.
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from slipform.pipelines.files import replacing
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.inference.program import Program, net_program, pixel_program
 from slipform.train.run.folder import locked_if_run
-from slipform.train.run.torch_file import torch_file
 from slipform.train.step.state import StepFunctions
 
 __all__ = [
@@ -158,8 +158,10 @@ def _torch_export(program: Program, metadata: dict[str, str], path: Path) -> _Ru
     exported = torch.export.export(
         program.module, (program.examples[0],), dynamic_shapes=program.shapes
     )
-    with torch_file(path) as file:
-        torch.export.save(exported, file, extra_files={"metadata.json": json.dumps(metadata)})
+    # torch warns of a path or a file object that does not end in .pt2; `path` is a temporary one.
+    archive = io.BytesIO()
+    torch.export.save(exported, archive, extra_files={"metadata.json": json.dumps(metadata)})
+    path.write_bytes(archive.getbuffer())
     with open(path, "rb") as file:
         return torch.export.load(file).module()
 

@@ -1,7 +1,7 @@
 """A file for torch.save that reports the system's error, such as a full disk.
 
-In: a path. Out: a file object for torch.save or torch.export.save, with the CRC-32 of its bytes. If
-a write failed, the end of the block raises the system's error.
+In: a path. Out: a file object for torch.save, with the CRC-32 of its bytes. If a write failed,
+the end of the block raises the system's error.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,8 +60,13 @@ def _photos() -> list[np.ndarray]:
     return [*made, *real, *(read_pixels(file, {}) for file in found)]
 
 
-def test_torch_export(classifier: Classifier, tmp_path: Path) -> None:
+def test_torch_export(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.Handler, "handle", lambda _, record: said.append(record))
     path = classifier.export("torch-export", tmp_path / "x.pt2", input="pixels")
+    assert not [record for record in said if record.levelno >= logging.WARNING]
     texts = {"metadata.json": ""}
     program = torch.export.load(str(path), extra_files=texts).module()
     assert json.loads(json.loads(texts["metadata.json"])["classes"]) == classifier.classes
