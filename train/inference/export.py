@@ -158,7 +158,8 @@ def _torch_export(program: Program, metadata: dict[str, str], path: Path) -> _Ru
     exported = torch.export.export(
         program.module, (program.examples[0],), dynamic_shapes=program.shapes
     )
-    # torch warns of a path or a file object that does not end in .pt2; `path` is a temporary one.
+    # Not into the file: torch's zip writer hides the error of a full disk. A `TorchFile` does not,
+    # but torch.export warns of files that are no io.IOBase.
     archive = io.BytesIO()
     torch.export.save(exported, archive, extra_files={"metadata.json": json.dumps(metadata)})
     path.write_bytes(archive.getbuffer())
