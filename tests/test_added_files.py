@@ -15,7 +15,7 @@ import pytest
 from tests.modules import ROOT
 from tests.page_blocks import blocks
 
-PAGES = ("pipelines/README.md", "train/README.md", "bench/README.md", "pipelines/plan/adding.md")
+PAGES = ("pipelines/adding.md", "models/README.md", "bench/adding.md", "pipelines/plan/adding.md")
 REFUSES = re.compile(r"a line in `REFUSES` of `([\w.]+)`, here `([^`]+)`")
 
 
