@@ -30,21 +30,25 @@ data_arguments = click.argument("data", nargs=-1, required=True, type=click.Path
 quick_option = click.option(
     "--quick",
     is_flag=True,
-    help="Take about a minute: short repeats, usual settings instead of a search.",
+    help="Measure for about a minute: short repeats, usual settings instead of a search.",
 )
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The JSON file to write. [runs/bench/SUITE.json]",
+    help="The JSON file to write. [default: runs/bench/SUITE.json]",
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu or cuda."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="The device: auto (a GPU if there is one), cpu or cuda.",
 )
 dtype_option = click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
+    help="Number format of the batches.",
 )
 
 

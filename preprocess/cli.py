@@ -33,7 +33,15 @@ class _DatasetGroup(Group):
 
 @click.group(cls=_DatasetGroup)
 def main() -> None:
-    """Write an image dataset once into .beton files, checked and whole, for `train`."""
+    """Write an image dataset once into .beton files, checked and whole, for `train`.
+
+    \b
+    Examples:
+      prep images --source photos --out data/photos --dry-run
+      prep images --source photos --out data/photos
+      prep cifar10 --download raw --out data/cifar10
+      prep verify data/photos
+    """
 
 
 @main.command()
@@ -61,23 +69,28 @@ def merge(folder: Path | str) -> None:
     "--workers",
     type=click.IntRange(0, 1024),
     default=0,
-    help="Number of threads. 0, the default: one per core.",
+    show_default=True,
+    help="Number of threads; 0: one per core.",
 )
 @click.option(
     "--duplicates",
     type=click.Choice(["near", "exact", "none"]),
     default="near",
     show_default=True,
-    help="Report images that are in two splits: almost equal ones, too; equal ones; none.",
+    help="Report images that are in two splits. near: also almost equal ones; exact: equal bytes"
+    " only; none: no search.",
 )
 @click.option(
-    "--csv", type=click.Path(path_type=Path, dir_okay=False), help="Write all duplicates here."
+    "--csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write all duplicates to this CSV file.",
 )
 def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) -> None:
-    """Check every byte of a dataset: header, table, checksums, a decode of every sample.
+    """Check every byte of a dataset: headers, tables, checksums, the content of every image.
 
-    Images of val and test that are also in another split are reported, and are no fault. At a URL,
-    all betons are read one after another, and duplicates are not searched.
+    The exit code is 1 if there are faults. Images of val and test that are also in another split
+    are reported, and are no fault. At a URL, all betons are read one after another, and duplicates
+    are not searched.
 
     \b
     Examples:

@@ -55,7 +55,7 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
             required=True,
             help=(
                 "The dataset folder to write. An existing dataset is replaced as a whole. Or a URL:"
-                " s3://bucket/data, gs://, az://."
+                " s3://bucket/data, gs://, az://. An existing dataset is an error there."
             ),
         ),
         click.Option(
@@ -98,8 +98,8 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
             ["--no-check"],
             is_flag=True,
             help=(
-                "Do not decode images that are stored unchanged. This is quicker. Mean and std are"
-                " estimated from about 128 images."
+                "Do not check the content of JPEGs that are stored unchanged. This is quicker. Mean"
+                " and std are estimated from about 128 images instead of 384."
             ),
         ),
         click.Option(
@@ -128,13 +128,14 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
         click.Option(
             ["--dry-run"],
             is_flag=True,
-            help="Print what was found and would be written, and stop.",
+            help="Print what was found, and write nothing.",
         ),
         click.Option(
             ["--threads", "--workers"],
             type=click.IntRange(0, 1024),
             default=0,
-            help="Number of threads. 0, the default: one per core. It has no effect on the files.",
+            show_default=True,
+            help="Number of threads; 0: one per core. It has no effect on the files.",
         ),
     ]
     if dataset.takes_source:

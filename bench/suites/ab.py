@@ -51,24 +51,22 @@ LAYOUT = Layout(
 @click.command(cls=Command)
 @click.argument("recipe")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="The dataset folder.")
-@click.option("--set", "a", multiple=True, metavar="KEY=VALUE", help="A setting of arm A.")
-@click.option("--vs", "b", multiple=True, metavar="KEY=VALUE", help="A setting of arm B.")
-@click.option("--both", multiple=True, metavar="KEY=VALUE", help="A setting of both arms.")
+@click.option("--set", "a", multiple=True, metavar="KEY=VALUE", help="A setting of A.")
+@click.option("--vs", "b", multiple=True, metavar="KEY=VALUE", help="A setting of B.")
+@click.option("--both", multiple=True, metavar="KEY=VALUE", help="A setting of both.")
 @click.option(
     "--seeds", type=click.IntRange(2), default=10, show_default=True, help="The most seeds."
 )
 @click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default=METRICS[0],
-    show_default=True,
-)
+    "--metric", type=click.Choice(METRICS), default=METRICS[0], show_default=True,
+    help="The figure of a run that is compared.",
+)  # fmt: skip
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 0.5, min_open=True),
     default=0.05,
     show_default=True,
-    help="The chance that equal arms are ever called different, if differences are normal.",
+    help="The chance that equal settings are ever called different, if differences are normal.",
 )
 @click.option(
     "--runs",
@@ -92,7 +90,7 @@ def command(
     device: str,
     out: Path | None,
 ) -> None:
-    """Compare two settings of RECIPE by paired runs, and stop as soon as it is decided.
+    """Compare settings A and B of RECIPE by paired runs, and stop as soon as it is decided.
 
     \b
     Examples: bench ab shapes/demo --data data/shapes --set optimizer.lr=0.05 --vs optimizer.lr=0.1

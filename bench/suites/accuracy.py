@@ -82,8 +82,8 @@ _CALL_SECONDS = 24 * 3600.0
 
 @click.command(cls=Command)
 @data_argument
-@click.option("--recipe", default="", help="See `train --help`. [settings for the dataset]")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="See `train --help`.")
+@click.option("--recipe", default="", help="As for train. [default: settings for DATA]")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="As for train.")
 @click.option(
     "--target",
     type=click.FloatRange(0, 1),
@@ -95,7 +95,7 @@ _CALL_SECONDS = 24 * 3600.0
     "--seeds",
     type=click.IntRange(1),
     default=None,
-    help="Number of runs, each with its own seed. [5; --quick: 2]",
+    help="Number of runs, each with its own seed. [default: 5; --quick: 2]",
 )
 @click.option(
     "--against",

@@ -52,7 +52,9 @@ LAYOUT = Layout(
     help="A dataset folder. Can be repeated.",
 )
 @click.option(
-    "--models", default=None, help="[alexnet,resnet18,vgg16; small images: tiny,cnn,fast]"
+    "--models",
+    default=None,
+    help="Nets. [default: alexnet,resnet18,vgg16; small images: tiny,cnn,fast]",
 )
 @click.option("--batch-sizes", default="16", show_default=True, help="Images in a batch.")
 @device_option

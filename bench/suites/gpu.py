@@ -91,7 +91,7 @@ class Item:
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="The time limit.",
+    help="The time limit, in minutes.",
 )
 @click.option(
     "--data",
@@ -105,7 +105,7 @@ class Item:
     type=click.Path(path_type=Path),
     help="Also measure this speed run: airbench94_muon.py.",
 )
-@click.option("--parts", default=",".join(PARTS), help="Parts, separated by commas. [all]")
+@click.option("--parts", default=",".join(PARTS), help="Parts, separated by commas. [default: all]")
 @device_option
 @out_option
 def command(

@@ -96,7 +96,8 @@ LAYOUT = Layout(
     "--batch-size",
     type=click.IntRange(0),
     default=0,
-    help="0: 128, 512 for small images, 64 for photos.",
+    show_default=True,
+    help="Images in a batch; 0: 128, for small images 512, for photos 64.",
 )
 @click.option(
     "--input",
@@ -109,14 +110,15 @@ LAYOUT = Layout(
     "--jitter",
     type=click.Choice(["both", "with", "without"]),
     default=None,
-    help="Work with or without color jitter. [both; --quick: without]",
+    help="Work with or without color jitter. [default: both; --quick: without]",
 )
 @dtype_option
 @device_option
 @click.option(
     "--peers",
     default=None,
-    help="Beginnings of names in bench/peers (ffcv,torch), all or none.",
+    help="Other loaders: beginnings of names in bench/peers, such as ffcv,torch; all; none."
+    " [default: all; --quick: ffcv,torch,dali]",
 )
 @click.option(
     "--require",

@@ -32,10 +32,15 @@ LAYOUT = Layout(
 
 @click.command(cls=Command)
 @click.option(
-    "--images", type=click.IntRange(128), default=4096, show_default=True, help="Drawn images."
+    "--images", type=click.IntRange(128), default=4096, show_default=True,
+    help="Number of generated images.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 8), default=2, show_default=True, help="Worker processes."
 )
-@click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True)
-@click.option("--shards", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--shards", type=click.IntRange(1), default=8, show_default=True, help="Shards of train."
+)
 @click.option(
     "--latency", type=click.FloatRange(1, 2000), default=200, show_default=True,
     help="Milliseconds that each request waits. If it is short, the processor counts instead.",
@@ -44,7 +49,9 @@ LAYOUT = Layout(
     "--block", type=click.IntRange(2), default=256, show_default=True,
     help="Samples of a block, for the order in blocks.",
 )  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Repeats of all parts."
+)
 @out_option
 def command(
     images: int,

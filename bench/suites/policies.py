@@ -50,13 +50,17 @@ _Work = Callable[[int], None]
 
 @click.command(cls=Command)
 @data_argument
-@click.option("--libraries/--alone", default=True, help="Also torchvision and timm. Default: yes.")
+@click.option(
+    "--libraries/--alone",
+    default=True,
+    help="Also measure torchvision and timm. [default: --libraries]",
+)
 @out_option
 def command(data: Path, libraries: bool, out: Path | None) -> None:
     """Measure the CPU time of policies per image, with the dataset folder DATA.
 
     \b
-    Example: bench policies data/caltech
+    Example: bench policies data/caltech101
     """
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp

@@ -69,7 +69,8 @@ _CALL_SECONDS = 600.0  # ffcv's writer hangs if one of its workers dies
     "--workers",
     type=click.IntRange(0),
     default=0,
-    help="Threads of Slipform, processes of ffcv; 0: one for each core.",
+    show_default=True,
+    help="Threads of Slipform, processes of ffcv; 0: one per core.",
 )
 @click.option("--no-peer", is_flag=True, help="Do not measure ffcv.")
 @click.option(

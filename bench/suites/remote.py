@@ -98,7 +98,9 @@ def latencies(text: str) -> list[float]:
     show_default=True,
     help="Images of an epoch, from the train split.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images in a batch."
+)
 @click.option(
     "--readers",
     default="all",

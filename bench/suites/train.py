@@ -131,9 +131,14 @@ LAYOUT = Layout(
 @click.option(
     "--models",
     default=None,
-    help="[alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images: tiny,cnn,fast]",
+    help="Nets. [default: alexnet,resnet18,resnet34,resnet50,vgg16,tiny,cnn; small images:"
+    " tiny,cnn,fast]",
 )
-@click.option("--batch-sizes", default=None, help="[16,64; on a GPU 32 to 1024; --quick: 16]")
+@click.option(
+    "--batch-sizes",
+    default=None,
+    help="Images in a batch. [default: 16,64; on a GPU 32 to 1024; --quick: 16]",
+)
 @click.option(
     "--precision", default="auto", show_default=True, help="One or more of auto, fp32, bf16, fp16."
 )

@@ -52,12 +52,12 @@ LAYOUT = Layout(
     type=click.IntRange(1),
     default=180,
     show_default=True,
-    help="After this time, no further choice is tried.",
+    help="Seconds after which no further choice is tried.",
 )
 @click.option(
     "--profile",
     type=click.Path(path_type=Path),
-    help="The profile file to write. [~/.cache/slipform/tune.json]",
+    help="The profile to write. [default: $SLIPFORM_PROFILE, else ~/.cache/slipform/tune.json]",
 )
 @click.option(
     "--recipe",
@@ -85,7 +85,7 @@ def command(
     data.executor = "auto" then uses these settings.
 
     \b
-    Example: bench tune data/caltech101 --recipe caltech101/resnet18
+    Example: bench tune data/caltech101 --recipe caltech101/alexnet-scratch
     """
     from slipform.bench.race.race import Effort
     from slipform.bench.result.environment import stamp

@@ -81,7 +81,7 @@ def _option(
 DATASETS = (
     DatasetSpec(
         name="shapes",
-        help="Colored shapes on textured ground, generated: for trying things out.",
+        help="Generated images for a first try: colored shapes on a textured ground.",
         example="prep shapes --out data/shapes",
         read=_read,
         takes_source=False,
@@ -90,7 +90,7 @@ DATASETS = (
             _option("--num-val", 600, 0, "Images in val."),
             _option("--num-test", 600, 0, "Images in test."),
             _option("--classes", len(_DEFAULT_SHAPES), 2, "Number of classes.", len(_SHAPES)),
-            _option("--seed", 0, 0, "Another seed, other images."),
+            _option("--seed", 0, 0, "Seed of the images: another seed, other images."),
             _option("--min-size", 40, 16, "Shortest side, in pixels.", 4096),
             _option("--max-size", 120, 16, "Longest side, in pixels.", 4096),
             click.Option(

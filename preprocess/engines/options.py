@@ -30,19 +30,20 @@ def shard_options() -> tuple[click.Option, ...]:
             ["--shards"],
             type=click.IntRange(0, 99_999),
             default=0,
+            show_default=True,
             metavar="N",
             help=(
                 "Write all of N shards, and merge them. Shards that are finished are not written"
-                " again. 0, the default: no shards."
+                " again. 0: no shards."
             ),
         ),
         click.Option(
             ["--engine"],
             type=click.Choice(ENGINES),
             help=(
-                "What writes the shards. local, the default: this process, one after another; ray:"
+                "What writes the shards of --shards. local: this process, one after another; ray:"
                 " tasks of Ray, on this machine or on the cluster of RAY_ADDRESS, each with"
-                " --threads threads (0: one)."
+                " --threads threads (0: one). [default: local]"
             ),
         ),
     )

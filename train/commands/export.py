@@ -18,7 +18,14 @@ __all__ = ["export"]
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @click.option(
-    "--format", "kind", type=click.Choice(["safetensors", "onnx", "torch-export"]), required=True
+    "--format",
+    "kind",
+    type=click.Choice(["safetensors", "onnx", "torch-export"]),
+    required=True,
+    help=(
+        "safetensors: the weights. onnx: a net for onnxruntime and others; it needs the extra"
+        " export. torch-export: a net for torch.export.load."
+    ),
 )
 @click.option(
     "--input",
@@ -34,7 +41,7 @@ __all__ = ["export"]
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="The file to write, or a folder. Default: model.* in RUN.",
+    help="The file to write, or a folder. [default: model.* in RUN]",
 )
 def export(run: Path, kind: str, what: str, out: Path | None) -> None:
     """Write the best epoch of RUN as a file for other programs, and compare it with the model.

@@ -30,9 +30,7 @@ __all__ = ["figures"]
 )
 @click.option("--layer", default="", help="The layer of the histograms. [default: the first one]")
 @click.option("--no-untrained", is_flag=True, help="Leave out the untrained net.")
-@click.option(
-    "--out", type=FOLDER, help="The folder of the figures. [default: figures/ in the run folder]"
-)
+@click.option("--out", type=FOLDER, help="The folder of the figures. [default: figures/ in RUN]")
 def figures(
     runs: tuple[Path, ...], image: Path | None, layer: str, no_untrained: bool, out: Path | None
 ) -> None:

@@ -16,7 +16,7 @@ __all__ = ["find_lr"]
 
 @click.command("find-lr", cls=SettingsCommand)
 @click.argument("data", type=DATASET)
-@click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
+@click.option("--recipe", metavar="NAME|FILE", help="As for train. [default: settings for DATA]")
 @click.option("--set", "sets", metavar="A.B=C", multiple=True, help="As for train.")
 @click.option("--low", default=1e-7, show_default=True, help="The first learning rate.")
 @click.option("--high", default=10.0, show_default=True, help="The last learning rate.")

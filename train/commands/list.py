@@ -26,6 +26,7 @@ def list_names(kind: str, word: str | None) -> None:
     WORD: only lines with this word.
 
     \b
+    Examples:
     slipform list recipes mnist     names for train --recipe
     slipform list nets resnet       names for train --set model.name=NAME
     slipform list nets timm/        those of timm, more than a thousand

@@ -19,13 +19,22 @@ def models() -> None:
 
 @models.command(cls=Command)
 @click.argument("name")
-@click.option("--image-size", default=224, show_default=True, type=click.IntRange(1), help="px")
-@click.option("--classes", default=1000, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--image-size",
+    default=224,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Side of the images, in pixels.",
+)
+@click.option(
+    "--classes", default=1000, show_default=True, type=click.IntRange(1), help="Number of classes."
+)
 @click.option(
     "--set",
     "sets",
     multiple=True,
-    help="model.KEY=VALUE, such as model.options.width=64 or model.freeze=features.",
+    help="A setting model.KEY=VALUE, such as model.options.width=64 or model.freeze=features. Can"
+    " be repeated.",
 )
 def show(name: str, image_size: int, classes: int, sets: tuple[str, ...]) -> None:
     """Show the layers of the net NAME: output shape, parameters, operations for one image.

@@ -26,7 +26,10 @@ class _Dataset(click.Path):
 
 DATASET = _Dataset(file_okay=False, path_type=Path)
 device_option = click.option(
-    "--device", default="auto", help="auto, cpu, cuda or cuda:N.", show_default=True
+    "--device",
+    default="auto",
+    show_default=True,
+    help="The device: auto (a GPU if there is one), cpu, cuda or cuda:N.",
 )
 
 

@@ -35,9 +35,14 @@ __all__ = ["predict"]
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each image.")
 @device_option
 def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device: str) -> None:
-    """Classify images with the best epoch of RUN. Folders are searched for images of any format.
+    """Classify images with the best epoch of RUN: the most probable classes of each image.
 
-    If images have several labels, * marks a class whose probability reaches its threshold.
+    Folders are searched for images at any depth. If images have several labels, * marks a class
+    whose probability reaches its threshold.
+
+    \b
+    Examples: predict runs/first photo.jpg
+              predict runs/first photos --top 1 --json
     """
     from slipform.pipelines.errors import SlipformError
     from slipform.train.inference.classifier import Classifier

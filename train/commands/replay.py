@@ -35,7 +35,7 @@ __all__ = ["replay"]
 @click.option(
     "--executor",
     default="",
-    help="dali, host, resident, stream or auto.  [default: that of the run on such a device]",
+    help="dali, host, resident, stream or auto. [default: that of the run on such a device]",
 )
 @click.option(
     "--images",
@@ -45,7 +45,7 @@ __all__ = ["replay"]
     type=click.IntRange(1, 512),
 )
 @click.option("--tensors", is_flag=True, help="Also write the tensors of the batch.")
-@click.option("--out", type=FOLDER, help="The folder. [default: figures/ in the run folder]")
+@click.option("--out", type=FOLDER, help="The folder of the files. [default: figures/ in RUN]")
 @device_option
 def replay(
     run: Path,

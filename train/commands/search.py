@@ -18,7 +18,7 @@ __all__ = ["search"]
 
 @click.command(cls=SettingsCommand)
 @click.argument("data", type=DATASET)
-@click.option("--recipe", metavar="NAME|FILE", help="As for train. Default: settings for the data.")
+@click.option("--recipe", metavar="NAME|FILE", help="As for train. [default: settings for DATA]")
 @click.option(
     "--range",
     "ranges",
@@ -27,11 +27,19 @@ __all__ = ["search"]
     help="A setting to vary: LOW..HIGH, LOW..HIGH:log, or choices. Can be repeated.",
 )
 @click.option("--set", "sets", metavar="A.B=C", multiple=True, help="As for train, for all trials.")
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="In all.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Number of trials, with those of earlier commands.",
+)
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of proposals.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the proposals."
+)
 @click.option(
     "--prune",
     type=click.Choice(PRUNERS),
@@ -55,8 +63,9 @@ def search(
     device: str,
     quiet: bool,
 ) -> None:
-    """Search for settings with Optuna. Each trial is a run on DATA; val chooses.
+    """Search for settings with Optuna: many runs on DATA; the accuracy on val chooses.
 
+    Each run, called a trial, is a folder below --out, beside trials.md, trials.csv and trials.png.
     The same command again continues the search; with more --trials it goes on.
 
     \b

@@ -34,8 +34,8 @@ __all__ = ["train"]
     metavar="NAME|FILE",
     help=(
         "The name of a recipe, such as shapes/demo, or a TOML file. NAME:RUN is one run of a sweep;"
-        " NAME:RUN,RUN selects runs for --all. Names: slipform list recipes. Default: settings for"
-        " the dataset."
+        " NAME:RUN,RUN selects runs for --all. Names: slipform list recipes. [default: settings for"
+        " the dataset]"
     ),
 )
 @click.option(
@@ -54,7 +54,7 @@ __all__ = ["train"]
     metavar="RUN",
     help="Also learn from the answers of the model in this run folder; see [distill].",
 )
-@click.option("--out", type=FOLDER, help="The run folder. Default: a new one below runs/.")
+@click.option("--out", type=FOLDER, help="The run folder. [default: a new one below runs/]")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue the run in this folder.")
 @click.option(
     "--auto-resume",
@@ -80,13 +80,13 @@ __all__ = ["train"]
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="With --all: number of runs at a time. Default: 1.",
+    help="With --all: number of runs at a time. [default: 1]",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
     metavar="K",
-    help="With --all: number of seeds of every run. Default: 1.",
+    help="With --all: number of seeds of every run. [default: 1]",
 )
 @click.option(
     "--folds",
@@ -116,9 +116,14 @@ def train(
     device: str,
     quiet: bool,
 ) -> None:
-    """Train on the dataset folder DATA, which prep wrote, here or in an object store.
+    """Train a model on the dataset folder DATA, or all runs of a sweep.
+
+    prep wrote DATA; it may be a URL (s3://, gs://, az://, https://). Settings come from a recipe
+    and --set. The run folder gets the settings, checkpoints, the best weights, the results and
+    figures. Ctrl-C ends the run with a checkpoint; --resume continues it.
 
     \b
+    Examples:
     train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
     train s3://bucket/caltech101 --recipe caltech101/alexnet-scratch --out runs/remote
     train --resume runs/first

@@ -25,7 +25,7 @@ __all__ = ["validate"]
 @click.command(cls=Command)
 @click.argument("run", type=FOLDER)
 @click.argument("data", type=DATASET, required=False)
-@click.option("--split", help="train, val or test.  [default: test, or val without test]")
+@click.option("--split", help="train, val or test. [default: test, or val without test]")
 @click.option(
     "--figures",
     type=FOLDER,
@@ -46,7 +46,7 @@ __all__ = ["validate"]
     " --figures, or to figures/ in RUN.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the intervals."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @device_option
@@ -61,11 +61,11 @@ def validate(
     as_json: bool,
     device: str,
 ) -> None:
-    """Judge the best epoch of RUN on a split of DATA: accuracy, F1, AUROC, calibration.
+    """Measure the best epoch of RUN on a split of DATA: accuracy, F1, AUROC, calibration.
 
-    Every figure has a 95 % interval. Images with several labels are judged by mAP, F1 and AUROC of
-    each class. DATA is a dataset folder. It may have some of the run's classes, in any order.
-    Default: the dataset of the run.
+    DATA is a dataset folder or its URL; it may have some of the run's classes, in any order.
+    Without it, the dataset of the run is used. Every figure has a 95 % interval. Images with
+    several labels have mAP instead of the accuracy.
 
     \b
     Examples: validate runs/first --split val --report first.html

@@ -47,12 +47,14 @@ class DataConfig(Section):
         executor: The code that renders the batches.
         threads: Threads of the executor; 0: the number that `bench tune` found for this machine,
             or all cores of this process.
-        prefetch: Batches rendered ahead; 0: as for `Loader`.
+        prefetch: Batches rendered ahead; 0: 16 small ones on a CPU, else the number that `bench
+            tune` found for this machine, or 2.
         on_bad: An image that cannot be decoded ends the run ("error"), or is left out ("skip").
-        decode_scale: "auto": decode large photos at 1/2, 1/4 or 1/8 of their size if the crop
-            allows it. "off": always decode them in full. See `Loader`.
-        decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder; see `Loader`.
-            "auto": the share that `bench tune` found. The run records it.
+        decode_scale: "auto": the executor host decodes large photos at 1/2, 1/4 or 1/8 of their
+            size if the crop allows it. "off": always decode them in full.
+        decoder_share: On a GPU, the share of the JPEGs, 0 to 1, for its decoder; CUDA (dali) or CPU
+            cores (stream) decode the others. "auto": the share that `bench tune` found. The run
+            records it.
         block: Samples of a block, which are read together, for data larger than memory; 0: no
             blocks.
         sampling: "all": each training image once an epoch. "balanced": an epoch draws as many
@@ -62,7 +64,7 @@ class DataConfig(Section):
             rest. "": the splits of prep.
         fold_seed: Seed of the division into folds.
         fold_rule: How images with several labels are divided into folds: by "all_labels" or by the
-            "rarest_label" of each image, as before there was a choice.
+            "rarest_label" of each image.
     """
 
     folder: str = ""
