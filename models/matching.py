@@ -6,12 +6,13 @@ by name after a common prefix ("module.", "model.", "backbone."), or by order if
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-__all__ = ["by_name", "by_order", "fitting", "prefix_of"]
+__all__ = ["by_name", "by_order", "extra_blocks", "fitting", "prefix_of"]
 
 
 def prefix_of(wanted: Mapping[str, object], state: Mapping[str, object]) -> str:
@@ -87,6 +88,25 @@ def by_order(
         if key in below and wanted[key].shape != state[name].shape:
             return None
     return dict(zip(wanted, state.values(), strict=True))
+
+
+def extra_blocks(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """The numbered modules of a net that a net of the same kind does not have, in their order.
+
+    "layer1.2" is one if the other net has "layer1", but no "layer1.2".
+
+    Args:
+        names: Names of the net's tensors.
+        others: Names of the other net's tensors.
+    """
+    modules = {name[: dot.start()] for name in others for dot in re.finditer(r"\.", name)}
+    found = {}
+    for name in names:
+        for number in re.finditer(r"\.\d+(?=\.)", name):
+            if name[: number.start()] in modules and name[: number.end()] not in modules:
+                found[name[: number.end()]] = None
+                break
+    return tuple(found)
 
 
 def _is_sorted(state: Mapping[str, Tensor]) -> bool:

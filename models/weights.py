@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class LoadReport:
         unexpected: Names of the source's tensors that are not in the net.
         prefix: The common prefix of the names in the source.
         unused: Other parts of the file that have tensors, too.
+        warnings: What suggests that the source has the weights of another net.
     """
 
     source: str
@@ -52,6 +53,7 @@ class LoadReport:
     unexpected: tuple[str, ...]
     prefix: str = ""
     unused: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -77,12 +79,15 @@ class LoadReport:
 
 
 def log_report(report: LoadReport) -> None:
-    """Write a report to the log, in one line.
+    """Write a report to the log, in one line, and its warnings.
 
     Args:
         report: What `load_weights` returned.
     """
-    logging.getLogger(__name__).info("%s", report)
+    log = logging.getLogger(__name__)
+    log.info("%s", report)
+    for line in report.warnings:
+        log.warning("%s", line)
 
 
 def load_weights(
@@ -194,6 +199,8 @@ def copy_state(
     for key, name in fitting.items():
         wanted[key].copy_(state[name])
     used = set(names.values())
+    prefix = next((n.removesuffix(key) for key, n in names.items()), "")
+    own = [n.removeprefix(prefix) for n in state if n.startswith(prefix)]
     return LoadReport(
         source=source,
         loaded=tuple(fitting),
@@ -204,8 +211,9 @@ def copy_state(
         ),
         missing=tuple(key for key in wanted if key not in names),
         unexpected=tuple(sorted(state.keys() - used)),
-        prefix=next((n.removesuffix(key) for key, n in names.items()), ""),
+        prefix=prefix,
         unused=unused,
+        warnings=_other_depth(source, _body(model), _body(model, own)),
     )
 
 
@@ -227,10 +235,22 @@ def load_exactly(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     model.load_state_dict(versioned)
 
 
-def _body(model: nn.Module) -> list[str]:
-    """The names of a net's tensors below the head."""
+def _body(model: nn.Module, names: Iterable[str] | None = None) -> list[str]:
+    """The names of a net's tensors that are not of the head. Default: all names of the net."""
     heads = tuple(f"{name}." for name in head_names(model))
-    return [key for key in model.state_dict() if not key.startswith(heads)]
+    names = model.state_dict() if names is None else names
+    return [key for key in names if not key.startswith(heads)]
+
+
+def _other_depth(source: str, net: list[str], file: list[str]) -> tuple[str, ...]:
+    more, fewer = matching.extra_blocks(file, net), matching.extra_blocks(net, file)
+    question = "are these the weights of another net?"
+    lines = []
+    if more:
+        lines.append(f"{source} has {_some(more)}, which the net does not have: {question}")
+    if fewer:
+        lines.append(f"the net has {_some(fewer)}, which {source} does not have: {question}")
+    return tuple(lines)
 
 
 def _check_share(

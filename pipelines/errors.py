@@ -120,7 +120,12 @@ def nearest_path(path: Path | str, holds: str = "") -> str:
 
 
 def unknown(
-    kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError
+    kind: str,
+    name: str,
+    allowed: Iterable[str],
+    error: type[SlipformError] = ConfigError,
+    *,
+    where: str = "",
 ) -> SlipformError:
     """Build the error for a name that does not exist.
 
@@ -129,6 +134,7 @@ def unknown(
         name: The name that was given: "restnet18".
         allowed: The names that exist.
         error: Class of the error.
+        where: What the names belong to: "in labels.csv", "of resnet18".
 
     Returns:
         The error, to be raised. Its text holds a suggestion and the allowed names.
@@ -139,7 +145,8 @@ def unknown(
         if len(names) <= 24
         else f"{', '.join(names[:20])} and {len(names) - 20} more"
     )
-    return error(f'there is no {kind} "{name}".{nearest(name, names)} Allowed: {listed}.')
+    missing = f'there is no {kind} "{name}"{where and f" {where}"}.'
+    return error(f"{missing}{nearest(name, names)} Allowed: {listed}.")
 
 
 def refused_choice(error: click.BadParameter, kind: object) -> str:

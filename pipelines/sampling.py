@@ -144,7 +144,7 @@ def by_name(
     values = np.ones(len(classes))
     for name, value in given.items():
         if name not in place:
-            raise unknown(f"class in {what}", str(name), classes)
+            raise unknown("class", str(name), classes, where=f"in {what}")
         try:
             values[place[name]] = float(value)
         except (TypeError, ValueError):

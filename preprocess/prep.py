@@ -249,7 +249,7 @@ def _checked(dataset: DatasetSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     known = {option.name: option for option in dataset.options if option.name}
     for name in given:
         if name not in known:
-            raise unknown(f"option of {dataset.name}", name, known)
+            raise unknown("option", name, known, where=f"of {dataset.name}")
     command = click.Command(dataset.name, params=list(dataset.options))
     values = dict(command.make_context(dataset.name, []).params)
     for name, value in given.items():

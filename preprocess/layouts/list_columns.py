@@ -91,7 +91,7 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
     given = (hints.image_column, hints.label_column, hints.split_column)
     for name in given:
         if name and name not in names:
-            raise unknown(f"column in {path}", name, names, DatasetError)
+            raise unknown("column", name, names, DatasetError, where=f"in {path}")
         if name and given.count(name) > 1:
             raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
     classes = [name.strip() for name in hints.class_columns.split(",")]
@@ -135,7 +135,7 @@ def _of_classes(
         return tuple(name for name in names if name not in others and name.strip())
     for name in chosen:
         if name not in names:
-            raise unknown(f"column in {path}", name, names, DatasetError)
+            raise unknown("column", name, names, DatasetError, where=f"in {path}")
         if name in others or chosen.count(name) > 1:
             raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
     return tuple(chosen)

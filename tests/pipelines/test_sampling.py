@@ -110,7 +110,7 @@ def test_weights_of_samples() -> None:
     ("sampling", "says"),
     [
         ("balance", 'Did you mean "balanced"'),
-        ({"dog": 1.0}, 'class in sampling "dog"'),
+        ({"dog": 1.0}, 'class "dog" in sampling'),
         ({"a": 0.0, "b": 0.0, "c": 0.0}, "all weights are 0"),
         (np.array([1.0, -1.0, 1.0]), "0 or more"),
         (np.array([1.0, np.nan, 1.0]), "finite"),
@@ -124,8 +124,8 @@ def test_weights_of_samples() -> None:
         ({"b": None}, "sampling.b = None: give a number"),
         ({"c": [1.0]}, "give a number"),
         ({"a": np.inf}, "finite"),
-        ({"d": -1.0, "a": 1.0}, 'class in sampling "d"'),
-        ({5: 1.0}, 'class in sampling "5"'),
+        ({"d": -1.0, "a": 1.0}, 'class "d" in sampling'),
+        ({5: 1.0}, 'class "5" in sampling'),
     ],
 )
 def test_wrong_sampling_is_explained(sampling: Any, says: str) -> None:

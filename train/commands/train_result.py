@@ -25,10 +25,12 @@ def result_lines(summary: dict[str, Any], run: Path) -> list[str]:
         summary: The summary of the run.
         run: The run folder.
     """
-    accuracy = accuracy_text(summary)
+    accuracy, interval = accuracy_text(summary), ""
+    if measured_split(summary) == "test" and summary["test_accuracy_interval"]:
+        interval = "95 % interval {:.4f} to {:.4f}, ".format(*summary["test_accuracy_interval"])
     waiting = f"{summary['data_wait_share']:.1%} of the time waiting for data"
     return [
-        *([f"{accuracy} (epoch {summary['best_epoch']})"] if accuracy else []),
+        *([f"{accuracy} ({interval}epoch {summary['best_epoch']})"] if accuracy else []),
         f"{rate_text(summary['images_per_second'])} in training, {waiting}",
         f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s since the start"
         " of this command",

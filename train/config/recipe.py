@@ -162,7 +162,8 @@ def load_runs(text: str) -> tuple[Recipe, tuple[SweepRun, ...]]:
     }
     for word in wanted.split(","):
         if word not in runs:
-            raise unknown(f"run of {name}", word, [run.name for run in recipe.runs])
+            names = [run.name for run in recipe.runs]
+            raise unknown("run", word, names, where=f"in the recipe {name}")
     return recipe, tuple(runs[word] for word in wanted.split(","))
 
 

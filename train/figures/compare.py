@@ -83,7 +83,7 @@ def compare_histograms(
     for name, net in nets.items():
         own = layer or layer_names(net)[0]
         if own not in layer_names(net):
-            raise unknown(f"layer of {name}", own, layer_names(net))
+            raise unknown("layer", own, layer_names(net), where=f"in {name}")
         module = net.get_submodule(own)
         for kind in ("weight", "bias"):
             found = getattr(module, kind, None)

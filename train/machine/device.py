@@ -62,8 +62,9 @@ def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> 
     """The mode of torch.compile.
 
     Args:
-        choice: train.compile. "auto" compiles on GPUs only: on a CPU, compiled nets ran at 0.7 to
-            0.8 of the eager speed at 224 px, after 36 s of compilation.
+        choice: train.compile. "auto" compiles on GPUs only: on a CPU (AMD EPYC Zen 4, `bench train
+            --compile off,on`) compiled nets ran at 0.7 to 0.8 of the eager speed at 224 px, and at
+            0.65 to 1.03 at 32 px, after up to 36 s of compilation. `bench tune` also measures it.
         device: The device of the run.
         accumulate: Batches in a step.
 

@@ -21,8 +21,10 @@ from slipform.train.run.best import copy_weights, load_best
 from slipform.train.run.ending import awaiting
 from slipform.train.run.identity import check_unchanged
 from slipform.train.run.open import Run
+from slipform.train.scores.bootstrap import of_share
 from slipform.train.step.data import open_loader
 from slipform.train.step.evaluate import AnyEvaluation, evaluate, recorded
+from slipform.train.step.metrics import Evaluation
 
 __all__ = ["finish"]
 
@@ -58,6 +60,7 @@ def finish(run: Run) -> dict[str, Any]:
     counts, clock = freeze.count(state.model), run.counters.timing
     summary = {
         **recorded("test", test, run.manifest.labels),
+        "test_accuracy_interval": _interval(test),
         "test_seconds": test_seconds,
         "test_class_accuracy": _by_class(test, run.manifest.classes) if test else None,
         "val_accuracy": state.best.accuracy if run.val is not None else None,
@@ -98,6 +101,14 @@ def _labels(run: Run) -> dict[str, Any]:
         return {}
     thresholds = zip(run.manifest.classes, run.state.best.thresholds, strict=False)
     return {"labels": "multi", "thresholds": dict(thresholds)}
+
+
+def _interval(test: AnyEvaluation | None) -> list[float] | None:
+    """The 95 % interval of the accuracy. That of mAP needs all answers: `validate` has it."""
+    if not isinstance(test, Evaluation) or not test.num_images:
+        return None
+    found = of_share(test.top1, test.num_images)
+    return [found.low, found.high]
 
 
 def _by_class(test: AnyEvaluation, classes: list[str]) -> dict[str, float | None]:

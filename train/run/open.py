@@ -212,7 +212,9 @@ def _open(
         num_classes=manifest.num_classes,
         process=process,
         first_images=(lambda: first_images(loader)) if saved is None else None,
-        on_load=lambda report: messages.extend([str(report), *input_note(config)]),
+        on_load=lambda report: messages.extend(
+            [str(report), *(f"warning: {line}" for line in report.warnings), *input_note(config)]
+        ),
         labels=Labels.of(loader),
     )
     samples = open_samples(config, loader, process)

@@ -19,7 +19,7 @@ from slipform.train.scores.ranking import placements, top_k
 
 __all__ = [
     "Interval", "at_a_time", "drawn", "figures_of", "interval", "memory_bytes", "num_resamples",
-    "products", "resampled",
+    "of_share", "products", "resampled",
 ]  # fmt: skip
 
 _Floats = npt.NDArray[np.float64]
@@ -70,6 +70,26 @@ def interval(value: float, resampled: npt.NDArray[Any], most: float = 1.0) -> In
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail]) - (found.mean() - value)
     return Interval(value, min(max(float(low), 0.0), value), max(min(float(high), most), value))
+
+
+def of_share(share: float, num_images: int) -> Interval:
+    """A share of images, such as an accuracy, with the exact percentile interval.
+
+    It is that of infinitely many resamples: their shares have a binomial distribution.
+
+    Args:
+        share: 0..1.
+        num_images: The number of images, 1 or more.
+    """
+    if share <= 0 or share >= 1:
+        return Interval(share, share, share)
+    found = np.arange(num_images + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(found[1:]))])
+    log_ways = log_factorial[-1] - log_factorial - log_factorial[::-1]
+    logs = log_ways + found * np.log(share) + found[::-1] * np.log1p(-share)
+    tail = (1 - _LEVEL) / 2
+    low, high = np.searchsorted(np.cumsum(np.exp(logs)), [tail, 1 - tail]) / num_images
+    return Interval(share, min(float(low), share), max(float(high), share))
 
 
 def memory_bytes(num_images: int, num_classes: int) -> int:

@@ -44,6 +44,7 @@ def test_the_printed_commands_work(
     output = _run("train", data, "--out", run, "--device", "cpu", *sets)
     found = [line for line in output.splitlines() if " accuracy " in line]
     assert [line.split(" accuracy ")[0] for line in found] == ([split] if split else [])
+    assert [" (95 % interval " in line for line in found] == ([split == "test"] if split else [])
     image = tmp_path / "a.png"
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(image)
     commands = next_commands(output)

@@ -11,7 +11,14 @@ from sklearn import metrics
 
 from slipform.train.scores import bootstrap
 from slipform.train.scores.answers import Answers
-from slipform.train.scores.bootstrap import figures_of, interval, memory_bytes, resampled
+from slipform.train.scores.bootstrap import (
+    Interval,
+    figures_of,
+    interval,
+    memory_bytes,
+    of_share,
+    resampled,
+)
 from slipform.train.scores.calibration import bins, cross_entropy, fit_temperature
 from slipform.train.scores.judgment import Judgment, confused_pairs, judge
 from slipform.train.scores.ranking import placements
@@ -106,6 +113,20 @@ def test_intervals_of_means_are_those_of_scipy() -> None:
         width = theirs.high - theirs.low
         assert got[name].low == pytest.approx(theirs.low, abs=0.12 * width)
         assert got[name].high == pytest.approx(theirs.high, abs=0.12 * width)
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.9, 7), (0.25, 1000), (0.9987, 50_000)])
+def test_the_interval_of_a_share_is_that_of_the_binomial_distribution(
+    share: float, number: int
+) -> None:
+    found = of_share(share, number)
+    expected = stats.binom.ppf([0.025, 0.975], number, share) / number
+    assert (found.value, found.low, found.high) == (share, *expected)
+
+
+def test_a_share_of_none_or_all_does_not_vary() -> None:
+    assert of_share(0.0, 9) == Interval(0.0, 0.0, 0.0)
+    assert of_share(1.0, 9) == Interval(1.0, 1.0, 1.0)
 
 
 def test_the_interval_of_auroc_is_that_of_the_plain_bootstrap() -> None:
