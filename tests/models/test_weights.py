@@ -136,7 +136,8 @@ def test_another_head_gives_no_warning(head: str, other: str, tmp_path: Path) ->
     file = write({f"module.{k}": v for k, v in trained.state_dict().items()}, tmp_path, "pth")
     reports: list[LoadReport] = []
     net(ModelConfig("resnet18", head=head, weights=str(file)), on_load=reports.append)
-    assert reports[0].unexpected and not reports[0].warnings
+    assert reports[0].unexpected
+    assert not reports[0].warnings
 
 
 class Malicious:
