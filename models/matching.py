@@ -100,7 +100,7 @@ def extra_blocks(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]
         others: Names of the other net's tensors.
     """
     modules = {name[: dot.start()] for name in others for dot in re.finditer(r"\.", name)}
-    found = {}
+    found: dict[str, None] = {}
     for name in names:
         for number in re.finditer(r"\.\d+(?=\.)", name):
             if name[: number.start()] in modules and name[: number.end()] not in modules:
