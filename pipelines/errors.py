@@ -120,13 +120,9 @@ def nearest_path(path: Path | str, holds: str = "") -> str:
 
 
 def unknown(
-    kind: str,
-    name: str,
-    allowed: Iterable[str],
-    error: type[SlipformError] = ConfigError,
-    *,
-    where: str = "",
-) -> SlipformError:
+    kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError,
+    *, where: str = "",
+) -> SlipformError:  # fmt: skip
     """Build the error for a name that does not exist.
 
     Args:
@@ -140,11 +136,9 @@ def unknown(
         The error, to be raised. Its text holds a suggestion and the allowed names.
     """
     names = sorted(allowed)
-    listed = (
-        ", ".join(names)
-        if len(names) <= 24
-        else f"{', '.join(names[:20])} and {len(names) - 20} more"
-    )
+    listed = ", ".join(names)
+    if len(names) > 24:
+        listed = f"{', '.join(names[:20])} and {len(names) - 20} more"
     missing = f'there is no {kind} "{name}"{where and f" {where}"}.'
     return error(f"{missing}{nearest(name, names)} Allowed: {listed}.")
 

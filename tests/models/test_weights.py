@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import urllib.error
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -110,34 +109,6 @@ def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
         ConfigError, match=r'does not fit "resnet18": only 0 of the 120 tensors below the head'
     ):
         build(ModelConfig("resnet18", weights=str(path)), num_classes=5, image_size=32)
-
-
-@pytest.mark.parametrize(("name", "other"), [("resnet18", "resnet34"), ("resnet34", "resnet18")])
-def test_weights_of_a_net_of_another_depth_give_a_warning(
-    name: str, other: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """They fit where both nets have blocks, so they are not refused."""
-    net = partial(build, num_classes=5, image_size=32)
-    file = write(net(ModelConfig(other)).state_dict(), tmp_path, "pth")
-    net(ModelConfig(name, weights=str(file)))
-    found = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    blocks = "layer1.2, layer2.2, layer2.3, layer3.2, layer3.3 and 3 more"
-    question = "are these the weights of another net?"
-    if name == "resnet18":
-        assert found == [f"{file} has {blocks}, which the net does not have: {question}"]
-    else:
-        assert found == [f"the net has {blocks}, which {file} does not have: {question}"]
-
-
-@pytest.mark.parametrize(("head", "other"), [("linear", "mlp"), ("mlp", "linear")])
-def test_another_head_gives_no_warning(head: str, other: str, tmp_path: Path) -> None:
-    net = partial(build, num_classes=5, image_size=32)
-    trained = net(ModelConfig("resnet18", head=other))
-    file = write({f"module.{k}": v for k, v in trained.state_dict().items()}, tmp_path, "pth")
-    reports: list[LoadReport] = []
-    net(ModelConfig("resnet18", head=head, weights=str(file)), on_load=reports.append)
-    assert reports[0].unexpected
-    assert not reports[0].warnings
 
 
 class Malicious:
