@@ -11,6 +11,7 @@ finished run keeps its best weights but not its checkpoints: those of AlexNet ta
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -73,7 +74,7 @@ def run_sweep(
         num_at_once: The number of processes at a time.
         repeats: The seeds and folds of each run.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-        overwrite: Repeat finished runs.
+        overwrite: Repeat finished runs, those of `only`.
         quiet: Print nothing.
 
     Returns:
@@ -115,26 +116,29 @@ def _run_locked(
     overwrite: bool,
     quiet: bool,
 ) -> Path:
+    asked = [job for job in jobs if not only or job.run in only]
     for job in jobs:
         check_not_own(job.config, job.folder)
-    for job in jobs:
-        if overwrite:
-            for name in (SUMMARY, METRICS):
-                (job.folder / name).unlink(missing_ok=True)
-        else:
-            check_unchanged(job.folder, job.config, manifest, _ADVICE, has_no_effect)
+    # Runs that are not asked for keep their results, also with `overwrite`.
+    kept = [job for job in jobs if job not in asked] if overwrite else jobs
+    advice = "give another --out, or overwrite all runs of the sweep" if overwrite else _ADVICE
+    for job in kept:
+        check_unchanged(job.folder, job.config, manifest, advice, has_no_effect)
+    for job in asked if overwrite else ():
+        for name in (SUMMARY, METRICS):
+            (job.folder / name).unlink(missing_ok=True)
     many = [
-        f"--{name} {number}"
+        word
         for name, number in (
             ("seeds", repeats.seeds),
             ("folds", repeats.folds),
             ("jobs", num_at_once),
         )
         if number > 1
+        for word in (f"--{name}", str(number))
     ]
-    heading = _heading(
-        recipe, manifest, data, ["--out", str(out), *(f"--set {text}" for text in sets), *many]
-    )
+    changed = [word for text in sets for word in ("--set", text)]
+    heading = _heading(recipe, manifest, data, ["--out", str(out), *changed, *many])
     notes = _without_weights(jobs)
     matter = [text for text in sets if not has_no_effect(text.partition("=")[0].strip())]
     stated = [text for text in (*matter, data_differences(recipe, manifest)) if text]
@@ -158,7 +162,6 @@ def _run_locked(
         return job.result or job.why_it_ended(code)
 
     write_tables(out, heading, rows)
-    asked = [job for job in jobs if not only or job.run in only]
     for job in jobs:  # a run may have finished after its sweep was killed
         if job.is_finished:
             shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
@@ -263,7 +266,7 @@ def _heading(recipe: Recipe, manifest: Manifest, data: Path, options: Sequence[s
     """The first lines of table.md: the name and description, the command line, the data."""
     title = f"# {recipe.name or manifest.dataset}" + (f" ({recipe.study})" if recipe.study else "")
     named = ["--recipe", recipe.name] if recipe.name else []
-    command = " ".join(["train", str(data), *named, "--all", *options])
+    command = shlex.join(["train", str(data), *named, "--all", *options])
     lines = [title, "", recipe.base.get("description", "").strip(), "", f"- Command: `{command}`"]
     lines += [f"- Data: {data}: {manifest.dataset}, {manifest.split_rule}"]
     different = data_differences(recipe, manifest)
