@@ -23,7 +23,7 @@ __all__ = ["PRUNERS", "check_pruning", "is_pruned", "make_pruner", "report", "te
 PRUNERS = ("none", "median", "halving", "hyperband")
 _PRUNED = "pruned"  # the attribute of a trial: the epoch after which it was pruned
 # Scores of one epoch cannot be compared if these differ.
-_FIXED = ("train.epochs", "data.fold")
+_FIXED = ("train.epochs", "data.fold", "data.fold_seed", "data.fold_rule")
 
 
 def check_pruning(name: str, ranges: Sequence[Range]) -> None:
@@ -34,7 +34,7 @@ def check_pruning(name: str, ranges: Sequence[Range]) -> None:
         ranges: The settings that vary.
 
     Raises:
-        ConfigError: A range varies the number of epochs or the fold.
+        ConfigError: A range varies the number of epochs or the images of val.
     """
     for one in ranges:
         if name != "none" and one.name in _FIXED:

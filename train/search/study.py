@@ -25,6 +25,7 @@ from slipform.train.config.resolve import resolve
 from slipform.train.records import read_summary
 from slipform.train.run import checkpoint
 from slipform.train.run.folder import CONFIG, LOCK
+from slipform.train.run.identity import images_in
 from slipform.train.search.proposals import distributions_of, make_sampler
 from slipform.train.search.pruning import check_pruning, is_pruned, make_pruner, report, tell_pruned
 from slipform.train.search.space import Range
@@ -38,6 +39,10 @@ __all__ = ["JOURNAL", "run_search"]
 JOURNAL = "study.log"
 _NAME = "slipform"
 _ASKED = "slipform"  # the attribute of a study that says what was asked for
+_CHANGED = {
+    "settings": "the recipe or --set states other settings",
+    "images": "the dataset has other images or labels",
+}
 
 
 def run_search(
@@ -126,7 +131,7 @@ class _Search:
                 if not has_images(config, self.manifest, "val"):
                     raise ConfigError(
                         f"{self.data} has no val split: a search chooses by val, never by test. Run"
-                        " prep with --val-share, or give --set data.fold=1/5"
+                        " prep with --val-fraction, or give --set data.fold=1/5"
                     )
 
     def go(self, trials: int, num_at_once: int, quiet: bool) -> Path:
@@ -247,33 +252,28 @@ class _Search:
             storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True,
             pruner=make_pruner(self.prune, self._epochs()),
         )  # fmt: skip
-        asked = self._asked()
-        before = study.user_attrs.get(_ASKED)
-        if before is not None:
-            before = {"prune": "none", **before}  # of a version without pruning
+        asked, before = self._asked(), study.user_attrs.get(_ASKED)
         if before is None:
             study.set_user_attr(_ASKED, asked)
-        elif before != asked:
-            changed = [key for key in asked if asked[key] != before.get(key)]
+            return study
+        before = {**asked, "prune": "none", **before}  # an older version noted less
+        if changed := [key for key in asked if asked[key] != before[key]]:
             listed = "; ".join(
-                "the recipe or --set states other settings"
-                if key == "settings"
-                else f"{key} was {before.get(key)}, not {asked[key]}"
-                for key in changed
+                _CHANGED.get(key, f"{key} was {before[key]}, not {asked[key]}") for key in changed
             )
             raise ConfigError(f"{self.out} has another search: {listed}. Give another --out")
         return study
 
     def _asked(self) -> dict[str, Any]:
         """What must not change when a search continues."""
-        run = self.run or SweepRun("", {}, {})
-        recipe = self.recipe or Recipe("", {})
+        recipe, run = self.recipe or Recipe("", {}), self.run or SweepRun("", {}, {})
         train = self.manifest.split("train")
         return {
             "recipe": f"{recipe.name}:{run.name}".strip(":"),
             "settings": stated_settings(recipe, run, self.sets),
             "ranges": [str(one) for one in self.ranges],
             "dataset": f"{self.manifest.dataset}, {train.num_samples} images",
+            "images": images_in(self.manifest, self.manifest.splits),
             "seed": self.seed,
             "prune": self.prune,
         }

@@ -82,7 +82,7 @@ def _row(out: Path, trial: Any, names: Sequence[str]) -> dict[str, Any]:
         "trial": trial.number,
         "state": trial.state.name.lower(),
         "val_accuracy": "" if trial.value is None else trial.value,
-        "test_accuracy": summary.get("test_accuracy", ""),
+        "test_accuracy": "" if (test := summary.get("test_accuracy")) is None else test,
         "seconds": round(summary["seconds"], 1) if summary else "",
         **{name: trial.params.get(name, "") for name in names},
     }
@@ -92,6 +92,12 @@ def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[st
     shown = [column for column in columns if column != "state"]
     lines = ["| " + " | ".join(shown) + " |", "| " + " | ".join("---" for _ in shown) + " |"]
     for row in rows:
-        cells = [f"{x:.4g}" if isinstance(x := row[name], float) else str(x) for name in shown]
+        cells = [_cell(name, row[name]) for name in shown]
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return lines
+
+
+def _cell(name: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if name == "seconds" and value >= 1000 else f"{value:.4g}"

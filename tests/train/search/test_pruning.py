@@ -166,7 +166,7 @@ def test_a_decision_outlives_a_search_that_is_killed(
     assert not any(f"trial-{number:03d}" in " ".join(command) for command in again.commands)
 
 
-@pytest.mark.parametrize("text", ["train.epochs=1..3", "data.fold=1/5,2/5"])
+@pytest.mark.parametrize("text", ["train.epochs=1..3", "data.fold=1/5,2/5", "data.fold_seed=0..3"])
 def test_trials_that_cannot_be_compared_are_refused(
     text: str, shapes: Path, tmp_path: Path, needs: Callable[[str], None]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.manifest import read_manifest, write_manifest
+from slipform.preprocess.registry import val_options
 from slipform.train.config.recipe import Recipe
 from slipform.train.search import study as searching
 from slipform.train.search.space import parse_ranges
@@ -57,8 +59,11 @@ def test_images_for_validation_are_a_split_or_a_fold(
             quiet=True,
         )  # fmt: skip
 
-    with pytest.raises(ConfigError, match=r"no val split.*data\.fold"):
+    with pytest.raises(ConfigError, match=r"no val split.*data\.fold") as error:
         go("none", TEXTS)
+    named = re.search(r"prep with (--[\w-]+)", str(error.value))
+    assert named is not None
+    assert named[1] in {word for option in val_options(0.1) for word in option.opts}
     assert not (tmp_path / "none").exists()
     go("fold", TEXTS, "data.fold=1/5")
     go("range", [*TEXTS, "data.fold=1/5,2/5"])
@@ -138,3 +143,49 @@ def test_another_description_is_the_same_search_and_other_settings_are_not(
     ):
         with pytest.raises(ConfigError, match="states other settings"):
             go(changed, *sets)
+
+
+def test_a_dataset_that_has_changed_is_another_search(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    """Also if it has as many images as before. Studies of older versions do not say which."""
+    needs("optuna")
+    monkeypatch.setattr(searching, "run_jobs", Runs())
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+
+    def go(out: str, trials: int) -> None:
+        ranges = parse_ranges(TEXTS)
+        run_search(Recipe("small", SMALL), data, tmp_path / out, ranges, trials=trials, quiet=True)
+
+    with monkeypatch.context() as patch:
+        asked = searching._Search._asked
+        without = lambda self: {k: v for k, v in asked(self).items() if k != "images"}  # noqa: E731
+        patch.setattr(searching._Search, "_asked", without)
+        go("old", 1)
+    go("new", 1)
+    go("new", 2)
+    go("old", 2)
+    manifest = read_manifest(data)
+    val = manifest.split("val").model_copy(update={"index_sha256": "0" * 64})
+    write_manifest(data, manifest.model_copy(update={"splits": {**manifest.splits, "val": val}}))
+    with pytest.raises(ConfigError, match="other images or labels"):
+        go("new", 3)
+
+
+def test_the_table_without_test_and_with_long_trials(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: Callable[[str], None]
+) -> None:
+    needs("optuna")
+
+    class Long(Runs):
+        def finished(self, job: Any, summary: dict[str, Any]) -> None:
+            super().finished(job, {**summary, "test_accuracy": None, "seconds": 12345.6})
+
+    monkeypatch.setattr(searching, "run_jobs", Long())
+    run_search(
+        Recipe("small", SMALL), shapes, tmp_path, parse_ranges(TEXTS), trials=1, quiet=True
+    )  # fmt: skip
+    (line,) = [x for x in (tmp_path / "trials.md").read_text().splitlines() if x[:4] == "| 0 "]
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["", "12346"]
+    assert (trials(tmp_path)[0]["test_accuracy"], trials(tmp_path)[0]["seconds"]) == ("", "12345.6")
