@@ -21,6 +21,15 @@ from slipform.train.step.data import batch_sizes
 
 __all__ = ["with_batch_size", "without_auto"]
 
+# Where "auto" becomes a value when a run begins. A checkpoint has that of data.executor.
+_CHOSEN = (
+    ("train", "batch_size"),
+    ("train", "precision"),
+    ("train", "channels_last"),
+    ("train", "compile"),
+    ("data", "decoder_share"),
+)
+
 
 def without_auto(
     config: RunConfig,
@@ -31,7 +40,7 @@ def without_auto(
 ) -> tuple[RunConfig, str]:
     """Replace "auto" in the settings of a run.
 
-    A resumed run keeps its decision, also with --set train.precision=auto.
+    A resumed run keeps what "auto" became, also with --set train.precision=auto.
 
     Args:
         config: The settings of the run.
@@ -45,10 +54,11 @@ def without_auto(
         compilation and the executor; "" if they were not "auto" or the run is resumed. The executor
         stays "auto" if the images fit into memory, which the executor checks.
     """
+    if resumed is not None:
+        config = _as_before(config, resumed, process)
+        return with_batch_size(config, manifest, process, messages), ""
     config = with_batch_size(config, manifest, process, messages)
     train = config.train
-    if resumed is not None:
-        return _as_before(config, resumed, process), ""
     if train.split_batches:  # measure what one process does
         own = min(batch_sizes(config, process))
         config = config.replace("train.split_batches", False).replace("train.batch_size", own)
@@ -75,17 +85,14 @@ def _decisions(
 
 def _as_before(config: RunConfig, resumed: Path, process: Process) -> RunConfig:
     """The settings of a resumed run, with its earlier choice for each "auto"."""
-    names = [
-        name
-        for name in ("precision", "channels_last", "compile")
-        if getattr(config.train, name) == "auto"
-    ]
     try:
-        before = run_config(resumed).train
+        before = run_config(resumed)
     except SlipformError:  # config.toml is damaged, and the settings are those of a checkpoint
-        before = config.train
-    for name in names:
-        config = config.replace(f"train.{name}", getattr(before, name))
+        before = config
+    for section, name in _CHOSEN:
+        if getattr(getattr(config, section), name) == "auto":
+            value = getattr(getattr(before, section), name)
+            config = config.replace(f"{section}.{name}", value)
     # Version 0.1 kept "auto", and used bfloat16 on every device for which torch has kernels.
     if config.train.precision == "auto" and has_bfloat16(process.device):
         config = config.replace("train.precision", "bf16")

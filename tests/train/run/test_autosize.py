@@ -14,7 +14,7 @@ from slipform.pipelines.manifest import read_manifest
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
 from slipform.train.run import autosize
-from slipform.train.run.autosize import find_batch_size, largest_power_of_two
+from slipform.train.run.autosize import BatchSize, find_batch_size, largest_power_of_two
 from slipform.train.run.loop import fit
 
 Small = Callable[..., RunConfig]
@@ -43,6 +43,20 @@ def test_batch_size_auto_is_recorded_and_printed(
     assert run_config(tmp_path).train.batch_size == 24  # ten steps in an epoch
     said = capsys.readouterr().err
     assert "train.batch_size = auto: 24 images (there are 240 training images" in said
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_resumed_run_keeps_the_batch_size_that_auto_became(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep gives its --set again when it continues a run. Less memory may be free then."""
+    from slipform.train.run import auto
+    from slipform.train.run.folder import run_config
+
+    fit(small("train.batch_size=auto", "train.epochs=1"), shapes, tmp_path, quiet=True)
+    monkeypatch.setattr(auto, "find_batch_size", lambda *_: BatchSize(8, "less memory"))
+    fit(small("train.batch_size=auto"), shapes, tmp_path, resume=True, quiet=True)
+    assert run_config(tmp_path).train.batch_size == 24
 
 
 @pytest.mark.usefixtures("no_figures")
