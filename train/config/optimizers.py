@@ -5,13 +5,17 @@ In: values from TOML. Out: checked settings. This module does not import torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from slipform.pipelines.errors import ConfigError
 from slipform.train.config.section import Section
 
 __all__ = ["Adam", "AdamW", "Asgd", "Muon", "OptimizerConfig", "RmsProp", "Sgd"]
+
+
+_Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Optimizer(Section):
@@ -51,6 +55,15 @@ class Sgd(_Optimizer):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     nesterov: bool = False
 
+    @model_validator(mode="after")
+    def _check_nesterov(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ConfigError(
+                "optimizer.nesterov = true is a kind of momentum, and optimizer.momentum is 0: give"
+                " a momentum above 0, such as 0.9, or nesterov = false"
+            )
+        return self
+
 
 class Asgd(_Optimizer):
     """torch.optim.ASGD, with torch's default alpha of 0.75."""
@@ -66,7 +79,7 @@ class _WithMoments(_Optimizer):
         eps: Added to the denominator.
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
 
 

@@ -21,7 +21,7 @@ from slipform.pipelines.errors import ConfigError
 from slipform.train.config.optimizers import Adam, AdamW, Asgd, Muon, OptimizerConfig, RmsProp, Sgd
 from slipform.train.step import skipping
 
-__all__ = ["load_moments", "make_optimizers", "set_learning_rate"]
+__all__ = ["forget_moments", "load_moments", "make_optimizers", "set_learning_rate"]
 
 _Group = dict[str, Any]
 
@@ -69,11 +69,11 @@ def _one(config: OptimizerConfig, groups: list[_Group]) -> Optimizer:
     # ms with it, 50 to 97 ms without.
     match config:
         case Sgd():
-            return _with_momentum(
-                torch.optim.SGD(
-                    groups, momentum=config.momentum, nesterov=config.nesterov, fused=True
-                )
+            sgd = torch.optim.SGD(
+                groups, momentum=config.momentum, nesterov=config.nesterov, fused=True
             )
+            _add_momenta(sgd)
+            return sgd
         case Asgd():
             return skipping.Asgd(groups, capturable=_off_the_host(groups))
         case Adam():
@@ -162,15 +162,29 @@ def load_moments(optimizer: Optimizer, saved: dict[str, Any]) -> None:
     optimizer.load_state_dict(
         {"state": saved["state"], "param_groups": optimizer.state_dict()["param_groups"]}
     )
+    _add_momenta(optimizer)
 
 
-def _with_momentum(optimizer: torch.optim.SGD) -> torch.optim.SGD:
-    """Set the momenta to 0, which does not change the steps.
+def forget_moments(optimizer: Optimizer) -> None:
+    """Delete momenta and averages of gradients, as before the first step.
+
+    Args:
+        optimizer: Changed in place.
+    """
+    optimizer.state.clear()
+    _add_momenta(optimizer)
+
+
+def _add_momenta(optimizer: Optimizer) -> None:
+    """Set momenta that are missing to 0, which does not change the steps.
 
     Fused SGD of torch 2.15 leaves its momenta uninitialized if the first step is skipped because a
-    gradient is infinite, which is frequent in float16.
+    gradient is infinite, which is frequent in float16. RMSprop makes them in its first step only: a
+    resumed run may have another optimizer.momentum than 0 for the first time.
     """
     for group in optimizer.param_groups:
-        for parameter in group["params"] if group["momentum"] else ():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
+        for parameter in group["params"] if group.get("momentum") else ():
+            state = optimizer.state.get(parameter, {})
+            begun = bool(state) or isinstance(optimizer, torch.optim.SGD)
+            if begun and state.get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from slipform.models.weights import load_exactly
 from slipform.train.step.distill import Distillation
 from slipform.train.step.loss import LossFunction
-from slipform.train.step.optim import load_moments
+from slipform.train.step.optim import forget_moments, load_moments
 
 __all__ = ["Averages", "Best", "Forward", "StepFunctions", "TrainState", "averaged_copy"]
 
@@ -212,7 +212,7 @@ class TrainState:
         if self.ema is not None:
             load_exactly(self.ema, weights)
         for optimizer in self.optimizers:
-            optimizer.state.clear()
+            forget_moments(optimizer)
         self.epochs_since_best = 0
 
     @torch.no_grad()

@@ -144,6 +144,15 @@ def test_every_section_refuses_what_is_no_table(section: str) -> None:
             " positive_weights.",
         ),
         (
+            {"optimizer": {"name": "sgd", "nesterov": True}},
+            "optimizer.nesterov = true is a kind of momentum, and optimizer.momentum is 0: give a"
+            " momentum above 0, such as 0.9, or nesterov = false",
+        ),
+        (
+            {"optimizer": {"name": "adamw", "betas": [0.9, 1.0]}},
+            "optimizer.betas has 1.0: give less than 1",
+        ),
+        (
             {"data": {"on_bad": "x", "sampling": 3}},
             "data.on_bad = 'x': give 'error' or 'skip'.",
         ),

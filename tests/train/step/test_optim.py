@@ -12,7 +12,12 @@ from torch.nn.functional import mse_loss, unfold
 
 from slipform.train.config.optimizers import Muon, Sgd
 from slipform.train.config.sections import VARIANTS
-from slipform.train.step.optim import load_moments, make_optimizers, set_learning_rate
+from slipform.train.step.optim import (
+    forget_moments,
+    load_moments,
+    make_optimizers,
+    set_learning_rate,
+)
 
 LR, DECAY = 0.05, 0.01
 Reference = Callable[[Iterable[nn.Parameter]], list[torch.optim.Optimizer]]
@@ -194,3 +199,34 @@ def test_a_resumed_optimizer_keeps_momentum_and_takes_the_new_settings() -> None
     assert torch.equal(
         now.state[parameter]["momentum_buffer"], before.state[parameter]["momentum_buffer"]
     )
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_a_resumed_optimizer_may_have_momentum_for_the_first_time(name: str) -> None:
+    kind: Any = VARIANTS["optimizer"][name]
+    config, model = kind(lr=LR), _net()
+    before = make_optimizers(config, model)[0]
+    _train(model, [before])
+    now = make_optimizers(config.model_copy(update={"momentum": 0.9}), model)[0]
+    load_moments(now, before.state_dict())
+    for parameter in model.parameters():
+        assert now.state[parameter]["momentum_buffer"].eq(0).all()
+    _train(model, [now])
+    assert all(
+        now.state[parameter]["momentum_buffer"].ne(0).any() for parameter in model.parameters()
+    )
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_forgotten_moments_are_those_of_a_new_optimizer(name: str) -> None:
+    """A step that is skipped may be the next one: fused SGD would leave missing momenta unset."""
+    kind: Any = VARIANTS["optimizer"][name]
+    config, model = kind(lr=LR, weight_decay=DECAY, **REFERENCES[name][0]), _net()
+    (new,), (used,) = make_optimizers(config, model), make_optimizers(config, model)
+    _train(model, [used])
+    forget_moments(used)
+    expected, found = new.state_dict()["state"], used.state_dict()["state"]
+    assert found.keys() == expected.keys()
+    for number, values in expected.items():
+        assert found[number].keys() == values.keys()
+        assert all(torch.equal(found[number][key], value) for key, value in values.items())
