@@ -193,7 +193,7 @@ def recover(
     line = lines.get(state.epoch, {})
     accuracy, value = line.get("val_accuracy"), line.get(loss)
     state.best = Best(
-        float(state.epoch) if accuracy is None else accuracy,
+        -1.0 if accuracy is None else accuracy,
         state.epoch,
         math.inf if value is None else value,
     )

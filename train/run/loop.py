@@ -24,6 +24,7 @@ from slipform.train.machine import distributed
 from slipform.train.machine.distributed import Requests
 from slipform.train.machine.interrupt import watched
 from slipform.train.run import losses
+from slipform.train.run.best import load_best
 from slipform.train.run.counters import EpochTotals, advice
 from slipform.train.run.divergence import diverged
 from slipform.train.run.ending import await_samples, awaiting, save, stop
@@ -113,7 +114,7 @@ def _explain(error: Exception, config: RunConfig) -> None:
     if isinstance(error, torch.OutOfMemoryError) or lacks_memory(error):
         raise SlipformError(
             f"out of memory with train.batch_size = {config.train.batch_size}: choose a smaller"
-            f" one, or train.batch_size = auto ({error})"
+            f" one, or train.batch_size = auto in a new run ({error})"
         ) from error
 
 
@@ -191,7 +192,7 @@ def _is_save_due(run: Run) -> bool:
 
 def _say_advice(run: Run) -> None:
     """Print how long the run takes, and what would make it faster."""
-    loader, done = run.train, run.counters.epoch
+    loader, done = run.train, run.counters.timing
     images = run.config.train.epochs * loader.epoch_images - done.images
     pretrained = run.config.model.weights != "none"
     shown = run.recorder.progress.shown
@@ -228,13 +229,16 @@ def end_epoch(run: Run) -> None:
         if result is not None:
             state.best = replace(state.best, thresholds=result.best_thresholds)
         run.save_best()
-        if config.restart_from_best_after:
-            state.best_weights = {
-                name: tensor.cpu().clone() for name, tensor in state.evaluated.state_dict().items()
-            }
+        weights = state.evaluated.state_dict() if config.restart_from_best_after else {}
+        # Without the setting none: checkpoints must not name those of an earlier epoch the best.
+        state.best_weights = {name: w.cpu().clone() for name, w in weights.items()} or None
     elif (
         config.restart_from_best_after and state.epochs_since_best >= config.restart_from_best_after
     ):
+        if state.best_weights is None:  # the setting was 0 in the best epoch
+            best = load_best(run.folder, run.manifest.classes) if run.process.is_main else {}
+            own = {name: w.clone() for name, w in best.items()}  # not parts of one buffer
+            state.best_weights = run.process.broadcast_object(own)
         assert state.best_weights is not None
         run.recorder.say(
             f"{state.epochs_since_best} epochs without a better one: restarting from the weights of"
@@ -253,7 +257,7 @@ def _is_best(run: Run, line: dict[str, Any]) -> bool:
     """Record the result of the epoch, and return whether it is the best one so far."""
     select = run.config.train.select
     if line["val_accuracy"] is None and select != "train_loss":
-        return run.state.is_best(float(run.state.epoch), select="last")
+        return run.state.is_best(-1.0, select="last")
     accuracy = line["val_accuracy"]
     loss = line["train_loss" if select == "train_loss" else "val_loss"]
     return run.state.is_best(-1.0 if accuracy is None else accuracy, loss, select)
@@ -285,7 +289,8 @@ def _epoch_line(run: Run, result: AnyEvaluation | None) -> dict[str, Any]:
 
 def _stops_early(run: Run) -> bool:
     patience, state = run.config.train.early_stop_after, run.state
-    if not patience or state.epoch - state.best.epoch < patience:
+    # Epoch 0: the best weights were lost in the middle of an epoch, and the next one is the best.
+    if not patience or not state.best.epoch or state.epoch - state.best.epoch < patience:
         return False
     best = f"no epoch was better than epoch {state.best.epoch} for {patience} epochs"
     run.recorder.say(f"stopping after epoch {state.epoch}: {best}")

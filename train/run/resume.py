@@ -174,7 +174,7 @@ def restore(
         saved_config = parse_config(saved["config"], "the checkpoint")
     changes = differences(saved_config, config)
     for name, (before, now) in changes.items():
-        if name in _FIXED or name.partition(".")[0] in _FIXED:
+        if _is_fixed(name, before, now):
             raise ConfigError(
                 f"{name} was {before}, now it is {now}: a run cannot continue with that change."
                 " Start a new run, with model.weights = this run's folder if you like."
@@ -251,6 +251,13 @@ def differences(before: RunConfig, now: RunConfig) -> dict[str, tuple[Any, Any]]
                 ):
                     found[f"{section}.{name}"] = (before_section[name], value)
     return found
+
+
+def _is_fixed(name: str, before: Any, now: Any) -> bool:
+    """Whether the saved state depends on a setting."""
+    if name == "train.select":  # the loss of the best epoch is that of val, or that of training
+        return "train_loss" in (before, now)
+    return name in _FIXED or name.partition(".")[0] in _FIXED
 
 
 def _random_state(process: Process) -> dict[str, torch.Tensor]:

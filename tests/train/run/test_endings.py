@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from slipform.pipelines.errors import Interrupted
 from slipform.train.config.run_config import RunConfig
 from slipform.train.records import read_metrics
 from slipform.train.run import checkpoint, loop
@@ -17,6 +18,7 @@ from slipform.train.run import steps as making
 from slipform.train.run.best import load_best
 from slipform.train.run.divergence import Diverged
 from slipform.train.run.loop import fit
+from tests.train.run.interrupted import at_step, terminate
 
 Small = Callable[..., RunConfig]
 
@@ -102,5 +104,52 @@ def test_goes_back_to_the_best_weights(
     assert not all(
         torch.equal(first["model"][name], tensor) for name, tensor in second["model"].items()
     )
-    assert third["optimizers"][0]["state"] == {}
+    momenta = [values["momentum_buffer"] for values in third["optimizers"][0]["state"].values()]
+    assert momenta
+    assert not any(momentum.any() for momentum in momenta)
     assert (fourth["best"]["accuracy"], fourth["best"]["epoch"]) == (0.6, 4)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_resumed_run_may_begin_to_go_back_to_the_best_weights(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoints do not have these weights yet."""
+    _with_accuracies(monkeypatch, [0.5, 0.4, 0.3])
+    fit(small(), shapes, tmp_path, quiet=True)
+    again = small("train.epochs=3", "train.restart_from_best_after=1")
+    fit(again, shapes, tmp_path, resume=True, quiet=True)
+    saved, best = checkpoint.load_newest(tmp_path, pytest.fail), load_best(tmp_path)
+    assert saved is not None
+    assert saved["state"]["best"]["epoch"] == 1
+    for kept in (saved["state"]["model"], saved["state"]["best_weights"]):
+        assert all(torch.equal(best[name], tensor) for name, tensor in kept.items())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_no_longer_goes_back_forgets_the_weights_of_an_earlier_epoch(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """best.safetensors is written again from checkpoints, where these weights would be found."""
+    _with_accuracies(monkeypatch, [0.1, 0.5])
+    fit(small("train.epochs=1", "train.restart_from_best_after=9"), shapes, tmp_path, quiet=True)
+    fit(small(), shapes, tmp_path, resume=True, quiet=True)
+    expected = load_best(tmp_path)
+    (tmp_path / "best.safetensors").unlink()
+    summary = fit(small(), shapes, tmp_path, resume=True, quiet=True)
+    assert summary["best_epoch"] == 2
+    found = load_best(tmp_path)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_whose_best_weights_are_lost_does_not_stop_before_the_next_ones(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("train.early_stop_after=1", "train.keep_checkpoints=1")
+    at_step(monkeypatch, 8, terminate)  # in the second epoch
+    with pytest.raises(Interrupted):
+        fit(config, shapes, tmp_path, quiet=True)
+    (tmp_path / "best.safetensors").unlink()
+    summary = fit(config, shapes, tmp_path, resume=True, quiet=True)
+    assert (summary["epochs"], summary["best_epoch"]) == (2, 2)

@@ -74,3 +74,32 @@ def test_the_message_about_a_missing_val_split_is_correct(
 def test_selecting_the_last_epoch_excludes_settings_about_the_best(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"train\.{name}.*select"):
         RunConfig().replace("train", {"select": "last", name: 3})
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_loss_of_val_is_not_compared_with_one_of_training(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """A resumed run may change train.select, if the best result so far can be compared."""
+    fit(small("train.epochs=1", "train.select=loss"), shapes, tmp_path, quiet=True)
+    with pytest.raises(ConfigError, match=r"train\.select was loss, now it is train_loss"):
+        fit(small("train.select=train_loss"), shapes, tmp_path, resume=True, quiet=True)
+    fit(small("train.select=accuracy"), shapes, tmp_path, resume=True, quiet=True)
+    assert len(read_metrics(tmp_path, "epoch")) == 2
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_val_selects_from_the_epoch_on_that_has_one(
+    shapes: Path, small: Small, tmp_path: Path
+) -> None:
+    """An epoch without val is no better than those that are measured later, on other data."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes, data)
+    manifest = read_manifest(data)
+    splits = {name: split for name, split in manifest.splits.items() if name != "val"}
+    write_manifest(data, manifest.model_copy(update={"splits": splits}))
+    assert fit(small(), data, run, quiet=True)["best_epoch"] == 2
+    longer = small("train.epochs=3")
+    summary = fit(longer, shapes, run, resume=True, other_data=True, quiet=True)
+    line = read_metrics(run, "epoch")[-1]
+    assert (summary["best_epoch"], summary["val_accuracy"]) == (3, line["val_accuracy"])
