@@ -26,7 +26,8 @@ __all__ = ["figures"]
 @click.option(
     "--image",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The image for the outputs of the first layer. [default: the first one of test]",
+    help="The image for the outputs of the first layer. [default: the first one of test, or of val"
+    " without test]",
 )
 @click.option("--layer", default="", help="The layer of the histograms. [default: the first one]")
 @click.option("--no-untrained", is_flag=True, help="Leave out the untrained net.")
@@ -45,7 +46,7 @@ def figures(
     from slipform.train.figures.compare import compare_first_layers, compare_histograms
     from slipform.train.figures.draw import FOLDER as INSIDE
     from slipform.train.inference.classifier import Classifier
-    from slipform.train.inference.data import first_image
+    from slipform.train.inference.data import first_image, first_split
     from slipform.train.inference.untrained import untrained
     from slipform.train.run.folder import locked_if_run
 
@@ -61,10 +62,15 @@ def figures(
     if not no_untrained:
         nets["untrained"] = untrained(first.config, first.manifest.num_classes)
     if image is None:
-        with first.open_split() as loader:
-            found = first_image(loader)
+        split = first_split(first.settings_for())
+        found = None
+        if split is not None:
+            with first.open_split(split=split) as loader:
+                found = first_image(loader)
         if found is None:
-            raise ConfigError(f"the test split of {first.folder} has no images: give --image FILE")
+            raise ConfigError(
+                f"neither test nor val of {first.folder} has images: give --image FILE"
+            )
         pixels = found
     else:
         pixels = _pixels(image, first)

@@ -71,9 +71,9 @@ def validate(
     Examples: validate runs/first --split val --report first.html
               validate runs/first --suspects
     """
-    from slipform.pipelines.manifest import read_manifest
     from slipform.pipelines.mirror.folder import local_folder
     from slipform.train.inference.classifier import Classifier
+    from slipform.train.inference.data import first_split
     from slipform.train.inference.judge import judge_any
     from slipform.train.scores.label_judgment import LabelJudgment
 
@@ -86,9 +86,7 @@ def validate(
 
         show_suspects(classifier, data, figures, as_json)
         return
-    if split is None:
-        splits = classifier.manifest.splits if data is None else read_manifest(data).splits
-        split = "val" if "val" in splits and "test" not in splits else "test"
+    split = split or first_split(classifier.settings_for(data)) or "test"
     judged = judge_any(classifier, data, split, seed)
     notes = classifier.data_notes(data, split)
     for note in notes:

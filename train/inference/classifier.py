@@ -21,7 +21,7 @@ from slipform.pipelines.mirror.folder import source_of
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.train.config.image_sizes import evaluation_augment
 from slipform.train.config.run_config import RunConfig
-from slipform.train.inference.data import data_notes, dataset_of, has_same_folds, labeled
+from slipform.train.inference.data import data_notes, dataset_of, labeled, settings_for
 from slipform.train.inference.export import export
 from slipform.train.inference.predict import (
     BATCH_SIZE,
@@ -205,6 +205,17 @@ class Classifier:
         """
         return data_notes(self.manifest, dataset_of(self.config, data), split)
 
+    def settings_for(self, data: Path | str | None = None) -> RunConfig:
+        """The settings with which the splits of a dataset are opened; see `data.settings_for`.
+
+        Args:
+            data: A folder that prep wrote. Default: the dataset of the run.
+
+        Raises:
+            DatasetError: There is no such dataset.
+        """
+        return settings_for(self.config, self.manifest, data)
+
     def open_split(self, data: Path | str | None = None, split: str = "test") -> Loader:
         """Open a loader of a split with the model's size and normalization. The caller closes it.
 
@@ -217,13 +228,11 @@ class Classifier:
             ConfigError: The dataset has a class that the model does not have.
             DatasetError: There is no such dataset or split.
         """
-        folder = dataset_of(self.config, data)
-        given = read_manifest(folder)
-        check_data(self.manifest, given, source_of(folder), self.folder)
+        config = self.settings_for(data)
+        given = read_manifest(config.data.folder)
+        check_data(self.manifest, given, source_of(Path(config.data.folder)), self.folder)
         augment = self.config.augment.resolved(self.manifest.mean, self.manifest.std)
-        config = self.config.replace("data.folder", str(folder)).replace("augment", augment)
-        if data is not None and not has_same_folds(self.manifest, given):
-            config = config.replace("data.fold", "")
+        config = config.replace("augment", augment)
         return open_loader(config, split, Process(self.device), batch_size=BATCH_SIZE)
 
     def export(

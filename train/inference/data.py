@@ -19,8 +19,9 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import local_folder, source_of
 from slipform.train.config.run_config import RunConfig
 from slipform.train.run.identity import dataset_folder, images_in, some, split_difference
+from slipform.train.step.data import has_images
 
-__all__ = ["data_notes", "dataset_of", "first_image", "has_same_folds", "labeled"]
+__all__ = ["data_notes", "dataset_of", "first_image", "first_split", "labeled", "settings_for"]
 
 
 def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
@@ -36,17 +37,47 @@ def dataset_of(config: RunConfig, data: Path | str | None) -> Path:
     return dataset_folder(config) if data is None else local_folder(data)
 
 
-def has_same_folds(own: Manifest, given: Manifest) -> bool:
-    """Whether a dataset has the training and validation images of a run, so that folds are equal.
+def settings_for(config: RunConfig, own: Manifest, data: Path | str | None) -> RunConfig:
+    """The settings with which the splits of a dataset are opened for a model.
 
     Args:
+        config: The settings of the run.
         own: The manifest of the dataset that the run was trained on.
-        given: The manifest of the dataset.
+        data: A folder that prep wrote, or its URL. None: the dataset of the run.
+
+    Returns:
+        The settings with data.folder, and without data.fold if these are other images than those
+        that the run has divided.
+
+    Raises:
+        DatasetError: There is no such dataset.
     """
+    folder = dataset_of(config, data)
+    config = config.replace("data.folder", str(folder))
+    if data is None or not config.data.fold or _has_same_folds(own, read_manifest(folder)):
+        return config
+    return config.replace("data.fold", "")
+
+
+def _has_same_folds(own: Manifest, given: Manifest) -> bool:
+    """Whether a dataset has the training and validation images of a run: folds are then equal."""
     own_splits, splits = (
         [name for name in ("train", "val") if name in manifest.splits] for manifest in (own, given)
     )
     return own_splits == splits and images_in(own, splits) == images_in(given, splits)
+
+
+def first_split(config: RunConfig) -> str | None:
+    """The split on which a model is judged: "test", or "val" if test has no images.
+
+    Args:
+        config: The result of `settings_for`.
+
+    Returns:
+        None: neither has images.
+    """
+    manifest = read_manifest(config.data.folder)
+    return next((s for s in ("test", "val") if has_images(config, manifest, s)), None)
 
 
 def first_image(loader: Loader) -> Tensor | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from slipform.pipelines.manifest import read_manifest
 from slipform.train.inference.answers import answers_of, label_answers_of
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.data import dataset_of
 from slipform.train.scores import label_judgment
 from slipform.train.scores.judgment import Judgment
 from slipform.train.scores.judgment import judge as judge_answers
@@ -125,5 +124,5 @@ def judge_labels(
 
 def _has_val(classifier: Classifier, data: Path | str | None) -> bool:
     """Whether there are images of val, for the temperature."""
-    config = classifier.config if data is None else classifier.config.replace("data.fold", "")
-    return has_images(config, read_manifest(dataset_of(config, data)), "val")
+    config = classifier.settings_for(data)
+    return has_images(config, read_manifest(config.data.folder), "val")

@@ -19,7 +19,6 @@ from slipform.pipelines.samples import open_samples
 from slipform.train.figures.label_pictures import LabelPicture
 from slipform.train.figures.pictures import Picture, to_uint8
 from slipform.train.inference.classifier import Classifier
-from slipform.train.inference.data import dataset_of
 from slipform.train.inference.maps import class_maps
 from slipform.train.inference.predict import read_batches
 from slipform.train.scores.answers import Answers
@@ -40,9 +39,9 @@ def _rendered(
     classifier: Classifier, split: str, indices: Sequence[int], data: Path | str | None
 ) -> _Rendered:
     """Render images of a split."""
-    folder, settings = dataset_of(classifier.config, data), classifier.config.data
-    fold = settings.chosen_fold if data is None else None
-    samples = open_samples(folder, read_manifest(folder), split, fold)
+    settings = classifier.settings_for(data).data
+    folder = Path(settings.folder)
+    samples = open_samples(folder, read_manifest(folder), split, settings.chosen_fold)
     images, names = [samples.image(index) for index in indices], samples.names()
     device, options = classifier.device, samples.manifest.options
     parts = [

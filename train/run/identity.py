@@ -97,8 +97,10 @@ def split_difference(own: Manifest, given: Manifest, name: str) -> str:
         name: "train", "val" or "test".
 
     Returns:
-        The difference as text; "" if there is none.
+        The difference as text; "" if there is none, or if no dataset has the split.
     """
+    if name not in given.splits and name not in own.splits:
+        return ""  # val of a run with data.fold, whose dataset has only train
     if name not in given.splits or name not in own.splits:
         return f"{name} is missing {'now' if name in own.splits else 'in the run'}"
     before, now = own.splits[name], given.splits[name]

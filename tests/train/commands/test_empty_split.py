@@ -52,5 +52,5 @@ def test_validate_and_figures(
     assert not (tmp_path / "drawn/per_class.png").exists()
     result = CliRunner().invoke(cli.figures, [str(tmp_path / "run"), "--no-untrained"])
     assert result.exit_code == 1
-    assert "has no images: give --image" in result.output
+    assert "has images: give --image" in result.output
     assert isinstance(result.exception, SystemExit)
