@@ -127,7 +127,7 @@ def prepare(
     part, checked = Shard.parse(shard) if shard else None, _checked(chosen, options)
     if shards:  # workers have other working folders
         raw, fetched = (None if path is None else path.absolute() for path in (raw, fetched))
-    with opened(chosen, raw, fetched, checked) as samples:
+    with _no_usage_errors(), opened(chosen, raw, fetched, checked) as samples:
         if shards:
             own = raw or fetched, checked, out, how, on_bad, threads, shards
             work = shard_work(dataset, *own)
@@ -139,6 +139,15 @@ def prepare(
             if part is not None:
                 return write_shard(samples, place, part, how, **given)[0]
             return build_dataset(samples, place, how, **given)
+
+
+@contextmanager
+def _no_usage_errors() -> Iterator[None]:
+    """Options that do not fit each other are no wrong command line here."""
+    try:
+        yield
+    except click.BadParameter as error:
+        raise ConfigError(error.message) from None
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def val_options(default_fraction: float) -> tuple[click.Option, ...]:
         ),
         click.Option(
             ["--seed"],
-            type=int,
+            type=click.IntRange(0),
             default=0,
             show_default=True,
             help="Seed of the random split.",

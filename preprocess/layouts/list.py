@@ -195,9 +195,10 @@ def _without_repeats(
             kept.append(index)
             continue
         other = first.setdefault((path, splits[index]), index)
-        if labels[other] != labels[index] or labels[seen.setdefault(path, index)] != labels[index]:
+        before = labels[seen.setdefault(path, index)]
+        if before != labels[index]:
             raise DatasetError(
-                f"the list names {printable(path)} with the labels {printable(str(labels[other]))}"
+                f"the list names {printable(path)} with the labels {printable(str(before))}"
                 f" and {printable(str(labels[index]))}. Write one row per image; several labels"
                 ' stand in one column, "labels", divided by ;'
             )

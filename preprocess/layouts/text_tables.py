@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,7 @@ __all__ = ["ENDINGS", "columns", "read_rows"]
 ENDINGS = (".csv", ".tsv", ".jsonl")
 _MAX_LINE = 1 << 20  # characters
 _SEPARATORS = ",;\t|"
+_QUOTED = re.compile(r'"[^"]*"')  # a name of a column may hold separators
 
 
 def columns(path: Path) -> list[str]:
@@ -88,7 +90,7 @@ def _lines(text: IO[str]) -> Iterator[str]:
 def _csv(text: IO[str], path: Path) -> Iterator[dict[str, Any]]:
     lines = _lines(text)
     first = next(lines, "")
-    separator = max(_SEPARATORS, key=first.count)
+    separator = max(_SEPARATORS, key=_QUOTED.sub("", first).count)
     if path.suffix.lower() == ".tsv":
         separator = "\t"
     rows = csv.reader(itertools.chain([first], lines), delimiter=separator, strict=True)

@@ -65,6 +65,7 @@ def test_every_dataset_has_help_with_an_example(name: str) -> None:
         ["shapes", "--out", "x", "--quality", "101"],
         ["shapes", "--out", "x", "--min-size", "90", "--max-size", "40"],
         ["images", "--out", "x"],
+        ["images", "--out", "x", "--source", ".", "--seed", "-1"],
         ["mnist", "--out", "x", "--source", ".", "--download", "."],
     ],
 )
@@ -203,6 +204,7 @@ def test_prepare_is_the_command_as_a_function(tmp_path: Path) -> None:
         ({"bits": 7}, "bits"),
         ({"on_bad": "fial"}, "error"),
         ({"shorter_side": 0}, "shorter_side"),
+        ({"min_size": 90, "max_size": 40}, "--min-size 90 is larger"),
     ):
         with pytest.raises(ConfigError, match=words):
             prepare("shapes", out=tmp_path / "c", **options)

@@ -52,6 +52,13 @@ def test_excel_and_quotes(root: Path) -> None:
     write(root / "labels.csv", "\r\n".join(lines) + "\r\n")
     prep(root)
     assert {name for _, name, _ in stored(root)["train"]} == {"cat, tame", "dog, tame"}
+    lines = [
+        'file;label;"size, in px, and color"',
+        *(f"{k}.jpg;{ANIMALS[k % 2]};9" for k in range(6)),
+    ]
+    write(root / "labels.csv", "\n".join(lines))
+    prep(root)
+    assert stored(root) == expected()
 
 
 def test_jsonl_and_a_column_of_splits(root: Path) -> None:
@@ -204,6 +211,10 @@ def test_two_files_of_one_name(root: Path) -> None:
 @pytest.mark.parametrize("label", ["dog", "cat"])
 def test_an_image_with_two_labels(root: Path, label: str) -> None:
     write(root / "labels.csv", f"file,label\n0.jpg,cat\n1.jpg,dog\nimages/0.jpg,{label}\n")
+    text = prep(root, code=0 if label == "cat" else 1)
+    assert ("with the labels cat and dog" in text) == (label == "dog")
+    rows = f"file,label,split\n0.jpg,cat,train\n1.jpg,dog,train\nimages/0.jpg,{label},test\n"
+    write(root / "labels.csv", rows)
     text = prep(root, code=0 if label == "cat" else 1)
     assert ("with the labels cat and dog" in text) == (label == "dog")
 
