@@ -283,12 +283,14 @@ class Augmentation:
             std: Its standard deviation per channel.
 
         Returns:
-            An Augmentation whose `normalize` is (mean, std).
+            An Augmentation whose `normalize` is (mean, std). A channel that is constant has no
+            deviation: it is divided by 1.
         """
         if not isinstance(self.normalize, str):
             return self
         if self.normalize == "dataset":
-            numbers = ((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+            red, green, blue = (one or 1.0 for one in std)
+            numbers = ((mean[0], mean[1], mean[2]), (red, green, blue))
         else:
             numbers = MEAN_STD[self.normalize]
         return replace(self, normalize=numbers)

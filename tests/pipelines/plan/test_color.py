@@ -151,6 +151,12 @@ def test_normalize_by_the_dataset() -> None:
     assert spec.normalize == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+def test_a_constant_channel_of_a_dataset_is_not_scaled() -> None:
+    """Such as green and blue, where red alone holds a measurement."""
+    spec = Augmentation(normalize="dataset").resolved([0.1, 0.0, 1.0], [0.4, 0.0, 0.0])
+    assert spec.normalize == ((0.1, 0.0, 1.0), (0.4, 1.0, 1.0))
+
+
 def test_evaluation_has_nothing_random() -> None:
     spec = (
         Augmentation(
