@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,39 +243,6 @@ def test_some_runs_of_a_sweep(recipe: Path, shapes: Path, tmp_path: Path) -> Non
     assert rows["lr-0.05"]["test_accuracy"] != ""
     assert "1 of 1 not finished" in rows["lr-huge"]["note"]
     assert not (tmp_path / "lr-huge").exists()
-
-
-def _content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
-def test_overwriting_some_runs_keeps_the_results_of_the_others(
-    sweep: Path, recipe: Path, shapes: Path, tmp_path: Path
-) -> None:
-    out = shutil.copytree(sweep, tmp_path / "my sweep")
-    kept, replaced = _content(out / "lr-0.05"), out / "lr-huge" / "seed-0" / "metrics.jsonl"
-    replaced.write_text("")
-    one = [shapes, "--recipe", f"{recipe}:lr-huge", "--all", "--seeds", 2, "--overwrite"]
-    refused = run_train(*one, "--out", out, "--set", "train.epochs=3")
-    assert refused.exit_code == 1
-    assert "train.epochs = 2, not 3" in refused.stderr
-    assert "overwrite all runs" in refused.stderr
-    assert replaced.read_text() == ""
-    result = run_train(*one, "--out", out)
-    assert result.exit_code == 0, result.output
-    assert _content(out / "lr-0.05") == kept
-    assert '"diverged"' in replaced.read_text()
-    assert _rows(out)["lr-0.05"]["test_accuracy"] == _rows(sweep)["lr-0.05"]["test_accuracy"]
-    command = re.search("Command: `(.*)`", (out / "table.md").read_text())
-    assert command is not None
-    assert shlex.split(command[1])[:6] == [
-        "train", str(shapes), "--recipe", str(recipe), "--all", "--out",
-    ]  # fmt: skip
-    assert shlex.split(command[1])[6:] == [str(out), "--seeds", "2"]
 
 
 def test_a_sweep_refuses_finished_runs_of_other_data(

@@ -1,0 +1,53 @@
+"""--overwrite of some runs of a sweep."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.train.sweep.commands import InThisProcess, run_train, settings
+
+RUNS = '[[runs]]\nname = "slow"\noptimizer.lr = 0.01\n[[runs]]\nname = "fast"\n'
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_other_runs_keep_their_results(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
+    """Their checkpoints are gone: what is removed could be made only by training again."""
+    monkeypatch.setattr("slipform.train.sweep.jobs._start", InThisProcess)
+    recipe, out = tmp_path / "rates.toml", tmp_path / "my sweep"
+    recipe.write_text(settings(epochs=1) + RUNS)
+    result = run_train(shapes, "--recipe", recipe, "--all", "--out", out)
+    assert result.exit_code == 0, result.output
+    kept, replaced = _content(out / "slow"), out / "fast" / "seed-0" / "metrics.jsonl"
+    trained = replaced.read_bytes()
+    replaced.write_bytes(b"")
+
+    one = [shapes, "--recipe", f"{recipe}:fast", "--all", "--overwrite", "--out", out]
+    refused = run_train(*one, "--set", "train.epochs=3")  # the table has the settings of all runs
+    assert refused.exit_code == 1
+    assert "train.epochs = 1, not 3" in refused.stderr
+    assert "overwrite all runs" in refused.stderr
+    assert replaced.read_bytes() == b""
+
+    result = run_train(*one)
+    assert result.exit_code == 0, result.output
+    assert _content(out / "slow") == kept
+    assert len(replaced.read_bytes()) > len(trained) / 2
+    table = (out / "table.md").read_text()
+    assert "not finished" not in table
+    command = re.search("Command: `(.*)`", table)
+    assert command is not None
+    words = ["train", str(shapes), "--recipe", str(recipe), "--all", "--out", str(out)]
+    assert shlex.split(command[1]) == words
