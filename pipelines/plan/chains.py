@@ -180,14 +180,20 @@ def _draw_weights(key, epoch, sample, alpha, out):
     the chains among themselves by Dirichlet(alpha, ..., alpha)."""
     own = _gamma(key, epoch, sample, 0, alpha)
     other = _gamma(key, epoch, sample, 1, alpha)
+    share = other / (own + other)
+    out[0] = 1 - share
     total = 0.0
     for c in range(1, len(out)):
         out[c] = _gamma(key, epoch, sample, 1 + c, alpha)
         total += out[c]
-    share = other / (own + other)
+    # With a small alpha, all of them may be below the smallest float32.
+    are_lost = total == 0.0
+    if are_lost:
+        for c in range(1, len(out)):
+            total += _gamma(key, epoch, sample, 1 + c, alpha)
     for c in range(1, len(out)):
-        out[c] = out[c] / total * share
-    out[0] = 1 - share
+        value = _gamma(key, epoch, sample, 1 + c, alpha) if are_lost else np.float64(out[c])
+        out[c] = value / total * share
 
 
 @kernel

@@ -176,17 +176,19 @@ def _joined(x, y, z, a00, a01, a02, a10, a11, a12, move):
 
 @triton.jit
 def _weigh(seed, epoch, index, numbers, out, live, CHAINS: tl.constexpr, SMALL_ALPHA: tl.constexpr):
-    """The weights of AugMix, as `chains._draw_weights`. The sums are those of float32 numbers."""
+    """The weights of AugMix, as `chains._draw_weights`: of float32 gammas, unless all are 0."""
     own = _gamma(seed, epoch, index, numbers, 0, SMALL_ALPHA)
     other = _gamma(seed, epoch, index, numbers, 1, SMALL_ALPHA)
     share = other / (own + other)
-    total = own * 0
+    total, exact = own * 0, own * 0
     for c in range(1, CHAINS):
-        value = _gamma(seed, epoch, index, numbers, 1 + c, SMALL_ALPHA).to(tl.float32)
-        total += value.to(tl.float64)
+        value = _gamma(seed, epoch, index, numbers, 1 + c, SMALL_ALPHA)
+        total, exact = total + value.to(tl.float32).to(tl.float64), exact + value
+    are_lost = total == 0
+    total = tl.where(are_lost, exact, total)
     for c in range(1, CHAINS):
-        value = _gamma(seed, epoch, index, numbers, 1 + c, SMALL_ALPHA).to(tl.float32)
-        value = value.to(tl.float64) / total * share
+        value = _gamma(seed, epoch, index, numbers, 1 + c, SMALL_ALPHA)
+        value = tl.where(are_lost, value, value.to(tl.float32).to(tl.float64)) / total * share
         tl.store(out + c, value.to(tl.float32), mask=live)
     tl.store(out, (1 - share).to(tl.float32), mask=live)
 

@@ -57,6 +57,8 @@ ROUNDED: dict[str, dict[str, object]] = {
     "augmix_deep": {"image_size": 33, "resize": 20, "crop": "center",
                     "policy": {"name": "augmix", "alpha": 0.3, "chain_depth": 2,
                                "mixture_width": 2, "all_ops": False}},
+    "augmix_rare": {"image_size": 33, "crop": "none",
+                    "policy": {"name": "augmix", "alpha": 0.02, "mixture_width": 1}},
 }  # fmt: skip
 CASES = {**EXACT, **ROUNDED}
 

@@ -120,6 +120,22 @@ def test_weights_of_augmix(alpha: float) -> None:
     assert (chains.codes[:, 0] == 0).all()  # the image itself
 
 
+@pytest.mark.parametrize("chains", [1, 3])
+def test_weights_of_augmix_with_a_small_alpha(chains: int) -> None:
+    """Most draws of the Gamma distribution are then 0 in float32. One chain has nearly all of the
+    share of the chains."""
+    drawn = _drawn(Policy("augmix", alpha=0.01, mixture_width=chains)).chains
+    assert drawn is not None
+    weights = drawn.weights.astype(np.float64)
+    assert np.isfinite(weights).all()
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+    mixed = weights[weights[:, 0] < 0.5, 1:]
+    share = mixed / mixed.sum(1, keepdims=True)
+    assert share.max(1).mean() > 0.95
+    bound = 6 * np.sqrt(chains - 1) / chains / np.sqrt(len(share))  # deviations of a mean
+    assert (np.abs(share.mean(0) - 1 / chains) <= bound + 1e-6).all()
+
+
 @pytest.mark.parametrize(
     ("policy", "transform"),
     [
