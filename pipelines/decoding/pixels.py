@@ -1,17 +1,21 @@
 """Decoded images in memory: what decoders return and renderers read.
 
-In: addresses and sizes. Out: `Pixels`. Nothing is copied.
+In: addresses and sizes. Out: `Pixels`. Nothing is copied. `blacken` makes damaged raw images black.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Pixels"]
+from slipform.pipelines.beton import Beton
+from slipform.pipelines.beton_format import RAW
+
+__all__ = ["Pixels", "blacken"]
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,26 @@ class Pixels:
     scales: npt.NDArray[np.int32] | None = None
     bad: tuple[int, ...] = ()
     owner: Any = None
+
+
+def blacken(
+    addresses: npt.NDArray[np.int64],
+    beton: Beton,
+    indices: npt.NDArray[np.int64],
+    damaged: Sequence[int],
+) -> npt.NDArray[np.uint8]:
+    """Let damaged raw images be black. Damaged JPEGs are not decoded, and so need no memory here.
+
+    Args:
+        addresses: int64 [N], of the images of samples; those of damaged raw ones are changed.
+        beton: The stored images.
+        indices: int64 [N], the samples.
+        damaged: Positions in `indices`.
+
+    Returns:
+        The black memory, which must be kept as long as the addresses are used.
+    """
+    at = [k for k in damaged if beton.modes[indices[k]] == RAW]
+    black = np.zeros(max((int(beton.sizes[indices[k]]) for k in at), default=0), np.uint8)
+    addresses[at] = black.ctypes.data
+    return black

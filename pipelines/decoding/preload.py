@@ -21,7 +21,7 @@ from slipform.pipelines.decoding.decoder import (
     threads_to_decode,
 )
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.decoding.pixels import Pixels, blacken
 from slipform.pipelines.decoding.shared import shared_memory
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.machine import free_memory_bytes
@@ -38,12 +38,14 @@ class Decoded:
         bad: bool [N], True for images that could not be read. They are black.
         buffer: uint8 [bytes], the pixels that were decoded or copied. Other processes may use it.
         beton: The stored images. It keeps the raw pixels alive that are not in `buffer`.
+        black: uint8, the pixels of damaged raw images that are not in `buffer`.
     """
 
     addresses: npt.NDArray[np.int64]
     bad: npt.NDArray[np.bool_]
     buffer: npt.NDArray[np.uint8]
     beton: Beton
+    black: npt.NDArray[np.uint8]
 
     @property
     def offsets(self) -> npt.NDArray[np.int64]:
@@ -95,18 +97,20 @@ def decode_all(
         at = np.zeros(len(beton), np.int64)
         at[moved] = memory.ctypes.data + starts[:-1]
         for part in beton.parts():
-            bad[part[first_read.bad(part)]] = 1
+            sound = np.ones(len(part), bool)
+            sound[first_read.bad(part)] = False
+            bad[part[~sound]] = 1
             raw = beton.modes[part] == RAW
-            for i in part[raw] if one_buffer else ():
+            for i in part[raw & sound] if one_buffer else ():
                 memory[starts[i] : starts[i + 1]] = beton.bytes_of(int(i))
-            bad[_decode_jpegs(beton, part[~raw], threads, first_read, at)] = 1
+            bad[_decode_jpegs(beton, part[~raw & sound], threads, first_read, at)] = 1
 
     key = f"{beton.identity} {one_buffer} {first_read.skips}" if shared else None
     memory = shared_memory(key, num_pixel_bytes + len(beton), fill)
-    addresses = beton.addresses.copy()
+    addresses, bad = beton.addresses.copy(), memory[num_pixel_bytes:].view(bool)
+    black = blacken(addresses, beton, np.arange(len(beton)), np.flatnonzero(bad).tolist())
     addresses[moved] = memory.ctypes.data + starts[:-1]
-    bad = memory[num_pixel_bytes:].view(bool)
-    return Decoded(addresses, bad, memory[:num_pixel_bytes], beton)
+    return Decoded(addresses, bad, memory[:num_pixel_bytes], beton, black)
 
 
 def _decode_jpegs(

@@ -21,7 +21,7 @@ from slipform.pipelines.beton import Beton
 from slipform.pipelines.beton_format import JPG, RAW
 from slipform.pipelines.decoding.decoder import Decoder
 from slipform.pipelines.decoding.integrity import FirstRead
-from slipform.pipelines.decoding.pixels import Pixels
+from slipform.pipelines.decoding.pixels import Pixels, blacken
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.boxes import copy_boxes
 from slipform.pipelines.rendering.region import decode_scales, regions_needed
@@ -68,20 +68,27 @@ class CoreReader:
         began = time.perf_counter()
         damaged = self._first_read.bad(indices)
         read = time.perf_counter()
-        pixels = self._decode(indices, plan)
+        pixels = self._decode(indices, plan, damaged)
         with self._lock:
             self.seconds["read_seconds"] += read - began
             self.seconds["decode_seconds"] += time.perf_counter() - read
         return replace(pixels, bad=tuple(sorted({*damaged, *pixels.bad})))
 
-    def _decode(self, indices: _Int64, plan: Plan) -> Pixels:
-        """The pixels of samples: raw ones from the mapped file, JPEGs decoded."""
+    def _decode(self, indices: _Int64, plan: Plan, damaged: list[int]) -> Pixels:
+        """The pixels of samples: raw ones from the mapped file, JPEGs decoded, damaged ones black.
+
+        Args:
+            indices, plan: As for `read`.
+            damaged: Positions in `indices`.
+        """
         beton = self._beton
+        addresses = beton.addresses[indices]
+        black = blacken(addresses, beton, indices, damaged)
         stored = Pixels(
-            beton.addresses[indices],
+            addresses,
             beton.heights[indices],
             beton.widths[indices],
-            owner=beton,
+            owner=(beton, black),
         )
         at = np.flatnonzero(beton.modes[indices] != RAW)
         if not len(at):
@@ -90,7 +97,8 @@ class CoreReader:
         scales = None
         if self._scales:
             scales = decode_scales(plan, stored.heights, stored.widths)[at]
-        jpegs = [beton.bytes_of(i) for i in indices[at]]
+        nothing = beton.data[:0]  # which is no JPEG
+        jpegs = [nothing if k in damaged else beton.bytes_of(indices[k]) for k in at.tolist()]
         decoded = self._decoder.decode(jpegs, regions[at], scales)
         bad = tuple(self._first_read.undecodable(indices, [int(at[k]) for k in decoded.bad]))
         if len(at) == len(indices):
@@ -100,7 +108,7 @@ class CoreReader:
             origin=np.zeros((len(indices), 2), np.int32),
             scales=np.ones(len(indices), np.int32),
             bad=bad,
-            owner=(beton, decoded),
+            owner=(beton, black, decoded),
         )
         for name in ("addresses", "heights", "widths", "origin", "scales"):
             if getattr(decoded, name) is not None:

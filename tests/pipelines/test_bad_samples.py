@@ -3,6 +3,7 @@ lost."""
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import zlib
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 
 from slipform.pipelines.beton import Beton
 from slipform.pipelines.checksums import crc32_path, index_sha256
+from slipform.pipelines.decoding.integrity import FirstRead
+from slipform.pipelines.decoding.preload import decode_all
 from slipform.pipelines.errors import SampleError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest, write_manifest
 from tests.pipelines.epochs import ON_CPU as NAMES
-from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch
+from tests.pipelines.epochs import Epoch, assert_same, open_loader, read_epoch, small_loader
+from tests.pipelines.folders import jpeg, noise, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +136,37 @@ def test_padding_is_no_bad_sample(shapes: Path, tmp_path: Path, executor: str) -
     with open_loader(folder, executor, 100, training=False, on_bad="skip") as loader:
         assert len(read_epoch(loader)) == 240
         assert loader.num_bad == 1
+
+
+@pytest.mark.parametrize("executor", NAMES)
+@pytest.mark.parametrize("stored", ["raw", "jpeg"])
+def test_a_damaged_sample_is_black(tmp_path: Path, executor: str, stored: str) -> None:
+    """Also if its bytes could be decoded: all executors give the same batch."""
+    images: list[Any] = [noise(20, 24, seed=k) for k in range(3)]
+    folder = write_folder(tmp_path, images if stored == "raw" else [*map(jpeg, images)])
+    table = crc32_path(folder / "train.beton")
+    crcs = np.load(table)
+    crcs[1] += 1
+    np.save(table, crcs)
+    with small_loader(folder, executor, on_bad="skip") as loader:
+        (batch,) = loader
+    assert batch.labels.tolist() == [0, -100, 2, -100]  # the last one is padding
+    assert (batch.images[1] + 1).abs().max() < 1e-5  # -1 is black
+    assert (batch.images[0] + 1).abs().mean() > 0.5
+
+
+@pytest.mark.parametrize("one_buffer", [False, True])
+def test_damaged_pixels_in_memory_are_black(tmp_path: Path, one_buffer: bool) -> None:
+    """Raw and JPEG side by side, in the mapped file and in one buffer, as for a GPU."""
+    images = [noise(9, 11, 1), noise(30, 10, 2), jpeg(noise(16, 16, 3)), jpeg(noise(8, 24, 4))]
+    folder = write_folder(tmp_path, images)
+    table = crc32_path(folder / "train.beton")
+    np.save(table, np.load(table) + np.array([0, 1, 0, 1], np.uint32))
+    beton = Beton(folder / "train.beton")
+    decoded = decode_all(beton, 1, FirstRead(beton, "skip"), one_buffer=one_buffer)
+    assert decoded.bad.tolist() == [False, True, False, True]
+    for address, height, width, is_bad in zip(
+        decoded.addresses.tolist(), beton.heights, beton.widths, decoded.bad, strict=True
+    ):
+        pixels = ctypes.string_at(address, int(height) * int(width) * 3)
+        assert any(pixels) != is_bad
