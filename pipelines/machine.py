@@ -132,14 +132,17 @@ def free_memory_bytes(device: str = "cpu") -> int:
 
     free = int(psutil.virtual_memory().available)
     limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else max(0, min(free, limit - used))
+    # Pages of files are a part of what is used, and are given up when memory is short.
+    files = [_cgroup_bytes("memory.stat", name) or 0 for name in ("active_file", "inactive_file")]
+    return free if limit is None or used is None else max(0, min(free, limit - used + sum(files)))
 
 
-def _cgroup_bytes(name: str) -> int | None:
+def _cgroup_bytes(file: str, name: str = "") -> int | None:
     """A number of the control group that limits a container; None where there is none."""
     try:
-        return int((_CGROUP / name).read_text())
-    except (OSError, ValueError):  # "max" is no limit
+        words = (_CGROUP / file).read_text().split()
+        return int(words[words.index(name) + 1 if name else 0])
+    except (OSError, ValueError, IndexError):  # "max" is no limit
         return None
 
 

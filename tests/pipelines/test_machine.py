@@ -30,6 +30,26 @@ def test_free_memory_respects_the_limit_of_a_container(
     assert machine.free_memory_bytes() == want
 
 
+@pytest.mark.parametrize(
+    ("stat", "want"),
+    [
+        ("anon 100\nfile 550\ninactive_file 300\nactive_file 200\n", 520),
+        ("anon 100\nfile 990\ninactive_file 700\nactive_file 280\n", 1000),
+        ("anon 100\n", 20),
+        ("no numbers", 20),
+    ],
+)
+def test_pages_of_files_in_a_container_are_free(
+    stat: str, want: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a container has read stays in its memory until that is needed."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
+    monkeypatch.setattr(machine, "_CGROUP", tmp_path)
+    for name, text in (("memory.max", "1000"), ("memory.current", "980"), ("memory.stat", stat)):
+        (tmp_path / name).write_text(text)
+    assert machine.free_memory_bytes() == want
+
+
 def test_cpu_seconds_of_others_are_those_of_the_machine_without_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
