@@ -82,11 +82,8 @@ def select(model: nn.Module, names: str | Iterable[str]) -> set[str]:
             else set(_below(every, name))
         )
         if not found:
-            raise unknown(
-                "layer",
-                name,
-                ["head", "all_but_head", "none", *dict.fromkeys(n.split(".")[0] for n in every)],
-            )
+            known = [*(["head"] if head else []), "all_but_head", "none"]
+            raise unknown("layer", name, [*known, *dict.fromkeys(n.split(".")[0] for n in every)])
         chosen |= found
     return chosen
 

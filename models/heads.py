@@ -11,6 +11,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from slipform.pipelines.errors import ConfigError
+
 __all__ = ["head_names", "limit_head", "replace_head"]
 
 _HIDDEN = 512  # units of the mlp head: the number of features of ResNet-18 and -34
@@ -53,7 +55,7 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
     Returns:
         The classifiers that timm names; a net with a distillation token has two. Of other nets: the
         mlp head. Without one: the last linear layer. Without any linear layer, as in SqueezeNet:
-        the last convolution.
+        the last convolution. Nothing if a net of a user has none of them.
     """
     layers = dict(model.named_modules())
     named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
@@ -66,7 +68,7 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
         found = [name for name, module in layers.items() if isinstance(module, kinds)]
         if found:
             return (found[-1],)
-    raise AssertionError(f"{type(model).__name__} has neither a linear layer nor a convolution")
+    return ()
 
 
 def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
@@ -76,8 +78,17 @@ def replace_head(model: nn.Module, kind: str, num_classes: int) -> None:
         model: The plain net.
         kind: "linear" or "mlp".
         num_classes: The number of logits.
+
+    Raises:
+        ConfigError: The net has no head that is known.
     """
-    for name in head_names(model):
+    names = head_names(model)
+    if not names:
+        raise ConfigError(
+            f"{type(model).__name__} has neither a linear layer nor a convolution: its head cannot"
+            " be replaced"
+        )
+    for name in names:
         old = model.get_submodule(name)
         first = cast("nn.Linear | nn.Conv2d", old[0] if isinstance(old, nn.Sequential) else old)
         new: nn.Module

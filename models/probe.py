@@ -33,11 +33,15 @@ def output_shape(module: nn.Module, *shape: int) -> torch.Size:
 
     Raises:
         RuntimeError: x does not fit. torchvision's nets also raise AssertionError or ValueError.
+        ConfigError: The module returns something else.
     """
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     on_meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     output = torch.func.functional_call(module, on_meta, (torch.empty(shape, device="meta"),))
-    assert isinstance(output, torch.Tensor)
+    if not isinstance(output, torch.Tensor):
+        raise ConfigError(
+            f"{type(module).__name__} returns {type(output).__name__}: a net must return one tensor"
+        )
     return output.shape
 
 
@@ -56,7 +60,8 @@ def build_for_size(
         make(image_size).
 
     Raises:
-        ConfigError: The net cannot take images of that size. The text lists sizes that it takes.
+        ConfigError: The net cannot take images of that size; the text lists sizes that it takes.
+            Or it can take none, as with a wrong option, or it returns no logits.
     """
     try:
         model = make(image_size)
@@ -65,16 +70,22 @@ def build_for_size(
         raise
     except _DOES_NOT_FIT as error:
         sizes = ", ".join(str(size) for size in _COMMON_SIZES if _takes(make, size))
+        if not sizes:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ConfigError(
+                f'"{config.name}" cannot be built, or takes images of no usual size: {reason}'
+                + (f" (model.options = {config.options})" if config.options else "")
+            ) from error
         stem = config.name.startswith(SMALL_INPUT) and not config.small_input
         raise ConfigError(
-            f'"{config.name}" cannot take images of {image_size} px. Sizes that fit:'
-            f" {sizes or 'none of the usual ones'}."
+            f'"{config.name}" cannot take images of {image_size} px. Sizes that fit: {sizes}.'
             + (" For small images set model.small_input = true." if stem else "")
         ) from error
-    assert tuple(shape) == (
-        2,
-        num_classes,
-    ), f'"{config.name}" gives {tuple(shape)}, not logits [N, {num_classes}]'
+    if tuple(shape) != (2, num_classes):
+        raise ConfigError(
+            f'"{config.name}" returns {list(shape)} for 2 images: a net must return logits,'
+            f" [2, {num_classes}]"
+        )
     return model
 
 

@@ -88,9 +88,14 @@ def checked_options(config: ModelConfig, net: Net) -> dict[str, Any]:
         Keyword arguments for net.build.
 
     Raises:
-        ConfigError: An option does not exist or has a wrong type.
+        ConfigError: An option does not exist, has a wrong type or is missing.
     """
-    return converted(config.options, net.options, config.name, "model.options")
+    options = converted(config.options, net.options, config.name, "model.options")
+    try:
+        inspect.signature(net.build).bind(num_classes=0, image_size=0, **options)
+    except TypeError as error:
+        raise ConfigError(f'model.options of "{config.name}": {error}') from None
+    return options
 
 
 def own_input(config: ModelConfig) -> InputSpec | None:

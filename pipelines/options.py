@@ -14,9 +14,11 @@ from slipform.pipelines.errors import ConfigError, unknown
 
 __all__ = ["converted", "options_of"]
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
 
 def options_of(function: Callable[..., Any], given: tuple[str, ...], what: str) -> dict[str, Any]:
-    """The options of a function: all parameters but those that it is always given.
+    """The options of a function: its parameters with a name, but those that it is always given.
 
     Args:
         function: The function.
@@ -33,10 +35,14 @@ def options_of(function: Callable[..., Any], given: tuple[str, ...], what: str) 
     if not set(given) <= parameters.keys():
         raise ConfigError(f"{what} must take {' and '.join(given)}")
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise ConfigError(f"the annotations of {what} cannot be read: {error}") from error
-    return {name: hints.get(name, Any) for name in parameters if name not in given}
+    return {
+        name: hints.get(name, Any)
+        for name, parameter in parameters.items()
+        if name not in given and parameter.kind in _BY_NAME
+    }
 
 
 def converted(
