@@ -23,6 +23,7 @@ __all__ = [
     "out_option",
     "quick_option",
     "typed",
+    "words",
 ]
 
 data_argument = click.argument("data", type=click.Path(path_type=Path))
@@ -93,6 +94,15 @@ def numbers(text: str, option: str) -> list[int]:
             param_hint=option,
         )
     return found
+
+
+def words(text: str) -> list[str]:
+    """Parse a list of names.
+
+    Args:
+        text: Names separated by commas, such as "alexnet, vgg16".
+    """
+    return [word.strip() for word in text.split(",")]
 
 
 def typed() -> set[str]:

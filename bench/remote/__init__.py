@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from slipform.bench.options import words
 from slipform.bench.result.result import Settings
 from slipform.pipelines.errors import unknown
 
@@ -106,7 +107,7 @@ def chosen_readers(text: str) -> list[str]:
     names = _names()
     if text in ("all", "none"):
         return names if text == "all" else [OURS]
-    chosen = [word.strip() for word in text.split(",")]
+    chosen = words(text)
     for name in chosen:
         if name not in names:
             raise unknown("reader", name, ["all", "none", *names])

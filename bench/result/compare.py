@@ -57,7 +57,7 @@ def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Chang
         tolerance: The share by which a figure may be worse, beyond its interval.
 
     Raises:
-        SlipformError: There is no such figure.
+        SlipformError: There is no such figure, and no row is lost.
     """
     same_machine = before.environment.machine == after.environment.machine
     theirs = {row.key: row.figures for row in after.rows}
@@ -76,7 +76,7 @@ def changes(before: Result, after: Result, tolerance: float = 0.0) -> list[Chang
             worse = high < 1 - tolerance if more else low > 1 + tolerance
             better = low > 1 if more else high < 1
             found.append(Change(row.key, name, a, b, (low, middle, high), worse, better))
-    if not found:
+    if not found and not lost(before, after):
         other = " (on different machines only ratios formed within a run are compared)"
         raise SlipformError(
             "the two results have nothing in common to compare" + ("" if same_machine else other)

@@ -60,8 +60,7 @@ def stamp() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
-        threads={"cores": cores}
-        | {name: int(os.environ[name]) for name in _THREAD_VARIABLES if name in os.environ},
+        threads={"cores": cores, **_threads()},
         commit=commit_of(Path(__file__).resolve()),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),
@@ -74,6 +73,12 @@ def command_line() -> str:
     ours = program in ("bench", "cli.py", "slipform", "__main__.py")
     name = {"cli.py": "bench", "__main__.py": "slipform"}.get(program, program)
     return shlex.join([name if ours else sys.argv[0], *sys.argv[1:]])
+
+
+def _threads() -> dict[str, int]:
+    """The numbers of threads that the environment sets; the first of a list, as OpenMP allows."""
+    first = {name: os.environ.get(name, "").split(",")[0].strip() for name in _THREAD_VARIABLES}
+    return {name: int(text) for name, text in first.items() if text.isdecimal()}
 
 
 def _gpu() -> tuple[str, int, str]:
@@ -97,6 +102,8 @@ def _gpu() -> tuple[str, int, str]:
             total,
             str(pynvml.nvmlSystemGetDriverVersion()),
         )
+    except pynvml.NVMLError:  # a part of a GPU, or a GPU that shares its memory with the processor
+        return _gpu_of_torch()
     finally:
         pynvml.nvmlShutdown()
 

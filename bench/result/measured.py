@@ -71,11 +71,14 @@ def command_text(result: Result) -> str:
     Args:
         result: The result.
     """
-    words = shlex.split(result.command)
-    if "--out" in words:
-        place = words.index("--out")
-        del words[place : place + 2]
-    return shlex.join(words)
+    words = iter(shlex.split(result.command))
+    kept = []
+    for word in words:
+        if word == "--out":
+            next(words, "")
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def facts(path: Path, result: Result, rows: Sequence[Row], layout: Layout) -> list[tuple[str, str]]:

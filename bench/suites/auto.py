@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.bench.options import device_name, device_option, numbers, out_option, quick_option
+from slipform.bench.options import (
+    device_name,
+    device_option,
+    numbers,
+    out_option,
+    quick_option,
+    words,
+)
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
@@ -86,7 +93,7 @@ def command(
         Point(str(data), name, size, device=device_name(device), cores=environment.cores)
         for data in folders
         for name in (
-            models.split(",")
+            words(models)
             if models
             else SMALL_MODELS
             if is_small(data)

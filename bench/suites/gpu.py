@@ -122,13 +122,13 @@ def command(
     Example: bench gpu --minutes 30 --data data/caltech101 --data data/cifar10-all --against
              airbench94_muon.py
     """
-    from slipform.bench.options import check_names
+    from slipform.bench.options import check_names, words
     from slipform.bench.race import speed_run
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
 
     ends = time.monotonic() + 60 * minutes
-    chosen = parts.split(",")
+    chosen = words(parts)
     check_names("--parts", chosen, PARTS)
     device = device_name(device)
     small = [folder for folder in folders if is_small(folder)]

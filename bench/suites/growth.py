@@ -55,41 +55,47 @@ def verdict(results: Sequence[Sequence[Row]]) -> Verdict | None:
     Args:
         results: The rows with figures of each result.
     """
-    ways: dict[str, list[Row]] = {}
-    for row in (row for rows in results for row in rows):
-        ways.setdefault(str(row.case["way"]), []).append(row)
-    ends = {
-        way: (ordered[0], ordered[-1])
-        for way, rows in ways.items()
-        if len(ordered := sorted(rows, key=_samples)) > 1
-    }
-    order, others = ends.pop("order", None), list(ends.values())
-    if not others:
+    ends = [pair for rows in results for pair in _ends(rows)]
+    order = [pair for pair in ends if pair[0].case["way"] == "order"]
+    others = [pair for pair in ends if pair[0].case["way"] != "order"]
+    longer, larger = (_growths(others, name) for name in ("sample_seconds", "sample_bytes"))
+    if not longer or not larger:
         return None
-    longer, larger = (_most(others, name) for name in ("sample_seconds", "sample_bytes"))
-    between = _between(others)
+    between, time, memory = _between(others), digits(max(longer)), digits(max(larger))
     text = (
-        f"From {between}, prep and loaders take at most {digits(longer)} times as much time per"
-        f" sample, and at most {digits(larger)} times as much memory."
+        f"From {between}, prep and loaders take at most {time} times as much time per"
+        f" sample, and at most {memory} times as much memory."
     )
     if order:
         text += (
-            f" From {_between([order])}, the order of an epoch takes"
-            f" {digits(_most([order], 'sample_seconds'))} times as much time per sample."
+            f" From {_between(order)}, the order of an epoch takes"
+            f" {digits(max(_growths(order, 'sample_seconds')))} times as much time per sample."
         )
     return Verdict(
         text,
-        f"{digits(larger)} ×",
-        f"as much memory per sample, at most, from {between}; time: {digits(longer)} ×",
+        f"{memory} ×",
+        f"as much memory per sample, at most, from {between}; time: {time} ×",
     )
 
 
 _Ends = tuple[Row, Row]  # of the smallest and of the largest number of samples
 
 
-def _most(ends: Sequence[_Ends], figure: str) -> float:
-    """The largest growth of a figure."""
-    return max(last.figures[figure].median / first.figures[figure].median for first, last in ends)
+def _ends(rows: Sequence[Row]) -> list[_Ends]:
+    """The ends of each part that one result has with several numbers of samples."""
+    ways: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=_samples):
+        ways.setdefault(str(row.case["way"]), []).append(row)
+    return [(own[0], own[-1]) for own in ways.values() if len(own) > 1]
+
+
+def _growths(ends: Sequence[_Ends], figure: str) -> list[float]:
+    """The growth of a figure in each part.
+
+    A part is left out if few samples do not take more memory than the imports.
+    """
+    pairs = [[row.figures[figure].median for row in pair] for pair in ends]
+    return [many / few for few, many in pairs if few > 0]
 
 
 def _between(ends: Sequence[_Ends]) -> str:
@@ -156,11 +162,13 @@ def command(samples: str, order_samples: str, out: Path | None) -> None:
             say(f"  {failure.status}: {failure.note}")
             return Row(suite="growth", case=case, status=failure.status, note=failure.note)
 
+    orders, counts = numbers(order_samples, "--order-samples"), numbers(samples, "--samples")
+
     def found() -> Iterator[Row]:
-        for count in numbers(order_samples, "--order-samples"):
+        for count in orders:
             yield row("order", count, growing.measure_order, count)
         with tempfile.TemporaryDirectory(prefix="slipform-growth-") as folder:
-            for count in numbers(samples, "--samples"):
+            for count in counts:
                 data = f"{folder}/{count}"
                 yield row("prep", count, growing.measure_prep, data, count)
                 for executor, block in (("host", 0), ("host", _BLOCK), ("resident", 0)):

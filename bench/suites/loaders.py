@@ -25,6 +25,7 @@ from slipform.bench.options import (
     out_option,
     quick_option,
     typed,
+    words,
 )
 from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.plots import loader_bars
@@ -154,7 +155,7 @@ def command(
     from slipform.bench.race.race import FULL, QUICK
     from slipform.bench.result.environment import stamp
 
-    chosen = [name.strip() for name in inputs.split(",")]
+    chosen = words(inputs)
     check_names("--input", chosen, EXECUTORS)
     named = chosen_peers(peers or ("ffcv,torch,dali" if quick else "all"))
     if quick and "--input" not in typed():

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.bench.options import data_argument, device_name, device_option, numbers, out_option
+from slipform.bench.options import (
+    check_names,
+    data_argument,
+    device_name,
+    device_option,
+    numbers,
+    out_option,
+    words,
+)
 from slipform.bench.result.layout import Layout
 from slipform.bench.result.result import Estimate, Row, Settings
 from slipform.bench.suites import finish, say
@@ -53,6 +61,7 @@ def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path
     """
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
+    from slipform.pipelines.executors import NAMES
     from slipform.pipelines.manifest import read_manifest
 
     dataset = read_manifest(data).dataset
@@ -67,8 +76,9 @@ def command(data: Path, batch_sizes: str, executors: str, device: str, out: Path
             say(f"  {failure.status}: {failure.note}")
             return Row(suite="overhead", case=case, status=failure.status, note=failure.note)
 
-    sizes = numbers(batch_sizes, "--batch-sizes")
-    found = (row(name, size) for name in executors.split(",") for size in sizes)
+    sizes, names = numbers(batch_sizes, "--batch-sizes"), words(executors)
+    check_names("--executors", names, NAMES)
+    found = (row(name, size) for name in names for size in sizes)
     rows = finish("overhead", found, out, stamp())
     if all(row.status != "ok" for row in rows):
         raise SlipformError("no point could be measured")

@@ -30,6 +30,7 @@ from slipform.bench.options import (
     numbers,
     out_option,
     quick_option,
+    words,
 )
 from slipform.bench.result.layout import Figure, Layout
 from slipform.bench.result.plots import memory_bars, train_bars, wait_bars
@@ -197,7 +198,7 @@ def command(
     from slipform.models.spec import ModelConfig
     from slipform.pipelines.executors import NAMES
 
-    precisions, compiles, layouts = precision.split(","), compiling.split(","), layout.split(",")
+    precisions, compiles, layouts = map(words, (precision, compiling, layout))
     check_names("--precision", precisions, ("auto", "fp32", "bf16", "fp16"))
     check_names("--compile", compiles, ("auto", "on", "off", "graphs"))
     check_names("--layout", layouts, ("auto", "last", "first"))
@@ -210,7 +211,7 @@ def command(
     )
     large = "alexnet,resnet18" if quick else ",".join(MODELS)
     names = {
-        data: (models or (",".join(SMALL_MODELS) if is_small(data) else large)).split(",")
+        data: words(models or (",".join(SMALL_MODELS) if is_small(data) else large))
         for data in folders
     }
     for name in itertools.chain(*names.values()):

@@ -11,6 +11,7 @@ faster beyond the noise (slipform.pipelines.fastest.fastest).
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -90,8 +91,14 @@ def command(
     from slipform.bench.race.race import Effort
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import usual_work
+    from slipform.pipelines.manifest import read_manifest
     from slipform.pipelines.profile import profile_key, profile_path, write_profile
+    from slipform.train.config.recipe import load_recipe
+    from slipform.train.config.resolve import resolve
 
+    manifest = read_manifest(data)
+    for name in recipes:  # a wrong recipe ends this before the measurements
+        resolve(load_recipe(name), manifest=manifest)
     environment = stamp()
     work = usual_work(
         data, batch_size=0, cores=environment.cores, device=device_name(device), dtype=dtype
@@ -100,13 +107,14 @@ def command(
     if quick:
         effort = replace(effort, seconds=0.25, warmup_seconds=0.1, min_batches=4)
     best, rows = tune(work, seconds, effort)
-    path = profile or profile_path()
-    steps = [row for name in recipes for row in tune_steps(data, name, device_name(device), path)]
-    finish("tune", [*rows, *steps], out, environment)
-    if all(row.status != "ok" for row in rows):
+    path, works = profile or profile_path(), any(row.status == "ok" for row in rows)
+    if works:
+        key = profile_key(work.stored, work.augment.image_size, work.device)
+        write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
+    steps = (row for name in recipes for row in tune_steps(data, name, work.device, path))
+    finish("tune", itertools.chain(rows, steps), out, environment)
+    if not works:
         raise SlipformError("no setting could be measured, so no profile was written")
-    key = profile_key(work.stored, work.augment.image_size, work.device)
-    write_profile(path, key, {**best, "date": environment.date, "commit": environment.commit})
     chosen = ", ".join(f"{name} = {value}" for name, value in best.items())
     click.echo(f"best: {chosen}; written to {path}")
 

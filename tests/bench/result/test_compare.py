@@ -101,6 +101,15 @@ def test_a_row_that_fails_in_b_is_reported_as_lost(tmp_path: Path) -> None:
     assert "it died" in found.output
 
 
+def test_a_lost_row_is_reported_if_it_is_the_only_one_in_common(tmp_path: Path) -> None:
+    before, after = (result(seed, ratios=False) for seed in (0, 1))
+    failed = after.rows[1].model_copy(update={"status": "failed", "figures": {}, "note": "it died"})
+    found = compare(tmp_path, before, after.model_copy(update={"rows": [failed]}))
+    assert found.exit_code == 1
+    assert "LOST: loader=ffcv: failed: it died" in found.output
+    assert "is worse than" in found.output
+
+
 def test_a_row_that_b_did_not_measure_is_named(tmp_path: Path) -> None:
     after = result(1)
     found = compare(tmp_path, result(0), after.model_copy(update={"rows": after.rows[:1]}))

@@ -102,11 +102,24 @@ def test_the_stamp_describes_this_machine() -> None:
     assert str(found.cores) in found.machine
 
 
+def test_the_numbers_of_threads_are_read_as_openmp_reads_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    monkeypatch.setenv("MKL_NUM_THREADS", "")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    threads = stamp().threads
+    assert threads.pop("cores") > 0
+    assert threads == {"OMP_NUM_THREADS": 4, "NUMBA_NUM_THREADS": 3}
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
         ("bench loaders data --out 'a file.json'", "bench loaders data"),
         ("bench ab 'a b' --out x.json --seeds 4", "bench ab 'a b' --seeds 4"),
+        ("bench ab 'a b' --out=x.json --seeds 4", "bench ab 'a b' --seeds 4"),
+        ("bench growth --out", "bench growth"),
         ("bench growth", "bench growth"),
     ],
 )

@@ -66,11 +66,41 @@ def test_a_row_for_each_part_and_number(tmp_path: Path, monkeypatch: pytest.Monk
     assert bars == [2, 2, *[1] * 8]
 
 
-def test_the_verdict_is_of_all_parts() -> None:
-    def row(way: str, samples: int, seconds: float, size: float) -> Row:
-        figures = {"sample_seconds": estimate([seconds]), "sample_bytes": estimate([size])}
-        return Row(suite="growth", case={"way": way, "samples": samples}, figures=figures)
+def test_wrong_numbers_are_refused_before_the_measurements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slipform.bench.race.worker.isolated", None)
+    result = CliRunner().invoke(growth.command, ["--samples", "10,many"])
+    assert result.exit_code == 2
+    assert "give whole numbers above 0" in result.output
 
+
+def row(way: str, samples: int, seconds: float, size: float) -> Row:
+    figures = {"sample_seconds": estimate([seconds]), "sample_bytes": estimate([size])}
+    return Row(suite="growth", case={"way": way, "samples": samples}, figures=figures)
+
+
+def test_growth_is_that_of_one_run() -> None:
+    """Not from the smallest dataset on one machine to the largest on another."""
+    slow = [row("prep", 100, 4e-6, 500), row("prep", 5000, 4e-6, 500)]
+    fast = [row("prep", 100, 1e-6, 50), row("prep", 5000, 1e-6, 50)]
+    for results in ([slow, fast], [fast, slow]):
+        found = growth.verdict(results)
+        assert found is not None
+        assert found.value == "1.00 ×"
+        assert found.meaning.endswith("time: 1.00 ×")
+    assert growth.verdict([slow[:1], fast[1:]]) is None
+
+
+def test_few_samples_may_take_no_more_memory_than_the_imports() -> None:
+    none = [row("host", 100, 1e-6, 0), row("host", 5000, 3e-6, 300)]
+    assert growth.verdict([none]) is None
+    found = growth.verdict([[*none, row("prep", 100, 2e-6, 500), row("prep", 5000, 2e-6, 250)]])
+    assert found is not None
+    assert (found.value, found.meaning[-6:]) == ("0.50 ×", "3.00 ×")
+
+
+def test_the_verdict_is_of_all_parts() -> None:
     rows = [
         row("order", 100, 1e-8, 50), row("order", 1000, 1e-8, 40), row("order", 10**6, 2.5e-8, 30),
         row("prep", 100, 4e-6, 500), row("host", 100, 1e-6, 400),

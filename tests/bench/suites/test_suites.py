@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from slipform.bench.race.measure import estimate
 from slipform.bench.race.race import QUICK
 from slipform.bench.race.recipe_run import from_epochs
 from slipform.bench.result.environment import stamp
-from slipform.bench.result.result import Row
+from slipform.bench.result.result import Row, read_result
 from slipform.bench.suites import loaders, prep, tune
 from slipform.bench.work import usual_work
 from slipform.pipelines.beton import Beton
+from slipform.pipelines.errors import SlipformError
 from slipform.pipelines.profile import profile_key
 from slipform.pipelines.project import project
 
@@ -96,6 +98,37 @@ def test_the_share_of_the_decoder_is_tuned_if_it_has_an_effect(
     assert tried == ["executor", "threads", "prefetch", *["decoder_share"] * (executor != "host")]
     assert best["executor"] == executor
     assert best["decoder_share"] == ("auto" if executor == "host" else 0.25)
+
+
+def test_a_wrong_recipe_ends_tune_before_the_measurements(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "tune", None)
+    found = CliRunner().invoke(tune.command, [str(shapes), "--recipe", "shapes/dem"])
+    assert found.exit_code == 1
+    assert "shapes/demo" in found.output
+
+
+def test_a_step_that_fails_leaves_what_tune_measured_before(
+    shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Row(
+        suite="tune",
+        case={"data": "shapes", "choice": "executor", "value": "host"},
+        figures={"images_per_second": estimate([1.0])},
+    )
+
+    def fail(*_: object) -> list[Row]:
+        raise SlipformError("no memory is left")
+
+    monkeypatch.setattr(tune, "tune", lambda *_: ({"executor": "host"}, [row]))
+    monkeypatch.setattr(tune, "tune_steps", fail)
+    files = ["--out", str(tmp_path / "t.json"), "--profile", str(tmp_path / "profile.json")]
+    found = CliRunner().invoke(tune.command, [str(shapes), "--recipe", "shapes/demo", *files])
+    assert found.exit_code == 1
+    assert "no memory is left" in found.output
+    assert read_result(tmp_path / "t.json.partial").rows == [row]
+    assert '"executor": "host"' in (tmp_path / "profile.json").read_text()
 
 
 def built_in(executors: list[str]) -> list[str]:
