@@ -23,7 +23,7 @@ from slipform.pipelines.manifest import Manifest, read_manifest
 from slipform.pipelines.mirror.folder import local_folder
 from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.plan.augmentation import Augmentation
-from slipform.pipelines.position import HasPosition
+from slipform.pipelines.position import HasPosition, restore
 from slipform.pipelines.prefetch import Prefetcher
 from slipform.pipelines.rendering.request import Settings, batches_ahead
 from slipform.pipelines.samples import open_samples
@@ -264,7 +264,7 @@ class Loader(HasPosition):
             ConfigError: The state belongs to another dataset or another order of its samples, or
                 this is an evaluation loader, which always begins at the beginning.
         """
-        self.sequence.restore(state, self.state_dict())
+        restore(self.sequence, state, self.state_dict())
 
     def stats(self) -> dict[str, float]:
         """Times and counts since the start.

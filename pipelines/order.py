@@ -10,8 +10,9 @@ of it, and process r takes the r-th part of that (`part_of`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +124,17 @@ class EpochOrder:
         return part_of(self.global_batch_size, self.rank, self.world_size)
 
     @cached_property
+    def _orders(self) -> Callable[[int], Indices]:
+        """`_shuffled` of an epoch. Each loader keeps its own, so that none drops those of others.
+
+        These are the present epoch and the next one, which is prefetched. A loader that reads from
+        an object store also looks at the one after it.
+        """
+        return lru_cache(maxsize=3)(
+            partial(_shuffled, self.num_samples, self.seed, self.block, self.window)
+        )
+
+    @cached_property
     def num_batches(self) -> int:
         """Batches of an epoch on each process."""
         whole, rest = divmod(self.num_samples, self.global_batch_size)
@@ -174,7 +186,7 @@ class EpochOrder:
             return self.draws.samples(self.seed, epoch)
         if not self.shuffle:
             return np.arange(self.num_samples)
-        return _shuffled(self.num_samples, self.seed, epoch, self.block, self.window)
+        return self._orders(epoch)
 
     def coming(self, epoch: int, seen: int, ranks: range) -> Indices:
         """The samples of the rest of an epoch that some processes get, in the global order.
@@ -237,9 +249,7 @@ class EpochOrder:
         return np.arange(start, start + count)
 
 
-# For two loaders: the present epoch and the next one, which is prefetched.
-@lru_cache(maxsize=4)
-def _shuffled(num_samples: int, seed: int, epoch: int, block: int, window: int) -> Indices:
+def _shuffled(num_samples: int, seed: int, block: int, window: int, epoch: int) -> Indices:
     """The shuffled order of an epoch, int64 [num_samples]."""
     if block <= 0:
         return permutation(seed, epoch, num_samples)

@@ -1,14 +1,17 @@
-"""The position of a Loader: its properties and methods for users.
+"""The position of a Loader: its properties and methods for users, and the way to a saved one.
 
-In: a BatchSequence. Out: the properties and methods that `Loader` inherits.
+In: a BatchSequence. Out: the properties and methods that `Loader` inherits; a moved position.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.limits import whole
 from slipform.pipelines.sequence import BatchSequence
 
-__all__ = ["HasPosition"]
+__all__ = ["HasPosition", "restore"]
 
 
 class HasPosition:
@@ -53,3 +56,34 @@ class HasPosition:
             ConfigError: The epoch is negative or too large.
         """
         self.sequence.go_to(whole("epoch", epoch), 0)
+
+
+def restore(sequence: BatchSequence, state: dict[str, Any], own: dict[str, Any]) -> None:
+    """Go to a saved position.
+
+    Args:
+        sequence: What goes there.
+        state: The saved `Loader.state_dict`.
+        own: The present `Loader.state_dict`.
+
+    Raises:
+        ConfigError: The state belongs to another dataset or another order of its samples, or
+            this is an evaluation loader.
+    """
+    older = {"block": 0, "sampling": "all", "fold": ""}  # what states of older versions lack
+    for key in ("num_samples", "seed", "split", "block", "sampling", "fold"):
+        saved = state.get(key, older.get(key))
+        if saved != own[key]:
+            raise ConfigError(
+                f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
+                " resume with the same one, or start a new run"
+            )
+    if not sequence.order.drop_last:
+        raise ConfigError(
+            "an evaluation loader always begins at the beginning: it has no position to load"
+        )
+    epoch, seen = state.get("epoch"), state.get("seen")
+    if type(epoch) is not int or type(seen) is not int:
+        raise ConfigError(f"the saved position is damaged: epoch {epoch}, seen {seen}")
+    sequence.check_position(epoch, seen)
+    sequence.go_to(*sequence.order.next_position(epoch, seen))

@@ -48,8 +48,7 @@ class _Submitted(NamedTuple):
     check: Callable[[], None] | None  # to be called when its images are there
 
 
-# A batch that is submitted: its position, that of the next one, and the task that submits it. Not a
-# class of its own: the consumer makes and reads one for each batch.
+# A submitted batch: its position, the next one, its task. No class: the consumer often makes one.
 _UnderWay = tuple[Position, Position, Task[_Submitted]]
 
 
@@ -286,6 +285,10 @@ class Prefetcher:
         """Compute the order of an epoch in the background. A million samples take 0.1 s."""
         self._ordered = epoch
         self._shuffling.submit(partial(self._order.samples, epoch))
+
+    def cancel(self) -> None:
+        """End the waiting for an object store. `close` must follow."""
+        self._read_ahead.cancel()
 
     def close(self) -> None:
         """End the threads. A second call does nothing."""

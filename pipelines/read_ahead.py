@@ -30,7 +30,7 @@ from slipform.pipelines.order import EpochOrder
 from slipform.pipelines.stopping import check
 from slipform.pipelines.workers import Gate, Workers
 
-__all__ = ["ReadAhead", "read_ahead"]
+__all__ = ["Cancelled", "ReadAhead", "read_ahead"]
 
 # Bytes of samples ahead. At 1 GB/s this is a second. A larger window joins more neighbors: all
 # samples of a dataset of 1 GiB are fetched in requests of full size.
@@ -61,7 +61,7 @@ class _Batch:
     num_bytes: int
 
 
-class _Cancelled(Exception):
+class Cancelled(Exception):
     """Ends a `wait` whose batch is not needed any more."""
 
 
@@ -151,10 +151,10 @@ class _Fetching(ReadAhead):
         for fetch in batch.fetches:
             self._waiting = fetch  # before the look at _cancelled, which is set before the gate
             if self._cancelled:
-                raise _Cancelled
+                raise Cancelled
             fetch.done.wait()
             if self._cancelled:
-                raise _Cancelled
+                raise Cancelled
             if isinstance(fetch.error, StorageError):
                 raise StorageError(
                     f"{fetch.error.message} What was fetched is kept: run the command again, or"

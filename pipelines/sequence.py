@@ -7,7 +7,9 @@ position: the epoch, and the number of its samples that were handed out.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, NoReturn
+import time
+from threading import get_ident
+from typing import NamedTuple, NoReturn
 
 import torch
 
@@ -19,11 +21,14 @@ from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.plan.mix import mix
 from slipform.pipelines.plan.plan import draw_mix
 from slipform.pipelines.prefetch import Prefetcher
+from slipform.pipelines.read_ahead import Cancelled
 from slipform.pipelines.samples import Samples
 from slipform.pipelines.unclosed import close_when_freed
 from slipform.pipelines.upload import upload
 
 __all__ = ["BatchSequence", "Loop", "Progress"]
+
+_POLL = 0.002  # seconds between two looks at whether a thread still waits for a batch
 
 
 class Progress(NamedTuple):
@@ -72,6 +77,7 @@ class BatchSequence:
         self.samples, self.augment, self._device = samples, augment, device
         self._uploads, self._mixes = device.type == "cuda", bool(augment.mixup or augment.cutmix)
         self._process: int | None = os.getpid()  # None: closed
+        self._taker: int | None = None  # the thread that waits for a batch
         # If `close` is not called: when the last loop and the Loader are freed, or at exit.
         self._unclosed = close_when_freed(self, ahead.close)
 
@@ -87,7 +93,11 @@ class BatchSequence:
             SampleError: A sample cannot be read.
         """
         epoch, seen, num_bad, num_images = self._done
-        batch, bad, (next_epoch, next_seen) = self.ahead.take((epoch, seen))
+        self._taker = get_ident()
+        try:
+            batch, bad, (next_epoch, next_seen) = self.ahead.take((epoch, seen))
+        finally:
+            self._taker = None
         if bad:
             # Padding is rendered from sample 0. It does not count as bad if that cannot be read.
             bad = [i for i in bad if batch.indices[i] >= 0]
@@ -160,7 +170,7 @@ class BatchSequence:
             SlipformError: The loader is closed, or this process is a fork.
         """
         self.check_usable()
-        self._check(epoch, seen)
+        self.check_position(epoch, seen)
         self.number += 1
         self.done = self.done._replace(epoch=epoch, seen=seen)
 
@@ -180,36 +190,16 @@ class BatchSequence:
             epoch, seen = self.order.after(epoch, seen)
         self.done = Progress(epoch, seen, num_bad, num_images + batches * self.order.size)
 
-    def restore(self, state: dict[str, Any], own: dict[str, Any]) -> None:
-        """Go to a saved position.
+    def check_position(self, epoch: int, seen: int) -> None:
+        """Check that there is a position.
 
         Args:
-            state: The saved `Loader.state_dict`.
-            own: The present `Loader.state_dict`.
+            epoch: The epoch, from 0.
+            seen: Samples of it, over all processes.
 
         Raises:
-            ConfigError: The state belongs to another dataset or another order of its samples, or
-                this is an evaluation loader.
+            ConfigError: It is too large or negative.
         """
-        older = {"block": 0, "sampling": "all", "fold": ""}  # what states of older versions lack
-        for key in ("num_samples", "seed", "split", "block", "sampling", "fold"):
-            saved = state.get(key, older.get(key))
-            if saved != own[key]:
-                raise ConfigError(
-                    f"the saved position belongs to {key} = {saved}, this loader has {own[key]}:"
-                    " resume with the same one, or start a new run"
-                )
-        if not self.order.drop_last:
-            raise ConfigError(
-                "an evaluation loader always begins at the beginning: it has no position to load"
-            )
-        epoch, seen = state.get("epoch"), state.get("seen")
-        if type(epoch) is not int or type(seen) is not int:
-            raise ConfigError(f"the saved position is damaged: epoch {epoch}, seen {seen}")
-        self._check(epoch, seen)
-        self.go_to(*self.order.next_position(epoch, seen))
-
-    def _check(self, epoch: int, seen: int) -> None:
         if not (0 <= epoch <= MAX_EPOCH and 0 <= seen <= self.order.num_samples):
             raise ConfigError(
                 f"epoch = {epoch}, seen = {seen}: give 0 to {MAX_EPOCH} and 0 to"
@@ -239,9 +229,16 @@ class BatchSequence:
         )
 
     def close(self) -> None:
-        """End the threads. A second call does nothing."""
+        """End the threads. A second call does nothing.
+
+        Another thread may wait for a batch. It gets that batch, or an error if an object store does
+        not have it: without the threads it would wait forever.
+        """
         process, self._process = self._process, None
         if process == os.getpid():  # else the threads are in the parent
+            while self._taker not in (None, get_ident()):
+                self.ahead.cancel()
+                time.sleep(_POLL)
             self.ahead.close()
             self._unclosed.detach()
 
@@ -284,6 +281,9 @@ class Loop:
             raise StopIteration
         try:
             return sequence.next()
+        except Cancelled:
+            sequence.check_usable()
+            raise
         except SystemError as error:
             # A signal handler may raise while numba reads the arguments of a compiled function.
             # Python then raises a SystemError from that exception. With compiled functions inside

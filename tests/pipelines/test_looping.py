@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.plan.augmentation import Augmentation
+from slipform.pipelines.rendering.pool import RenderPool
 from tests.pipelines.epochs import ON_CPU as NAMES
 from tests.warm import Warm
 
@@ -100,6 +103,42 @@ def test_a_closed_loader_raises_an_error(shapes: Path) -> None:
     for use in (lambda: iter(loader), lambda: next(loop), lambda: loader.set_epoch(1)):
         with pytest.raises(SlipformError, match="closed"):
             use()
+
+
+@pytest.mark.parametrize("executor", ["host", "resident"])
+def test_a_thread_that_waits_while_another_one_closes(
+    shapes: Path, executor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets its batch, although parts of it were not begun before, and then an error."""
+    went_on, found = threading.Event(), list[object]()
+    render = RenderPool._render
+
+    def later(*arguments: Any) -> float:
+        went_on.wait()
+        return render(*arguments)
+
+    monkeypatch.setattr(RenderPool, "_render", later)
+    monkeypatch.setattr("slipform.pipelines.rendering.pool.SMALL_BATCH", 0)
+    loader = _loader(shapes, executor, threads=1, batch_size=64)
+    loop = iter(loader)
+
+    def take() -> None:
+        try:
+            found.append(len(next(loop)))
+            next(loop)
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    while loader.sequence._taker is None:
+        time.sleep(0.001)
+    threading.Timer(0.3, went_on.set).start()
+    loader.close()
+    thread.join()
+    assert found[0] == 64
+    assert isinstance(found[1], SlipformError)
+    assert "closed" in str(found[1])
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.order import EpochOrder
+from slipform.pipelines.plan.philox import permutation
 
 
 def _epoch(order: EpochOrder, epoch: int = 0, seen: int = 0) -> list[np.ndarray]:
@@ -162,6 +163,23 @@ def test_blocks_keep_reads_near() -> None:
 def test_windows_are_shuffled_differently() -> None:
     samples = EpochOrder(1600, 10, block=16, window=1).samples(0).reshape(100, 16) % 16
     assert len(np.unique(samples, axis=0)) == 100
+
+
+def test_loaders_beside_each_other_shuffle_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, int]] = []
+
+    def counted(seed: int, epoch: int, count: int) -> np.ndarray:
+        made.append((seed, epoch))
+        return permutation(seed, epoch, count)
+
+    monkeypatch.setattr("slipform.pipelines.order.permutation", counted)
+    orders = [EpochOrder(40, 10, seed=seed) for seed in range(6)]
+    for epoch in range(3):
+        for seen in range(0, 40, 10):
+            for order in orders:
+                order.batch(epoch, seen)
+                order.batch(epoch + 1, 0)  # is prefetched
+    assert sorted(made) == [(seed, epoch) for seed in range(6) for epoch in range(4)]
 
 
 def test_no_samples_give_no_batches() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slipform.pipelines.dataset import open_dataset
-from slipform.pipelines.errors import Interrupted
+from slipform.pipelines.errors import Interrupted, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.remote import client, store
@@ -152,6 +152,25 @@ def test_two_batches_are_awaited(url: str, server: Server) -> None:
         assert loader.sequence.await_samples(4)
         assert (loader.epoch, loader.seen) == (0, 0)
         assert len(list(loader)) == 24
+
+
+def test_closing_ends_the_wait_of_another_thread(url: str, server: Server) -> None:
+    loader, found = open_loader(url, "host"), list[Exception]()
+
+    def read() -> None:
+        try:
+            list(loader)
+        except Exception as error:
+            found.append(error)
+
+    server.silent = "train.beton"
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    server.asked.wait()
+    loader.close()
+    thread.join()
+    assert [type(error) for error in found] == [SlipformError]
+    assert "this Loader is closed" in str(found[0])
 
 
 def test_nothing_is_awaited_for_local_files(photos: Path) -> None:
