@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import DatasetError, Group
+from slipform.pipelines.errors import DatasetError, Group, printable
 from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.dataset_command import FOLDER, dataset_command
 from slipform.preprocess.registry import discover
@@ -118,7 +118,7 @@ def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) 
     if faults:
         plural = "s" if faults > 1 else ""
         raise DatasetError(f"{place}: {faults} fault{plural}. Run prep again.")
-    click.echo(f"{place}: {total:,} samples, no fault")
+    click.echo(f"{printable(str(place))}: {total:,} samples, no fault")
     if not isinstance(folder, Path):
         click.echo("duplicates were not searched: this compares all images, in a local copy")
         return
@@ -159,7 +159,7 @@ def show(folder: Path | str, figure: Path | None, no_samples: bool) -> None:
         draw_figure(folder, manifest, figure, samples=not no_samples)
     print_tables(folder, manifest)
     if figure:
-        click.echo(f"figure: {figure}")
+        click.echo(f"figure: {printable(str(figure))}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ format follows from the ending of its name.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,10 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path, *, samples: bool =
         axes.bar(range(manifest.num_classes), images, width=1.0, edgecolor="white", linewidth=0.3)
         axes.set(xlabel="class", ylabel="images")
         axes.set_title(printable(title), parse_math=False)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # Names of classes may have characters that the font lacks: boxes stand for them.
+        for words in ("Glyph ", "Matplotlib currently does not support "):
+            warnings.filterwarnings("ignore", words)
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 

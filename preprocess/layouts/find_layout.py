@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipform.pipelines.errors import ConfigError, DatasetError, nearest
+from slipform.pipelines.errors import ConfigError, DatasetError, nearest, printable
 from slipform.preprocess.layouts.contract import Hints, Layout
 
 if TYPE_CHECKING:
@@ -185,5 +185,5 @@ def _expected(source: Path, hints: Hints) -> str:
         )
         folders = split_folders(source)
         inside = (f"{folder}/{name}" for folder in folders for name in os.listdir(source / folder))
-        words[1] += nearest(hints.list_file, [*os.listdir(source), *inside])
+        words[1] += nearest(hints.list_file, map(printable, [*os.listdir(source), *inside]))
     return " ".join(words)

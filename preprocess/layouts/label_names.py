@@ -132,7 +132,7 @@ class Classes:
         if not 0 <= number < len(known):
             raise DatasetError(
                 f"{self.place}: the label {printable(str(label))} of {printable(image)} is not one"
-                f" of the {len(known):,} classes." + nearest(str(label), known)
+                f" of the {len(known):,} classes." + nearest(str(label), map(printable, known))
             )
         return number
 

@@ -133,6 +133,13 @@ def test_wrong_sampling_is_explained(sampling: Any, says: str) -> None:
         make_draws(sampling, np.array([0, 1, 2]), None, ["a", "b", "c"])
 
 
+def test_names_of_classes_do_nothing_to_a_terminal() -> None:
+    with pytest.raises(ConfigError) as error:
+        make_draws({"b\n": 1.0}, np.array([0, 1]), None, ["a\x1b[2J", "b"])
+    assert 'no class "b\\n"' in error.value.message
+    assert "a\\x1b[2J, b" in error.value.message
+
+
 def test_a_wrong_weight_is_refused_also_for_a_class_without_images() -> None:
     with pytest.raises(ConfigError, match="0 or more"):
         make_draws({"b": -1.0}, np.array([0, 0, 2]), None, ["a", "b", "c"])

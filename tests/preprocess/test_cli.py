@@ -275,5 +275,8 @@ def test_the_figure_has_the_classes_of_all_splits_and_of_each(shapes: Path, tmp_
             heights.append(image.height)
     assert heights == [1632, 864]  # four panels of 216 pixels, and four rows of 192 with samples
     assert run("show", str(shapes), "--no-samples").exit_code == 2
+    # The font lacks these characters: matplotlib's warnings are errors in tests.
+    named = manifest.model_copy(update={"classes": [f"猫 {c}" for c in manifest.classes]})
+    show.draw_figure(shapes, named, tmp_path / "f.png")
     one = manifest.model_copy(update={"splits": {"train": manifest.split("train")}})
     assert list(show._distributions(one)) == ["train: 240 images"]

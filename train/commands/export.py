@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from slipform.pipelines.errors import Command
+from slipform.pipelines.errors import Command, printable
 from slipform.train.commands.options import FOLDER
 
 __all__ = ["export"]
@@ -53,4 +53,6 @@ def export(run: Path, kind: str, what: str, out: Path | None) -> None:
 
     path, difference = Classifier.load(run, "cpu").export_checked(kind, out, input=what)
     outputs = "logits" if what == "normalized" else "probabilities"
-    click.echo(f"{path}: its {outputs} differ from the model's by at most {difference:.1e}")
+    click.echo(
+        f"{printable(str(path))}: its {outputs} differ from the model's by at most {difference:.1e}"
+    )

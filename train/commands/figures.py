@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipform.pipelines.errors import Command, ConfigError, SlipformError
+from slipform.pipelines.errors import Command, ConfigError, SlipformError, printable
 from slipform.train.commands.options import FOLDER
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def figures(
         ]
     for path in drawn:
         if path is not None:
-            click.echo(path)
+            click.echo(printable(str(path)))
 
 
 def _pixels(image: Path, classifier: Classifier) -> Tensor:

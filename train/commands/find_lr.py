@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from slipform.pipelines.errors import printable
 from slipform.train.commands.options import DATASET, SettingsCommand, device_option
 
 __all__ = ["find_lr"]
@@ -64,7 +65,7 @@ def find_lr(
 
         drawn = rate_figure(found.rates, found.losses, found.smoothed, found.suggestion)
         save(drawn, figure.parent, figure.name)
-        click.echo(f"figure: {figure}", err=True)
+        click.echo(f"figure: {printable(str(figure))}", err=True)
     click.echo(
         f"{len(found.rates)} steps, learning rates {found.rates[0]:.2g} to {found.rates[-1]:.2g};"
         f" the loss falls fastest at {found.steepest:.2g}"

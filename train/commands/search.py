@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from slipform.pipelines.errors import printable
 from slipform.train.commands.options import DATASET, FOLDER, SettingsCommand, device_option
 from slipform.train.search.pruning import PRUNERS
 
@@ -87,4 +88,4 @@ def search(
         device=device, quiet=quiet,
     )  # fmt: skip
     click.echo(table.read_text(encoding="utf-8"))
-    click.echo(f"table: {table}")
+    click.echo(f"table: {printable(str(table))}")

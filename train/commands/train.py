@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipform.pipelines.errors import printable
 from slipform.train.commands.options import (
     DATASET,
     FOLDER,
@@ -280,7 +281,7 @@ def _sweep(
         quiet=quiet,
     )
     click.echo(table.read_text(encoding="utf-8"))
-    click.echo(f"table: {table}")
+    click.echo(f"table: {printable(str(table))}")
 
 
 def _run_name(recipe: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from slipform.pipelines.errors import printable
 from slipform.train.records import accuracy_text, measured_split
 from slipform.train.run.rates import rate_text
 
@@ -34,7 +35,7 @@ def result_lines(summary: dict[str, Any], run: Path) -> list[str]:
         f"{rate_text(summary['images_per_second'])} in training, {waiting}",
         f"{summary['train_seconds']:.1f} s of training; {_process_seconds():.1f} s since the start"
         " of this command",
-        f"curves: {run / 'figures' / 'curves.png'}",
+        f"curves: {printable(str(run / 'figures' / 'curves.png'))}",
     ]
 
 
@@ -45,10 +46,11 @@ def next_lines(summary: dict[str, Any], run: Path) -> list[str]:
         summary: The summary of the run. Without an accuracy there is no split for `validate`.
         run: The run folder.
     """
-    folder, split = shlex.quote(str(run)), measured_split(summary)
+    shown, split = printable(str(run)), measured_split(summary)
+    folder = shlex.quote(shown)
     chosen = "" if split == "test" else f" --split {split}"
     return [
-        f"weights: {run / 'best.safetensors'}; numbers: {run / 'summary.json'}",
+        f"weights: {shown}/best.safetensors; numbers: {shown}/summary.json",
         "next:",
         *([f"  slipform validate {folder}{chosen} --report {folder}/report.html"] if split else []),
         f"  slipform predict {folder} IMAGE...",

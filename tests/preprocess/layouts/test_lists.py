@@ -264,3 +264,15 @@ def test_a_list_alone_is_a_source(root: Path) -> None:
     os.rename(root / "a.csv", root / "test.csv")
     prep(root / "test.csv")
     assert stored(root / "test.csv") == expected()
+
+
+def test_escape_codes_of_the_names_of_columns(root: Path) -> None:
+    """They are listed where an option names a column that does not exist."""
+    write(
+        root / "l.csv", "file,label,\x1b[2J\n" + "".join(f"{k}.jpg,{k % 2},0\n" for k in range(6))
+    )
+    for option in ("--label-column", "--class-columns"):
+        text = prep(root, "--list", "l.csv", option, "labl", code=1)
+        assert 'Did you mean "label"' in text
+        assert "\\x1b[2J" in text
+        assert "\x1b" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 import slipform as sf
 from slipform.cli import main
+from slipform.train.commands.train_result import next_lines, result_lines
 from tests.command_lines import next_commands
 
 SETS = (
@@ -59,3 +61,15 @@ def test_the_printed_commands_work(
             assert float(shown) == pytest.approx(float(found[0].split()[2]), abs=1.01 / 12)
             assert (run / "report.html").is_file()
             assert f"{split}: top-1" in _run("validate", run)
+
+
+def test_the_last_lines_can_be_printed_for_any_folder() -> None:
+    """Linux allows names that are no UTF-8. An error at the end would look like a failed run."""
+    summary = {
+        "test_accuracy": 0.5, "test_accuracy_interval": None, "val_accuracy": None, "best_epoch": 1,
+        "data_wait_share": 0.0, "images_per_second": 10.0, "train_seconds": 1.0,
+    }  # fmt: skip
+    run = Path(os.fsdecode(b"runs/\xff"))
+    text = "\n".join([*result_lines(summary, run), *next_lines(summary, run)])
+    assert text.encode()
+    assert text.count("runs/\\xff") == 7

@@ -75,8 +75,8 @@ def test_the_layer_that_the_image_passes_first_is_drawn(
 
 def test_names_of_classes_are_drawn_literally(tmp_path: Path) -> None:
     """matplotlib parses text between two dollar signs as mathematics, and "_to_" in it is an
-    error."""
-    classes = ["$5_to_$10", r"$\frac{", "\x1b[31mred\n", "\udce9", "$$"]
+    error. It warns of each character that its font lacks, and warnings are errors here."""
+    classes = ["$5_to_$10", r"$\frac{", "\x1b[31mred\n", "\udce9", "$$", "猫 🐈", "बिल्ली"]
     confusion = torch.eye(len(classes), dtype=torch.int64)
     result = Evaluation(0.0, 1.0, 1.0, confusion)
     for path in (
