@@ -87,7 +87,7 @@ def test_weights_of_classes_count(shapes: Path, small: Small) -> None:
         find_rate(config, shapes, device="cpu", steps=20).losses[0] for config in (small(), every)
     )
     assert weighted == pytest.approx(3 * plain, rel=1e-5)
-    with pytest.raises(ConfigError, match='class "disk" in loss.class_weights'):
+    with pytest.raises(ConfigError, match=r'class "disk" in loss\.class_weights'):
         find_rate(small("loss.class_weights={disk=2.0}"), shapes, device="cpu", steps=20)
 
 

@@ -225,7 +225,7 @@ def test_a_loss_that_does_not_fit_the_labels_is_refused() -> None:
 
 def test_wrong_weights_are_explained() -> None:
     config = RunConfig().replace("loss.class_weights", {"bb": 2.0})
-    with pytest.raises(ConfigError, match='class "bb" in loss.class_weights'):
+    with pytest.raises(ConfigError, match=r'class "bb" in loss\.class_weights'):
         make_loss(config.loss, labels())
     with pytest.raises(ConfigError, match='Did you mean "balanced"'):
         RunConfig().replace("loss.class_weights", "balancd")
