@@ -47,9 +47,10 @@ def main() -> None:
 @main.command()
 @click.argument("folder", type=FOLDER)
 def merge(folder: Path | str) -> None:
-    """Check all shards of a folder and make a dataset of them. The images are not written again.
+    """Make a dataset of all shards of a folder.
 
-    At a URL, the sizes and tables of the shards are checked, and no image is read.
+    Checks the shards first. The images are not written again. At a URL, the sizes and tables of the
+    shards are checked, and no image is read.
 
     \b
     Example: prep merge s3://bucket/photos
@@ -86,11 +87,11 @@ def merge(folder: Path | str) -> None:
     help="Write all duplicates to this CSV file.",
 )
 def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) -> None:
-    """Check every byte of a dataset: headers, tables, checksums, the content of every image.
+    """Check every byte of a dataset.
 
-    The exit code is 1 if there are faults. Images of val and test that are also in another split
-    are reported, and are no fault. At a URL, all betons are read one after another, and duplicates
-    are not searched.
+    Reads headers, tables, checksums and the content of every image. The exit code is 1 if there are
+    faults. Images of val and test that are also in another split are reported, and are no fault. At
+    a URL, all betons are read one after another, and duplicates are not searched.
 
     \b
     Examples:
@@ -142,7 +143,9 @@ def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) 
 )
 @click.option("--no-samples", is_flag=True, help="With --figure: the class distribution only.")
 def show(folder: Path | str, figure: Path | None, no_samples: bool) -> None:
-    """Show what a dataset holds: splits, classes, sizes, bytes, modes.
+    """Show what a dataset holds.
+
+    Prints splits, classes, sizes, bytes, and how the images are stored.
 
     \b
     Example: prep show data/cifar10 --figure cifar10.png

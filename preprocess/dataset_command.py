@@ -122,7 +122,7 @@ def dataset_command(dataset: DatasetSpec) -> click.Command:
             type=click.IntRange(8, 16),
             default=16,
             show_default=True,
-            help="How many of the 16 bits in PNG and TIFF files are used.",
+            help="Bits that images of 16 bits (PNG, TIFF) use, such as 12 from a camera.",
         ),
         *shard_options(),
         click.Option(

@@ -111,9 +111,11 @@ def main() -> None:
     """Train image classifiers as fast as the machine allows.
 
     \b
-    slipform prep shapes --out data/shapes
-    slipform train data/shapes --out runs/first
-    slipform predict runs/first photo.jpg
+    Examples:
+      slipform prep shapes --out data/shapes
+      slipform train data/shapes --out runs/first
+      slipform predict runs/first photo.jpg
 
-    prep, train, validate, predict and bench are also separate commands.
+    slipform COMMAND --help shows the options of a command. prep, train, validate, predict and bench
+    are also separate commands.
     """

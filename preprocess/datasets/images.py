@@ -96,8 +96,9 @@ DATASETS = (
     DatasetSpec(
         name="images",
         help=(
-            "Any images: one folder per class, train/, val/ and test/, a list (CSV, TSV, JSONL),"
-            " Parquet, WebDataset tars, ImageNet."
+            "Your own images.\n\nThey may be in one folder per class, in train/, val/ and test/, in"
+            " a list (CSV, TSV, JSONL), Parquet files, WebDataset tars, or ImageNet. --dry-run"
+            " says what was found."
         ),
         example="prep images --source my/photos --out data/photos --shorter-side 256",
         read=_read,

@@ -81,7 +81,7 @@ def _option(
 DATASETS = (
     DatasetSpec(
         name="shapes",
-        help="Generated images for a first try: colored shapes on a textured ground.",
+        help="Generated images for a first try.\n\nColored shapes on a textured ground.",
         example="prep shapes --out data/shapes",
         read=_read,
         takes_source=False,

@@ -31,8 +31,9 @@ def doctor(as_json: bool) -> None:
     is 0 if training works on this machine, and 1 if something that training needs is missing.
 
     \b
-    slipform doctor
-    slipform doctor --json
+    Examples:
+      slipform doctor
+      slipform doctor --json
     """
     found: list[Finding] = []
     section = ""

@@ -27,11 +27,11 @@ def list_names(kind: str, word: str | None) -> None:
 
     \b
     Examples:
-    slipform list recipes mnist     names for train --recipe
-    slipform list nets resnet       names for train --set model.name=NAME
-    slipform list nets timm/        those of timm, more than a thousand
-    slipform list settings lr       names for train --set NAME=VALUE
-    slipform list augmentations     names for train --set augment.own.NAME=true
+      slipform list recipes mnist     names for train --recipe
+      slipform list nets resnet       names for train --set model.name=NAME
+      slipform list nets timm/        those of timm, more than a thousand
+      slipform list settings lr       names for train --set NAME=VALUE
+      slipform list augmentations     names for train --set augment.own.NAME=true
     """
     lines = {
         "recipes": _recipes,

@@ -125,13 +125,13 @@ def train(
 
     \b
     Examples:
-    train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
-    train s3://bucket/caltech101 --recipe caltech101/alexnet-scratch --out runs/remote
-    train --resume runs/first
-    train data/cifar10 --recipe cifar10/fast --out runs/fast --auto-resume
-    train data/mnist --recipe mnist/convolutional --all --out runs/mnist
-    train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
-    train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
+      train data/caltech101 --recipe caltech101/alexnet-scratch --out runs/first
+      train s3://bucket/caltech101 --recipe caltech101/alexnet-scratch --out runs/remote
+      train --resume runs/first
+      train data/cifar10 --recipe cifar10/fast --out runs/fast --auto-resume
+      train data/mnist --recipe mnist/convolutional --all --out runs/mnist
+      train data/shapes --recipe shapes/demo --all --folds 5 --out runs/folds
+      train data/cifar10 --recipe cifar10/fast --teacher runs/large --out runs/student
     """
     from slipform.train.machine.waiting import sleep_on_a_busy_machine
 
