@@ -48,7 +48,7 @@ MAY_IMPORT = {
 # above. A name is a module or a folder.
 ROOMS = {
     "pipelines": (
-        ("errors", "limits", "wanted", "options", "fastest", "project", "notebook"),
+        ("errors", "limits", "wanted", "options", "fastest", "project", "notebook", "number_text"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "unclosed", "stopping"),
         ("together",),
         (

@@ -18,6 +18,7 @@ from slipform.doctor.finding import GIB, Finding, State, gib
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import open_regular
 from slipform.pipelines.machine import cache_folder, device_key
+from slipform.pipelines.number_text import number_text
 from slipform.pipelines.profile import profile_path
 
 __all__ = ["folders"]
@@ -66,7 +67,7 @@ def _settings(found: dict[str, Any]) -> str:
         if isinstance(value, bool | int | str):
             texts.append(f"{name} = {value}")
         elif isinstance(value, dict):
-            rates = [f"{key} {rate:.4g}" for key, rate in value.items()]
+            rates = [f"{key} {number_text(rate)}" for key, rate in value.items()]
             texts.append(f"images/s: {'; '.join(rates)}")
     return ", ".join(texts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from slipform.pipelines.errors import Command, Group
+from slipform.pipelines.number_text import number_text
 
 __all__ = ["models", "show"]
 
@@ -70,5 +71,5 @@ def show(name: str, image_size: int, classes: int, sets: tuple[str, ...]) -> Non
     whole = found[-1]
     click.echo(
         f"\n{whole.parameters:,} parameters, {whole.trainable:,} trainable;"
-        f" {whole.flops / 1e9:.3g} billion operations for one image of {image_size} px"
+        f" {number_text(whole.flops / 1e9, 3)} billion operations for one image of {image_size} px"
     )

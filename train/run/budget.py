@@ -12,6 +12,7 @@ from typing import Any
 
 from slipform.pipelines.errors import printable
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.number_text import number_text
 from slipform.pipelines.profile import profile_path, write_profile
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.distributed import Process
@@ -48,7 +49,9 @@ def figures(rates: Any) -> str:
         return ""
     if not all(isinstance(rate, int | float) and rate > 0 for rate in rates.values()):
         return ""
-    return "in images/s: " + "; ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
+    return "in images/s: " + "; ".join(
+        f"{name} {number_text(rate, 3)}" for name, rate in rates.items()
+    )
 
 
 def keep_choice(key: str, found: dict[str, Any], path: Path | None = None) -> str:

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from slipform.pipelines.notebook import NotebookLine, in_notebook
+from slipform.pipelines.number_text import number_text
 from slipform.train.run.rates import rate_text
 
 __all__ = ["ProgressLine", "open_console"]
@@ -210,7 +211,7 @@ class ProgressLine:
             (0, self._name),
             (2, f"{self._done}/{self._total}"),
             (3, f"{_duration(left)} left" if left is not None else ""),
-            (4, f"loss {self._loss:.4g}" if self._loss is not None else ""),
+            (4, f"loss {number_text(self._loss)}" if self._loss is not None else ""),
             (5, rate_text(self._rate) if self._rate else ""),
             (6, f"{self._wait:.0%} waiting for data" if self._rate else ""),
         ]

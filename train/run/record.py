@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from slipform.pipelines.errors import printable
+from slipform.pipelines.number_text import number_text
 from slipform.pipelines.workers import Task, Workers
 from slipform.train.config.records import RecordsConfig
 from slipform.train.config.run_config import RunConfig
@@ -270,4 +270,4 @@ def _shown(name: str, value: float) -> str:
         return f"epoch {value}"
     if name.endswith(("accuracy", "share")):
         return f"{name} {value:.4f}"
-    return f"{name} {value:.4g}" if math.isfinite(value) else f"{name} {value}"
+    return f"{name} {number_text(value)}"

@@ -21,6 +21,7 @@ from slipform.pipelines.errors import ConfigError, SlipformError
 from slipform.pipelines.loader import Loader
 from slipform.pipelines.manifest import read_manifest
 from slipform.pipelines.mirror.folder import source_of
+from slipform.pipelines.number_text import number_text
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine.device import set_up
 from slipform.train.machine.distributed import Process, pick_device
@@ -161,7 +162,8 @@ def _try_rates(
             elif step == _TIMED:
                 seconds = (time.monotonic() - began) / (_TIMED - 1)
                 if (left := seconds * (steps - step)) > _LONG:
-                    say(f"a step takes {seconds:.2g} s: {_length(left)} for the {steps} steps")
+                    each = number_text(seconds, 2)
+                    say(f"a step takes {each} s: {_length(left)} for the {steps} steps")
             rate = low * (high / low) ** (step / (steps - 1))
             set_learning_rate(state.optimizers, rate)
             loss = float(train_step(state, batches, config.train.accumulate).loss)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.files import write_whole
+from slipform.pipelines.number_text import number_text
 from slipform.train.figures.draw import save
 from slipform.train.figures.search import trials_figure
 from slipform.train.records import read_summary
@@ -92,12 +93,6 @@ def _markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[st
     shown = [column for column in columns if column != "state"]
     lines = ["| " + " | ".join(shown) + " |", "| " + " | ".join("---" for _ in shown) + " |"]
     for row in rows:
-        cells = [_cell(name, row[name]) for name in shown]
+        cells = [number_text(x) if isinstance(x := row[n], float) else str(x) for n in shown]
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return lines
-
-
-def _cell(name: str, value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if name == "seconds" and value >= 1000 else f"{value:.4g}"

@@ -49,3 +49,16 @@ def test_sinks_do_not_keep_a_recorder(tmp_path: Path) -> None:
     left = weakref.ref(recorder)
     del recorder
     assert left() is None
+
+
+def test_fast_and_long_epochs_are_shown_in_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(tmp_path, writes=True, quiet=False, step=0, epoch=0)
+    values = {"train_loss": 0.0123456, "train_seconds": 12345.6, "images_per_second": 734565.2}
+    recorder.epoch(10, {"epoch": 1, **values, "val_loss": float("inf")})
+    recorder.close()
+    said = (
+        "epoch 1  train_loss 0.01235  train_seconds 12,346  images_per_second 734,565  val_loss inf"
+    )
+    assert " ".join(capsys.readouterr().err.split()) == " ".join(said.split())

@@ -187,5 +187,5 @@ def test_the_table_without_test_and_with_long_trials(
         Recipe("small", SMALL), shapes, tmp_path, parse_ranges(TEXTS), trials=1, quiet=True
     )  # fmt: skip
     (line,) = [x for x in (tmp_path / "trials.md").read_text().splitlines() if x[:4] == "| 0 "]
-    assert [cell.strip() for cell in line.split("|")[3:5]] == ["", "12346"]
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["", "12,346"]
     assert (trials(tmp_path)[0]["test_accuracy"], trials(tmp_path)[0]["seconds"]) == ("", "12345.6")
