@@ -112,7 +112,9 @@ class Beton:
             setattr(found, name, getattr(self, name)[samples])
         chosen = hashlib.sha256(np.ascontiguousarray(samples, np.int64).data).digest()
         found.identity = (*self.identity, int.from_bytes(chosen[:8], "little"))
-        found._whole, found._chosen = self, samples
+        of_subset = self._whole is not None
+        found._whole = self._whole if of_subset else self
+        found._chosen = self._chosen[samples] if of_subset else samples
         found._crc32, found._reading = None, Lock()
         return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.files import locked, open_regular, write_whole
+from slipform.pipelines.limits import MAX_PREFETCH, MAX_THREADS
 from slipform.pipelines.machine import cache_folder, device_key
 from slipform.pipelines.project import project
 
@@ -23,6 +24,7 @@ _VERSION = 1
 _MAX_BYTES = 16 << 20
 _WORDS = {"precision": ("fp32", "bf16", "fp16"), "compile": ("on", "off", "graphs")}
 _TEXTS = ("executor", "date")
+_LIMITS = {"threads": MAX_THREADS, "prefetch": MAX_PREFETCH}
 
 
 def profile_path() -> Path:
@@ -84,8 +86,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _fits(name: str, value: Any) -> bool:
     """Whether a value has the right type and range. A damaged file may hold anything."""
-    if name in ("threads", "prefetch"):
-        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 4096
+    if name in _LIMITS:
+        return type(value) is int and 0 <= value <= _LIMITS[name]
     if name == "decoder_share":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     if name == "channels_last":

@@ -191,10 +191,12 @@ class Augmentation:
         check(
             0 < self.ratio[0] <= self.ratio[1], "ratio", "a low and a high width / height, above 0"
         )
-        check(0 < self.zoom[0] <= self.zoom[1], "zoom", "a low and a high factor, above 0")
+        # Beyond these limits a sample takes gigabytes, or its numbers are infinite.
+        low, high = self.zoom
+        check(0.01 <= low <= high <= 100, "zoom", "a low and a high factor, 0.01 to 100")
         check(all(0 <= t <= 1 for t in self.translate), "translate", "two shares, 0 to 1")
         check(0 <= self.rotation <= 180, "rotation", "0 to 180 degrees")
-        check(0 <= self.shear < 90, "shear", "0 to below 90 degrees")
+        check(0 <= self.shear <= 89, "shear", "0 to 89 degrees")
         check(self.mixup >= 0, "mixup", "0 (off) or alpha")
         check(self.cutmix >= 0, "cutmix", "0 (off) or alpha")
         check(
@@ -218,7 +220,9 @@ class Augmentation:
             "a kernel_size below twice image_size",
         )
         if not isinstance(self.normalize, str):
-            check(all(s > 0 for s in self.normalize[1]), "normalize", "standard deviations above 0")
+            mean, std = self.normalize
+            check(all(0 <= m <= 1 for m in mean), "normalize", "means of 0 to 1, not of 0 to 255")
+            check(all(s > 0 for s in std), "normalize", "standard deviations above 0")
 
     @property
     def axis_aligned(self) -> bool:

@@ -43,12 +43,11 @@ class ColorJitter:
     def __post_init__(self) -> None:
         check_types(self, "augment.color_jitter")
         for name in ("brightness", "contrast", "saturation", "hue"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"augment.color_jitter.{name} = {getattr(self, name)}: give 0 or more"
-                )
-        if self.hue > 0.5:
-            raise ConfigError(f"augment.color_jitter.hue = {self.hue}: give 0 to 0.5 (turns)")
+            # The colors are a product of these factors: float32 has no number for very large ones.
+            value, most = getattr(self, name), 0.5 if name == "hue" else 100
+            if not 0 <= value <= most:
+                turns = " (turns)" if name == "hue" else ""
+                raise ConfigError(f"augment.color_jitter.{name} = {value}: give 0 to {most}{turns}")
 
     def __bool__(self) -> bool:
         """Whether any color is changed."""

@@ -201,6 +201,8 @@ def test_errors_have_advice(shapes: Path, shapes_raw: Path, tmp_path: Path) -> N
         open_loader(shapes, split="trian")
     with pytest.raises(ConfigError, match="on_bad"):
         open_loader(shapes, on_bad="ignore")
+    with pytest.raises(ConfigError, match='device = "None": give "cpu"'):
+        open_loader(shapes, device=None)
     with open_loader(shapes) as loader, open_loader(shapes, split="val") as other:
         with pytest.raises(ConfigError, match="num_samples = 60"):
             loader.load_state_dict(other.state_dict())

@@ -60,6 +60,13 @@ def test_a_damaged_profile_is_ignored_and_replaced(text: str) -> None:
     assert list(json.loads(profile_path().read_text())["profiles"]) == ["one"]
 
 
+def test_numbers_that_a_loader_refuses_are_ignored() -> None:
+    write_profile(profile_path(), "one", {"threads": 1025, "prefetch": 257, "executor": "host"})
+    write_profile(profile_path(), "two", {"threads": 1024, "prefetch": 256})
+    assert read_profile("one") == {"executor": "host"}
+    assert read_profile("two") == {"threads": 1024, "prefetch": 256}
+
+
 def test_auto_uses_the_profile_if_resident_does_not_fit(
     shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

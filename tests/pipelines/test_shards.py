@@ -209,6 +209,15 @@ def test_a_truncated_shard_is_noticed_before_its_samples_are_read(
     backwards.check_length(backwards.file_numbers(np.array([0, 19])))
 
 
+def test_a_subset_of_a_subset_names_the_file_and_the_place_in_it(both: list[Path]) -> None:
+    beton = open_dataset(both[1]).beton("train")
+    once = beton.subset(np.array([9, 30, 44, 2]))
+    twice = once.subset(np.array([2, 0]))
+    assert [twice.place(k) for k in range(2)] == [beton.place(44), beton.place(9)]
+    np.testing.assert_array_equal(twice.read_crc32(), beton.read_crc32()[[44, 9]])
+    assert [len(file.labels) for file in twice.files()] == [len(f.labels) for f in beton.files()]
+
+
 _READ_A_TRUNCATED_SHARD = """
 import os, sys
 from pathlib import Path

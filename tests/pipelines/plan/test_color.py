@@ -199,7 +199,11 @@ def test_evaluation_has_nothing_random() -> None:
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"scale": (0.5, 0.2)}, "scale"),
         ({"ratio": (2.0, 1.0)}, "ratio"),
+        ({"normalize": ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))}, "means of 0 to 1"),
         ({"zoom": (0.0, 1.0)}, "zoom"),
+        ({"zoom": (1e-6, 1.0)}, "0.01 to 100"),
+        ({"zoom": (1.0, 1e30)}, "0.01 to 100"),
+        ({"shear": 89.99}, "0 to 89 degrees"),
         ({"translate": (0.0, 1.5)}, "translate"),
         ({"rotation": -1}, "rotation"),
         ({"shear": 90}, "shear"),
@@ -213,7 +217,9 @@ def test_a_wrong_setting_is_named(options: dict[str, object], says: str) -> None
         Augmentation(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "value"), [("brightness", -0.1), ("hue", 0.6), ("hue", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("brightness", -0.1), ("contrast", 101.0), ("hue", 0.6), ("hue", -0.1)]
+)
 def test_a_wrong_jitter_is_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"color_jitter.{name} = {value}"):
         ColorJitter(**{name: value})
