@@ -209,10 +209,11 @@ def draw(
     if not spec.policy:
         return plan
     # A crop that has nothing of the image still needs a pixel for the renderers.
-    plan.clip[:, :2] = np.minimum(plan.clip[:, :2], sizes - 1)
-    plan.clip[:, 2:] = np.maximum(plan.clip[:, 2:], plan.clip[:, :2] + 1)
+    clip = plan.clip.copy()  # that of an own augmentation may be read-only
+    clip[:, :2] = np.minimum(clip[:, :2], sizes - 1)
+    clip[:, 2:] = np.maximum(clip[:, 2:], clip[:, :2] + 1)
     chains = draw_chains(spec.policy, spec.image_size, indices, plan.geometry, seed, epoch)
-    return replace(plan, chains=chains)
+    return replace(plan, clip=clip, chains=chains)
 
 
 def draw_mix(

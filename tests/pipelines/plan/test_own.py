@@ -122,6 +122,17 @@ def test_a_rotation_is_that_of_the_setting() -> None:
         np.testing.assert_array_equal(alone.clip[0], built_in.clip[sample])
 
 
+def test_its_arrays_may_be_read_only() -> None:
+    def locks(plan: Plan, uniforms: np.ndarray) -> Plan:
+        for array in (plan.clip, plan.color, plan.geometry, plan.erase):
+            array.setflags(write=False)
+        return plan
+
+    policy = Policy("rand_augment")
+    plain = _draw(Augmentation(**BOX, policy=policy))
+    _assert_equal(_with(locks, policy=policy), plain, but="chains")
+
+
 def test_the_movements_of_a_policy_follow_it() -> None:
     options = {**BOX, "policy": Policy("rand_augment", num_ops=2, magnitude=9)}
     plain, own = _draw(Augmentation(**options)), _draw(Augmentation(**options, own={"quarter": {}}))
