@@ -90,15 +90,16 @@ class SyncBatchNorm(_BatchNorm):
 class _Normalize(torch.autograd.Function):
     """(input - mean) / sqrt(variance + eps) * weight + bias.
 
-    The mean and the (biased) variance, float32 [C], are over all processes.
+    The mean and the (biased) variance, float32 [C], are over all processes. Weight and bias may be
+    None, as in a layer with affine=False.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         input: Tensor,
-        weight: Tensor,
-        bias: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
         eps: float,
         count: int,
         shares: Tensor | None,
@@ -120,9 +121,10 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, mean, inverse = ctx.saved_tensors
-        axes = _all_but_channels(input)
+        axes, has_weight = _all_but_channels(input), weight is not None
         mean, inverse, weight = (
-            x.view(1, -1, *[1] * (input.ndim - 2)) for x in (mean, inverse, weight)
+            x.view(1, -1, *[1] * (input.ndim - 2))
+            for x in (mean, inverse, weight if has_weight else torch.ones_like(mean))
         )
         normalized = (input.float() - mean) * inverse
         gradient = gradients[0].float()
@@ -134,7 +136,8 @@ class _Normalize(torch.autograd.Function):
         input_gradient = (gradient - through_mean - normalized * through_variance) * (
             weight * inverse
         )
-        return input_gradient.to(input.dtype), weight_gradient, bias_gradient, None, None, None
+        own = (weight_gradient, bias_gradient) if has_weight else (None, None)
+        return input_gradient.to(input.dtype), *own, None, None, None
 
 
 def _all_but_channels(input: Tensor) -> list[int]:

@@ -25,6 +25,7 @@ MAKE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "2d": (lambda: nn.BatchNorm2d(6, momentum=0.3), (8, 6, 7, 5)),
     "cumulative": (lambda: nn.BatchNorm2d(3, momentum=None), (4, 3, 6, 6)),
     "fast": (lambda: BatchNorm(4), (10, 4, 5, 5)),
+    "bare": (lambda: nn.BatchNorm2d(4, affine=False), (8, 4, 3, 5)),
     "plain": (lambda: nn.BatchNorm2d(4, affine=True, track_running_stats=False), (6, 4, 3, 3)),
 }
 
