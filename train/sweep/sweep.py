@@ -47,6 +47,7 @@ __all__ = ["data_differences", "prep_command", "run_sweep"]
 
 _NO_WEIGHTS = "weights not available here"
 _ADVICE = "give another --out, or --overwrite"
+_CHANGED = "the recipe or the data changed while the sweep ran"
 
 
 def run_sweep(
@@ -155,6 +156,10 @@ def _run_locked(
     def ended(job: Job, code: int) -> str:
         if code == 0:
             shutil.rmtree(job.folder / checkpoint.FOLDER, ignore_errors=True)
+            try:  # its process has read the recipe again
+                check_unchanged(job.folder, job.config, manifest, _ADVICE, has_no_effect)
+            except ConfigError as error:
+                notes[job.folder] = f"failed: {_CHANGED}: {error.message}"
         elif code != Interrupted.exit_code and not job.has_diverged:
             notes[job.folder] = f"failed: {job.why_it_ended(code)}"
         with suppress(OSError):  # runs in progress go on; the tables are written again at the end

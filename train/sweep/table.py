@@ -162,7 +162,7 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
         reported["seconds"] = 60 * reported.pop("minutes")
     cells: dict[str, Any] = {
         "run": row.run.name,
-        "folds" if row.config.data.fold else "seeds": len(finished),
+        _repeats(row.config): len(finished),
         "settings": row.settings,
         "differs": row.differs,
     }
@@ -184,7 +184,7 @@ def _cells(row: Row, varying: Iterable[str]) -> dict[str, Any]:
             values = [value for folder in folders if (value := measured(folder, key)) is not None]
             cells[key] = round(mean(values), 6) if values else ""
     cells["machine"] = "; ".join(sorted({summary["machine"] for summary in finished}))
-    return cells | {"note": _note(row, finished)}
+    return cells | {"note": _note(row, folders)}
 
 
 def _statistics(key: str, summaries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -195,8 +195,9 @@ def _statistics(key: str, summaries: Iterable[Mapping[str, Any]]) -> dict[str, A
     }
 
 
-def _note(row: Row, finished: Sequence[Mapping[str, Any]]) -> str:
-    num_diverged = sum(bool(read_metrics(folder, "diverged")) for folder in row.folders)
+def _note(row: Row, finished: Mapping[Path, Mapping[str, Any]]) -> str:
+    diverged = [folder for folder in row.folders if read_metrics(folder, "diverged")]
+    num_diverged = len(diverged)
     said = row.run.reported.get("outcome") == "diverged"
     notes = [row.notes[folder] for folder in row.folders if folder in row.notes]
     parts = list(dict.fromkeys(notes))
@@ -208,17 +209,22 @@ def _note(row: Row, finished: Sequence[Mapping[str, Any]]) -> str:
         share = (
             ""
             if num_diverged == len(row.folders)
-            else f" with {num_diverged} of {len(row.folders)} seeds"
+            else f" with {num_diverged} of {len(row.folders)} {_repeats(row.config)}"
         )
         parts.append(f"diverged{share}" + (", as reported" if said else ""))
     elif said:
         parts.append("diverged in the report")
-    if loads := _loads(finished):
+    if loads := _loads([*finished.values()]):
         parts.append(f"{', '.join(loads)}: seconds do not count")
-    num_left = len(row.folders) - len(finished) - num_diverged - len(notes)
+    # A run may have failed after its summary was written: it is finished, and has a note.
+    num_left = len({*row.folders} - {*finished, *diverged, *row.notes})
     return "; ".join(
         [*parts, *([f"{num_left} of {len(row.folders)} not finished"] if num_left else [])]
     )
+
+
+def _repeats(config: RunConfig) -> str:
+    return "folds" if config.data.fold else "seeds"
 
 
 def _loads(finished: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,15 @@ def test_seconds_of_runs_under_load_do_not_count(tmp_path: Path) -> None:
         assert "4,000" not in text
         assert "4000" not in text
         assert line["test_accuracy"] == "0.7"
+
+
+def test_a_run_that_failed_after_its_end_is_not_counted_twice(tmp_path: Path) -> None:
+    """It was killed while it drew its figures, for example."""
+    done, left = _run(tmp_path / "1"), tmp_path / "2"
+    row = replace(_row(SweepRun("a", {}, {}), [done, left]), notes={done: "failed: killed"})
+    write_tables(tmp_path, [], [row])
+    (line,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    assert line["note"] == "failed: killed; 1 of 2 not finished"
 
 
 def test_measuring_test_at_each_epoch_is_no_other_setting() -> None:
