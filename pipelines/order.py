@@ -217,9 +217,12 @@ class EpochOrder:
             int64 [size], a copy; -1 for padding.
         """
         start, size = seen + self.first, self.size
-        part = self.samples(epoch)[start : start + size]
+        if self.shuffle:
+            part = self.samples(epoch)[start : start + size].copy()
+        else:  # without the whole order, which would be made for each batch
+            part = np.arange(start, min(start + size, self.num_samples))
         if len(part) == size:
-            return part.copy()
+            return part
         return np.concatenate([part, np.full(size - len(part), -1)])
 
     def batch_number(self, seen: int) -> int:

@@ -182,6 +182,14 @@ def test_loaders_beside_each_other_shuffle_once_an_epoch(monkeypatch: pytest.Mon
     assert sorted(made) == [(seed, epoch) for seed in range(6) for epoch in range(4)]
 
 
+def test_a_batch_in_order_needs_no_order_of_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation of millions of images would make it for each batch."""
+    order = EpochOrder(10, 2, shuffle=False, drop_last=False, rank=1, world_size=2)
+    want = [order.samples(0)[2:4].tolist(), [6, 7], [-1, -1]]
+    monkeypatch.setattr(EpochOrder, "samples", None)
+    assert [order.batch(0, seen).tolist() for seen in (0, 4, 8)] == want
+
+
 def test_no_samples_give_no_batches() -> None:
     for drop in (True, False):
         order = EpochOrder(0, 4, drop_last=drop)
