@@ -21,6 +21,8 @@ _COMMON_SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 448, 512
 # torch and torchvision raise these where an image is too small for a kernel, or no multiple of the
 # patch size.
 _DOES_NOT_FIT = (RuntimeError, AssertionError, ValueError)
+# They also raise these for options such as width = 0. Without options they are errors of the code.
+_WRONG_OPTION = (TypeError, LookupError, ArithmeticError)
 
 
 @torch.no_grad()
@@ -68,8 +70,12 @@ def build_for_size(
         shape = output_shape(model, 2, 3, image_size, image_size)
     except SlipformError:
         raise
-    except _DOES_NOT_FIT as error:
-        sizes = ", ".join(str(size) for size in _COMMON_SIZES if _takes(make, size))
+    except (*_DOES_NOT_FIT, *_WRONG_OPTION) as error:
+        is_wrong = isinstance(error, _WRONG_OPTION)
+        if is_wrong and not config.options:
+            raise
+        fitting = () if is_wrong else [size for size in _COMMON_SIZES if _takes(make, size)]
+        sizes = ", ".join(map(str, fitting))
         if not sizes:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ConfigError(

@@ -52,6 +52,22 @@ def test_an_option_out_of_range_is_no_matter_of_the_image_size() -> None:
     assert "none of" not in str(e.value)
 
 
+@pytest.mark.parametrize(("name", "width"), [("tiny", 0), ("fc10", 0), ("tiny", 10**30)])
+def test_an_option_that_torch_refuses_with_another_error(name: str, width: int) -> None:
+    config = ModelConfig(name, options={"width": width})
+    with pytest.raises(ConfigError, match=f"\"{name}\" cannot be built.*'width': {width}"):
+        build(config, num_classes=2, image_size=32)
+
+
+def test_an_error_of_the_code_stays_what_it_is(register: Any) -> None:
+    def broken(*, num_classes: int, image_size: int) -> nn.Module:
+        raise IndexError("no such layer")
+
+    register(broken)
+    with pytest.raises(IndexError, match="no such layer"):
+        build(ModelConfig("mine"), num_classes=2, image_size=8)
+
+
 def test_an_error_without_words_is_named(register: Any) -> None:
     def refuses(*, num_classes: int, image_size: int) -> nn.Module:
         raise AssertionError
