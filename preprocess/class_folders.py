@@ -6,6 +6,7 @@ then by name. Entries that are left out are noted in a `Listing` with the reason
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ def image_folders(root: Path, listing: Listing | None = None) -> list[str]:
     listing = listing if listing is not None else Listing()
     names = []
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir():
+        if _is_folder(entry):
             if reason := _no_class(entry.name):
                 listing.leave_out(f"{entry.name}/", reason)
             else:
@@ -206,7 +207,7 @@ def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[s
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 path = entry.name if folder == "." else f"{folder}/{entry.name}"
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     if reason := _no_image(entry):
                         listing.leave_out(path, reason)
                     else:
@@ -220,6 +221,16 @@ def _images(root: Path, folder: str, deep: bool, listing: Listing) -> Iterator[s
                     if entry.is_symlink():
                         listing.linked.append(path)
                     waiting.append(path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder. A link that leads to itself is a file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _place(folder: Path) -> tuple[int, int]:

@@ -166,6 +166,15 @@ def test_linked_folders_are_followed_once(root: Path, tmp_path: Path) -> None:
     assert totals(root) == {"a": 10, "b": 11}
 
 
+def test_links_that_lead_to_themselves_are_files_that_cannot_be_read(root: Path) -> None:
+    images(root / "a")
+    images(root / "b")
+    for name in ("b/self.jpg", "b/self", "self"):
+        (root / name).symlink_to(Path(name).name)
+    assert "self.jpg: a link that cannot be followed" in prep(root, code=1)
+    assert "left out: 1 images" in prep(root, "--on-bad", "skip")
+
+
 @pytest.mark.parametrize("place", ["root", "above", "class"])
 def test_links_to_a_folder_around_them_are_not_followed(root: Path, place: str) -> None:
     """Parent folders contain the images of the other classes."""
