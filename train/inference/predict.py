@@ -124,7 +124,8 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Find image files: the given files, and the files in the given folders.
 
     Args:
-        paths: Files and folders. Folders are searched at any depth for `image_file.ENDINGS`.
+        paths: Files and folders. Folders are searched at any depth for `image_file.ENDINGS`,
+            without hidden files and folders, as by prep: macOS writes a ._x.jpg beside x.jpg.
 
     Returns:
         Paths of files, in the order of `paths`; those of a folder are sorted. The given files are
@@ -136,14 +137,17 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         inside = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-            if path.is_dir()
-            else [path]
+            sorted(p for p in path.rglob("*") if _is_image(p, path)) if path.is_dir() else [path]
         )
         if not inside:
             raise SlipformError(f"{path} contains no images ({', '.join(ENDINGS)})")
         found += inside
     return found
+
+
+def _is_image(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in ENDINGS and not hidden and path.is_file()
 
 
 def as_list(images: Image | Sequence[Image]) -> Sequence[Image]:
