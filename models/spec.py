@@ -78,6 +78,9 @@ class ModelConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for setting in ("name", "head", "frozen_norm"):
+            if not isinstance(value := getattr(self, setting), str):
+                raise ConfigError(f"model.{setting} = {value!r}: give a text")
         object.__setattr__(self, "name", _OLD_NAMES.get(self.name, self.name))
         if self.head not in HEADS:
             raise unknown("model.head", self.head, HEADS)

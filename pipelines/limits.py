@@ -35,18 +35,27 @@ def whole(name: str, value: object) -> int:
         raise ConfigError(f"{name} = {value!r}: give a whole number") from None
 
 
-def check_numbers(seed: int, threads: int, prefetch: int, block: int, **others: int) -> None:
+def check_numbers(
+    seed: int, threads: int, prefetch: int, block: int, batch_size: int, rank: int, world_size: int
+) -> None:
     """Check arguments of a Loader.
 
     Args:
         seed, threads, prefetch, block: As for `Loader`.
-        **others: Further arguments that must be whole numbers.
+        batch_size, rank, world_size: The same; only that they are whole numbers.
 
     Raises:
         ConfigError: One of them is no whole number, is negative or is too large.
     """
-    limited = {"seed": seed, "threads": threads, "prefetch": prefetch, "block": block}
-    for name, value in {**limited, **others}.items():
+    for name, value in (
+        ("seed", seed),
+        ("threads", threads),
+        ("prefetch", prefetch),
+        ("block", block),
+        ("batch_size", batch_size),
+        ("rank", rank),
+        ("world_size", world_size),
+    ):
         whole(name, value)
     given = f"seed = {seed}, threads = {threads}, prefetch = {prefetch}, block = {block}"
     if min(seed, threads, prefetch, block) < 0:
@@ -58,16 +67,28 @@ def check_numbers(seed: int, threads: int, prefetch: int, block: int, **others: 
 
 
 def check_choices(
-    augment: object, decode_scale: str, on_bad: str, decoder_share: float | str
+    augment: object,
+    decode_scale: str,
+    on_bad: str,
+    decoder_share: float | str,
+    split: object,
+    executor: object,
+    training: object,
 ) -> None:
     """Check arguments of a Loader.
 
     Args:
         augment, decode_scale, on_bad, decoder_share: As for `Loader`.
+        split, executor, training: The same; only their types.
 
     Raises:
         ConfigError: One of them has a value that is not allowed.
     """
+    for name, value in (("split", split), ("executor", executor)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} = {value!r}: give a text")
+    if training not in (True, False):
+        raise ConfigError(f"training = {training!r}: give True or False")
     if augment is not None and not hasattr(augment, "resolved"):
         raise ConfigError(f"augment = {augment!r}: give an Augmentation, or None")
     if decode_scale not in ("auto", "off"):

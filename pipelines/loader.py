@@ -130,8 +130,8 @@ class Loader(HasPosition):
         split_batches: bool = False,
         as_tuned: bool = False,
     ) -> None:
-        check_choices(augment, decode_scale, on_bad, decoder_share)
-        check_numbers(seed, threads, prefetch, block, batch_size=batch_size, rank=rank)
+        check_choices(augment, decode_scale, on_bad, decoder_share, split, executor, training)
+        check_numbers(seed, threads, prefetch, block, batch_size, rank, world_size)
         folder = local_folder(folder)
         self.manifest: Manifest = read_manifest(folder)
         self.split, self.training, self.seed = split, training, seed

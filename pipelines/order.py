@@ -256,6 +256,7 @@ def _shuffled(num_samples: int, seed: int, block: int, window: int, epoch: int) 
     """The shuffled order of an epoch, int64 [num_samples]."""
     if block <= 0:
         return permutation(seed, epoch, num_samples)
+    block = min(block, max(1, num_samples))  # a larger one is the same, and takes its memory
     num_blocks = -(-num_samples // block)
     blocks = permutation(seed, epoch, num_blocks)
     parts = []

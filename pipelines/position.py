@@ -5,6 +5,7 @@ In: a BatchSequence. Out: the properties and methods that `Loader` inherits; a m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from slipform.pipelines.errors import ConfigError
@@ -70,6 +71,8 @@ def restore(sequence: BatchSequence, state: dict[str, Any], own: dict[str, Any])
         ConfigError: The state belongs to another dataset or another order of its samples, or
             this is an evaluation loader.
     """
+    if not isinstance(state, Mapping):
+        raise ConfigError(f"load_state_dict({state!r:.60}): give what state_dict() returned")
     older = {"block": 0, "sampling": "all", "fold": ""}  # what states of older versions lack
     for key in ("num_samples", "seed", "split", "block", "sampling", "fold"):
         saved = state.get(key, older.get(key))

@@ -79,7 +79,7 @@ def checked_device(device: torch.device | str, dtype: torch.dtype) -> torch.devi
         raise ConfigError(f"dtype = {dtype}: give torch.float32, torch.bfloat16 or torch.float16")
     try:
         found = torch.device(device)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError):
         found = torch.device("meta")
     if found.type not in ("cpu", "cuda"):
         raise ConfigError(f'device = "{device}": give "cpu", "cuda" or "cuda:N"')

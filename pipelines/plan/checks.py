@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import is_dataclass
 from functools import cache
 from numbers import Real
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.limits import whole
@@ -55,6 +55,8 @@ def check_types(settings: Any, section: str) -> None:
             whole(full, value)
         elif kind is float and not is_number(value):
             raise ConfigError(f"{full} = {value!r}: give a number")
+        elif get_origin(kind) is Literal and not isinstance(value, str):
+            raise ConfigError(f"{full} = {value!r}: give one of {', '.join(get_args(kind))}")
         elif kind is bool and not isinstance(value, bool):
             raise ConfigError(f"{full} = {value!r}: give True or False")
         elif isinstance(kind, type) and is_dataclass(kind) and not isinstance(value, kind):

@@ -83,10 +83,10 @@ class Policy:
             if not ok:
                 raise ConfigError(f"augment.policy.{name} = {getattr(self, name)}: give {allowed}")
 
+        check_types(self, "augment.policy")
         names = _Name.__args__  # type: ignore[attr-defined]
         if self.name not in names:
             raise unknown("augment.policy.name", self.name, names)
-        check_types(self, "augment.policy")
         check(0 <= self.num_ops <= _MOST, "num_ops", f"0 to {_MOST}")
         check(2 <= self.num_magnitude_bins <= 1000, "num_magnitude_bins", "2 to 1000")
         check(

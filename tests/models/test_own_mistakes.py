@@ -52,6 +52,12 @@ def test_an_option_out_of_range_is_no_matter_of_the_image_size() -> None:
     assert "none of" not in str(e.value)
 
 
+@pytest.mark.parametrize("setting", ["name", "head", "frozen_norm"])
+def test_a_setting_that_is_no_text(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.{setting} = None: give a text"):
+        ModelConfig(**{setting: None})
+
+
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize(("name", "width"), [("tiny", 0), ("fc10", 0), ("tiny", 10**30)])
 def test_an_option_that_torch_refuses_with_another_error(name: str, width: int) -> None:

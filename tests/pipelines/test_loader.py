@@ -201,11 +201,20 @@ def test_errors_have_advice(shapes: Path, shapes_raw: Path, tmp_path: Path) -> N
         open_loader(shapes, split="trian")
     with pytest.raises(ConfigError, match="on_bad"):
         open_loader(shapes, on_bad="ignore")
-    with pytest.raises(ConfigError, match='device = "None": give "cpu"'):
-        open_loader(shapes, device=None)
+    for name, value, says in (
+        ("device", None, 'device = "None": give "cpu"'),
+        ("split", None, "split = None: give a text"),
+        ("executor", None, "executor = None: give a text"),
+        ("training", None, "training = None: give True or False"),
+        ("world_size", 2.0, r"world_size = 2\.0: give a whole number"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            open_loader(shapes, **{name: value})
     with open_loader(shapes) as loader, open_loader(shapes, split="val") as other:
         with pytest.raises(ConfigError, match="num_samples = 60"):
             loader.load_state_dict(other.state_dict())
+        with pytest.raises(ConfigError, match="give what state_dict"):
+            loader.load_state_dict(None)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="seed = 6"):
             loader.load_state_dict(loader.state_dict() | {"seed": 6})
 

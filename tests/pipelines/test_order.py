@@ -190,6 +190,12 @@ def test_a_batch_in_order_needs_no_order_of_the_epoch(monkeypatch: pytest.Monkey
     assert [order.batch(0, seen).tolist() for seen in (0, 4, 8)] == want
 
 
+def test_a_block_larger_than_the_split_takes_no_memory() -> None:
+    want = EpochOrder(50, 5, block=50).samples(2)
+    np.testing.assert_array_equal(EpochOrder(50, 5, block=2**62).samples(2), want)
+    np.testing.assert_array_equal(EpochOrder(50, 5, block=51).samples(2), want)
+
+
 def test_no_samples_give_no_batches() -> None:
     for drop in (True, False):
         order = EpochOrder(0, 4, drop_last=drop)
