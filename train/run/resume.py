@@ -21,9 +21,10 @@ from slipform.train.config.toml import to_toml
 from slipform.train.machine.distributed import Process
 from slipform.train.run.checkpoint import checkpoints
 from slipform.train.run.counters import Counters, EpochTotals
+from slipform.train.run.identity import images_in
 from slipform.train.run.samples import SampleRecord
 from slipform.train.step.data import global_batch_size
-from slipform.train.step.state import TrainState
+from slipform.train.step.state import Best, TrainState
 
 __all__ = ["check_same_start", "content", "differences", "epoch_of", "executor_of", "restore"]
 
@@ -74,6 +75,7 @@ def content(
         "loader": loader.state_dict(),
         "executor": {"name": loader.executor_name, "device": process.device.type},
         "evaluation": {**evaluation, "device": process.device.type},
+        "val": _images_of_val(loader),
         "random": process.all_gather(_random_state(process)),
     }
 
@@ -195,6 +197,10 @@ def restore(
             samples.load_state_dict(saved.get("counters", {}).get("samples"))
         counters.samples = samples
         before_images, seen = saved["loader"]["num_samples"], saved["loader"]["seen"]
+    if saved.get("val", now := _images_of_val(loader)) != now and state.epoch < config.train.epochs:
+        # Results on other images cannot be compared. The next epoch is the best one so far.
+        state.best, state.epochs_since_best, state.best_weights = Best(), 0, None
+        say("changed: val has other images: the best epoch is one of those from now on")
     if moved:
         text = f"changed: {loader.num_samples} training images, {before_images} before"
         if seen:
@@ -209,6 +215,17 @@ def restore(
             text += " (train.split_batches = true keeps the number)"
         say(text)
     return counters
+
+
+def _images_of_val(loader: Loader) -> str:
+    """The identity of the images that select the best epoch; see `images_in`. "": there are none.
+
+    Args:
+        loader: The loader of the training split.
+    """
+    manifest, samples = loader.manifest, loader.samples
+    splits = ("val",) if samples.chosen is None else samples.splits  # of a fold: train and val
+    return images_in(manifest, [name for name in splits if name in manifest.splits])
 
 
 @contextmanager

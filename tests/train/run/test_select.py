@@ -103,3 +103,26 @@ def test_val_selects_from_the_epoch_on_that_has_one(
     summary = fit(longer, shapes, run, resume=True, other_data=True, quiet=True)
     line = read_metrics(run, "epoch")[-1]
     assert (summary["best_epoch"], summary["val_accuracy"]) == (3, line["val_accuracy"])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_results_on_other_images_of_val_are_not_compared(
+    shapes: Path, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger dataset is often harder: no later epoch would be saved, and the run would stop."""
+    original, accuracies = loop.evaluate, iter([0.9, 0.8, 0.5, 0.6])  # type: ignore[attr-defined]
+
+    def told(*args: Any) -> Any:
+        return dataclasses.replace(original(*args), top1=next(accuracies))
+
+    monkeypatch.setattr(loop, "evaluate", told)
+    data, run, patience = tmp_path / "data", tmp_path / "run", "train.early_stop_after=3"
+    shutil.copytree(shapes, data)
+    manifest = read_manifest(data)
+    others = {"val": manifest.split("test"), "test": manifest.split("val")}
+    write_manifest(data, manifest.model_copy(update={"splits": manifest.splits | others}))
+    fit(small(patience), data, run, quiet=True)
+    for _ in range(2):  # and again, with the same images
+        again = small("train.epochs=4", patience)
+        summary = fit(again, shapes, run, resume=True, other_data=True, quiet=True)
+        assert (summary["epochs"], summary["best_epoch"], summary["val_accuracy"]) == (4, 4, 0.6)
