@@ -14,6 +14,7 @@ import torch
 from slipform.pipelines import machine
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.sections import Compile, Precision, TrainConfig
+from slipform.train.machine.allocator import keep_freed_memory
 
 __all__ = ["has_bfloat16", "peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
 
@@ -90,7 +91,7 @@ def pick_compile(choice: Compile, device: torch.device, accumulate: int = 1) -> 
 
 
 def set_up(config: TrainConfig, device: torch.device) -> None:
-    """Set torch's global settings for a run. They stay set after the run.
+    """Set torch's global settings for a run, and those of the allocator. They stay set after it.
 
     Args:
         config: Its deterministic and tf32 are read.
@@ -110,6 +111,8 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32
+    else:
+        keep_freed_memory()
 
 
 def peak_memory_bytes(device: torch.device) -> int:

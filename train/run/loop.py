@@ -21,6 +21,7 @@ from slipform.pipelines.loader import Loader
 from slipform.pipelines.mirror.folder import local_folder
 from slipform.train.config.run_config import RunConfig
 from slipform.train.machine import distributed
+from slipform.train.machine.allocator import give_back_freed_memory
 from slipform.train.machine.distributed import Requests
 from slipform.train.machine.interrupt import watched
 from slipform.train.run import losses
@@ -107,6 +108,7 @@ def fit(
             raise
         finally:
             run.close()
+            give_back_freed_memory()
 
 
 def _explain(error: Exception, config: RunConfig) -> None:
