@@ -120,14 +120,14 @@ def nearest_path(path: Path | str, holds: str = "") -> str:
 
 
 def unknown(
-    kind: str, name: str, allowed: Iterable[str], error: type[SlipformError] = ConfigError,
+    kind: str, name: object, allowed: Iterable[str], error: type[SlipformError] = ConfigError,
     *, where: str = "",
 ) -> SlipformError:  # fmt: skip
     """Build the error for a name that does not exist.
 
     Args:
         kind: What the name stands for: "model".
-        name: The name that was given: "restnet18".
+        name: What was given as a name: "restnet18".
         allowed: The names that exist.
         error: Class of the error.
         where: What the names belong to: "in labels.csv", "of resnet18".
@@ -135,7 +135,7 @@ def unknown(
     Returns:
         The error, to be raised. Its text holds a suggestion and the allowed names.
     """
-    names = sorted(allowed)
+    name, names = printable(str(name)), sorted(map(printable, allowed))
     listed = ", ".join(names)
     if len(names) > 24:
         listed = f"{', '.join(names[:20])} and {len(names) - 20} more"
