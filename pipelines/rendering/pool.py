@@ -20,6 +20,7 @@ from torch import Tensor
 from slipform.pipelines.decoding.pixels import Pixels
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.prepare import prepared
+from slipform.pipelines.rendering.recycled import Recycled
 from slipform.pipelines.rendering.request import SMALL_BATCH, Rendered, Settings
 from slipform.pipelines.rendering.stream import SideStream
 from slipform.pipelines.stores import BFLOAT16, FLOAT16, FLOAT32
@@ -58,12 +59,10 @@ class RenderPool:
     """Renders batches in threads, into buffers of [batch_size, S, S, 3] that are used in turn.
 
     On a GPU each buffer has a pinned counterpart in host memory. Without `settings.reuse_buffers` a
-    buffer that was handed out is replaced by a new one.
+    buffer that was handed out is replaced by another one.
 
     The thread that reads a part of a batch also renders it. The pixels are then in its cache, no
-    thread waits for another, and each thread holds one part at most. Reused buffers stay in the
-    cache, too. This matters for CIFAR-10 at batch 512, where new memory pages took more time than
-    the pixels.
+    thread waits for another, and each thread holds one part at most.
 
     Args:
         settings: Size, dtype, device and threads.
@@ -78,15 +77,13 @@ class RenderPool:
         dtype, device = settings.dtype, settings.device
         shape = (settings.batch_size, settings.spec.image_size, settings.spec.image_size, 3)
         self._device, pinned = device, device.type == "cuda"
-        self._buffers = [
-            torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(num_buffers)
-        ]
+        self._new = partial(torch.empty, shape, dtype=dtype, pin_memory=pinned)
+        if not (settings.reuse_buffers or pinned):
+            self._new = Recycled(shape, dtype, num_buffers + 1).take  # one more: the consumer's
+        self._buffers = [self._new() for _ in range(num_buffers)]
         self._flat = [_flat(buffer) for buffer in self._buffers]  # the same memory
-        self._copies = (
-            [torch.empty(shape, dtype=dtype, device=device) for _ in self._buffers]
-            if pinned
-            else []
-        )
+        number = len(self._buffers) if pinned else 0
+        self._copies = [torch.empty(shape, dtype=dtype, device=device) for _ in range(number)]
         self._images = [_images(out) for out in self._copies or self._buffers]  # the same memory
         self._side = SideStream(device, len(self._buffers)) if pinned else None
         self._kind, self._size = _KINDS[dtype], settings.spec.image_size
@@ -238,11 +235,12 @@ class RenderPool:
 
     def _replace(self, slot: int) -> None:
         """Put a new buffer in the place of one that the consumer may hold."""
-        outputs = self._copies or self._buffers
-        outputs[slot] = torch.empty_like(outputs[slot])
-        self._images[slot] = _images(outputs[slot])
-        if outputs is self._buffers:
-            self._flat[slot] = _flat(outputs[slot])
+        if self._copies:
+            self._copies[slot] = torch.empty_like(self._copies[slot])
+        else:
+            self._buffers[slot] = self._new()
+            self._flat[slot] = _flat(self._buffers[slot])
+        self._images[slot] = _images((self._copies or self._buffers)[slot])
 
     def reset(self) -> None:
         """Drop all batches under way and return to the state after construction.
