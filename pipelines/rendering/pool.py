@@ -77,7 +77,9 @@ class RenderPool:
         dtype, device = settings.dtype, settings.device
         shape = (settings.batch_size, settings.spec.image_size, settings.spec.image_size, 3)
         self._device, pinned = device, device.type == "cuda"
-        self._new = partial(torch.empty, shape, dtype=dtype, pin_memory=pinned)
+        self._new: Callable[[], Tensor] = partial(
+            torch.empty, shape, dtype=dtype, pin_memory=pinned
+        )
         if not (settings.reuse_buffers or pinned):
             self._new = Recycled(shape, dtype, num_buffers + 1).take  # one more: the consumer's
         self._buffers = [self._new() for _ in range(num_buffers)]
