@@ -139,7 +139,7 @@ def unknown(
     listed = ", ".join(names)
     if len(names) > 24:
         listed = f"{', '.join(names[:20])} and {len(names) - 20} more"
-    missing = f'there is no {kind} "{name}"{where and f" {where}"}.'
+    missing = f'there is no {kind} "{name}"{where and f" {printable(where)}"}.'
     return error(f"{missing}{nearest(name, names)} Allowed: {listed}.")
 
 

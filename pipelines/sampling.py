@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from slipform.pipelines.errors import ConfigError, printable, unknown
+from slipform.pipelines.errors import ConfigError, unknown
 from slipform.pipelines.label_table import LabelTable
 from slipform.pipelines.plan.philox import order_uniforms
 
@@ -144,8 +144,7 @@ def by_name(
     values = np.ones(len(classes))
     for name, value in given.items():
         if name not in place:
-            known = map(printable, classes)
-            raise unknown("class", printable(str(name)), known, where=f"in {what}")
+            raise unknown("class", name, classes, where=f"in {what}")
         try:
             values[place[name]] = float(value)
         except (TypeError, ValueError):

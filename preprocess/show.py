@@ -6,7 +6,6 @@ format follows from the ending of its name.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from slipform.pipelines.dataset import open_split
 from slipform.pipelines.decoding.any_image import PixelArray, decode
 from slipform.pipelines.errors import ConfigError, SampleError, printable
 from slipform.pipelines.files import replacing
+from slipform.pipelines.glyphs import any_characters
 from slipform.pipelines.manifest import Manifest
 from slipform.preprocess.atomic_folder import REJECTED
 
@@ -120,10 +120,7 @@ def draw_figure(folder: Path, manifest: Manifest, path: Path, *, samples: bool =
         axes.bar(range(manifest.num_classes), images, width=1.0, edgecolor="white", linewidth=0.3)
         axes.set(xlabel="class", ylabel="images")
         axes.set_title(printable(title), parse_math=False)
-    with replacing(path) as temporary, warnings.catch_warnings():
-        # Names of classes may have characters that the font lacks: boxes stand for them.
-        for words in ("Glyph ", "Matplotlib currently does not support "):
-            warnings.filterwarnings("ignore", words)
+    with replacing(path) as temporary, any_characters():
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "models": tuple(f"slipform.pipelines.{room}" for room in ("errors", "files", "options")),
     "preprocess": (
         "slipform.pipelines.files",
+        "slipform.pipelines.glyphs",
         "slipform.pipelines.project",
         "slipform.pipelines.machine",
         "slipform.pipelines.decoding.any_image",
@@ -50,7 +51,7 @@ ROOMS = {
     "pipelines": (
         ("errors", "limits", "wanted", "options", "fastest", "project", "notebook", "number_text"),
         ("files", "machine", "bus_error", "mapped_files", "workers", "unclosed", "stopping"),
-        ("together",),
+        ("together", "glyphs"),
         (
             "manifest",
             "sample_names",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.decoding.image_file import ENDINGS
-from slipform.pipelines.errors import DatasetError, SlipformError, printable, unknown
+from slipform.pipelines.errors import DatasetError, printable, unknown
 from slipform.preprocess.layouts.contract import Hints
 from slipform.preprocess.layouts.label_names import Label
 
@@ -91,7 +91,7 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
     given = (hints.image_column, hints.label_column, hints.split_column)
     for name in given:
         if name and name not in names:
-            raise _no_column(name, names, path)
+            raise unknown("column", name, names, DatasetError, where=f"in {path}")
         if name and given.count(name) > 1:
             raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
     classes = [name.strip() for name in hints.class_columns.split(",")]
@@ -103,11 +103,6 @@ def choose_columns(names: Sequence[str], hints: Hints, path: Path) -> Columns | 
     if hints.class_columns and image:
         return Columns(image, "", split, _of_classes(names, classes, (image, split), path))
     return Columns(image, label, split) if image and label else None
-
-
-def _no_column(name: str, names: Sequence[str], path: Path) -> SlipformError:
-    shown = map(printable, names)
-    return unknown("column", printable(name), shown, DatasetError, where=f"in {path}")
 
 
 def advice(names: Sequence[str], hints: Hints) -> str:
@@ -140,7 +135,7 @@ def _of_classes(
         return tuple(name for name in names if name not in others and name.strip())
     for name in chosen:
         if name not in names:
-            raise _no_column(name, names, path)
+            raise unknown("column", name, names, DatasetError, where=f"in {path}")
         if name in others or chosen.count(name) > 1:
             raise DatasetError(f"{path}: the column {printable(name)} cannot have two meanings.")
     return tuple(chosen)

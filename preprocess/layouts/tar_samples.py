@@ -199,8 +199,8 @@ def read_tars(root: Path, names: Sequence[str], hints: Hints, listing: Listing) 
         )
     if keys and all(label is None for label in rows.labels):
         if hints.label_column:
-            shown, where = map(printable, keys), f"in the .json files of {root}"
-            raise unknown("key", hints.label_column, shown, DatasetError, where=where)
+            where = f"in the .json files of {root}"
+            raise unknown("key", hints.label_column, keys, DatasetError, where=where)
         raise DatasetError(
             f"no .json file of {root} has a usual key for labels. Their keys:"
             f" {', '.join(map(printable, sorted(keys)))}. Name one: --label-column KEY"

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import replacing
+from slipform.pipelines.glyphs import any_characters
 from slipform.train.figures.palette import PALETTES
 
 __all__ = [
@@ -70,21 +68,9 @@ def save(figure: Any, out: Path, name: str) -> Path:
         The path of the file.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / name) as temporary, _any_characters():
+    with replacing(out / name) as temporary, any_characters():
         figure.savefig(temporary, dpi=120, format="png")
     return out / name
-
-
-@contextmanager
-def _any_characters() -> Iterator[None]:
-    """Names of classes may have characters that the font lacks: matplotlib draws boxes.
-
-    Without this, it would also print a warning for each character of each figure.
-    """
-    with warnings.catch_warnings():
-        for words in ("Glyph ", "Matplotlib currently does not support "):
-            warnings.filterwarnings("ignore", words)
-        yield
 
 
 def svg(figure: Any, words: str) -> str:
@@ -98,7 +84,7 @@ def svg(figure: Any, words: str) -> str:
 
     text = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": words}
-    with matplotlib.rc_context(settings), _any_characters():
+    with matplotlib.rc_context(settings), any_characters():
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     _, start, rest = text.getvalue().partition("<svg ")
     found = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", start + rest, flags=re.DOTALL)

@@ -6,7 +6,7 @@ A training step frees its activations and gradients, and the next one allocates 
 default glibc gives large blocks back to the system, which then clears each of their pages again: on
 two cores of an AMD EPYC (Zen 4, torch 2.15, bfloat16) that took 19 % of the processor time of a
 small convolutional net, 30 % of AlexNet's with 16 images and 13 % with 64, 3 % of ResNet-18's. The
-peak of the memory grows by up to 12 %: large blocks have no address range of their own any more.
+peak of the memory grows by up to 17 %: large blocks have no address range of their own any more.
 """
 
 from __future__ import annotations
