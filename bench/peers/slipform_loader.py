@@ -1,4 +1,8 @@
-"""Slipform's loader, slipform.pipelines.loader.Loader, with the executor of the row."""
+"""Slipform's loader, slipform.pipelines.loader.Loader, with the executor of the row.
+
+Its batches overwrite those before them, as in `fit`, unless the settings have reuse_buffers=False,
+which is the default of the class.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ def batches(work: Work, settings: Settings) -> Iterator[Iterator[tuple[Tensor, T
         threads=int(settings["threads"] or 0),
         prefetch=int(settings["prefetch"] or 2),
         decoder_share="auto" if share is None else share,
-        reuse_buffers=True,
+        reuse_buffers=bool(settings.get("reuse_buffers", True)),
     )
     with loader:
         yield WithStages(

@@ -6,7 +6,7 @@ work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,8 @@ from slipform.pipelines.plan.color_jitter import ColorJitter
 
 __all__ = ["EXECUTORS", "JITTER", "Conditions", "Race", "races", "run_race"]
 
-# Kind of work -> Slipform's executors in its races. `stream` takes part on a GPU.
+# Kind of work -> Slipform's executors in its races, the fastest on a CPU first. `stream` takes part
+# on a GPU.
 EXECUTORS = {
     "streaming": ("host", "dali", "stream"),
     "resident": ("resident",),
@@ -140,7 +141,7 @@ def _name(folder: Path) -> str:
 def run_race(
     race: Race,
     peers: list[str],
-    executors: Iterable[str],
+    executors: Sequence[str],
     effort: Effort,
     say: Callable[[str], None],
 ) -> list[Row]:
@@ -149,7 +150,9 @@ def run_race(
     Args:
         race: The race.
         peers: Modules in bench/peers.
-        executors: Slipform's executors.
+        executors: Slipform's executors, the fastest first. On a CPU the first one also takes part
+            with batches that have memory of their own, as by default. (On a GPU, torch's allocators
+            keep freed memory.)
         effort: How long each loader is measured.
         say: Called with a message about each loader that was opened.
 
@@ -161,6 +164,9 @@ def run_race(
         for name in executors
         if name not in GPU_ONLY or race.work.device.startswith("cuda")
     }
+    if race.work.device == "cpu":
+        default: Settings = {"executor": executors[0], "reuse_buffers": False}
+        entries[f"slipform {executors[0]}, own memory"] = (OURS, default)
     entries |= {name: (name, {}) for name in peers}
     if race.photos:  # otherwise one race takes hours
         few = {"rounds": min(effort.rounds, QUICK.rounds), "min_batches": QUICK.min_batches}

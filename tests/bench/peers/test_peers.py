@@ -2,11 +2,14 @@
 
 import importlib
 import pkgutil
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from slipform.bench import peers
-from slipform.bench.peers import chosen_peers, endless, grid, peer_names
+from slipform.bench.peers import OURS, chosen_peers, endless, grid, load_peer, peer_names
+from slipform.bench.work import usual_work
 from slipform.pipelines.errors import ConfigError
 
 
@@ -31,3 +34,16 @@ def test_an_epoch_without_a_batch_is_an_error() -> None:
 
 def test_grid_gives_all_combinations() -> None:
     assert grid(a=[1, 2], b=["x"]) == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
+
+
+def test_own_memory_is_a_setting_of_slipforms_loader(shapes_raw: Path) -> None:
+    """Without it, batches are made in as many buffers as wait ahead, and the consumer's."""
+    work = usual_work(shapes_raw, batch_size=60, cores=2, device="cpu", dtype="float32")
+    peer = load_peer(OURS)
+    settings = peer.candidates(work)[0] | {"executor": "resident"}
+    memory = []
+    for given in (settings, settings | {"reuse_buffers": False}):
+        with peer.batches(work, given) as batches:
+            kept = [images for images, _ in islice(batches, 12)]
+        memory.append(len({images.data_ptr() for images in kept}))
+    assert memory[0] < memory[1] == 12

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from slipform.bench.race.contestant import Opening
 from slipform.bench.race.loading import Conditions, races, run_race
 from slipform.bench.race.race import FULL, Effort
 from slipform.bench.work import has_photos
+from slipform.pipelines.loader import Loader
 from slipform.preprocess.prep import prepare
 
 
@@ -43,17 +46,24 @@ def test_the_kinds_of_work(photos: Path, shapes: Path, shapes_raw: Path) -> None
     assert _kinds(photos, inputs=("resident",)) == []
 
 
-@pytest.mark.parametrize("name", ["photos", "shapes"])
-def test_photos_take_fewer_rounds(
-    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With eight batches in each span, eleven rounds of photos would take hours."""
-    efforts: list[Effort] = []
-    rounds: list[int] = []
+@dataclass
+class Made:
+    """What a race was made of."""
+
+    efforts: list[Effort] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    settings: list[tuple[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Of the next race, whose contestants are not opened."""
+    found = Made()
 
     class Stub:
         def __init__(self, module: str, work: Any, effort: Effort, fixed: Any) -> None:
-            efforts.append(effort)
+            found.efforts.append(effort)
+            found.settings.append((module, fixed))
             self.opening = Opening(status="ok", note="", settings=fixed)
 
         def __enter__(self) -> Stub:
@@ -64,15 +74,41 @@ def test_photos_take_fewer_rounds(
         def measure(self) -> None: ...
 
     def run_rounds(running: Any, count: int) -> Any:
-        rounds.append(count)
+        found.rounds.append(count)
         return SimpleNamespace(values={}, failures={})
 
     monkeypatch.setattr(loading, "Contestant", Stub)
     monkeypatch.setattr(loading, "run_rounds", run_rounds)
+    return found
+
+
+@pytest.mark.parametrize("name", ["photos", "shapes"])
+def test_photos_take_fewer_rounds(name: str, request: pytest.FixtureRequest, made: Made) -> None:
+    """With eight batches in each span, eleven rounds of photos would take hours."""
     (race, *_) = races(request.getfixturevalue(name), Conditions(cores=2))
     run_race(race, ["ffcv_loader"], ["host"], FULL, lambda text: None)
     few = name == "photos"
-    assert rounds == [5 if few else FULL.rounds]
-    assert [one.search for one in efforts] == [not few] * 2
-    assert {one.min_batches for one in efforts} == {4 if few else FULL.min_batches}
-    assert {one.seconds for one in efforts} == {FULL.seconds}
+    assert made.rounds == [5 if few else FULL.rounds]
+    assert [one.search for one in made.efforts] == [not few] * 3
+    assert {one.min_batches for one in made.efforts} == {4 if few else FULL.min_batches}
+    assert {one.seconds for one in made.efforts} == {FULL.seconds}
+
+
+def test_the_first_executor_also_takes_part_as_it_is_by_default(shapes: Path, made: Made) -> None:
+    """On a CPU, where memory of its own costs a batch time."""
+    (race, *_) = races(shapes, Conditions(cores=2))
+    rows = run_race(race, ["ffcv_loader"], ["host", "dali", "stream"], FULL, lambda text: None)
+    own = ("slipform_loader", {"executor": "host", "reuse_buffers": False})
+    assert made.settings == [
+        ("slipform_loader", {"executor": "host"}),
+        ("slipform_loader", {"executor": "dali"}),
+        own,
+        ("ffcv_loader", {}),
+    ]
+    assert rows[2].case["loader"] == "slipform host, own memory"
+    default = inspect.signature(Loader).parameters["reuse_buffers"].default
+    assert default is False  # the row is to show it
+    made.settings.clear()
+    on_gpu = replace(race, work=replace(race.work, device="cuda"))
+    run_race(on_gpu, [], ["host", "stream"], FULL, lambda text: None)
+    assert made.settings == [("slipform_loader", {"executor": one}) for one in ("host", "stream")]
