@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from slipform.train.inference.evaluate import evaluate
     from slipform.train.inference.judge import judge
     from slipform.train.inference.predict import Prediction
+    from slipform.train.machine.allocator import keep_freed_memory
     from slipform.train.run.loop import fit
     from slipform.train.step.label_metrics import LabelEvaluation
     from slipform.train.step.metrics import Evaluation
@@ -84,6 +85,7 @@ __all__ = [
     "evaluate",
     "fit",
     "judge",
+    "keep_freed_memory",
     "load_recipe",
     "open_dataset",
     "prepare",
@@ -125,6 +127,7 @@ _HOMES = {
     "train.inference.evaluate": ("evaluate",),
     "train.inference.judge": ("judge",),
     "train.inference.predict": ("Prediction",),
+    "train.machine.allocator": ("keep_freed_memory",),
     "train.run.loop": ("fit",),
     "train.step.label_metrics": ("LabelEvaluation",),
     "train.step.metrics": ("Evaluation",),

@@ -47,9 +47,9 @@ def predict(run: Path, paths: tuple[Path, ...], top: int, as_json: bool, device:
     from slipform.pipelines.errors import SlipformError
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.predict import find_images
-    from slipform.train.machine.allocator import keep_freed_memory
+    from slipform.train.machine.allocator import keep_from_now_on
 
-    keep_freed_memory()
+    keep_from_now_on()
     classifier = Classifier.load(run, device)
     files = find_images(paths)
     failed = 0

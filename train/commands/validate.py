@@ -75,13 +75,13 @@ def validate(
     from slipform.train.inference.classifier import Classifier
     from slipform.train.inference.data import first_split
     from slipform.train.inference.judge import judge_any
-    from slipform.train.machine.allocator import keep_freed_memory
+    from slipform.train.machine.allocator import keep_from_now_on
     from slipform.train.scores.label_judgment import LabelJudgment
 
     if suspects and (report is not None or split not in (None, "train")):
         raise click.UsageError("--suspects is for the training images: remove --report and --split")
     data = None if data is None else local_folder(data)
-    keep_freed_memory()
+    keep_from_now_on()
     classifier = Classifier.load(run, device)
     if suspects:
         from slipform.train.commands.validate_suspects import show_suspects

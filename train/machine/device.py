@@ -14,7 +14,7 @@ import torch
 from slipform.pipelines import machine
 from slipform.pipelines.errors import ConfigError
 from slipform.train.config.sections import Compile, Precision, TrainConfig
-from slipform.train.machine.allocator import keep_freed_memory
+from slipform.train.machine.allocator import keep_from_now_on
 
 __all__ = ["has_bfloat16", "peak_memory_bytes", "pick_compile", "pick_precision", "set_up"]
 
@@ -112,7 +112,7 @@ def set_up(config: TrainConfig, device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_tf32 = config.tf32
         torch.backends.cudnn.allow_tf32 = config.tf32
     else:
-        keep_freed_memory()
+        keep_from_now_on()
 
 
 def peak_memory_bytes(device: torch.device) -> int:
