@@ -7,7 +7,7 @@ torchrun --nproc-per-node N --no-python slipform train DATA ...
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +146,7 @@ def train(
     from slipform.train.config.resolve import defaults_note, resolve
     from slipform.train.config.toml import value_text
     from slipform.train.machine.distributed import restarts
-    from slipform.train.run.folder import new_folder, resumed_recipe
+    from slipform.train.run.folder import check, new_folder, resumed_recipe
     from slipform.train.run.identity import dataset_folder
     from slipform.train.run.unchanged import continued
 
@@ -200,6 +200,9 @@ def train(
         if out is not None and auto_resume:
             before = continued(out, config, manifest)
             continues, config = before is not None, before or config
+        if out is not None and is_main():
+            with ExitStack() as held:  # refused before it says anything else
+                check(out, held, resume=continues, overwrite=overwrite)
         name = _run_name(recipe or f"{manifest.dataset}-{config.model.name}")
         if out is None and is_main():
             folder = new_folder(Path("runs"), name)
