@@ -42,7 +42,8 @@ def save_best(run: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -
     Args:
         run: The run folder.
         weights: Tensors by name, on any device.
-        metadata: Texts by name: epoch, val_accuracy, model, classes, labels, thresholds.
+        metadata: Texts by name: epoch, model, classes, labels, thresholds, and val_accuracy
+            if the dataset has a val split.
 
     Raises:
         SlipformError: The file cannot be written; an older file has not changed.

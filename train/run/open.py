@@ -112,12 +112,13 @@ class Run:
         """
         metadata = {
             "epoch": str(self.state.best.epoch),
-            "val_accuracy": str(self.state.best.accuracy),
             "model": self.config.model.name,
             "classes": json.dumps(self.manifest.classes, ensure_ascii=False),
             "labels": self.manifest.labels,
             "thresholds": json.dumps(self.state.best.thresholds),
         }
+        if self.val is not None:
+            metadata["val_accuracy"] = str(self.state.best.accuracy)
         if self.process.is_main:
             best.save_best(self.folder, weights or self.state.evaluated.state_dict(), metadata)
 

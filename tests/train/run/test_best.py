@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from slipform.models.weight_file import read_weights, write_weights
 from slipform.pipelines.errors import SlipformError
+from slipform.preprocess.prep import prepare
 from slipform.train.config.run_config import RunConfig
 from slipform.train.inference.classifier import Classifier
 from slipform.train.records import read_metrics
@@ -155,6 +156,18 @@ def test_an_intact_file_of_another_epoch_is_written_again(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
     assert metadata["epoch"] == str(summary["best_epoch"])
     assert again["test_accuracy"] == summary["test_accuracy"]
+
+
+def test_the_file_has_an_accuracy_only_if_there_is_a_val_split(
+    finished: Path, small: Small, tmp_path: Path
+) -> None:
+    assert 0 <= float(read_weights(finished / BEST)[1]["val_accuracy"]) <= 1
+    prepare("shapes", out=tmp_path / "data", num_train=60, num_val=0, num_test=12)
+    fit(small("train.epochs=1"), tmp_path / "data", tmp_path / "run", device="cpu", quiet=True)
+    metadata = read_weights(tmp_path / "run" / BEST)[1]
+    assert metadata["epoch"] == "1"
+    assert "val_accuracy" not in metadata
+    assert Classifier.load(tmp_path / "run", "cpu").classes[0] == "cross"
 
 
 def test_files_without_a_checksum_still_load(finished: Path, tmp_path: Path) -> None:
