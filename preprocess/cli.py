@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from slipform.pipelines.errors import DatasetError, Group, printable
+from slipform.pipelines.number_text import number_of
 from slipform.pipelines.remote.client import is_remote
 from slipform.preprocess.dataset_command import FOLDER, dataset_command
 from slipform.preprocess.registry import discover
@@ -117,9 +118,8 @@ def verify(folder: Path | str, threads: int, duplicates: str, csv: Path | None) 
             click.echo(fault)
             faults += 1
     if faults:
-        plural = "s" if faults > 1 else ""
-        raise DatasetError(f"{place}: {faults} fault{plural}. Run prep again.")
-    click.echo(f"{printable(str(place))}: {total:,} samples, no fault")
+        raise DatasetError(f"{place}: {number_of(faults, 'fault')}. Run prep again.")
+    click.echo(f"{printable(str(place))}: {number_of(total, 'sample')}, no fault")
     if not isinstance(folder, Path):
         click.echo("duplicates were not searched: this compares all images, in a local copy")
         return

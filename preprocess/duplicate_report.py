@@ -14,6 +14,7 @@ from typing import Any
 from slipform.pipelines.errors import printable
 from slipform.pipelines.files import write_whole
 from slipform.pipelines.manifest import Manifest
+from slipform.pipelines.number_text import number_of
 from slipform.pipelines.sample_names import read_names
 from slipform.preprocess.duplicates import Duplicate
 
@@ -48,13 +49,15 @@ def duplicate_lines(
             f" {row['other_class']}){end}"
         )
     if found:
-        more = f"; {len(found) - most} are not listed here" if len(found) > most else ""
+        more = f"; not listed here: {len(found) - most}" if len(found) > most else ""
         equal = sum(one.exact for one in found)
         other = sum(one.classes[0] != one.classes[1] for one in found)
         yield (
-            f"{len(found)} images of later splits are also in an earlier one, {equal} of them byte"
-            f" for byte; {other} have another class there{more}"
+            f"{number_of(len(found), 'image')} of later splits also in an earlier one, {equal} of"
+            f" them byte for byte; with another class there: {other}{more}"
         )
+    else:
+        yield "no image is in two splits"
 
 
 def write_csv(found: Sequence[Duplicate], folder: Path, manifest: Manifest, out: Path) -> None:

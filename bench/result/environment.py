@@ -17,6 +17,7 @@ from pathlib import Path
 
 from slipform.bench.result.result import Environment
 from slipform.pipelines.machine import num_cores, processor_name
+from slipform.pipelines.number_text import number_of
 from slipform.pipelines.project import project
 
 __all__ = ["command_line", "commit_of", "stamp"]
@@ -50,7 +51,7 @@ def stamp() -> Environment:
     cores = num_cores()
     cpu = processor_name()
     return Environment(
-        machine=f"{gpu or cpu}, {cores} cores",
+        machine=f"{gpu or cpu}, {number_of(cores, 'core')}",
         cpu=cpu,
         cores=cores,
         memory_bytes=int(psutil.virtual_memory().total),

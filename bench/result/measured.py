@@ -15,6 +15,7 @@ from slipform.bench.result.layout import Layout
 from slipform.bench.result.quantities import contestant, quantity
 from slipform.bench.result.result import Environment, Result, Row
 from slipform.pipelines.errors import SlipformError
+from slipform.pipelines.number_text import number_of
 
 __all__ = [
     "METHOD",
@@ -42,7 +43,7 @@ def machine_text(environment: Environment) -> str:
     env = environment
     memory = f"{env.memory_bytes / 2**30:.0f} GiB memory"
     gpu = f", {env.gpu} with driver {env.driver}" if env.gpu else ", no GPU"
-    return f"{env.cpu}, {env.cores} cores, {memory}{gpu}"
+    return f"{env.cpu}, {number_of(env.cores, 'core')}, {memory}{gpu}"
 
 
 def versions_text(environment: Environment) -> str:
@@ -94,7 +95,7 @@ def facts(path: Path, result: Result, rows: Sequence[Row], layout: Layout) -> li
         (name of the fact, text), in the order of the page.
     """
     env = result.environment
-    busy = f"{env.load_average:g} in the minute before, on {env.cores} cores"
+    busy = f"{env.load_average:g} in the minute before, on {number_of(env.cores, 'core')}"
     return [
         ("machine", machine_text(env)),
         ("system", env.system),

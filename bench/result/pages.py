@@ -19,6 +19,7 @@ from slipform.bench.result.result import Result, Row
 from slipform.bench.result.tables import STAGES, constants, markdown, stage_cells, table
 from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.files import write_whole
+from slipform.pipelines.number_text import number_of
 
 __all__ = ["BEGIN", "END", "results_page", "speed_section", "write_section"]
 
@@ -118,7 +119,7 @@ def speed_section(results: Results, page: Path, readme: Path) -> str:
             ),
             "Crop, flip, normalize to float32; medians. streaming: JPEGs are decoded in every"
             " epoch. resident: raw pixels, shorter side 256."
-            f" {env.cpu}, {env.cores} cores, no GPU used; slipform"
+            f" {env.cpu}, {number_of(env.cores, 'core')}, no GPU used; slipform"
             f" {env.versions.get('slipform', 'of unknown version')}, {env.date[:10]};"
             f" `{command_text(result)}`",
         ]

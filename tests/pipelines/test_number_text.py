@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from slipform.pipelines.number_text import number_text
+from slipform.pipelines.number_text import number_of, number_text
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ from slipform.pipelines.number_text import number_text
 )
 def test_no_exponent_where_none_is_needed(value: float, digits: int, text: str) -> None:
     assert number_text(value, digits) == text
+
+
+def test_a_noun_has_its_plural() -> None:
+    found = [number_of(count, "core") for count in (0, 1, 2, 12345)]
+    assert found == ["0 cores", "1 core", "2 cores", "12,345 cores"]

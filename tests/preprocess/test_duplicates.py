@@ -123,7 +123,7 @@ def test_all_classes_of_an_image_with_several_labels(tmp_path: Path) -> None:
     build_dataset(SampleSource("scenes", ["a", "b", "c"], splits, ""), tmp_path / "data")
     out = tmp_path / "found.csv"
     result = CliRunner().invoke(main, ["verify", str(tmp_path / "data"), "--csv", str(out)])
-    assert "3 of them byte for byte; 2 have another class there" in result.output
+    assert "3 of them byte for byte; with another class there: 2" in result.output
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert [(row["class"], row["other_class"]) for row in rows] == [
         ("a + c", "a + c"), ("b + c", "b"), ("no label", "a"),
@@ -214,8 +214,8 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert "val sample 2" in lines[2]
     assert "a) equals train sample 3 (" in lines[2]
     assert lines[-1] == (
-        "8 images of later splits are also in an earlier one, 4 of them byte for byte; 1 have"
-        " another class there"
+        "8 images of later splits also in an earlier one, 4 of them byte for byte; with another"
+        " class there: 1"
     )
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert len(rows) == 8
