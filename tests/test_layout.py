@@ -34,6 +34,7 @@ MAY_IMPORT = {
         "slipform.pipelines.checksums",
         "slipform.pipelines.label_table",
         "slipform.pipelines.notebook",
+        "slipform.pipelines.number_text",
         "slipform.pipelines.mirror.copy_index",
         "slipform.pipelines.remote",
         "slipform.pipelines.together",
