@@ -27,7 +27,7 @@ from slipform.pipelines.errors import ConfigError
 from slipform.pipelines.machine import free_memory_bytes
 from slipform.pipelines.plan.augmentation import Augmentation
 from slipform.pipelines.rendering.boxes import copy_boxes
-from slipform.pipelines.rendering.launch import check, launch
+from slipform.pipelines.rendering.launch import READ_AFTER, check, launch
 from slipform.pipelines.rendering.request import Settings
 from slipform.pipelines.unclosed import GeneratorPool
 
@@ -69,7 +69,8 @@ class ResidentPixels:
                 f' are free on {device}: executor = "resident" is not possible. Use executor ='
                 ' "stream", or prep with --shorter-side.'
             )
-        self._pixels = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
+        size = int(starts[-1]) + READ_AFTER
+        self._pixels = torch.empty(size, dtype=torch.uint8, device=device)
         parts = _read_all if settings.world_size == 1 or (beton.modes == RAW).all() else _shared
         for first, stop, buffer, bad in parts(beton, settings, starts):
             there = self._pixels[starts[first] : starts[stop]]
@@ -85,7 +86,7 @@ class ResidentPixels:
     @property
     def num_bytes(self) -> int:
         """The bytes of the pixels in the memory of the device."""
-        return self._pixels.untyped_storage().nbytes()
+        return max(0, self._pixels.untyped_storage().nbytes() - READ_AFTER)
 
     def render(
         self, spec: Augmentation, indices: Tensor, numbers: Sequence[Tensor], out: Tensor

@@ -22,10 +22,11 @@ from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.region import moved, relative
 from slipform.pipelines.rendering.taps import BORDERS, reduced_sizes
 
-__all__ = ["check", "erases", "launch", "launch_render", "pack"]
+__all__ = ["READ_AFTER", "check", "erases", "launch", "launch_render", "pack"]
 
 _Int32 = npt.NDArray[np.int32]
-_MAX_IMAGE_BYTES = 2**31 - 1  # positions inside an image have 32 bits in the kernel
+READ_AFTER = 16  # bytes after the last image that a kernel may read, and does not use
+_MAX_IMAGE_BYTES = 2**31 - 64  # positions inside an image have 32 bits in the kernel
 
 
 def check(beton: Beton, spec: Augmentation, executor: str) -> None:
@@ -168,8 +169,8 @@ def launch_render(
     from slipform.pipelines.rendering import triton as kernel
 
     size = spec.image_size
-    tile_rows, tile_columns = kernel.tile(size)
-    kernel.render[(kernel.num_programs(len(indices), size),)](
+    rows_of_tile, columns, tiles = kernel.strip(size, spec.axis_aligned)
+    kernel.render[(kernel.num_programs(len(indices), size, rows_of_tile * tiles),)](
         *images,
         indices,
         rows,
@@ -180,7 +181,8 @@ def launch_render(
         BORDER=BORDERS[spec.border],
         ALIGNED=spec.axis_aligned,
         ERASE=erase and erases(spec),
-        BY=tile_rows,
-        BX=tile_columns,
+        BY=rows_of_tile,
+        BX=columns,
+        BLOCKS=tiles,
         **kernel.options(spec.axis_aligned),
     )

@@ -24,6 +24,7 @@ from slipform.pipelines.decoding.integrity import FirstRead
 from slipform.pipelines.decoding.pixels import Pixels, blacken
 from slipform.pipelines.plan.plan import Plan
 from slipform.pipelines.rendering.boxes import copy_boxes
+from slipform.pipelines.rendering.launch import READ_AFTER
 from slipform.pipelines.rendering.region import decode_scales, regions_needed
 
 __all__ = ["CoreReader", "Staged", "stage"]
@@ -159,7 +160,8 @@ def stage(
     sizes = sides[:, 0].astype(np.int64) * sides[:, 1] * 3
     ends = np.cumsum(-(-sizes // _ALIGNMENT) * _ALIGNMENT)
     starts = np.concatenate([[0], ends[:-1]])
-    buffer = torch.empty(int(ends[-1]), dtype=torch.uint8, pin_memory=pinned)
+    size = int(ends[-1]) + READ_AFTER
+    buffer = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
     copy_boxes(pixels.addresses, pixels.widths, boxes, buffer.numpy(), starts)
     moved = replace(
         pixels,

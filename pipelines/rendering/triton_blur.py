@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from slipform.pipelines.rendering.triton import finish, place
+from slipform.pipelines.rendering.triton import finish, last_of, place
 
 __all__ = ["OPTIONS", "blur_columns", "blur_rows"]
 
@@ -61,8 +61,8 @@ def blur_rows(
     red, green, blue = _blurred(
         values + start, tl.load(sigmas + n), column, row, False, RADIUS, SIZE
     )
-    g, box = floats + 21 * n, ints + 10 * n
-    finish(red, green, blue, g, box, rows, n, out, column, row, ERASE, SIZE)
+    last = last_of(floats + 21 * n, ints + 10 * n, rows, n, out, SIZE)
+    finish(red, green, blue, last, column, row, ERASE, SIZE)
 
 
 @triton.jit

@@ -12,9 +12,15 @@ import triton
 import triton.language as tl
 
 from slipform.pipelines.plan.triton_chains import UNCHANGED
-from slipform.pipelines.rendering.triton import finish, place
+from slipform.pipelines.rendering.triton import finish, last_of, place
 from slipform.pipelines.rendering.triton_operations import operated, store_levels
-from slipform.pipelines.rendering.triton_sampling import aligned, warped
+from slipform.pipelines.rendering.triton_sampling import (
+    aligned,
+    clip_of,
+    geometry_of,
+    warped,
+)
+from slipform.pipelines.rendering.triton_words import image_at
 
 __all__ = ["OPTIONS", "mix", "sample"]
 
@@ -54,17 +60,19 @@ def sample(
     at, column, row = place(SIZE, BY, BX)
     n = at // CHAINS
     index = tl.load(indices + n)
-    image = pixels + tl.load(offsets + index)
+    words, first = image_at(pixels, tl.load(offsets + index))
     height, width = tl.load(sizes + 2 * index), tl.load(sizes + 2 * index + 1)
-    own, box, u, v = geometry + 9 * at, ints + 10 * n, column + 0.5, row + 0.5
-    turned = (tl.load(own + 1) != 0) | (tl.load(own + 3) != 0)
-    if turned | (tl.load(own + 6) != 0) | (tl.load(own + 7) != 0):
-        red, green, blue = warped(image, height, width, own, box, u, v, 0, True)
+    own, box, u, v = geometry_of(geometry + 9 * at), ints + 10 * n, column + 0.5, row + 0.5
+    size, clip = (height, width), clip_of(box)
+    _, xy, _, yx, _, _, zx, zy, _ = own
+    if (xy != 0) | (yx != 0) | (zx != 0) | (zy != 0):
+        reduced = (tl.load(box + 8), tl.load(box + 9))
+        red, green, blue = warped(words, first, size, own, clip, reduced, u, v, 0, True)
     else:
-        red, green, blue = aligned(image, width, own, box, u, v, 0)
+        red, green, blue = aligned(words, first, width, own, clip, u, v, 0)
     if tl.load(moves + at) == UNCHANGED:
-        g = floats + 21 * n
-        finish(red, green, blue, g, box, rows, n, out, column, row, ERASE, SIZE)
+        last = last_of(floats + 21 * n, box, rows, n, out, SIZE)
+        finish(red, green, blue, last, column, row, ERASE, SIZE)
     else:
         r, gr, b = (red + 0.5).to(tl.int32), (green + 0.5).to(tl.int32), (blue + 0.5).to(tl.int32)
         store_levels(pictures, at, r, gr, b, column, row, SIZE)
@@ -116,5 +124,5 @@ def mix(
         red += r.to(tl.float32) * weight
         green += g.to(tl.float32) * weight
         blue += b.to(tl.float32) * weight
-    own, box = floats + 21 * n, ints + 10 * n
-    finish(red, green, blue, own, box, rows, n, out, column, row, ERASE, SIZE)
+    last = last_of(floats + 21 * n, ints + 10 * n, rows, n, out, SIZE)
+    finish(red, green, blue, last, column, row, ERASE, SIZE)

@@ -47,7 +47,7 @@ def compiled(
 ) -> dict[str, Any]:
     """Registers, spilled bytes, shared bytes, instructions by name, and loops (the names of the
     instructions of each)."""
-    rows, columns = kernel.tile(size)
+    rows, columns, tiles = kernel.strip(size, aligned)
     constants = {
         "SIZE": size,
         "BORDER": border,
@@ -55,6 +55,7 @@ def compiled(
         "ERASE": erase,
         "BY": rows,
         "BX": columns,
+        "BLOCKS": tiles,
     }
     types = {**POINTERS, "out": f"*{dtype}", **dict.fromkeys(constants, "constexpr")}
     return _report(kernel.render, arch, types, constants, kernel.options(aligned))
@@ -166,9 +167,9 @@ def _report(
 
 
 def _lanes(text: str) -> list[str]:
-    """How the threads of a warp are arranged where they load bytes, such as "[32]" or "[16, 2]"."""
+    """How the threads of a warp are arranged where they load stored pixels: "[32]" or "[16, 2]"."""
     layouts = dict(re.findall(r"^(#\w+) = .*threadsPerWarp = (\[[\d, ]+\])", text, re.MULTILINE))
-    used = re.findall(r"tt\.load .*: tensor<[^>]*!tt\.ptr<i8>, (#\w+)>", text)
+    used = re.findall(r"tt\.load .*: tensor<[^>]*!tt\.ptr<i(?:8|32)>, (#\w+)>", text)
     return sorted({layouts[name] for name in used})
 
 

@@ -30,9 +30,11 @@ ALL = [
     (90, "bf16", 0, True, False, 33),  # an odd size: pixels are stored one by one
     (80, "fp16", 2, False, False, 1),
 ]
-PIXELS = {True: 4, False: 2}  # pixels of a thread, by `aligned`
-# By `aligned`: registers, and instructions of the innermost loop for each tap and pixel.
-LIMITS = {True: (80, 20), False: (96, 32)}
+PIXELS = {True: 8, False: 2}  # pixels of a thread in a tile, by `aligned`
+# By `aligned`: registers, instructions of the innermost loop for each tap and pixel, and all
+# instructions for each pixel. A multiprocessor has 65,536 registers: for three programs of 128
+# threads, or two of 256.
+LIMITS = {True: (168, 16, 380), False: (128, 28, 580)}
 
 
 def _compile(cases: list[tuple[Any, ...]], python: str = sys.executable) -> list[dict[str, Any]]:
@@ -50,34 +52,27 @@ def _reports(cases: list[dict[str, Any]], python: str = sys.executable) -> list[
 
 
 def _check(case: tuple[Any, ...], found: dict[str, Any]) -> None:
-    _, dtype, _, aligned, _, size = case
+    _, _, _, aligned, _, size = case
     names = Counter(found["names"])
-    registers, per_tap = LIMITS[aligned]
+    registers, per_tap, total = LIMITS[aligned]
     assert found["lanes"] == ["[32]"]  # the threads of a warp read neighbors in a row
     assert found["registers"] <= registers
-    assert found["stack"] == 0
-    assert found["shared"] <= 4096
-    assert not [name for name in names if name.startswith(("LDL", "STL"))]
+    # A few numbers of the loop over the tiles may be outside the registers.
+    assert found["stack"] <= 48
+    for loop in sorted(found["loops"], key=len)[:-1]:
+        assert not [name for name in loop if name.startswith(("LDL", "STL"))]
+    assert found["shared"] == 0  # threads exchange nothing
     if size < 32:
         return
     pixels = PIXELS[aligned]
-    # Three bytes for each tap and pixel. Aligned: one tap (whole pixels), two in a row (not
-    # reduced), one in a loop (reduced). This finds a third tap in a row. Warped: one, and one in a
-    # loop.
-    taps = 4 if aligned else 2
-    assert names["LDG.E.U8"] == 3 * taps * pixels
-    inner = min(len(loop) for loop in found["loops"])
-    assert inner <= per_tap * pixels
-    if aligned:
-        row = min(len(loop) for loop in found["loops"] if _bytes(loop) == 6 * pixels)
-        assert row <= 50 * pixels
-    packed = dtype != "fp32" and size % 2 == 0
+    # Stored pixels are loaded as words, four for the four taps of a group: no byte is loaded alone.
+    assert not [name for name in names if name.startswith("LDG.E.U8")]
+    inner = min(found["loops"], key=len)
+    assert inner.count("LDG.E") == 4 * pixels
+    assert len(inner) <= 4 * per_tap * pixels
+    assert len(found["names"]) <= total * pixels
     stores = sum(count for name, count in names.items() if name.startswith("STG"))
-    assert stores == (3 * pixels // 2 if packed else 3 * pixels)
-
-
-def _bytes(loop: list[str]) -> int:
-    return sum(name == "LDG.E.U8" for name in loop)
+    assert stores == (3 * pixels // 2 if size % 2 == 0 else 3 * pixels)
 
 
 def test_two_kernels_fit() -> None:
