@@ -33,7 +33,8 @@ def mix(batch: Batch, plan: MixPlan) -> Batch:
     partner = upload(plan.partner, batch.images.device)
     images = batch.images
     if plan.box is None:
-        images = torch.lerp(images[partner], images, plan.weight)
+        # In place: another batch of new memory costs page faults on a CPU.
+        images = images[partner].lerp_(images, plan.weight)
     else:
         x0, y0, x1, y1 = plan.box
         mixed = images.clone(memory_format=torch.channels_last)

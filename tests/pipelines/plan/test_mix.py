@@ -58,6 +58,22 @@ def test_the_batch_of_torchvisions_transform(kind: str) -> None:
         assert mixed.images.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [16, 33])
+def test_mixup_is_the_interpolation_bit_for_bit(dtype: torch.dtype, size: int) -> None:
+    """The partners are overwritten by the result. The batch itself is not."""
+    images = torch.randn(7, 3, size, size).to(dtype).contiguous(memory_format=torch.channels_last)
+    before, partner = images.clone(), np.roll(np.arange(7), 2)
+    for weight in (0.3, 0.5, 0.71):
+        mixed = mix(
+            Batch(images, torch.arange(7), torch.arange(7)), MixPlan(partner, weight, None)
+        ).images
+        expected = torch.lerp(before[torch.from_numpy(partner)], before, weight)
+        assert torch.equal(mixed, expected)
+        assert mixed.stride() == before.stride()
+        assert torch.equal(images, before)
+
+
 def test_masked_samples_stay_masked() -> None:
     batch = _batch(3)
     masked = Batch(batch.images, torch.tensor([4, -100, 5]), batch.indices)
