@@ -5,6 +5,9 @@ In: arguments that can be pickled; each function runs in its own process. Out: `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -12,11 +15,12 @@ import click
 from slipform.bench.race.gpu import Measured
 from slipform.bench.race.loading import EXECUTORS, Conditions, races, run_race
 from slipform.bench.race.race import QUICK, Effort
-from slipform.bench.race.training import Point, measure_point
+from slipform.bench.race.training import Prepared, prepared
+from slipform.bench.race.training_point import Point
 from slipform.bench.result.result import Row
 from slipform.pipelines.machine import num_cores
 
-__all__ = ["measure_loaders", "measure_step", "measured", "step_name"]
+__all__ = ["PreparedStep", "measure_loaders", "measured", "prepare_step", "step_name"]
 
 
 def step_name(net: str, batch_size: int, executor: str) -> str:
@@ -30,7 +34,8 @@ def step_name(net: str, batch_size: int, executor: str) -> str:
     return f"{net}, batch {batch_size}" + ("" if executor == "resident" else f", {executor}")
 
 
-def measure_step(
+@contextmanager
+def prepare_step(
     data: str,
     net: str,
     batch_size: int,
@@ -38,8 +43,8 @@ def measure_step(
     executor: str = "resident",
     rounds: int = 5,
     seconds: float = 1.0,
-) -> list[Measured]:
-    """Measure a point of `bench train`: the step on a fixed batch, the loader, end to end.
+) -> Iterator[PreparedStep]:
+    """Prepare a point of `bench train`: the step on a fixed batch, the loader, end to end.
 
     Args:
         data: The dataset folder.
@@ -53,9 +58,26 @@ def measure_step(
     cores = num_cores()
     point = Point(data, net, batch_size, executor=executor, device=device, cores=cores, peer=False)
     effort = Effort(rounds=rounds, seconds=seconds, warmup_seconds=0.2, min_batches=3)
-    outcome = measure_point(point, effort)
-    name = step_name(net, batch_size, executor)
-    return [Measured(name, outcome.figures, outcome.settings)]
+    with prepared(point, effort) as ready:
+        yield PreparedStep(step_name(net, batch_size, executor), ready)
+
+
+@dataclass(frozen=True)
+class PreparedStep:
+    """A point that is compiled and can be measured at once.
+
+    Attributes:
+        name: The name of its row.
+        point: The point.
+    """
+
+    name: str
+    point: Prepared
+
+    def measure(self) -> list[Measured]:
+        """Measure it. Nothing else may compute in the meantime."""
+        outcome = self.point.measure()
+        return [Measured(self.name, outcome.figures, outcome.settings)]
 
 
 def measure_loaders(data: str, device: str) -> list[Measured]:

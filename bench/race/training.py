@@ -10,69 +10,32 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipform.bench.images import image_files
 from slipform.bench.race.measure import estimate
 from slipform.bench.race.race import Effort, Rounds, cpu_seconds, race, synchronize, timed
+from slipform.bench.race.training_point import Point, run_config, work_of
 from slipform.bench.result.result import Estimate, Settings
-from slipform.bench.work import Work, is_small, usual_work
+from slipform.bench.work import Work
 from slipform.pipelines.machine import peak_memory, reset_peak
 
 if TYPE_CHECKING:
     from slipform.pipelines.batch import Batch
 
 __all__ = [
-    "BACKBONES",
-    "MODELS",
-    "SMALL_MODELS",
     "Outcome",
-    "Point",
-    "decided",
+    "Prepared",
     "figures_of",
     "measure_point",
-    "run_config",
+    "prepared",
 ]
 
-BACKBONES = ("alexnet", "resnet18", "resnet34", "resnet50", "vgg16")
-MODELS = (*BACKBONES, "tiny", "cnn")  # the default for images of any size
-SMALL_MODELS = ("tiny", "cnn", "fast")  # the default for small images
-_LONG_RUN_EPOCHS = 10_000
 _RATES = ("step", "loader", "end_to_end", "torch")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One condition.
-
-    Attributes:
-        data: The dataset folder.
-        model: The name of a net in the registry.
-        batch_size: Images in a batch.
-        precision: The setting train.precision.
-        compile: The setting train.compile.
-        layout: The setting train.channels_last: "auto", "last" (true) or "first" (false).
-        executor: The setting data.executor.
-        device: "cpu" or "cuda".
-        cores: The number of cores that the process may use.
-        peer: Whether to measure a torch DataLoader with the same step, too.
-    """
-
-    data: str
-    model: str
-    batch_size: int
-    precision: str = "auto"
-    compile: str = "auto"
-    layout: str = "auto"
-    executor: str = "auto"
-    device: str = "cpu"
-    cores: int = 1
-    peer: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,62 +51,46 @@ class Outcome:
     figures: dict[str, Estimate] = field(default_factory=dict)
 
 
-def run_config(point: Point, work: Work) -> Any:
-    """The configuration of the run: SGD with momentum, cross entropy.
-
-    Args:
-        point: The condition.
-        work: The work of the loader.
-
-    Returns:
-        A RunConfig.
-    """
-    from slipform.models.spec import ModelConfig
-    from slipform.train.config.optimizers import Sgd
-    from slipform.train.config.run_config import RunConfig
-    from slipform.train.config.sections import DataConfig, TrainConfig
-
-    own_stem = point.model in BACKBONES and is_small(Path(point.data))
-    return RunConfig(
-        data=DataConfig(folder=point.data, executor=point.executor),
-        augment=work.augment,
-        model=ModelConfig(name=point.model, small_input=own_stem),
-        optimizer=Sgd(lr=0.001, momentum=0.9),
-        train=TrainConfig(
-            batch_size=point.batch_size,
-            precision=point.precision,  # type: ignore[arg-type]
-            compile=point.compile,  # type: ignore[arg-type]
-            channels_last="auto" if point.layout == "auto" else point.layout == "last",
-        ),
-    )
-
-
-def decided(point: Point, seconds: float, *, known: bool = True) -> Point:
-    """Replace "auto" in precision, compile and layout, as `train` does for a long run.
-
-    Args:
-        point: The condition.
-        seconds: The setting train.auto_seconds.
-        known: Whether a choice in the profile of the machine is taken.
-    """
-    from slipform.pipelines.manifest import read_manifest
-    from slipform.train.machine.device import set_up
-    from slipform.train.machine.distributed import join
-    from slipform.train.run.decide import decide
-
-    with join(point.device) as process:
-        config = run_config(point, _work(point, str(process.device), "float32"))
-        config = config.replace("train.epochs", _LONG_RUN_EPOCHS)
-        config = config.replace("train.auto_seconds", seconds)
-        set_up(config.train, process.device)
-        manifest = read_manifest(Path(point.data))
-        train = decide(config, manifest, process, known=known).config.train
-    layout = "last" if train.channels_last else "first"
-    return replace(point, precision=train.precision, compile=train.compile, layout=layout)
-
-
 def measure_point(point: Point, effort: Effort) -> Outcome:
     """Measure one point in this process.
+
+    Args:
+        point: The condition.
+        effort: Rounds, span and warm-up.
+
+    Raises:
+        torch.OutOfMemoryError: The memory of the device is too small.
+    """
+    with prepared(point, effort) as ready:
+        return ready.measure()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A point whose loader and step are open and compiled.
+
+    Attributes:
+        contestants: Name -> a function that measures it once.
+        rounds: The number of rounds.
+        settings: The settings that "auto" stands for.
+        once: Quantity -> what was measured while it was prepared.
+    """
+
+    contestants: dict[str, Callable[[], dict[str, float]]]
+    rounds: int
+    settings: Settings
+    once: dict[str, float]
+
+    def measure(self) -> Outcome:
+        """Measure it. Nothing else may compute in the meantime."""
+        rounds = race(self.contestants, self.rounds)
+        once = {name: estimate([value]) for name, value in self.once.items()}
+        return Outcome(self.settings, figures_of(rounds) | once)
+
+
+@contextmanager
+def prepared(point: Point, effort: Effort) -> Iterator[Prepared]:
+    """Open the loaders of a point, build and compile its step, and take some steps.
 
     Args:
         point: The condition.
@@ -164,7 +111,7 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         process = stack.enter_context(join(point.device))
         precision = pick_precision(point.precision, process.device)  # type: ignore[arg-type]
         dtype, device = str(precision).removeprefix("torch."), str(process.device)
-        work = _work(point, device, dtype)
+        work = work_of(point, device, dtype)
         config = run_config(point, work)
         set_up(config.train, process.device)
         # Open it first: its workers are forked, and this process must have no threads then.
@@ -208,7 +155,6 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         memory = peak_memory(device, alone=True)  # before the torch DataLoader's first turn
         if theirs is not None:
             contestants["torch"] = lambda: timed(theirs, device, effort, step)
-        rounds = race(contestants, effort.rounds)
 
         settings: Settings = {
             "executor": loader.executor_name,
@@ -221,8 +167,7 @@ def measure_point(point: Point, effort: Effort) -> Outcome:
         once = memory | {"first_batch_seconds": first_batch_seconds}
         if state.functions.compiled:
             once["compile_seconds"] = step_seconds[0] - statistics.median(step_seconds[1:])
-    figures = figures_of(rounds) | {name: estimate([value]) for name, value in once.items()}
-    return Outcome(settings, figures)
+        yield Prepared(contestants, effort.rounds, settings, once)
 
 
 def figures_of(rounds: Rounds) -> dict[str, Estimate]:
@@ -245,16 +190,6 @@ def figures_of(rounds: Rounds) -> dict[str, Estimate]:
         figures["multiple_of_torch"] = rounds.ratio("end_to_end", "torch")
         figures["torch_wait_share"] = rounds.estimates("torch")["wait_share"]
     return figures
-
-
-def _work(point: Point, device: str, dtype: str) -> Work:
-    data = Path(point.data)
-    work = usual_work(
-        data, batch_size=point.batch_size, cores=point.cores, device=device, dtype=dtype
-    )
-    if work.stored == "raw":
-        return work
-    return replace(work, files=str(image_files(data, "train")))
 
 
 def _open_torch(stack: ExitStack, work: Work) -> Iterator[Batch]:

@@ -148,6 +148,10 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process. Another call does nothing."""
         self._connection.close()
         self._end(_CLOSE_SECONDS)
 

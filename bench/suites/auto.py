@@ -31,7 +31,7 @@ from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
-    from slipform.bench.race.training import Point
+    from slipform.bench.race.training_point import Point
 
 __all__ = ["LAYOUT", "command", "measure"]
 
@@ -80,7 +80,7 @@ def command(
     \b
     Example: bench auto --data data/caltech101 --models alexnet,resnet18
     """
-    from slipform.bench.race.training import SMALL_MODELS, Point
+    from slipform.bench.race.training_point import SMALL_MODELS, Point
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
@@ -142,7 +142,7 @@ def measure(
         decision, and the images/s of each choice.
     """
     from slipform.bench.race.measure import estimate, ratio
-    from slipform.bench.race.training import decided, run_config
+    from slipform.bench.race.training_point import decided, run_config
     from slipform.bench.work import usual_work
     from slipform.pipelines.manifest import read_manifest
     from slipform.train.machine.device import set_up

@@ -7,7 +7,8 @@ In: the minutes, datasets, optionally a speed run to compare with. Out: rows of 
 - kernels: drawing and rendering a batch, compared with the time of its memory traffic
 - tests: `pytest -m gpu`
 - jpeg: decoding with several shares of the hardware decoder
-- step: each backbone with a fixed batch, the loader, end to end; at two batch sizes
+- step: each backbone with a fixed batch, the loader, end to end; at two batch sizes. Four points are
+  compiled at the same time, and measured one after another
 - loaders: Slipform's and DALI's
 - accuracy: the recipe cifar10/fast, and the speed run
 
@@ -20,23 +21,24 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from slipform.bench.options import device_name, device_option, out_option
 from slipform.bench.result.layout import Layout
-from slipform.bench.result.result import Row, Settings
+from slipform.bench.result.result import Row
 from slipform.bench.suites import finish, say
 from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.gpu import Measured
+    from slipform.bench.race.gpu_items import Item
 
-__all__ = ["LAYOUT", "PARTS", "Item", "all_items", "command", "run"]
+__all__ = ["LAYOUT", "PARTS", "all_items", "command"]
 
 LAYOUT = Layout(
     title="A GPU",
@@ -61,28 +63,6 @@ PARTS = ("machine", "ceilings", "kernels", "tests", "jpeg", "step", "loaders", "
 _BATCH_SIZES = (256, 1024)
 _SMALL_BATCH_SIZES = (512, 2000)  # for small images
 _STREAMED = (("resnet50", "vgg16"), ("stream", "dali"))  # also measured with these executors
-_MIN_SECONDS = 5.0  # an item with less time is not started
-
-
-@dataclass(frozen=True)
-class Item:
-    """A piece of a part, which runs in its own process.
-
-    Attributes:
-        part: The name of the part.
-        what: The name of the item within the part.
-        weight: The item's share of the remaining time, relative to the weights of the other items.
-        measure: A function that can be imported; it returns `Measured` values.
-        arguments: The arguments of `measure`.
-        lacks: Why the item is not possible; "" if it is.
-    """
-
-    part: str
-    what: str
-    weight: float
-    measure: Callable[..., list[Measured]]
-    arguments: tuple[Any, ...] = ()
-    lacks: str = ""
 
 
 @click.command(cls=Command)
@@ -124,6 +104,7 @@ def command(
     """
     from slipform.bench.options import check_names, words
     from slipform.bench.race import speed_run
+    from slipform.bench.race.gpu_items import run, run_together, together
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
 
@@ -144,52 +125,20 @@ def command(
     ]
 
     def rows() -> Iterator[Row]:
-        for number, item in enumerate(items):
+        number = 0
+        while number < len(items):
+            group = together(items[number:])
             ahead = sum(other.weight for other in items[number:] if not other.lacks)
             left = ends - time.monotonic()
-            yield from run(item, left * item.weight / ahead if ahead else left)
+            weight = sum(item.weight for item in group)
+            seconds = left * weight / ahead if ahead else left
+            if len(group) > 1:
+                yield from run_together(group, seconds, say)
+            else:
+                yield from run(group[0], seconds, say)
+            number += len(group)
 
     finish("gpu", rows(), out, environment)
-
-
-def run(item: Item, seconds: float) -> list[Row]:
-    """Measure an item.
-
-    Args:
-        item: The item.
-        seconds: The time limit.
-
-    Returns:
-        The rows of the item. If nothing was measured, one row with the reason.
-    """
-    from slipform.bench.race import gpu
-    from slipform.bench.race.worker import CallFailed, isolated
-
-    case: Settings = {"part": item.part, "what": item.what}
-    if item.lacks:
-        return [Row(suite="gpu", case=case, status="not possible", note=item.lacks)]
-    if seconds < _MIN_SECONDS:
-        return [Row(suite="gpu", case=case, status="not possible", note="no time was left")]
-    say(f"{item.part}: {item.what}, at most {seconds:.0f} s")
-    # The tests end earlier: otherwise the list of the failures would be lost.
-    arguments = (
-        (max(seconds - 15.0, 0.5 * seconds),) if item.measure is gpu.tests else item.arguments
-    )
-    try:
-        found = isolated(item.measure, *arguments, seconds=seconds)
-    except CallFailed as failure:
-        say(f"  {failure.status}: {failure.note}")
-        return [Row(suite="gpu", case=case, status=failure.status, note=failure.note)]
-    return [
-        Row(
-            suite="gpu",
-            case=case | {"what": one.what},
-            settings=one.settings,
-            figures=one.figures,
-            note=one.note,
-        )
-        for one in found
-    ]
 
 
 def all_items(
@@ -204,7 +153,8 @@ def all_items(
         against: The script of a speed run; None: no speed run.
     """
     from slipform.bench.race import gpu, gpu_kernels, gpu_runs
-    from slipform.bench.race.training import BACKBONES
+    from slipform.bench.race.gpu_items import Item
+    from slipform.bench.race.training_point import BACKBONES
 
     items = [
         Item("machine", "machine", 0.3, gpu.facts, (device,)),
@@ -223,7 +173,7 @@ def all_items(
     for net, folders, size, executor in points:
         lacks, data = _data(folders)
         what, point = gpu_runs.step_name(net, size, executor), (data, net, size, device, executor)
-        items.append(Item("step", what, 1.2, gpu_runs.measure_step, point, lacks))
+        items.append(Item("step", what, 1.2, gpu_runs.prepare_step, point, lacks, prepared=True))
     for folders in (large, small):
         lacks, data = _data(folders)
         kind = "photographs" if folders is large else "small images"

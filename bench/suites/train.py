@@ -42,7 +42,7 @@ from slipform.pipelines.errors import Command, SlipformError
 
 if TYPE_CHECKING:
     from slipform.bench.race.race import Effort
-    from slipform.bench.race.training import Point
+    from slipform.bench.race.training_point import Point
 
 __all__ = ["LAYOUT", "command", "run", "verdict"]
 
@@ -191,7 +191,7 @@ def command(
     Example: bench train --data data/caltech101 --models alexnet,resnet18 --batch-sizes 16,64
     """
     from slipform.bench.race.race import Effort
-    from slipform.bench.race.training import MODELS, SMALL_MODELS, Point
+    from slipform.bench.race.training_point import MODELS, SMALL_MODELS, Point
     from slipform.bench.result.environment import stamp
     from slipform.bench.work import is_small
     from slipform.models.registry import find
@@ -256,7 +256,8 @@ def run(points: list[Point], effort: Effort, auto_seconds: float = 30) -> Iterat
     Yields:
         A row for each point. If its process failed, the row has the reason.
     """
-    from slipform.bench.race.training import decided, measure_point
+    from slipform.bench.race.training import measure_point
+    from slipform.bench.race.training_point import decided
     from slipform.bench.race.worker import CallFailed, isolated
     from slipform.pipelines.manifest import read_manifest
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from slipform.bench.race.race import Effort, Rounds
-from slipform.bench.race.training import Point, figures_of, run_config
+from slipform.bench.race.training import figures_of
+from slipform.bench.race.training_point import Point, run_config
 from slipform.bench.race.worker import CallFailed
 from slipform.bench.suites.train import run
 from slipform.bench.work import usual_work

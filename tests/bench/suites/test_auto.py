@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slipform.bench.race import training
-from slipform.bench.race.training import Point
+from slipform.bench.race import training_point
+from slipform.bench.race.training_point import Point
 from slipform.bench.suites.auto import LAYOUT, measure
 from slipform.train.run import trial
 from slipform.train.run.trial import Trial, Variant
@@ -26,7 +26,7 @@ def test_a_row_has_all_choices_and_the_share_of_auto(
         seen.append((seconds, known))
         return Point(point.data, point.model, 8, precision="fp32", compile="off", layout="last")
 
-    monkeypatch.setattr(training, "decided", decided)
+    monkeypatch.setattr(training_point, "decided", decided)
     point = Point(str(shapes_raw), "tiny", 8, device="cpu")
     settings, figures = measure(point, rounds=3, seconds=4.0, auto_seconds=7.0)
     assert seen == [(7.0, False)], "a choice that the profile has shows nothing"

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from slipform.bench.race import gpu, gpu_kernels, gpu_runs
+from slipform.bench.race import gpu, gpu_items, gpu_kernels, gpu_runs
 from slipform.bench.race.measure import estimate
 from slipform.bench.result import result
 from slipform.bench.result.quantities import quantity
@@ -84,14 +84,14 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [
-        suite.Item("kernels", "short", 1, sleep, (0.0,)),
-        suite.Item("jpeg", "broken", 1, fail),
-        suite.Item("step", "endless", 1 / 900, sleep, (3000.0,)),  # 2 of 1,800 seconds
-        suite.Item("loaders", "after it", 1, sleep, (0.5,)),
-        suite.Item("accuracy", "absent", 50, sleep, lacks="needs --data"),
+        gpu_items.Item("kernels", "short", 1, sleep, (0.0,)),
+        gpu_items.Item("jpeg", "broken", 1, fail),
+        gpu_items.Item("step", "endless", 1 / 900, sleep, (3000.0,)),  # 2 of 1,800 seconds
+        gpu_items.Item("loaders", "after it", 1, sleep, (0.5,)),
+        gpu_items.Item("accuracy", "absent", 50, sleep, lacks="needs --data"),
     ]
     monkeypatch.setattr(suite, "all_items", lambda *_: items)
-    monkeypatch.setattr(suite, "_MIN_SECONDS", 1.0)
+    monkeypatch.setattr(gpu_items, "_MIN_SECONDS", 1.0)
     written: list[int] = []
     monkeypatch.setattr(result, "write_result", lambda path, found: written.append(len(found.rows)))
     out = tmp_path / "gpu.json"
@@ -104,6 +104,75 @@ def test_it_ends_by_itself_and_writes_after_each_part(
     assert "CUDA error" in done.output
     assert "no answer within" in done.output
     assert "slept 0.5" in done.output
+
+
+class Prepared:
+    """Writes what happens when to a file."""
+
+    def __init__(self, log: str, name: str) -> None:
+        self.log, self.name = Path(log), name
+
+    def __enter__(self) -> Prepared:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write("closed")
+
+    def write(self, what: str) -> None:
+        with open(self.log, "a") as file:  # one write: lines of processes are not mixed
+            file.write(f"{self.name} {what}\n")
+
+    def measure(self) -> list[gpu.Measured]:
+        self.write("begins")
+        time.sleep(0.2)
+        self.write("ends")
+        return [gpu.Measured(self.name)]
+
+
+def prepare(log: str, name: str, count: int, short: str = "") -> Prepared:
+    """Wait until `count` items are being prepared. `short` lacks memory if it is not alone."""
+    found = Prepared(log, name)
+    found.write("prepares")
+    for _ in range(1200):
+        if found.log.read_text().count("prepares") >= count:
+            break
+        time.sleep(0.05)
+    else:
+        raise RuntimeError("the others are not prepared at the same time")
+    if name == short and "ends" not in found.log.read_text():
+        raise MemoryError("too large")
+    if name == "broken":
+        raise RuntimeError("does not compile")
+    return found
+
+
+def test_steps_are_prepared_together_and_measured_one_after_another(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    names = ["a", "large", "broken", "b"]
+    items = [
+        gpu_items.Item("step", name, 1, prepare, (str(log), name, 4, "large"), prepared=True)
+        for name in names
+    ]
+    rows = list(gpu_items.run_together(items, 300.0, lambda message: None))
+    found = [(row.case["what"], row.status) for row in rows]
+    assert found == [("a", "ok"), ("broken", "failed"), ("b", "ok"), ("large", "ok")]
+    assert "does not compile" in rows[1].note
+    lines = log.read_text().splitlines()
+    assert sorted(lines[:4]) == sorted(f"{name} prepares" for name in names)
+    measured = [f"{name} {what}" for name in "ab" for what in ("begins", "ends", "closed")]
+    again = [f"large {what}" for what in ("prepares", "begins", "ends", "closed")]
+    assert lines[4:] == measured + again
+
+
+def test_only_steps_that_are_possible_are_prepared_together() -> None:
+    step = gpu_items.Item("step", "a", 1, prepare, prepared=True)
+    other = gpu_items.Item("loaders", "b", 1, sleep)
+    lacks = gpu_items.Item("step", "c", 1, prepare, lacks="needs --data", prepared=True)
+    assert gpu_items.together([step] * 6) == [step] * 4
+    assert gpu_items.together([step, step, lacks]) == [step, step]
+    assert gpu_items.together([lacks, step]) == [lacks]
+    assert gpu_items.together([other, step]) == [other]
 
 
 def test_against_needs_images_before_anything_runs(tmp_path: Path) -> None:
@@ -193,7 +262,8 @@ def test_ceilings_are_what_a_call_does_in_its_time(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_step_runs_on_a_cpu(shapes: Path) -> None:
-    (step,) = gpu_runs.measure_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1)
+    with gpu_runs.prepare_step(str(shapes), "tiny", 8, "cpu", rounds=1, seconds=0.1) as ready:
+        (step,) = ready.measure()
     assert step.figures["end_to_end_ratio"].median > 0
     assert step.settings["executor"] == "resident"
 
