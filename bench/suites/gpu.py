@@ -7,8 +7,8 @@ In: the minutes, datasets, optionally a speed run to compare with. Out: rows of 
 - kernels: drawing and rendering a batch, compared with the time of its memory traffic
 - tests: `pytest -m gpu`
 - jpeg: decoding with several shares of the hardware decoder
-- step: each backbone with a fixed batch, the loader, end to end; at two batch sizes. Four points are
-  compiled at the same time, and measured one after another
+- step: each backbone with a fixed batch, the loader, end to end; at two batch sizes. Four points
+  are compiled at the same time, and measured one after another
 - loaders: Slipform's and DALI's
 - accuracy: the recipe cifar10/fast, and the speed run
 
