@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from slipform.bench.race import gpu
 from slipform.bench.race.gpu import Measured
 from slipform.bench.race.worker import CallFailed, Worker, isolated
 from slipform.bench.result.result import Row, Settings, Status
+from slipform.pipelines.unclosed import GeneratorPool
 
 __all__ = ["Item", "run", "run_together", "together"]
 
@@ -108,7 +109,7 @@ def run_together(items: list[Item], seconds: float, say: Callable[[str], None]) 
         return
     names = ", ".join(item.what for item in items)
     say(f"{items[0].part}: {names}, at most {seconds:.0f} s")
-    with ExitStack() as stack, ThreadPoolExecutor(len(items)) as threads:
+    with ExitStack() as stack, GeneratorPool(len(items)) as threads:
         workers = [stack.enter_context(Worker()) for _ in items]
         kept = [
             threads.submit(worker.keep, item.measure, *item.arguments, seconds=_PREPARE * seconds)
