@@ -5,8 +5,8 @@ samples with a policy, and `triton_blur` those of a blur, which follow this one.
 
 In: uint8 pixels of many images in one buffer, and the numbers of a Plan on the device. Out:
 [N, S, S, 3] in float32, bfloat16 or float16. It computes the same as `render` does on a CPU, which
-`slipform.pipelines.plan.plan` describes. Each program makes one tile of one output image.
-Consecutive programs make neighboring tiles, so that they find stored pixels in the cache.
+`slipform.pipelines.plan.plan` describes. Each program makes some tiles of one output image, one
+below the other. Consecutive programs make neighbors, so that they find stored pixels in the cache.
 
 The pixels of a tile are one vector: the threads of a warp are neighbors in a row, in all versions
 of Triton. (For a matrix, Triton 3.6 puts them in a column. Each load then touches 16 rows, and
